@@ -1,0 +1,1 @@
+"""Bricks for the core and for plugins."""

@@ -1,0 +1,1 @@
+"""What a plugin is: errors, values, contracts and hook specifications. Imports nothing else of ours."""
