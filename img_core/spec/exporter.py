@@ -1,0 +1,110 @@
+"""Exporters: write a finished build somewhere."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from img_core.spec.host import Host
+    from img_core.spec.values import Descriptor, DiffId, Digest, Platform
+
+__all__ = ["BuiltImage", "BuiltLayer", "ExportProgress", "Exporter", "ImageStore", "Result", "Tree"]
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltLayer:
+    """One layer of a result: the stored blob and the diff id of its content. *created* is an RFC 3339 time."""
+
+    descriptor: Descriptor
+    diff_id: DiffId
+    created: str
+
+
+class Tree(Protocol):
+    """The merged root file system of an image, read-only. Valid inside the ``with`` block that gave it."""
+
+    fd: int  #: a directory descriptor
+
+    def owner(self, path: bytes) -> tuple[int, int] | None:
+        """Return the wanted owner of *path* where it differs from what lstat tells (single-id mapping), or None."""
+
+
+class BuiltImage(Protocol):
+    """One image of a result."""
+
+    platform: Platform
+
+    def config(self) -> Mapping[str, Any]:
+        """Return the finished OCI image config. Waits until all layers are written."""
+
+    def layers(self) -> Sequence[BuiltLayer]:
+        """Return the layers, lowest first, as stored; layers of the base image keep the registry's bytes. Waits until all are written."""
+
+    def tree(self) -> AbstractContextManager[Tree]:
+        """Open the merged root file system."""
+
+
+class ImageStore(Protocol):
+    """The part of the store that exporters may use."""
+
+    def put(self, data: bytes, media_type: str) -> Descriptor:
+        """Keep a small document (manifest, config, index)."""
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """Open a blob for reading. Raises NotFoundError."""
+
+    def read(self, digest: Digest) -> bytes:
+        """Return a small document, verified against its digest."""
+
+    def chunks(self, descriptor: Descriptor) -> Iterator[bytes]:
+        """Give a blob's bytes, verified while they pass. Raises IntegrityError at the end when they are damaged."""
+
+    def tag(self, name: str, descriptor: Descriptor) -> None:
+        """Let *name* (normalised, with tag) mean *descriptor*; everything it references must be in the store. Atomic."""
+
+
+class Result(Protocol):
+    """A finished build. *names* are the normalised image names asked for with ``-t``."""
+
+    images: Sequence[BuiltImage]
+    names: Sequence[str]
+    store: ImageStore
+    source_date_epoch: int | None
+
+
+class ExportProgress(Protocol):
+    """Tells people what an exporter does; each call is one line such as ``exporting layers``."""
+
+    def status(self, text: str, *, current: int = 0, total: int = 0) -> None:
+        """Show *text*; *current* and *total* are bytes."""
+
+
+class Exporter(ABC):
+    """Writes a finished build result somewhere, e.g. for ``-o type=tar,dest=out.tar``.
+
+    One object serves one ``-o``. The constructor gets the options after they were checked and converted by `schema`; it raises UsageError
+    for what a schema cannot express and does no I/O. `export` is called at most once and leaves a complete result or nothing: write
+    beside the destination, then rename.
+    """
+
+    name: ClassVar[str]  #: the word after ``type=``
+    api: ClassVar[tuple[int, int]] = (1, 1)
+    schema: ClassVar[Mapping[str, Any] | None] = None  #: JSON Schema of the options; Any: JSON
+
+    def __init__(self, host: Host, options: Mapping[str, Any]) -> None:
+        self.host = host
+        self.options = dict(options)
+
+    @classmethod
+    def probe(cls, host: Host) -> None:
+        """Raise Unsupported with the reason if it cannot work here."""
+
+    @abstractmethod
+    def export(self, result: Result, progress: ExportProgress) -> Mapping[str, Any]:
+        """Write *result*; return metadata (``containerimage.digest``…). Raises ImgError for what the user can fix."""

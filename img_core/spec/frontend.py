@@ -1,0 +1,132 @@
+"""Frontends: from a build definition (a Dockerfile) to a graph and image configs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from img_core.spec.graph import Location, Vertex
+    from img_core.spec.values import Digest, Platform
+
+__all__ = ["BaseImage", "BuildWarning", "Frontend", "HistoryEntry", "Plan", "PlanRequest", "PlannedImage", "Resolver"]
+
+
+@dataclass(frozen=True, slots=True)
+class BaseImage:
+    """What a frontend may know of an image that it builds on."""
+
+    reference: str  #: normalised, with tag
+    digest: Digest  #: of the manifest for the platform
+    platform: Platform
+    config: Mapping[str, Any]  #: the whole OCI image config document (config.md); Any: JSON
+
+
+class Resolver(Protocol):
+    """What a frontend may ask while it plans. Answers are stable within one build."""
+
+    def base_image(self, reference: str, platform: Platform) -> BaseImage:
+        """Resolve an image (any spelling that Docker accepts). Raises NotFoundError, RegistryError, CredentialsError."""
+
+    def context_kind(self, name: str) -> str | None:
+        """Tell what a named build context is: ``local``, ``docker-image``, ``oci-layout``, ``git``… or None if there is none."""
+
+    def context_reference(self, name: str) -> str:
+        """Return the value behind a named context without its scheme (an image reference, a path, a URL)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """One build as the user asked for it.
+
+    *definition* is the text of the Dockerfile, *filename* its name for messages. *no_cache* is true for all stages;
+    *no_cache_stages* names single ones. *labels* go into the last stage, literally. *network* and *extra_hosts* (``(name, address)``),
+    *shm_size* (bytes) and *ulimits* (``(name, soft, hard)``) are defaults for every RUN.
+    """
+
+    definition: bytes
+    filename: str
+    platforms: tuple[Platform, ...]
+    build_platform: Platform
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
+    no_cache: bool = False
+    no_cache_stages: tuple[str, ...] = ()
+    network: str = "default"
+    extra_hosts: tuple[tuple[str, str], ...] = ()
+    shm_size: int = 0
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    hostname: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildWarning:
+    """Something that works but should be changed; *rule* is the lint rule's name or empty."""
+
+    message: str
+    rule: str = ""
+    location: Location | None = None
+    excerpt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One line of the image's history (OCI config.md). *vertex* made the layer; None for entries without one.
+
+    *document* holds an entry of the base image word for word; it is used as it is and the other fields are ignored.
+    """
+
+    created_by: str = ""
+    comment: str = ""
+    vertex: Vertex | None = None
+    document: Mapping[str, Any] | None = None  # Any: JSON
+    author: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedImage:
+    """One image of the result.
+
+    *config* is the OCI image config without ``rootfs``, ``history`` and ``created``: the exporter side adds them from *root*'s layers and
+    *history*. *root* None means an image without layers. *base* is the image that the final stage descends from, if any.
+    """
+
+    platform: Platform
+    root: Vertex | None
+    config: Mapping[str, Any]  # Any: JSON
+    history: tuple[HistoryEntry, ...]
+    base: BaseImage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The result of planning: one image per requested platform, in the order of the request.
+
+    *source_date_epoch* is in seconds since 1970 UTC, when the build fixes it.
+    """
+
+    images: tuple[PlannedImage, ...]
+    warnings: tuple[BuildWarning, ...] = ()
+    source_date_epoch: int | None = None
+
+
+class Frontend(ABC):
+    """Turns a build definition into a graph. One object serves one build; it does no I/O of its own.
+
+    `plan` is called once, in the main thread, before anything runs. It raises DockerfileError for what the author of the definition can mend.
+    """
+
+    name: ClassVar[str]  #: the word that selects it (``dockerfile``)
+    api: ClassVar[tuple[int, int]] = (1, 1)  #: lowest and highest contract version that it understands
+    schema: ClassVar[Mapping[str, Any] | None] = None  #: JSON Schema of its options
+
+    @abstractmethod
+    def plan(self, request: PlanRequest, resolver: Resolver) -> Plan:
+        """Plan *request*."""
+
+    def excerpt(self, request: PlanRequest, location: Location) -> str:
+        """Return the source block that shows *location* of the definition, for errors of steps; empty if there is none."""
+        return ""

@@ -1,0 +1,196 @@
+"""The build graph: what a frontend plans and the solver runs.
+
+A graph is a tree of frozen `Vertex` values that share sub-trees. A vertex's `digest` covers what it does and its inputs, and nothing
+about how it is shown: two stages with the same first steps therefore hold equal vertices, which run once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from img_core.spec.values import Platform
+
+__all__ = [
+    "Copy",
+    "FileAction",
+    "FileOp",
+    "Location",
+    "MakeDirectory",
+    "MergeOp",
+    "Op",
+    "RunMount",
+    "RunOp",
+    "SourceOp",
+    "Vertex",
+    "WriteFile",
+]
+
+#: Marks a field that does not take part in the digest (spec/dockerfile-frontend.md section 12, "not part of the key").
+NOT_IN_KEY = {"key": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where an instruction stands: file name as shown to people, first and last line counted from 1."""
+
+    file: str
+    first_line: int
+    last_line: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOp:
+    """Files or an image from outside the graph; no inputs.
+
+    *scheme* selects the source driver: ``docker-image`` (*reference* is a normalised image reference), ``local`` (*reference* is the
+    name of a build context), ``git``, ``https``. An image source is a stack of layers; every other source is a directory tree.
+    """
+
+    scheme: str
+    reference: str
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunMount:
+    """One ``RUN --mount``. *target* is absolute and clean.
+
+    ``bind`` and seeded ``cache`` mounts read ``Vertex.inputs[input]`` at *source* (a path inside that input).
+    *size* is in bytes (tmpfs); *env* is the variable that carries a secret.
+    """
+
+    type: str  #: bind, cache, tmpfs, secret or ssh
+    target: str
+    input: int | None = None
+    source: str = ""
+    readonly: bool = True
+    id: str = field(default="", metadata=NOT_IN_KEY)
+    sharing: str = field(default="shared", metadata=NOT_IN_KEY)
+    mode: int | None = None
+    uid: int = 0
+    gid: int = 0
+    size: int = 0
+    required: bool = False
+    env: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOp:
+    """Run one process in the root file system ``Vertex.inputs[0]`` (None of the inputs when *has_base* is false: an empty root).
+
+    *args* is the final argument vector, *env* the final environment in order, without HOME unless ENV or ARG set it (the solver adds
+    HOME from the passwd file). *user* is the text of USER. *proxy_env* reaches the process but not the key.
+    """
+
+    args: tuple[str, ...]
+    env: tuple[tuple[str, str], ...] = ()
+    cwd: str = "/"
+    user: str = ""
+    has_base: bool = True
+    network: str = "default"  #: default, none or host
+    security: str = "sandbox"  #: sandbox or insecure
+    hostname: str = "buildkitsandbox"
+    mounts: tuple[RunMount, ...] = ()
+    extra_hosts: tuple[str, ...] = ()  #: names only; addresses are in *extra_host_addresses*
+    extra_host_addresses: tuple[str, ...] = field(default=(), metadata=NOT_IN_KEY)
+    shm_size: int = 0  #: bytes; 0 means the default of 64 MiB
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    proxy_env: tuple[tuple[str, str], ...] = field(default=(), metadata=NOT_IN_KEY)
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Copy *sources* of ``Vertex.inputs[input]`` to *destination* (spec/dockerfile-frontend.md section 7).
+
+    *destination* is absolute; a trailing ``/`` is kept and means "a directory". *owner* is the text of ``--chown`` (empty: 0:0),
+    *mode* the text of ``--chmod`` (octal or symbolic, empty: keep). *unpack* is true for ADD of local archives.
+    *input* None copies from an empty root. *checksum* is that of ``--checksum``.
+    """
+
+    input: int | None
+    sources: tuple[str, ...]
+    destination: str
+    owner: str = ""
+    mode: str = ""
+    exclude: tuple[str, ...] = ()
+    parents: bool = False
+    unpack: bool = False
+    add: bool = False  #: ADD and COPY never share a cache record
+    checksum: str = ""
+    keep_git_directory: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MakeDirectory:
+    """WORKDIR: make *path* (absolute) and its missing parents with *mode*, owned by *owner* (text of USER, empty: 0:0)."""
+
+    path: str
+    mode: int = 0o755
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteFile:
+    """A heredoc source: a regular file *name* with *content*, placed as `Copy` would place it."""
+
+    name: str
+    content: bytes
+    destination: str
+    owner: str = ""
+    mode: str = ""
+
+
+FileAction = Copy | MakeDirectory | WriteFile
+
+
+@dataclass(frozen=True, slots=True)
+class FileOp:
+    """Change files of ``Vertex.inputs[0]`` (of an empty root if *has_base* is false) by *actions*, in order; makes one layer."""
+
+    actions: tuple[FileAction, ...]
+    has_base: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class MergeOp:
+    """Stack the layers of ``inputs[1]`` (made on an empty root) on ``inputs[0]``: ``COPY --link``."""
+
+
+Op = SourceOp | RunOp | FileOp | MergeOp
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Vertex:
+    """One step. Everything but *op*, *inputs* and *platform* is for people and stays out of `digest`.
+
+    *name* is the text of progress output, e.g. ``[build 2/4] RUN make``. With *use_cache* false the step runs even if a record exists.
+    """
+
+    op: Op
+    inputs: tuple[Vertex, ...] = ()
+    platform: Platform | None = None
+    name: str = ""
+    location: Location | None = None
+    use_cache: bool = True
+    digest: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        canonical = [canonical_value(self.op), str(self.platform or ""), [vertex.digest for vertex in self.inputs]]
+        text = json.dumps(canonical, ensure_ascii=True, separators=(",", ":"))
+        object.__setattr__(self, "digest", "sha256:" + hashlib.sha256(text.encode()).hexdigest())
+
+
+def canonical_value(value: Any) -> Any:  # Any: JSON has no useful static type
+    """Return *value* as JSON types that equal values share: dataclasses become ``[class name, fields that count…]``."""
+    if is_dataclass(value) and not isinstance(value, type):
+        counted = (item.name for item in fields(value) if item.metadata.get("key", True))
+        return [type(value).__name__, *(canonical_value(getattr(value, name)) for name in counted)]
+    if isinstance(value, tuple):
+        return [canonical_value(item) for item in value]
+    if isinstance(value, bytes):
+        return ["bytes", hashlib.sha256(value).hexdigest()]
+    return value

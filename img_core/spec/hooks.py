@@ -1,0 +1,121 @@
+"""All hooks, in the order in which a build meets them.
+
+Two kinds of hooks share this file. **Drivers** (`img_frontend` … `img_command`): a module named by an entry point of the group
+``img.<kind>s`` implements exactly one of them and returns a class; it is loaded by name when a command needs it. **Listeners**
+(`img_build_planned` …): modules of the group ``img.plugins``, loaded once per command that builds; all of them are called.
+
+Hooks only gain arguments: an implementation may ask for fewer, so old plugins keep working. A driver:
+
+.. code-block:: python
+
+    from img_core.spec import Exporter, hookimpl
+
+    @hookimpl
+    def img_exporter() -> type[Exporter]:
+        from img_exporter_tar._tar import TarExporter  # the real work is imported only when it is used
+
+        return TarExporter
+
+.. code-block:: toml
+
+    [project.entry-points."img.exporters"]
+    tar = "img_exporter_tar.plugin"
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    import click
+
+    from img_core.spec.cache import CacheBackend
+    from img_core.spec.credentials import CredentialStore
+    from img_core.spec.executor import Executor
+    from img_core.spec.exporter import Exporter
+    from img_core.spec.frontend import Frontend, Plan
+    from img_core.spec.graph import Vertex
+    from img_core.spec.progress import Event, Progress
+    from img_core.spec.snapshotter import Snapshotter
+    from img_core.spec.source import Source
+
+__all__ = ["DRIVER_HOOKS", "PROJECT", "hookimpl", "hookspec"]
+
+PROJECT = "img"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+#: kind of driver -> hook; the entry-point group is ``img.`` + the kind's plural
+DRIVER_HOOKS = {
+    "frontend": "img_frontend",
+    "source": "img_source",
+    "executor": "img_executor",
+    "snapshotter": "img_snapshotter",
+    "exporter": "img_exporter",
+    "credentials": "img_credentials",
+    "cache": "img_cache",
+    "progress": "img_progress",
+    "command": "img_command",
+}
+
+
+@hookspec(firstresult=True)
+def img_frontend() -> type[Frontend] | None:
+    """Return a frontend class: ``dockerfile = "img_frontend_dockerfile.plugin"`` in ``img.frontends``."""
+
+
+@hookspec(firstresult=True)
+def img_source() -> type[Source] | None:
+    """Return a source class; the entry point is named like the scheme: ``docker-image`` in ``img.sources``."""
+
+
+@hookspec(firstresult=True)
+def img_executor() -> type[Executor] | None:
+    """Return an executor class: ``userns`` in ``img.executors``."""
+
+
+@hookspec(firstresult=True)
+def img_snapshotter() -> type[Snapshotter] | None:
+    """Return a snapshotter class: ``overlayfs`` in ``img.snapshotters``."""
+
+
+@hookspec(firstresult=True)
+def img_exporter() -> type[Exporter] | None:
+    """Return an exporter class: ``tar`` in ``img.exporters`` serves ``-o type=tar``."""
+
+
+@hookspec(firstresult=True)
+def img_credentials() -> type[CredentialStore] | None:
+    """Return a credential store class: ``dockerconfig`` in ``img.credentials``."""
+
+
+@hookspec(firstresult=True)
+def img_cache() -> type[CacheBackend] | None:
+    """Return a cache backend class: ``registry`` in ``img.caches`` serves ``--cache-to type=registry``."""
+
+
+@hookspec(firstresult=True)
+def img_progress() -> type[Progress] | None:
+    """Return a progress class: ``plain`` in ``img.progress`` serves ``--progress=plain``."""
+
+
+@hookspec(firstresult=True)
+def img_command() -> click.Command | None:
+    """Return a further command of ``img``: ``scan`` in ``img.commands`` adds ``img scan``."""
+
+
+@hookspec
+def img_build_planned(plan: Plan) -> None:
+    """Called once per build, after planning and before anything runs. Raising an ImgError stops the build: use it for policies."""
+
+
+@hookspec
+def img_step_finished(vertex: Vertex, cached: bool, seconds: float) -> None:
+    """Called after each step, also a cached one. Failures are reported and do not stop the build."""
+
+
+@hookspec
+def img_event(event: Event) -> None:
+    """Called for each progress event, in order, from one thread. Failures are reported and do not stop the build."""

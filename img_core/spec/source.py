@@ -1,0 +1,99 @@
+"""Sources: images and files from outside."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from img_core.spec.graph import SourceOp
+    from img_core.spec.host import Host
+    from img_core.spec.values import Credentials, Descriptor, Digest, Platform
+
+__all__ = ["ImageSource", "PinnedImage", "PinnedTree", "Source", "SourceContext", "TreeSource"]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceContext:
+    """What a source may use while it works.
+
+    *contexts* maps the names of local build contexts to directories. *credentials* looks up a registry's credentials by
+    ``(server, repository)``. *insecure* lists the hosts for which plain HTTP or unverified TLS was asked; ``*`` means all.
+    """
+
+    host: Host
+    contexts: Mapping[str, str] = field(default_factory=dict)
+    credentials: Callable[[str, str], Credentials | None] = lambda _server, _repository: None
+    insecure: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedImage:
+    """An image resolved to exact bytes. *documents* holds manifest and config (and the index, if there was one) by digest."""
+
+    reference: str  #: as asked, normalised
+    top: Descriptor  #: what the tag named: an index or a manifest
+    manifest: Descriptor  #: of the chosen platform
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    documents: Mapping[Digest, bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedTree:
+    """A directory tree resolved as far as its kind allows; *identity* goes into cache keys when the content is not looked at.
+
+    *directory* is its place on this machine, if it is there already (a local context is used where it is).
+    *ignore* is the text of the ignore file that filters it, or None, and *ignore_name* that file's name for messages.
+    """
+
+    identity: str
+    directory: str | None = None
+    ignore: str | None = None
+    ignore_name: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)  # Any: private to the source
+
+
+class Source(ABC):
+    """Gets things from outside, in two steps: `pin` names them exactly, a second call fetches them if they are really needed.
+
+    One object serves one build; methods are called from several threads at once.
+    """
+
+    name: ClassVar[str]  #: the scheme it serves (``docker-image``, ``local``)
+    api: ClassVar[tuple[int, int]] = (1, 1)
+    schema: ClassVar[Mapping[str, Any] | None] = None  #: JSON Schema of its options; Any: JSON
+
+    def __init__(self, context: SourceContext) -> None:
+        self.context = context
+
+
+class ImageSource(Source):
+    """A source of images."""
+
+    @abstractmethod
+    def pin(self, op: SourceOp, platform: Platform | None) -> PinnedImage:
+        """Resolve the image for *platform* (None: whatever single image the reference names, else the host's).
+
+        Raises NotFoundError, RegistryError, CredentialsError, IntegrityError; every document in the result is verified.
+        """
+
+    @abstractmethod
+    def blob(self, pinned: PinnedImage, descriptor: Descriptor) -> Iterator[bytes]:
+        """Give the bytes of a layer as they arrive. The caller verifies size and digest and stops reading when they are exceeded."""
+
+
+class TreeSource(Source):
+    """A source of directory trees."""
+
+    @abstractmethod
+    def pin(self, op: SourceOp, platform: Platform | None) -> PinnedTree:
+        """Resolve the tree as far as possible without fetching it."""
+
+    def fetch(self, pinned: PinnedTree, directory: str) -> None:
+        """Put the tree into the existing empty *directory*; only called when `PinnedTree.directory` is None."""
+        raise NotImplementedError
