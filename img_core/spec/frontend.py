@@ -116,7 +116,7 @@ class Plan:
 class Frontend(ABC):
     """Turns a build definition into a graph. One object serves one build; it does no I/O of its own.
 
-    `plan` is called once, in the main thread, before anything runs. It raises DockerfileError for what the author of the definition can mend.
+    `plan` is called once, in the main thread, before anything runs. It raises DockerfileError for what the author can mend.
     """
 
     name: ClassVar[str]  #: the word that selects it (``dockerfile``)
