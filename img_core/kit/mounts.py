@@ -1,0 +1,149 @@
+"""Detached mounts: made, configured and handed around as file descriptors, attached (or not) later.
+
+Nothing here appears in the builder's own mount namespace, so there is nothing to unmount and nothing to leak: when the last
+descriptor is closed the mount is gone. A container attaches its mounts in its own namespace with `linux.move_mount`.
+All functions return a close-on-exec descriptor that the caller owns, and raise OSError.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final
+
+from img_core.kit import linux
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["SAFE", "bind", "bind_fd", "create", "overlay", "set_readonly", "tmpfs"]
+
+#: attributes of file systems that hold no programs
+SAFE: Final = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV | linux.MOUNT_ATTR_NOEXEC
+
+_LONGEST_OPTION: Final = 255
+
+
+def create(kind: str, options: Iterable[tuple[str, str]] = (), *, attributes: int = 0) -> int:
+    """Create a new file system of *kind*; an option with an empty value is a flag."""
+    context = linux.fsopen(kind)
+    try:
+        for key, value in options:
+            if value:
+                linux.fsconfig_string(context, key, value)
+            else:
+                linux.fsconfig_flag(context, key)
+        linux.fsconfig_create(context)
+        return linux.fsmount(context, attributes)
+    finally:
+        os.close(context)
+
+
+def tmpfs(*, size: int = 0, mode: int = 0o755, attributes: int = 0) -> int:
+    """Create an empty tmpfs of at most *size* bytes (0: the kernel's default, half of the memory)."""
+    options = [("mode", f"{mode:o}")]
+    if size:
+        options.append(("size", str(size)))
+    return create("tmpfs", options, attributes=attributes)
+
+
+def bind(path: linux.Path, *, directory_fd: int = linux.AT_FDCWD, attributes: int = 0) -> int:
+    """Clone what is visible at *path*, submounts included, and set *attributes* on all of it.
+
+    Always recursive: the kernel refuses to uncover what submounts of a more privileged namespace hide.
+    An empty *path* means *directory_fd* itself, which may be a file, a directory or a mount of this namespace.
+    """
+    flags = linux.OPEN_TREE_CLONE | linux.AT_RECURSIVE | (0 if path else linux.AT_EMPTY_PATH)
+    fd = linux.open_tree(directory_fd, path, flags)
+    if attributes:
+        try:
+            linux.mount_setattr(fd, set_attributes=attributes, recursive=True)
+        except BaseException:
+            os.close(fd)
+            raise
+    return fd
+
+
+def bind_fd(fd: int, *, attributes: int = 0) -> int:
+    """Return a detached mount of the file or directory *fd*; a detached mount is cloned where the kernel can (6.15)."""
+    try:
+        return bind(b"", directory_fd=fd, attributes=attributes)
+    except OSError as err:
+        if err.errno != errno.EINVAL:
+            raise
+    # An older kernel: *fd* is a detached mount already and can be attached once, by whoever gets it.
+    duplicate = os.dup(fd)
+    try:
+        if attributes:
+            linux.mount_setattr(duplicate, set_attributes=attributes, recursive=True)
+    except BaseException:
+        os.close(duplicate)
+        raise
+    return duplicate
+
+
+def set_readonly(fd: int, *, attributes: int = 0) -> None:
+    """Make the mount *fd* and all below it read-only."""
+    linux.mount_setattr(fd, set_attributes=linux.MOUNT_ATTR_RDONLY | attributes, recursive=True)
+
+
+def overlay(
+    lowers: Sequence[str],
+    *,
+    upper: str = "",
+    work: str = "",
+    options: Iterable[tuple[str, str]] = (),
+    staging: str = "",
+) -> int:
+    """Create an overlay of the directories *lowers* (topmost first), writable if *upper* and *work* are given.
+
+    Paths may be of any length; the kernel takes 500 layers. *options* are further overlay options, for instance
+    ``("volatile", "")`` or ``("userxattr", "")``. Before Linux 6.8 the mount passes through the directory *staging*, if given.
+    """
+    with ExitStack() as stack:
+        settings = [("lowerdir+", _short(path, stack)) for path in lowers]
+        if upper:
+            settings += [("upperdir", _short(upper, stack)), ("workdir", _short(work, stack))]
+        settings += options
+        try:
+            return create("overlay", settings)
+        except OSError as err:
+            # EINVAL "unknown parameter" comes from the first key already
+            if err.errno != errno.EINVAL or err.filename != "lowerdir+" or not staging:
+                raise
+        return _overlay_classic(lowers, upper, work, options, staging)
+
+
+def _short(path: str, stack: ExitStack) -> str:
+    """Return *path*, or another name of it that fits into one option."""
+    if len(os.fsencode(path)) <= _LONGEST_OPTION:
+        return path
+    fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    stack.callback(os.close, fd)
+    return f"/proc/self/fd/{fd}"
+
+
+def _overlay_classic(
+    lowers: Sequence[str], upper: str, work: str, options: Iterable[tuple[str, str]], staging: str
+) -> int:
+    """Mount at *staging*, take the mount away from there again. At most 200 layers fit into the one page of options."""
+    with ExitStack() as stack:
+
+        def name(path: str) -> str:
+            fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, fd)
+            return f"/proc/self/fd/{fd}"  # short, and free of the separators `:` and `,`
+
+        settings = ["lowerdir=" + ":".join(map(name, lowers))]
+        if upper:
+            settings += [f"upperdir={name(upper)}", f"workdir={name(work)}"]
+        settings += [f"{key}={value}" if value else key for key, value in options]
+        text = ",".join(settings)
+        if len(text) >= os.sysconf("SC_PAGE_SIZE"):
+            raise linux.os_error(errno.E2BIG, "mount", staging)
+        linux.mount("overlay", staging, "overlay", 0, text)
+    try:
+        return linux.open_tree(linux.AT_FDCWD, staging, linux.OPEN_TREE_CLONE)
+    finally:
+        linux.umount2(staging, linux.MNT_DETACH)
