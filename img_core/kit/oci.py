@@ -427,7 +427,7 @@ def _config(document: Mapping[str, Any], _media_type: str) -> ImageConfig:  # An
     platform = _platform(document)
     rootfs: Any = document.get("rootfs")  # Any: JSON
     _require(isinstance(rootfs, dict) and rootfs.get("type", "layers") == "layers")
-    diff_ids = rootfs.get("diff_ids") or []  # Go writes null for an image without layers
+    diff_ids = [] if rootfs.get("diff_ids") is None else rootfs["diff_ids"]  # Go writes null for no layers
     _require(isinstance(diff_ids, list) and len(diff_ids) <= ENTRY_LIMIT)
     _check_runtime_config(document.get("config"))
     _check_history(document.get("history"))
