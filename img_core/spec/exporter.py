@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from contextlib import AbstractContextManager
 
     from img_core.spec.host import Host
@@ -19,11 +19,15 @@ __all__ = ["BuiltImage", "BuiltLayer", "ExportProgress", "Exporter", "ImageStore
 
 @dataclass(frozen=True, slots=True)
 class BuiltLayer:
-    """One layer of a result: the stored blob and the diff id of its content. *created* is an RFC 3339 time."""
+    """One layer of a result: the stored blob and the diff id of its content. *created* is an RFC 3339 time.
+
+    *base* marks a layer of the base image: it keeps its bytes unless the user forces another compression.
+    """
 
     descriptor: Descriptor
     diff_id: DiffId
     created: str
+    base: bool = False
 
 
 class Tree(Protocol):
@@ -56,6 +60,14 @@ class ImageStore(Protocol):
     def put(self, data: bytes, media_type: str) -> Descriptor:
         """Keep a small document (manifest, config, index)."""
 
+    def ingest(
+        self, chunks: Iterable[bytes], media_type: str, *, digest: Digest | None = None, size: int | None = None
+    ) -> Descriptor:
+        """Keep a blob of any size as it arrives (a layer that was compressed anew, a member of a bundle).
+
+        Raises IntegrityError when *digest* or *size* is given and differs; then, and when *chunks* raises, nothing is kept.
+        """
+
     def open(self, digest: Digest) -> BinaryIO:
         """Open a blob for reading. Raises NotFoundError."""
 
@@ -79,7 +91,10 @@ class Result(Protocol):
 
 
 class ExportProgress(Protocol):
-    """Tells people what an exporter does; each call is one line such as ``exporting layers``."""
+    """Tells people what an exporter does; each call is one line such as ``exporting layers``.
+
+    A call raises Canceled when the build must stop: exporters report often while they move many bytes, and clean up behind it.
+    """
 
     def status(self, text: str, *, current: int = 0, total: int = 0) -> None:
         """Show *text*; *current* and *total* are bytes."""
@@ -104,6 +119,9 @@ class Exporter(ABC):
     @classmethod
     def probe(cls, host: Host) -> None:
         """Raise Unsupported with the reason if it cannot work here."""
+
+    def check(self) -> None:
+        """Look at the destination before the build begins, e.g. refuse a terminal. Raises UsageError; changes nothing."""
 
     @abstractmethod
     def export(self, result: Result, progress: ExportProgress) -> Mapping[str, Any]:
