@@ -1,0 +1,270 @@
+"""Ignore patterns: ``.dockerignore`` files and ``COPY --exclude``.
+
+A pattern is anchored at the root of the tree. ``*`` and ``?`` stay inside one path component, ``**`` spans any number of
+them, ``[a-z]`` and ``[^a]`` are character classes, a backslash quotes the next character. ``!`` brings back what an
+earlier pattern removed. A path takes the verdict of the *last* pattern that matches it **or one of its parents**, so
+``d`` removes the tree ``d`` and ``!d/e`` brings back everything below ``d/e``.
+
+Paths are relative to the root, ``/``-separated, without leading or trailing slash. Bytes are accepted and compared as
+UTF-8, undecodable bytes counting as one character each.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from img_core.spec.errors import DockerfileError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["IgnoreMatcher", "IgnoreRule", "parse_ignore_file", "translate_pattern"]
+
+_WILDCARDS = frozenset("*?[]\\")
+_NO_RULE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class IgnoreRule:
+    """One line: *pattern* is cleaned and has no leading ``!`` or ``/``; *line* counts from 1."""
+
+    pattern: str
+    negated: bool
+    line: int
+
+    def __str__(self) -> str:
+        return f"!{self.pattern}" if self.negated else self.pattern
+
+
+def parse_ignore_file(content: bytes | str) -> tuple[IgnoreRule, ...]:
+    """Read the lines of an ignore file.
+
+    A byte order mark is dropped; ``#`` in column 0 starts a comment; blanks around a pattern and a leading ``/`` do not
+    count. Raises `DockerfileError` for a lone ``!`` and for malformed patterns.
+    """
+    text = content.decode("utf-8", "surrogateescape") if isinstance(content, bytes) else content
+    rules = []
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
+        rule = None if line.startswith("#") else _parse_line(line, number)
+        if rule is not None:
+            rules.append(rule)
+    return tuple(rules)
+
+
+def _parse_line(line: str, number: int) -> IgnoreRule | None:
+    pattern = line.strip()
+    if not pattern:
+        return None
+    negated = pattern.startswith("!")
+    if negated:
+        pattern = pattern[1:].strip()
+        if not pattern:
+            raise DockerfileError('illegal exclusion pattern: "!"', hint="write a pattern after the `!`", line=number)
+    pattern = _clean(pattern)
+    if len(pattern) > 1 and pattern.startswith("/"):
+        pattern = pattern[1:]
+    _check_syntax(pattern, number)
+    return IgnoreRule(pattern, negated, number)
+
+
+def _clean(path: str) -> str:
+    """Return the shortest equivalent path: no empty, ``.`` or inner ``..`` components (lexically)."""
+    rooted = path.startswith("/")
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part in ("", "."):
+            continue
+        if part == ".." and parts and parts[-1] != "..":
+            parts.pop()
+        elif part != ".." or not rooted:
+            parts.append(part)
+    return ("/" if rooted else "") + "/".join(parts) or "."
+
+
+def _check_syntax(pattern: str, number: int) -> None:
+    try:
+        translate_pattern(pattern)
+    except ValueError as err:
+        raise DockerfileError(f"syntax error in pattern: `{pattern}`", hint=str(err), line=number) from err
+
+
+def translate_pattern(pattern: str) -> str:
+    """Translate a cleaned pattern to a regular expression for the whole path (use with ``re.DOTALL`` and ``fullmatch``).
+
+    Raises `ValueError` that says what is wrong with the pattern.
+    """
+    if pattern.startswith("**") and not _WILDCARDS.intersection(pattern[2:]):
+        # A leading `**` before plain text is a suffix match: `**.txt` means every path that ends so.
+        rest = pattern[2:]
+        return f"(?:.*/)?{re.escape(rest[1:])}" if rest.startswith("/") else f".*{re.escape(rest)}"
+    out = []
+    position = 0
+    while position < len(pattern):
+        piece, position = _translate_one(pattern, position)
+        out.append(piece)
+    return "".join(out)
+
+
+def _translate_one(pattern: str, position: int) -> tuple[str, int]:
+    char = pattern[position]
+    if pattern.startswith("**", position):
+        position += 2
+        if pattern.startswith("/", position):
+            position += 1
+        return (".*" if position == len(pattern) else "(?:.*/)?"), position
+    if char == "*":
+        return "[^/]*", position + 1
+    if char == "?":
+        return "[^/]", position + 1
+    if char == "[":
+        return _translate_class(pattern, position)
+    if char == "\\":
+        if position + 1 == len(pattern):
+            raise ValueError("a backslash at the end quotes nothing")
+        return re.escape(pattern[position + 1]), position + 2
+    return re.escape(char), position + 1
+
+
+def _translate_class(pattern: str, start: int) -> tuple[str, int]:
+    position = start + 1
+    negated = pattern.startswith("^", position)
+    if negated:
+        position += 1
+    items: list[str] = []
+    while not (items and pattern.startswith("]", position)):
+        low, position = _class_char(pattern, position)
+        high = low
+        if pattern.startswith("-", position):
+            high, position = _class_char(pattern, position + 1)
+        # A reversed range is legal and matches nothing; `re` would refuse it.
+        items.append(f"{re.escape(low)}-{re.escape(high)}" if low <= high else "")
+    body = "".join(items)
+    if not body:
+        return ("(?s:.)" if negated else "(?!)"), position + 1
+    return f"[{'^' if negated else ''}{body}]", position + 1
+
+
+def _class_char(pattern: str, position: int) -> tuple[str, int]:
+    char = pattern[position : position + 1]
+    if char in ("", "-", "]"):
+        raise ValueError("a `[` needs a matching `]` with characters between")
+    if char != "\\":
+        return char, position + 1
+    if position + 1 == len(pattern):
+        raise ValueError("a backslash at the end quotes nothing")
+    return pattern[position + 1], position + 2
+
+
+class IgnoreMatcher:
+    """Answers for many paths whether they are excluded.
+
+    Every rule is put where it costs least: plain paths, plain last components and plain endings are dictionary
+    look-ups; what is left is a regular expression that is only tried when the longest plain text of its pattern occurs
+    in the path. Verdicts of directories are remembered, so a path costs one test of itself and not of its parents.
+    Not thread-safe; build one per walk.
+    """
+
+    def __init__(self, rules: Iterable[IgnoreRule]) -> None:
+        self.rules = tuple(rules)
+        self.has_negations = any(rule.negated for rule in self.rules)
+        self._paths: dict[str, int] = {}  # whole path -> index of the last such rule
+        self._names: dict[str, int] = {}  # last component, at any depth
+        self._endings: dict[tuple[str | None, str], int] = {}  # (directory or None for any, end of last component)
+        self._ending_lengths: tuple[int, ...] = ()
+        self._expressions: list[tuple[int, str, re.Pattern[str]]] = []  # last rule first
+        self._directories: dict[str, int] = {"": _NO_RULE}
+        for index, rule in enumerate(self.rules):
+            self._add(index, rule.pattern)
+        self._ending_lengths = tuple(sorted({len(ending) for _, ending in self._endings}))
+        self._expressions.reverse()
+
+    @classmethod
+    def from_patterns(cls, patterns: Iterable[str]) -> IgnoreMatcher:
+        """Take patterns as ``--exclude`` gives them: one per item, ``#`` not special."""
+        parsed = (_parse_line(pattern, number) for number, pattern in enumerate(patterns, start=1))
+        return cls(rule for rule in parsed if rule is not None)
+
+    def excludes(self, path: str | bytes) -> bool:
+        """Say whether *path* is removed from the tree."""
+        index = self._decide(path)
+        return index != _NO_RULE and not self.rules[index].negated
+
+    def rule_for(self, path: str | bytes) -> IgnoreRule | None:
+        """Return the rule that decides about *path*, for messages; None when no rule speaks of it."""
+        index = self._decide(path)
+        return None if index == _NO_RULE else self.rules[index]
+
+    def may_reinclude_below(self, directory: str | bytes) -> bool:
+        """Say whether a ``!`` rule could bring back something below an excluded *directory* (False: need not enter)."""
+        if not self.has_negations:
+            return False
+        name = directory.decode("utf-8", "surrogateescape") if isinstance(directory, bytes) else directory
+        parts = name.split("/")
+        return any(rule.negated and _could_reach(rule.pattern.split("/"), parts) for rule in self.rules)
+
+    def _decide(self, path: str | bytes) -> int:
+        name = path.decode("utf-8", "surrogateescape") if isinstance(path, bytes) else path
+        directory, _, last = name.rpartition("/")
+        return self._own_verdict(name, directory, last, self._directory_verdict(directory))
+
+    def _directory_verdict(self, directory: str) -> int:
+        known = self._directories.get(directory)
+        if known is not None:
+            return known
+        index, done = _NO_RULE, ""
+        for part in directory.split("/"):  # a loop, not recursion: paths may be thousands of levels deep
+            path = f"{done}/{part}" if done else part
+            verdict = self._directories.get(path)
+            if verdict is None:
+                verdict = self._directories[path] = self._own_verdict(path, done, part, index)
+            index, done = verdict, path
+        return index
+
+    def _own_verdict(self, path: str, directory: str, last: str, best: int) -> int:
+        best = max(best, self._paths.get(path, _NO_RULE), self._names.get(last, _NO_RULE))
+        endings = self._endings
+        for length in self._ending_lengths:
+            if length > len(last):
+                break
+            ending = last[len(last) - length :]
+            best = max(best, endings.get((None, ending), _NO_RULE), endings.get((directory, ending), _NO_RULE))
+        for index, needle, expression in self._expressions:
+            if index <= best:
+                break
+            if needle in path and expression.fullmatch(path):
+                return index
+        return best
+
+    def _add(self, index: int, pattern: str) -> None:
+        directory, _, last = pattern.rpartition("/")
+        if not _WILDCARDS.intersection(pattern):
+            self._paths[pattern] = index
+        elif directory == "**" and not _WILDCARDS.intersection(last):
+            self._names[last] = index
+        elif (
+            last.startswith("*")
+            and not _WILDCARDS.intersection(last[1:])
+            and (directory == "**" or not _WILDCARDS.intersection(directory))
+        ):
+            self._endings[None if directory == "**" else directory, last[1:]] = index
+        else:
+            expression = re.compile(translate_pattern(pattern), re.DOTALL)
+            self._expressions.append((index, _longest_literal(pattern), expression))
+
+
+def _longest_literal(pattern: str) -> str:
+    """Return text that every matching path contains."""
+    plain = re.sub(r"\[(?:\\.|[^\\\]])*\]|\\.|\*\*/?|[*?]", "\0", pattern, flags=re.DOTALL)
+    return max(plain.split("\0"), key=len)
+
+
+def _could_reach(pattern: list[str], directory: list[str]) -> bool:
+    """Say whether a path below *directory* could match *pattern*; errs on the side of yes."""
+    for wanted, have in zip(pattern, directory, strict=False):
+        if "**" in wanted or "[" in wanted or "\\" in wanted:
+            return True  # a class or an escape may span what looks like a separator
+        if not re.fullmatch(translate_pattern(wanted), have, re.DOTALL):
+            return False
+    return True

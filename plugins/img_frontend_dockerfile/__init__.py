@@ -1,0 +1,1 @@
+"""The built-in Dockerfile frontend: text → instructions → stages → graph. Parsing, expansion and lowering do no I/O."""

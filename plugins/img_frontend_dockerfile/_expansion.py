@@ -1,0 +1,338 @@
+"""Variable expansion in words: quotes, escapes and ``${name…}`` as Dockerfiles know them.
+
+`expand_word` keeps the result one word; `expand_words` splits it at blanks (EXPOSE). Names that were needed and not set
+are reported through *unset*. Failures raise `Fault` with the whole word in the message.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from img_frontend_dockerfile._source import Fault
+from img_frontend_dockerfile._text import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["expand_for_display", "expand_heredoc", "expand_word", "expand_words"]
+
+_SPECIAL_NAMES = frozenset("@*#?-$!0")
+_MAX_DEPTH = 100
+
+
+def expand_word(word: str, variables: Mapping[str, str], *, escape: str = "\\", unset: set[str] | None = None) -> str:
+    """Expand *word* and remove its quotes and escapes; blanks in the result stay."""
+    if not _needs_work(word, escape):
+        return word
+    return _run(_Expansion(word, variables, escape, unset), word)
+
+
+def expand_words(
+    word: str, variables: Mapping[str, str], *, escape: str = "\\", unset: set[str] | None = None
+) -> list[str]:
+    """Expand *word* and split the result at blanks that were not quoted; blanks from variables split too."""
+    expansion = _Expansion(word, variables, escape, unset)
+    expansion.splitter = splitter = _Splitter()
+    _run(expansion, word)
+    return splitter.finish()
+
+
+def expand_heredoc(content: str, variables: Mapping[str, str], *, unset: set[str] | None = None) -> str:
+    """Expand the body of an unquoted COPY/ADD here-document: quotes stay, the escape is always a backslash."""
+    return _run(_Expansion(content, variables, "\\", unset, raw_quotes=True), content)
+
+
+def expand_for_display(text: str, variables: Mapping[str, str], *, escape: str = "\\") -> str:
+    """Expand what is known and leave everything else, quotes and escapes included, as written. Never fails."""
+    if "$" not in text:
+        return text
+    try:
+        return _Expansion(text, variables, escape, None, raw_quotes=True, raw_escapes=True, keep_unset=True).until(None)
+    except Fault:
+        return text
+
+
+def _needs_work(word: str, escape: str) -> bool:
+    return "$" in word or "'" in word or '"' in word or escape in word
+
+
+def _run(expansion: _Expansion, word: str) -> str:
+    try:
+        return expansion.until(None)
+    except Fault as fault:
+        raise Fault(f"failed to process {quote(word)}: {fault.message}", hint=fault.hint) from None
+
+
+class _Splitter:
+    """Collects characters into words."""
+
+    def __init__(self) -> None:
+        self._words: list[str] = []
+        self._word: list[str] = []
+        self._open = False
+
+    def add(self, text: str) -> None:
+        """Add text in which blanks separate."""
+        for char in text:
+            if char.isspace():
+                self._flush()
+            else:
+                self.add_raw(char)
+
+    def add_raw(self, text: str) -> None:
+        """Add quoted text, even empty."""
+        self._word.append(text)
+        self._open = True
+
+    def finish(self) -> list[str]:
+        """Return the words, empty ones dropped."""
+        self._flush()
+        return [word for word in self._words if word]
+
+    def _flush(self) -> None:
+        if self._open:
+            self._words.append("".join(self._word))
+            self._word, self._open = [], False
+
+
+class _Expansion:
+    """One pass over one text."""
+
+    def __init__(
+        self,
+        text: str,
+        variables: Mapping[str, str],
+        escape: str,
+        unset: set[str] | None,
+        *,
+        raw_quotes: bool = False,
+        raw_escapes: bool = False,
+        keep_unset: bool = False,
+    ) -> None:
+        self._text = text
+        self._variables = variables
+        self._escape = escape
+        self._unset = unset
+        self._raw_quotes = raw_quotes
+        self._raw_escapes = raw_escapes
+        self._keep_unset = keep_unset
+        self._position = 0
+        self._depth = 0
+        self.splitter: _Splitter | None = None
+
+    def until(self, stop: str | None, *, raw_escapes: bool = False) -> str:
+        """Read up to the character *stop*, which is consumed, or to the end of the text."""
+        raw_escapes = raw_escapes or self._raw_escapes
+        out: list[str] = []
+        while self._position < len(self._text):
+            char = self._text[self._position]
+            if char == stop:
+                self._position += 1
+                return "".join(out)
+            piece, quoted = self._piece(char, raw_escapes=raw_escapes)
+            out.append(piece)
+            if self.splitter is not None and self._depth == 0:
+                (self.splitter.add_raw if quoted else self.splitter.add)(piece)
+        if stop is not None:
+            raise Fault(f"syntax error: missing {quote(stop)} in substitution")
+        return "".join(out)
+
+    def _piece(self, char: str, *, raw_escapes: bool) -> tuple[str, bool]:
+        """Return the next piece of output, and whether its blanks are protected."""
+        if char == "$":
+            return self._dollar(), False
+        if char == "'" and not self._raw_quotes:
+            return self._single_quoted(), True
+        if char == '"' and not self._raw_quotes:
+            return self._double_quoted(), True
+        if char != self._escape:
+            self._position += 1
+            return char, False
+        taken = self._text[self._position : self._position + 2]
+        self._position += 2
+        return (taken if raw_escapes else taken[1:]), True
+
+    def _single_quoted(self) -> str:
+        end = self._text.find("'", self._position + 1)
+        if end < 0:
+            raise Fault("unexpected end of statement while looking for matching single-quote")
+        start, self._position = self._position + 1, end + 1
+        return self._text[start:end]
+
+    def _double_quoted(self) -> str:
+        out: list[str] = []
+        self._position += 1
+        while self._position < len(self._text):
+            char = self._text[self._position]
+            if char == '"':
+                self._position += 1
+                return "".join(out)
+            if char == "$":
+                out.append(self._dollar())
+                continue
+            self._position += 1
+            if char == self._escape and self._peek() in ('"', "$", self._escape):
+                char = self._text[self._position]
+                self._position += 1
+            out.append(char)
+        raise Fault("unexpected end of statement while looking for matching double-quote")
+
+    def _peek(self) -> str:
+        return self._text[self._position : self._position + 1]
+
+    def _dollar(self) -> str:
+        start = self._position
+        self._position += 1
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise Fault(f"substitutions are nested more than {_MAX_DEPTH} levels deep")
+        value = self._braces(start) if self._peek() == "{" else self._bare(start)
+        self._depth -= 1
+        return value
+
+    def _bare(self, start: int) -> str:
+        name = self._name()
+        if not name:
+            return "$"
+        return self._lookup(name, start)
+
+    def _lookup(self, name: str, start: int) -> str:
+        value = self._variables.get(name)
+        if value is not None:
+            return value
+        if self._keep_unset:
+            return self._text[start : self._position]
+        self._note_unset(name)
+        return ""
+
+    def _note_unset(self, name: str) -> None:
+        if self._unset is not None and name not in self._variables and name not in _SPECIAL_NAMES:
+            self._unset.add(name)
+
+    def _name(self) -> str:
+        """Read a name: letters, digits and ``_``; digits only if it starts with one; or one special character."""
+        text, start = self._text, self._position
+        first = self._peek()
+        if "0" <= first <= "9" and first:
+            while "0" <= self._peek() <= "9" and self._peek():
+                self._position += 1
+        elif first in _SPECIAL_NAMES:
+            self._position += 1
+        else:
+            while self._position < len(text) and (text[self._position].isalnum() or text[self._position] == "_"):
+                self._position += 1
+        return text[start : self._position]
+
+    def _braces(self, start: int) -> str:
+        self._position += 1
+        if self._peek() in ("}", ":", "{"):
+            raise Fault("syntax error: bad substitution")
+        name = self._name()
+        modifier = self._take()
+        if modifier == "}":
+            return self._lookup(name, start)
+        if not modifier:
+            raise Fault("syntax error: missing '}' in substitution")
+        if not name:
+            raise Fault("syntax error: bad substitution")
+        null_counts = modifier == ":"
+        operator = self._take() if null_counts else modifier
+        value = self._variables.get(name)
+        if operator and operator in "-+?":
+            result = self._conditional(name, operator, value, null_counts=null_counts)
+        elif operator and operator in "#%" and not null_counts:
+            result = self._strip(name, operator, value)
+        elif operator == "/" and not null_counts:
+            result = self._replace(name, value)
+        else:
+            shown = modifier + operator if null_counts else modifier
+            raise Fault(f"unsupported modifier ({shown}) in substitution")
+        if value is None and self._keep_unset:
+            return self._text[start : self._position]
+        return result
+
+    def _take(self) -> str:
+        char = self._peek()
+        self._position += 1
+        return char
+
+    def _conditional(self, name: str, operator: str, value: str | None, *, null_counts: bool) -> str:
+        word = self.until("}")
+        missing = value is None or (null_counts and not value)
+        if operator == "-":
+            return word if missing else value or ""
+        if operator == "+":
+            return "" if missing else word
+        if missing and not self._keep_unset:
+            reason = "is not allowed to be unset" if value is None else "is not allowed to be empty"
+            raise Fault(f"{name}: {word or reason}")
+        return value or ""
+
+    def _strip(self, name: str, operator: str, value: str | None) -> str:
+        longest = self._peek() == operator
+        if longest:
+            self._position += 1
+        pattern = self.until("}", raw_escapes=True)
+        if value is None:
+            self._note_unset(name)
+            return ""
+        expression = re.compile(_glob(pattern, self._escape), re.DOTALL)
+        cuts = range(len(value) + 1)
+        if operator == "#":
+            for cut in reversed(cuts) if longest else cuts:
+                if expression.fullmatch(value, 0, cut):
+                    return value[cut:]
+        else:
+            for cut in cuts if longest else reversed(cuts):
+                if expression.fullmatch(value, cut):
+                    return value[:cut]
+        return value
+
+    def _replace(self, name: str, value: str | None) -> str:
+        everywhere = self._peek() == "/"
+        if everywhere:
+            self._position += 1
+        pattern = self.until("/", raw_escapes=True)
+        replacement = _literal(self.until("}", raw_escapes=True), self._escape)
+        if value is None:
+            self._note_unset(name)
+            return ""
+        if not pattern:
+            return value
+        return _substitute(re.compile(_glob(pattern, self._escape), re.DOTALL), replacement, value, everywhere)
+
+
+def _glob(pattern: str, escape: str) -> str:
+    """Translate ``*``, ``?`` and escaped characters; everything else, brackets too, is literal."""
+    out: list[str] = []
+    position = 0
+    while position < len(pattern):
+        char = pattern[position]
+        if char == escape and position + 1 < len(pattern):
+            position += 1
+            out.append(re.escape(pattern[position]))
+        else:
+            out.append({"*": ".*", "?": "."}.get(char) or re.escape(char))
+        position += 1
+    # Runs of stars mean the same as one and would make the matcher try every way to share the text between them.
+    return re.sub(r"(?:\.\*)+", ".*", "".join(out)) if ".*.*" in "".join(out) else "".join(out)
+
+
+def _literal(text: str, escape: str) -> str:
+    """Drop the escapes that protect ``$``, ``/``, ``}``, quotes or themselves; others belong to the text."""
+    return re.sub(rf"{re.escape(escape)}([$/}}\"'{re.escape(escape)}])", r"\1", text)
+
+
+def _substitute(expression: re.Pattern[str], replacement: str, value: str, everywhere: bool) -> str:
+    """Replace the first or every match; an empty match right behind another one does not count."""
+    out: list[str] = []
+    done, last_end = 0, -1
+    for match in expression.finditer(value):
+        if match.start() == match.end() == last_end:
+            continue
+        out += [value[done : match.start()], replacement]
+        done = last_end = match.end()
+        if not everywhere:
+            break
+    return "".join(out) + value[done:]
