@@ -1,0 +1,218 @@
+"""Content-addressed blobs: ``blobs/sha256/<hex>``, verified while they are written and while they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from typing import TYPE_CHECKING, BinaryIO, Self
+
+from img_core.kit import fs, oci
+from img_core.spec.errors import ImgError, IntegrityError, NotFoundError
+from img_core.spec.values import Descriptor, DiffId, Digest
+from img_core.store.locks import ensure_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import TracebackType
+
+    from img_core.store.database import Database
+    from img_core.store.locks import RunDirectory
+
+__all__ = ["BlobWriter", "Blobs"]
+
+CHUNK = 1024 * 1024
+
+
+class Blobs:
+    """The blobs of one state directory. A blob exists when it has a row; a file without a row is garbage that may be replaced."""
+
+    def __init__(self, state: str, database: Database, run: RunDirectory | None) -> None:
+        self._directory = os.path.join(state, "blobs", "sha256")
+        self._database = database
+        self._run = run
+        self.written: set[Digest] = set()  #: blobs of this process that were not synced yet
+
+    def path(self, digest: Digest) -> str:
+        """Return where *digest* is, or would be, kept. Raises IntegrityError for anything but a well-formed sha256 digest."""
+        algorithm, _, name = digest.partition(":")
+        if algorithm != "sha256" or len(name) != 64 or not set(name) <= set("0123456789abcdef"):
+            raise IntegrityError(f"unsupported digest `{fs.show(digest)}`", hint="only sha256 digests are supported")
+        return os.path.join(self._directory, name)
+
+    def has(self, digest: Digest) -> bool:
+        """Tell whether *digest* is kept."""
+        return self.size(digest) is not None
+
+    def size(self, digest: Digest) -> int | None:
+        """Return the size in bytes of *digest*, or None if it is not kept."""
+        row = self._database.one("SELECT size FROM blob WHERE digest = ?", (digest,))
+        if row is None:
+            return None
+        try:
+            actual = os.stat(self.path(digest)).st_size
+        except FileNotFoundError:
+            return None
+        return actual if actual == row["size"] else None
+
+    def media_type(self, digest: Digest) -> str:
+        """Return the media type that *digest* was stored with. Raises NotFoundError."""
+        row = self._database.one("SELECT media_type FROM blob WHERE digest = ?", (digest,))
+        if row is None:
+            raise NotFoundError(f"blob {digest}: not found")
+        return str(row["media_type"])
+
+    def writer(self, media_type: str) -> BlobWriter:
+        """Start writing a blob whose digest is not known yet."""
+        if self._run is None:
+            raise ImgError("the state directory is not writable", hint="choose another one with `-s`")
+        return BlobWriter(self, self._run, media_type)
+
+    def put(self, data: bytes, media_type: str, *, references: Iterable[Digest] = ()) -> Descriptor:
+        """Keep a small document and which blobs it names."""
+        descriptor = Descriptor(media_type, oci.digest(data), len(data))
+        with self.writer(media_type) as writer:
+            writer.write(data)
+            writer.commit(references=references)
+        return descriptor
+
+    def ingest(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """Pass *chunks* on while writing them; keep the blob if size and digest agree when they end, else raise IntegrityError."""
+        with self.writer(descriptor.media_type) as writer:
+            for chunk in chunks:
+                writer.write(chunk)
+                if writer.size > descriptor.size:
+                    break
+                yield chunk
+            writer.commit(expected=descriptor)
+
+    def publish(self, temporary: fs.AtomicFile, descriptor: Descriptor, references: Iterable[Digest] = ()) -> None:
+        """Give *temporary* its final name and a row."""
+        ensure_directory(self._directory)
+        temporary.commit(self.path(descriptor.digest))
+        now = time.time()
+        with self._database.transaction() as cursor:
+            cursor.execute(
+                "INSERT INTO blob (digest, size, media_type, created, boot) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT (digest) DO UPDATE SET size = excluded.size, boot = excluded.boot, synced = 0",
+                (descriptor.digest, descriptor.size, descriptor.media_type, now, self._database.boot),
+            )
+            cursor.executemany(
+                "INSERT OR IGNORE INTO blob_reference (parent, child) SELECT ?, digest FROM blob WHERE digest = ?",
+                [(descriptor.digest, child) for child in references],
+            )
+        self.written.add(descriptor.digest)
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """Open a blob for reading; its content is not verified. Raises NotFoundError."""
+        if not self.has(digest):
+            raise NotFoundError(f"blob {digest}: not found")
+        return open(self.path(digest), "rb", buffering=0)
+
+    def read(self, digest: Digest) -> bytes:
+        """Return a document of at most 4 MiB, verified. Raises NotFoundError, IntegrityError."""
+        with self.open(digest) as file:
+            data = file.read(oci.DOCUMENT_LIMIT + 1)
+        if len(data) > oci.DOCUMENT_LIMIT:
+            raise IntegrityError(f"document {digest} is larger than {oci.DOCUMENT_LIMIT} bytes")
+        if oci.digest(data) != digest:
+            raise damaged(digest)
+        return data
+
+    def chunks(self, descriptor: Descriptor) -> Iterator[bytes]:
+        """Give a blob's bytes; raises IntegrityError at the end if they are not what the digest says."""
+        digest = hashlib.sha256()
+        with self.open(descriptor.digest) as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+                yield chunk
+        if "sha256:" + digest.hexdigest() != descriptor.digest:
+            raise damaged(descriptor.digest)
+
+    def remember_layer(self, digest: Digest, diff_id: DiffId) -> None:
+        """Record that the blob *digest* unpacks to *diff_id*."""
+        if not self.layer_diff_id(digest):
+            with self._database.transaction() as cursor:
+                cursor.execute("INSERT OR IGNORE INTO layer (diff_id, digest) VALUES (?, ?)", (diff_id, digest))
+
+    def layer_diff_id(self, digest: Digest) -> DiffId | None:
+        """Return the diff id of the layer blob *digest*, if known."""
+        row = self._database.one("SELECT diff_id FROM layer WHERE digest = ?", (digest,))
+        return DiffId(row["diff_id"]) if row else None
+
+    def find_layer(self, diff_id: DiffId) -> Descriptor | None:
+        """Return a kept blob that unpacks to *diff_id*; the one written first."""
+        rows = self._database.query(
+            "SELECT blob.digest, blob.size, blob.media_type FROM layer JOIN blob USING (digest)"
+            " WHERE layer.diff_id = ? ORDER BY blob.created, blob.digest",
+            (diff_id,),
+        )
+        for row in rows:
+            if self.has(Digest(row["digest"])):
+                return Descriptor(row["media_type"], Digest(row["digest"]), row["size"])
+        return None
+
+    def new_file(self) -> fs.AtomicFile:
+        """Return a temporary file that `publish` can turn into a blob."""
+        if self._run is None:
+            raise ImgError("the state directory is not writable", hint="choose another one with `-s`")
+        return fs.AtomicFile(self._run.path)
+
+
+class BlobWriter:
+    """Writes one blob and hashes it on the way; nothing is left unless `commit` succeeds."""
+
+    def __init__(self, blobs: Blobs, run: RunDirectory, media_type: str) -> None:
+        self._blobs = blobs
+        self._media_type = media_type
+        with fs.disk_errors(run.path):
+            self._file = fs.AtomicFile(run.path)
+        self._hash = hashlib.sha256()
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._file.size
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append *data*."""
+        with fs.disk_errors(self._file.path):
+            self._file.write(data)
+        self._hash.update(data)
+
+    def commit(self, *, expected: Descriptor | None = None, references: Iterable[Digest] = ()) -> Descriptor:
+        """Keep the blob. Raises IntegrityError if it is not what *expected* says."""
+        found = Descriptor(self._media_type, Digest("sha256:" + self._hash.hexdigest()), self.size)
+        if expected is not None:
+            check(found, expected)
+        if self._blobs.has(found.digest):
+            self._file.abort()
+        else:
+            with fs.disk_errors(self._blobs.path(found.digest)):
+                self._blobs.publish(self._file, found, references)
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.abort()
+
+
+def check(found: Descriptor, expected: Descriptor) -> None:
+    """Raise IntegrityError unless *found* has the size and digest of *expected*."""
+    if found.size > expected.size:
+        raise IntegrityError(
+            f"blob {expected.digest} is longer than the {expected.size} bytes that its manifest declares"
+        )
+    if found.size < expected.size:
+        raise IntegrityError(f"blob {expected.digest} ended after {found.size} of {expected.size} bytes")
+    if found.digest != expected.digest:
+        raise IntegrityError(f"blob {expected.digest} does not match its digest: got {found.digest}")
+
+
+def damaged(digest: Digest) -> IntegrityError:
+    """Return the error for a kept blob that changed on disk."""
+    return IntegrityError(f"blob {digest} is damaged on disk", hint="remove the image and pull or build it again")

@@ -1,0 +1,209 @@
+"""The metadata database: SQLite in WAL mode, one file, opened by any number of processes at once.
+
+Every row that promises a file is inserted after the file is in place. Rows are trusted across kill -9 at once, across a power loss only
+after `synced` was set: a row written before the last boot and not synced is dropped when the database is opened
+(the page cache survives a killed process, not a cut of power).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from img_core.kit import fs
+from img_core.spec.errors import StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["SCHEMA_VERSION", "Database", "boot_id"]
+
+SCHEMA_VERSION = 1
+BUSY_SECONDS = 30.0
+
+_SCHEMA = """
+CREATE TABLE blob (
+    digest TEXT PRIMARY KEY, size INTEGER NOT NULL, media_type TEXT NOT NULL, created REAL NOT NULL,
+    boot TEXT NOT NULL, synced INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE TABLE blob_reference (
+    parent TEXT NOT NULL REFERENCES blob(digest) ON DELETE CASCADE,
+    child TEXT NOT NULL REFERENCES blob(digest) ON DELETE CASCADE,
+    PRIMARY KEY (parent, child)
+) WITHOUT ROWID;
+CREATE INDEX blob_reference_child ON blob_reference(child);
+CREATE TABLE image (
+    name TEXT PRIMARY KEY, digest TEXT NOT NULL REFERENCES blob(digest), media_type TEXT NOT NULL, size INTEGER NOT NULL,
+    created REAL NOT NULL, updated REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE layer (
+    diff_id TEXT NOT NULL, digest TEXT NOT NULL REFERENCES blob(digest) ON DELETE CASCADE, PRIMARY KEY (diff_id, digest)
+) WITHOUT ROWID;
+CREATE INDEX layer_digest ON layer(digest);
+CREATE TABLE snapshot (
+    id TEXT PRIMARY KEY, backend TEXT NOT NULL, mapping TEXT NOT NULL, parent TEXT REFERENCES snapshot(id),
+    chain_id TEXT, diff_id TEXT, description TEXT NOT NULL, created REAL NOT NULL, used REAL NOT NULL,
+    boot TEXT NOT NULL, synced INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE INDEX snapshot_chain ON snapshot(chain_id, backend, mapping);
+CREATE INDEX snapshot_parent ON snapshot(parent);
+CREATE TABLE step (
+    key TEXT NOT NULL, backend TEXT NOT NULL, mapping TEXT NOT NULL, identity TEXT NOT NULL,
+    snapshot TEXT NOT NULL REFERENCES snapshot(id) ON DELETE CASCADE, used REAL NOT NULL,
+    PRIMARY KEY (key, backend, mapping)
+) WITHOUT ROWID;
+CREATE TABLE pin (
+    reference TEXT NOT NULL, platform TEXT NOT NULL, top TEXT NOT NULL, manifest TEXT NOT NULL, checked REAL NOT NULL,
+    PRIMARY KEY (reference, platform)
+) WITHOUT ROWID;
+CREATE TABLE file_digest (
+    scope TEXT NOT NULL, inode INTEGER NOT NULL, device INTEGER NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    ctime_ns INTEGER NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (scope, device, inode)
+) WITHOUT ROWID;
+"""
+
+#: Dropped when they are older than the last boot and were never synced; children first, for the foreign keys.
+_UNSYNCED = (
+    "DELETE FROM step WHERE snapshot IN (SELECT id FROM snapshot WHERE synced = 0 AND boot <> ?)",
+    "DELETE FROM snapshot WHERE synced = 0 AND boot <> ?",
+    "DELETE FROM blob WHERE synced = 0 AND boot <> ? AND digest NOT IN (SELECT digest FROM image)",
+)
+
+
+def boot_id() -> str:
+    """Return what names the time since the last boot; see random(4)."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:  # masked /proc: fall back to the start of this minute of up time, which only costs cached work
+        return str(int((time.time() - time.monotonic()) / 60))
+
+
+class Database:
+    """One connection, shared by the threads of this process. Raises StateError for every failure of the database itself."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.boot = boot_id()
+        self._connection_lock = threading.RLock()
+        self.read_only = os.path.exists(path) and not os.access(path, os.W_OK)
+        with self._errors():
+            self._connection = self._connect()
+            self._prepare()
+
+    def _connect(self) -> sqlite3.Connection:
+        # `immutable` lets SQLite read a WAL database in a directory where it may not make the -shm file
+        name = f"file:{_uri_path(self.path)}?mode=ro&immutable=1" if self.read_only else self.path
+        connection = sqlite3.connect(
+            name, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=self.read_only
+        )
+        connection.row_factory = sqlite3.Row
+        return connection
+
+    def _prepare(self) -> None:
+        connection = self._connection
+        connection.execute("PRAGMA foreign_keys = ON")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise StateError(
+                f"state database `{fs.show(self.path)}` has version {version}, newer than the {SCHEMA_VERSION} that this img understands",
+                hint="use the newer img, or another state directory with `-s`",
+            )
+        if self.read_only:
+            return
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        if version == 0:
+            self._create()
+        stale = connection.execute(
+            "SELECT 1 FROM snapshot WHERE synced = 0 AND boot <> ? LIMIT 1", (self.boot,)
+        ).fetchone()
+        stale = (
+            stale
+            or connection.execute("SELECT 1 FROM blob WHERE synced = 0 AND boot <> ? LIMIT 1", (self.boot,)).fetchone()
+        )
+        if stale:
+            with self.transaction() as cursor:
+                for statement in _UNSYNCED:
+                    cursor.execute(statement, (self.boot,))
+
+    def _create(self) -> None:
+        with self.transaction() as cursor:
+            if cursor.execute("PRAGMA user_version").fetchone()[0]:
+                return  # another process was first
+            for statement in _SCHEMA.split(";"):
+                cursor.execute(statement)
+            cursor.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Cursor]:
+        """Run the block in one write transaction; a crash point lies before its commit."""
+        with self._connection_lock, self._errors(), fs.disk_errors(self.path):
+            cursor = self._connection.cursor()
+            cursor.execute("BEGIN IMMEDIATE")
+            try:
+                yield cursor
+                fs.mutation("commit", self.path)
+                cursor.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:  # a full disk may have rolled it back already
+                    cursor.execute("ROLLBACK")
+                raise
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:  # Any: what SQLite can bind
+        """Return all rows of a read."""
+        with self._connection_lock, self._errors():
+            return self._connection.execute(sql, parameters).fetchall()
+
+    def one(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Row | None:  # Any: what SQLite can bind
+        """Return the first row of a read, or None."""
+        rows = self.query(sql, parameters)
+        return rows[0] if rows else None
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._connection_lock:
+            self._connection.close()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as err:
+            raise _operational_error(err, self.path) from err
+        except sqlite3.DatabaseError as err:
+            if isinstance(err, sqlite3.IntegrityError):
+                raise
+            raise DamagedError(
+                f"state database `{fs.show(self.path)}` is damaged: {err}",
+                hint="run the command again: the database is set aside and rebuilt from the stored images",
+            ) from err
+
+
+class DamagedError(StateError):
+    """The database file is not usable any more."""
+
+
+def _operational_error(err: sqlite3.OperationalError, path: str) -> StateError:
+    code = getattr(err, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return StateError(
+            f"no space left on device: `{fs.show(path)}`", hint="free some space and run the command again"
+        )
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return StateError(
+            f"state database `{fs.show(path)}` was busy for {BUSY_SECONDS:.0f} s", hint="is another img process stuck?"
+        )
+    if code == sqlite3.SQLITE_CANTOPEN:
+        return StateError(
+            f"cannot open the state database `{fs.show(path)}`", hint="is the state directory writable for you?"
+        )
+    return StateError(f"state database `{fs.show(path)}`: {err}")
+
+
+def _uri_path(path: str) -> str:
+    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")

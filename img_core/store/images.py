@@ -1,0 +1,160 @@
+"""Image names, and what belongs to an image."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from img_core.kit import fs, oci
+from img_core.spec.errors import NotFoundError
+from img_core.spec.values import Descriptor, DiffId, Digest
+from img_core.store.locks import ensure_directory
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator, Sequence
+
+    from img_core.spec.values import Platform
+    from img_core.store.blobs import Blobs
+    from img_core.store.database import Database
+
+__all__ = ["Image", "ImageContent", "Images"]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A name and what it means; times in seconds since 1970 UTC."""
+
+    name: str
+    descriptor: Descriptor
+    created: float
+    updated: float
+
+
+@dataclass(frozen=True, slots=True)
+class ImageContent:
+    """One platform's image, with its documents parsed. *diff_ids* belong to *layers*, one by one."""
+
+    manifest: Descriptor
+    layers: tuple[Descriptor, ...]
+    config: oci.ImageConfig
+    config_descriptor: Descriptor
+    diff_ids: tuple[DiffId, ...]
+
+
+class Images:
+    """Names of images in one state directory. What is listed is complete."""
+
+    def __init__(self, state: str, database: Database, blobs: Blobs) -> None:
+        self._names = os.path.join(state, "names")
+        self._database = database
+        self._blobs = blobs
+
+    def list(self) -> list[Image]:
+        """Return all images, by name."""
+        return [_image(row) for row in self._database.query("SELECT * FROM image ORDER BY name")]
+
+    def find(self, name: str) -> Image | None:
+        """Return the image called *name* (normalised, with tag), or None."""
+        row = self._database.one("SELECT * FROM image WHERE name = ?", (name,))
+        return _image(row) if row else None
+
+    def get(self, name: str, shown: str = "") -> Image:
+        """Return the image called *name*. Raises NotFoundError that says *shown*, the name as the user typed it."""
+        image = self.find(name)
+        if image is None:
+            raise NotFoundError(f'image "{fs.show(shown or name)}": not found')
+        return image
+
+    def tag(self, name: str, descriptor: Descriptor) -> None:
+        """Let *name* mean *descriptor*. Raises NotFoundError unless all that it references is kept.
+
+        The caller syncs the file system before: see `Store.tag`.
+        """
+        self._require_complete(descriptor)
+        # Beside the database, only read to rebuild it after damage.
+        ensure_directory(self._names)
+        note = {"name": name, "digest": descriptor.digest, "mediaType": descriptor.media_type, "size": descriptor.size}
+        fs.replace_file(self._note_path(name), oci.canonical_json(note))
+        now = time.time()
+        with self._database.transaction() as cursor:
+            cursor.execute(
+                "INSERT INTO image (name, digest, media_type, size, created, updated) VALUES (?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET digest = excluded.digest, media_type = excluded.media_type,"
+                " size = excluded.size, updated = excluded.updated",
+                (name, descriptor.digest, descriptor.media_type, descriptor.size, now, now),
+            )
+
+    def remove(self, name: str) -> bool:
+        """Forget *name*; return whether it was there. Content stays until it is pruned."""
+        with self._database.transaction() as cursor:
+            removed = cursor.execute("DELETE FROM image WHERE name = ?", (name,)).rowcount > 0
+        try:
+            fs.unlink(self._note_path(name))
+        except FileNotFoundError:
+            pass
+        return removed
+
+    def contents(self, descriptor: Descriptor) -> Iterator[ImageContent]:
+        """Give each complete image behind *descriptor* (a manifest or an index), in the index's order."""
+        document = oci.parse_manifest_or_index(
+            self._blobs.read(descriptor.digest), name=descriptor.digest, media_type=descriptor.media_type
+        )
+        if isinstance(document, oci.Index):
+            for child in document.manifests:
+                if child.media_type in oci.MANIFEST_TYPES and self._blobs.has(child.digest):
+                    yield from self.contents(child)
+        elif document.is_image:
+            yield self._content(descriptor, document)
+
+    def content(self, descriptor: Descriptor, platform: Platform, shown: str) -> ImageContent:
+        """Return the image for *platform*, else the only one there is. Raises NotFoundError naming *shown*."""
+        from img_core.kit import platforms
+
+        contents = list(self.contents(descriptor))
+        choice = platforms.choose(platform, [content.config.platform for content in contents])
+        if choice is None and len(contents) == 1:
+            choice = 0
+        if choice is None:
+            offered = ", ".join(str(content.config.platform) for content in contents) or "none"
+            raise NotFoundError(
+                f'image "{fs.show(shown)}" has no content for platform {platform}', hint=f"kept platforms: {offered}"
+            )
+        return contents[choice]
+
+    def _content(self, descriptor: Descriptor, manifest: oci.Manifest) -> ImageContent:
+        config = oci.parse_config(self._blobs.read(manifest.config.digest), name=manifest.config.digest)
+        oci.check_layers(manifest, config, name=descriptor.digest)
+        return ImageContent(descriptor, tuple(manifest.layers), config, manifest.config, tuple(config.diff_ids))
+
+    def _require_complete(self, descriptor: Descriptor) -> None:
+        if not self._blobs.has(descriptor.digest):
+            raise NotFoundError(f"blob {descriptor.digest}: not found")
+        contents = list(self.contents(descriptor))
+        if not contents and descriptor.media_type in oci.INDEX_TYPES:
+            raise NotFoundError(f"no image of index {descriptor.digest} is kept")
+        for content in contents:
+            missing = [layer.digest for layer in content.layers if not self._blobs.has(layer.digest)]
+            if missing:
+                raise NotFoundError(f"layer {missing[0]} of {descriptor.digest}: not found")
+
+    def _note_path(self, name: str) -> str:
+        return os.path.join(self._names, oci.digest(name.encode()).removeprefix("sha256:") + ".json")
+
+    def notes(self) -> Sequence[tuple[str, Descriptor]]:
+        """Return what was noted beside the database, to rebuild it."""
+        found = []
+        for entry in sorted(os.listdir(self._names)) if os.path.isdir(self._names) else []:
+            if not entry.endswith(".json"):
+                continue
+            with open(os.path.join(self._names, entry), "rb") as file:
+                note = oci.load_json(file.read(oci.DOCUMENT_LIMIT), name=entry)
+            found.append((str(note["name"]), Descriptor(note["mediaType"], Digest(note["digest"]), int(note["size"]))))
+        return found
+
+
+def _image(row: sqlite3.Row) -> Image:
+    descriptor = Descriptor(row["media_type"], Digest(row["digest"]), row["size"])
+    return Image(row["name"], descriptor, row["created"], row["updated"])

@@ -1,0 +1,146 @@
+"""Locks between processes: named locks without files of their own, and run directories that tell whether their owner still lives."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import struct
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from img_core.kit import fs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["RunDirectory", "ensure_directory", "lock", "sweep"]
+
+# Open-file-description locks (fcntl(2)): unlike POSIX record locks they belong to the open file, so threads exclude each other too
+# and closing another descriptor of the file does not drop them. Python's fcntl module has no names for them before 3.13.
+_F_OFD_SETLK = 37
+_FLOCK = struct.Struct("hh4xqqi4x")
+
+
+def ensure_directory(path: str) -> None:
+    """Make *path* and its missing parents, readable by the user only."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    if parent and parent != path:
+        ensure_directory(parent)
+    try:
+        fs.mkdir(path, 0o700)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+
+
+def _byte_of(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big")
+
+
+@contextmanager
+def lock(directory: str, name: str, *, check: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the lock *name* of the state *directory* during the block.
+
+    A name is one byte, chosen by hash, of the file ``locks``: a crash leaves nothing, and 2**56 places make collisions a theory.
+    *check* is called while waiting, every 0.1 s at least; it raises to give up.
+    """
+    descriptor = os.open(os.path.join(directory, "locks"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        request = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _byte_of(name), 1, 0)
+        pause = 0.001
+        while not _try_lock(descriptor, request):
+            check()
+            time.sleep(pause)
+            pause = min(pause * 2, 0.1)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int, request: bytes) -> bool:
+    try:
+        fcntl.fcntl(descriptor, _F_OFD_SETLK, request)
+    except OSError as err:
+        if err.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True
+
+
+class RunDirectory:
+    """A private directory for half-made things, ``<state>/run/<id>``, locked as long as this process lives.
+
+    Who can lock somebody's directory knows that its owner is gone and removes it: see `sweep`.
+    """
+
+    def __init__(self, state: str) -> None:
+        parent = os.path.join(state, "run")
+        ensure_directory(parent)
+        # Shared: only excludes a sweep, which could otherwise take the directory between its making and its locking.
+        with _held(parent, fcntl.LOCK_SH):
+            self.path = os.path.join(parent, secrets.token_hex(8))
+            fs.mkdir(self.path, 0o700)
+            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        self._count = 0
+
+    def new_path(self, prefix: str) -> str:
+        """Return a path in the directory that nothing uses yet."""
+        self._count += 1
+        return os.path.join(self.path, f"{prefix}-{self._count}-{secrets.token_hex(4)}")
+
+    def close(self) -> None:
+        """Remove the directory with all that is left in it; what cannot be removed now is left to the next `sweep`."""
+        if self._descriptor >= 0:
+            with suppress(OSError):
+                fs.remove_tree(self.path)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+@contextmanager
+def _held(directory: str, how: int) -> Iterator[None]:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, how)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def sweep(state: str) -> int:
+    """Remove the run directories of processes that are gone; return how many.
+
+    Call it where foreign-owned files can be removed: inside the user namespace.
+    """
+    parent = os.path.join(state, "run")
+    removed = 0
+    try:
+        names = os.listdir(parent)
+    except FileNotFoundError:
+        return 0
+    for name in names:
+        removed += _remove_if_abandoned(parent, os.path.join(parent, name))
+    return removed
+
+
+def _remove_if_abandoned(parent: str, path: str) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        with _held(parent, fcntl.LOCK_EX):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fs.remove_tree(path)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

@@ -1,0 +1,127 @@
+"""What is remembered between builds: finished steps, resolved references, digests of context files."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from img_core.spec.values import Digest
+
+if TYPE_CHECKING:
+    import os
+
+    from img_core.store.database import Database
+
+__all__ = ["FileDigests", "Pin", "Records", "Step"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A finished step: *snapshot* holds its result, *identity* stands for it in the keys of what builds on it."""
+
+    key: str
+    identity: str
+    snapshot: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """What a reference meant when it was *checked* (seconds since 1970 UTC)."""
+
+    top: Digest
+    manifest: Digest
+    checked: float
+
+
+class Records:
+    """Records of one state directory."""
+
+    def __init__(self, database: Database, backend: str, mapping: str) -> None:
+        self._database = database
+        self._backend = backend
+        self._mapping = mapping
+
+    def step(self, key: str) -> Step | None:
+        """Return the record of *key*, or None."""
+        row = self._database.one(
+            "SELECT identity, snapshot FROM step WHERE key = ? AND backend = ? AND mapping = ?",
+            (key, self._backend, self._mapping),
+        )
+        return Step(key, row["identity"], row["snapshot"]) if row else None
+
+    def add_step(self, step: Step) -> None:
+        """Keep *step*, in place of an older one with its key."""
+        with self._database.transaction() as cursor:
+            cursor.execute(
+                "INSERT OR REPLACE INTO step (key, backend, mapping, identity, snapshot, used) VALUES (?, ?, ?, ?, ?, ?)",
+                (step.key, self._backend, self._mapping, step.identity, step.snapshot, time.time()),
+            )
+
+    def pin(self, reference: str, platform: str) -> Pin | None:
+        """Return what *reference* meant last, or None."""
+        row = self._database.one(
+            "SELECT top, manifest, checked FROM pin WHERE reference = ? AND platform = ?", (reference, platform)
+        )
+        return Pin(Digest(row["top"]), Digest(row["manifest"]), row["checked"]) if row else None
+
+    def set_pin(self, reference: str, platform: str, pin: Pin) -> None:
+        """Remember what *reference* means."""
+        with self._database.transaction() as cursor:
+            cursor.execute(
+                "INSERT OR REPLACE INTO pin (reference, platform, top, manifest, checked) VALUES (?, ?, ?, ?, ?)",
+                (reference, platform, pin.top, pin.manifest, pin.checked),
+            )
+
+    def file_digests(self, scope: str) -> FileDigests:
+        """Return the remembered digests of the files of one tree; *scope* names it (its root's device and inode)."""
+        return FileDigests(self._database, scope)
+
+
+class FileDigests:
+    """sha256 digests of files by inode, loaded at once and saved at once: a query per file would cost more than reading it."""
+
+    def __init__(self, database: Database, scope: str) -> None:
+        self._database = database
+        self._scope = scope
+        self._known: dict[tuple[int, int], tuple[int, int, int, bytes]] | None = None
+        self._new: dict[tuple[int, int], tuple[int, int, int, bytes]] = {}
+
+    def _load(self) -> dict[tuple[int, int], tuple[int, int, int, bytes]]:
+        rows = self._database.query(
+            "SELECT device, inode, size, mtime_ns, ctime_ns, digest FROM file_digest WHERE scope = ?", (self._scope,)
+        )
+        return {(row[0], row[1]): (row[2], row[3], row[4], row[5]) for row in rows}
+
+    def get(self, status: os.stat_result) -> bytes | None:
+        """Return the digest (32 bytes) of the file with this lstat result, if it did not change since it was put."""
+        if self._known is None:
+            self._known = self._load()
+        found = self._known.get((status.st_dev, _signed(status.st_ino)))
+        if found and found[:3] == (status.st_size, status.st_mtime_ns, status.st_ctime_ns):
+            return found[3]
+        return None
+
+    def put(self, status: os.stat_result, digest: bytes) -> None:
+        """Remember *digest*, unless the file is so young that it could change again within the clock's granularity."""
+        if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > 100_000_000:  # git's "racy" rule, 0.1 s
+            key = (status.st_dev, _signed(status.st_ino))
+            self._new[key] = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, digest)
+
+    def save(self) -> None:
+        """Keep what was put."""
+        if not self._new:
+            return
+        with self._database.transaction() as cursor:
+            cursor.executemany(
+                "INSERT OR REPLACE INTO file_digest (scope, device, inode, size, mtime_ns, ctime_ns, digest) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [(self._scope, *key, *value) for key, value in self._new.items()],
+            )
+        if self._known is not None:
+            self._known.update(self._new)
+        self._new.clear()
+
+
+def _signed(inode: int) -> int:
+    # SQLite integers are signed; some network file systems use all 64 bits of an inode number
+    return inode - (1 << 64) if inode >= 1 << 63 else inode

@@ -1,0 +1,148 @@
+"""Snapshots: which directories exist, what they build on, and which layer they hold."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from img_core.kit import fs, oci
+from img_core.spec.values import ChainId, DiffId
+from img_core.store.locks import ensure_directory
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable
+
+    from img_core.store.database import Database
+
+__all__ = ["Snapshot", "Snapshots", "chain_id"]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A finished snapshot. *directory* holds it; *parents* are the directories below it, lowest first.
+
+    *diff_id* is known once its layer was written or unpacked, *chain_id* once those of all layers below are known too.
+    """
+
+    id: str
+    directory: str
+    parents: tuple[str, ...]
+    created: float
+    diff_id: DiffId | None = None
+    chain_id: ChainId | None = None
+
+    @property
+    def directories(self) -> tuple[str, ...]:
+        """The whole stack, lowest first: what children of this snapshot get as parents."""
+        return (*self.parents, self.directory)
+
+
+class Snapshots:
+    """The snapshots that one snapshotter (*backend*) made under one id *mapping*; the two are never mixed."""
+
+    def __init__(self, state: str, database: Database, backend: str, mapping: str) -> None:
+        self._directory = os.path.join(state, "snapshots", backend)
+        self._database = database
+        self._backend = backend
+        self._mapping = mapping
+        self.written: set[str] = set()  #: ids of this process that were not synced yet
+
+    def get(self, identifier: str) -> Snapshot | None:
+        """Return a snapshot, or None if it or one below it is gone."""
+        row = self._database.one("SELECT * FROM snapshot WHERE id = ?", (identifier,))
+        return self._snapshot(row) if row else None
+
+    def by_chain(self, chain: ChainId) -> Snapshot | None:
+        """Return a snapshot whose stack of layers is *chain*, or None."""
+        row = self._database.one(
+            "SELECT * FROM snapshot WHERE chain_id = ? AND backend = ? AND mapping = ? ORDER BY created LIMIT 1",
+            (chain, self._backend, self._mapping),
+        )
+        return self._snapshot(row) if row else None
+
+    def commit(
+        self, directory: str, parent: Snapshot | None, *, description: str, diff_id: DiffId | None = None
+    ) -> Snapshot:
+        """Keep the finished *directory* (it is renamed) as a new snapshot on *parent*."""
+        ensure_directory(self._directory)
+        identifier = secrets.token_hex(12)
+        final = os.path.join(self._directory, identifier)
+        now = time.time()
+        chain = _chain(parent, diff_id)
+        fs.rename(directory, final)
+        with self._database.transaction() as cursor:
+            cursor.execute(
+                "INSERT INTO snapshot (id, backend, mapping, parent, chain_id, diff_id, description, created, used, boot)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    identifier, self._backend, self._mapping, parent.id if parent else None, chain, diff_id,
+                    description, now, now, self._database.boot,
+                ),
+            )  # fmt: skip
+        self.written.add(identifier)
+        return Snapshot(identifier, final, parent.directories if parent else (), now, diff_id, chain)
+
+    def set_diff_id(self, snapshot: Snapshot, diff_id: DiffId) -> None:
+        """Record what layer *snapshot* turned out to be."""
+        with self._database.transaction() as cursor:
+            parent = cursor.execute(
+                "SELECT p.chain_id AS chain, s.parent AS parent FROM snapshot s LEFT JOIN snapshot p ON p.id = s.parent WHERE s.id = ?",
+                (snapshot.id,),
+            ).fetchone()
+            chain = None
+            if parent is not None and (parent["parent"] is None or parent["chain"] is not None):
+                chain = chain_id([ChainId(parent["chain"])] if parent["chain"] else [], diff_id)
+            cursor.execute("UPDATE snapshot SET diff_id = ?, chain_id = ? WHERE id = ?", (diff_id, chain, snapshot.id))
+
+    def parent_of(self, snapshot: Snapshot) -> Snapshot | None:
+        """Return the snapshot that *snapshot* was made on."""
+        row = self._database.one(
+            "SELECT p.* FROM snapshot s JOIN snapshot p ON p.id = s.parent WHERE s.id = ?", (snapshot.id,)
+        )
+        return self._snapshot(row) if row else None
+
+    def abandoned(self) -> list[str]:
+        """Return directories that no row names: left by a crash between rename and commit, or dropped after a power loss."""
+        try:
+            names = os.listdir(self._directory)
+        except FileNotFoundError:
+            return []
+        known = {
+            row["id"] for row in self._database.query("SELECT id FROM snapshot WHERE backend = ?", (self._backend,))
+        }
+        return [os.path.join(self._directory, name) for name in names if len(name) == 24 and name not in known]
+
+    def _snapshot(self, row: sqlite3.Row) -> Snapshot | None:
+        stack = self._database.query(
+            "WITH RECURSIVE below(id, parent, depth) AS ("
+            " SELECT id, parent, 0 FROM snapshot WHERE id = ?"
+            " UNION ALL SELECT s.id, s.parent, below.depth + 1 FROM snapshot s JOIN below ON s.id = below.parent)"
+            " SELECT id FROM below ORDER BY depth DESC",
+            (row["id"],),
+        )
+        directories = [os.path.join(self._directory, item["id"]) for item in stack]
+        if not os.path.isdir(directories[-1]):
+            return None
+        return Snapshot(
+            row["id"], directories[-1], tuple(directories[:-1]), row["created"],
+            DiffId(row["diff_id"]) if row["diff_id"] else None, ChainId(row["chain_id"]) if row["chain_id"] else None,
+        )  # fmt: skip
+
+
+def _chain(parent: Snapshot | None, diff_id: DiffId | None) -> ChainId | None:
+    if diff_id is None:
+        return None
+    if parent is None:
+        return chain_id([], diff_id)
+    return chain_id([parent.chain_id], diff_id) if parent.chain_id else None
+
+
+def chain_id(below: Iterable[ChainId], diff_id: DiffId) -> ChainId:
+    """Return the chain id of the layer *diff_id* on the stack *below* (none or one chain id); OCI image-spec, config.md."""
+    for chain in below:
+        return ChainId(oci.digest(f"{chain} {diff_id}".encode()))
+    return ChainId(diff_id)

@@ -1,0 +1,200 @@
+"""The state directory as one thing: opening, recovery, and what makes results durable."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, BinaryIO, Self
+
+from img_core.kit import fs
+from img_core.spec.errors import ImgError, StateError
+from img_core.store import locks
+from img_core.store.blobs import Blobs
+from img_core.store.database import DamagedError, Database
+from img_core.store.images import Images
+from img_core.store.records import Records
+from img_core.store.snapshots import Snapshots
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+
+    from img_core.spec.values import Descriptor, Digest
+
+__all__ = ["Store"]
+
+
+class Store:
+    """One state directory, opened by one process.
+
+    *writable* stores may keep things and own a run directory; others only read. *backend* and *mapping* name the snapshotter and the id
+    mapping whose snapshots are used, for commands that need any. *notice* gets one-line messages for people.
+    """
+
+    def __init__(
+        self,
+        state: str,
+        *,
+        writable: bool = True,
+        backend: str = "",
+        mapping: str = "none",
+        notice: Callable[[str], None] = lambda _text: None,
+    ) -> None:
+        self.state = os.path.abspath(state)
+        if writable:
+            with fs.disk_errors(self.state), _permission_errors(self.state):
+                locks.ensure_directory(self.state)
+        self._notice = notice
+        self.run = self._make_run_directory(mapping) if writable else None
+        self.database = self._open_database(writable)
+        self.blobs = Blobs(self.state, self.database, self.run)
+        self.images = Images(self.state, self.database, self.blobs)
+        self.snapshots = Snapshots(self.state, self.database, backend, mapping)
+        self.records = Records(self.database, backend, mapping)
+        if self._rebuild_needed:
+            self._rebuild()
+
+    def _make_run_directory(self, mapping: str) -> locks.RunDirectory:
+        with fs.disk_errors(self.state), _permission_errors(self.state):
+            if mapping != "none":  # only there can files of other ids be removed
+                locks.sweep(self.state)
+            return locks.RunDirectory(self.state)
+
+    def _open_database(self, writable: bool) -> Database:
+        path = os.path.join(self.state, "img.db")
+        self._rebuild_needed = False
+        if not writable and not os.path.exists(path):
+            return Database(":memory:")
+        try:
+            return Database(path)
+        except DamagedError:
+            if not writable:
+                raise
+            with locks.lock(self.state, "repair"):
+                return self._replace_damaged(path)
+
+    def _replace_damaged(self, path: str) -> Database:
+        try:
+            return Database(path)  # another process was first
+        except DamagedError:
+            aside = f"{path}.damaged-{int(time.time())}"
+            for suffix in ("-wal", "-shm", ""):
+                if os.path.exists(path + suffix):
+                    fs.rename(path + suffix, aside + suffix)
+            self._notice(
+                f"the state database was damaged; it is kept as `{fs.show(aside)}` and rebuilt from the stored images"
+            )
+            self._rebuild_needed = True
+            return Database(path)
+
+    def _rebuild(self) -> None:
+        """Take every stored blob that is what its name says, and every noted image that is complete, into the new database."""
+        import hashlib
+
+        from img_core.spec.values import Descriptor, Digest
+
+        directory = os.path.join(self.state, "blobs", "sha256")
+        noted = self.images.notes()
+        types = {descriptor.digest: descriptor.media_type for _name, descriptor in noted}
+        for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
+            with open(os.path.join(directory, name), "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if found == name:
+                digest = Digest(f"sha256:{name}")
+                with self.database.transaction() as cursor:
+                    cursor.execute(
+                        "INSERT OR IGNORE INTO blob (digest, size, media_type, created, boot) VALUES (?, ?, ?, ?, ?)",
+                        (digest, size, types.get(digest, ""), time.time(), self.database.boot),
+                    )
+        for name, descriptor in noted:
+            try:
+                self.images.tag(name, Descriptor(descriptor.media_type, descriptor.digest, descriptor.size))
+            except ImgError as err:
+                self._notice(f"image {name} could not be rebuilt: {err}")
+
+    # ------------------------------------------------------------------ what exporters and commands use (spec.ImageStore)
+
+    def put(self, data: bytes, media_type: str, *, references: Iterable[Digest] = ()) -> Descriptor:
+        """Keep a small document."""
+        return self.blobs.put(data, media_type, references=references)
+
+    def open(self, digest: Digest) -> BinaryIO:
+        """Open a blob for reading. Raises NotFoundError."""
+        return self.blobs.open(digest)
+
+    def read(self, digest: Digest) -> bytes:
+        """Return a small document, verified."""
+        return self.blobs.read(digest)
+
+    def chunks(self, descriptor: Descriptor) -> Iterator[bytes]:
+        """Give a blob's bytes, verified while they pass."""
+        return self.blobs.chunks(descriptor)
+
+    def tag(self, name: str, descriptor: Descriptor) -> None:
+        """Let *name* mean *descriptor*, durably: everything written so far reaches the disk before the name does."""
+        current = self.images.find(name)
+        if current and current.descriptor.digest == descriptor.digest and not self._unsynced():
+            return
+        with fs.disk_errors(self.state):
+            self.sync()
+            self.images.tag(name, descriptor)
+
+    def lock(self, name: str, check: Callable[[], None] = lambda: None) -> AbstractContextManager[None]:
+        """Hold the lock *name* against other processes and threads; see `locks.lock`."""
+        return locks.lock(self.state, name, check=check)
+
+    def _unsynced(self) -> bool:
+        return bool(self.blobs.written or self.snapshots.written)
+
+    def sync(self) -> None:
+        """Make everything that this process wrote survive a power loss: one syncfs(2) for all of it."""
+        if not self._unsynced():
+            return
+        blobs, snapshots = set(self.blobs.written), set(self.snapshots.written)
+        descriptor = os.open(self.state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fs.sync_filesystem(descriptor)
+        finally:
+            os.close(descriptor)
+        with self.database.transaction() as cursor:
+            cursor.executemany("UPDATE blob SET synced = 1 WHERE digest = ?", [(digest,) for digest in blobs])
+            cursor.executemany(
+                "UPDATE snapshot SET synced = 1 WHERE id = ?", [(identifier,) for identifier in snapshots]
+            )
+        self.blobs.written -= blobs
+        self.snapshots.written -= snapshots
+
+    def close(self) -> None:
+        """Close the database and remove the run directory."""
+        self.database.close()
+        if self.run is not None:
+            self.run.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _permission_errors:  # noqa: N801  # used like a function
+    """Turn a refused access to the state directory into one line."""
+
+    def __init__(self, state: str) -> None:
+        self._state = state
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, PermissionError):
+            raise StateError(
+                f"state directory `{fs.show(self._state)}` is not writable: {error.strerror}",
+                hint="choose another one with `-s DIR`",
+            ) from error

@@ -1,0 +1,304 @@
+"""The state directory: what is listed is complete, whatever happened before."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from img_core.kit import faults, oci
+from img_core.spec.errors import IntegrityError, NotFoundError, StateError
+from img_core.spec.values import Descriptor, Digest
+from img_core.store import Store, locks
+from img_core.store.records import Step
+from img_core.store.snapshots import Snapshot, chain_id
+
+
+def add_image(store: Store, name: str = "docker.io/library/a:latest", content: bytes = b"layer") -> Descriptor:
+    """Store a small but complete image and give it *name*."""
+    with store.blobs.writer(oci.OCI_LAYER) as writer:
+        writer.write(content)
+        layer = writer.commit()
+    config = {"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": [layer.digest]}}
+    config_descriptor = store.put(oci.canonical_json(config), oci.OCI_CONFIG)
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": oci.OCI_MANIFEST,
+        "config": oci.descriptor_document(config_descriptor),
+        "layers": [oci.descriptor_document(layer)],
+    }
+    descriptor = store.put(
+        oci.canonical_json(manifest), oci.OCI_MANIFEST, references=[config_descriptor.digest, layer.digest]
+    )
+    store.tag(name, descriptor)
+    return descriptor
+
+
+def add_snapshot(store: Store, parent: Snapshot | None = None, diff_id: str | None = None) -> Snapshot:
+    assert store.run is not None
+    directory = store.run.new_path("snapshot")
+    os.mkdir(directory)
+    return store.snapshots.commit(directory, parent, description="test", diff_id=diff_id)  # type: ignore[arg-type]
+
+
+def test_a_tagged_image_is_listed_by_the_next_process(tmp_path: Path) -> None:
+    with Store(str(tmp_path / "s")) as store:
+        descriptor = add_image(store)
+    with Store(str(tmp_path / "s"), writable=False) as store:
+        assert [(image.name, image.descriptor) for image in store.images.list()] == [
+            ("docker.io/library/a:latest", descriptor)
+        ]
+
+
+def test_reading_a_state_that_does_not_exist_gives_no_images_and_makes_nothing(tmp_path: Path) -> None:
+    with Store(str(tmp_path / "none"), writable=False) as store:
+        assert store.images.list() == []
+    assert not (tmp_path / "none").exists()
+
+
+def test_an_image_with_a_missing_layer_cannot_be_tagged(tmp_path: Path) -> None:
+    with Store(str(tmp_path)) as store:
+        descriptor = add_image(store)
+        layer = oci.parse_manifest(store.read(descriptor.digest), name="x").layers[0]
+        os.unlink(store.blobs.path(layer.digest))
+        with pytest.raises(NotFoundError, match=layer.digest):
+            store.tag("docker.io/library/b:latest", descriptor)
+        assert store.images.find("docker.io/library/b:latest") is None
+
+
+def test_a_blob_with_another_digest_or_length_is_not_kept(tmp_path: Path) -> None:
+    with Store(str(tmp_path)) as store:
+        wanted = Descriptor("x", oci.digest(b"right"), 5)
+        for content, words in ((b"wrong", "does not match"), (b"right!", "longer"), (b"righ", "ended after 4 of 5")):
+            with pytest.raises(IntegrityError, match=words):
+                list(store.blobs.ingest(wanted, [content]))
+            assert not store.blobs.has(wanted.digest)
+        assert os.listdir(store.run.path) == []  # type: ignore[union-attr]
+
+
+def test_a_flipped_bit_in_a_blob_is_an_error_not_wrong_data(tmp_path: Path) -> None:
+    with Store(str(tmp_path)) as store:
+        descriptor = store.put(b"some text", "text/plain")
+        path = Path(store.blobs.path(descriptor.digest))
+        path.write_bytes(b"some tezt")
+        with pytest.raises(IntegrityError, match="damaged on disk"):
+            store.read(descriptor.digest)
+        with pytest.raises(IntegrityError, match="damaged on disk"):
+            list(store.chunks(descriptor))
+
+
+@pytest.mark.parametrize("digest", ["sha256:../../etc/passwd", "sha256:" + "A" * 64, "md5:" + "0" * 32, "", "sha256:"])
+def test_a_digest_that_is_no_digest_never_becomes_a_path(tmp_path: Path, digest: str) -> None:
+    with Store(str(tmp_path)) as store, pytest.raises(IntegrityError, match="unsupported digest"):
+        store.blobs.path(Digest(digest))
+
+
+def test_snapshots_stack_and_are_found_by_chain_id(tmp_path: Path) -> None:
+    with Store(str(tmp_path), backend="test", mapping="single") as store:
+        low = add_snapshot(store, diff_id="sha256:" + "1" * 64)
+        high = add_snapshot(store, low)
+        assert store.snapshots.get(high.id) == high
+        assert high.directories == (low.directory, high.directory)
+        assert high.chain_id is None
+        store.snapshots.set_diff_id(high, "sha256:" + "2" * 64)  # type: ignore[arg-type]
+        chain = chain_id([low.chain_id], "sha256:" + "2" * 64)  # type: ignore[arg-type,list-item]
+        found = store.snapshots.by_chain(chain)
+        assert found is not None
+        assert found.id == high.id
+
+
+def test_snapshots_of_another_mapping_are_not_used(tmp_path: Path) -> None:
+    with Store(str(tmp_path), backend="test", mapping="single") as store:
+        low = add_snapshot(store, diff_id="sha256:" + "1" * 64)
+    with Store(str(tmp_path), backend="test", mapping="full") as store:
+        assert store.snapshots.by_chain(low.chain_id) is None  # type: ignore[arg-type]
+
+
+def test_after_a_power_loss_rows_that_were_not_synced_are_dropped(tmp_path: Path) -> None:
+    with Store(str(tmp_path), backend="test", mapping="single") as store:
+        synced = add_snapshot(store)
+        add_image(store)
+        unsynced = add_snapshot(store, synced)
+        store.records.add_step(Step("key", "identity", unsynced.id))
+        loose = store.put(b"loose", "x")
+    with sqlite3.connect(tmp_path / "img.db") as connection:
+        connection.execute("UPDATE snapshot SET boot = 'earlier'")
+        connection.execute("UPDATE blob SET boot = 'earlier'")
+    with Store(str(tmp_path), backend="test", mapping="single") as store:
+        assert store.snapshots.get(synced.id) is not None
+        assert store.snapshots.get(unsynced.id) is None
+        assert store.records.step("key") is None
+        assert not store.blobs.has(loose.digest)
+        assert len(store.images.list()) == 1
+        assert store.snapshots.abandoned() == [unsynced.directory]
+
+
+@pytest.mark.parametrize("damage", ["garbage", "header", "truncated", "empty"])
+def test_a_damaged_database_is_set_aside_and_rebuilt_from_the_blobs(tmp_path: Path, damage: str) -> None:
+    with Store(str(tmp_path)) as store:
+        descriptor = add_image(store)
+    path = tmp_path / "img.db"
+    data = path.read_bytes()
+    for suffix in ("-wal", "-shm"):
+        Path(str(path) + suffix).unlink(missing_ok=True)
+    path.write_bytes(
+        {"garbage": b"x" * 8192, "header": b"y" * 100 + data[100:], "truncated": data[:100] + b"z" * 50, "empty": b""}[
+            damage
+        ]
+    )
+    notices: list[str] = []
+    with Store(str(tmp_path), notice=notices.append) as store:
+        if (
+            damage == "empty"
+        ):  # an empty file is a new database to SQLite, and no promise was broken: nothing to set aside
+            assert store.images.list() == []
+            return
+        assert [image.descriptor for image in store.images.list()] == [descriptor]
+    assert "was damaged" in notices[0]
+    assert list(tmp_path.glob("img.db.damaged-*"))
+
+
+def test_a_newer_database_is_refused_by_version(tmp_path: Path) -> None:
+    with Store(str(tmp_path)) as store:
+        add_image(store)
+    with sqlite3.connect(tmp_path / "img.db") as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(StateError, match="version 99"):
+        Store(str(tmp_path))
+
+
+def test_a_crash_at_any_mutation_leaves_a_state_that_lists_only_complete_images(tmp_path: Path) -> None:
+    def scenario(state: str) -> None:
+        with Store(state) as store:
+            add_image(store, "docker.io/library/one:latest", b"one")
+            add_image(store, "docker.io/library/two:latest", b"two")
+            store.images.remove("docker.io/library/one:latest")
+
+    crash_points = 0
+    for number in range(1, 500):
+        state = str(tmp_path / str(number))
+        if os.fork() == 0:
+            faults.install(crash_at=number)
+            try:
+                scenario(state)
+            finally:
+                os._exit(0)
+        status = os.waitstatus_to_exitcode(os.wait()[1])
+        with Store(state) as store:
+            for image in store.images.list():
+                assert list(store.images.contents(image.descriptor))
+                assert all(list(store.chunks(layer)) for layer in next(store.images.contents(image.descriptor)).layers)
+        scenario(state)  # and the same work succeeds afterwards
+        with Store(state) as store:
+            assert [image.name for image in store.images.list()] == ["docker.io/library/two:latest"]
+        if status == 0:
+            crash_points = number - 1
+            break
+        assert status == 137
+    assert crash_points > 20
+
+
+def test_enospc_at_any_mutation_is_one_line_and_gives_the_space_back(tmp_path: Path) -> None:
+    from img_core.spec.errors import ImgError
+
+    state = str(tmp_path / "s")
+    with Store(state) as store:
+        add_image(store, "docker.io/library/zero:latest", b"zero")
+
+    def files() -> set[str]:
+        return {str(path) for path in Path(state).rglob("*") if not path.name.startswith("img.db")}
+
+    failures = 0
+    for number in range(1, 500):
+        before = files()
+        faults.install(fail_at=number)
+        try:
+            with Store(state) as store:
+                add_image(store, "docker.io/library/new:latest", b"new content")
+            succeeded = True
+        except ImgError as err:
+            succeeded = False
+            failures += 1
+            assert "no space left" in str(err)
+            assert "\n" not in str(err)
+        finally:
+            faults.uninstall()
+        with Store(state) as store:
+            if succeeded:
+                assert store.images.find("docker.io/library/new:latest")
+                break
+            assert store.images.find("docker.io/library/new:latest") is None
+            grown = {path for path in files() - before if "/run/" in path and store.run.path not in path}  # type: ignore[union-attr]
+            assert not grown
+    assert failures > 10
+
+
+def _hold(
+    state: str, name: str, started: multiprocessing.synchronize.Event, release: multiprocessing.synchronize.Event
+) -> None:
+    with locks.lock(state, name):
+        started.set()
+        release.wait(10)
+
+
+def test_a_lock_excludes_other_processes_and_no_unrelated_name(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    started, release = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(str(tmp_path), "a", started, release))
+    holder.start()
+    assert started.wait(10)
+
+    class GaveUpError(Exception):
+        pass
+
+    def give_up() -> None:
+        raise GaveUpError
+
+    with locks.lock(str(tmp_path), "b", check=give_up):
+        pass
+    with pytest.raises(GaveUpError), locks.lock(str(tmp_path), "a", check=give_up):
+        pass
+    release.set()
+    holder.join(10)
+    with locks.lock(str(tmp_path), "a", check=give_up):
+        pass
+
+
+def test_the_run_directory_of_a_killed_process_is_swept_and_a_living_one_is_not(tmp_path: Path) -> None:
+    living = locks.RunDirectory(str(tmp_path))
+    if os.fork() == 0:
+        dead = locks.RunDirectory(str(tmp_path))
+        Path(dead.path, "half-made").mkdir()
+        os._exit(137)
+    os.wait()
+    assert locks.sweep(str(tmp_path)) == 1
+    assert os.listdir(tmp_path / "run") == [os.path.basename(living.path)]
+    living.close()
+
+
+def test_file_digests_are_forgotten_when_the_file_changes(tmp_path: Path) -> None:
+    file = tmp_path / "f"
+    file.write_text("a")
+    os.utime(file, ns=(10**18, 10**18))
+    status = os.stat(file)
+    old = os.stat_result(tuple(status)[:10], {"st_mtime_ns": 10**18, "st_ctime_ns": 10**18})
+    with Store(str(tmp_path / "s")) as store:
+        digests = store.records.file_digests("scope")
+        digests.put(old, b"d" * 32)
+        digests.put(status, b"young")  # its change time is now: too young to be trusted
+        digests.save()
+        again = store.records.file_digests("scope")
+        assert again.get(old) == b"d" * 32
+        assert again.get(status) is None
+        assert store.records.file_digests("other").get(old) is None
+
+
+def test_notes_beside_the_database_are_json_for_people(tmp_path: Path) -> None:
+    with Store(str(tmp_path)) as store:
+        add_image(store)
+    (note,) = (tmp_path / "names").iterdir()
+    assert json.loads(note.read_text())["name"] == "docker.io/library/a:latest"
