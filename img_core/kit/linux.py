@@ -49,6 +49,7 @@ MNT_DETACH: Final = 2
 OPEN_TREE_CLONE: Final = 1
 OPEN_TREE_CLOEXEC: Final = os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH: Final = 0x04
+MOVE_MOUNT_T_SYMLINKS: Final = 0x10
 MOVE_MOUNT_T_EMPTY_PATH: Final = 0x40
 MOUNT_ATTR_RDONLY: Final = 0x01
 MOUNT_ATTR_NOSUID: Final = 0x02
@@ -273,8 +274,8 @@ def open_tree(directory_fd: int, path: Path, flags: int = OPEN_TREE_CLONE) -> in
 
 
 def move_mount(mount_fd: int, target: Path, *, directory_fd: int = AT_FDCWD) -> None:
-    """Attach the detached mount *mount_fd* at *target*; an empty *target* means *directory_fd* itself."""
-    flags = MOVE_MOUNT_F_EMPTY_PATH | (0 if target else MOVE_MOUNT_T_EMPTY_PATH)
+    """Attach the detached mount *mount_fd* at *target*, through symlinks; empty means *directory_fd* itself."""
+    flags = MOVE_MOUNT_F_EMPTY_PATH | (MOVE_MOUNT_T_SYMLINKS if target else MOVE_MOUNT_T_EMPTY_PATH)
     _check(_move_mount(mount_fd, b"", directory_fd, os.fsencode(target), flags), "move_mount", target)
 
 

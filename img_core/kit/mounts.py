@@ -55,14 +55,7 @@ def bind(path: linux.Path, *, directory_fd: int = linux.AT_FDCWD, attributes: in
     An empty *path* means *directory_fd* itself, which may be a file, a directory or a mount of this namespace.
     """
     flags = linux.OPEN_TREE_CLONE | linux.AT_RECURSIVE | (0 if path else linux.AT_EMPTY_PATH)
-    fd = linux.open_tree(directory_fd, path, flags)
-    if attributes:
-        try:
-            linux.mount_setattr(fd, set_attributes=attributes, recursive=True)
-        except BaseException:
-            os.close(fd)
-            raise
-    return fd
+    return _configured(linux.open_tree(directory_fd, path, flags), attributes)
 
 
 def bind_fd(fd: int, *, attributes: int = 0) -> int:
@@ -73,14 +66,17 @@ def bind_fd(fd: int, *, attributes: int = 0) -> int:
         if err.errno != errno.EINVAL:
             raise
     # An older kernel: *fd* is a detached mount already and can be attached once, by whoever gets it.
-    duplicate = os.dup(fd)
+    return _configured(os.dup(fd), attributes)
+
+
+def _configured(fd: int, attributes: int) -> int:
     try:
-        if attributes:
-            linux.mount_setattr(duplicate, set_attributes=attributes, recursive=True)
+        # Private: what the host mounts below it later must not appear in a container.
+        linux.mount_setattr(fd, set_attributes=attributes, propagation=linux.MS_PRIVATE, recursive=True)
     except BaseException:
-        os.close(duplicate)
+        os.close(fd)
         raise
-    return duplicate
+    return fd
 
 
 def set_readonly(fd: int, *, attributes: int = 0) -> None:

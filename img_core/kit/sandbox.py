@@ -1,0 +1,72 @@
+"""What every executor gives to, and keeps from, a step: capabilities, devices, hidden and read-only paths.
+
+The lists follow what container engines agree on, so that an image builds alike everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = [
+    "ALL_CAPABILITIES",
+    "DEFAULT_CAPABILITIES",
+    "DEFAULT_CAPABILITY_MASK",
+    "DEFAULT_PATH",
+    "DEVICES",
+    "DEVICE_LINKS",
+    "MASKED_PATHS",
+    "READONLY_PATHS",
+]
+
+_ALL: Final = (
+    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE "
+    "NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN "
+    "SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE "
+    "MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
+)
+_DEFAULT: Final = (
+    "CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT MKNOD AUDIT_WRITE "
+    "SETFCAP"
+)
+
+#: every capability by its number, see capabilities(7)
+ALL_CAPABILITIES: Final = tuple(_ALL.split())
+
+#: what a step may at most hold
+DEFAULT_CAPABILITIES: Final = tuple(_DEFAULT.split())
+
+DEFAULT_CAPABILITY_MASK: Final = sum(1 << ALL_CAPABILITIES.index(name) for name in DEFAULT_CAPABILITIES)
+
+#: device nodes in /dev, bound from the host
+DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
+
+#: name in /dev and where the link points
+DEVICE_LINKS: Final = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+    ("core", "/proc/kcore"),
+)
+
+#: hidden: an empty directory or /dev/null is mounted over them, where they exist
+MASKED_PATHS: Final = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+)
+
+READONLY_PATHS: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+#: where programs are looked up when the environment has no PATH
+DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

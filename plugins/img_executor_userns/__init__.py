@@ -1,0 +1,1 @@
+"""The default executor: containers made of namespaces, in Python, with no other program."""
