@@ -1,0 +1,146 @@
+"""What the user, the administrator and the distribution configured: directories, defaults and the places of plugin toggles.
+
+Reading is lazy where it costs: a machine without configuration files pays for a few ``stat`` calls. The core names no plugin in code
+other than here, and here only as words of a default order (``auto``).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from img_core.spec.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["DEFAULT_ORDER", "Config", "ToggleDirectory", "default_state_directory", "read_toml"]
+
+#: What ``auto`` tries for each kind, best first. ``/etc/img/config.toml`` and the user's ``config.toml`` replace single lines.
+DEFAULT_ORDER: Mapping[str, tuple[str, ...]] = {
+    "frontend": ("dockerfile",),
+    "executor": ("userns", "runc-embedded", "runc"),
+    "snapshotter": ("overlayfs", "fuse-overlayfs", "native"),
+    "credentials": ("dockerconfig", "helper"),
+    "progress": ("tty", "plain"),
+}
+
+DISTRO_DIRECTORY = "/usr/lib/img"
+ADMIN_DIRECTORY = "/etc/img"
+
+
+@dataclass(frozen=True, slots=True)
+class ToggleDirectory:
+    """A ``plugins.d`` directory; only one that *may_lock* can fix a choice against later places."""
+
+    path: str
+    may_lock: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The configuration of one command.
+
+    *order* is the configured order per kind for ``auto``. *no_plugins* are the values of ``--no-plugin`` (``kind:name``).
+    *toggle_directories* are read in order; later ones win unless an earlier one is locked.
+    """
+
+    state_directory: str
+    config_directory: str
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    order: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: dict(DEFAULT_ORDER))
+    toggle_directories: tuple[ToggleDirectory, ...] = ()
+    no_plugins: tuple[str, ...] = ()
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        state: str | None = None,
+        no_plugins: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        distro_directory: str = DISTRO_DIRECTORY,
+        admin_directory: str = ADMIN_DIRECTORY,
+    ) -> Config:
+        """Collect the configuration of this process. Raises UsageError for a file that cannot be understood.
+
+        *state* is the value of ``--state``; *environment* defaults to the process's own. The other two exist for tests and packagers.
+        """
+        variables = dict(os.environ) if environment is None else dict(environment)
+        config_directory = os.path.join(_xdg(variables, "XDG_CONFIG_HOME", ".config"), "img")
+        order = dict(DEFAULT_ORDER)
+        for directory in (distro_directory, admin_directory, config_directory):
+            order.update(_configured_order(os.path.join(directory, "config.toml")))
+        return cls(
+            state_directory=os.path.abspath(state) if state else default_state_directory(variables),
+            config_directory=config_directory,
+            environment=variables,
+            order=order,
+            toggle_directories=(
+                ToggleDirectory(os.path.join(distro_directory, "plugins.d")),
+                ToggleDirectory(os.path.join(admin_directory, "plugins.d"), may_lock=True),
+                ToggleDirectory(os.path.join(config_directory, "plugins.d")),
+            ),
+            no_plugins=tuple(no_plugins),
+        )
+
+
+def default_state_directory(environment: Mapping[str, str]) -> str:
+    """Return where the state lives without ``--state``: ``$XDG_DATA_HOME/img``, normally ``~/.local/share/img``.
+
+    Of a ``:``-separated XDG_DATA_HOME the first part counts, as in the original img.
+    """
+    first = environment.get("XDG_DATA_HOME", "").split(":")[0]
+    return os.path.join(_xdg({**environment, "XDG_DATA_HOME": first}, "XDG_DATA_HOME", ".local/share"), "img")
+
+
+def _xdg(environment: Mapping[str, str], variable: str, fallback: str) -> str:
+    """Return an XDG base directory. Relative values are ignored, as the XDG specification demands."""
+    value = environment.get(variable, "")
+    return value if os.path.isabs(value) else os.path.join(_home(environment), fallback)
+
+
+def _home(environment: Mapping[str, str]) -> str:
+    """Return HOME, else the home of the password database, else a directory of our own below /tmp."""
+    home = environment.get("HOME", "")
+    if os.path.isabs(home):
+        return home
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        # A fixed name such as /tmp/img could be prepared by somebody else on a shared machine.
+        return f"/tmp/img-{os.getuid()}"  # noqa: S108
+
+
+def read_toml(path: str) -> dict[str, Any]:  # Any: TOML
+    """Return the document at *path*, empty if there is no such file. Raises UsageError naming the file and the place."""
+    try:
+        with open(path, "rb") as file:  # pathlib costs 10 ms at start-up
+            import tomllib
+
+            return tomllib.load(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as err:
+        raise UsageError(f"cannot read configuration file {path}: {err.strerror}") from err
+    except ValueError as err:  # TOMLDecodeError and UnicodeDecodeError
+        raise UsageError(f"configuration file {path} is not valid TOML: {err}") from err
+
+
+def _configured_order(path: str) -> dict[str, tuple[str, ...]]:
+    """Return the table ``[order]`` of a ``config.toml``: ``executor = ["runc", "userns"]``."""
+    document = read_toml(path)
+    unknown = sorted(set(document) - {"order"})
+    if unknown:
+        raise UsageError(f"unknown key `{unknown[0]}` in {path}", hint="the only table so far is `[order]`")
+    table = document.get("order", {})
+    if not isinstance(table, dict) or not all(_is_names(value) for value in table.values()):
+        raise UsageError(f"`order` in {path} must map kinds of plugins to lists of names")
+    return {kind: tuple(names) for kind, names in table.items()}
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)

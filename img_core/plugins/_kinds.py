@@ -1,0 +1,72 @@
+"""The kinds of plugins: their entry-point groups and what a driver of each kind has to be."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from img_core.spec.errors import UsageError
+
+__all__ = ["CONTRACT_VERSION", "GROUPS", "KINDS", "LISTENER", "PluginId", "contract", "parse_plugin_id", "suggestion"]
+
+#: The version of the contracts in `img_core.spec` that this core speaks.
+CONTRACT_VERSION = 1
+
+#: The kind of modules that listen to hooks instead of providing a driver.
+LISTENER = "listener"
+
+#: kind -> entry-point group
+GROUPS = {
+    "frontend": "img.frontends",
+    "source": "img.sources",
+    "executor": "img.executors",
+    "snapshotter": "img.snapshotters",
+    "exporter": "img.exporters",
+    "credentials": "img.credentials",
+    "cache": "img.caches",
+    "progress": "img.progress",
+    "command": "img.commands",
+    LISTENER: "img.plugins",
+}
+KINDS = tuple(GROUPS)
+
+#: kind -> where its base class lives; `command` is a click command, checked by its name to keep click out of here
+_CONTRACTS = {
+    "frontend": "img_core.spec.frontend:Frontend",
+    "source": "img_core.spec.source:Source",
+    "executor": "img_core.spec.executor:Executor",
+    "snapshotter": "img_core.spec.snapshotter:Snapshotter",
+    "exporter": "img_core.spec.exporter:Exporter",
+    "credentials": "img_core.spec.credentials:CredentialStore",
+    "cache": "img_core.spec.cache:CacheBackend",
+    "progress": "img_core.spec.progress:Progress",
+    "command": "click:Command",
+}
+
+PluginId = tuple[str, str]  #: kind and name
+
+
+def contract(kind: str) -> type:
+    """Return the class that a driver of *kind* must be derived from (for ``command``: be an instance of)."""
+    module, _, name = _CONTRACTS[kind].partition(":")
+    found: type = getattr(import_module(module), name)
+    return found
+
+
+def parse_plugin_id(text: str, where: str) -> PluginId:
+    """Parse ``kind:name`` (``kind:*`` means all of a kind) as written in *where*. Raises UsageError."""
+    kind, colon, name = text.strip().partition(":")
+    if not colon or not kind or not name:
+        raise UsageError(f"`{text}` in {where} is not a plugin: expected `kind:name`, e.g. `executor:runc`")
+    if kind not in GROUPS:
+        raise UsageError(f"unknown kind of plugin `{kind}` in {where}", hint=suggestion(kind, KINDS))
+    return kind, name
+
+
+def suggestion(word: str, known: tuple[str, ...] | list[str]) -> str:
+    """Return a hint for a mistyped *word*: the nearest known one, or all of them."""
+    import difflib
+
+    near = difflib.get_close_matches(word, known, n=1)
+    if near:
+        return f"did you mean `{near[0]}`?"
+    return "known: " + ", ".join(f"`{name}`" for name in sorted(known)) if known else "none is installed"
