@@ -90,8 +90,12 @@ class Snapshotter(ABC):
         """Raise Unsupported with the reason if it cannot work here (tried, not guessed; leaves nothing behind)."""
 
     @abstractmethod
-    def prepare(self, directory: str, parents: Sequence[str]) -> Rootfs:
-        """Make *directory* a new snapshot on *parents* and return its writable root file system."""
+    def prepare(self, directory: str, parents: Sequence[str], *, mount_points: bool = False) -> Rootfs:
+        """Make *directory* a new snapshot on *parents* and return its writable root file system.
+
+        *mount_points* is for a root that an executor will run in: the places where it mounts (``/proc``, ``/etc/hosts`` …) may then
+        exist although no layer has them, if that leaves no trace in `changes`. File operations leave it off.
+        """
 
     @abstractmethod
     def view(self, parents: Sequence[str]) -> Rootfs:
