@@ -51,17 +51,20 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def _distance(left: str, right: str, limit: int) -> int:
-    """Return the Levenshtein distance, or *limit* as soon as it cannot be smaller."""
+    """Count the edits between two words, two swapped neighbours being one edit; stop at *limit*."""
     if abs(len(left) - len(right)) >= limit:
         return limit
+    before: list[int] = []
     row = list(range(len(right) + 1))
     for i, a in enumerate(left, start=1):
-        previous, row[0] = row[0], i
+        current = [i]
         for j, b in enumerate(right, start=1):
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (a != b))
-        if min(row) >= limit:
-            return limit
-    return row[-1]
+            best = min(row[j] + 1, current[j - 1] + 1, row[j - 1] + (a != b))
+            if i > 1 and j > 1 and a == right[j - 2] and b == left[i - 2]:
+                best = min(best, before[j - 2] + 1)
+            current.append(best)
+        before, row = row, current
+    return min(row[-1], limit)
 
 
 def parse_duration(text: str) -> int:

@@ -1,0 +1,301 @@
+"""From nodes to instructions: what each keyword demands of its flags and arguments."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from img_frontend_dockerfile import _instructions as ins
+from img_frontend_dockerfile._flags import Flags, FlagTypes, parse_flags
+from img_frontend_dockerfile._mounts import parse_mount
+from img_frontend_dockerfile._source import Fault
+from img_frontend_dockerfile._text import did_you_mean, format_duration, parse_duration, quote
+from img_frontend_dockerfile._words import json_words, name_value_pairs, plain_words, quoted_words, split_keyword
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from img_frontend_dockerfile._heredocs import Heredoc
+    from img_frontend_dockerfile._parser import Node
+
+__all__ = ["KEYWORDS", "build_instruction"]
+
+_STAGE_NAME = re.compile(r"[a-z][a-z0-9\-_.]*")
+_MINIMUM_DURATION = 10**6
+_NO_FLAGS = FlagTypes()
+_FROM_FLAGS = FlagTypes(texts=frozenset({"platform"}))
+_RUN_FLAGS = FlagTypes(texts=frozenset({"network", "security"}), lists=frozenset({"mount", "device"}))
+_COPY_FLAGS = FlagTypes(
+    texts=frozenset({"chown", "chmod", "from"}), lists=frozenset({"exclude"}), booleans=frozenset({"link", "parents"})
+)
+_ADD_FLAGS = FlagTypes(
+    texts=frozenset({"chown", "chmod", "checksum"}),
+    lists=frozenset({"exclude"}),
+    booleans=frozenset({"link", "keep-git-dir", "unpack"}),
+)
+_HEALTHCHECK_FLAGS = FlagTypes(texts=frozenset({"interval", "timeout", "start-period", "start-interval", "retries"}))
+
+
+def build_instruction(node: Node, escape: str) -> ins.Instruction:
+    """Turn *node* into its instruction. Raises `Fault` when its form is wrong."""
+    builder = _BUILDERS.get(node.name)
+    if builder is None:
+        raise Fault(f"unknown instruction: {node.keyword}{did_you_mean(node.keyword, KEYWORDS)}", at_parse=True)
+    return builder(node, escape)
+
+
+def _no_flags(node: Node) -> None:
+    parse_flags(node.flags, _NO_FLAGS)
+
+
+def _at_least_one(node: Node, *values: object) -> None:
+    if not any(values):
+        raise Fault(f"{node.name} requires at least one argument", at_parse=True)
+
+
+def _exactly_one(node: Node) -> str:
+    _no_flags(node)
+    if not node.text:
+        raise Fault(f"{node.name} requires exactly one argument", at_parse=True)
+    return node.text
+
+
+def _named(node: Node, names: list[str]) -> None:
+    if not all(names):
+        raise Fault(f"{node.name} names can not be blank", at_parse=True)
+
+
+def _from(node: Node, _escape: str) -> ins.From:
+    platform = parse_flags(node.flags, _FROM_FLAGS).text("platform")
+    words = plain_words(node.text)
+    if len(words) == 1:
+        return ins.From(node, words[0], "", "", "", platform)
+    if len(words) != 3 or words[1].lower() != "as":
+        raise Fault("FROM requires either one or three arguments", at_parse=True)
+    base, keyword, name = words
+    if not _STAGE_NAME.fullmatch(name.lower()):
+        text = f"invalid name for build stage: {quote(name)}, name can't start with a number or contain symbols"
+        raise Fault(text, at_parse=True)
+    return ins.From(node, base, name.lower(), name, keyword, platform)
+
+
+def _arg(node: Node, escape: str) -> ins.Arg:
+    _no_flags(node)
+    words = quoted_words(node.text, escape)
+    _at_least_one(node, words)
+    pairs = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        pairs.append((name, value if equals else None))
+    _named(node, [name for name, _ in pairs])
+    return ins.Arg(node, tuple(pairs))
+
+
+def _env(node: Node, escape: str) -> ins.Env:
+    pairs, legacy = _pairs(node, escape)
+    return ins.Env(node, pairs, legacy)
+
+
+def _label(node: Node, escape: str) -> ins.Label:
+    pairs, legacy = _pairs(node, escape)
+    return ins.Label(node, pairs, legacy)
+
+
+def _pairs(node: Node, escape: str) -> tuple[tuple[tuple[str, str], ...], bool]:
+    _no_flags(node)
+    pairs, legacy = name_value_pairs(node.name, node.text, escape)
+    _at_least_one(node, pairs)
+    _named(node, [name for name, _ in pairs])
+    return tuple(pairs), legacy
+
+
+def _command(text: str) -> tuple[tuple[str, ...], bool]:
+    """Return the argument vector and True, or the one text for the shell (none if empty) and False."""
+    words = json_words(text)
+    if words is not None:
+        return tuple(words), True
+    return ((text,) if text else ()), False
+
+
+def _run(node: Node, _escape: str) -> ins.Run:
+    flags = parse_flags(node.flags, _RUN_FLAGS)
+    network, security = flags.text("network"), flags.text("security")
+    if network not in (None, "default", "none", "host"):
+        raise Fault(f"invalid network mode {quote(network or '')}", at_parse=True)
+    if security not in (None, "sandbox", "insecure"):
+        raise Fault(f"security {quote(security or '')} is not valid", at_parse=True)
+    if flags.list("device"):
+        raise Fault(
+            "device feature is only supported in Dockerfile frontend 1.14.0-labs or later",
+            hint="img has no CDI devices yet; remove `--device`",
+        )
+    for mount in flags.list("mount"):
+        parse_mount(mount, expand=None)
+    words, exec_form = _command(node.text)
+    return ins.Run(node, words, exec_form, flags.list("mount"), network, security or "sandbox")
+
+
+def _cmd(node: Node, _escape: str) -> ins.Cmd:
+    _no_flags(node)
+    return ins.Cmd(node, *_command(node.text))
+
+
+def _entrypoint(node: Node, _escape: str) -> ins.Entrypoint:
+    _no_flags(node)
+    return ins.Entrypoint(node, *_command(node.text))
+
+
+def _copy(node: Node, _escape: str) -> ins.Copy:
+    flags = parse_flags(node.flags, _COPY_FLAGS)
+    return _copy_or_add(node, flags, add=False)
+
+
+def _add(node: Node, _escape: str) -> ins.Copy:
+    return _copy_or_add(node, parse_flags(node.flags, _ADD_FLAGS), add=True)
+
+
+def _copy_or_add(node: Node, flags: Flags, *, add: bool) -> ins.Copy:
+    *sources, destination = _copy_arguments(node)
+    if not isinstance(destination, str):
+        raise Fault(f"{node.name} cannot accept a heredoc as a destination", at_parse=True)
+    return ins.Copy(
+        node,
+        sources=tuple(sources),
+        destination=destination,
+        add=add,
+        source_stage=flags.text("from"),
+        owner=flags.text("chown") or "",
+        mode=flags.text("chmod") or "",
+        link=bool(flags.boolean("link")),
+        parents=bool(flags.boolean("parents")),
+        exclude=flags.list("exclude"),
+        checksum=flags.text("checksum") or "",
+        keep_git_directory=bool(flags.boolean("keep-git-dir")),
+        unpack=flags.boolean("unpack"),
+    )
+
+
+def _copy_arguments(node: Node) -> list[str | Heredoc]:
+    arguments: list[str | Heredoc] = []
+    done = 0
+    for heredoc in node.heredocs:
+        arguments += plain_words(node.text[done : heredoc.start])
+        arguments.append(heredoc)
+        done = heredoc.end
+    words = None if node.heredocs else json_words(node.text)
+    arguments += plain_words(node.text[done:]) if words is None else words
+    if len(arguments) < 2:
+        text = f"{node.name} requires at least two arguments, but only one was provided."
+        raise Fault(f"{text} Destination could not be determined", at_parse=True)
+    return arguments
+
+
+def _expose(node: Node, _escape: str) -> ins.Expose:
+    _no_flags(node)
+    ports = sorted(plain_words(node.text))
+    _at_least_one(node, ports)
+    return ins.Expose(node, tuple(ports))
+
+
+def _volume(node: Node, _escape: str) -> ins.Volume:
+    _no_flags(node)
+    words = json_words(node.text)
+    paths = plain_words(node.text) if words is None else words
+    _at_least_one(node, bool(paths))
+    if not all(path.strip() for path in paths):
+        raise Fault("VOLUME specified can not be an empty string", at_parse=True)
+    return ins.Volume(node, tuple(paths))
+
+
+def _shell(node: Node, _escape: str) -> ins.Shell:
+    _no_flags(node)
+    words = json_words(node.text)
+    _at_least_one(node, words if words is not None else node.text)
+    if words is None:
+        raise Fault("SHELL requires the arguments to be in JSON form", at_parse=True)
+    return ins.Shell(node, tuple(words))
+
+
+def _onbuild(node: Node, _escape: str) -> ins.OnBuild:
+    _no_flags(node)
+    word = split_keyword(node.text)[0].upper()
+    _at_least_one(node, word)
+    if word == "ONBUILD":
+        raise Fault("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed", at_parse=True)
+    if word in ("FROM", "MAINTAINER"):
+        raise Fault(f"{word} isn't allowed as an ONBUILD trigger", at_parse=True)
+    bodies = "".join(f"\n{heredoc.content}{heredoc.name}" for heredoc in node.heredocs)
+    return ins.OnBuild(node, node.text + bodies)
+
+
+def _healthcheck(node: Node, _escape: str) -> ins.Healthcheck:
+    flags = parse_flags(node.flags, _HEALTHCHECK_FLAGS)
+    kind, rest = split_keyword(node.text)
+    _at_least_one(node, kind)
+    words, exec_form = _command(rest)
+    if kind.upper() == "NONE":
+        if words:
+            raise Fault("HEALTHCHECK NONE takes no arguments", at_parse=True)
+        return ins.Healthcheck(node, ("NONE",))
+    if kind.upper() != "CMD":
+        raise Fault(f"Unknown type {quote(kind.upper())} in HEALTHCHECK (try CMD)", at_parse=True)
+    if not words:
+        raise Fault("Missing command after HEALTHCHECK CMD", at_parse=True)
+    return ins.Healthcheck(
+        node,
+        ("CMD" if exec_form else "CMD-SHELL", *words),
+        interval=_duration(flags, "interval"),
+        timeout=_duration(flags, "timeout"),
+        start_period=_duration(flags, "start-period"),
+        start_interval=_duration(flags, "start-interval"),
+        retries=_retries(flags),
+    )
+
+
+def _duration(flags: Flags, name: str) -> int:
+    text = flags.text(name)
+    if not text:
+        return 0
+    try:
+        duration = parse_duration(text)
+    except ValueError as err:
+        raise Fault(str(err), at_parse=True) from None
+    if duration and duration < _MINIMUM_DURATION:
+        shortest = format_duration(_MINIMUM_DURATION)
+        raise Fault(f"Interval {quote(name)} cannot be less than {shortest}", at_parse=True)
+    return duration
+
+
+def _retries(flags: Flags) -> int:
+    text = flags.text("retries")
+    if not text:
+        return 0
+    if not re.fullmatch(r"[+-]?[0-9]{1,9}", text):
+        raise Fault(f"--retries must be a whole number, not {quote(text)}", at_parse=True)
+    if int(text) < 0:
+        raise Fault(f"--retries cannot be negative ({int(text)})", at_parse=True)
+    return int(text)
+
+
+_BUILDERS: dict[str, Callable[[Node, str], ins.Instruction]] = {
+    "ADD": _add,
+    "ARG": _arg,
+    "CMD": _cmd,
+    "COPY": _copy,
+    "ENTRYPOINT": _entrypoint,
+    "ENV": _env,
+    "EXPOSE": _expose,
+    "FROM": _from,
+    "HEALTHCHECK": _healthcheck,
+    "LABEL": _label,
+    "MAINTAINER": lambda node, _escape: ins.Maintainer(node, _exactly_one(node)),
+    "ONBUILD": _onbuild,
+    "RUN": _run,
+    "SHELL": _shell,
+    "STOPSIGNAL": lambda node, _escape: ins.StopSignal(node, _exactly_one(node)),
+    "USER": lambda node, _escape: ins.User(node, _exactly_one(node)),
+    "VOLUME": _volume,
+    "WORKDIR": lambda node, _escape: ins.Workdir(node, _exactly_one(node)),
+}
+
+KEYWORDS = tuple(_BUILDERS)

@@ -1,0 +1,184 @@
+"""The value of ``RUN --mount=``: comma-separated ``key=value`` fields."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from img_frontend_dockerfile._source import Fault
+from img_frontend_dockerfile._text import did_you_mean, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["MountSpec", "parse_mount"]
+
+_TYPES = ("bind", "cache", "tmpfs", "secret", "ssh")
+_SHARING = ("shared", "private", "locked")
+_SYNONYMS = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly", "rw": "readwrite"}
+_BOOLEANS = frozenset({"readonly", "readwrite", "required"})
+_NUMBERS = {"mode": 8, "uid": 10, "gid": 10}
+#: Which types know a key; keys that are not listed are fine everywhere.
+_KEY_TYPES = {
+    "size": ("tmpfs",),
+    "env": ("secret",),
+    "required": ("secret", "ssh"),
+    "id": ("cache", "secret", "ssh"),
+    "from": ("bind", "cache"),
+    "source": ("bind", "cache", "secret"),
+    "readonly": ("bind", "cache", "tmpfs", "secret", "ssh"),
+    "readwrite": ("bind", "cache", "tmpfs"),
+}
+_KEYS = ("type", "from", "source", "target", "readonly", "readwrite", "id", "sharing", "required", "size")
+_ALL_KEYS = (*_KEYS, *_NUMBERS, "env", *_SYNONYMS)
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
+_TRUE, _FALSE = ("1", "t", "true"), ("0", "f", "false")
+
+
+@dataclass(frozen=True, slots=True)
+class MountSpec:
+    """One mount as written, defaults filled in where they depend on nothing else. *size* is in bytes."""
+
+    type: str = "bind"
+    target: str = ""
+    source: str = ""
+    source_stage: str = ""  #: ``from``
+    readonly: bool = True
+    id: str = ""
+    sharing: str = "shared"
+    mode: int | None = None
+    uid: int = 0
+    gid: int = 0
+    size: int = 0
+    required: bool = False
+    env: str = ""
+
+
+def parse_mount(text: str, *, expand: Callable[[str], str] | None) -> MountSpec:
+    """Parse the value of ``--mount``. Raises `Fault`.
+
+    *expand* is applied to all values but ``from``. With None, as when a file is only parsed, values that contain ``$``
+    are not checked.
+    """
+    fields = [_field(part, expand) for part in _csv(text)]
+    kind = next((value for key, value in reversed(fields) if key == "type"), "bind").lower()
+    if kind not in _TYPES and not (expand is None and "$" in kind):
+        raise Fault(f"unsupported mount type {quote(kind)}{did_you_mean(kind, _TYPES)}")
+    for key, value in fields:
+        _check(key, value, kind)
+    # Only a check of the form is possible before expansion.
+    known = {key: value for key, value in fields if expand is not None or "$" not in value}
+    spec = _make(kind, known)
+    if kind == "secret" and not any(key in ("id", "source", "target") for key, _ in fields):
+        raise Fault("invalid secret mount. one of source, target required")
+    return spec
+
+
+def _csv(text: str) -> list[str]:
+    """Split at commas; a field that starts with a double quote ends at the next one, and two of them mean one."""
+    fields, position = [], 0
+    while position <= len(text):
+        if text.startswith('"', position):
+            field, position = _quoted_field(text, position + 1)
+            if position < len(text) and text[position] != ",":
+                raise Fault(f"invalid mount {quote(text)}: text after a closing quote")
+        else:
+            end = text.find(",", position)
+            end = len(text) if end < 0 else end
+            field, position = text[position:end], end
+        fields.append(field)
+        position += 1
+    return fields
+
+
+def _quoted_field(text: str, position: int) -> tuple[str, int]:
+    field: list[str] = []
+    while position < len(text):
+        if text.startswith('""', position):
+            field.append('"')
+            position += 2
+        elif text[position] == '"':
+            return "".join(field), position + 1
+        else:
+            field.append(text[position])
+            position += 1
+    raise Fault(f"invalid mount {quote(text)}: quote is not closed")
+
+
+def _field(text: str, expand: Callable[[str], str] | None) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    key = key.strip().lower()
+    name = _SYNONYMS.get(key, key)
+    if not equals:
+        if name in _BOOLEANS:
+            return name, "true"
+        raise Fault(f"invalid field '{text}' must be a key=value pair")
+    if key not in _ALL_KEYS:
+        raise Fault(f"unexpected key '{key}' in '{text}'{did_you_mean(key, _ALL_KEYS)}")
+    if name == "from":
+        if "$" in value:
+            raise Fault("'from' doesn't support variable expansion, define alias stage instead", at_parse=True)
+        return name, value
+    return name, expand(value) if expand is not None else value
+
+
+def _check(key: str, value: str, kind: str) -> None:
+    if kind not in _TYPES:
+        return
+    if key == "sharing":
+        if value not in _SHARING and "$" not in value:
+            raise Fault(f"unsupported sharing value {quote(value)}{did_you_mean(value, _SHARING)}")
+        if kind != "cache":
+            raise Fault(f"invalid cache sharing set for {kind} mount")
+    if key in _NUMBERS and kind == "bind":
+        raise Fault(f"{key} not allowed for {quote(kind)} type mounts")
+    if kind not in _KEY_TYPES.get(key, _TYPES):
+        raise Fault(f"unexpected key '{key}' for mount type '{kind}'")
+
+
+def _make(kind: str, values: dict[str, str]) -> MountSpec:
+    readonly = kind == "bind"
+    for key, value in values.items():
+        if key in ("readonly", "readwrite"):
+            readonly = _boolean(key, value) == (key == "readonly")
+    numbers = {key: _number(key, values[key]) for key in _NUMBERS if key in values}
+    return MountSpec(
+        type=kind,
+        target=values.get("target", ""),
+        source=values.get("source", ""),
+        source_stage=values.get("from", ""),
+        readonly=readonly,
+        id=values.get("id", ""),
+        sharing=values.get("sharing", "shared"),
+        mode=numbers.get("mode"),
+        uid=numbers.get("uid", 0),
+        gid=numbers.get("gid", 0),
+        size=_size(values["size"]) if "size" in values else 0,
+        required=_boolean("required", values.get("required", "false")),
+        env=values.get("env", ""),
+    )
+
+
+def _boolean(key: str, value: str) -> bool:
+    if value.lower() in _TRUE:
+        return True
+    if value.lower() in _FALSE:
+        return False
+    raise Fault(f"invalid value for {key}: {value}", hint="write `true` or `false`")
+
+
+def _number(key: str, value: str) -> int:
+    base = _NUMBERS[key]
+    if not re.fullmatch(r"[0-7]{1,11}" if base == 8 else r"[0-9]{1,10}", value) or int(value, base) >= 2**32:
+        raise Fault(f"invalid value for {key}: {value}", hint=f"a number in base {base} is expected")
+    return int(value, base)
+
+
+def _size(value: str) -> int:
+    match = _SIZE.fullmatch(value)
+    if match is None:
+        raise Fault(f"invalid value for size: {value}", hint="write a number with an optional unit `k`, `m` or `g`")
+    whole, _, fraction = match[1].partition(".")
+    unit = 1 << 10 * " kmgtp".index(match[2].lower() or " ")
+    return int(whole) * unit + int(fraction or "0") * unit // 10 ** len(fraction)
