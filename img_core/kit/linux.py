@@ -378,6 +378,7 @@ _seccomp = _syscall(NR_SECCOMP, c_uint, c_uint, POINTER(_FilterProgram))
 _ioctl = _function("ioctl", c_int, c_ulong, c_void_p)
 
 SECCOMP_SET_MODE_FILTER: Final = 1
+SECCOMP_FILTER_FLAG_SPEC_ALLOW: Final = 1 << 2  # before Linux 5.16 a filter slows the process down without it
 SECCOMP_FILTER_FLAG_NEW_LISTENER: Final = 1 << 3
 
 

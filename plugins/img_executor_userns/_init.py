@@ -23,7 +23,7 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from img_core.kit import linux, mounts, sandbox
+from img_core.kit import linux, mounts, sandbox, seccomp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +37,8 @@ _NOSUID_NOEXEC: Final = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NOEXEC
 _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP_RUNNING: Final = 0x41
 _TTY_GROUP: Final = "5"
+# Read here, in the zygote: later there is only the image.
+_FILTER: Final = seccomp.sandbox_program()
 
 
 class _StepFailure(Exception):
@@ -291,6 +293,8 @@ def _drop_privileges(request: Mapping[str, Any]) -> None:
         os.setgroups(request["groups"])
         os.setresgid(gid, gid, gid)
     if not request["insecure"]:
+        if _FILTER is not None:
+            seccomp.install(_FILTER)  # takes SYS_ADMIN; what follows is allowed by it
         linux.capset(mask, mask, 0)
     if not request["single"]:
         os.setresuid(uid, uid, uid)  # for another user this empties the sets
