@@ -1,0 +1,30 @@
+"""Our own tar: a strict streaming reader for archives of strangers, a fast deterministic writer, layers on top.
+
+* `reader` and `member`: what an archive says, or an `ArchiveError`
+* `extract`: files below a root directory, and nowhere else
+* `writer`: ustar with pax records where needed
+* `layer`: changes to blob and blob to files, with both digests in one pass
+
+The standard library's ``tarfile`` is not used: it ends silently at damage, has no bounds, and its filters were escaped.
+"""
+
+from img_core.kit.tar.extract import Mode, OwnerPolicy, Stats, extract
+from img_core.kit.tar.layer import LayerInfo, unpack_stream, write_layer
+from img_core.kit.tar.member import Limits, Member, MissingLinkTarget
+from img_core.kit.tar.reader import TarReader
+from img_core.kit.tar.writer import TarWriter
+
+__all__ = [
+    "LayerInfo",
+    "Limits",
+    "Member",
+    "MissingLinkTarget",
+    "Mode",
+    "OwnerPolicy",
+    "Stats",
+    "TarReader",
+    "TarWriter",
+    "extract",
+    "unpack_stream",
+    "write_layer",
+]

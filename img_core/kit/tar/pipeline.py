@@ -1,0 +1,158 @@
+"""Two halves of one stream in two threads: hashing and (de)compressing beside the file system work.
+
+Both directions use one bounded queue. An error on either side surfaces in the caller, and no thread outlives the call.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Self
+
+__all__ = ["Prefetch", "Worker"]
+
+_DEPTH = 4  # blocks of about 1 MiB in flight
+_POLL = 0.05  # seconds; only how long a stop may take, never how long data waits
+
+
+class Worker:
+    """Calls *consume* with each block that was `put`, in order, in its own thread.
+
+    `close` waits until everything is consumed. Leaving the ``with`` block by an exception drops what is queued.
+    """
+
+    def __init__(self, consume: Callable[[bytes], object], *, name: str) -> None:
+        self._consume = consume
+        self._queue: queue.Queue[bytes | None] = queue.Queue(_DEPTH)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while (block := self._queue.get()) is not None:
+            if self._error is None:
+                try:
+                    self._consume(block)
+                except BaseException as err:  # raised again by the caller's next call
+                    self._error = err
+
+    def put(self, block: bytes) -> None:
+        """Queue *block*; raise what the worker failed with."""
+        self._raise()
+        self._queue.put(block)
+
+    def close(self) -> None:
+        """Wait for the rest; raise what the worker failed with."""
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+        self._raise()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        self._error = self._error or error  # the worker only drains from now on
+        self._queue.put(None)
+        self._thread.join()
+
+
+class Prefetch:
+    """Iterates over *source* in its own thread, a few blocks ahead; `read` gives them to a reader.
+
+    Leaving the ``with`` block stops the thread after the block it is making.
+    """
+
+    def __init__(self, source: Iterable[bytes], *, name: str) -> None:
+        self._source = source
+        self._queue: queue.Queue[bytes | None] = queue.Queue(_DEPTH)
+        self._stop = threading.Event()
+        self._error: BaseException | None = None
+        self._rest = b""
+        self._done = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            for block in self._source:
+                if not self._offer(block):
+                    return
+        except BaseException as err:  # raised again by `read`
+            self._error = err
+        finally:
+            self._offer(None)
+
+    def _offer(self, block: bytes | None) -> bool:
+        while not self._stop.is_set():
+            try:
+                self._queue.put(block, timeout=_POLL)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def read(self, size: int, /) -> bytes:
+        """Return between 1 and *size* bytes, or nothing at the end; raise what the source failed with."""
+        while not self._rest and not self._done:
+            block = self._queue.get()
+            if block is None:
+                self._done = True
+                if self._error is not None:
+                    raise self._error
+            else:
+                self._rest = block
+        if len(self._rest) <= size:
+            piece, self._rest = self._rest, b""
+        else:
+            piece, self._rest = self._rest[:size], self._rest[size:]
+        return piece
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+class Serial:
+    """The same interface as `Prefetch` without a thread: for small streams, where a thread costs more than it gives."""
+
+    def __init__(self, source: Iterable[bytes]) -> None:
+        self._blocks: Iterator[bytes] = iter(source)
+        self._rest = b""
+
+    def read(self, size: int, /) -> bytes:
+        """Return between 1 and *size* bytes, or nothing at the end."""
+        while not self._rest:
+            block = next(self._blocks, None)
+            if block is None:
+                return b""
+            self._rest = block
+        if len(self._rest) <= size:
+            piece, self._rest = self._rest, b""
+        else:
+            piece, self._rest = self._rest[:size], self._rest[size:]
+        return piece
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
