@@ -30,7 +30,7 @@ from img_core.kit.tar.whiteouts import PREFIX
 from img_core.kit.tar.writer import TarWriter, changed_while_reading
 from img_core.spec.errors import ImgError, IntegrityError
 
-__all__ = ["LayerInfo", "OwnerOf", "unpack_stream", "write_layer"]
+__all__ = ["LayerInfo", "OwnerOf", "Packer", "unpack_stream", "write_layer"]
 
 OwnerOf = Callable[[bytes, os.stat_result], tuple[int, int] | None]
 
@@ -123,7 +123,7 @@ def write_layer(
     blob = _Blob(sink, codecs.compressor(compression, level), compression == "uncompressed")
     with Worker(blob.consume, name="img-layer") as worker:
         writer = TarWriter(worker.put)
-        packer = _Packer(writer, root_fd, owner_of, clamp_mtime)
+        packer = Packer(writer, root_fd, owner_of, clamp_mtime)
         for path, info in changes:
             packer.add(path, info)
         writer.finish()
@@ -131,10 +131,22 @@ def write_layer(
     return blob.info(packer.entries, packer.sockets)
 
 
-class _Packer:
-    """Turns (path, stat) into tar entries, opening everything beneath the root without following links."""
+class Packer:
+    """Turns (path, stat) into tar entries, opening everything beneath the root without following links.
 
-    def __init__(self, writer: TarWriter, root_fd: int, owner_of: OwnerOf | None, clamp_mtime: int | None) -> None:
+    *prefix* goes before each name; the other arguments are those of `write_layer`.
+    """
+
+    def __init__(
+        self,
+        writer: TarWriter,
+        root_fd: int,
+        owner_of: OwnerOf | None,
+        clamp_mtime: int | None,
+        *,
+        prefix: bytes = b"",
+    ) -> None:
+        self._prefix = prefix
         self._writer = writer
         self._root_fd = root_fd
         self._owner_of = owner_of
@@ -219,14 +231,14 @@ class _Packer:
         mtime = info.st_mtime_ns
         is_device = kind in (CHARACTER, BLOCK_DEVICE)
         self._writer.add(
-            path,
+            self._prefix + path,
             kind=kind,
             mode=stat.S_IMODE(info.st_mode),
             uid=uid,
             gid=gid,
             size=info.st_size if data is not None else 0,
             mtime_ns=mtime if self._latest is None else min(mtime, self._latest),
-            linkname=linkname,
+            linkname=self._prefix + linkname if kind == HARD_LINK else linkname,
             devmajor=os.major(info.st_rdev) if is_device else 0,
             devminor=os.minor(info.st_rdev) if is_device else 0,
             xattrs=attributes,
