@@ -1,0 +1,1 @@
+"""Snapshots as stacked directories that the kernel merges: overlayfs."""

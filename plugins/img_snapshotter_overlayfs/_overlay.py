@@ -1,0 +1,181 @@
+"""The overlayfs snapshotter.
+
+A snapshot is ``<directory>/fs`` (the layer: overlayfs' upper directory while it is written, a lower one afterwards),
+``<directory>/work`` while it is written, and ``<directory>/owners`` with owner records if there are any. Mounts are detached: they
+exist as descriptors only, appear in no mount table of ours and end with their last descriptor.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from img_core.kit import fs
+from img_core.kit.changes import disk_usage, read_records, scan, visible_xattrs
+from img_core.kit.ownership import format_records, merge_records
+from img_core.spec.errors import HostError, Unsupported
+from img_core.spec.snapshotter import Applied, LayerStream, Rootfs, Snapshotter
+from img_snapshotter_overlayfs._changes import OverlayChanges, hides
+from img_snapshotter_overlayfs._layers import FILES, WORK, MountedRoot, make_stub, mount_layers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from img_core.spec.host import Host
+    from img_core.spec.snapshotter import Changes
+
+__all__ = ["OverlaySnapshotter"]
+
+_RECORDS = "owners"
+
+
+class OverlaySnapshotter(Snapshotter):
+    """Snapshots that the kernel merges."""
+
+    name: ClassVar[str] = "overlayfs"
+    independent_layers: ClassVar[bool] = True
+
+    def __init__(self, host: Host, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(host, options)
+        self._making = threading.Lock()  # guards the making of the two directories below
+        self._made: dict[str, str] = {}
+
+    @classmethod
+    def probe(cls, host: Host) -> None:
+        """Mount, write, delete and look, in a directory of the state that is removed again."""
+        if host.mapping == "none":
+            raise Unsupported("overlayfs needs a user namespace or root")
+        base = os.path.join(host.state_directory, f".probe-{os.urandom(8).hex()}")
+        try:
+            fs.mkdir(base, 0o700)
+        except OSError as err:
+            raise Unsupported(f"overlayfs cannot be tried: {err.strerror}: `{fs.show(host.state_directory)}`") from err
+        try:
+            _try(cls(host), base)
+        except (HostError, OSError) as err:
+            raise Unsupported(str(err)) from err
+        finally:
+            fs.remove_tree(base)
+
+    def prepare(self, directory: str, parents: Sequence[str], *, mount_points: bool = False) -> Rootfs:
+        """Mount a new layer on *parents*; with *mount_points* there is a layer of empty mount points below everything."""
+        _make_layer(directory)
+        fs.mkdir(f"{directory}/{WORK}", 0o700)
+        if parents:
+            _copy_root(f"{parents[-1]}/{FILES}", f"{directory}/{FILES}")
+        lowest = self._helper("mount-points", make_stub) if mount_points else self._empty()
+        fd = mount_layers([*_files(parents), lowest], snapshot=directory, staging=self._staging())
+        return MountedRoot(fd, f"{directory}/{WORK}")
+
+    def view(self, parents: Sequence[str]) -> Rootfs:
+        """Mount *parents* read-only."""
+        # Two layers are the least that the kernel merges without a writable one; nobody has 0 or 1 with the empty one twice.
+        lowers = [*_files(parents), self._empty()]
+        if len(lowers) == 1:
+            lowers = [self._helper("empty-upper", _make_empty), *lowers]
+        return MountedRoot(mount_layers(lowers, staging=self._staging()))
+
+    def apply(self, directory: str, parents: Sequence[str], layer: LayerStream) -> Applied:
+        """Unpack *layer* with whiteouts as overlayfs marks them; *parents* do not matter."""
+        raise NotImplementedError
+
+    def changes(self, directory: str, parents: Sequence[str]) -> Changes:
+        """Read the layer's directory; the parents are mounted only if something needs a comparison."""
+        root_fd = os.open(f"{directory}/{FILES}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return OverlayChanges(root_fd, f"{directory}/{_RECORDS}", (lambda: self.view(parents)) if parents else None)
+
+    def record_owners(self, directory: str, owners: Mapping[bytes, tuple[int, int]]) -> None:
+        """Keep *owners* beside the layer, in addition to what is kept already."""
+        if owners:
+            path = f"{directory}/{_RECORDS}"
+            fs.replace_file(path, format_records({**read_records(path), **owners}))
+
+    def owners(self, parents: Sequence[str]) -> Mapping[bytes, tuple[int, int]]:
+        """Merge the records of all layers; a file that a higher layer replaced loses its record."""
+        return merge_records((read_records(f"{parent}/{_RECORDS}"), _hider(parent)) for parent in parents)
+
+    def usage(self, directory: str) -> int:
+        """Return the disk usage of the layer."""
+        return disk_usage(directory)
+
+    def remove(self, directory: str) -> None:
+        """Remove the layer, and the work directory to which the kernel gave mode 000."""
+        fs.remove_tree(directory)
+
+    def _staging(self) -> str:
+        return self._helper("overlay-staging", _make_empty)
+
+    def _empty(self) -> str:
+        return self._helper("overlay-empty", _make_empty)
+
+    def _helper(self, name: str, make: Callable[[str], None]) -> str:
+        """Return the directory *name* of this process, made when it is needed first."""
+        with self._making:
+            path = self._made.get(name)
+            if path is None:
+                path = os.path.join(self.host.run_directory, f"{name}-{os.urandom(4).hex()}")
+                make(path)
+                self._made[name] = path
+            return path
+
+
+def _hider(parent: str) -> Callable[[bytes], bool]:
+    return lambda path: hides(f"{parent}/{FILES}", path)
+
+
+def _files(parents: Sequence[str]) -> list[str]:
+    """Return the layer directories of *parents*, topmost first as overlayfs wants them."""
+    return [f"{parent}/{FILES}" for parent in reversed(parents)]
+
+
+def _make_empty(path: str) -> None:
+    fs.mkdir(path, 0o755)
+
+
+def _make_layer(directory: str) -> None:
+    fs.mkdir(directory, 0o700)
+    root = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fs.mkdir(FILES.encode(), 0o755, dir_fd=root)
+    finally:
+        os.close(root)
+
+
+def _copy_root(source: str, target: str) -> None:
+    """Give the root of a new layer the look of the root below it: the merged root is that of the top layer."""
+    source_fd = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    target_fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        info = os.fstat(source_fd)
+        if info.st_uid or info.st_gid:
+            os.fchown(target_fd, info.st_uid, info.st_gid)
+        for name, value in visible_xattrs(source_fd, b".").items():
+            os.setxattr(target_fd, name, value)
+        os.fchmod(target_fd, stat.S_IMODE(info.st_mode))
+        os.utime(target_fd, ns=(info.st_mtime_ns, info.st_mtime_ns))
+    finally:
+        os.close(source_fd)
+        os.close(target_fd)
+
+
+def _try(snapshotter: OverlaySnapshotter, base: str) -> None:
+    """Write a file in one layer and delete it in the next."""
+    lower, upper = f"{base}/lower", f"{base}/upper"
+    root = snapshotter.prepare(lower, [])
+    try:
+        os.close(os.open("file", os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=root.fd))
+    finally:
+        root.close()
+    root = snapshotter.prepare(upper, [lower])
+    try:
+        os.unlink("file", dir_fd=root.fd)
+    finally:
+        root.close()
+    root = snapshotter.view([lower, upper])
+    try:
+        if scan(root.fd, b""):
+            raise HostError("overlayfs does not hide deleted files here")
+    finally:
+        root.close()
