@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from img_core.kit import fs
 from img_core.kit.tar import header, pax
@@ -53,11 +53,11 @@ class TarWriter:
         devmajor: int = 0,
         devminor: int = 0,
         xattrs: Mapping[bytes, bytes] | None = None,
-        data: int | bytes | None = None,
+        data: int | bytes | Iterable[bytes] | None = None,
     ) -> None:
-        """Add one entry. *data* is the content of a regular file: bytes, or a descriptor that is read from its position.
+        """Add one entry. *data* is the content of a regular file: bytes, chunks, or a descriptor that is read from its position.
 
-        A descriptor must give exactly *size* bytes, or `ImgError` says that the file changed.
+        Chunks and a descriptor must give exactly *size* bytes, or `ImgError` says that the file changed.
         """
         if kind == DIRECTORY:
             name = name.rstrip(b"/") + b"/"
@@ -84,7 +84,9 @@ class TarWriter:
                 devminor=devminor,
             )
         )
-        if size:
+        if size or not isinstance(
+            data, int | bytes | None
+        ):  # chunks are always read to their end, where they are verified
             self._put_data(name, size, data)
 
     def finish(self) -> None:
@@ -163,16 +165,28 @@ class TarWriter:
             self._pending_size = 0
             self._write(block)
 
-    def _put_data(self, name: bytes, size: int, data: int | bytes | None) -> None:
+    def _put_data(self, name: bytes, size: int, data: int | bytes | Iterable[bytes] | None) -> None:
         if data is None:
             raise ValueError(f"no data for {name!r}")
         if isinstance(data, bytes):
             self._put(data)
-        else:
+        elif isinstance(data, int):
             self._copy(name, size, data)
+        else:
+            self._put_chunks(name, size, data)
         padding = -size % BLOCK
         if padding:
             self._put(bytes(padding))
+
+    def _put_chunks(self, name: bytes, size: int, chunks: Iterable[bytes]) -> None:
+        left = size
+        for chunk in chunks:
+            left -= len(chunk)
+            if left < 0:
+                break
+            self._put(chunk)
+        if left:
+            raise changed_while_reading(name)
 
     def _copy(self, name: bytes, size: int, fd: int) -> None:
         """Read one byte more than promised: that is how growth is seen without another system call."""
