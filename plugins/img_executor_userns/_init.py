@@ -39,6 +39,7 @@ _IFF_UP_RUNNING: Final = 0x41
 _TTY_GROUP: Final = "5"
 # Read here, in the zygote: later there is only the image.
 _FILTER: Final = seccomp.sandbox_program()
+_OUR_INTERPRETER: Final = os.stat("/proc/self/exe")
 
 
 class _StepFailure(Exception):
@@ -334,6 +335,8 @@ def _execute(request: Mapping[str, Any]) -> NoReturn:
     name = arguments[0]
     worst: OSError | None = None
     for candidate in _candidates(name, environment.get("PATH") or sandbox.DEFAULT_PATH):
+        if _is_our_interpreter(candidate):
+            _exit(f"exec `{name}`: leads out of the container", CANNOT_EXECUTE)
         try:
             os.execve(candidate, arguments, environment)  # noqa: S606
         except OSError as err:
@@ -350,3 +353,22 @@ def _candidates(name: str, search_path: str) -> list[str]:
     if "/" in name:
         return [name]
     return [f"{directory or '.'}/{name}" for directory in search_path.split(":")]
+
+
+def _is_our_interpreter(path: str, depth: int = 5) -> bool:
+    """Tell whether executing *path* would execute ``/proc/self/exe``, which is still the host's Python.
+
+    With it the image would hold a handle on a file of the host that the user may be allowed to write (CVE-2019-5736).
+    """
+    try:
+        status = os.stat(path)
+        if (status.st_dev, status.st_ino) == (_OUR_INTERPRETER.st_dev, _OUR_INTERPRETER.st_ino):
+            return True
+        if not stat.S_ISREG(status.st_mode) or depth == 0:
+            return False
+        with open(path, "rb", buffering=0) as program:
+            line = program.read(256).partition(b"\n")[0]
+    except OSError:
+        return False
+    words = line[2:].split()
+    return line.startswith(b"#!") and bool(words) and _is_our_interpreter(os.fsdecode(words[0]), depth - 1)

@@ -1,0 +1,457 @@
+"""What every executor promises. Subclass `ExecutorContract` and name the class::
+
+    class TestMine(ExecutorContract):
+        executor = MyExecutor
+
+Run as an ordinary user; needs a static busybox. Every test runs in full and in single-id mapping.
+"""
+
+# ruff: noqa: D102, S108 - a test's name is its claim; the paths are those of a container
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+
+from img_core.testing.executor_lab import BUSYBOX, Laboratory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from img_core.spec.executor import Executor
+
+__all__ = ["ExecutorContract"]
+
+_FOURTEEN_CAPABILITIES = "00000000a80425fb"
+
+
+class ExecutorContract:
+    """The promises of `img_core.spec.Executor`, each as a test."""
+
+    executor: ClassVar[type[Executor]]
+    options: ClassVar[dict[str, Any]] = {}  #: Any: JSON
+    #: seconds for the start of a program to its end, with room for a busy machine
+    budget: ClassVar[float] = 0.3
+
+    @pytest.fixture(scope="class", params=["full", "single"])
+    @classmethod
+    def class_lab(cls, request: pytest.FixtureRequest) -> Iterator[Laboratory]:
+        """One laboratory for all tests of a class and mapping."""
+        lab = cls.make_lab(request.param)
+        yield lab
+        lab.close()
+
+    @pytest.fixture
+    def lab(self, class_lab: Laboratory) -> Laboratory:
+        """A laboratory with a fresh root file system."""
+        class_lab.ask("reset")
+        return class_lab
+
+    @classmethod
+    def make_lab(cls, mapping: str) -> Laboratory:
+        """Start a laboratory, or skip when this host lacks what it needs."""
+        if not os.access(BUSYBOX, os.X_OK):
+            pytest.skip("needs a static busybox")
+        lab = Laboratory(f"{cls.executor.__module__}:{cls.executor.__qualname__}", mapping, cls.options)
+        mode = lab.identity["mode"]
+        if mapping == "full" and mode == "single":
+            lab.close()
+            pytest.skip(f"only a single id can be mapped: {lab.identity['reason']}")
+        return lab
+
+    # --- exit status and output
+
+    @pytest.mark.parametrize("code", [0, 1, 42, 255])
+    def test_exit_code_is_passed_on(self, lab: Laboratory, code: int) -> None:
+        assert lab.shell(f"exit {code}").code == code
+
+    def test_death_by_signal_is_128_plus_its_number(self, lab: Laboratory) -> None:
+        # The first process of a namespace is immune to its own SIGKILL, so a child dies and the shell reports it.
+        assert lab.shell("sh -c 'kill -9 $$'; exit $?").code == 137
+        assert lab.shell("sh -c 'kill -15 $$'; exit $?").code == 143
+
+    def test_missing_program_is_127_and_named(self, lab: Laboratory) -> None:
+        outcome = lab.run("no-such-program")
+        assert outcome.code == 127
+        assert b"no-such-program" in outcome.errors
+        outcome = lab.run("/bin/absent")
+        assert outcome.code == 127
+        assert b"/bin/absent" in outcome.errors
+
+    def test_file_without_execute_permission_is_126_and_named(self, lab: Laboratory) -> None:
+        lab.ask("write", path="data", text="#!/bin/sh\n")
+        outcome = lab.run("/data")
+        assert outcome.code == 126
+        assert b"/data" in outcome.errors
+
+    def test_script_with_a_missing_interpreter_is_explained(self, lab: Laboratory) -> None:
+        lab.ask("write", path="script", text="#!/usr/bin/perl6\n", mode=0o755)
+        outcome = lab.run("/script")
+        assert outcome.code == 127
+        assert b"/script" in outcome.errors
+
+    def test_output_and_errors_stay_apart(self, lab: Laboratory) -> None:
+        outcome = lab.shell("echo out; echo err >&2")
+        assert (outcome.output, outcome.errors) == (b"out\n", b"err\n")
+
+    def test_big_output_arrives_whole(self, lab: Laboratory) -> None:
+        assert len(lab.shell("head -c 3000000 /dev/zero").output) == 3_000_000
+
+    def test_stdin_is_empty(self, lab: Laboratory) -> None:
+        assert lab.shell("cat").output == b""
+
+    def test_standard_output_can_be_opened_by_name(self, lab: Laboratory) -> None:
+        assert lab.shell("echo by-name > /dev/stdout").text == "by-name"
+
+    # --- what the process is given
+
+    def test_environment_is_exactly_as_given(self, lab: Laboratory) -> None:
+        environment = [["PATH", "/bin"], ["A", "b c=d"], ["EMPTY", ""], ["NAME", "ünï"]]
+        outcome = lab.run("cat", "/proc/self/environ", env=environment)
+        assert sorted(outcome.output.split(b"\0")[:-1]) == sorted(f"{k}={v}".encode() for k, v in environment)
+
+    def test_arguments_are_exactly_as_given(self, lab: Laboratory) -> None:
+        outcome = lab.run("cat", "/proc/self/cmdline", "/dev/null", "/dev/../dev/null")
+        assert outcome.output == b"cat\0/proc/self/cmdline\0/dev/null\0/dev/../dev/null\0"
+
+    def test_large_arguments_arrive(self, lab: Laboratory) -> None:
+        assert lab.run("echo", "x" * 120_000).text == "x" * 120_000
+
+    def test_program_is_found_on_the_given_path(self, lab: Laboratory) -> None:
+        lab.ask("write", path="tools/greet", text="#!/bin/sh\necho found\n", mode=0o755)
+        assert lab.run("greet", env=[["PATH", "/nowhere:/tools:/bin"]]).text == "found"
+
+    def test_working_directory(self, lab: Laboratory) -> None:
+        lab.ask("write", path="work/dir/file", text="")
+        assert lab.run("pwd", cwd="/work/dir").text == "/work/dir"
+
+    def test_missing_working_directory_is_made_for_the_user(self, lab: Laboratory) -> None:
+        assert lab.run("pwd", cwd="/made/here").text == "/made/here"
+        assert lab.ask("stat", path="made/here")["mode"] == 0o755
+
+    def test_umask(self, lab: Laboratory) -> None:
+        assert lab.shell("umask").text == "0022"
+        assert lab.shell("umask", umask=0o077).text == "0077"
+
+    def test_only_the_three_standard_descriptors_are_open(self, lab: Laboratory) -> None:
+        # The shell's redirection is the shell's own; `ls` has one more for the directory it reads.
+        names = lab.run("ls", "/proc/self/fd").text.split()
+        assert names == ["0", "1", "2", "3"]
+
+    def test_host_name(self, lab: Laboratory) -> None:
+        assert lab.run("hostname", hostname="some-name").text == "some-name"
+
+    def test_resource_limits(self, lab: Laboratory) -> None:
+        assert lab.shell("ulimit -n; ulimit -c", ulimits=[["nofile", 77, 77], ["core", 0, 0]]).text.split() == [
+            "77",
+            "0",
+        ]
+
+    def test_shared_memory_has_the_given_size(self, lab: Laboratory) -> None:
+        outcome = lab.shell("df -k /dev/shm | tail -n 1", shm_size=8 * 1024 * 1024)
+        assert outcome.text.split()[1] == "8192"
+
+    def test_signals_have_their_default_meaning(self, lab: Laboratory) -> None:
+        text = lab.run("grep", "-E", "Sig(Ign|Blk)", "/proc/self/status").text
+        assert [line.split()[1] for line in text.splitlines()] == ["0000000000000000"] * 2
+
+    def test_devices_work(self, lab: Laboratory) -> None:
+        script = (
+            "echo x > /dev/null && head -c 4 /dev/zero | wc -c && head -c 4 /dev/urandom | wc -c && test -e /dev/ptmx"
+        )
+        assert lab.shell(script).text.split() == ["4", "4"]
+
+    def test_there_are_no_further_host_devices(self, lab: Laboratory) -> None:
+        expected = "console core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero".split()  # noqa: SIM905
+        assert set(lab.run("ls", "/dev").text.split()) <= set(expected)
+
+    # --- ids and privileges
+
+    def test_root_by_default(self, lab: Laboratory) -> None:
+        assert lab.shell("id -u; id -g").text.split() == ["0", "0"]
+
+    def test_user_and_groups(self, lab: Laboratory) -> None:
+        if lab.mapping == "single":
+            pytest.skip("with one mapped id a step stays root")
+        outcome = lab.shell("id -u; id -g; id -G; echo mine > /dev/stdout", uid=1000, gid=1001, groups=[7, 8])
+        assert outcome.output.decode().splitlines() == ["1000", "1001", "1001 7 8", "mine"]
+
+    def test_supplementary_groups_of_the_builder_are_dropped(self, lab: Laboratory) -> None:
+        if lab.mapping == "single":
+            pytest.skip("the kernel forbids setgroups with one mapped id")
+        assert lab.run("id", "-G").text == "0"
+
+    def test_capabilities_are_bounded(self, lab: Laboratory) -> None:
+        text = lab.run("grep", "^Cap", "/proc/self/status").text
+        found = dict(line.split(":\t") for line in text.splitlines())
+        assert found["CapBnd"] == found["CapEff"] == found["CapPrm"] == _FOURTEEN_CAPABILITIES
+        assert found["CapInh"] == found["CapAmb"] == "0000000000000000"
+
+    def test_ordinary_users_have_no_capabilities(self, lab: Laboratory) -> None:
+        if lab.mapping == "single":
+            pytest.skip("with one mapped id a step stays root")
+        text = lab.run("grep", "^Cap[EPI]", "/proc/self/status", uid=1000, gid=1000).text
+        assert {line.split()[1] for line in text.splitlines()} == {"0000000000000000"}
+
+    def test_set_user_id_programs_keep_working(self, lab: Laboratory) -> None:
+        assert lab.run("grep", "NoNewPrivs", "/proc/self/status").text.split()[1] == "0"
+
+    def test_system_calls_are_filtered(self, lab: Laboratory) -> None:
+        assert lab.run("grep", "^Seccomp:", "/proc/self/status").text.split()[1] == "2"
+        assert lab.shell("unshare -m true").code != 0
+        assert lab.shell("mount -t tmpfs none /bin").code != 0
+
+    # --- isolation
+
+    def test_only_processes_of_the_step_are_visible(self, lab: Laboratory) -> None:
+        pids = lab.shell("echo /proc/[0-9]*").text.split()
+        assert "/proc/1" in pids
+        assert len(pids) <= 2
+
+    def test_proc_and_sys_hide_what_belongs_to_the_host(self, lab: Laboratory) -> None:
+        script = (
+            "cat /proc/keys /proc/timer_list; ls /sys/firmware; echo x > /proc/sys/kernel/core_pattern && echo written"
+        )
+        assert lab.shell(script).output == b""
+
+    def test_sys_is_read_only_with_everything_below(self, lab: Laboratory) -> None:
+        script = "grep ' /sys' /proc/mounts | grep -vE '^[^ ]+ [^ ]+ [^ ]+ ro'"
+        assert lab.shell(script).output == b""
+
+    def test_host_files_are_out_of_sight(self, lab: Laboratory) -> None:
+        marker = Path(lab.identity["scratch"])
+        assert lab.run("ls", "/").text.split() == ["bin", "dev", "proc", "sys"]
+        assert lab.shell(f"ls {marker}").code != 0
+        assert lab.shell("ls /proc/1/root/").text.split() == ["bin", "dev", "proc", "sys"]
+
+    @pytest.mark.parametrize("number", range(3, 12))
+    def test_working_directory_cannot_reach_a_leaked_descriptor(self, lab: Laboratory, number: int) -> None:
+        outcome = lab.shell("pwd; ls ../../../../etc/passwd", cwd=f"/proc/self/fd/{number}")
+        assert b"passwd" not in outcome.output
+        assert outcome.code != 0 or outcome.error
+
+    @pytest.mark.parametrize("target", ["/proc/self/exe", "/proc/1/exe"])
+    def test_program_cannot_be_the_builder_itself(self, lab: Laboratory, target: str) -> None:
+        lab.ask("write", path="script", text=f"#!{target}\nimport os; print('escaped')\n", mode=0o755)
+        lab.ask("symlink", path="link", target=target)
+        for program in ("/script", "/link", target):
+            outcome = lab.run(program, "-c", "print('escaped')")
+            assert b"escaped" not in outcome.output
+            assert outcome.code != 0 or outcome.error
+
+    def test_private_network_has_only_loopback(self, lab: Laboratory) -> None:
+        assert lab.run("ls", "/sys/class/net", network="none").text == "lo"
+        assert "UP" in lab.run("ip", "link", "show", "lo", network="none").text
+        assert lab.shell("ping -c 1 -W 1 127.0.0.1 >/dev/null || ip addr show lo", network="none").code == 0
+
+    def test_host_network_is_the_hosts(self, lab: Laboratory) -> None:
+        ours = os.readlink("/proc/self/ns/net")
+        assert lab.run("readlink", "/proc/self/ns/net").text == ours
+
+    # --- mounts
+
+    def test_bind_mounts(self, lab: Laboratory, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("content")
+        mounts = [
+            {"target": "/ro", "source": str(tmp_path)},
+            {"target": "/rw", "source": str(tmp_path), "readonly": False},
+            {"target": "/etc/single", "source": str(tmp_path / "file")},
+        ]
+        script = "cat /ro/file /etc/single; echo no > /ro/file; echo no > /etc/single; echo new > /rw/new"
+        outcome = lab.shell(script, mounts=mounts)
+        assert outcome.output == b"contentcontent"
+        assert outcome.errors.count(b"ead-only") == 2
+        assert (tmp_path / "new").read_text() == "new\n"
+        assert (tmp_path / "file").read_text() == "content"
+
+    def test_tmpfs_has_the_given_size_and_mode(self, lab: Laboratory) -> None:
+        mounts = [{"target": "/scratch", "kind": "tmpfs", "size": 1 << 20, "readonly": False, "mode": 0o1770}]
+        script = "stat -c %a /scratch; df -k /scratch | tail -n 1; head -c 2000000 /dev/zero > /scratch/big"
+        outcome = lab.shell(script, mounts=mounts)
+        assert outcome.text.split()[0] == "1770"
+        assert outcome.text.split()[2] == "1024"
+        assert outcome.code != 0
+
+    def test_mounts_inside_mounts(self, lab: Laboratory, tmp_path: Path) -> None:
+        (tmp_path / "secret").write_text("s3cret")
+        mounts: list[dict[str, Any]] = [
+            {"target": "/run/secrets/inner", "source": str(tmp_path / "secret")},
+            {"target": "/run", "kind": "tmpfs", "readonly": False},
+        ]
+        assert lab.run("cat", "/run/secrets/inner", mounts=mounts).output == b"s3cret"
+        assert lab.ask("list") == []
+
+    def test_nothing_is_left_in_the_root(self, lab: Laboratory, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        lab.ask("write", path="etc/passwd", text="")
+        before = lab.ask("list"), lab.ask("stat", path="etc")["mtime"], lab.ask("stat", path=".")["mtime"]
+        mounts = [
+            {"target": "/etc/resolv.conf", "source": str(tmp_path / "file")},
+            {"target": "/a/b/c", "source": str(tmp_path)},
+        ]
+        assert lab.run("true", mounts=mounts).code == 0
+        assert (lab.ask("list"), lab.ask("stat", path="etc")["mtime"], lab.ask("stat", path=".")["mtime"]) == before
+
+    def test_what_the_step_puts_beside_a_mount_point_stays(self, lab: Laboratory, tmp_path: Path) -> None:
+        mounts = [{"target": "/made/target", "source": str(tmp_path)}]
+        assert lab.shell("echo kept > /made/file", mounts=mounts).code == 0
+        assert lab.ask("list") == ["made", "made/file"]
+
+    def test_symlinked_targets_resolve_inside(self, lab: Laboratory, tmp_path: Path) -> None:
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        (tmp_path / "file").write_text("bound")
+        lab.ask("symlink", path="data", target=str(outside))
+        lab.ask("symlink", path="up", target="../../../../../../inside")
+        for target in ("/data/file", "/up/file"):
+            mounts = [{"target": target, "source": str(tmp_path / "file")}]
+            outcome = lab.shell(f"cat {target}", mounts=mounts)
+            assert outcome.output == b"bound"
+        assert list(outside.iterdir()) == []
+
+    def test_dangling_symlink_as_target_of_a_file(self, lab: Laboratory, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("nameserver 1.2.3.4")
+        lab.ask("write", path="etc/keep", text="")
+        lab.ask("symlink", path="etc/resolv.conf", target="../run/resolver/stub.conf")
+        mounts = [{"target": "/etc/resolv.conf", "source": str(tmp_path / "file")}]
+        assert lab.run("cat", "/etc/resolv.conf", mounts=mounts).output == b"nameserver 1.2.3.4"
+        assert lab.ask("list") == ["etc", "etc/keep", "etc/resolv.conf"]
+
+    @pytest.mark.parametrize("name", ["proc", "sys", "dev"])
+    def test_symlinked_system_directory_is_refused_or_resolved_inside(
+        self, lab: Laboratory, tmp_path: Path, name: str
+    ) -> None:
+        (tmp_path / "witness").write_text("host")
+        lab.ask("symlink", path=name, target=str(tmp_path))
+        outcome = lab.run("true")
+        assert outcome.code == 0 or f"`/{name}`" in outcome.error
+        assert [path.name for path in tmp_path.iterdir()] == ["witness"]
+
+    def test_file_over_directory_is_refused(self, lab: Laboratory, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        outcome = lab.run("true", mounts=[{"target": "/bin", "source": str(tmp_path / "file")}])
+        assert "/bin" in outcome.error
+
+    # --- ends
+
+    def test_background_processes_end_with_the_step(self, lab: Laboratory) -> None:
+        seconds = _unusual_number()
+        assert lab.shell(f"sleep {seconds} & setsid sleep {seconds} & echo started").text == "started"
+        assert _processes_with(seconds) == []
+
+    def test_cancel_ends_everything_at_once(self, lab: Laboratory) -> None:
+        seconds = _unusual_number()
+        script = f"trap '' TERM INT; setsid sleep {seconds} & sleep {seconds} & echo ready; wait"
+        outcome = lab.shell(script, cancel="ready")
+        assert outcome.canceled
+        assert outcome.seconds < 1 + self.budget
+        assert _processes_with(seconds) == []
+
+    def test_nothing_is_left_when_the_builder_is_killed(self, tmp_path: Path) -> None:
+        lab = self.make_lab("full")
+        seconds = _unusual_number()
+        script = f"setsid sleep {seconds} & sleep {seconds}"
+        process = {"args": ["sh", "-c", script], "env": [["PATH", "/bin"]]}
+        lab.ask("background", process=process)
+        lab.ask("background", process={**process, "uid": 1000, "gid": 1000})
+        _eventually(lambda: len(_processes_with(seconds)) >= 4)
+        lab.kill()
+        _eventually(lambda: _processes_with(seconds) == [])
+        assert lab.identity["scratch"] not in Path("/proc/self/mountinfo").read_text()
+
+    def test_descriptors_do_not_leak(self, lab: Laboratory, tmp_path: Path) -> None:
+        mounts = [{"target": "/m", "source": str(tmp_path)}]
+        before = lab.ask("descriptors")
+        lab.run("true", mounts=mounts)
+        lab.run("no-such-program", mounts=mounts)
+        assert lab.ask("descriptors") == before
+        assert os.listdir(lab.identity["run"]) == []
+
+    def test_start_to_end_is_quick(self, lab: Laboratory) -> None:
+        times = [lab.run("true").seconds for _ in range(10)]
+        assert min(times) < self.budget
+
+    # --- ownership
+
+    def test_owners_are_set_or_recorded(self, lab: Laboratory) -> None:
+        script = (
+            "mkdir /dir; echo > /file; chown 12:34 /dir /file; chown 56 /file; chgrp 78 /dir; chown 9:9 /bin/absent"
+        )
+        outcome = lab.shell(script)
+        assert outcome.code == 1  # of the last chown
+        assert _owner(lab, "dir") == (12, 78)
+        assert _owner(lab, "file") == (56, 34)
+
+    def test_owner_of_a_symlink_is_set_or_recorded(self, lab: Laboratory) -> None:
+        outcome = lab.shell("echo > /file; ln -s file /link; chown -h 12:34 /link; mkfifo /pipe; chown 5:6 /pipe")
+        assert outcome.code == 0
+        recorded = {(device, inode): (uid, gid) for device, inode, uid, gid in outcome.owners}
+        for path, owner in (("link", (12, 34)), ("pipe", (5, 6))):
+            entry = lab.ask("stat", path=path)
+            found = (entry["uid"], entry["gid"]) if lab.mapping == "full" else recorded[tuple(entry["key"])]
+            assert found == owner
+        assert _owner(lab, "file") == (0, 0)
+
+    def test_owner_given_back_to_root_is_forgotten(self, lab: Laboratory) -> None:
+        outcome = lab.shell(
+            "echo > /file; chown 12:34 /file; chown 0:0 /file; ln -s x /l; chown -h 1:1 /l; chown -h 0:0 /l"
+        )
+        assert outcome.code == 0
+        assert _owner(lab, "file") == (0, 0)
+        assert all(owner[2:] == [0, 0] for owner in map(list, outcome.owners))
+
+    def test_owner_of_files_on_mounts_is_set_or_recorded(self, lab: Laboratory, tmp_path: Path) -> None:
+        mounts = [{"target": "/tmpfs", "kind": "tmpfs", "readonly": False}]
+        assert lab.shell("echo > /tmpfs/file; chown 3:4 /tmpfs/file", mounts=mounts).code == 0
+
+    def test_extracting_an_archive_with_owners(self, lab: Laboratory) -> None:
+        script = "mkdir /d; echo > /d/f; ln -s f /d/l; chown -hR 12:34 /d; tar cf /t.tar -C / d; rm -r /d; tar xf /t.tar -C /"
+        if lab.mapping == "single":  # there `tar` reads the real owner, so the archive is made by hand
+            script += "; chown -hR 12:34 /d"
+        assert lab.shell(script).code == 0
+        assert _owner(lab, "d/f") == (12, 34)
+
+    def test_changing_the_user_inside_a_step_succeeds(self, lab: Laboratory) -> None:
+        lab.ask("write", path="etc/passwd", text="root:x:0:0::/:/bin/sh\nbob:x:1000:1000::/:/bin/sh\n")
+        lab.ask("write", path="etc/group", text="root:x:0:\nbob:x:1000:\n")
+        outcome = lab.shell("su bob -c 'echo switched'")
+        assert outcome.text == "switched"
+
+
+def _owner(lab: Laboratory, path: str) -> tuple[int, int]:
+    """Return the owner that a layer would get."""
+    entry = lab.ask("stat", path=path)
+    if lab.mapping == "single":
+        uid, gid = (entry["recorded"] or "0:0").split(":")
+        return int(uid), int(gid)
+    assert not entry["recorded"]
+    return entry["uid"], entry["gid"]
+
+
+def _unusual_number() -> str:
+    """Return a number of seconds that no other process on this machine sleeps for."""
+    return f"{random.randrange(10_000, 99_999)}.{os.getpid()}"  # noqa: S311 - not a secret
+
+
+def _processes_with(word: str) -> list[int]:
+    """Return the processes of this host that have *word* as an argument of their own."""
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            words = Path("/proc", name, "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if word.encode() in words:
+            found.append(int(name))
+    return found
+
+
+def _eventually(condition: Callable[[], bool], *, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)

@@ -1,0 +1,302 @@
+"""A process in which an executor can be tried: it enters the user namespace, which a test process must not do.
+
+`Laboratory` is the test's side; the other side (`main`) reads one JSON request per line from stdin and answers with one line.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from img_core.spec.executor import Executor, Process
+
+BUSYBOX = "/bin/busybox"
+
+# Any in this module: values that travel as JSON.
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run gave: *error* is ``Type: message`` when the executor raised."""
+
+    code: int
+    canceled: bool
+    output: bytes
+    errors: bytes
+    seconds: float
+    error: str
+    owners: Sequence[tuple[int, int, int, int]]
+
+    @property
+    def text(self) -> str:
+        """The standard output as text without white space around it."""
+        return self.output.decode(errors="replace").strip()
+
+
+@dataclass(slots=True)
+class Laboratory:
+    """Handle of a laboratory process. *executor* is ``module:Class``; *mapping* ``full`` or ``single``."""
+
+    executor: str
+    mapping: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    identity: Mapping[str, Any] = field(init=False)
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        environment = {**os.environ, **self.environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        if self.mapping == "single":
+            environment["IMG_IDMAP"] = "single"
+        command = [sys.executable, "-m", __name__, self.executor, json.dumps(dict(self.options))]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        self.identity = self._answer()
+
+    def ask(self, operation: str, **arguments: Any) -> Any:
+        """Send one request and return its answer."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"operation": operation, **arguments}).encode() + b"\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def run(self, *args: str, mounts: Sequence[Mapping[str, Any]] = (), cancel: str = "", **process: Any) -> Outcome:
+        """Run *args* with an environment of only PATH; *cancel*: cancel when this text appears on stdout."""
+        process.setdefault("env", [["PATH", "/bin"]])
+        answer = self.ask("run", process={"args": args, **process}, mounts=mounts, cancel=cancel)
+        answer["output"] = base64.b64decode(answer["output"])
+        answer["errors"] = base64.b64decode(answer["errors"])
+        return Outcome(**answer)
+
+    def shell(self, script: str, **arguments: Any) -> Outcome:
+        """Run *script* with the shell of the test image."""
+        return self.run("sh", "-c", script, **arguments)
+
+    def close(self) -> None:
+        """End the laboratory and remove its files."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.wait(timeout=30)
+        self.process.stdout.close()
+
+    def kill(self) -> None:
+        """Kill the laboratory the hard way; its files stay."""
+        self.process.kill()
+        self.process.wait(timeout=30)
+
+    def _answer(self) -> Any:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the laboratory ended with status {self.process.wait(timeout=30)}")
+        return json.loads(line)
+
+
+# --- the other side ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Root:
+    """A plain directory as root file system."""
+
+    path: str
+    fd: int
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+class _Server:
+    def __init__(self, executor: Executor, scratch: str) -> None:
+        self._executor = executor
+        self._scratch = scratch
+        self._root = self._make_root()
+
+    def _make_root(self) -> _Root:
+        path = tempfile.mkdtemp(dir=self._scratch, prefix="root-")
+        Path(path).chmod(0o755)
+        binaries = Path(path, "bin")
+        binaries.mkdir()
+        shutil.copy(BUSYBOX, binaries / "busybox")
+        applets = subprocess.run([BUSYBOX, "--list"], capture_output=True, check=True).stdout.decode().split()
+        for applet in applets:
+            if applet != "busybox":
+                (binaries / applet).symlink_to("busybox")
+        return _Root(path, os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+
+    def handle(self, request: dict[str, Any]) -> Any:
+        operation = request.pop("operation")
+        return getattr(self, f"do_{operation}")(**request)
+
+    def do_reset(self) -> str:
+        """Start over with a fresh root file system; return its path."""
+        self._root.close()
+        shutil.rmtree(self._root.path)
+        self._root = self._make_root()
+        return self._root.path
+
+    def do_write(self, path: str, text: str, mode: int = 0o644) -> None:
+        """Write a file into the root; *path* is relative."""
+        target = Path(self._root.path, path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+        target.chmod(mode)
+
+    def do_symlink(self, path: str, target: str) -> None:
+        Path(self._root.path, path).symlink_to(target)
+
+    def do_list(self) -> list[str]:
+        """Return what is in the root besides /bin, sorted."""
+        found = []
+        for directory, directories, files in os.walk(self._root.path):
+            found += [os.path.relpath(f"{directory}/{name}", self._root.path) for name in (*directories, *files)]
+        return sorted(name for name in found if name != "bin" and not name.startswith("bin/"))
+
+    def do_stat(self, path: str) -> dict[str, Any]:
+        """Return ids, mode, inode and the recorded owner of an entry of the root."""
+        full = f"{self._root.path}/{path}"
+        status = os.lstat(full)
+        try:
+            recorded = os.getxattr(full, "user.img.owner", follow_symlinks=False).decode()
+        except OSError:
+            recorded = ""
+        return {
+            "uid": status.st_uid,
+            "gid": status.st_gid,
+            "mode": stat.S_IMODE(status.st_mode),
+            "mtime": status.st_mtime_ns,
+            "key": [status.st_dev, status.st_ino],
+            "recorded": recorded,
+        }
+
+    def do_descriptors(self) -> list[int]:
+        """Return the descriptors open here; equal before and after a run."""
+        return sorted(int(name) for name in os.listdir("/proc/self/fd"))
+
+    def do_background(self, process: dict[str, Any]) -> None:
+        """Run without waiting; the output is lost."""
+        threading.Thread(target=self.do_run, args=(process, [], ""), daemon=True).start()
+
+    def do_run(self, process: dict[str, Any], mounts: list[dict[str, Any]], cancel: str) -> dict[str, Any]:
+        with ExitStack() as stack:
+            output, errors = _Collector(stack), _Collector(stack)
+            cancel_read, cancel_write = os.pipe()
+            stack.callback(os.close, cancel_read)
+            stack.callback(os.close, cancel_write)
+            if cancel:
+                output.when_seen(cancel.encode(), lambda: os.write(cancel_write, b"!"))
+            started = time.monotonic()
+            answer: dict[str, Any] = {"code": -1, "canceled": False, "error": "", "owners": []}
+            try:
+                status = self._run(_process(process, mounts, stack), output.write_fd, errors.write_fd, cancel_read)
+                answer |= {"code": status.code, "canceled": status.canceled}
+                answer["owners"] = [(o.device, o.inode, o.uid, o.gid) for o in status.owners]
+            except Exception as err:
+                answer["error"] = f"{type(err).__name__}: {err}"
+            answer["seconds"] = time.monotonic() - started
+            for name, collector in (("output", output), ("errors", errors)):
+                answer[name] = base64.b64encode(collector.finish()).decode()
+            return answer
+
+    def _run(self, process: Process, stdout: int, stderr: int, cancel: int) -> Any:
+        from img_core.spec.executor import StepIO
+
+        return self._executor.run(process, self._root, StepIO(stdout, stderr, cancel))
+
+
+class _Collector:
+    """Reads a pipe to its end in a thread."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._read_fd, self.write_fd = os.pipe()
+        stack.callback(os.close, self._read_fd)
+        self._chunks: list[bytes] = []
+        self._trigger: tuple[bytes, Any] | None = None
+        self._thread = threading.Thread(target=self._collect)
+        self._thread.start()
+
+    def when_seen(self, text: bytes, action: Any) -> None:
+        self._trigger = (text, action)
+
+    def _collect(self) -> None:
+        while chunk := os.read(self._read_fd, 65536):
+            self._chunks.append(chunk)
+            if self._trigger is not None and self._trigger[0] in b"".join(self._chunks):
+                self._trigger[1]()
+                self._trigger = None
+
+    def finish(self) -> bytes:
+        os.close(self.write_fd)
+        self._thread.join()
+        return b"".join(self._chunks)
+
+
+def _process(process: dict[str, Any], mounts: list[dict[str, Any]], stack: ExitStack) -> Process:
+    from img_core.spec.executor import Mount, Process
+
+    opened = []
+    for mount in mounts:
+        source = mount.pop("source", None)
+        if source is not None:
+            mount["source_fd"] = os.open(source, os.O_PATH | os.O_CLOEXEC)
+            stack.callback(os.close, mount["source_fd"])
+        opened.append(Mount(**mount))
+    for name in ("args", "groups"):
+        process[name] = tuple(process.get(name, ()))
+    for name in ("env", "ulimits"):
+        process[name] = tuple(tuple(item) for item in process.get(name, ()))
+    return Process(**process, mounts=tuple(opened))
+
+
+def main(executor_name: str, options: str) -> None:
+    """Serve requests until stdin ends."""
+    from img_core.kit import userns
+    from img_core.kit.zygote import Zygote
+    from img_core.spec.host import Host
+
+    os.umask(0o022)
+    identity = userns.enter()
+    spawner = Zygote.start()
+    module, _, name = executor_name.partition(":")
+    executor_class = getattr(import_module(module), name)
+    with tempfile.TemporaryDirectory(prefix="img-lab-") as scratch:
+        run_directory = f"{scratch}/run"
+        Path(run_directory).mkdir()
+        host = Host(
+            mapping=identity.mode,
+            state_directory=scratch,
+            run_directory=run_directory,
+            spawner=spawner,
+            environment=dict(os.environ),
+        )
+        executor_class.probe(host)
+        server = _Server(executor_class(host, json.loads(options)), scratch)
+        _answer({"mode": identity.mode, "reason": identity.fallback_reason, "scratch": scratch, "run": run_directory})
+        for line in sys.stdin.buffer:
+            _answer(server.handle(json.loads(line)))
+    spawner.close()
+
+
+def _answer(value: Any) -> None:
+    sys.stdout.buffer.write(json.dumps(value).encode() + b"\n")
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
