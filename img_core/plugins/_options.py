@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from img_core.plugins._kinds import suggestion
@@ -18,7 +19,8 @@ FALSE_WORDS = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 #: Keywords that the simple checks below cover, or that only describe.
 _SIMPLE_PROPERTY = {"type", "enum", "minimum", "maximum", "title", "description", "default", "examples", "deprecated"}
-_SIMPLE_SCHEMA = {"$schema", "$id", "title", "description", "type", "properties", "required", "additionalProperties"}
+_SIMPLE_SCHEMA = {"$schema", "$id", "title", "description", "type", "required", "additionalProperties"}
+_TABLES = {"properties", "patternProperties"}
 
 
 def typed_options(schema: Mapping[str, Any] | None, given: Mapping[str, Any], what: str) -> dict[str, Any]:
@@ -28,22 +30,28 @@ def typed_options(schema: Mapping[str, Any] | None, given: Mapping[str, Any], wh
     ``additionalProperties`` or ``patternProperties``. Values that are not strings are taken as they are. Raises UsageError.
     """
     schema = schema or {}
-    properties = schema.get("properties", {})
-    open_ended = bool(schema.get("additionalProperties")) or "patternProperties" in schema
-    typed: dict[str, Any] = {}
-    for name, value in given.items():
-        if name in properties:
-            typed[name] = _convert(name, value, properties[name])
-        elif open_ended:
-            typed[name] = value
-        else:
-            raise UsageError(f"unknown option `{name}` for {what}", hint=suggestion(name, list(properties)))
+    typed = {name: _convert(name, value, _schema_of(name, schema, what)) for name, value in given.items()}
     for name in schema.get("required", ()):
         if name not in typed:
             raise UsageError(f"option `{name}` is required for {what}")
     if not _is_simple(schema):
         _check_with_jsonschema(schema, typed, what)
     return typed
+
+
+def _schema_of(name: str, schema: Mapping[str, Any], what: str) -> Mapping[str, Any]:
+    """Return the schema of one option. Raises UsageError if there is no such option."""
+    properties = schema.get("properties", {})
+    if name in properties:
+        found: Mapping[str, Any] = properties[name]
+        return found
+    for pattern, found in schema.get("patternProperties", {}).items():
+        if re.search(pattern, name):
+            return found
+    extra = schema.get("additionalProperties", False)
+    if extra is False:
+        raise UsageError(f"unknown option `{name}` for {what}", hint=suggestion(name, list(properties)))
+    return extra if isinstance(extra, dict) else {}
 
 
 def parse_boolean(name: str, text: str) -> bool:
@@ -98,11 +106,12 @@ def _range(low: object, high: object) -> str:
 
 def _is_simple(schema: Mapping[str, Any]) -> bool:
     """Tell whether the checks here say all that *schema* says."""
-    extra = schema.get("additionalProperties", False)
+    inner = [item for table in _TABLES for item in schema.get(table, {}).values()]
+    extra = schema.get("additionalProperties")
     return (
-        set(schema) <= _SIMPLE_SCHEMA
-        and isinstance(extra, bool)
-        and all(set(item) <= _SIMPLE_PROPERTY for item in schema.get("properties", {}).values())
+        set(schema) <= _SIMPLE_SCHEMA | _TABLES
+        and not isinstance(extra, dict)
+        and all(set(item) <= _SIMPLE_PROPERTY for item in inner)
     )
 
 

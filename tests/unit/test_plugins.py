@@ -384,6 +384,13 @@ def test_simple_schemas_do_not_need_jsonschema() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_patterns_of_names_are_understood() -> None:
+    schema = {"patternProperties": {"^annotation": {"type": "string"}}, "additionalProperties": False}
+    assert typed_options(schema, {"annotation.a": "b"}, "x") == {"annotation.a": "b"}
+    with pytest.raises(UsageError, match="unknown option `anno`"):
+        typed_options(schema, {"anno": "b"}, "x")
+
+
 def test_a_schema_may_allow_any_option() -> None:
     assert typed_options({"additionalProperties": True}, {"annotation.a": "b"}, "x") == {"annotation.a": "b"}
 

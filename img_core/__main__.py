@@ -1,0 +1,5 @@
+"""``python -m img_core`` is ``img``."""
+
+from img_core.cli import main
+
+main()

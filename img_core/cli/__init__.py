@@ -1,0 +1,32 @@
+"""The command line. Importing this costs next to nothing; the frame and each command are imported when they run."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run ``img`` with *arguments* (default: those of the process) and exit with its status."""
+    from img_core.cli._exit import guarded
+
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(guarded(lambda: _run(words)))
+
+
+def _run(words: list[str]) -> None:
+    if words in (["-v"], ["--version"]):  # without click: it costs 30 ms
+        from img_core.cli._output import echo
+        from img_core.cli._version import version_line
+
+        echo(version_line())
+        return
+    from img_core.cli._frame import run
+
+    run(words)

@@ -1,0 +1,164 @@
+"""What commands are made of: the global flags on every command, the flag spellings of Go, and the layout of help pages."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from img_core.cli._help import help_page, usage_block
+from img_core.cli._output import echo
+from img_core.cli._settings import AUTO_BACKEND, Settings
+from img_core.config import DEFAULT_ORDER, default_state_directory
+from img_core.spec.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["CONTEXT", "Command", "GoFlags", "Group", "global_options", "help_row", "settings_of"]
+
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+
+
+def settings_of(context: click.Context) -> Settings:
+    """Return the settings of the running command line."""
+    return context.ensure_object(Settings)
+
+
+def global_options() -> list[click.Parameter]:
+    """Return the flags that are accepted before and after every command."""
+    backends = " ".join([AUTO_BACKEND, *DEFAULT_ORDER["snapshotter"]])
+    return [
+        _global(["-b", "--backend"], help=f"backend for snapshots ([{backends}])", show_default=AUTO_BACKEND),
+        _global(["-d", "--debug"], help="enable debug logging", is_flag=True),
+        _global(
+            ["-s", "--state"],
+            help="directory to hold the global state",
+            show_default=default_state_directory(os.environ),
+        ),
+        _global(["--no-plugin"], help="do not load a plugin (kind:name, e.g. executor:runc)", multiple=True),
+    ]
+
+
+def _global(names: list[str], **attributes: Any) -> click.Option:  # Any: click
+    return click.Option(names, expose_value=False, callback=_take, **attributes)
+
+
+def _take(context: click.Context, parameter: click.Parameter, value: Any) -> None:  # Any: depends on the flag
+    settings = settings_of(context)
+    match parameter.name:
+        case "backend" if value is not None:
+            settings.backend = value
+        case "state" if value is not None:
+            settings.state = value
+        case "debug" if value:
+            settings.enable_debug()
+        case "no_plugin":
+            settings.no_plugins += value
+
+
+class GoFlags(click.Command):
+    """Accepts the spellings of Go's flag package: ``-d=true``, ``--no-cache=false``, ``-s=DIR``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse *args*."""
+        return super().parse_args(ctx, without_go_spellings(self.get_params(ctx), args))
+
+
+def without_go_spellings(parameters: Sequence[click.Parameter], words: Sequence[str]) -> list[str]:
+    """Return *words* in click's spelling. Values of options are left alone, whatever they look like."""
+    options = {name: option for option in parameters if isinstance(option, click.Option) for name in option.opts}
+    result: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word == "--":
+            return [*result, word, *rest]
+        name, equals, value = word.partition("=")
+        option = options.get(name)
+        if option is None:
+            result.append(word)
+        elif option.is_flag:
+            result += _flag_words(word, name, value, given=bool(equals))
+        elif equals:
+            result += [name, value]
+        else:
+            result.append(word)
+            following = next(rest, None)
+            result += [] if following is None else [following]
+    return result
+
+
+def _flag_words(word: str, name: str, value: str, *, given: bool) -> list[str]:
+    """Return ``--flag`` or nothing for ``--flag=BOOLEAN``; all our flags are off by default."""
+    if not given or value in _TRUE:
+        return [name]
+    return [] if value in _FALSE else [word]
+
+
+class Command(GoFlags):
+    """A command of img: it accepts the global flags as well."""
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:  # Any: click
+        attributes.setdefault("context_settings", CONTEXT)
+        super().__init__(*args, **attributes)
+        self._own = list(self.params)
+        self.params += global_options()
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Return the help page in img's layout."""
+        arguments = [
+            str(item.metavar or item.human_readable_name) for item in self._own if isinstance(item, click.Argument)
+        ]
+        usage = " ".join([ctx.command_path, "[OPTIONS]", *arguments])
+        flags = usage_block([*self._own, help_row(self, ctx)])
+        blocks = [("Flags", flags), ("Global Flags", usage_block(global_options()))]
+        return help_page(_title(ctx), self.get_short_help_str(200), usage, blocks, self.epilog or "")
+
+
+class Group(GoFlags, click.Group):
+    """A command with commands of its own, e.g. ``img plugins``; alone it shows its help."""
+
+    command_class = Command
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:  # Any: click
+        attributes.setdefault("context_settings", CONTEXT)
+        attributes["invoke_without_command"] = True
+        super().__init__(*args, **attributes)
+        self.params += global_options()
+
+    def invoke(self, ctx: click.Context) -> Any:  # Any: click
+        """Run the command that was named, or show the help."""
+        if ctx._protected_args or ctx.args:  # noqa: SLF001  # the only place where click keeps them
+            return super().invoke(ctx)
+        echo(ctx.get_help())
+        return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that *args* start with."""
+        command = self.get_command(ctx, args[0])
+        if command is None:
+            raise UsageError(f"unknown command `{ctx.command_path} {args[0]}`", hint=f"see `{ctx.command_path} --help`")
+        return args[0], command, args[1:]
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Return the help page in img's layout."""
+        rows = [(name, command.get_short_help_str(200)) for name, command in sorted(self.commands.items())]
+        blocks = [("Commands", rows), ("Global Flags", usage_block(global_options()))]
+        return help_page(_title(ctx), self.get_short_help_str(200), f"{ctx.command_path} COMMAND", blocks)
+
+
+def _title(context: click.Context) -> str:
+    return context.command_path.removeprefix("img ")
+
+
+def help_row(command: click.Command, context: click.Context) -> click.Parameter:
+    """Return the flag ``--help`` of *command* with our words."""
+    flag = command.get_help_option(context)
+    assert flag is not None, "CONTEXT names the flags"
+    flag.help = f"help for {command.name}"
+    return flag

@@ -1,0 +1,32 @@
+"""The table of commands: what they are called, where they live, and their line in the overview. Nothing is imported from here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["COMMANDS", "CommandEntry"]
+
+
+@dataclass(frozen=True, slots=True)
+class CommandEntry:
+    """*module* has a click command called ``command``; it is imported when the command runs."""
+
+    module: str
+    short: str
+
+
+COMMANDS = {
+    "build": CommandEntry("img_core.cli.build", "Build an image from a Dockerfile"),
+    "doctor": CommandEntry("img_core.cli.doctor", "Check what this host offers and what would make builds better"),
+    "import": CommandEntry("img_core.cli.import_", "Make an image from a tar archive of a root file system"),
+    "inspect": CommandEntry("img_core.cli.inspect", "Show the configuration of an image as JSON"),
+    "load": CommandEntry("img_core.cli.load", "Load images from a tar archive made by save"),
+    "ls": CommandEntry("img_core.cli.ls", "List images and digests"),
+    "plugins": CommandEntry("img_core.cli.plugins", "List plugins and tell what they offer"),
+    "pull": CommandEntry("img_core.cli.pull", "Pull an image or a repository from a registry"),
+    "rm": CommandEntry("img_core.cli.rm", "Remove one or more images"),
+    "save": CommandEntry("img_core.cli.save", "Save an image to a tar archive (streamed to STDOUT by default)"),
+    "tag": CommandEntry("img_core.cli.tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),
+    "unpack": CommandEntry("img_core.cli.unpack", "Unpack an image to a rootfs directory"),
+    "version": CommandEntry("img_core.cli.version", "Show the version information"),
+}

@@ -1,0 +1,138 @@
+"""From whatever ended a command to what people see and the exit status.
+
+====================  ======================================================================================
+0                     ok
+1 to 7                `ImgError.exit_code`: see `img_core.spec.errors`
+125                   a bug of ours; the report file has the traceback
+130, 143, 129         stopped by Ctrl-C, SIGTERM, SIGHUP
+141                   the reader of standard output went away
+====================  ======================================================================================
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from img_core.cli._output import OutputClosed, flush, open_standard_descriptors, say
+from img_core.spec.errors import ImgError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+__all__ = ["BUG_EXIT_CODE", "Stopped", "enable_debug", "guarded", "is_debug", "show_error"]
+
+BUG_EXIT_CODE = 125
+_PIPE_EXIT_CODE = 128 + signal.SIGPIPE
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PATIENCE = 3  # from this signal on we leave without cleaning up; the next command collects the rest
+
+_state = {"debug": False, "signals": 0}
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked us to stop. A KeyboardInterrupt, so that plugin boundaries let it pass."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+def enable_debug() -> None:
+    """Show tracebacks from now on."""
+    _state["debug"] = True
+
+
+def is_debug() -> bool:
+    """Tell whether ``--debug`` was given."""
+    return bool(_state["debug"])
+
+
+def guarded(command: Callable[[], None]) -> int:
+    """Run *command*; show what went wrong and return the exit status."""
+    open_standard_descriptors()
+    for signum in _STOP_SIGNALS:
+        if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup(1) asked to ignore SIGHUP
+            signal.signal(signum, _stop)
+    try:
+        try:
+            command()
+        finally:
+            flush()
+    except OutputClosed:
+        return _PIPE_EXIT_CODE
+    except ImgError as err:
+        show_error(err)
+        return err.exit_code
+    except KeyboardInterrupt as err:
+        signum = getattr(err, "signum", signal.SIGINT)
+        say("Error: canceled" if signum == signal.SIGINT else f"Error: stopped by {signal.Signals(signum).name}")
+        return 128 + int(signum)
+    except SystemExit as err:
+        return err.code if isinstance(err.code, int) else int(err.code is not None)
+    except BaseException as err:
+        _report_bug(err)
+        return BUG_EXIT_CODE
+    return 0
+
+
+def show_error(err: ImgError) -> None:
+    """Write the excerpt (if any), the error line and the hint to standard error; with ``--debug`` the traceback, too."""
+    from img_core.kit.text import show
+
+    if is_debug():
+        import traceback
+
+        say("".join(traceback.format_exception(err)).rstrip("\n"))
+    excerpt = getattr(err, "excerpt", None)
+    if excerpt:
+        say(excerpt.rstrip("\n"))
+    say(f"Error: {show(err.message, limit=10_000)}")
+    if err.hint:
+        say(f"hint: {show(err.hint, limit=10_000)}")
+    epilogue = getattr(err, "epilogue", None)
+    if epilogue:
+        say(epilogue)
+
+
+def _stop(signum: int, _frame: FrameType | None) -> None:
+    _state["signals"] += 1
+    if _state["signals"] == 1:
+        raise Stopped(signum)
+    if _state["signals"] >= _PATIENCE:  # the second one might hit us while we clean up after the first
+        os._exit(128 + signum)
+
+
+def _report_bug(err: BaseException) -> None:
+    """Say that it is our fault, in one line, and keep the traceback where it can be attached to a report."""
+    import traceback
+
+    from img_core.kit.text import show
+
+    text = "".join(traceback.format_exception(err))
+    if is_debug():
+        say(text.rstrip("\n"))
+    say(f"Error: internal error: {show(f'{type(err).__name__}: {err}')}")
+    path = _keep_report(text)
+    if path:
+        say(f"hint: please report this bug with the file {path}")
+
+
+def _keep_report(text: str) -> str:
+    """Write *text* to a new file that only the user can read; return its path, empty if there is no place for it."""
+    import platform
+    import tempfile
+
+    from img_core import __version__
+
+    # No command line in here: build arguments and secrets must not end in a bug report.
+    head = f"img {__version__}, Python {platform.python_version()}, {platform.platform()}\n\n"
+    try:
+        descriptor, path = tempfile.mkstemp(prefix="img-report-", suffix=".txt")
+        with os.fdopen(descriptor, "w", errors="backslashreplace") as file:
+            file.write(head + text)
+    except OSError:
+        return ""
+    return path

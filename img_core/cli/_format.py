@@ -1,0 +1,88 @@
+"""Tables, sizes, times and templates, in the form of Go's tools."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from img_core.spec.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["binary_size", "human_age", "render", "table"]
+
+_TAB = 8
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_MINUTE, _HOUR, _DAY, _WEEK, _MONTH, _YEAR = 60, 3600, 24, 24 * 7, 24 * 30, 24 * 365  # from _DAY on in hours
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Return *rows* aligned with tabs, as Go's tabwriter does with tab width 8 and padding 1; the last column is not padded."""
+    columns = len(rows[0]) - 1
+    widths = [(max(len(row[column]) for row in rows) // _TAB + 1) * _TAB for column in range(columns)]
+    lines = []
+    for row in rows:
+        cells = [cell + "\t" * -((len(cell) - width) // _TAB) for cell, width in zip(row, widths, strict=False)]
+        lines.append("".join(cells) + row[-1])
+    return "\n".join(lines)
+
+
+def binary_size(size: float) -> str:
+    """Return *size* in bytes as ``1.04MiB``, with four significant digits."""
+    unit = 0
+    while size >= 1024 and unit < len(_UNITS) - 1:
+        size /= 1024
+        unit += 1
+    return f"{size:.4g}{_UNITS[unit]}"
+
+
+def human_age(seconds: float) -> str:
+    """Return how long ago something was, in Docker's words."""
+    return _duration(max(seconds, 0.0)) + " ago"
+
+
+def _duration(seconds: float) -> str:
+    whole, hours = int(seconds), int(seconds / _HOUR + 0.5)
+    if whole < 1:
+        return "Less than a second"
+    if whole == 1:
+        return "1 second"
+    if whole < _MINUTE:
+        return f"{whole} seconds"
+    if whole // _MINUTE == 1:
+        return "About a minute"
+    if whole // _MINUTE < 60:
+        return f"{whole // _MINUTE} minutes"
+    return "About an hour" if hours == 1 else _long_duration(hours)
+
+
+def _long_duration(hours: int) -> str:
+    for limit, unit, word in ((2 * _DAY, 1, "hours"), (2 * _WEEK, _DAY, "days"), (2 * _MONTH, _WEEK, "weeks")):
+        if hours < limit:
+            return f"{hours // unit} {word}"
+    return f"{hours // _MONTH} months" if hours < 2 * _YEAR else f"{hours // _YEAR} years"
+
+
+def render(template: str, record: Mapping[str, Any]) -> str:  # Any: JSON
+    """Return *record* as one line: ``json``, or a template such as ``{{.Name}} {{.Size}}``. Raises UsageError.
+
+    Of Go's templates only ``{{.Field}}`` and ``{{json .Field}}`` exist (``{{json .}}``: the whole record).
+    """
+    if template == "json":
+        return json.dumps(record, ensure_ascii=False)
+    unescaped = template.replace("\\t", "\t").replace("\\n", "\n")
+    return re.sub(r"\{\{(.*?)\}\}", lambda match: _action(match[1].strip(), record), unescaped)
+
+
+def _action(text: str, record: Mapping[str, Any]) -> str:  # Any: JSON
+    as_json = text.startswith("json ")
+    name = text.removeprefix("json ").strip()
+    if name == "." and as_json:
+        return json.dumps(record, ensure_ascii=False)
+    if not name.startswith(".") or name[1:] not in record:
+        known = ", ".join(f"`{{{{.{key}}}}}`" for key in record)
+        raise UsageError(f"unknown field `{{{{{text}}}}}` in --format", hint=f"known: `json`, {known}")
+    value = record[name[1:]]
+    return json.dumps(value, ensure_ascii=False) if as_json else str(value)

@@ -1,0 +1,175 @@
+"""The frame around all commands: lazy import of commands, help pages, and the words of usage errors.
+
+Every command line of the original img works, and the forms it refused by accident (``img -d CMD``) do, too.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from img_core.cli._base import CONTEXT, Command, GoFlags, global_options, help_row, settings_of
+from img_core.cli._commands import COMMANDS
+from img_core.cli._help import help_page, usage_block
+from img_core.cli._output import echo, say
+from img_core.cli._settings import Settings
+from img_core.spec.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["DESCRIPTION", "Root", "run"]
+
+DESCRIPTION = "Standalone, daemonless, unprivileged Dockerfile and OCI compatible container image builder"
+_COMPLETION_VARIABLE = "_IMG_COMPLETE"
+
+
+def run(words: list[str]) -> None:
+    """Run one command line. Raises what the command raises; mistakes in the command line as UsageError."""
+    root = Root()
+    if _COMPLETION_VARIABLE in os.environ:
+        root.main(args=words, prog_name="img")
+    try:
+        # Not `main`: it turns the interrupts of all signals into one, and writes to stderr of its own.
+        with root.make_context("img", words) as context:
+            root.invoke(context)
+    except click.exceptions.Exit as err:
+        raise SystemExit(err.exit_code) from None
+    except click.ClickException as err:
+        raise _usage_error(err) from None
+
+
+class UnknownCommand(UsageError):
+    """A word that is no command; *epilogue* is the overview, shown below the message."""
+
+    def __init__(self, name: str, overview: str) -> None:
+        super().__init__(f"img: '{name}' is not an img command.")
+        self.epilogue = f"See 'img --help'\n{overview}"
+
+
+class Root(GoFlags, click.Group):
+    """``img`` itself. Its commands are imported one at a time, when they run."""
+
+    def __init__(self) -> None:
+        version = click.Option(["-v", "--version"], is_flag=True, help="print version information and quit")
+        super().__init__(
+            name="img",
+            params=[*global_options(), version],
+            invoke_without_command=True,
+            context_settings={**CONTEXT, "obj": Settings()},
+        )
+
+    def invoke(self, ctx: click.Context) -> Any:  # Any: click
+        """Run the command, or show what ``img`` alone shows."""
+        words = [*ctx._protected_args, *ctx.args]  # noqa: SLF001  # the only place where click keeps them
+        if ctx.params.get("version"):
+            _print_version(words)
+        elif words:
+            super().invoke(ctx)
+        else:
+            echo(ctx.get_help())
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands, those of plugins included."""
+        return sorted({*COMMANDS, *settings_of(ctx).plugins().names("command")})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command: ours by the table, others from the plugin group ``img.commands``."""
+        if cmd_name == "help":
+            return _help_command(self)
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return self._plugin_command(ctx, cmd_name)
+        command: click.Command = import_module(entry.module).command
+        command.name, command.short_help = cmd_name, entry.short
+        return command
+
+    @staticmethod
+    def _plugin_command(ctx: click.Context, name: str) -> click.Command | None:
+        plugins = settings_of(ctx).plugins()
+        if name not in plugins.names("command"):
+            return None
+        command: click.Command = plugins.driver("command", name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that *args* start with; for an unknown one the overview is shown on standard error."""
+        command = self.get_command(ctx, args[0])
+        if command is None:
+            raise UnknownCommand(args[0], self.get_help(ctx))
+        return args[0], command, args[1:]
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Return the overview."""
+        flags = usage_block([*self.params, help_row(self, ctx)])
+        return help_page(
+            "img",
+            DESCRIPTION,
+            "img [OPTIONS] COMMAND [ARG...]",
+            [("Flags", flags), ("Commands", self._command_rows(ctx))],
+            'Use "img [command] --help" for more information about a command.',
+        )
+
+    @staticmethod
+    def _command_rows(ctx: click.Context) -> Sequence[tuple[str, str]]:
+        rows = {name: entry.short for name, entry in COMMANDS.items()}
+        rows["help"] = "Help about any command"
+        try:
+            added = settings_of(ctx).plugins().names("command")
+        except UsageError as err:  # a broken configuration must not take the help away
+            say(f"warning: {err.message}")
+            added = []
+        rows.update({name: "(added by a plugin)" for name in added if name not in rows})
+        return sorted(rows.items())
+
+
+def _print_version(words: list[str]) -> None:
+    from img_core.cli._version import version_line
+
+    # `img -v CMD` of the original: no word "version", no newline
+    echo(version_line().replace(" version ", " ", 1), end="") if words else echo(version_line())
+
+
+def _help_command(root: Root) -> click.Command:
+    @click.command("help", cls=Command, short_help="Help about any command")
+    @click.argument("words", nargs=-1, metavar="[COMMAND]")
+    @click.pass_context
+    def show(context: click.Context, words: tuple[str, ...]) -> None:
+        top = context.find_root()
+        found, parent = _walk(root, top, words)
+        if found is None:
+            say(f"Unknown help topic [`{' '.join(words)}`]")
+            say(root.get_help(top))
+        else:
+            echo(found.get_help(parent))
+
+    return show
+
+
+def _walk(root: Root, top: click.Context, words: Sequence[str]) -> tuple[click.Command | None, click.Context]:
+    """Follow *words* from the root to a command; words behind a command without commands are ignored."""
+    command: click.Command | None = root
+    context = top
+    for word in words:
+        if not isinstance(command, click.Group):
+            break
+        command = command.get_command(context, word)
+        if command is None:
+            break
+        context = click.Context(command, info_name=word, parent=context)
+    return command, context
+
+
+def _usage_error(err: click.ClickException) -> UsageError:
+    """Say click's complaint in img's words."""
+    if isinstance(err, click.NoSuchOption):
+        short = not err.option_name.startswith("--")
+        text = f"unknown shorthand flag: `{err.option_name}`" if short else f"unknown flag: {err.option_name}"
+        near = sorted(err.possibilities or ())
+        return UsageError(text, hint=f"did you mean `{near[0]}`?" if near else None)
+    return UsageError(err.format_message().rstrip(".").replace("\n", " "))

@@ -1,0 +1,36 @@
+"""What the commands about stored images share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from img_core.kit.reference import Reference
+from img_core.spec.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from img_core.cli._settings import Settings
+    from img_core.store import Store
+    from img_core.store.images import Image
+
+__all__ = ["find_image", "normalized", "open_store"]
+
+
+def open_store(settings: Settings, *, writable: bool = False) -> Store:
+    """Open the state directory without entering a namespace: for commands that touch no file of other owners."""
+    from img_core.cli._output import say
+    from img_core.store import Store
+
+    return Store(settings.config().state_directory, writable=writable, notice=lambda text: say(f"warning: {text}"))
+
+
+def normalized(name: str) -> str:
+    """Return *name* as the store spells it, e.g. ``docker.io/library/t1:latest``. Raises UsageError."""
+    return str(Reference.parse(name, prefix=f'parsing image name "{name}" failed: ').with_default_tag())
+
+
+def find_image(store: Store, name: str, *, doing: str) -> Image:
+    """Return the image that *name* (as typed) means. Raises NotFoundError that starts with *doing*."""
+    image = store.images.find(normalized(name))
+    if image is None:
+        raise NotFoundError(f'{doing}: image "{name}": not found', hint="`img ls` shows what is there")
+    return image

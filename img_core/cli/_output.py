@@ -1,0 +1,81 @@
+"""Writing for people and programs: stdout is data, stderr is talk, and a lost line is an error only on stdout."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+from img_core.spec.errors import ImgError
+
+__all__ = ["OutputClosed", "echo", "flush", "open_standard_descriptors", "say"]
+
+
+class OutputClosed(BaseException):
+    """The reader of our standard output went away: stop quietly, e.g. in ``img ls | head -1``.
+
+    Not an `Exception`, so that no handler on the way mistakes it for a failure of its own.
+    """
+
+
+def open_standard_descriptors() -> None:
+    """Occupy the descriptors 0, 1 and 2 if the caller closed them.
+
+    Otherwise the next file we open gets such a number, and what was meant for standard output destroys it.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # Read-only: writing to a closed standard output fails, as it should. open(2) takes the lowest free number.
+            os.open(os.devnull, os.O_RDONLY if descriptor != 2 else os.O_WRONLY)
+
+
+def echo(text: str, *, end: str = "\n") -> None:
+    """Write *text* to standard output. Raises ImgError if it cannot be written, OutputClosed if nobody reads it."""
+    if sys.stdout is None:
+        raise ImgError("standard output is closed")
+    try:
+        sys.stdout.write(text + end)
+    except OSError as err:
+        raise _translated(err) from err
+    except UnicodeEncodeError:
+        flush()
+        sys.stdout.buffer.write((text + end).encode("utf-8", "surrogateescape"))
+
+
+def flush() -> None:
+    """Write what standard output still holds back; errors as `echo`."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError as err:
+        raise _translated(err) from err
+
+
+def say(text: str) -> None:
+    """Write a line for people to standard error. A closed or full one is not our business."""
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        pass
+    except UnicodeEncodeError:
+        sys.stderr.write(text.encode("ascii", "backslashreplace").decode("ascii") + "\n")
+
+
+def _translated(err: OSError) -> BaseException:
+    _discard()
+    if err.errno == errno.EPIPE:
+        return OutputClosed()
+    return ImgError(f"cannot write to standard output: {(err.strerror or str(err)).lower()}")
+
+
+def _discard() -> None:
+    """Let what is left in the buffer go nowhere: Python would complain about it once more at exit."""
+    null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(null, 1)
+    os.close(null)

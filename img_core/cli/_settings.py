@@ -1,0 +1,63 @@
+"""What the global flags said: ``--backend``, ``--debug``, ``--state`` and ``--no-plugin``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from img_core.cli import _exit
+from img_core.spec.errors import UsageError
+
+if TYPE_CHECKING:
+    from img_core.config import Config
+    from img_core.plugins import Plugins
+
+__all__ = ["AUTO_BACKEND", "Settings"]
+
+AUTO_BACKEND = "auto"
+
+
+@dataclass(slots=True)
+class Settings:
+    """The values of the global flags. A flag after the command wins over the one before it; ``--no-plugin`` adds up."""
+
+    backend: str = AUTO_BACKEND
+    state: str | None = None
+    no_plugins: list[str] = field(default_factory=list)
+    _plugins: Plugins | None = None
+
+    def enable_debug(self) -> None:
+        """Show tracebacks from now on."""
+        _exit.enable_debug()
+
+    @property
+    def debug(self) -> bool:
+        """Whether ``--debug`` was given."""
+        return _exit.is_debug()
+
+    def config(self) -> Config:
+        """Return the configuration with these flags applied. Raises UsageError."""
+        from img_core.config import Config
+
+        if self.state == "":
+            raise UsageError("`--state` is empty", hint="name a directory, or leave it out for the default")
+        return Config.load(state=self.state, no_plugins=self.no_plugins)
+
+    def plugins(self) -> Plugins:
+        """Return the plugins of this command; one object, so that each is found and loaded once."""
+        if self._plugins is None:
+            from img_core.plugins import Plugins
+
+            self._plugins = Plugins(self.config())
+        return self._plugins
+
+    def check_backend(self) -> None:
+        """Refuse a backend that is not installed, in the words of the original img."""
+        if self.backend == AUTO_BACKEND:
+            return
+        known = self.plugins().names("snapshotter")
+        if self.backend not in known:
+            raise UsageError(
+                f"{self.backend} is not a valid snapshots backend",
+                hint="known: " + ", ".join(f"`{name}`" for name in [AUTO_BACKEND, *known]),
+            )

@@ -1,0 +1,95 @@
+"""``img ls``: the images of the state directory."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from img_core.cli._base import Command, settings_of
+from img_core.cli._filters import parse_filters
+from img_core.cli._format import binary_size, human_age, render, table
+from img_core.cli._images import open_store
+from img_core.cli._output import echo
+from img_core.spec.errors import ImgError, UsageError
+
+if TYPE_CHECKING:
+    from img_core.spec.values import Descriptor
+    from img_core.store import Store
+    from img_core.store.images import Image
+
+__all__ = ["command"]
+
+_HEADER = ("NAME", "SIZE", "CREATED AT", "UPDATED AT", "DIGEST")
+
+
+@click.command("ls", cls=Command)
+@click.option("-f", "--filter", "filters", multiple=True, help="filter output, e.g. name~=alpine or labels.a==b")
+@click.option("--format", "template", default="", help="json, or a template such as {{.Name}} {{.Size}}")
+@click.argument("arguments", nargs=-1, metavar="")
+@click.pass_context
+def command(context: click.Context, filters: tuple[str, ...], template: str, arguments: tuple[str, ...]) -> None:
+    """List images and digests."""
+    if arguments:
+        raise UsageError("no arguments expected")
+    wanted = parse_filters(filters, "listing images")
+    with open_store(settings_of(context)) as store:
+        images = [image for image in store.images.list() if wanted(lambda path: _field(image, path))]  # noqa: B023
+        if template:
+            for image in images:
+                echo(render(template, _record(store, image)))
+        else:
+            echo(table([_HEADER, *(_row(store, image) for image in images)]))
+
+
+def _row(store: Store, image: Image) -> tuple[str, ...]:
+    now = time.time()
+    size = content_size(store, image.descriptor)
+    shown = "?" if size is None else binary_size(size)
+    created, updated = human_age(now - image.created), human_age(now - image.updated)
+    return (image.name, shown, created, updated, image.descriptor.digest)
+
+
+def _record(store: Store, image: Image) -> dict[str, Any]:  # Any: JSON
+    return {
+        "Name": image.name,
+        "Size": content_size(store, image.descriptor),
+        "CreatedAt": _timestamp(image.created),
+        "UpdatedAt": _timestamp(image.updated),
+        "Digest": image.descriptor.digest,
+        "MediaType": image.descriptor.media_type,
+    }
+
+
+def _timestamp(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def content_size(store: Store, descriptor: Descriptor) -> int | None:
+    """Return the stored bytes of the image for this host (else of the first one): manifest, config and layers. None if damaged."""
+    from img_core.kit import platforms
+
+    try:
+        contents = list(store.images.contents(descriptor))
+    except ImgError:
+        return None
+    if not contents:
+        return None
+    chosen = platforms.choose(platforms.host_platform(), [content.config.platform for content in contents])
+    content = contents[chosen or 0]
+    return content.manifest.size + content.config_descriptor.size + sum(layer.size for layer in content.layers)
+
+
+def _field(image: Image, path: tuple[str, ...]) -> str | None:
+    """Return what a filter compares, None for a field that is not there."""
+    match path:
+        case ("name",):
+            return image.name
+        case ("target", "digest"):
+            return image.descriptor.digest
+        case ("target", "mediatype"):
+            return image.descriptor.media_type
+        case ("annotations", *rest):
+            return image.descriptor.annotations.get(".".join(rest))
+    return None
