@@ -1,0 +1,138 @@
+"""Where an exporter writes one file: a path that appears whole, a special file, or standard output.
+
+`check_output` refuses a bad destination before the build; `open_output` writes beside the destination and renames at the
+end of its ``with`` block, so that a failure, a full disk or kill -9 leaves what was there before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+from typing import TYPE_CHECKING, Protocol
+
+from img_core.kit import fs
+from img_core.spec.errors import ImgError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["DIRECTORY_MESSAGE", "Output", "check_output", "destination_errors", "is_stdout", "open_output"]
+
+DIRECTORY_MESSAGE = "invalid output option: output: destination file is a directory"
+_BUFFER = 1 << 20
+_STDOUT = 1
+
+
+class Output(Protocol):
+    """What `open_output` gives."""
+
+    def write(self, data: bytes, /) -> object:
+        """Append all of *data*."""
+
+
+def is_stdout(dest: str | None) -> bool:
+    """Tell whether the option ``dest`` means standard output."""
+    return not dest or dest == "-"
+
+
+def check_output(dest: str | None, exporter: str, *, hint: str | None = None) -> None:
+    """Raise UsageError if *dest* is a directory (*hint* says what else to do) or would pour binary data onto a terminal."""
+    if dest is None or is_stdout(dest):
+        if os.isatty(_STDOUT):
+            raise UsageError(
+                f"invalid output option: output: output file is required for {exporter} exporter. "
+                "refusing to write to console",
+                hint="name a file with `dest=`, or redirect standard output",
+            )
+    elif os.path.isdir(dest):
+        raise UsageError(DIRECTORY_MESSAGE, hint=hint)
+
+
+@contextlib.contextmanager
+def open_output(dest: str | None) -> Iterator[Output]:
+    """Give a writer to *dest* (None or ``-``: standard output). Leaves the ``with`` block with a complete file, or the old one."""
+    if dest is None or is_stdout(dest):
+        sys.stdout.flush()
+        with destination_errors("standard output"):
+            yield from _buffered(_Descriptor(_STDOUT))
+        return
+    with destination_errors(dest):
+        final = os.path.realpath(dest)  # a symlink named by the user keeps its place, its target is replaced
+        mode = _existing_mode(final)
+        if mode is not None and not stat.S_ISREG(mode):
+            yield from _special(final)
+            return
+        with fs.AtomicFile(os.path.dirname(final), mode=0o666, prefix=".img-") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), stat.S_IMODE(mode))
+            yield from _buffered(file)
+            file.commit(final, sync=True)
+
+
+def _existing_mode(path: str) -> int | None:
+    try:
+        return os.stat(path).st_mode
+    except FileNotFoundError:
+        return None
+
+
+def _special(path: str) -> Iterator[Output]:
+    """Write into a device or FIFO such as ``/dev/null``: replacing it by a file would surprise everybody."""
+    fd = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        yield from _buffered(_Descriptor(fd))
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def destination_errors(name: str) -> Iterator[None]:
+    """Turn the system's words about the destination into one line; a closed pipe is the reader's choice and stays as it is."""
+    try:
+        with fs.disk_errors(name):
+            yield
+    except BrokenPipeError:
+        raise
+    except OSError as err:
+        raise ImgError(f"cannot write `{fs.show(name)}`: {(err.strerror or str(err)).lower()}") from err
+
+
+class _Descriptor:
+    """Writes all bytes to an open descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def write(self, data: bytes, /) -> None:
+        fs.mutation("write")
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._fd, view) :]
+
+
+class _Buffer:
+    """Gathers the many small writes of an archive."""
+
+    def __init__(self, target: Output) -> None:
+        self._target = target
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def write(self, data: bytes, /) -> None:
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size >= _BUFFER:
+            self.flush()
+
+    def flush(self) -> None:
+        data, self._parts, self._size = b"".join(self._parts), [], 0
+        if data:
+            self._target.write(data)
+
+
+def _buffered(target: Output) -> Iterator[Output]:
+    buffer = _Buffer(target)
+    yield buffer
+    buffer.flush()

@@ -1,0 +1,108 @@
+"""One layer in another form: compressed differently, with clamped times, streamed from the store back into it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from img_core.kit import oci
+from img_core.kit.codecs import compressor, decompressor
+from img_core.spec.errors import ImgError, IntegrityError
+from img_core.spec.exporter import BuiltLayer
+from img_core.spec.values import Descriptor, DiffId
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from img_core.spec.exporter import ImageStore
+
+__all__ = ["layer_codec", "layer_type", "repack", "uncompressed"]
+
+#: (codec, Docker media types?) -> media type
+_LAYER_TYPES = {
+    ("uncompressed", False): oci.OCI_LAYER,
+    ("gzip", False): oci.OCI_LAYER_GZIP,
+    ("zstd", False): oci.OCI_LAYER_ZSTD,
+    ("uncompressed", True): oci.DOCKER_LAYER,
+    ("gzip", True): oci.DOCKER_LAYER_GZIP,
+    ("zstd", True): oci.DOCKER_LAYER_ZSTD,
+}
+
+
+def layer_codec(descriptor: Descriptor) -> str:
+    """Return ``gzip``, ``zstd`` or ``uncompressed`` for a stored layer. Raises ImgError for a type that we do not know."""
+    codec = oci.layer_compression(descriptor.media_type)
+    if codec is None:
+        raise ImgError(f"layer {descriptor.digest} has the unknown type `{descriptor.media_type}`")
+    return codec or "uncompressed"
+
+
+def layer_type(codec: str, *, docker: bool) -> str:
+    """Return the media type of a layer that is compressed by *codec*."""
+    return _LAYER_TYPES[codec, docker]
+
+
+def uncompressed(store: ImageStore, descriptor: Descriptor) -> Iterator[bytes]:
+    """Give the tar stream of a stored layer. Raises IntegrityError or ArchiveError, at the latest at its end, if it is damaged."""
+    codec = layer_codec(descriptor)
+    chunks = store.chunks(descriptor)
+    if codec == "uncompressed":
+        yield from chunks
+        return
+    member = decompressor(codec)
+    for chunk in chunks:
+        yield from member.feed(chunk)
+    member.finish()
+
+
+def repack(
+    store: ImageStore,
+    layer: BuiltLayer,
+    codec: str,
+    *,
+    level: int | None = None,
+    transform: Callable[[Iterable[bytes]], Iterator[bytes]] | None = None,
+    tick: Callable[[int], None] = lambda _count: None,
+) -> BuiltLayer:
+    """Store *layer* compressed by *codec* and return it.
+
+    *transform* maps the tar stream to the wanted one, e.g. clamps times; the diff id follows. *tick* is called with the
+    number of bytes that passed and may raise to stop; then nothing is kept.
+    """
+    old, new = _Hashed(tick), _Hashed()
+    stream: Iterable[bytes] = old.watch(uncompressed(store, layer.descriptor))
+    stream = new.watch(transform(stream) if transform else stream)
+    descriptor = store.ingest(_compressed(stream, codec, level), layer_type(codec, docker=False))
+    if old.diff_id() != layer.diff_id:
+        raise IntegrityError(
+            f"layer {layer.descriptor.digest} holds {old.diff_id()}, its image promises {layer.diff_id}"
+        )
+    return replace(layer, descriptor=descriptor, diff_id=new.diff_id())
+
+
+def _compressed(stream: Iterable[bytes], codec: str, level: int | None) -> Iterator[bytes]:
+    packer = compressor(codec, level)
+    for chunk in stream:
+        if packed := packer.compress(chunk):
+            yield packed
+    yield packer.flush()
+
+
+class _Hashed:
+    """Computes the diff id of a stream that passes."""
+
+    def __init__(self, tick: Callable[[int], None] = lambda _count: None) -> None:
+        self._hash = hashlib.sha256()
+        self._tick = tick
+
+    def watch(self, stream: Iterable[bytes]) -> Iterator[bytes]:
+        passed = 0
+        for chunk in stream:
+            self._hash.update(chunk)
+            passed += len(chunk)
+            self._tick(passed)
+            yield chunk
+
+    def diff_id(self) -> DiffId:
+        return DiffId("sha256:" + self._hash.hexdigest())
