@@ -45,10 +45,11 @@ class ImgError(Exception):
 
     exit_code = 1
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, excerpt: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.excerpt = excerpt  #: the block of a build definition that it is about, shown above the message
 
 
 class UsageError(ImgError):
@@ -58,16 +59,15 @@ class UsageError(ImgError):
 
 
 class DockerfileError(ImgError):
-    """The Dockerfile cannot be used; *excerpt* shows the place."""
+    """The Dockerfile cannot be used."""
 
     exit_code = 3
 
     def __init__(
         self, message: str, *, hint: str | None = None, line: int | None = None, excerpt: str | None = None
     ) -> None:
-        super().__init__(message, hint=hint)
+        super().__init__(message, hint=hint, excerpt=excerpt)
         self.line = line  #: first line of the instruction, counted from 1
-        self.excerpt = excerpt  #: the source block shown above the message
 
 
 class StepError(ImgError):
@@ -78,9 +78,8 @@ class StepError(ImgError):
     def __init__(
         self, message: str, *, hint: str | None = None, status: int | None = None, excerpt: str | None = None
     ) -> None:
-        super().__init__(message, hint=hint)
+        super().__init__(message, hint=hint, excerpt=excerpt)
         self.status = status
-        self.excerpt = excerpt
 
 
 class CredentialsError(ImgError):

@@ -111,6 +111,7 @@ class Exporter(ABC):
     name: ClassVar[str]  #: the word after ``type=``
     api: ClassVar[tuple[int, int]] = (1, 1)
     schema: ClassVar[Mapping[str, Any] | None] = None  #: JSON Schema of the options; Any: JSON
+    needs_layers: ClassVar[bool] = True  #: asks for layer blobs: they are then written beside the steps; false for trees of files
 
     def __init__(self, host: Host, options: Mapping[str, Any]) -> None:
         self.host = host

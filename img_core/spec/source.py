@@ -21,12 +21,13 @@ __all__ = ["ImageSource", "PinnedImage", "PinnedTree", "Source", "SourceContext"
 class SourceContext:
     """What a source may use while it works.
 
-    *contexts* maps the names of local build contexts to directories. *credentials* looks up a registry's credentials by
+    *contexts* maps the names of local build contexts to directories, *ignore_files* to files that replace their ``.dockerignore``. *credentials* looks up a registry's credentials by
     ``(server, repository)``. *insecure* lists the hosts for which plain HTTP or unverified TLS was asked; ``*`` means all.
     """
 
     host: Host
     contexts: Mapping[str, str] = field(default_factory=dict)
+    ignore_files: Mapping[str, str] = field(default_factory=dict)
     credentials: Callable[[str, str], Credentials | None] = lambda _server, _repository: None
     insecure: frozenset[str] = frozenset()
 

@@ -84,7 +84,7 @@ class Blobs:
                 if writer.size > descriptor.size:
                     break
                 yield chunk
-            writer.commit(expected=descriptor)
+            writer.commit(digest=descriptor.digest, size=descriptor.size)
 
     def publish(self, temporary: fs.AtomicFile, descriptor: Descriptor, references: Iterable[Digest] = ()) -> None:
         """Give *temporary* its final name and a row."""
@@ -180,11 +180,12 @@ class BlobWriter:
             self._file.write(data)
         self._hash.update(data)
 
-    def commit(self, *, expected: Descriptor | None = None, references: Iterable[Digest] = ()) -> Descriptor:
-        """Keep the blob. Raises IntegrityError if it is not what *expected* says."""
+    def commit(
+        self, *, digest: Digest | None = None, size: int | None = None, references: Iterable[Digest] = ()
+    ) -> Descriptor:
+        """Keep the blob. Raises IntegrityError if *digest* or *size* is given and differs."""
         found = Descriptor(self._media_type, Digest("sha256:" + self._hash.hexdigest()), self.size)
-        if expected is not None:
-            check(found, expected)
+        check(found, digest, size)
         if self._blobs.has(found.digest):
             self._file.abort()
         else:
@@ -201,16 +202,15 @@ class BlobWriter:
         self._file.abort()
 
 
-def check(found: Descriptor, expected: Descriptor) -> None:
-    """Raise IntegrityError unless *found* has the size and digest of *expected*."""
-    if found.size > expected.size:
-        raise IntegrityError(
-            f"blob {expected.digest} is longer than the {expected.size} bytes that its manifest declares"
-        )
-    if found.size < expected.size:
-        raise IntegrityError(f"blob {expected.digest} ended after {found.size} of {expected.size} bytes")
-    if found.digest != expected.digest:
-        raise IntegrityError(f"blob {expected.digest} does not match its digest: got {found.digest}")
+def check(found: Descriptor, digest: Digest | None, size: int | None) -> None:
+    """Raise IntegrityError unless *found* has the expected *digest* and *size* in bytes, as far as they are given."""
+    name = digest or found.digest
+    if size is not None and found.size > size:
+        raise IntegrityError(f"blob {name} is longer than the {size} bytes that were declared")
+    if size is not None and found.size < size:
+        raise IntegrityError(f"blob {name} ended after {found.size} of {size} bytes")
+    if digest is not None and found.digest != digest:
+        raise IntegrityError(f"blob {digest} does not match its digest: got {found.digest}")
 
 
 def damaged(digest: Digest) -> IntegrityError:

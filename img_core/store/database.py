@@ -45,12 +45,13 @@ CREATE TABLE layer (
 ) WITHOUT ROWID;
 CREATE INDEX layer_digest ON layer(digest);
 CREATE TABLE snapshot (
-    id TEXT PRIMARY KEY, backend TEXT NOT NULL, mapping TEXT NOT NULL, parent TEXT REFERENCES snapshot(id),
+    id TEXT PRIMARY KEY, directory TEXT NOT NULL, backend TEXT NOT NULL, mapping TEXT NOT NULL, parent TEXT REFERENCES snapshot(id),
     chain_id TEXT, diff_id TEXT, description TEXT NOT NULL, created REAL NOT NULL, used REAL NOT NULL,
     boot TEXT NOT NULL, synced INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE INDEX snapshot_chain ON snapshot(chain_id, backend, mapping);
 CREATE INDEX snapshot_parent ON snapshot(parent);
+CREATE INDEX snapshot_directory ON snapshot(directory);
 CREATE TABLE step (
     key TEXT NOT NULL, backend TEXT NOT NULL, mapping TEXT NOT NULL, identity TEXT NOT NULL,
     snapshot TEXT NOT NULL REFERENCES snapshot(id) ON DELETE CASCADE, used REAL NOT NULL,
@@ -60,6 +61,7 @@ CREATE TABLE pin (
     reference TEXT NOT NULL, platform TEXT NOT NULL, top TEXT NOT NULL, manifest TEXT NOT NULL, checked REAL NOT NULL,
     PRIMARY KEY (reference, platform)
 ) WITHOUT ROWID;
+CREATE TABLE tree_digest (key TEXT PRIMARY KEY, digest TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE file_digest (
     scope TEXT NOT NULL, inode INTEGER NOT NULL, device INTEGER NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
     ctime_ns INTEGER NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (scope, device, inode)

@@ -73,6 +73,16 @@ class Records:
                 (reference, platform, pin.top, pin.manifest, pin.checked),
             )
 
+    def tree_digest(self, key: str) -> str | None:
+        """Return the remembered digest of some files of a finished step; *key* names step and files."""
+        row = self._database.one("SELECT digest FROM tree_digest WHERE key = ?", (key,))
+        return str(row["digest"]) if row else None
+
+    def set_tree_digest(self, key: str, digest: str) -> None:
+        """Remember the digest of some files of a finished step."""
+        with self._database.transaction() as cursor:
+            cursor.execute("INSERT OR REPLACE INTO tree_digest (key, digest) VALUES (?, ?)", (key, digest))
+
     def file_digests(self, scope: str) -> FileDigests:
         """Return the remembered digests of the files of one tree; *scope* names it (its root's device and inode)."""
         return FileDigests(self._database, scope)

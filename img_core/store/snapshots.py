@@ -69,22 +69,35 @@ class Snapshots:
     ) -> Snapshot:
         """Keep the finished *directory* (it is renamed) as a new snapshot on *parent*."""
         ensure_directory(self._directory)
+        name = secrets.token_hex(12)
+        fs.rename(directory, os.path.join(self._directory, name))
+        return self._insert(name, parent, description, diff_id)
+
+    def _insert(self, name: str, parent: Snapshot | None, description: str, diff_id: DiffId | None) -> Snapshot:
         identifier = secrets.token_hex(12)
-        final = os.path.join(self._directory, identifier)
         now = time.time()
         chain = _chain(parent, diff_id)
-        fs.rename(directory, final)
         with self._database.transaction() as cursor:
             cursor.execute(
-                "INSERT INTO snapshot (id, backend, mapping, parent, chain_id, diff_id, description, created, used, boot)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO snapshot (id, directory, backend, mapping, parent, chain_id, diff_id, description, created, used, boot)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    identifier, self._backend, self._mapping, parent.id if parent else None, chain, diff_id,
+                    identifier, name, self._backend, self._mapping, parent.id if parent else None, chain, diff_id,
                     description, now, now, self._database.boot,
                 ),
             )  # fmt: skip
         self.written.add(identifier)
-        return Snapshot(identifier, final, parent.directories if parent else (), now, diff_id, chain)
+        directory = os.path.join(self._directory, name)
+        return Snapshot(identifier, directory, parent.directories if parent else (), now, diff_id, chain)
+
+    def rebase(self, snapshot: Snapshot, parent: Snapshot | None) -> Snapshot:
+        """Return a snapshot that shows the directory of *snapshot* on *parent*; for snapshotters with independent layers only."""
+        name = os.path.basename(snapshot.directory)
+        row = self._database.one(
+            "SELECT * FROM snapshot WHERE directory = ? AND parent IS ?", (name, parent.id if parent else None)
+        )
+        found = self._snapshot(row) if row else None
+        return found or self._insert(name, parent, "linked layer", snapshot.diff_id)
 
     def set_diff_id(self, snapshot: Snapshot, diff_id: DiffId) -> None:
         """Record what layer *snapshot* turned out to be."""
@@ -111,20 +124,19 @@ class Snapshots:
             names = os.listdir(self._directory)
         except FileNotFoundError:
             return []
-        known = {
-            row["id"] for row in self._database.query("SELECT id FROM snapshot WHERE backend = ?", (self._backend,))
-        }
+        rows = self._database.query("SELECT directory FROM snapshot WHERE backend = ?", (self._backend,))
+        known = {row["directory"] for row in rows}
         return [os.path.join(self._directory, name) for name in names if len(name) == 24 and name not in known]
 
     def _snapshot(self, row: sqlite3.Row) -> Snapshot | None:
         stack = self._database.query(
-            "WITH RECURSIVE below(id, parent, depth) AS ("
-            " SELECT id, parent, 0 FROM snapshot WHERE id = ?"
-            " UNION ALL SELECT s.id, s.parent, below.depth + 1 FROM snapshot s JOIN below ON s.id = below.parent)"
-            " SELECT id FROM below ORDER BY depth DESC",
+            "WITH RECURSIVE below(directory, parent, depth) AS ("
+            " SELECT directory, parent, 0 FROM snapshot WHERE id = ?"
+            " UNION ALL SELECT s.directory, s.parent, below.depth + 1 FROM snapshot s JOIN below ON s.id = below.parent)"
+            " SELECT directory FROM below ORDER BY depth DESC",
             (row["id"],),
         )
-        directories = [os.path.join(self._directory, item["id"]) for item in stack]
+        directories = [os.path.join(self._directory, item["directory"]) for item in stack]
         if not os.path.isdir(directories[-1]):
             return None
         return Snapshot(

@@ -29,7 +29,7 @@ class Store:
     """One state directory, opened by one process.
 
     *writable* stores may keep things and own a run directory; others only read. *backend* and *mapping* name the snapshotter and the id
-    mapping whose snapshots are used, for commands that need any. *notice* gets one-line messages for people.
+    mapping whose snapshots are used; `use` changes the former. *notice* gets one-line messages for people.
     """
 
     def __init__(
@@ -50,10 +50,15 @@ class Store:
         self.database = self._open_database(writable)
         self.blobs = Blobs(self.state, self.database, self.run)
         self.images = Images(self.state, self.database, self.blobs)
-        self.snapshots = Snapshots(self.state, self.database, backend, mapping)
-        self.records = Records(self.database, backend, mapping)
+        self._mapping = mapping
+        self.use(backend)
         if self._rebuild_needed:
             self._rebuild()
+
+    def use(self, backend: str) -> None:
+        """Use the snapshots and step records of the snapshotter called *backend*."""
+        self.snapshots = Snapshots(self.state, self.database, backend, self._mapping)
+        self.records = Records(self.database, backend, self._mapping)
 
     def _make_run_directory(self, mapping: str) -> locks.RunDirectory:
         with fs.disk_errors(self.state), _permission_errors(self.state):
@@ -119,6 +124,17 @@ class Store:
     def put(self, data: bytes, media_type: str, *, references: Iterable[Digest] = ()) -> Descriptor:
         """Keep a small document."""
         return self.blobs.put(data, media_type, references=references)
+
+    def ingest(
+        self, chunks: Iterable[bytes], media_type: str, *, digest: Digest | None = None, size: int | None = None
+    ) -> Descriptor:
+        """Keep a blob as it arrives. Raises IntegrityError if *digest* or *size* is given and differs; then nothing is kept."""
+        with self.blobs.writer(media_type) as writer:
+            for chunk in chunks:
+                writer.write(chunk)
+                if size is not None and writer.size > size:
+                    break
+            return writer.commit(digest=digest, size=size)
 
     def open(self, digest: Digest) -> BinaryIO:
         """Open a blob for reading. Raises NotFoundError."""

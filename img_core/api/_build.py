@@ -1,0 +1,237 @@
+"""One build, from request to result, in this process."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from img_core.api._definition import open_context, read_definition
+from img_core.api._request import BuildResult, Output
+from img_core.kit import platforms
+from img_core.kit.reference import Reference
+from img_core.solver.events import Events
+from img_core.spec.errors import ImgError, PluginError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from img_core.api._definition import Definition
+    from img_core.api._request import BuildRequest
+    from img_core.api.session import Session
+    from img_core.solver.cancellation import Cancellation
+    from img_core.solver.result import BuildOutcome
+    from img_core.spec.exporter import Exporter
+    from img_core.spec.frontend import Frontend, Plan, PlanRequest
+    from img_core.spec.progress import Event
+    from img_core.spec.source import ImageSource, TreeSource
+
+__all__ = ["Build"]
+
+
+class Build:
+    """One build in one session."""
+
+    def __init__(
+        self,
+        session: Session,
+        request: BuildRequest,
+        cancellation: Cancellation,
+        listeners: Sequence[Callable[[Event], None]] = (),
+    ) -> None:
+        self._session = session
+        self._request = request
+        self._cancellation = cancellation
+        self._events = Events(session.notice)
+        for listener in listeners:
+            self._events.listen(listener)
+        self._names = [str(Reference.parse(tag).with_default_tag()) for tag in request.tags]
+
+    def run(self) -> BuildResult:
+        """Build and export. Raises ImgError."""
+        from img_core.solver.images import Resolver
+        from img_core.solver.solver import Drivers, Solver
+
+        session, request = self._session, self._request
+        exporters = self._exporters()
+        with ExitStack() as opened:
+            context_fd = open_context(request.context)
+            opened.callback(os.close, context_fd)
+            definition = self._definition(context_fd)
+            sources = session.sources(
+                contexts={"context": os.path.abspath(request.context)},
+                ignore_files=_ignore_files(definition),
+                insecure=request.insecure_registries,
+            )
+            drivers = Drivers(
+                session.snapshotter(request.backend), _once(lambda: session.executor(request.executor)), sources
+            )
+            resolver = Resolver(session.store, _image_source(sources), self._events, pull=request.pull)
+            frontend: Frontend = session.plugins.driver("frontend", self._frontend_name())()
+            planned = self._plan_request(definition)
+            plan = frontend.plan(planned, resolver)
+            hooks = self._announce(plan)
+            solver = opened.enter_context(
+                Solver(
+                    host=session.host,
+                    host_platform=platforms.host_platform(),
+                    store=session.store,
+                    drivers=drivers,
+                    resolver=resolver,
+                    events=self._events,
+                    cancellation=self._cancellation,
+                    finished=hooks,
+                    max_workers=request.max_parallelism,
+                )
+            )
+            outcome = solver.solve(
+                plan,
+                self._names,
+                layers_wanted=any(exporter.needs_layers for exporter in exporters),
+                excerpt=lambda location: frontend.excerpt(planned, location),
+            )
+            metadata = self._export(outcome, exporters)
+            return self._result(metadata, plan, solver)
+
+    # --------------------------------------------------------------------------------------------------- preparation
+
+    def _definition(self, context_fd: int) -> Definition:
+        with self._step("[internal] load build definition from Dockerfile"):
+            return read_definition(self._request, context_fd)
+
+    def _frontend_name(self) -> str:
+        return self._session.plugins.candidates("frontend", [self._request.frontend])[0]
+
+    def _plan_request(self, definition: Definition) -> PlanRequest:
+        from img_core.spec.frontend import PlanRequest
+
+        request = self._request
+        wanted = [platforms.parse(text, prefix="failed to parse target platform ") for text in request.platforms]
+        return PlanRequest(
+            definition=definition.text,
+            filename=definition.name,
+            platforms=tuple(wanted) or (platforms.host_platform(),),
+            build_platform=platforms.host_platform(),
+            build_args=self._build_args(),
+            labels=request.labels,
+            target=request.target,
+            no_cache=request.no_cache,
+            no_cache_stages=request.no_cache_filter,
+            network=request.network,
+            extra_hosts=request.add_hosts,
+            shm_size=request.shm_size,
+            ulimits=request.ulimits,
+        )
+
+    def _build_args(self) -> dict[str, str]:
+        environment = self._session.config.environment
+        given = {"SOURCE_DATE_EPOCH": environment.get("SOURCE_DATE_EPOCH"), **self._request.build_args}
+        values = {name: environment.get(name) if value is None else value for name, value in given.items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def _announce(self, plan: Plan) -> Callable[[Any, bool, float], None]:
+        """Let listeners see the plan; return what tells them of finished steps. Any: a vertex."""
+        from img_core.plugins import notify
+
+        for warning in plan.warnings:
+            self._events.warn(warning)
+        hooks = self._session.plugins.listeners()
+        hooks.img_build_planned(plan=plan)
+        self._events.listen(lambda event: self._report(notify(hooks, "img_event", event=event)))
+
+        def finished(vertex: Any, cached: bool, seconds: float) -> None:
+            self._report(notify(hooks, "img_step_finished", vertex=vertex, cached=cached, seconds=seconds))
+
+        return finished
+
+    def _report(self, failures: Sequence[PluginError]) -> None:
+        for failure in failures:
+            self._session.notice(failure.message)
+
+    # ------------------------------------------------------------------------------------------------------- export
+
+    def _exporters(self) -> list[Exporter]:
+        outputs = list(self._request.outputs)
+        if self._names and not any(output.type in ("image", "registry") for output in outputs):
+            outputs.append(Output("image"))  # ``-t`` names an image that people expect to find with `img ls`
+        made = []
+        for output in outputs:
+            driver = self._session.plugins.driver("exporter", output.type)
+            driver.probe(self._session.host)
+            exporter: Exporter = driver(
+                self._session.host, self._session.plugins.options("exporter", output.type, output.options)
+            )
+            exporter.check()
+            made.append(exporter)
+        if not made:
+            raise UsageError("please specify an image tag with `-t` or an output spec with `-o`")
+        return made
+
+    def _export(self, outcome: BuildOutcome, exporters: Sequence[Exporter]) -> dict[str, Any]:
+        metadata: dict[str, Any] = {}
+        for exporter in exporters:
+            with self._step(f"exporting to {exporter.name}") as step:
+                metadata.update(exporter.export(outcome, _ExportProgress(step, self._events, self._cancellation)))
+        return metadata
+
+    def _result(self, metadata: dict[str, Any], plan: Plan, solver: Any) -> BuildResult:  # Any: a Solver
+        return BuildResult(
+            digest=str(metadata.get("containerimage.digest", "")),
+            config_digest=str(metadata.get("containerimage.config.digest", "")),
+            names=tuple(self._names),
+            metadata=metadata,
+            steps=solver.steps,
+            cached_steps=solver.cached_steps,
+            warnings=tuple(warning.message for warning in plan.warnings),
+        )
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[str]:
+        """Show a step that is not a vertex."""
+        self._events.started(name, name)
+        try:
+            yield name
+        except ImgError as err:
+            self._events.finished(name, error=err.message)
+            raise
+        self._events.finished(name)
+
+
+class _ExportProgress:
+    """Shows what an exporter does (spec.exporter.ExportProgress)."""
+
+    def __init__(self, step: str, events: Events, cancellation: Cancellation) -> None:
+        self._step = step
+        self._events = events
+        self._cancellation = cancellation
+
+    def status(self, text: str, *, current: int = 0, total: int = 0) -> None:
+        """Show *text*. Raises Canceled when the build must stop."""
+        self._cancellation.check()
+        self._events.status(self._step, text, current, total, finished=not total or current >= total)
+
+
+def _ignore_files(definition: Definition) -> dict[str, str]:
+    """Return the ignore file that stands beside the Dockerfile and replaces the context's own, even if it is empty."""
+    path = f"{definition.path}.dockerignore"
+    return {"context": path} if definition.path and os.path.lexists(path) else {}
+
+
+def _once(make: Callable[[], Any]) -> Callable[[], Any]:  # Any: an executor
+    """Return a function that calls *make* the first time only; several threads may ask at once."""
+    import threading
+
+    made: list[Any] = []
+    making = threading.Lock()
+
+    def get() -> Any:
+        with making:
+            if not made:
+                made.append(make())
+        return made[0]
+
+    return get
+
+
+def _image_source(sources: Callable[[str], ImageSource | TreeSource]) -> Callable[[str], ImageSource]:
+    return sources  # type: ignore[return-value]  # the scheme ``docker-image`` is an image source by contract

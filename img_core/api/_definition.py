@@ -1,0 +1,102 @@
+"""Finds and reads the build definition and checks the context, before anything else happens."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from img_core.kit import fs
+from img_core.spec.errors import DockerfileError, NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from img_core.api._request import BuildRequest
+
+__all__ = ["Definition", "open_context", "read_definition"]
+
+#: Larger ones are a mistake: the path of something else.
+DEFINITION_LIMIT = 16 * 1024 * 1024
+
+
+class Definition:
+    """The text of a build definition, its *name* for messages, and the *path* of its file, if it has one."""
+
+    def __init__(self, text: bytes, name: str, path: str | None) -> None:
+        self.text = text
+        self.name = name
+        self.path = path
+
+
+def open_context(path: str) -> int:
+    """Return a descriptor of the context directory *path*. Raises UsageError, NotFoundError."""
+    if not path:
+        raise UsageError('please specify build context (e.g. "." for the current directory)')
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError as err:
+        raise NotFoundError(f"build context `{fs.show(path)}`: no such directory") from err
+    except NotADirectoryError as err:
+        raise UsageError(
+            f"build context `{fs.show(path)}` is not a directory",
+            hint="pass a directory, or `-` to read an archive from stdin",
+        ) from err
+    except OSError as err:
+        raise UsageError(f"build context `{fs.show(path)}`: {os.strerror(err.errno or errno.EIO).lower()}") from err
+
+
+def read_definition(request: BuildRequest, context_fd: int) -> Definition:
+    """Return the build definition of *request*. Raises DockerfileError if it is missing or no regular file."""
+    if request.definition is not None:
+        return Definition(request.definition, "Dockerfile", None)
+    if request.dockerfile is not None:
+        directory, name = os.path.split(request.dockerfile)
+        return _read_from(directory or ".", name, request.dockerfile)
+    for name in ("Dockerfile", "dockerfile"):
+        text = _read(context_fd, name, missing_ok=name == "Dockerfile")
+        if text is not None:
+            return Definition(text, name, os.path.join(request.context, name))
+    raise AssertionError("the second name raises")
+
+
+def _read_from(directory: str, name: str, shown: str) -> Definition:
+    try:
+        descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as err:
+        raise _unreadable(shown, err) from err
+    try:
+        text = _read_path(descriptor, name, shown)
+    finally:
+        os.close(descriptor)
+    return Definition(text, name, os.path.abspath(shown))
+
+
+def _read_path(directory_fd: int, name: str, shown: str) -> bytes:
+    """Read a file that the user named: unlike one of a context, its links lead anywhere."""
+    try:
+        target = os.path.realpath(f"/proc/self/fd/{directory_fd}/{name}")
+        parent = os.open(os.path.dirname(target), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as err:
+        raise _unreadable(shown, err) from err
+    try:
+        return fs.read_bounded(parent, os.fsencode(os.path.basename(target)), DEFINITION_LIMIT)
+    except OSError as err:
+        raise _unreadable(shown, err) from err
+    finally:
+        os.close(parent)
+
+
+def _read(context_fd: int, name: str, *, missing_ok: bool) -> bytes | None:
+    try:
+        return fs.read_bounded(context_fd, name.encode(), DEFINITION_LIMIT)
+    except FileNotFoundError as err:
+        if missing_ok:
+            return None
+        raise _unreadable("Dockerfile", err) from err
+    except OSError as err:
+        raise _unreadable(name, err) from err
+
+
+def _unreadable(name: str, err: OSError) -> DockerfileError:
+    reason = os.strerror(err.errno or errno.EIO).lower()
+    hint = "name another file with `-f`" if err.errno == errno.ENOENT else None
+    return DockerfileError(f"failed to read dockerfile: open {fs.show(name)}: {reason}", hint=hint)

@@ -1,0 +1,65 @@
+"""What a build is asked for, and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["BuildRequest", "BuildResult", "Output"]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One ``-o``: an exporter's *type* and its *options*, as typed (text) or with their JSON types."""
+
+    type: str
+    options: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """One build. All of it is plain data: a request can be sent to another process.
+
+    *context* is a directory. *dockerfile* is a path (None: ``Dockerfile`` or ``dockerfile`` in the context); *definition* replaces it by
+    the text itself. *platforms* are specifiers such as ``linux/arm64`` (empty: the host's). *build_args* with a None value are taken from
+    the environment. *insecure_registries* are hosts that may be used without TLS or with a certificate that nobody vouches for; ``*``: all.
+    """
+
+    context: str = "."
+    dockerfile: str | None = None
+    definition: bytes | None = None
+    tags: tuple[str, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    build_args: Mapping[str, str | None] = field(default_factory=dict)
+    target: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    platforms: tuple[str, ...] = ()
+    no_cache: bool = False
+    no_cache_filter: tuple[str, ...] = ()
+    pull: bool = False
+    network: str = "default"
+    add_hosts: tuple[tuple[str, str], ...] = ()
+    shm_size: int = 0
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    insecure_registries: tuple[str, ...] = ()
+    backend: str = "auto"
+    executor: str = "auto"
+    frontend: str = "auto"
+    max_parallelism: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """A finished build. *digest* names the manifest (or the index of several platforms), if an exporter made one.
+
+    *metadata* is what ``--metadata-file`` writes; *cached_steps* of *steps* were found in the cache.
+    """
+
+    digest: str = ""
+    config_digest: str = ""
+    names: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
+    steps: int = 0
+    cached_steps: int = 0
+    warnings: tuple[str, ...] = ()

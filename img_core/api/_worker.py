@@ -1,0 +1,95 @@
+"""Runs a build in a process of its own, for callers that have threads or want to stay in their namespace.
+
+The worker is a fresh interpreter. It gets the request on stdin and answers on stdout, both as pickles with a length before each: both ends
+are this very module, run by the same interpreter as the same user, so nothing untrusted is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from img_core.spec.errors import ImgError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from img_core.api._request import BuildRequest, BuildResult
+    from img_core.spec.progress import Event
+
+__all__ = ["run_in_worker"]
+
+_LENGTH = struct.Struct(">Q")
+
+
+def run_in_worker(request: BuildRequest, state: str | None, on_event: Callable[[Event], None] | None) -> BuildResult:
+    """Run *request* in a worker and hand its events to *on_event*. Raises what the build raised."""
+    command = [sys.executable, "-c", "from img_core.api._worker import main; main()"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as worker:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        try:
+            _send(worker.stdin, (request, state))
+            while (message := _receive(worker.stdout)) is not None:
+                kind, value = message
+                if kind == "event" and on_event is not None:
+                    on_event(value)
+                elif kind == "result":
+                    answer: BuildResult = value
+                    return answer
+                elif kind == "error":
+                    raise value
+        except BaseException:
+            worker.terminate()
+            raise
+    raise ImgError(f"the build process ended with status {worker.returncode} and without an answer")
+
+
+def main() -> None:
+    """Be the worker."""
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # whatever prints must not disturb the answers
+    message = _receive(sys.stdin.buffer)
+    if message is None:
+        return
+    request, state = message
+    try:
+        result = _run(request, state, lambda event: _send(answers, ("event", event)))
+    except ImgError as err:
+        _send(answers, ("error", err))
+        return
+    _send(answers, ("result", result))
+
+
+def _run(request: BuildRequest, state: str | None, on_event: Callable[[Event], None]) -> BuildResult:
+    import signal
+
+    from img_core.api._build import Build
+    from img_core.api.session import Session
+    from img_core.config import Config
+    from img_core.solver.cancellation import Cancellation
+
+    cancellation = Cancellation()
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, lambda number, _frame: cancellation.cancel(number))
+    with Session(Config.load(state=state), namespace=True, notice=lambda text: print(text, file=sys.stderr)) as session:  # noqa: T201
+        return Build(session, request, cancellation, [on_event]).run()
+
+
+def _send(stream: BinaryIO, message: Any) -> None:  # Any: what pickle can carry
+    data = pickle.dumps(message)
+    stream.write(_LENGTH.pack(len(data)) + data)
+    stream.flush()
+
+
+def _receive(stream: BinaryIO) -> Any:  # Any: what pickle can carry
+    header = stream.read(_LENGTH.size)
+    if len(header) < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack(header)
+    return pickle.loads(stream.read(length))  # noqa: S301  # from our own child, see above

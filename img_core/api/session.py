@@ -1,0 +1,140 @@
+"""What one command sets up: the namespace, the zygote, the store and the plugins, in the only order that works."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Self
+
+from img_core.spec.host import Host
+from img_core.spec.values import Credentials
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from types import TracebackType
+
+    from img_core.config import Config
+    from img_core.kit.userns import Identity
+    from img_core.plugins import Plugins
+    from img_core.spec.executor import Executor
+    from img_core.spec.snapshotter import Snapshotter
+    from img_core.spec.source import Source
+    from img_core.store import Store
+
+__all__ = ["Session"]
+
+
+class Session:
+    """One command's use of one state directory. Use as a context manager.
+
+    With *namespace* the process enters its user namespace (once; it must have a single thread) and starts the zygote: needed by whatever
+    runs steps, mounts, or touches files of other ids. Without it only names and blobs can be used. *notice* gets one-line messages.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        namespace: bool,
+        writable: bool = True,
+        notice: Callable[[str], None] = lambda _text: None,
+    ) -> None:
+        from img_core.plugins import Plugins
+
+        self.config = config
+        self.plugins: Plugins = Plugins(config)
+        self.notice = notice
+        self._opened = ExitStack()
+        self._identity: Identity | None = None
+        try:
+            self._open(namespace=namespace, writable=writable)
+        except BaseException:
+            self._opened.close()
+            raise
+
+    def _open(self, *, namespace: bool, writable: bool) -> None:
+        spawner = None
+        if namespace:
+            from img_core.kit import userns
+            from img_core.kit.zygote import Zygote
+
+            self._identity = userns.enter()
+            spawner = Zygote.start()  # before the first thread and before anything large is in memory
+            self._opened.callback(spawner.close)
+        from img_core.store import Store
+
+        identity = self._identity
+        self.store: Store = self._opened.enter_context(
+            Store(
+                self.config.state_directory,
+                writable=writable,
+                mapping=identity.mode if identity else "none",
+                notice=self.notice,
+            )
+        )
+        self.host = Host(
+            mapping=identity.mode if identity else "none",
+            state_directory=self.store.state,
+            run_directory=self.store.run.path if self.store.run else "",
+            spawner=spawner,
+            real_uid=identity.uid if identity else os.getuid(),
+            real_gid=identity.gid if identity else os.getgid(),
+            mapping_reason=(identity.fallback_reason or "") if identity else "",
+            environment=self.config.environment,
+        )
+
+    def snapshotter(self, name: str) -> Snapshotter:
+        """Return the snapshotter *name* (or ``auto``) and let the store use its snapshots."""
+        driver = self.plugins.select("snapshotter", [name], self.host)
+        self.store.use(driver.name)
+        made: Snapshotter = driver(self.host)
+        return made
+
+    def executor(self, name: str) -> Executor:
+        """Return the executor *name* (or ``auto``)."""
+        made: Executor = self.plugins.select("executor", [name], self.host)(self.host)
+        return made
+
+    def sources(
+        self,
+        *,
+        contexts: Mapping[str, str] | None = None,
+        ignore_files: Mapping[str, str] | None = None,
+        insecure: Sequence[str] = (),
+    ) -> Callable[[str], Any]:
+        """Return a function from scheme to source object, each made once. Any: an image or a tree source."""
+        from img_core.spec.source import SourceContext
+
+        context = SourceContext(
+            self.host, dict(contexts or {}), dict(ignore_files or {}), self.credentials, frozenset(insecure)
+        )
+        made: dict[str, Source] = {}
+
+        def source(scheme: str) -> Source:
+            if scheme not in made:
+                made[scheme] = self.plugins.driver("source", scheme)(context)
+            return made[scheme]
+
+        return source
+
+    def credentials(self, server: str, repository: str) -> Credentials | None:
+        """Ask the configured credential stores, in their order, for *server*."""
+        for name in self.plugins.candidates("credentials", ["auto"]):
+            if name in self.plugins.names("credentials"):
+                found = self.plugins.driver("credentials", name)(self.config.environment).get(server, repository)
+                if found is not None:
+                    answer: Credentials = found
+                    return answer
+        return None
+
+    def close(self) -> None:
+        """Close the store and end the zygote."""
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,1 @@
+"""Runs a build graph: cache keys, scheduling, layers, results."""

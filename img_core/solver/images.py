@@ -1,0 +1,159 @@
+"""Which exact image a reference means, asked once per build and remembered between builds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from img_core.kit import oci, platforms
+from img_core.kit.reference import Reference
+from img_core.spec.errors import ImgError, NotFoundError, RegistryError
+from img_core.spec.frontend import BaseImage
+from img_core.spec.graph import SourceOp
+from img_core.store.records import Pin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from img_core.solver.events import Events
+    from img_core.spec.source import ImageSource, PinnedImage
+    from img_core.spec.values import Descriptor, Platform
+    from img_core.store import Store
+    from img_core.store.images import ImageContent
+
+__all__ = ["PIN_SECONDS", "ResolvedImage", "Resolver"]
+
+#: A tag that was looked up in its registry is not looked up again for this long, unless ``--pull`` asks for it.
+PIN_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedImage:
+    """An exact image; its documents are in the store, its layers perhaps not. *fetch* gets one of them."""
+
+    reference: str
+    content: ImageContent
+    fetch: Callable[[Descriptor], Iterator[bytes]] | None
+
+    @property
+    def base(self) -> BaseImage:
+        """What a frontend may know of it."""
+        config = self.content.config
+        return BaseImage(self.reference, self.content.manifest.digest, config.platform, config.document)
+
+
+class Resolver:
+    """Answers the frontend's and the solver's questions about images and contexts (spec.frontend.Resolver).
+
+    An image is looked for in this order: the local store (unless *pull*), what its registry said less than `PIN_SECONDS` ago, its registry;
+    and when that cannot be reached, what it said last, with a warning.
+    """
+
+    def __init__(
+        self, store: Store, source: Callable[[str], ImageSource], events: Events, *, pull: bool = False
+    ) -> None:
+        self._store = store
+        self._source = source
+        self._events = events
+        self._pull = pull
+        self._known: dict[tuple[str, str], ResolvedImage] = {}
+        self._known_lock = threading.Lock()
+
+    def base_image(self, reference: str, platform: Platform) -> BaseImage:
+        """Resolve an image for the frontend."""
+        return self.resolve(reference, platform).base
+
+    def context_kind(self, name: str) -> str | None:
+        """Tell what a named build context is; only the main one exists."""
+        return "local" if name == "context" else None
+
+    def context_reference(self, name: str) -> str:
+        """Return the value behind a named context."""
+        raise NotFoundError(f"build context `{name}`: not found")
+
+    def resolve(self, text: str, platform: Platform) -> ResolvedImage:
+        """Return the image that *text* means for *platform*, the same one each time within a build."""
+        reference = Reference.parse(text).with_default_tag()
+        key = (str(reference), str(platform))
+        with self._known_lock:
+            found = self._known.get(key)
+            if found is None:
+                found = self._known[key] = self._resolve(reference, platform)
+            return found
+
+    def _resolve(self, reference: Reference, platform: Platform) -> ResolvedImage:
+        name = str(reference)
+        if not self._pull and (local := self._local(name, platform)):
+            return local
+        pin = self._store.records.pin(name, str(platform))
+        fresh = pin is not None and (reference.digest or time.time() - pin.checked < PIN_SECONDS)
+        if pin and fresh and not self._pull and (remembered := self._remembered(name, pin)):
+            return remembered
+        step = f"pin {name} {platform}"
+        self._events.started(step, f"[internal] load metadata for {name}")
+        try:
+            resolved = self._ask_registry(reference, platform)
+        except RegistryError as err:
+            self._events.finished(step, error=str(err))
+            known = self._remembered(name, pin) if pin and not self._pull else None
+            if known is None:
+                raise
+            self._events.status(step, f"using what {name} meant before: {err}")
+            return known
+        except ImgError as err:
+            self._events.finished(step, error=str(err))
+            raise
+        self._events.finished(step)
+        return resolved
+
+    def _local(self, name: str, platform: Platform) -> ResolvedImage | None:
+        image = self._store.images.find(name)
+        if image is None:
+            return None
+        contents = list(self._store.images.contents(image.descriptor))
+        choice = platforms.choose(platform, [content.config.platform for content in contents])
+        if choice is None and len(contents) == 1:
+            choice = 0  # used for any platform, as docker does; the frontend warns
+        return ResolvedImage(name, contents[choice], None) if choice is not None else None
+
+    def _remembered(self, name: str, pin: Pin) -> ResolvedImage | None:
+        size = self._store.blobs.size(pin.manifest)
+        if size is None:
+            return None
+        try:
+            content = self._content(pin, size)
+        except ImgError:  # a document is missing or damaged: ask again
+            return None
+        op = SourceOp("docker-image", name)
+
+        def fetch(layer: Descriptor) -> Iterator[bytes]:
+            source = self._source("docker-image")
+            digest_reference = Reference.parse(op.reference).with_digest(content.manifest.digest)
+            pinned = source.pin(SourceOp("docker-image", str(digest_reference)), content.config.platform)
+            return source.blob(pinned, layer)
+
+        return ResolvedImage(name, content, fetch)
+
+    def _content(self, pin: Pin, size: int) -> ImageContent:
+        from img_core.spec.values import Descriptor
+
+        manifest = Descriptor(self._store.blobs.media_type(pin.manifest), pin.manifest, size)
+        return next(self._store.images.contents(manifest))
+
+    def _ask_registry(self, reference: Reference, platform: Platform) -> ResolvedImage:
+        source = self._source("docker-image")
+        pinned = source.pin(SourceOp("docker-image", str(reference)), platform)
+        self.keep(pinned)
+        pin = Pin(pinned.top.digest, pinned.manifest.digest, time.time())
+        self._store.records.set_pin(str(reference), str(platform), pin)
+        content = next(self._store.images.contents(pinned.manifest))
+        return ResolvedImage(str(reference), content, lambda layer: source.blob(pinned, layer))
+
+    def keep(self, pinned: PinnedImage) -> None:
+        """Store the documents of *pinned*."""
+        types = {item.digest: item.media_type for item in (pinned.top, pinned.manifest, pinned.config)}
+        for digest, data in pinned.documents.items():
+            if not self._store.blobs.has(digest):
+                self._store.put(data, types.get(digest, oci.OCI_MANIFEST))

@@ -1,0 +1,296 @@
+"""Stacks of layers: unpacked into snapshots and written as blobs only when somebody needs them."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from img_core.kit import fs, oci
+from img_core.spec.errors import ImgError, IntegrityError
+from img_core.spec.snapshotter import LayerStream
+from img_core.spec.values import Descriptor, DiffId, Digest
+from img_core.store.snapshots import chain_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from img_core.solver.cancellation import Cancellation
+    from img_core.solver.events import Events
+    from img_core.spec.snapshotter import Rootfs, Snapshotter
+    from img_core.spec.values import ChainId
+    from img_core.store import Store
+    from img_core.store.snapshots import Snapshot
+
+__all__ = ["EMPTY", "Layer", "Layers", "Stack"]
+
+
+class Layer:
+    """One layer. A layer of an image knows *descriptor* and *diff_id* and gets a snapshot when needed; one of a step the other way round.
+
+    *fetch* gives the bytes of the blob where the store has none. *created* is in seconds since 1970 UTC.
+    """
+
+    __slots__ = ("base", "created", "descriptor", "diff_id", "fetch", "lock", "snapshot", "step")
+
+    def __init__(
+        self,
+        *,
+        descriptor: Descriptor | None = None,
+        diff_id: DiffId | None = None,
+        snapshot: Snapshot | None = None,
+        fetch: Callable[[], Iterator[bytes]] | None = None,
+        created: float | None = None,
+        step: str = "",
+        base: bool = False,
+    ) -> None:
+        self.base = base  #: comes from an image: keeps its bytes
+        self.descriptor = descriptor
+        self.diff_id = diff_id
+        self.snapshot = snapshot
+        self.fetch = fetch
+        self.created = created
+        self.step = step  #: digest of the vertex that shows the work on this layer
+        self.lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A root file system: *layers*, lowest first. *identity* stands for its content in cache keys."""
+
+    layers: tuple[Layer, ...]
+    identity: str
+
+    def with_layer(self, layer: Layer, identity: str) -> Stack:
+        """Return the stack with one more layer on top."""
+        return Stack((*self.layers, layer), identity)
+
+
+#: ``FROM scratch``
+EMPTY = Stack((), "scratch")
+
+
+class Layers:
+    """Turns layers into snapshots and blobs, each once, whatever asks for them at the same time."""
+
+    def __init__(self, store: Store, snapshotter: Snapshotter, events: Events, cancellation: Cancellation) -> None:
+        self._store = store
+        self._snapshotter = snapshotter
+        self._events = events
+        self._cancellation = cancellation
+        self._background = ThreadPoolExecutor(max_workers=2, thread_name_prefix="layer")
+
+    # ---------------------------------------------------------------------------------------------------- snapshots
+
+    def top(self, stack: Stack) -> Snapshot | None:
+        """Return the snapshot of *stack* (None for an empty one), unpacking image layers that nobody needed before."""
+        if not stack.layers:
+            return None
+        if stack.layers[-1].snapshot is not None:
+            return stack.layers[-1].snapshot
+        missing = self._find_snapshots(stack)
+        if missing < len(stack.layers):
+            # Two builds on one new base: the second waits and finds the first one's work.
+            with self._store.lock(f"unpack:{stack.layers[0].diff_id}", self._cancellation.check):
+                missing = self._find_snapshots(stack)
+                self._unpack(stack.layers, missing)
+        return stack.layers[-1].snapshot
+
+    def _find_snapshots(self, stack: Stack) -> int:
+        """Give each layer the snapshot that exists for it; return the index of the first one without."""
+        chain: list[ChainId] = []
+        for index, layer in enumerate(stack.layers):
+            if layer.snapshot is None:
+                if layer.diff_id is None:
+                    raise AssertionError("a layer without a snapshot has a diff id")
+                chain = [chain_id(chain, layer.diff_id)]
+                layer.snapshot = self._store.snapshots.by_chain(chain[0])
+                if layer.snapshot is None:
+                    return index
+            elif layer.snapshot.chain_id:
+                chain = [layer.snapshot.chain_id]
+        return len(stack.layers)
+
+    def _unpack(self, layers: Sequence[Layer], first: int) -> None:
+        if self._snapshotter.independent_layers and len(layers) - first > 1:
+            self._unpack_together(layers, first)
+            return
+        for index in range(first, len(layers)):
+            parent = layers[index - 1].snapshot if index else None
+            directory = self._apply(layers[index], parent)
+            self._keep(layers[index], directory, parent)
+
+    def _unpack_together(self, layers: Sequence[Layer], first: int) -> None:
+        with ThreadPoolExecutor(max_workers=4, thread_name_prefix="unpack") as pool:
+            directories = [pool.submit(self._apply, layer, None) for layer in layers[first:]]
+        for index, future in enumerate(directories, first):
+            self._keep(layers[index], future.result(), layers[index - 1].snapshot if index else None)
+
+    def _apply(self, layer: Layer, parent: Snapshot | None) -> str:
+        """Unpack *layer* into a directory of this process."""
+        if layer.descriptor is None:
+            raise AssertionError("an image layer has a descriptor")
+        assert self._store.run is not None
+        directory = self._store.run.new_path("snapshot")
+        stream = LayerStream(
+            self.chunks(layer),
+            layer.descriptor.media_type,
+            layer.descriptor.digest,
+            layer.descriptor.size,
+            layer.diff_id,
+        )
+        with self._removed_on_error(directory), fs.disk_errors(directory):
+            applied = self._snapshotter.apply(directory, parent.directories if parent else (), stream)
+            self._store.blobs.remember_layer(layer.descriptor.digest, applied.diff_id)
+        for text in applied.skipped:
+            self._events.status(layer.step, f"left out {text}")
+        return directory
+
+    def _keep(self, layer: Layer, directory: str, parent: Snapshot | None) -> None:
+        with self._removed_on_error(directory), fs.disk_errors(directory):
+            layer.snapshot = self._store.snapshots.commit(
+                directory,
+                parent,
+                description=f"layer {layer.descriptor.digest if layer.descriptor else ''}",
+                diff_id=layer.diff_id,
+            )
+
+    @contextmanager
+    def _removed_on_error(self, directory: str) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            if os.path.lexists(directory):
+                self._snapshotter.remove(directory)
+            raise
+
+    @contextmanager
+    def view(self, stack: Stack) -> Iterator[Rootfs]:
+        """Open the merged files of *stack*, read-only."""
+        top = self.top(stack)
+        rootfs = self._snapshotter.view(top.directories if top else ())
+        try:
+            yield rootfs
+        finally:
+            rootfs.close()
+
+    def stack_on(self, base: Stack, upper: Stack, identity: str) -> Stack:
+        """Put the layers of *upper*, made on an empty root, on *base* (``COPY --link``)."""
+        if self._snapshotter.independent_layers:
+            return Stack((*base.layers, *self._rebased(base, upper)), identity)
+        layers = list(base.layers)
+        for layer in upper.layers:
+            self.write_blob(layer)
+            layers.append(
+                Layer(descriptor=layer.descriptor, diff_id=layer.diff_id, created=layer.created, step=layer.step)
+            )
+        return Stack(tuple(layers), identity)
+
+    def _rebased(self, base: Stack, upper: Stack) -> Iterator[Layer]:
+        parent = self.top(base)
+        for layer in upper.layers:
+            if layer.snapshot is None:
+                raise AssertionError("a linked layer was made by a step")
+            snapshot = self._store.snapshots.rebase(layer.snapshot, parent)
+            yield Layer(
+                descriptor=layer.descriptor,
+                diff_id=layer.diff_id,
+                snapshot=snapshot,
+                created=layer.created,
+                step=layer.step,
+            )
+            parent = snapshot
+
+    # ------------------------------------------------------------------------------------------------------- blobs
+
+    def chunks(self, layer: Layer) -> Iterator[bytes]:
+        """Give the stored form of an image layer, from the store or from its source; in the second case it is stored on the way."""
+        descriptor = layer.descriptor
+        assert descriptor is not None
+        if self._store.blobs.has(descriptor.digest):
+            yield from self._watched(self._store.blobs.chunks(descriptor))
+            return
+        with self._store.lock(f"blob:{descriptor.digest}", self._cancellation.check):
+            if self._store.blobs.has(descriptor.digest):
+                yield from self._watched(self._store.blobs.chunks(descriptor))
+                return
+            if layer.fetch is None:
+                raise IntegrityError(
+                    f"layer {descriptor.digest} is missing in the state directory", hint="pull the image again"
+                )
+            yield from self._watched(self._shown(layer, self._store.blobs.ingest(descriptor, layer.fetch())))
+
+    def _watched(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            self._cancellation.check()
+            yield chunk
+
+    def _shown(self, layer: Layer, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        descriptor = layer.descriptor
+        assert descriptor is not None
+        done, shown = 0, time.monotonic()
+        for chunk in chunks:
+            done += len(chunk)
+            if time.monotonic() - shown > 0.5:
+                shown = time.monotonic()
+                self._events.status(layer.step, descriptor.digest, done, descriptor.size, finished=False)
+            yield chunk
+        self._events.status(layer.step, descriptor.digest, done, descriptor.size)
+
+    def write_blob(self, layer: Layer) -> Descriptor:
+        """Return the stored blob of *layer*; fetch it or write it from the snapshot if there is none."""
+        with layer.lock:
+            if layer.descriptor is not None and self._store.blobs.has(layer.descriptor.digest):
+                return layer.descriptor
+            if layer.base or layer.snapshot is None:
+                for _chunk in self.chunks(layer):
+                    pass
+                assert layer.descriptor is not None
+                return layer.descriptor
+            layer.diff_id = layer.snapshot.diff_id
+            layer.descriptor = self._store.blobs.find_layer(layer.diff_id) if layer.diff_id else None
+            if layer.descriptor is None:
+                self._write_from_snapshot(layer, layer.snapshot)
+            assert layer.descriptor is not None
+            return layer.descriptor
+
+    def _write_from_snapshot(self, layer: Layer, snapshot: Snapshot) -> None:
+        from img_core.kit.tar import write_layer
+
+        changes = self._snapshotter.changes(snapshot.directory, snapshot.parents)
+        try:
+            file = self._store.blobs.new_file()
+            try:
+                with fs.disk_errors(file.path):
+                    info = write_layer(
+                        changes, changes.root_fd, file.write, owner_of=lambda path, _status: changes.owner(path)
+                    )
+                    descriptor = Descriptor(oci.OCI_LAYER_GZIP, Digest(info.digest), info.size)
+                    if not self._store.blobs.has(descriptor.digest):
+                        self._store.blobs.publish(file, descriptor)
+            finally:
+                file.abort()
+        finally:
+            changes.close()
+        layer.descriptor, layer.diff_id = descriptor, DiffId(info.diff_id)
+        self._store.blobs.remember_layer(descriptor.digest, layer.diff_id)
+        self._store.snapshots.set_diff_id(snapshot, layer.diff_id)
+
+    def write_blob_soon(self, layer: Layer) -> None:
+        """Write the blob of *layer* beside other work; failures surface in `write_blob`, which tries again."""
+        self._background.submit(self._write_quietly, layer)
+
+    def _write_quietly(self, layer: Layer) -> None:
+        if not self._cancellation.canceled:
+            try:
+                self.write_blob(layer)
+            except (ImgError, OSError):
+                layer.descriptor = None  # whoever needs the blob meets the reason
+
+    def close(self) -> None:
+        """Wait for work in the background."""
+        self._background.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,166 @@
+"""RUN: from a planned process to an executor's call."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from img_core.kit import fs, ownership, passwd
+from img_core.solver.keys import digest_of
+from img_core.solver.output import captured
+from img_core.spec.errors import Canceled, ImgError, StepError
+from img_core.spec.executor import Mount, Process
+from img_core.spec.graph import Copy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from img_core.solver.cancellation import Cancellation
+    from img_core.solver.events import Events
+    from img_core.solver.files import FileSteps
+    from img_core.solver.steps import Evaluated, Place
+    from img_core.spec.executor import Executor, ExitStatus
+    from img_core.spec.graph import RunMount, RunOp, Vertex
+    from img_core.spec.host import Host
+    from img_core.spec.snapshotter import Snapshotter
+
+__all__ = ["RunSteps"]
+
+DEFAULT_SHM_SIZE = 64 * 1024 * 1024
+
+
+class RunSteps:
+    """Runs the RUN steps of one build. *executor* is asked for when the first step really runs."""
+
+    def __init__(
+        self,
+        *,
+        host: Host,
+        executor: Callable[[], Executor],
+        snapshotter: Snapshotter,
+        files: FileSteps,
+        events: Events,
+        cancellation: Cancellation,
+    ) -> None:
+        self._host = host
+        self._executor = executor
+        self._snapshotter = snapshotter
+        self._files = files
+        self._events = events
+        self._cancellation = cancellation
+
+    def contents(self, op: RunOp, inputs: Sequence[Evaluated]) -> list[str]:
+        """Return digests of what the mounts of *op* bring from other inputs."""
+        return [
+            self._files.digest(inputs[mount.input], _whole(mount)) for mount in op.mounts if mount.input is not None
+        ]
+
+    def run(self, vertex: Vertex, op: RunOp, inputs: Sequence[Evaluated], place: Place) -> None:
+        """Run *op* in *place*. Raises StepError if it fails."""
+        user = passwd.resolve_run_user(place.rootfs.fd, op.user)
+        _ensure_directory(place.rootfs.fd, op.cwd)
+        with ExitStack() as opened:
+            process = Process(
+                args=op.args,
+                env=_environment(op, user.home),
+                cwd=op.cwd,
+                uid=user.uid,
+                gid=user.gid,
+                groups=user.groups,
+                hostname=op.hostname,
+                network="none" if op.network == "none" else "host",
+                security=op.security,
+                mounts=(*self._name_files(opened, op), *self._mounts(opened, op, inputs)),
+                shm_size=op.shm_size or DEFAULT_SHM_SIZE,
+                ulimits=op.ulimits,
+            )
+            with captured(vertex.digest, self._events, self._cancellation.fd) as step_io:
+                status = self._executor().run(process, place.rootfs, step_io)
+        if status.canceled:
+            raise Canceled(signum=self._cancellation.signum)
+        if status.code:
+            shown = fs.show(" ".join(op.args))
+            raise StepError(
+                f'process "{shown}" did not complete successfully: exit code: {status.code}', status=status.code
+            )
+        if self._host.mapping == "single":
+            self._record_owners(status, place, user.uid, user.gid)
+
+    def _record_owners(self, status: ExitStatus, place: Place, uid: int, gid: int) -> None:
+        if not status.owners and not uid and not gid:
+            return
+        changes = self._snapshotter.changes(place.directory, place.parents)
+        try:
+            recorded = ownership.resolve(status.owners, changes, place.rootfs.fd)
+            with self._parent_view(place) as parent_fd:
+                recorded = {**ownership.default_owner(changes, parent_fd, uid, gid), **recorded}
+        finally:
+            changes.close()
+        self._snapshotter.record_owners(place.directory, recorded)
+
+    @contextmanager
+    def _parent_view(self, place: Place) -> Iterator[int | None]:
+        if not place.parents:
+            yield None
+            return
+        view = self._snapshotter.view(place.parents)
+        try:
+            yield view.fd
+        finally:
+            view.close()
+
+    # ------------------------------------------------------------------------------------------------------- mounts
+
+    def _name_files(self, opened: ExitStack, op: RunOp) -> Iterator[Mount]:
+        hosts = ["127.0.0.1\tlocalhost " + op.hostname, "::1\tlocalhost ip6-localhost ip6-loopback"]
+        hosts += [f"{address}\t{name}" for name, address in zip(op.extra_hosts, op.extra_host_addresses, strict=True)]
+        yield Mount("/etc/hosts", source_fd=self._file(opened, "hosts", "\n".join(hosts).encode() + b"\n"))
+        yield Mount("/etc/resolv.conf", source_fd=self._file(opened, "resolv.conf", _resolver_configuration()))
+
+    def _file(self, opened: ExitStack, name: str, content: bytes) -> int:
+        """Return a descriptor of a file with *content*, shared by the steps of this build that want the same."""
+        path = os.path.join(self._host.run_directory, f"{name}-{digest_of(content.hex())[:16]}")
+        if not os.path.exists(path):
+            fs.replace_file(path, content, 0o644)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        opened.callback(os.close, descriptor)
+        return descriptor
+
+    def _mounts(self, opened: ExitStack, op: RunOp, inputs: Sequence[Evaluated]) -> Iterator[Mount]:
+        for mount in op.mounts:
+            if mount.type == "tmpfs":
+                yield Mount(mount.target, "tmpfs", readonly=False, size=mount.size)
+            elif mount.type == "bind" and mount.input is not None and mount.readonly:
+                yield Mount(mount.target, source_fd=self._files.open(opened, inputs[mount.input], mount.source))
+            else:
+                raise ImgError(
+                    f"`RUN --mount=type={mount.type}` is not yet supported in this form",
+                    hint="supported: read-only bind mounts and tmpfs",
+                )
+
+
+def _whole(mount: RunMount) -> Copy:
+    return Copy(mount.input, (mount.source or "/",), "/")
+
+
+def _environment(op: RunOp, home: str) -> tuple[tuple[str, str], ...]:
+    names = {name for name, _value in op.env}
+    added = [("HOME", home)] if "HOME" not in names else []
+    proxies = [(name, value) for name, value in op.proxy_env if name not in names]
+    return (*op.env, *added, *proxies)
+
+
+def _ensure_directory(root_fd: int, path: str) -> None:
+    """Make the working directory if the image names one that it does not have, as runtimes do."""
+    if path.startswith(("/proc/", "/sys/", "/dev/")):
+        return  # the executor mounts something there
+    os.close(fs.make_directories(root_fd, path.encode("utf-8", "surrogateescape"), 0o755))
+
+
+def _resolver_configuration() -> bytes:
+    try:
+        with open("/etc/resolv.conf", "rb") as file:
+            return file.read(64 * 1024)
+    except OSError:
+        return b""

@@ -1,0 +1,110 @@
+"""Evaluates a graph: inputs first, independent vertices at the same time, each vertex once."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from img_core.solver.cancellation import Cancellation
+    from img_core.spec.graph import Vertex
+
+__all__ = ["Scheduler"]
+
+Result = TypeVar("Result")
+
+
+class Scheduler(Generic[Result]):
+    """Calls ``evaluate(vertex, results of its inputs)`` for every vertex below some roots, in at most *workers* threads.
+
+    The first failure stops the rest: *cancellation* is set, running evaluations are awaited, and the failure is raised in the caller.
+    """
+
+    def __init__(
+        self,
+        evaluate: Callable[[Vertex, Sequence[Result]], Result],
+        cancellation: Cancellation,
+        *,
+        workers: int,
+    ) -> None:
+        self._evaluate = evaluate
+        self._cancellation = cancellation
+        self._workers = workers
+        self._changed = threading.Condition()
+        self._vertices: dict[str, Vertex] = {}
+        self._waiting: dict[str, int] = {}
+        self._users: dict[str, list[str]] = {}
+        self._ready: deque[str] = deque()
+        self._results: dict[str, Result] = {}
+        self._failure: BaseException | None = None
+        self._running = 0
+
+    def run(self, roots: Iterable[Vertex]) -> dict[str, Result]:
+        """Evaluate everything below *roots*; return the results by vertex digest."""
+        for root in roots:
+            self._add(root)
+        count = min(self._workers, len(self._vertices))
+        threads = [threading.Thread(target=self._work, name=f"solver-{number}") for number in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if self._failure is not None:
+            raise self._failure
+        self._cancellation.check()
+        return self._results
+
+    def _add(self, root: Vertex) -> None:
+        pending = [root]  # a stack of our own: Dockerfiles may be longer than Python's recursion limit
+        while pending:
+            vertex = pending.pop()
+            if vertex.digest in self._vertices:
+                continue
+            self._vertices[vertex.digest] = vertex
+            inputs = {item.digest for item in vertex.inputs}
+            self._waiting[vertex.digest] = len(inputs)
+            for digest in inputs:
+                self._users.setdefault(digest, []).append(vertex.digest)
+            if not inputs:
+                self._ready.append(vertex.digest)
+            pending.extend(reversed(vertex.inputs))
+
+    def _work(self) -> None:
+        while (vertex := self._next()) is not None:
+            try:
+                self._cancellation.check()
+                result = self._evaluate(vertex, [self._results[item.digest] for item in vertex.inputs])
+            except BaseException as err:  # carried to the caller
+                self._fail(err)
+            else:
+                self._finish(vertex, result)
+
+    def _next(self) -> Vertex | None:
+        with self._changed:
+            while not self._ready and self._running and self._failure is None:
+                self._changed.wait()
+            if self._failure is not None or not self._ready:
+                return None
+            self._running += 1
+            return self._vertices[self._ready.popleft()]
+
+    def _finish(self, vertex: Vertex, result: Result) -> None:
+        with self._changed:
+            self._results[vertex.digest] = result
+            self._running -= 1
+            for user in self._users.get(vertex.digest, ()):
+                self._waiting[user] -= 1
+                if self._waiting[user] == 0:
+                    self._ready.append(user)
+            self._changed.notify_all()
+
+    def _fail(self, error: BaseException) -> None:
+        with self._changed:
+            self._running -= 1
+            if self._failure is None:
+                self._failure = error
+                self._cancellation.cancel()
+            self._changed.notify_all()

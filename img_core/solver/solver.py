@@ -1,0 +1,172 @@
+"""Builds a plan: wires the parts of the solver together for one build."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from img_core.solver.files import FileSteps
+from img_core.solver.layers import EMPTY, Layer, Layers, Stack
+from img_core.solver.result import BuildOutcome, ImageOutcome, workers
+from img_core.solver.run import RunSteps
+from img_core.solver.scheduler import Scheduler
+from img_core.solver.steps import Evaluated, Evaluator
+from img_core.spec.errors import ImgError
+from img_core.spec.graph import MergeOp, SourceOp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from img_core.solver.cancellation import Cancellation
+    from img_core.solver.events import Events
+    from img_core.solver.images import Resolver
+    from img_core.spec.executor import Executor
+    from img_core.spec.frontend import Plan, PlannedImage
+    from img_core.spec.graph import Location, Vertex
+    from img_core.spec.host import Host
+    from img_core.spec.snapshotter import Snapshotter
+    from img_core.spec.source import TreeSource
+    from img_core.spec.values import Platform
+    from img_core.store import Store
+
+__all__ = ["Drivers", "Solver"]
+
+
+@dataclass(frozen=True, slots=True)
+class Drivers:
+    """The drivers of one build; those that may not be needed are functions."""
+
+    snapshotter: Snapshotter
+    executor: Callable[[], Executor]
+    tree_source: Callable[[str], TreeSource]
+
+
+class Solver:
+    """Runs one plan. Use as a context manager: background work ends with the block."""
+
+    def __init__(
+        self,
+        *,
+        host: Host,
+        host_platform: Platform,
+        store: Store,
+        drivers: Drivers,
+        resolver: Resolver,
+        events: Events,
+        cancellation: Cancellation,
+        finished: Callable[[Vertex, bool, float], None] = lambda _vertex, _cached, _seconds: None,
+        max_workers: int = 0,
+    ) -> None:
+        self._host = host
+        self._store = store
+        self._snapshotter = drivers.snapshotter
+        self._cancellation = cancellation
+        self._max_workers = max_workers or workers()
+        self.steps = 0  #: how many steps the last plan had
+        self._layers = Layers(store, drivers.snapshotter, events, cancellation)
+        files = FileSteps(host=host, store=store, layers=self._layers, tree_source=drivers.tree_source, events=events)
+        runs = RunSteps(
+            host=host,
+            executor=drivers.executor,
+            snapshotter=drivers.snapshotter,
+            files=files,
+            events=events,
+            cancellation=cancellation,
+        )
+        self._evaluator = Evaluator(
+            store=store,
+            snapshotter=drivers.snapshotter,
+            layers=self._layers,
+            resolver=resolver,
+            tree_source=drivers.tree_source,
+            runs=runs,
+            files=files,
+            events=events,
+            cancellation=cancellation,
+            host_platform=host_platform,
+            finished=finished,
+        )
+
+    @property
+    def cached_steps(self) -> int:
+        """How many steps were found in the cache."""
+        return self._evaluator.cached_steps
+
+    def solve(
+        self,
+        plan: Plan,
+        names: Sequence[str],
+        *,
+        layers_wanted: bool,
+        excerpt: Callable[[Location], str] = lambda _location: "",
+    ) -> BuildOutcome:
+        """Build *plan*. *layers_wanted* tells that an exporter will ask for layer blobs, so they are written beside the steps.
+
+        A failed step's error gets the *excerpt* of its instruction.
+        """
+        roots = [image.root for image in plan.images if image.root is not None]
+        if layers_wanted:
+            self._evaluator.blobs_wanted = frozenset(_layer_digests(roots))
+        scheduler: Scheduler[Evaluated] = Scheduler(
+            _with_excerpt(self._evaluator.evaluate, excerpt), self._cancellation, workers=self._max_workers
+        )
+        results = scheduler.run(roots)
+        self.steps = len(results)
+        images = [self._outcome(image, results, plan.source_date_epoch) for image in plan.images]
+        return BuildOutcome(images, names, self._store, plan.source_date_epoch)
+
+    def _outcome(self, image: PlannedImage, results: dict[str, Evaluated], epoch: int | None) -> ImageOutcome:
+        stack = results[image.root.digest] if image.root is not None else EMPTY
+        if not isinstance(stack, Stack):
+            raise ImgError("a build context cannot be an image", hint="copy from it into `FROM scratch`")
+        layer_of: dict[str, Layer] = {}
+        for entry in image.history:
+            if entry.vertex is not None:
+                made = results[entry.vertex.digest]
+                if isinstance(made, Stack):
+                    layer_of[entry.vertex.digest] = made.layers[-1]
+        return ImageOutcome(
+            image,
+            stack,
+            layer_of,
+            self._layers,
+            self._snapshotter,
+            recorded=self._host.mapping == "single",
+            source_date_epoch=epoch,
+        )
+
+    def __enter__(self) -> Solver:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._layers.close()
+
+
+def _layer_digests(roots: Iterable[Vertex]) -> Iterable[str]:
+    """Give the vertices whose layers are in the resulting images: the chain of first inputs, and both sides of merges."""
+    pending = list(roots)
+    while pending:
+        vertex = pending.pop()
+        if isinstance(vertex.op, SourceOp):
+            continue
+        yield vertex.digest
+        if isinstance(vertex.op, MergeOp):
+            pending.extend(vertex.inputs)
+        elif vertex.op.has_base:
+            pending.append(vertex.inputs[0])
+
+
+def _with_excerpt(
+    evaluate: Callable[[Vertex, Sequence[Evaluated]], Evaluated], excerpt: Callable[[Location], str]
+) -> Callable[[Vertex, Sequence[Evaluated]], Evaluated]:
+    """Let errors of a step show where it stands in the build definition."""
+
+    def wrapped(vertex: Vertex, inputs: Sequence[Evaluated]) -> Evaluated:
+        try:
+            return evaluate(vertex, inputs)
+        except ImgError as err:
+            if vertex.location is not None and not err.excerpt:
+                err.excerpt = excerpt(vertex.location)
+            raise
+
+    return wrapped

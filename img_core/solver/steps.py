@@ -1,0 +1,231 @@
+"""Evaluates vertices: looks for the record of a step, else does its work in a new snapshot."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from img_core.kit import fs
+from img_core.solver.keys import digest_of, step_key
+from img_core.solver.layers import EMPTY, Layer, Stack
+from img_core.spec.errors import Canceled, ImgError
+from img_core.spec.graph import MergeOp, RunOp, SourceOp
+from img_core.spec.source import PinnedTree
+from img_core.store.records import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from img_core.solver.cancellation import Cancellation
+    from img_core.solver.events import Events
+    from img_core.solver.files import FileSteps
+    from img_core.solver.images import Resolver
+    from img_core.solver.layers import Layers
+    from img_core.solver.run import RunSteps
+    from img_core.spec.graph import Vertex
+    from img_core.spec.snapshotter import Rootfs, Snapshotter
+    from img_core.spec.source import TreeSource
+    from img_core.spec.values import Platform
+    from img_core.store import Store
+    from img_core.store.snapshots import Snapshot
+
+__all__ = ["Evaluated", "Evaluator", "Place"]
+
+#: What a vertex evaluates to: a root file system, or a tree of files from outside.
+Evaluated = Stack | PinnedTree
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a step works: the writable *rootfs* of the new snapshot in *directory*, on the snapshots *parents*."""
+
+    rootfs: Rootfs
+    directory: str
+    parents: tuple[str, ...]
+
+
+class Evaluator:
+    """Evaluates the vertices of one build; called from several threads."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        snapshotter: Snapshotter,
+        layers: Layers,
+        resolver: Resolver,
+        tree_source: Callable[[str], TreeSource],
+        runs: RunSteps,
+        files: FileSteps,
+        events: Events,
+        cancellation: Cancellation,
+        host_platform: Platform,
+        finished: Callable[[Vertex, bool, float], None],
+    ) -> None:
+        self._store = store
+        self._snapshotter = snapshotter
+        self._layers = layers
+        self._resolver = resolver
+        self._tree_source = tree_source
+        self._runs = runs
+        self._files = files
+        self._events = events
+        self._cancellation = cancellation
+        self._host_platform = host_platform
+        self._finished = finished
+        self.blobs_wanted: frozenset[str] = frozenset()  #: digests of vertices whose layers an exporter will want
+        self.cached_steps = 0
+
+    def evaluate(self, vertex: Vertex, inputs: Sequence[Evaluated]) -> Evaluated:
+        """Return the result of *vertex*."""
+        with self._reported(vertex) as report:
+            op = vertex.op
+            if isinstance(op, SourceOp):
+                return self._source(vertex, op)
+            if isinstance(op, MergeOp):
+                base, upper = _stack(inputs[0]), _stack(inputs[1])
+                return self._layers.stack_on(base, upper, digest_of("merge", base.identity, upper.identity))
+            base = _stack(inputs[0]) if op.has_base else EMPTY
+            if isinstance(op, RunOp):
+                contents = self._runs.contents(op, inputs)
+                return self._step(
+                    vertex,
+                    base,
+                    contents,
+                    report,
+                    lambda place: self._runs.run(vertex, op, inputs, place),
+                    mount_points=True,
+                )
+            files = self._files.plan(op, inputs)
+            return self._step(vertex, base, files.contents, report, files.apply)
+
+    # ------------------------------------------------------------------------------------------------------ sources
+
+    def _source(self, vertex: Vertex, op: SourceOp) -> Evaluated:
+        platform = vertex.platform or self._host_platform
+        if op.scheme != "docker-image":
+            return self._tree_source(op.scheme).pin(op, vertex.platform)
+        image = self._resolver.resolve(op.reference, platform)
+        layers = [
+            Layer(
+                descriptor=descriptor,
+                diff_id=diff_id,
+                fetch=_fetcher(image.fetch, descriptor) if image.fetch else None,
+                step=vertex.digest,
+                base=True,
+            )
+            for descriptor, diff_id in zip(image.content.layers, image.content.diff_ids, strict=True)
+        ]
+        return Stack(tuple(layers), _identity_of([str(layer.diff_id) for layer in layers]))
+
+    # -------------------------------------------------------------------------------------------------------- steps
+
+    def _step(
+        self,
+        vertex: Vertex,
+        base: Stack,
+        contents: Sequence[str],
+        report: _Report,
+        work: Callable[[Place], None],
+        *,
+        mount_points: bool = False,
+    ) -> Stack:
+        key = step_key(vertex, base.identity, contents)
+        if vertex.use_cache and (found := self._recorded(key, base, vertex)):
+            report.cached = True
+            return found
+        # Equal work of two processes is done once: the second waits here and then finds the first one's record.
+        with self._store.lock(f"step:{key}", self._cancellation.check):
+            if vertex.use_cache and (found := self._recorded(key, base, vertex)):
+                report.cached = True
+                return found
+            snapshot = self._do(vertex, self._layers.top(base), work, mount_points=mount_points)
+            # A step that ran again may have given something else: what was built on its old result must not be found.
+            identity = digest_of("again", secrets.token_hex(16)) if self._store.records.step(key) else key
+            self._store.records.add_step(Step(key, identity, snapshot.id))
+        return self._stacked(base, snapshot, identity, vertex)
+
+    def _recorded(self, key: str, base: Stack, vertex: Vertex) -> Stack | None:
+        record = self._store.records.step(key)
+        snapshot = self._store.snapshots.get(record.snapshot) if record else None
+        if record is None or snapshot is None:
+            return None
+        return self._stacked(base, snapshot, record.identity, vertex)
+
+    def _stacked(self, base: Stack, snapshot: Snapshot, identity: str, vertex: Vertex) -> Stack:
+        layer = Layer(snapshot=snapshot, diff_id=snapshot.diff_id, created=snapshot.created, step=vertex.digest)
+        if vertex.digest in self.blobs_wanted and not snapshot.diff_id:
+            self._layers.write_blob_soon(layer)
+        return base.with_layer(layer, identity)
+
+    def _do(
+        self, vertex: Vertex, parent: Snapshot | None, work: Callable[[Place], None], *, mount_points: bool
+    ) -> Snapshot:
+        assert self._store.run is not None
+        directory = self._store.run.new_path("snapshot")
+        parents = parent.directories if parent else ()
+        try:
+            with fs.disk_errors(directory):
+                rootfs = self._snapshotter.prepare(directory, parents, mount_points=mount_points)
+                try:
+                    work(Place(rootfs, directory, parents))
+                finally:
+                    rootfs.close()
+                return self._store.snapshots.commit(directory, parent, description=vertex.name)
+        except BaseException:
+            if os.path.lexists(directory):
+                self._snapshotter.remove(directory)
+            raise
+
+    # ------------------------------------------------------------------------------------------------------- events
+
+    @contextmanager
+    def _reported(self, vertex: Vertex) -> Iterator[_Report]:
+        import time
+
+        report = _Report()
+        started = time.monotonic()
+        self._events.started(vertex.digest, vertex.name, tuple(item.digest for item in vertex.inputs))
+        try:
+            yield report
+        except Canceled:
+            self._events.finished(vertex.digest, canceled=True)
+            raise
+        except ImgError as err:
+            self._events.finished(vertex.digest, error=err.message)
+            raise
+        except BaseException as err:
+            self._events.finished(vertex.digest, error=repr(err))
+            raise
+        self.cached_steps += report.cached
+        self._events.finished(vertex.digest, cached=report.cached)
+        self._finished(vertex, report.cached, time.monotonic() - started)
+
+
+class _Report:
+    """What is told about a vertex at its end."""
+
+    cached = False
+
+
+def _stack(value: Evaluated) -> Stack:
+    if not isinstance(value, Stack):
+        raise ImgError("a build context cannot be a base image yet", hint="copy from it into `FROM scratch`")
+    return value
+
+
+def _identity_of(diff_ids: Sequence[str]) -> str:
+    from img_core.spec.values import DiffId
+    from img_core.store.snapshots import chain_id
+
+    chain: list[str] = []
+    for diff_id in diff_ids:
+        chain = [chain_id(chain, DiffId(diff_id))]  # type: ignore[arg-type]  # a list of at most one chain id
+    return chain[0] if chain else EMPTY.identity
+
+
+def _fetcher(fetch: Callable[..., Iterator[bytes]], descriptor: object) -> Callable[[], Iterator[bytes]]:
+    return lambda: fetch(descriptor)
