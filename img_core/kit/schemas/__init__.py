@@ -25,7 +25,7 @@ def load_schema(name: str) -> dict[str, Any]:  # Any: JSON
 
 def first_fault(document: Mapping[str, Any], schema: str) -> str | None:  # Any: JSON
     """Return the first fault of *document* as ``place: what``, on one short line; None if it is valid."""
-    import jsonschema  # type: ignore[import-untyped]  # ships no types
+    import jsonschema
 
     validator = jsonschema.Draft202012Validator(load_schema(schema))
     for error in validator.iter_errors(document):

@@ -1,0 +1,15 @@
+"""Registries: the HTTP transport, authentication and the pull API. The HTTP library is loaded with the first request.
+
+::
+
+    with RegistryClient("quay.io", credentials=store.get) as client:
+        content, media_type, digest = client.manifest("org/app", "latest")
+        for chunk in client.blob("org/app", layer): …
+"""
+
+from __future__ import annotations
+
+from img_core.kit.registry._client import Fetched, RegistryClient
+from img_core.kit.registry._retry import Limits
+
+__all__ = ["Fetched", "Limits", "RegistryClient"]

@@ -1,0 +1,221 @@
+"""The one module that knows the HTTP library.
+
+A `Http` sends single requests: no redirects, no cookies, no credentials, no decoding, no retries of its own; all of that is
+policy and decided by the caller. HTTP/1.1 only: HTTP/2 costs three times the processor for large bodies.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from img_core.kit.registry._hosts import authority, is_insecure, origin, proxy_for
+from img_core.kit.registry._retry import Failure
+from img_core.kit.text import show
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+    from types import TracebackType
+
+    from img_core.kit.registry._retry import Limits
+
+__all__ = ["Http", "Response"]
+
+
+class Response:
+    """One answer whose body was not read yet; close it, or use it in a ``with``."""
+
+    def __init__(self, url: str, raw: Any, limits: Limits) -> None:  # Any: the HTTP library stays in this module
+        self.url = url
+        self.status: int = raw.status_code
+        self._raw = raw
+        self._limits = limits
+
+    def header(self, name: str) -> str | None:
+        """Return the first value of header *name*, or None."""
+        values = self._raw.headers.get_list(name)
+        return str(values[0]) if values else None
+
+    def headers(self, name: str) -> list[str]:
+        """Return all values of header *name*, one per line of the answer."""
+        return [str(value) for value in self._raw.headers.get_list(name)]
+
+    def chunks(self) -> Iterator[bytes]:
+        """Give the body as it arrives, undecoded. Raises `Failure`, also when it comes too slowly to be worth waiting."""
+        window_end = time.monotonic() + self._limits.stall_seconds
+        received = 0
+        with _translated():
+            for chunk in self._raw.stream:
+                received += len(chunk)
+                if time.monotonic() > window_end:
+                    if received < self._limits.floor_bytes:
+                        raise Failure(
+                            f"only {received} bytes in {self._limits.stall_seconds:.0f} seconds", transient=True
+                        )
+                    window_end, received = time.monotonic() + self._limits.stall_seconds, 0
+                yield chunk
+
+    def read(self, limit: int) -> bytes | None:
+        """Return the whole body, or None if it has more than *limit* bytes."""
+        content = bytearray()
+        for chunk in self.chunks():
+            content += chunk
+            if len(content) > limit:
+                return None
+        return bytes(content)
+
+    def close(self) -> None:
+        """Give the connection back, or drop it if the body was not read to its end."""
+        with _translated():
+            self._raw.close()
+
+    def __enter__(self) -> Response:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Http:
+    """Sends requests; keeps connections. Safe to use from several threads."""
+
+    def __init__(self, *, environment: Mapping[str, str], insecure: Collection[str], limits: Limits) -> None:
+        self._environment = environment
+        self._insecure = insecure
+        self._limits = limits
+        self._transports: dict[tuple[str, str | None, bool], Any] = {}  # Any: the HTTP library
+        self._transports_lock = threading.Lock()
+
+    def send(self, method: str, url: str, headers: Mapping[str, str], content: bytes = b"") -> Response:
+        """Send one request and return its answer, whatever the status. Raises `Failure` if there is none."""
+        httpx = _load_httpx()
+        limits = self._limits
+        timeout = {"connect": limits.connect_seconds, "pool": None}
+        timeout |= {"read": limits.stall_seconds, "write": limits.stall_seconds}
+        with _translated():
+            request = httpx.Request(
+                method, url, headers=dict(headers), content=content, extensions={"timeout": timeout}
+            )
+            return Response(url, self._transport(url).handle_request(request), limits)
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._transports_lock:
+            transports = list(self._transports.values())
+            self._transports.clear()
+        for transport in transports:
+            transport.close()
+
+    def _transport(self, url: str) -> Any:  # Any: the HTTP library
+        where = origin(url)
+        if where is None:
+            raise Failure(f"`{show(url)}` is not an HTTP address", transient=False)
+        proxy = proxy_for(url, self._environment)
+        verified = not is_insecure(authority(url), self._insecure)
+        key = (where.scheme, proxy, verified)
+        with self._transports_lock:
+            if key not in self._transports:
+                self._transports[key] = _load_httpx().HTTPTransport(
+                    verify=_tls_context(where.scheme, verified), proxy=proxy, trust_env=False, http1=True, http2=False
+                )
+            return self._transports[key]
+
+
+def _load_httpx() -> Any:  # Any: hidden from type checks on purpose, so that a compatible library can take its place
+    """Import httpx without its command-line module, which would load click, rich and pygments (60 ms)."""
+    if "httpx" not in sys.modules:
+        blocked = "httpx._main" not in sys.modules
+        if blocked:
+            sys.modules["httpx._main"] = None  # type: ignore[assignment]  # documented: makes the import fail
+        try:
+            import httpx
+        finally:
+            if blocked:
+                del sys.modules["httpx._main"]
+        return httpx
+    return sys.modules["httpx"]
+
+
+def _tls_context(scheme: str, verified: bool) -> ssl.SSLContext:
+    """Return a context that trusts the system's store (img's documented rule), or anybody if *verified* is false."""
+    if scheme == "http":
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used; loading the store takes 30 ms
+    if not verified:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+    try:
+        import truststore  # finds the store where OpenSSL was built for another distribution
+    except ImportError:
+        return ssl.create_default_context()
+    return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+class _translated:  # noqa: N801 - reads as a statement: `with _translated():`
+    """Turns the library's errors into `Failure`."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, Failure) or not isinstance(error, Exception):
+            return
+        httpx = _load_httpx()
+        if isinstance(error, httpx.TransportError | OSError):
+            raise _failure(error, httpx) from error
+        if isinstance(
+            error, httpx.InvalidURL | ValueError | ImportError
+        ):  # the last: a SOCKS proxy without its library
+            raise Failure(f"the request cannot be made: {show(str(error))}", transient=False) from error
+
+
+def _failure(error: BaseException, httpx: Any) -> Failure:  # Any: the HTTP library
+    cause = _system_cause(error)
+    if isinstance(error, httpx.ConnectTimeout):
+        return Failure("no connection in time", transient=True)
+    if isinstance(error, httpx.TimeoutException):
+        return Failure("no data in time", transient=True)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return Failure(
+            f"its certificate is not trusted: {show(cause.verify_message)}",
+            transient=False,
+            hint="add the certificate of its authority to the system's store, or use `--insecure-registry`",
+        )
+    if isinstance(cause, ssl.SSLError) and cause.reason in {
+        "WRONG_VERSION_NUMBER",
+        "RECORD_LAYER_FAILURE",
+        "HTTP_REQUEST",
+    }:
+        return Failure(
+            "it speaks no TLS", transient=False, hint="use `--insecure-registry` if plain HTTP is acceptable"
+        )
+    if isinstance(cause, socket.gaierror):
+        text = f"the host name is not known ({cause.strerror})"
+        return Failure(text, transient=cause.errno == socket.EAI_AGAIN, hint="check the spelling and the name server")
+    if isinstance(cause, ConnectionRefusedError):
+        return Failure(
+            "connection refused", transient=False, hint="check that it is running and that the port is right"
+        )
+    if isinstance(error, httpx.ProxyError | httpx.UnsupportedProtocol | httpx.LocalProtocolError):
+        return Failure(show(str(error)), transient=False)
+    text = (cause.strerror if cause is not None else None) or str(error) or type(error).__name__
+    return Failure(show(text), transient=True)
+
+
+def _system_cause(error: BaseException | None) -> OSError | None:
+    """Return the operating system's error at the bottom of a chain of exceptions."""
+    found = None
+    while error is not None:
+        if isinstance(error, OSError):
+            found = error
+        error = error.__cause__ or error.__context__
+    return found

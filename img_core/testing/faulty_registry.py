@@ -1,0 +1,349 @@
+"""A registry that misbehaves on command, on loopback: one hook per request, everything recorded.
+
+::
+
+    with FaultyRegistry() as registry:
+        registry.add("app", "latest", make_image())
+        registry.rule("GET /v2/app/blobs/", status(503), times=2)
+        …
+        assert [request.path for request in registry.requests] == […]
+
+It serves what was added, with ranges, as a registry would; the first rule that matches a request and is not used up answers it
+instead. An action gets the open `Exchange` and writes whatever it likes.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+import struct
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+    from img_core.testing.images import SmallImage
+
+__all__ = [
+    "Exchange",
+    "FaultyRegistry",
+    "Recorded",
+    "challenge",
+    "cut_after",
+    "drip",
+    "endless",
+    "redirect",
+    "reply",
+    "stall",
+    "status",
+]
+
+
+@dataclass(slots=True)
+class Recorded:
+    """One request as it came in, and what went out."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]  #: names in lower-case
+    body: bytes
+    status: int = 0
+    sent: int = 0  #: bytes of body
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+@dataclass(slots=True)
+class _Rule:
+    pattern: re.Pattern[str]
+    action: Callable[[Exchange], None]
+    times: int | None
+    used: int = 0
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A request that waits for its answer."""
+
+    registry: FaultyRegistry
+    request: Recorded
+    handler: BaseHTTPRequestHandler = field(repr=False)
+
+    def head(self, status: int, headers: Mapping[str, str]) -> None:
+        """Write status line and headers, nothing else."""
+        self.request.status = status
+        self.handler.send_response_only(status)
+        for name, value in headers.items():
+            self.handler.send_header(name, value)
+        self.handler.end_headers()
+
+    def write(self, content: bytes) -> bool:
+        """Write a part of the body; return False if the client is gone."""
+        try:
+            self.handler.wfile.write(content)
+            self.handler.wfile.flush()
+        except OSError:
+            self.handler.close_connection = True
+            return False
+        self.request.sent += len(content)
+        return True
+
+    def answer(self, status: int, content: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
+        """Write a whole answer."""
+        self.head(status, {"Content-Length": str(len(content)), **(headers or {})})
+        if self.request.method != "HEAD":
+            self.write(content)
+
+    def serve(self) -> None:
+        """Answer as a healthy registry does."""
+        self.registry.serve(self)
+
+    def content(self) -> bytes | None:
+        """Return what a healthy registry would send for this path, or None."""
+        found = self.registry.find(self.request.path)
+        return found[1] if found else None
+
+    def reset(self) -> None:
+        """Cut the connection with a TCP reset."""
+        self.handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
+
+    def close(self) -> None:
+        """End the connection after this answer."""
+        self.handler.close_connection = True
+
+
+class FaultyRegistry:
+    """Runs inside a ``with``, on *host* (any address of 127.0.0.0/8); TLS with *certificate* (certificate and key file)."""
+
+    def __init__(self, *, host: str = "127.0.0.1", certificate: tuple[Path, Path] | None = None) -> None:
+        self.host = host
+        self.scheme = "http" if certificate is None else "https"
+        self._certificate = certificate
+        self._manifests: dict[str, tuple[str, bytes]] = {}
+        self._blobs: dict[str, bytes] = {}
+        self._rules: list[_Rule] = []
+        self._lock = threading.Lock()
+        self.requests: list[Recorded] = []
+        self.stopping = threading.Event()
+        self._server: ThreadingHTTPServer | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def address(self) -> str:
+        """``host:port``, as it stands in references."""
+        if self._server is None:
+            raise RuntimeError("the registry runs inside a `with`")
+        return f"{self.host}:{self._server.server_address[1]}"
+
+    @property
+    def url(self) -> str:
+        """``scheme://host:port``."""
+        return f"{self.scheme}://{self.address}"
+
+    def add(self, repository: str, tag: str, image: SmallImage) -> None:
+        """Serve *image* as ``repository:tag`` and by all its digests."""
+        for digest, content in image.blobs.items():
+            self._blobs[f"/v2/{repository}/blobs/{digest}"] = content
+            if b'"schemaVersion"' in content[:40]:
+                media_type = re.search(rb'"mediaType": "([^"]*)"', content)
+                kind = media_type[1].decode() if media_type else image.top.media_type
+                self._manifests[f"/v2/{repository}/manifests/{digest}"] = (kind, content)
+        self._manifests[f"/v2/{repository}/manifests/{tag}"] = (image.top.media_type, image.content)
+
+    def add_manifest(self, repository: str, reference: str, media_type: str, content: bytes) -> None:
+        """Serve any bytes as a manifest."""
+        self._manifests[f"/v2/{repository}/manifests/{reference}"] = (media_type, content)
+
+    def rule(self, pattern: str, action: Callable[[Exchange], None], *, times: int | None = None) -> None:
+        """Let *action* answer requests whose ``METHOD path`` matches *pattern* (a regular expression), *times* or for ever."""
+        self._rules.append(_Rule(re.compile(pattern), action, times))
+
+    def asked(self, pattern: str = "") -> list[Recorded]:
+        """Return the recorded requests whose ``METHOD path`` matches *pattern*, without the probe of ``/v2/``."""
+        return [item for item in self.requests if item.path != "/v2/" and re.search(pattern, str(item))]
+
+    def find(self, path: str) -> tuple[str, bytes] | None:
+        """Return media type and bytes of *path*."""
+        path = path.partition("?")[0]
+        if path in self._blobs:
+            return "application/octet-stream", self._blobs[path]
+        return self._manifests.get(path)
+
+    def handle(self, exchange: Exchange) -> None:
+        """Record the request and answer it; called from the thread of the connection."""
+        with self._lock:
+            self.requests.append(exchange.request)
+            rule = self._matching_rule(str(exchange.request))
+        (rule.action if rule else Exchange.serve)(exchange)
+
+    def serve(self, exchange: Exchange) -> None:
+        """Answer as a healthy registry does."""
+        request = exchange.request
+        if request.path == "/v2/":
+            return exchange.answer(200, b"{}")
+        found = self.find(request.path)
+        if found is None:
+            return exchange.answer(404, b'{"errors":[{"code":"NAME_UNKNOWN","message":"not here"}]}')
+        media_type, content = found
+        span = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
+        if span is None:
+            return exchange.answer(200, content, {"Content-Type": media_type})
+        first, last = int(span[1]), min(int(span[2] or len(content)), len(content) - 1)
+        headers = {"Content-Type": media_type, "Content-Range": f"bytes {first}-{last}/{len(content)}"}
+        return exchange.answer(206, content[first : last + 1], headers)
+
+    def _matching_rule(self, text: str) -> _Rule | None:
+        for rule in self._rules:
+            if rule.pattern.search(text) and (rule.times is None or rule.used < rule.times):
+                rule.used += 1
+                return rule
+        return None
+
+    def __enter__(self) -> FaultyRegistry:
+        self._server = _Server((self.host, 0), _handler_for(self))
+        if self._certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*self._certificate)
+            # The handshake happens in the connection's thread, at its first read.
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stopping.set()
+        if self._server is not None and self._thread is not None:
+            self._server.shutdown()
+            self._thread.join()
+            self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # Any: as in the base class
+        """Say nothing: clients that hang up are what the tests are about."""
+
+
+def _handler_for(registry: FaultyRegistry) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        timeout = 60
+
+        def _handle(self) -> None:
+            length = self.headers.get("content-length", "0")
+            body = self.rfile.read(int(length)) if length.isdigit() else b""
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            registry.handle(Exchange(registry, Recorded(self.command, self.path, headers, body), self))
+
+        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_CONNECT = _handle  # noqa: N815 - names of the base class
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - name of the base class
+            """Print nothing."""
+
+    return Handler
+
+
+# --- actions ----------------------------------------------------------------------------------------------------------
+
+
+def reply(code: int, content: bytes = b"", headers: Mapping[str, str] | None = None) -> Callable[[Exchange], None]:
+    """Answer with these bytes."""
+    return lambda exchange: exchange.answer(code, content, headers)
+
+
+def status(code: int, **headers: str) -> Callable[[Exchange], None]:
+    """Answer with *code* and an error document; ``retry_after="1"`` becomes the header ``retry-after``."""
+    content = b'{"errors":[{"code":"TEST","message":"as told"}]}'
+    return reply(code, content, {name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def redirect(location: str, code: int = 307) -> Callable[[Exchange], None]:
+    """Send the client to *location*; ``{path}`` in it becomes the path asked for."""
+    return lambda exchange: exchange.answer(code, b"", {"Location": location.replace("{path}", exchange.request.path)})
+
+
+def challenge(*values: str) -> Callable[[Exchange], None]:
+    """Answer 401 with these ``WWW-Authenticate`` values, unless the request carries an ``Authorization``."""
+
+    def act(exchange: Exchange) -> None:
+        if "authorization" in exchange.request.headers:
+            exchange.serve()
+            return
+        exchange.request.status = 401
+        exchange.handler.send_response_only(401)
+        for value in values:
+            exchange.handler.send_header("WWW-Authenticate", value)
+        exchange.handler.send_header("Content-Length", "0")
+        exchange.handler.end_headers()
+
+    return act
+
+
+def cut_after(count: int, *, reset: bool = True) -> Callable[[Exchange], None]:
+    """Promise the whole body, send *count* bytes of it (of the part asked for), then reset or close the connection."""
+
+    def act(exchange: Exchange) -> None:
+        content = exchange.content() or b""
+        span = re.fullmatch(r"bytes=(\d+)-(\d*)", exchange.request.headers.get("range", ""))
+        first = int(span[1]) if span else 0
+        headers = {"Content-Length": str(len(content) - first)}
+        if span:
+            headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
+        exchange.head(206 if span else 200, headers)
+        exchange.write(content[first : first + count])
+        exchange.reset() if reset else exchange.close()
+
+    return act
+
+
+def endless(chunk: bytes = b" " * 65536) -> Callable[[Exchange], None]:
+    """Send *chunk* again and again in a chunked body until the client hangs up."""
+
+    def act(exchange: Exchange) -> None:
+        exchange.head(200, {"Transfer-Encoding": "chunked", "Content-Type": "application/json"})
+        framed = f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n"
+        while not exchange.registry.stopping.is_set() and exchange.write(framed):
+            pass
+        exchange.close()
+
+    return act
+
+
+def stall(count: int = 0) -> Callable[[Exchange], None]:
+    """Promise the whole body, send *count* bytes and then nothing until the client hangs up or the registry ends."""
+
+    def act(exchange: Exchange) -> None:
+        content = exchange.content() or b" "
+        exchange.head(200, {"Content-Length": str(len(content))})
+        exchange.write(content[:count])
+        exchange.registry.stopping.wait(30)
+        exchange.close()
+
+    return act
+
+
+def drip(seconds: float) -> Callable[[Exchange], None]:
+    """Send the body byte by byte, one every *seconds*."""
+
+    def act(exchange: Exchange) -> None:
+        content = exchange.content() or b""
+        exchange.head(200, {"Content-Length": str(len(content))})
+        for position in range(len(content)):
+            if exchange.registry.stopping.wait(seconds) or not exchange.write(content[position : position + 1]):
+                break
+        exchange.close()
+
+    return act
