@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from img_core.kit.output import Output
+    from img_core.kit.treewalk import Entry
     from img_core.spec.exporter import Tree
 
 __all__ = ["add_tree", "write_tree"]
@@ -35,13 +36,14 @@ def add_tree(
     *,
     top: bytes = b"",
     epoch: int | None = None,
+    admit: Callable[[Entry], bool] | None = None,
     tick: Callable[[int], None] = lambda _bytes: None,
 ) -> int:
     """Add all of *tree*, sorted by name, below the directory *top*; return the number of entries.
 
     Owners (those on record where only one id is mapped), modes with setuid bits, hard links, extended attributes and
     device numbers are kept; sockets, which tar cannot hold, are left out. No time is later than *epoch* (seconds since 1970).
-    *tick* gets the size of the archive so far and may raise to stop. Raises ImgError for what cannot be read.
+    *admit* may leave out single entries (not what is below them) or raise. *tick* gets the size of the archive so far and may raise to stop. Raises ImgError for what cannot be read.
     """
 
     def owner_of(path: bytes, _info: os.stat_result) -> tuple[int, int] | None:
@@ -51,7 +53,7 @@ def add_tree(
         writer.add(top, kind=DIRECTORY, mode=0o755, mtime_ns=(epoch or 0) * 10**9)
     packer = Packer(writer, tree.fd, owner_of, epoch, prefix=top + b"/" if top else b"")
     for entry in walk(tree.fd):
-        if not entry.leaving:
+        if not entry.leaving and (admit is None or admit(entry)):
             packer.add(entry.path, entry.info)
             tick(writer.size)
     return packer.entries

@@ -53,14 +53,19 @@ class Copied:
 
 
 def copy_tree(
-    tree: Tree, target_fd: int, policy: CopyPolicy, *, tick: Callable[[int], None] = lambda _bytes: None
+    tree: Tree,
+    target_fd: int,
+    policy: CopyPolicy,
+    *,
+    admit: Callable[[Entry], bool] | None = None,
+    tick: Callable[[int], None] = lambda _bytes: None,
 ) -> Copied:
     """Copy everything in *tree* into the directory *target_fd*, which holds nothing of the same names.
 
-    *tick* gets the bytes copied so far after each file and may raise to stop. On failure the caller removes the directory.
+    *admit* returns False for a directory that *target_fd* has already, and may raise. *tick* gets the bytes copied so far after each file and may raise to stop. On failure the caller removes the directory.
     Raises ImgError (disk, permissions) and HostError (ids that cannot be set).
     """
-    copier = _Copier(tree, target_fd, policy)
+    copier = _Copier(tree, target_fd, policy, admit)
     try:
         for entry in walk(tree.fd):
             copier.take(entry)
@@ -73,7 +78,8 @@ def copy_tree(
 class _Copier:
     """Mirrors a walk below a directory of ours."""
 
-    def __init__(self, tree: Tree, target_fd: int, policy: CopyPolicy) -> None:
+    def __init__(self, tree: Tree, target_fd: int, policy: CopyPolicy, admit: Callable[[Entry], bool] | None) -> None:
+        self._admit = admit or (lambda _entry: True)
         self._tree = tree
         self._root = target_fd
         self._here = Climber(target_fd)
@@ -98,6 +104,7 @@ class _Copier:
             self._directory(entry)
             return
         self.done.entries += 1
+        self._admit(entry)
         if stat.S_ISREG(mode):
             if not self._hard_link(entry):
                 self._file(entry)
@@ -116,7 +123,8 @@ class _Copier:
         """On the way in the directory is ours to fill; on the way out it gets its real mode, owner and times."""
         if not entry.leaving:
             self.done.entries += 1
-            fs.mkdir(entry.name, 0o700, dir_fd=self._here.fd)
+            if self._admit(entry):
+                fs.mkdir(entry.name, 0o700, dir_fd=self._here.fd)
             self._here.down(entry.name)
             return
         self._finish(self._here.fd, entry, attributes=True)

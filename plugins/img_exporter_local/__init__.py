@@ -1,0 +1,1 @@
+"""``-o type=local``: the root file system as a directory."""

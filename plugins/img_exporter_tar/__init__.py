@@ -1,0 +1,1 @@
+"""``-o type=tar``: the root file system as one tar archive."""
