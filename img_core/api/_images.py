@@ -104,9 +104,12 @@ def import_rootfs(
     diff = hashlib.sha256()
     with store.blobs.writer(oci.OCI_LAYER_GZIP) as writer:
         compressor = codecs.compressor("gzip")
-        source = _Tee(
-            codecs.open_decompressed(stream), lambda data: (diff.update(data), writer.write(compressor.compress(data)))
-        )
+
+        def keep(data: bytes) -> None:
+            diff.update(data)
+            writer.write(compressor.compress(data))
+
+        source = _Tee(codecs.open_decompressed(stream), keep)
         for _member in TarReader(source):
             pass
         while source.read(CHUNK):

@@ -11,7 +11,7 @@ import pickle
 import struct
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any
 
 from img_core.spec.errors import ImgError
 
@@ -81,13 +81,13 @@ def _run(request: BuildRequest, state: str | None, on_event: Callable[[Event], N
         return Build(session, request, cancellation, [on_event]).run()
 
 
-def _send(stream: BinaryIO, message: Any) -> None:  # Any: what pickle can carry
+def _send(stream: IO[bytes], message: Any) -> None:  # Any: what pickle can carry
     data = pickle.dumps(message)
     stream.write(_LENGTH.pack(len(data)) + data)
     stream.flush()
 
 
-def _receive(stream: BinaryIO) -> Any:  # Any: what pickle can carry
+def _receive(stream: IO[bytes]) -> Any:  # Any: what pickle can carry
     header = stream.read(_LENGTH.size)
     if len(header) < _LENGTH.size:
         return None

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from img_core.solver.layers import Layer, Layers, Stack
-    from img_core.spec.exporter import ImageStore
+    from img_core.spec.exporter import BuiltImage, ImageStore
     from img_core.spec.frontend import PlannedImage
     from img_core.spec.snapshotter import Snapshotter
 
@@ -34,13 +34,11 @@ class TreeView:
 
     def __init__(self, fd: int, owners: Mapping[bytes, tuple[int, int]]) -> None:
         self.fd = fd
-        self._owners = owners
+        self.owners = owners
 
     def owner(self, path: bytes) -> tuple[int, int] | None:
         """Return the wanted owner of *path* where it differs from what lstat tells, or None."""
-        if not self._owners:
-            return None
-        return self._owners.get(path)
+        return self.owners.get(path)
 
 
 @contextmanager
@@ -145,11 +143,11 @@ class BuildOutcome:
     """A finished build (spec.exporter.Result)."""
 
     def __init__(
-        self, images: Sequence[ImageOutcome], names: Sequence[str], store: ImageStore, source_date_epoch: int | None
+        self, images: Sequence[BuiltImage], names: Sequence[str], store: ImageStore, source_date_epoch: int | None
     ) -> None:
-        self.images = images
-        self.names = names
-        self.store = store
+        self.images: Sequence[BuiltImage] = images
+        self.names: Sequence[str] = names
+        self.store: ImageStore = store
         self.source_date_epoch = source_date_epoch
 
 

@@ -132,7 +132,7 @@ class RunSteps:
             if mount.type == "tmpfs":
                 yield Mount(mount.target, "tmpfs", readonly=False, size=mount.size)
             elif mount.type == "bind" and mount.input is not None and mount.readonly:
-                yield Mount(mount.target, source_fd=self._files.open(opened, inputs[mount.input], mount.source))
+                yield Mount(mount.target, source_fd=self._files.open_path(opened, inputs[mount.input], mount.source))
             else:
                 raise ImgError(
                     f"`RUN --mount=type={mount.type}` is not yet supported in this form",

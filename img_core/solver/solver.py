@@ -64,7 +64,14 @@ class Solver:
         self._max_workers = max_workers or workers()
         self.steps = 0  #: how many steps the last plan had
         self._layers = Layers(store, drivers.snapshotter, events, cancellation)
-        files = FileSteps(host=host, store=store, layers=self._layers, tree_source=drivers.tree_source, events=events)
+        files = FileSteps(
+            host=host,
+            store=store,
+            layers=self._layers,
+            snapshotter=drivers.snapshotter,
+            tree_source=drivers.tree_source,
+            events=events,
+        )
         runs = RunSteps(
             host=host,
             executor=drivers.executor,

@@ -99,7 +99,7 @@ class Evaluator:
                     lambda place: self._runs.run(vertex, op, inputs, place),
                     mount_points=True,
                 )
-            files = self._files.plan(op, inputs)
+            files = self._files.plan(op, inputs, vertex.digest)
             return self._step(vertex, base, files.contents, report, files.apply)
 
     # ------------------------------------------------------------------------------------------------------ sources

@@ -64,7 +64,7 @@ CREATE TABLE pin (
 CREATE TABLE tree_digest (key TEXT PRIMARY KEY, digest TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE file_digest (
     scope TEXT NOT NULL, inode INTEGER NOT NULL, device INTEGER NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-    ctime_ns INTEGER NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (scope, device, inode)
+    ctime_ns INTEGER NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (scope, device, inode)
 ) WITHOUT ROWID;
 """
 

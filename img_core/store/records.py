@@ -89,34 +89,35 @@ class Records:
 
 
 class FileDigests:
-    """sha256 digests of files by inode, loaded at once and saved at once: a query per file would cost more than reading it."""
+    """Digests of files by inode, loaded at once and saved at once: a query per file would cost more than reading it.
+
+    Implements `img_core.kit.copy.FileHashes`, which says when a digest may be remembered.
+    """
 
     def __init__(self, database: Database, scope: str) -> None:
         self._database = database
         self._scope = scope
-        self._known: dict[tuple[int, int], tuple[int, int, int, bytes]] | None = None
-        self._new: dict[tuple[int, int], tuple[int, int, int, bytes]] = {}
+        self._known: dict[tuple[int, int], tuple[int, int, int, str]] | None = None
+        self._new: dict[tuple[int, int], tuple[int, int, int, str]] = {}
 
-    def _load(self) -> dict[tuple[int, int], tuple[int, int, int, bytes]]:
+    def _load(self) -> dict[tuple[int, int], tuple[int, int, int, str]]:
         rows = self._database.query(
             "SELECT device, inode, size, mtime_ns, ctime_ns, digest FROM file_digest WHERE scope = ?", (self._scope,)
         )
         return {(row[0], row[1]): (row[2], row[3], row[4], row[5]) for row in rows}
 
-    def get(self, status: os.stat_result) -> bytes | None:
-        """Return the digest (32 bytes) of the file with this lstat result, if it did not change since it was put."""
+    def get(self, info: os.stat_result) -> str | None:
+        """Return what was put for the file with this lstat result, if it did not change since."""
         if self._known is None:
             self._known = self._load()
-        found = self._known.get((status.st_dev, _signed(status.st_ino)))
-        if found and found[:3] == (status.st_size, status.st_mtime_ns, status.st_ctime_ns):
+        found = self._known.get((info.st_dev, _signed(info.st_ino)))
+        if found and found[:3] == (info.st_size, info.st_mtime_ns, info.st_ctime_ns):
             return found[3]
         return None
 
-    def put(self, status: os.stat_result, digest: bytes) -> None:
-        """Remember *digest*, unless the file is so young that it could change again within the clock's granularity."""
-        if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > 100_000_000:  # git's "racy" rule, 0.1 s
-            key = (status.st_dev, _signed(status.st_ino))
-            self._new[key] = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, digest)
+    def put(self, info: os.stat_result, value: str) -> None:
+        """Remember *value* for the file with this lstat result."""
+        self._new[info.st_dev, _signed(info.st_ino)] = (info.st_size, info.st_mtime_ns, info.st_ctime_ns, value)
 
     def save(self) -> None:
         """Keep what was put."""

@@ -1,0 +1,149 @@
+"""COPY, ADD and WORKDIR: opens what they read, digests it for the cache key, and lets `img_core.kit.copy` do the work."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from img_core.kit import copy, fs
+from img_core.kit.ignore import IgnoreMatcher, parse_ignore_file
+from img_core.kit.ownership import Owners
+from img_core.solver.keys import digest_of
+from img_core.solver.layers import EMPTY
+from img_core.solver.result import open_tree
+from img_core.spec.errors import ImgError
+from img_core.spec.graph import Copy, canonical_value
+from img_core.spec.source import PinnedTree
+
+if TYPE_CHECKING:
+    from img_core.solver.events import Events
+    from img_core.solver.layers import Layers
+    from img_core.solver.steps import Evaluated, Place
+    from img_core.spec.graph import FileOp
+    from img_core.spec.host import Host
+    from img_core.spec.snapshotter import Snapshotter
+    from img_core.spec.source import TreeSource
+    from img_core.store import Store
+
+__all__ = ["FilePlan", "FileSteps"]
+
+
+@dataclass(frozen=True, slots=True)
+class FilePlan:
+    """What one file operation will do: *contents* go into its key, *apply* does it."""
+
+    contents: list[str]
+    apply: Callable[[Place], None]
+
+
+class FileSteps:
+    """The file operations of one build."""
+
+    def __init__(
+        self,
+        *,
+        host: Host,
+        store: Store,
+        layers: Layers,
+        snapshotter: Snapshotter,
+        tree_source: Callable[[str], TreeSource],
+        events: Events,
+    ) -> None:
+        self._host = host
+        self._store = store
+        self._layers = layers
+        self._snapshotter = snapshotter
+        self._tree_source = tree_source
+        self._events = events
+        self._fetch_lock = threading.Lock()
+        self._fetched: dict[str, str] = {}
+
+    def plan(self, op: FileOp, inputs: Sequence[Evaluated], step: str) -> FilePlan:
+        """Plan *op*; reads what it would copy. *step* is the vertex that warnings belong to."""
+        contents = [self.digest(_input(inputs, action), action) for action in op.actions if isinstance(action, Copy)]
+        return FilePlan(contents, lambda place: self._apply(op, inputs, place, step))
+
+    # ------------------------------------------------------------------------------------------------------- digest
+
+    def digest(self, source: Evaluated, action: Copy) -> str:
+        """Return a digest of what *action* would copy from *source*."""
+        if isinstance(source, PinnedTree):
+            with self._open(source) as tree:
+                return self._digest_tree(tree, action)
+        # A finished stack never changes: its digest is remembered, and a fully cached build opens no layer.
+        key = digest_of("tree", source.identity, canonical_value(action))
+        known = self._store.records.tree_digest(key)
+        if known is None:
+            with self._open(source) as tree:
+                known = copy.digest(copy.select(tree, action))
+            self._store.records.set_tree_digest(key, known)
+        return known
+
+    def _digest_tree(self, tree: copy.SourceTree, action: Copy) -> str:
+        root = os.fstat(tree.fd)
+        hashes = self._store.records.file_digests(f"{root.st_dev}:{root.st_ino}")
+        digest = copy.digest(copy.select(tree, action), hashes)
+        hashes.save()
+        return digest
+
+    # -------------------------------------------------------------------------------------------------------- apply
+
+    def _apply(self, op: FileOp, inputs: Sequence[Evaluated], place: Place, step: str) -> None:
+        with ExitStack() as opened:
+            selections = [
+                copy.select(opened.enter_context(self._open(_input(inputs, action))), action)
+                for action in op.actions
+                if isinstance(action, Copy)
+            ]
+            owners = Owners(self._host.mapping)
+            for warning in copy.apply(op.actions, place.rootfs.fd, selections, owners):
+                self._events.status(step, f"warning: {warning}")
+        if owners.recorded:
+            self._snapshotter.record_owners(place.directory, owners.recorded)
+
+    # --------------------------------------------------------------------------------------------------------- open
+
+    @contextmanager
+    def _open(self, source: Evaluated) -> Iterator[copy.SourceTree]:
+        """Open *source* for reading."""
+        if isinstance(source, PinnedTree):
+            descriptor = os.open(self._directory(source), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                ignore = IgnoreMatcher(parse_ignore_file(source.ignore)) if source.ignore is not None else None
+                yield copy.SourceTree(descriptor, ignore=ignore, ignore_name=source.ignore_name)
+            finally:
+                os.close(descriptor)
+            return
+        recorded = self._host.mapping == "single"
+        with open_tree(self._layers, self._snapshotter, source, recorded=recorded) as view:
+            yield copy.SourceTree(view.fd, name="the stage or image", keep_owner=True, owners=view.owners)
+
+    def _directory(self, source: PinnedTree) -> str:
+        if source.directory is not None:
+            return source.directory
+        with self._fetch_lock:
+            if source.identity not in self._fetched:
+                scheme = source.identity.partition(":")[0]
+                assert self._store.run is not None
+                directory = self._store.run.new_path("tree")
+                fs.mkdir(directory, 0o700)
+                self._tree_source(scheme).fetch(source, directory)
+                self._fetched[source.identity] = directory
+            return self._fetched[source.identity]
+
+    def open_path(self, opened: ExitStack, source: Evaluated, path: str) -> int:
+        """Return a descriptor of *path* in *source*, valid as long as *opened*: what a bind mount shows."""
+        if isinstance(source, PinnedTree) and source.ignore:
+            raise ImgError("a bind mount of a build context with an ignore file is not yet supported")
+        tree = opened.enter_context(self._open(source))
+        descriptor = fs.open_in_root(tree.fd, os.fsencode(path.lstrip("/") or "."), os.O_PATH | os.O_CLOEXEC)
+        opened.callback(os.close, descriptor)
+        return descriptor
+
+
+def _input(inputs: Sequence[Evaluated], action: Copy) -> Evaluated:
+    return inputs[action.input] if action.input is not None else EMPTY
