@@ -43,7 +43,8 @@ def add_tree(
 
     Owners (those on record where only one id is mapped), modes with setuid bits, hard links, extended attributes and
     device numbers are kept; sockets, which tar cannot hold, are left out. No time is later than *epoch* (seconds since 1970).
-    *admit* may leave out single entries (not what is below them) or raise. *tick* gets the size of the archive so far and may raise to stop. Raises ImgError for what cannot be read.
+    *admit* may leave out single entries (not what is below them) or raise. *tick* gets the size of the archive so
+    far and may raise to stop. Raises ImgError for what cannot be read.
     """
 
     def owner_of(path: bytes, _info: os.stat_result) -> tuple[int, int] | None:

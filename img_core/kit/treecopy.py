@@ -62,7 +62,8 @@ def copy_tree(
 ) -> Copied:
     """Copy everything in *tree* into the directory *target_fd*, which holds nothing of the same names.
 
-    *admit* returns False for a directory that *target_fd* has already, and may raise. *tick* gets the bytes copied so far after each file and may raise to stop. On failure the caller removes the directory.
+    *admit* returns False for a directory that *target_fd* has already, and may raise. *tick* gets the bytes copied
+    so far after each file and may raise to stop. On failure the caller removes the directory.
     Raises ImgError (disk, permissions) and HostError (ids that cannot be set).
     """
     copier = _Copier(tree, target_fd, policy, admit)
@@ -244,17 +245,17 @@ def merge(new_fd: int, old_fd: int, *, delete: bool = False, spare: bytes = b"")
     for path, name in surplus:
         with _Pair(old_fd, old_fd, path) as (_, target):
             fs.remove_entry(target, name)
-    for path in reversed(joined):
-        with _Pair(new_fd, old_fd, path) as (source, target):
-            _copy_metadata(source, target, path)
+    for path, info in reversed(joined):
+        with _Pair(old_fd, old_fd, path) as (_, target):
+            _set_metadata(target, info, path)
 
 
 def _plan(
     new_fd: int, old_fd: int, delete: bool, spare: bytes
-) -> tuple[list[_Move], list[bytes], list[tuple[bytes, bytes]]]:
-    """Return the moves, the directories that are joined, and the old entries to remove; change nothing."""
+) -> tuple[list[_Move], list[tuple[bytes, os.stat_result]], list[tuple[bytes, bytes]]]:
+    """Return the moves, the directories that are joined with what the new tree says of them, and the old entries to remove; change nothing."""
     moves: list[_Move] = []
-    joined: list[bytes] = []
+    joined: list[tuple[bytes, os.stat_result]] = []
     surplus: list[tuple[bytes, bytes]] = []
     pending = [b""]
     while pending:
@@ -266,8 +267,8 @@ def _plan(
                 move = _Move(path, name, _stat(target, name))
                 if move.over is None or not stat.S_ISDIR(move.over.st_mode):
                     moves.append(move)
-                elif stat.S_ISDIR(os.stat(name, dir_fd=source, follow_symlinks=False).st_mode):
-                    joined.append(below)
+                elif stat.S_ISDIR((info := os.stat(name, dir_fd=source, follow_symlinks=False)).st_mode):
+                    joined.append((below, info))
                     pending.append(below)
                 else:
                     _require_empty(target, name, below)
@@ -342,9 +343,8 @@ def _rename(name: bytes, source: int, target: int) -> None:
         os.close(fd)
 
 
-def _copy_metadata(source: int, target: int, path: bytes) -> None:
+def _set_metadata(target: int, info: os.stat_result, path: bytes) -> None:
     """Give a joined directory the mode and times of the new one."""
     fs.mutation("metadata", path)
-    info = os.fstat(source)
     os.fchmod(target, stat.S_IMODE(info.st_mode))
     os.utime(target, ns=(info.st_mtime_ns, info.st_mtime_ns))
