@@ -289,10 +289,10 @@ class _Extractor:
     def _set_xattrs(self, fd: int, attributes: dict[bytes, bytes], path: bytes) -> None:
         try:
             lost = xattrs.write(fd, attributes)
-        except OSError as err:  # ENOSPC here means "too large for one inode", not a full disk
-            raise ImgError(
-                f"cannot keep the extended attributes of `{fs.show(path)}`: {os.strerror(err.errno or 0)}"
-            ) from err
+        except OSError as err:  # ENOSPC here mostly means "too large for one inode"
+            kind = ArchiveError if err.errno in (errno.E2BIG, errno.ERANGE, errno.ENAMETOOLONG) else ImgError
+            reason = (err.strerror or str(err)).lower()
+            raise kind(f"cannot keep the extended attributes of `{fs.show(path)}`: {reason}") from err
         for name in lost:
             self._skip(path + b" (" + name + b")")
 

@@ -1,0 +1,88 @@
+"""Compare directory trees: with an earlier state of themselves, or with what another tool makes of the same input."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import subprocess
+from typing import Any
+
+__all__ = ["fingerprint", "unpack_with_gnu_tar"]
+
+
+def fingerprint(top: bytes | str, *, times: bool = True, changes: bool = False) -> dict[bytes, tuple[Any, ...]]:
+    """Describe everything below *top* (not *top* itself): type, mode, owner, size, content, links, attributes.
+
+    *times* includes mtimes of everything; *changes* also ctimes, to prove that nobody touched anything.
+    Files that share an inode are described by the first path they have in common.
+    """
+    root = os.fsencode(top)
+    found: dict[bytes, tuple[Any, ...]] = {}
+    inodes: dict[tuple[int, int], bytes] = {}
+    todo = [b""]
+    while todo:
+        directory = todo.pop()
+        for entry in sorted(os.listdir(os.path.join(root, directory))):
+            path = directory + b"/" + entry if directory else entry
+            full = os.path.join(root, path)
+            info = os.lstat(full)
+            kind = stat.S_IFMT(info.st_mode)
+            first = inodes.setdefault((info.st_dev, info.st_ino), path)
+            found[path] = (
+                oct(info.st_mode),
+                info.st_uid,
+                info.st_gid,
+                info.st_rdev if kind in (stat.S_IFCHR, stat.S_IFBLK) else info.st_size if kind != stat.S_IFDIR else 0,
+                _content(full, kind),
+                first,
+                _attributes(full, kind),
+                info.st_mtime_ns if times else 0,
+                info.st_ctime_ns if changes else 0,
+            )
+            if kind == stat.S_IFDIR:
+                todo.append(path)
+    return found
+
+
+def _content(path: bytes, kind: int) -> bytes:
+    if kind == stat.S_IFLNK:
+        return os.readlink(path)
+    if kind != stat.S_IFREG:
+        return b""
+    mode = os.stat(path).st_mode
+    if not os.access(path, os.R_OK):
+        os.chmod(path, 0o600)
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+    if os.stat(path).st_mode != mode:
+        os.chmod(path, stat.S_IMODE(mode))
+    return digest
+
+
+def _attributes(path: bytes, kind: int) -> tuple[tuple[str, bytes], ...]:
+    if kind not in (stat.S_IFREG, stat.S_IFDIR):
+        return ()
+    return tuple((name, os.getxattr(path, name)) for name in sorted(os.listxattr(path)) if name != "security.selinux")
+
+
+def unpack_with_gnu_tar(archive: bytes, directory: str) -> bool:
+    """Unpack with GNU tar, modes, numeric owners and attributes (but overlayfs's) included; False when it fails; warnings do not count."""
+    arguments = [
+        "tar",
+        "--extract",
+        "--preserve-permissions",
+        "--numeric-owner",
+        "--delay-directory-restore",
+        "--xattrs",
+    ]
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
+    result = subprocess.run(
+        [*arguments, "--xattrs-include=*", "--xattrs-exclude=user.overlay.*", "--file=-", f"--directory={directory}"],
+        input=archive,
+        capture_output=True,
+        env=environment,
+        check=False,
+        timeout=60,
+    )
+    return result.returncode == 0
