@@ -1,0 +1,53 @@
+"""Texts of the plain progress: times and sizes as BuildKit writes them, and log lines that cannot play with the terminal."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["clean_line", "log_time", "size_text", "split_lines"]
+
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+#: Colours are wanted; other escape sequences move the cursor, rename the window or answer as if typed.
+_COLOUR = re.compile(r"(\x1b\[[0-9;:]*m)")
+
+
+def log_time(seconds: float) -> str:
+    """Return *seconds* in five characters: ``0.123``, ``12.34``, ``123.4``; more only from 10000 seconds on."""
+    seconds = max(seconds, 0.0)
+    if seconds >= 10_000:
+        return str(int(seconds))
+    return f"{seconds:.3f}"[:5].rstrip(".")
+
+
+def size_text(size: int) -> str:
+    """Return *size* in bytes as ``172B`` or ``3.37MB`` (powers of 1000)."""
+    if size < 1000:
+        return f"{size}B"
+    value, unit = float(size), 0
+    while value >= 1000 and unit < len(_UNITS) - 1:
+        value /= 1000
+        unit += 1
+    return f"{value:.2f}{_UNITS[unit]}"
+
+
+def split_lines(pending: bytes, data: bytes, *, limit: int) -> tuple[list[bytes], bytes]:
+    """Return the complete lines of *pending* + *data* and the rest; a rest longer than *limit* bytes counts as a line."""
+    *lines, rest = (pending + data).split(b"\n")
+    if len(rest) > limit:
+        lines.append(rest)
+        rest = b""
+    return lines, rest
+
+
+def clean_line(line: bytes) -> str:
+    """Return a log line as text: what a terminal would show of it, control characters escaped, colours kept."""
+    visible = line.rstrip(b"\r").rpartition(b"\r")[2]  # a progress bar draws over itself
+    text = visible.decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
+    return "".join(part if number % 2 else _escaped(part) for number, part in enumerate(_COLOUR.split(text)))
+
+
+def _escaped(text: str) -> str:
+    shown = (char if char.isprintable() or char == "\t" else f"\\x{ord(char):02x}" for char in text)
+    return "".join(shown)
