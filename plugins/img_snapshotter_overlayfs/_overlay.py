@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.kit import fs
 from img_core.kit.changes import disk_usage, read_records, scan, visible_xattrs
+from img_core.kit.codecs import codec_of_media_type
 from img_core.kit.ownership import format_records, merge_records
+from img_core.kit.tar import OwnerPolicy, unpack_stream
 from img_core.spec.errors import HostError, Unsupported
 from img_core.spec.snapshotter import Applied, LayerStream, Rootfs, Snapshotter
+from img_core.spec.values import DiffId
 from img_snapshotter_overlayfs._changes import OverlayChanges, hides
 from img_snapshotter_overlayfs._layers import FILES, WORK, MountedRoot, make_stub, mount_layers
 
@@ -79,7 +82,23 @@ class OverlaySnapshotter(Snapshotter):
 
     def apply(self, directory: str, parents: Sequence[str], layer: LayerStream) -> Applied:
         """Unpack *layer* with whiteouts as overlayfs marks them; *parents* do not matter."""
-        raise NotImplementedError
+        _make_layer(directory)
+        root_fd = os.open(f"{directory}/{FILES}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            info, stats = unpack_stream(
+                layer.chunks,
+                root_fd,
+                "layer-overlay",
+                OwnerPolicy("record" if self.host.mapping == "single" else "set"),
+                compression=codec_of_media_type(layer.media_type),
+                expected_digest=layer.digest,
+                expected_size=layer.size,
+                expected_diff_id=layer.diff_id,
+            )
+        finally:
+            os.close(root_fd)
+        self.record_owners(directory, {path: (uid, gid) for path, uid, gid in stats.owners})
+        return Applied(DiffId(info.diff_id), stats.size, tuple(map(fs.show, stats.skipped)))
 
     def changes(self, directory: str, parents: Sequence[str]) -> Changes:
         """Read the layer's directory; the parents are mounted only if something needs a comparison."""

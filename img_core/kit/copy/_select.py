@@ -1,0 +1,303 @@
+"""Which files a COPY or ADD means, and what they are called below its destination."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from img_core.kit import fs
+from img_core.kit.copy._tree import SourceTree, clean_path, list_directory, lookup, resolve
+from img_core.kit.ignore import IgnoreMatcher, translate_pattern
+from img_core.spec.errors import DockerfileError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from img_core.spec.graph import Copy
+
+__all__ = ["Folder", "Match", "Selection", "select"]
+
+_WILDCARD = re.compile(r"[*?\[\\]")
+_PIVOT = b"/./"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Folder:
+    """A directory to copy: *path* in the tree, *name* below the destination (empty: the destination itself).
+
+    *files* are its entries that are not directories, ``(name, lstat result)`` sorted by name.
+    """
+
+    path: bytes
+    name: bytes
+    info: os.stat_result
+    files: tuple[tuple[bytes, os.stat_result], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Match:
+    """One file or directory that a source names. *path* is where it is in the tree, links resolved.
+
+    *name* is what a file is called below the destination. *folders* are the directory itself and all below it, parents first; empty
+    for a file. *parents* (``--parents`` only) are the directories to make above it: ``(name below the destination, lstat result)``.
+    """
+
+    path: bytes
+    name: bytes
+    info: os.stat_result
+    folders: tuple[Folder, ...] = ()
+    parents: tuple[tuple[bytes, os.stat_result], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """What one `Copy` copies. *warnings* are for people."""
+
+    tree: SourceTree
+    matches: tuple[Match, ...]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """An existing path: as the source spells it, and with the links on the way resolved."""
+
+    spelled: bytes
+    path: bytes
+    info: os.stat_result
+
+
+def select(tree: SourceTree, copy: Copy) -> Selection:
+    """Find what *copy* copies from *tree*. Reads directories, no files.
+
+    Raises `NotFoundError` for a source without wildcards that does not exist (or is ignored: the message says by which line),
+    `DockerfileError` for a bad pattern, `ImgError` for what cannot be read.
+    """
+    exclude = IgnoreMatcher.from_patterns(copy.exclude) if copy.exclude else None
+    matches: list[Match] = []
+    warnings: list[str] = []
+    for source in copy.sources:
+        chooser = _Chooser(tree, os.fsencode(source), exclude, copy.parents)
+        matches.extend(chooser.matches())
+        warnings.extend(chooser.warnings)
+    return Selection(tree, tuple(matches), tuple(warnings))
+
+
+class _Chooser:
+    """Finds the matches of one source."""
+
+    def __init__(self, tree: SourceTree, source: bytes, exclude: IgnoreMatcher | None, parents: bool) -> None:
+        self.tree = tree
+        self.source = source
+        self.exclude = exclude
+        self.parents = parents
+        self.base, self.pattern = _split_pivot(source) if parents else (b"", clean_path(source))
+        self.warnings: list[str] = []
+
+    def matches(self) -> Iterator[Match]:
+        if not self.source:
+            self.warnings.append(f"an empty source copies all of {self.tree.name}")
+        literal = self._literal()
+        if literal is not None:
+            match = self._match(literal, wildcard=False)
+            if match is not None:
+                yield match
+            return
+        count = 0
+        for candidate in self._expand():
+            count += 1
+            match = self._match(candidate, wildcard=True)
+            if match is not None:
+                yield match
+        if not count:
+            self.warnings.append(f"`{fs.show(self.source)}` matches nothing in {self.tree.name}")
+
+    # --- finding ---
+
+    def _literal(self) -> _Candidate | None:
+        """Return the one path of a source without wildcards, or None for a pattern."""
+        path = _join(self.base, self.pattern)
+        wild = _WILDCARD.search(self.pattern.decode("latin-1"))
+        if wild is not None and wild[0] != "\\":
+            return None
+        found = resolve(self.tree, path)
+        if found is not None:
+            return _Candidate(path, *found)
+        if wild is not None:  # a backslash: not a part of the name, so it quotes
+            return None
+        raise not_found(self.tree, path)
+
+    def _expand(self) -> Iterator[_Candidate]:
+        parts = self.pattern.split(b"/")
+        wild = next(index for index, part in enumerate(parts) if _WILDCARD.search(part.decode("latin-1")))
+        start = _join(self.base, b"/".join(parts[:wild]))
+        found = resolve(self.tree, start)
+        if found is None or not stat.S_ISDIR(found[1].st_mode):
+            return
+        for candidate in self._descend(_Candidate(start, *found), parts[wild:]):
+            target = candidate
+            if stat.S_ISLNK(candidate.info.st_mode):
+                followed = resolve(self.tree, candidate.path)
+                if followed is None:
+                    raise not_found(self.tree, candidate.spelled)
+                target = _Candidate(candidate.spelled, *followed)
+            yield target
+
+    def _descend(self, directory: _Candidate, parts: list[bytes]) -> Iterator[_Candidate]:
+        """Match *parts* below *directory*; links on the way are not followed, as in a walk of the tree."""
+        part, rest = parts[0], parts[1:]
+        if part == b"**" and self.parents:
+            if rest:
+                yield from self._descend(directory, rest)
+            for child in self._children(directory):
+                if not rest:
+                    yield child
+                elif stat.S_ISDIR(child.info.st_mode):
+                    yield from self._descend(child, parts)
+            return
+        matches = self._compile(part)
+        for child in self._children(directory):
+            name = child.path[child.path.rfind(b"/") + 1 :]
+            if not matches.fullmatch(name.decode("utf-8", "surrogateescape")):
+                continue
+            if not rest:
+                yield child
+            elif stat.S_ISDIR(child.info.st_mode):
+                yield from self._descend(child, rest)
+
+    def _children(self, directory: _Candidate) -> Iterator[_Candidate]:
+        for name, info in list_directory(self.tree, directory.path):
+            path = _join(directory.path, name)
+            if not self.tree.hides(path) or (stat.S_ISDIR(info.st_mode) and self.tree.shows_below(path)):
+                yield _Candidate(_join(directory.spelled, name), path, info)
+
+    def _compile(self, part: bytes) -> re.Pattern[str]:
+        text = part.decode("utf-8", "surrogateescape")
+        try:
+            return re.compile(translate_pattern(re.sub(r"\*\*+", "*", text)), re.DOTALL)
+        except ValueError as err:
+            raise DockerfileError(f"syntax error in pattern: `{fs.show(self.source)}`", hint=str(err)) from err
+
+    # --- naming ---
+
+    def _match(self, candidate: _Candidate, *, wildcard: bool) -> Match | None:
+        """Turn *candidate* into a match, None if ``--exclude`` or the ignore file leaves nothing of it."""
+        name = candidate.spelled
+        name = name[len(self.base) :].lstrip(b"/") if self.parents else name[name.rfind(b"/") + 1 :]
+        directory = stat.S_ISDIR(candidate.info.st_mode)
+        # `--exclude` speaks of paths inside a named directory, but of the things themselves that a pattern found (§21 #3).
+        if self.exclude is not None and name and (wildcard or not directory) and self._excluded(name, directory):
+            return None
+        parents = tuple(self._parents(name)) if self.parents else ()
+        if not directory:
+            return Match(candidate.path, name, candidate.info, (), parents)
+        folders = self._walk(candidate, name if self.parents else b"")
+        if not folders:
+            if wildcard:
+                return None
+            raise not_found(self.tree, candidate.spelled)
+        return Match(candidate.path, name, candidate.info, folders, parents)
+
+    def _excluded(self, name: bytes, directory: bool) -> bool:
+        assert self.exclude is not None
+        return self.exclude.excludes(name) and not (directory and self.exclude.may_reinclude_below(name))
+
+    def _parents(self, name: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
+        parts = name.split(b"/")[:-1]
+        for end in range(1, len(parts) + 1):
+            prefix = b"/".join(parts[:end])
+            found = resolve(self.tree, _join(self.base, prefix))
+            if found is not None:
+                yield prefix, found[1]
+
+    def _walk(self, top: _Candidate, top_name: bytes) -> tuple[Folder, ...]:
+        """Collect the directory *top* and what is below it, parents first and sorted."""
+        tree, ignore = self.tree, self.tree.ignore
+        # Directories that only stay for something below them: an ignore file hides them, a `!` line may show their content.
+        optional: list[bool] = []
+        above: list[int] = []
+        found: list[Folder] = []
+        todo = [(top.path, top_name, b"", top.info, -1, tree.hides(top.path))]
+        while todo:
+            path, name, inside, info, parent, maybe = todo.pop()
+            files: list[tuple[bytes, os.stat_result]] = []
+            below = []
+            for child, child_info in list_directory(tree, path):
+                child_path = path + b"/" + child if path else child
+                child_inside = inside + b"/" + child if inside else child
+                directory = stat.S_ISDIR(child_info.st_mode)
+                hidden = ignore is not None and ignore.excludes(child_path)
+                if hidden and not (directory and tree.shows_below(child_path)):
+                    continue
+                if self.exclude is not None:
+                    subject = _join(top_name, child_inside) if self.parents else child_inside
+                    if self.exclude.excludes(subject):
+                        if not (directory and self.exclude.may_reinclude_below(subject)):
+                            continue
+                        hidden = True
+                if directory:
+                    child_name = name + b"/" + child if name else child
+                    below.append((child_path, child_name, child_inside, child_info, len(found), hidden))
+                else:
+                    files.append((child, child_info))
+            found.append(Folder(path, name, info, tuple(files)))
+            optional.append(maybe)
+            above.append(parent)
+            todo.extend(reversed(below))
+        return _prune(found, optional, above)
+
+
+def _prune(folders: list[Folder], optional: list[bool], above: list[int]) -> tuple[Folder, ...]:
+    """Drop the *optional* folders that hold nothing; *above* is the index of each folder's parent."""
+    if not any(optional):
+        return tuple(folders)
+    kept = [not maybe or bool(folder.files) for folder, maybe in zip(folders, optional, strict=True)]
+    for index in range(len(folders) - 1, 0, -1):  # children come after their parents
+        if kept[index]:
+            kept[above[index]] = True
+    return tuple(folder for folder, keep in zip(folders, kept, strict=True) if keep)
+
+
+def _join(directory: bytes, name: bytes) -> bytes:
+    return directory + b"/" + name if directory and name else directory or name
+
+
+def _split_pivot(source: bytes) -> tuple[bytes, bytes]:
+    """Split at the first ``/./`` behind a name: what is before it does not become part of the copied path."""
+    while source.startswith(b"./"):
+        source = source[2:].lstrip(b"/")
+    base, pivot, rest = source.partition(_PIVOT)
+    return (clean_path(base), clean_path(rest)) if pivot else (b"", clean_path(source))
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+def not_found(tree: SourceTree, path: bytes) -> NotFoundError:
+    """Say that a source does not exist: why, or what has a similar name."""
+    message = f'"/{fs.show(path)}": not found in {tree.name}'
+    rule = tree.ignore.rule_for(path) if tree.ignore is not None and tree.hides(path) else None
+    if rule is not None:
+        message += f": excluded by line {rule.line} of `{tree.ignore_name}`: `{fs.show(str(rule))}`"
+        return NotFoundError(message, hint=f"add `!{fs.show(path)}` at the end of `{tree.ignore_name}`")
+    return NotFoundError(message, hint=_near_names(tree, path))
+
+
+def _near_names(tree: SourceTree, path: bytes) -> str | None:
+    from difflib import get_close_matches  # only on the way to an error
+
+    head, _, last = path.rpartition(b"/")
+    info = lookup(tree, head)
+    if info is None or not stat.S_ISDIR(info.st_mode):
+        return None
+    names = [name for name, _ in list_directory(tree, head) if not tree.hides(_join(head, name))]
+    near = get_close_matches(os.fsdecode(last), map(os.fsdecode, names), 3, 0.6)
+    return _did_you_mean([_join(head, os.fsencode(name)) for name in near])
+
+
+def _did_you_mean(names: Iterable[bytes]) -> str | None:
+    shown = " or ".join(f"`{fs.show(name)}`" for name in names)
+    return f"did you mean {shown}?" if shown else None

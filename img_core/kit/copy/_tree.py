@@ -1,0 +1,146 @@
+"""Trees to copy from: a build context, a checkout, another stage. Whatever links they hold, nothing outside is looked at."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from img_core.kit import fs
+from img_core.spec.errors import ImgError
+
+if TYPE_CHECKING:
+    from img_core.kit.ignore import IgnoreMatcher
+
+__all__ = ["SourceTree", "clean_path", "list_directory", "lookup", "open_directory", "read_error", "resolve"]
+
+_LINK_LIMIT = 40  # the kernel's own, see path_resolution(7)
+_GONE = (errno.ENOENT, errno.ENOTDIR)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SourceTree:
+    """A directory tree below *fd*, a directory descriptor that stays open while the tree is in use.
+
+    *ignore* hides what an ignore file names; *ignore_name* and *name* are for messages. With *keep_owner* (stages and images) entries
+    bring their owners and extended attributes along, else they belong to 0:0; *owners* are the records of entries that cannot carry
+    one (`Snapshotter.owners`).
+    """
+
+    fd: int
+    name: str = "the build context"
+    ignore: IgnoreMatcher | None = None
+    ignore_name: str = ".dockerignore"
+    keep_owner: bool = False
+    owners: Mapping[bytes, tuple[int, int]] = field(default_factory=dict)
+
+    def hides(self, path: bytes) -> bool:
+        """Tell whether the ignore file takes *path* out of the tree."""
+        return self.ignore is not None and bool(path) and self.ignore.excludes(path)
+
+    def shows_below(self, path: bytes) -> bool:
+        """Tell whether something below the hidden directory *path* may be visible nevertheless."""
+        return self.ignore is not None and self.ignore.may_reinclude_below(path)
+
+
+def clean_path(text: bytes) -> bytes:
+    """Return *text* as a path from the root of a tree: no leading slash, no ``.``, and ``..`` stays inside."""
+    parts: list[bytes] = []
+    for part in text.split(b"/"):
+        if part == b"..":
+            if parts:
+                parts.pop()
+        elif part not in (b"", b"."):
+            parts.append(part)
+    return b"/".join(parts)
+
+
+def read_error(tree: SourceTree, path: bytes, err: OSError) -> ImgError:
+    """Say that *path* of *tree* cannot be read."""
+    hint = None
+    if err.errno in (errno.EACCES, errno.EPERM):
+        hint = f"make it readable or exclude it in `{tree.ignore_name}`" if not tree.keep_owner else None
+    reason = (err.strerror or str(err)).lower()
+    return ImgError(f"cannot read `/{fs.show(path)}` in {tree.name}: {reason}", hint=hint)
+
+
+def lookup(tree: SourceTree, path: bytes) -> os.stat_result | None:
+    """Return the lstat result of *path*, whose parents are no links; None when it does not exist."""
+    try:
+        fd = fs.open_beneath(tree.fd, path or b".", os.O_PATH)
+    except OSError as err:
+        if err.errno in _GONE:
+            return None
+        raise read_error(tree, path, err) from err
+    try:
+        return os.fstat(fd)
+    finally:
+        os.close(fd)
+
+
+def open_directory(tree: SourceTree, path: bytes) -> int:
+    """Open directory *path*, whose parents are no links."""
+    try:
+        return fs.open_beneath(tree.fd, path or b".", os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as err:
+        raise read_error(tree, path, err) from err
+
+
+def list_directory(tree: SourceTree, path: bytes) -> list[tuple[bytes, os.stat_result]]:
+    """Return ``(name, lstat result)`` of the entries of *path*, sorted by name; ignored ones included."""
+    fd = open_directory(tree, path)
+    try:
+        with os.scandir(fd) as entries:
+            found = [(os.fsencode(entry.name), entry.stat(follow_symlinks=False)) for entry in entries]
+    except OSError as err:
+        raise read_error(tree, path, err) from err
+    finally:
+        os.close(fd)
+    found.sort()
+    return found
+
+
+def resolve(tree: SourceTree, path: bytes) -> tuple[bytes, os.stat_result] | None:
+    """Follow the links on *path* inside the tree; return where it leads, or None where that does not exist or is hidden.
+
+    A directory that the ignore file hides is returned if something below it may be visible.
+    """
+    todo = path.split(b"/")[::-1]
+    done: list[bytes] = []
+    links = 0
+    info = lookup(tree, b"")
+    while todo and info is not None:
+        part = todo.pop()
+        if part in (b"", b"."):
+            continue
+        if part == b"..":
+            done = done[:-1]
+            info = lookup(tree, b"/".join(done))
+            continue
+        done.append(part)
+        here = b"/".join(done)
+        info = lookup(tree, here)
+        if info is None or (tree.hides(here) and not (stat.S_ISDIR(info.st_mode) and tree.shows_below(here))):
+            return None
+        if stat.S_ISLNK(info.st_mode):
+            links += 1
+            if links > _LINK_LIMIT:
+                raise ImgError(f"too many links: `/{fs.show(path)}` in {tree.name}")
+            done.pop()
+            target = _read_link(tree, here)
+            if target.startswith(b"/"):
+                done.clear()
+            todo.extend(target.split(b"/")[::-1])
+            info = lookup(tree, b"/".join(done))
+    return None if info is None else (b"/".join(done), info)
+
+
+def _read_link(tree: SourceTree, path: bytes) -> bytes:
+    fd = fs.open_beneath(tree.fd, path, os.O_PATH)
+    try:
+        return os.readlink(b"", dir_fd=fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,60 @@
+"""ADD of local archives: what is a tar, and unpacking it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from img_core.kit import codecs, fs
+from img_core.kit.tar import OwnerPolicy, TarReader, extract
+from img_core.kit.tar.header import BLOCK, ZERO_BLOCK, checksum, parse_number
+from img_core.spec.errors import ArchiveError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from img_core.kit.ownership import Owners
+
+__all__ = ["is_archive", "unpack"]
+
+
+class _File:
+    """Reads a descriptor from its start, whatever its position is."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._offset = 0
+
+    def read(self, size: int, /) -> bytes:
+        data = os.pread(self._fd, size, self._offset)
+        self._offset += len(data)
+        return data
+
+
+def is_archive(fd: int) -> bool:
+    """Tell whether the file *fd* starts like a tar archive, compressed or not; its name does not matter."""
+    source = codecs.open_decompressed(_File(fd))
+    header = b""
+    try:
+        while len(header) < BLOCK and (piece := source.read(BLOCK - len(header))):
+            header += piece
+        # The checksum is the only thing that v7, ustar and GNU archives have in common.
+        return len(header) == BLOCK and header != ZERO_BLOCK and parse_number(header[148:156]) == checksum(header)
+    except (ArchiveError, ValueError):
+        return False
+
+
+def unpack(
+    fd: int, root_fd: int, into: bytes, owners: Owners, ids: tuple[int, int] | None, warn: Callable[[str], None]
+) -> None:
+    """Unpack the archive *fd* into the directory *into* of the root *root_fd*; *ids* replace the owners in the archive.
+
+    Raises `ArchiveError`, `HostError` or `ImgError`.
+    """
+    policy = OwnerPolicy("record" if owners.records else "set", ids)
+    reader = TarReader(codecs.open_decompressed(_File(fd)))
+    stats = extract(reader, root_fd, mode="plain", owners=policy, into=into)
+    for path, uid, gid in stats.owners:
+        owners.recorded[path] = (uid, gid)
+    for path in stats.skipped:
+        warn(f"`/{fs.show(path)}` of an archive was left out: only real root may make it")
