@@ -181,4 +181,4 @@ def _size(value: str) -> int:
         raise Fault(f"invalid value for size: {value}", hint="write a number with an optional unit `k`, `m` or `g`")
     whole, _, fraction = match[1].partition(".")
     unit = 1 << 10 * " kmgtp".index(match[2].lower() or " ")
-    return int(whole) * unit + int(fraction or "0") * unit // 10 ** len(fraction)
+    return int(whole) * unit + int(fraction or "0") * unit // int("1" + "0" * len(fraction))

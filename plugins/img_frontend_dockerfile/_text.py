@@ -35,8 +35,11 @@ def _quote_char(char: str) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the *known* word that is less than three edits away from *word* (letter case ignored), if there is one."""
-    best, best_distance = None, 3
+    """Return the *known* word that is less than three edits away from *word*, letter case ignored, if there is one.
+
+    As many edits as the word has letters would make any word of any other.
+    """
+    best, best_distance = None, min(3, len(word))
     for candidate in known:
         distance = _distance(word.lower(), candidate.lower(), best_distance)
         if distance < best_distance:

@@ -1,0 +1,152 @@
+"""The Dockerfile frontend: parse, check, and plan one image per platform."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, ClassVar
+
+from img_core.spec.errors import DockerfileError
+from img_core.spec.frontend import Frontend, Plan, PlanRequest
+from img_frontend_dockerfile._directives import CheckOptions, detect_syntax, parse_check_options
+from img_frontend_dockerfile._instructions import Arg
+from img_frontend_dockerfile._lint import lint_base_defaults, lint_program
+from img_frontend_dockerfile._lowering import Lowering
+from img_frontend_dockerfile._names import Names
+from img_frontend_dockerfile._program import Program, parse_program
+from img_frontend_dockerfile._scope import BUILDER_ARGUMENTS, GlobalScope, platform_arguments
+from img_frontend_dockerfile._source import Fault, Source, Span
+from img_frontend_dockerfile._stage import Shared
+from img_frontend_dockerfile._text import did_you_mean, nearest, quote
+from img_frontend_dockerfile._warnings import WarningList
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from img_core.spec.frontend import PlannedImage, Resolver
+    from img_core.spec.graph import Location
+    from img_core.spec.values import Platform
+
+__all__ = ["DockerfileFrontend"]
+
+_BUILT_IN_SYNTAX = re.compile(r"(?:docker\.io/)?docker/dockerfile(?:-upstream)?(?:[:@].*)?|dockerfile\.v0")
+#: Values that take the date from somewhere else; local contexts have none.
+_EPOCH_SOURCES = frozenset({"context"})
+
+
+class DockerfileFrontend(Frontend):
+    """Plans Dockerfiles. All the I/O there is, is what the resolver does."""
+
+    name: ClassVar[str] = "dockerfile"
+
+    def plan(self, request: PlanRequest, resolver: Resolver) -> Plan:
+        """Plan one image for each platform of *request*."""
+        program = _parse(request)
+        checks = program.document.directives.check
+        override = request.build_args.get("BUILDKIT_DOCKERFILE_CHECK")
+        warnings = WarningList(program.source, _parse_checks(override) if override else checks)
+        lint_program(program, warnings)
+        declared: set[str] = set()
+        epoch: int | None = None
+        images: list[PlannedImage] = []
+        for platform in request.platforms:
+            scope = _global_scope(program, request, platform, warnings)
+            declared |= scope.declared
+            names = Names(program.stages, resolver, platform)
+            shared = Shared(program, request, resolver, platform, names, scope, warnings, declared)
+            images.append(Lowering(shared).image(_target(program, request.target, names)))
+            epoch = _epoch(scope)
+        _warn_unused_arguments(program, request, declared, warnings)
+        warnings.raise_if_asked()
+        return Plan(tuple(images), warnings.result(), epoch)
+
+    def excerpt(self, request: PlanRequest, location: Location) -> str:
+        """Return the lines of the Dockerfile around *location*."""
+        source = Source.decode(request.filename, request.definition)
+        return source.excerpt(Span(location.first_line, location.last_line))
+
+
+def _parse(request: PlanRequest) -> Program:
+    source = Source.decode(request.filename, request.definition)
+    syntax = request.build_args.get("BUILDKIT_SYNTAX") or detect_syntax(source.text)
+    if syntax and not _BUILT_IN_SYNTAX.fullmatch(syntax):
+        line = next((number for number, text in enumerate(source.lines, start=1) if "syntax" in text.lower()), 1)
+        raise source.error(
+            Fault(
+                f"unknown frontend `{syntax}`",
+                hint="img has the Dockerfile frontend built in and runs no frontend images; "
+                "remove `# syntax=` or use `docker/dockerfile:1`",
+            ),
+            Span(line, line),
+        )
+    return parse_program(source)
+
+
+def _parse_checks(text: str) -> CheckOptions:
+    try:
+        return parse_check_options(text)
+    except Fault as fault:
+        raise DockerfileError(fault.message, hint=fault.hint) from None
+
+
+def _global_scope(program: Program, request: PlanRequest, platform: Platform, warnings: WarningList) -> GlobalScope:
+    """Evaluate the ARGs before the first FROM, with build arguments and, for a lint rule, without."""
+    predefined = platform_arguments(platform, request.build_platform, request.target)
+    given = {name: value for name, value in request.build_args.items() if name in predefined}
+    scope = GlobalScope(request.build_args, {**predefined, **given})
+    _declare(program, scope, warnings)
+    defaults = GlobalScope({}, dict(predefined))
+    if any("$" in stage.start.base for stage in program.stages):
+        try:
+            _declare(program, defaults, WarningList(program.source, program.document.directives.check))
+        except DockerfileError:
+            pass  # a default that only works with its build argument, e.g. ${X:?}
+        lint_base_defaults(program, defaults, warnings)
+    return scope
+
+
+def _declare(program: Program, scope: GlobalScope, warnings: WarningList) -> None:
+    for instruction in program.arguments:
+        try:
+            unset = scope.declare(instruction, program.escape)
+        except Fault as fault:
+            raise program.source.error(fault, instruction.span) from None
+        for name in sorted(unset - scope.declared - BUILDER_ARGUMENTS):
+            similar = nearest(name, scope.values)
+            text = f"Usage of undefined variable '${name}'" + (f" (did you mean ${similar}?)" if similar else "")
+            warnings.add("UndefinedVar", text, instruction.node)
+
+
+def _target(program: Program, target: str, names: Names) -> int:
+    if not target:
+        return len(program.stages) - 1
+    index = names.named_stage(target)
+    if index is None:
+        known = names.stage_names()
+        raise DockerfileError(
+            f"target stage {quote(target)} could not be found{did_you_mean(target.lower(), known)}",
+            hint=f"stages with a name: {', '.join(known)}"
+            if known
+            else "no stage of the file has a name (`FROM … AS name`)",
+        )
+    return index
+
+
+def _epoch(scope: GlobalScope) -> int | None:
+    text = scope.build_arguments.get("SOURCE_DATE_EPOCH")
+    if text is None and "SOURCE_DATE_EPOCH" in scope.declared:
+        text = scope.values.get("SOURCE_DATE_EPOCH")
+    if not text or text in _EPOCH_SOURCES:
+        return None
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise DockerfileError(f"invalid SOURCE_DATE_EPOCH: {text}", hint="write the seconds since 1970-01-01 UTC")
+    return int(text)
+
+
+def _warn_unused_arguments(program: Program, request: PlanRequest, declared: set[str], warnings: WarningList) -> None:
+    predefined = platform_arguments(request.build_platform, request.build_platform, "")
+    written = {name for item in program.instructions() if isinstance(item, Arg) for name, _ in item.pairs}
+    known: Mapping[str, None] = dict.fromkeys(sorted(declared | written | predefined.keys()))
+    for name in request.build_args:
+        if name not in known and name not in BUILDER_ARGUMENTS:
+            suggestion = did_you_mean(name, known)
+            warnings.add("", f"build argument `{name}` is not declared by any ARG instruction{suggestion}")

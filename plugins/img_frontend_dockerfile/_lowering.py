@@ -1,0 +1,307 @@
+"""From stages to a graph: which stages are needed, what each starts from, and every instruction in order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from img_core.spec.frontend import HistoryEntry, PlannedImage
+from img_core.spec.graph import Copy, FileOp, SourceOp, Vertex
+from img_frontend_dockerfile import _instructions as ins
+from img_frontend_dockerfile import _metadata as metadata
+from img_frontend_dockerfile._build import build_instruction
+from img_frontend_dockerfile._config import ImageConfig
+from img_frontend_dockerfile._copying import apply_copy
+from img_frontend_dockerfile._expansion import expand_word
+from img_frontend_dockerfile._mounts import parse_mount
+from img_frontend_dockerfile._names import ContextTarget, ImageTarget, NoTarget, StageTarget, Target, parse_platform
+from img_frontend_dockerfile._parser import parse_trigger
+from img_frontend_dockerfile._running import apply_run
+from img_frontend_dockerfile._source import Fault, Span
+from img_frontend_dockerfile._stage import Shared, StageBuilder, StageState
+from img_frontend_dockerfile._text import nearest, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from img_core.spec.frontend import BaseImage
+    from img_core.spec.values import Platform
+    from img_frontend_dockerfile._program import Stage
+
+__all__ = ["Lowering"]
+
+# Any: each function takes exactly the instruction type that stands beside it.
+_APPLY: dict[type[ins.Instruction], Callable[[StageBuilder, Any], None]] = {
+    ins.Arg: metadata.apply_arg,
+    ins.Cmd: metadata.apply_cmd,
+    ins.Copy: apply_copy,
+    ins.Entrypoint: metadata.apply_entrypoint,
+    ins.Env: metadata.apply_env,
+    ins.Expose: metadata.apply_expose,
+    ins.Healthcheck: metadata.apply_healthcheck,
+    ins.Label: metadata.apply_label,
+    ins.Maintainer: metadata.apply_maintainer,
+    ins.OnBuild: metadata.apply_onbuild,
+    ins.Run: apply_run,
+    ins.Shell: metadata.apply_shell,
+    ins.StopSignal: metadata.apply_stopsignal,
+    ins.User: metadata.apply_user,
+    ins.Volume: metadata.apply_volume,
+    ins.Workdir: metadata.apply_workdir,
+}
+_TRIGGER_ESCAPE = "\\"
+_COUNTED = (ins.Run, ins.Copy, ins.Workdir)
+
+
+class Lowering:
+    """Plans one image for one platform."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._stages = shared.program.stages
+        self._done: dict[int, StageState] = {}
+        self._bases: dict[int, Target] = {}
+
+    def image(self, target: int) -> PlannedImage:
+        """Lower stage *target* and all that it needs. Raises `DockerfileError`, and what the resolver raises."""
+        state = self._state(target)
+        request = self._shared.request
+        return PlannedImage(
+            platform=self._shared.platform,
+            root=state.root,
+            config=state.config.document(state.platform, request.labels),
+            history=state.history,
+            base=state.base,
+        )
+
+    def _state(self, target: int) -> StageState:
+        if target not in self._done:
+            # Every stage builds on earlier ones only, so file order is a valid order and no recursion is needed.
+            for index in sorted(self._needed(target)):
+                if index not in self._done:
+                    self._done[index] = self._lower(self._stages[index])
+        return self._done[target]
+
+    def _needed(self, target: int) -> set[int]:
+        """Return *target* and all stages below it. Raises for references to later stages and for circles."""
+        edges: dict[int, list[tuple[int, ins.Instruction]]] = {}
+        pending = [target]
+        while pending:
+            index = pending.pop()
+            if index not in edges:
+                edges[index] = list(self._references(self._stages[index]))
+                pending += [used for used, _ in edges[index]]
+        self._refuse_circles(edges)
+        for index in sorted(edges):
+            for used, instruction in edges[index]:
+                if used > index:
+                    raise self._shared.program.source.error(self._forward(used, index), instruction.span)
+        return set(edges)
+
+    def _forward(self, used: int, index: int) -> Fault:
+        names = quote(self._stages[used].name), quote(self._stages[index].name)
+        return Fault(f"cannot copy from stage {names[0]}, it needs to be defined before current stage {names[1]}")
+
+    def _references(self, stage: Stage) -> Iterator[tuple[int, ins.Instruction]]:
+        """Yield the stages that *stage* names, each with the instruction that does."""
+        base = self._base(stage)
+        if isinstance(base, StageTarget):
+            yield base.index, stage.start
+        for instruction in stage.instructions:
+            for name in _from_names(instruction):
+                try:
+                    target = self._shared.names.source(name, stage.index)
+                except Fault as fault:
+                    raise self._shared.program.source.error(fault, instruction.span) from None
+                if isinstance(target, StageTarget):
+                    yield target.index, instruction
+
+    def _refuse_circles(self, edges: dict[int, list[tuple[int, ins.Instruction]]]) -> None:
+        finished: set[int] = set()
+        for start in sorted(edges):
+            path: list[tuple[int, ins.Instruction]] = []
+            iterators = [iter(edges[start])]
+            trail = [start]
+            while iterators and start not in finished:
+                step = next(iterators[-1], None)
+                if step is None:
+                    finished.add(trail.pop())
+                    iterators.pop()
+                    if path:
+                        path.pop()
+                elif step[0] in trail:
+                    spans = [item.span for _, item in path[trail.index(step[0]) :]] + [step[1].span]
+                    fault = Fault(f"circular dependency detected on stage: {self._stages[step[0]].name}")
+                    raise self._shared.program.source.error(fault, *spans)
+                elif step[0] not in finished:
+                    path.append(step)
+                    trail.append(step[0])
+                    iterators.append(iter(edges[step[0]]))
+
+    def _base(self, stage: Stage) -> Target:
+        if stage.index not in self._bases:
+            try:
+                self._bases[stage.index] = self._find_base(stage)
+            except Fault as fault:
+                raise self._shared.program.source.error(fault, stage.start.span) from None
+        return self._bases[stage.index]
+
+    def _find_base(self, stage: Stage) -> Target:
+        name = self._expand_global(stage, stage.start.base)
+        if not name:
+            raise Fault(f"base name ({stage.start.base}) should not be blank", hint="give the argument a value")
+        return self._shared.names.base(name, stage.index)
+
+    def _expand_global(self, stage: Stage, text: str) -> str:
+        unset: set[str] = set()
+        scope = self._shared.scope
+        value = expand_word(text, scope.values, escape=self._shared.program.escape, unset=unset)
+        for name in sorted(unset - scope.declared):
+            self._shared.warnings.add("UndefinedArgInFrom", _undeclared(name, scope.values), stage.start.node)
+        return value
+
+    def _lower(self, stage: Stage) -> StageState:
+        source = self._shared.program.source
+        place = stage.start.span
+        try:
+            builder, triggers = self._start(stage)
+            builder.expect_steps(_count_steps(stage, triggers, counts_from=_is_image(self._base(stage))))
+            self._add_base(builder, self._base(stage))
+            for instruction in triggers:
+                self._apply(builder, instruction, triggered=True)
+            for instruction in stage.instructions:
+                place = instruction.span
+                self._apply(builder, instruction, triggered=False)
+        except Fault as fault:
+            raise source.error(fault, place) from None
+        return builder.state
+
+    def _apply(self, builder: StageBuilder, instruction: ins.Instruction, *, triggered: bool) -> None:
+        builder.enter(instruction, triggered=triggered)
+        _APPLY[type(instruction)](builder, instruction)
+
+    def _start(self, stage: Stage) -> tuple[StageBuilder, list[ins.Instruction]]:
+        """Return a builder at the state that FROM gives, and the triggers of the base, which are taken off it."""
+        base = self._base(stage)
+        state = self._state(base.index).child() if isinstance(base, StageTarget) else self._fresh(stage, base)
+        builder = StageBuilder(self._shared, stage, state, self._fetch)
+        triggers = [self._trigger(text, stage.start.span) for text in state.config.on_build]
+        state.config.on_build = ()
+        return builder, triggers
+
+    def _trigger(self, text: str, span: Span) -> ins.Instruction:
+        """Parse a trigger. Its file may have had another escape character, which nobody wrote down."""
+        nodes = parse_trigger(text, span, _TRIGGER_ESCAPE)
+        if len(nodes) != 1:
+            raise Fault(f"ONBUILD trigger {quote(text)} of the base is not one instruction")
+        try:
+            instruction = build_instruction(nodes[0], _TRIGGER_ESCAPE)
+        except Fault as fault:  # the line of FROM is not where the mistake is written
+            raise Fault(fault.message, hint=f"this is the ONBUILD trigger {quote(text)} of the base") from None
+        if isinstance(instruction, ins.From | ins.OnBuild | ins.Maintainer):
+            raise Fault(f"{nodes[0].name} isn't allowed as an ONBUILD trigger")
+        return instruction
+
+    def _platform(self, stage: Stage) -> Platform:
+        text = stage.start.platform
+        if not text:
+            return self._shared.platform
+        value = self._expand_global(stage, text)
+        if not value:
+            raise Fault(f"empty platform value from expression {text}")
+        return parse_platform(value, prefix=f"failed to parse platform {value}: ")
+
+    def _fresh(self, stage: Stage, base: Target) -> StageState:
+        platform = self._platform(stage)
+        image = self._base_image(base, platform)
+        if image is None:
+            config = ImageConfig.scratch()
+            return StageState(platform, config, dict(config.env))
+        self._compare_platforms(stage, image, platform)
+        config = ImageConfig.from_document(image.config)
+        entries = image.config.get("history")
+        history = tuple(HistoryEntry(document=entry) for entry in entries) if isinstance(entries, list | tuple) else ()
+        return StageState(platform, config, dict(config.env), base=image, history=history)
+
+    def _base_image(self, base: Target, platform: Platform) -> BaseImage | None:
+        resolver = self._shared.resolver
+        if isinstance(base, ImageTarget):
+            return resolver.base_image(base.reference, platform)
+        if isinstance(base, ContextTarget) and base.kind == "docker-image" and base.value != "scratch":
+            return resolver.base_image(base.value, platform)
+        if isinstance(base, ContextTarget) and base.kind == "oci-layout":
+            return resolver.base_image(f"oci-layout://{base.value}", platform)
+        return None
+
+    def _compare_platforms(self, stage: Stage, image: BaseImage, platform: Platform) -> None:
+        have = image.platform
+        same = (have.os, have.architecture) == (platform.os, platform.architecture)
+        if not same or (have.variant and platform.variant and have.variant != platform.variant):
+            text = f"Base image {stage.start.base} was pulled with platform {quote(str(have))}, "
+            text += f"expected {quote(str(platform))} for current build"
+            self._shared.warnings.add("InvalidBaseImagePlatform", text, stage.start.node)
+
+    def _add_base(self, builder: StageBuilder, base: Target) -> None:
+        """Make the vertex of FROM; a tree as base becomes a layer."""
+        state = builder.state
+        if isinstance(base, StageTarget) or base == NoTarget():
+            return
+        if state.base is not None:
+            text = f"FROM {state.base.reference}"
+            text += "" if "@" in state.base.reference else f"@{state.base.digest}"
+            op = SourceOp("docker-image", state.base.reference)
+            state.root = builder.vertex(op, (), text, platform=state.platform)
+        elif isinstance(base, ContextTarget) and base.value != "scratch":
+            tree = self._fetch(base, builder)
+            action = Copy(input=0, sources=("/",), destination="/")
+            inputs = [tree] if tree is not None else []
+            state.root = builder.vertex(FileOp((action,), has_base=False), inputs, f"FROM {base.name}")
+
+    def _fetch(self, target: Target, builder: StageBuilder) -> Vertex | None:
+        """Return the files behind a name in ``--from``."""
+        if isinstance(target, StageTarget):
+            return self._stage_root(target.index, builder)
+        if isinstance(target, NoTarget):
+            return None
+        if isinstance(target, ImageTarget):
+            return _image_vertex(target.reference, builder.state.platform)
+        if target.kind == "docker-image":
+            return None if target.value == "scratch" else _image_vertex(target.value, builder.state.platform)
+        name = f"[context {target.name}] load"
+        platform = builder.state.platform if target.kind == "oci-layout" else None
+        return Vertex(SourceOp(target.kind, target.value), platform=platform, name=name)
+
+    def _stage_root(self, index: int, builder: StageBuilder) -> Vertex | None:
+        current = builder.stage.index
+        if index == current:  # only triggers get here; `_needed` has seen everything else
+            raise Fault(f"circular dependency detected on stage: {builder.stage.name}")
+        if index > current:
+            raise self._forward(index, current)
+        return self._state(index).root
+
+
+def _image_vertex(reference: str, platform: Platform) -> Vertex:
+    return Vertex(SourceOp("docker-image", reference), platform=platform, name=f"FROM {reference}")
+
+
+def _is_image(base: Target) -> bool:
+    return not isinstance(base, StageTarget | NoTarget)
+
+
+def _count_steps(stage: Stage, triggers: list[ins.Instruction], *, counts_from: bool) -> int:
+    return counts_from + sum(isinstance(item, _COUNTED) for item in (*triggers, *stage.instructions))
+
+
+def _from_names(instruction: ins.Instruction) -> Iterator[str]:
+    """Yield what ``--from`` and mounts of *instruction* name; texts with variables are refused later."""
+    if isinstance(instruction, ins.Copy) and instruction.source_stage and "$" not in instruction.source_stage:
+        yield instruction.source_stage
+    if isinstance(instruction, ins.Run):
+        for text in instruction.mounts:
+            spec = parse_mount(text, expand=None)
+            if spec.source_stage:
+                yield spec.source_stage
+
+
+def _undeclared(name: str, known: dict[str, str]) -> str:
+    similar = nearest(name, known)
+    return f"FROM argument '{name}' is not declared" + (f" (did you mean {similar}?)" if similar else "")

@@ -1,0 +1,140 @@
+"""What the names in FROM, ``COPY --from`` and ``RUN --mount=from`` mean: a stage, a named context, an image, nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from img_core.kit import platforms
+from img_core.kit.reference import InvalidReference, Reference
+from img_frontend_dockerfile._source import Fault
+from img_frontend_dockerfile._text import quote
+
+if TYPE_CHECKING:
+    from img_core.spec.frontend import Resolver
+    from img_core.spec.values import Platform
+    from img_frontend_dockerfile._program import Stage
+
+__all__ = ["ContextTarget", "ImageTarget", "Names", "NoTarget", "StageTarget", "Target", "parse_platform"]
+
+_MAIN_CONTEXT = "context"
+_SCRATCH = "scratch"
+
+
+@dataclass(frozen=True, slots=True)
+class StageTarget:
+    """A stage of this file, by index."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContextTarget:
+    """A named build context of *kind* that stands behind *value* (for ``local``: its own name)."""
+
+    name: str
+    kind: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageTarget:
+    """An image, normalised and with its tag."""
+
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoTarget:
+    """``scratch``: an empty root."""
+
+
+Target = StageTarget | ContextTarget | ImageTarget | NoTarget
+
+
+def parse_platform(text: str, *, prefix: str) -> Platform:
+    """Parse a platform specifier; raise `Fault` with *prefix*."""
+    try:
+        return platforms.parse(text, prefix=prefix)
+    except platforms.InvalidPlatform as err:
+        raise Fault(err.message) from None
+
+
+class Names:
+    """Looks names up in the stages of one file and among the contexts that the caller knows."""
+
+    def __init__(self, stages: tuple[Stage, ...], resolver: Resolver, platform: Platform) -> None:
+        self._stages = stages
+        self._resolver = resolver
+        self._platform = platform
+        self._by_name: dict[str, list[int]] = {}
+        for stage in stages:
+            if stage.start.name:
+                self._by_name.setdefault(stage.start.name, []).append(stage.index)
+        self._contexts: dict[str, ContextTarget | None] = {}
+
+    def stage_names(self) -> list[str]:
+        """Return all names given with AS, for suggestions."""
+        return list(self._by_name)
+
+    def named_stage(self, name: str) -> int | None:
+        """Return the last stage called *name* in any letter case (``--target``)."""
+        found = self._by_name.get(name.lower())
+        return found[-1] if found else None
+
+    def base(self, name: str, current: int) -> Target:
+        """Say what ``FROM name`` in stage *current* builds on. Raises `Fault` for what is no image reference."""
+        context = None if name == _SCRATCH else self._context(name)
+        if context is not None:
+            return context
+        earlier = self._before(name, current)
+        if earlier is not None:
+            return StageTarget(earlier)
+        return NoTarget() if name == _SCRATCH else self._image(name)
+
+    def source(self, name: str, current: int) -> Target:
+        """Say what ``--from=name`` in stage *current* reads; a stage may also be the current or a later one."""
+        if name.isascii() and name.isdigit():
+            index = int(name[:9])
+            if index >= len(self._stages):
+                raise Fault(
+                    f"invalid stage index {name}", hint=f"this file has the stages 0 to {len(self._stages) - 1}"
+                )
+            return StageTarget(index)
+        context = None if name == _SCRATCH else self._context(name)
+        if context is not None:
+            return context
+        earlier = self._before(name, current)
+        if earlier is not None:
+            return StageTarget(earlier)
+        later = self._by_name.get(name.lower())
+        if later:
+            return StageTarget(later[0])
+        return NoTarget() if name == _SCRATCH else self._image(name)
+
+    def _before(self, name: str, current: int) -> int | None:
+        found = [index for index in self._by_name.get(name.lower(), ()) if index < current]
+        return found[-1] if found else None
+
+    def _image(self, name: str) -> Target:
+        try:
+            reference = Reference.parse(name, prefix=f"failed to parse stage name {quote(name)}: ")
+        except InvalidReference as err:
+            raise Fault(err.message, hint=err.hint) from None
+        familiar = reference.familiar().removesuffix(":latest")
+        context = self._context(familiar) if familiar != name else None
+        return context or ImageTarget(str(reference.with_default_tag()))
+
+    def _context(self, name: str) -> ContextTarget | None:
+        if name == _MAIN_CONTEXT:
+            return None
+        if name not in self._contexts:
+            self._contexts[name] = self._look_up(name)
+        return self._contexts[name]
+
+    def _look_up(self, name: str) -> ContextTarget | None:
+        for key in (f"{name}::{self._platform}", name):
+            kind = self._resolver.context_kind(key)
+            if kind is not None:
+                return ContextTarget(key, kind, key if kind == "local" else self._resolver.context_reference(key))
+        return None

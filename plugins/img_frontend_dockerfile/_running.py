@@ -1,0 +1,191 @@
+"""RUN: argument vector, environment, mounts."""
+
+from __future__ import annotations
+
+import posixpath
+from typing import TYPE_CHECKING
+
+from img_core.spec.graph import FileOp, RunMount, RunOp, WriteFile
+from img_frontend_dockerfile._metadata import shell_words
+from img_frontend_dockerfile._mounts import MountSpec, parse_mount
+from img_frontend_dockerfile._scope import proxy_environment
+from img_frontend_dockerfile._source import Fault
+from img_frontend_dockerfile._stage import Inputs, StageBuilder, clean_path
+
+if TYPE_CHECKING:
+    from img_core.spec.graph import Vertex
+    from img_frontend_dockerfile import _instructions as ins
+
+__all__ = ["apply_run"]
+
+_HOSTNAME = "buildkitsandbox"
+_SCRIPT = "script"
+_SUMMARY_LENGTH = 40
+
+
+def apply_run(builder: StageBuilder, instruction: ins.Run) -> None:
+    """Add the layer of one command."""
+    state = builder.state
+    if instruction.exec_form and not instruction.words:
+        raise Fault("RUN names no program", hint="`RUN []` has nothing to run")
+    inputs = Inputs(state.root)
+    args, script = _arguments(builder, instruction, inputs)
+    specs = [parse_mount(text, expand=builder.expand) for text in instruction.mounts]
+    mounts = (*_mounts(builder, specs, inputs), *script)
+    text = builder.display({spec.env: "****" for spec in specs if spec.env}) + _summary(instruction)
+    vertex = builder.vertex(
+        _operation(builder, instruction, args, mounts), inputs.vertices, text, platform=state.platform
+    )
+    state.root = vertex
+    builder.commit(f"RUN {_argument_prefix(builder)}{' '.join(args)} # buildkit", vertex)
+
+
+def _operation(
+    builder: StageBuilder, instruction: ins.Run, args: tuple[str, ...], mounts: tuple[RunMount, ...]
+) -> RunOp:
+    state, request = builder.state, builder.shared.request
+    env = dict(state.env)
+    for mount in mounts:
+        if mount.type == "ssh":
+            env["SSH_AUTH_SOCK"] = mount.target
+            break
+    return RunOp(
+        args=args,
+        env=tuple(env.items()),
+        cwd=state.directory,
+        user=state.config.user,
+        has_base=state.root is not None,
+        network=instruction.network or request.network,
+        security=instruction.security,
+        hostname=request.hostname or request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME") or _HOSTNAME,
+        mounts=mounts,
+        extra_hosts=tuple(name for name, _ in request.extra_hosts),
+        extra_host_addresses=tuple(address for _, address in request.extra_hosts),
+        shm_size=request.shm_size,
+        ulimits=request.ulimits,
+        proxy_env=tuple(pair for pair in proxy_environment(request.build_args) if pair[0] not in env),
+    )
+
+
+def _arguments(
+    builder: StageBuilder, instruction: ins.Run, inputs: Inputs
+) -> tuple[tuple[str, ...], tuple[RunMount, ...]]:
+    """Return the argument vector, and the mount of the script if a here-document is one."""
+    heredocs = instruction.node.heredocs
+    if not heredocs:
+        return shell_words(builder, instruction.words, exec_form=instruction.exec_form), ()
+    text = instruction.node.text
+    only = heredocs[0] if len(heredocs) == 1 and heredocs[0].end - heredocs[0].start == len(text) else None
+    if only is None:
+        bodies = "".join(f"\n{heredoc.content}{heredoc.name}" for heredoc in heredocs)
+        return shell_words(builder, (text + bodies,), exec_form=False), ()
+    if not only.content.startswith("#!"):
+        return shell_words(builder, (only.content,), exec_form=False), ()
+    program = f"/dev/pipes/{posixpath.basename(only.name) or _SCRIPT}"
+    return (program,), (_script_mount(builder, program, only.content, inputs),)
+
+
+def _script_mount(builder: StageBuilder, program: str, content: str, inputs: Inputs) -> RunMount:
+    action = WriteFile(_SCRIPT, content.encode("utf-8", "surrogateescape"), "/", mode="0755")
+    file = builder.vertex(FileOp((action,), has_base=False), (), "[internal] prepare script", numbered=False)
+    return RunMount("bind", program, input=inputs.add(file), source=f"/{_SCRIPT}")
+
+
+def _summary(instruction: ins.Run) -> str:
+    """Return the first line of a lone here-document, for the step's name."""
+    heredocs = instruction.node.heredocs
+    if len(heredocs) != 1:
+        return ""
+    first, _, rest = heredocs[0].content.partition("\n")
+    shown = first[:_SUMMARY_LENGTH] + ("..." if rest or len(first) > _SUMMARY_LENGTH else "")
+    return f" ({shown})"
+
+
+def _argument_prefix(builder: StageBuilder) -> str:
+    """Return ``|2 A=1 B= `` for the arguments in scope, as history shows them."""
+    env, arguments = builder.state.env, builder.state.arguments
+    if not arguments:
+        return ""
+    values = (f"{name}={env.get(name, value) or ''}" for name, value in arguments.items())
+    return f"|{len(arguments)} {' '.join(values)} "
+
+
+def _mounts(builder: StageBuilder, specs: list[MountSpec], inputs: Inputs) -> list[RunMount]:
+    mounts = []
+    sockets = 0
+    for spec in specs:
+        if spec.type == "ssh":
+            mounts.append(_ssh(builder, spec, sockets))
+            sockets += 1
+        elif spec.type == "secret":
+            mounts.append(_secret(builder, spec))
+        else:
+            mounts.append(_tree(builder, spec, inputs))
+    return mounts
+
+
+def _target(builder: StageBuilder, spec: MountSpec) -> str:
+    target = builder.state.resolve(spec.target) if spec.target else "/"
+    if target == "/":
+        raise Fault('invalid mount target "/"', hint="give the mount a `target=` below the root")
+    return target
+
+
+def _tree(builder: StageBuilder, spec: MountSpec, inputs: Inputs) -> RunMount:
+    target = _target(builder, spec)
+    if spec.type == "tmpfs":
+        return RunMount("tmpfs", target, readonly=spec.readonly, mode=spec.mode, size=spec.size)
+    origin: Vertex | None = None
+    if spec.source_stage:
+        origin = builder.source(spec.source_stage)
+    elif spec.type == "bind":
+        origin = builder.context()
+    if spec.type == "bind":
+        source = clean_path(spec.source)
+        return RunMount("bind", target, input=inputs.add(origin), source=source, readonly=spec.readonly)
+    namespace = builder.shared.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS", "")
+    identity = clean_path(spec.id) if spec.id.startswith("/") else spec.id or target
+    return RunMount(
+        "cache",
+        target,
+        input=inputs.add(origin),
+        source=clean_path(spec.source) if spec.source_stage else "",
+        readonly=spec.readonly,
+        id=f"{namespace}/{identity}" if namespace else identity,
+        sharing=spec.sharing,
+        mode=0o755 if spec.mode is None else spec.mode,
+        uid=spec.uid,
+        gid=spec.gid,
+    )
+
+
+def _secret(builder: StageBuilder, spec: MountSpec) -> RunMount:
+    identity = spec.id or spec.source or posixpath.basename(spec.target)
+    target = spec.target
+    if target:
+        target = _target(builder, spec)
+    elif not spec.env:
+        target = clean_path(f"/run/secrets/{posixpath.basename(identity)}")
+    return RunMount(
+        "secret",
+        target,
+        id=identity,
+        mode=0o400 if spec.mode is None else spec.mode,
+        uid=spec.uid,
+        gid=spec.gid,
+        required=spec.required,
+        env=spec.env,
+    )
+
+
+def _ssh(builder: StageBuilder, spec: MountSpec, number: int) -> RunMount:
+    return RunMount(
+        "ssh",
+        _target(builder, spec) if spec.target else f"/run/buildkit/ssh_agent.{number}",
+        readonly=False,
+        id=spec.id or "default",
+        mode=0o600 if spec.mode is None else spec.mode,
+        uid=spec.uid,
+        gid=spec.gid,
+        required=spec.required,
+    )

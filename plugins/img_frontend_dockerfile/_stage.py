@@ -1,0 +1,230 @@
+"""One stage while its instructions are applied: state, step names, history and the vertices it makes."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from img_core.spec.frontend import HistoryEntry
+from img_core.spec.graph import Location, SourceOp, Vertex
+from img_frontend_dockerfile._expansion import expand_for_display, expand_heredoc, expand_word, expand_words
+from img_frontend_dockerfile._scope import BUILDER_ARGUMENTS
+from img_frontend_dockerfile._text import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from img_core.spec.frontend import BaseImage, PlanRequest, Resolver
+    from img_core.spec.graph import Op
+    from img_core.spec.values import Platform
+    from img_frontend_dockerfile._config import ImageConfig
+    from img_frontend_dockerfile._instructions import Instruction
+    from img_frontend_dockerfile._names import Names, Target
+    from img_frontend_dockerfile._program import Program, Stage
+    from img_frontend_dockerfile._scope import GlobalScope
+    from img_frontend_dockerfile._source import Span
+    from img_frontend_dockerfile._warnings import WarningList
+
+__all__ = ["COMMENT", "Inputs", "Shared", "StageBuilder", "StageState", "clean_path", "context_vertex"]
+
+COMMENT = "buildkit.dockerfile.v0"
+
+
+def clean_path(path: str) -> str:
+    """Return the shortest absolute form of *path*; ``..`` stops at the root."""
+    return posixpath.normpath("/" + path.lstrip("/"))
+
+
+def context_vertex() -> Vertex:
+    """Return the main build context, as far as the resolver does not put something else in its place."""
+    return Vertex(SourceOp("local", "context"), name="[internal] load build context")
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all stages of one plan for one platform share."""
+
+    program: Program
+    request: PlanRequest
+    resolver: Resolver
+    platform: Platform
+    names: Names
+    scope: GlobalScope
+    warnings: WarningList
+    arguments: set[str]  #: names that ARG instructions declared anywhere
+
+
+@dataclass(slots=True)
+class StageState:
+    """What a stage is so far. *env* is what expansion and RUN see: ENV and ARG, last write wins."""
+
+    platform: Platform
+    config: ImageConfig
+    env: dict[str, str]
+    root: Vertex | None = None
+    base: BaseImage | None = None
+    history: tuple[HistoryEntry, ...] = ()
+    arguments: dict[str, str | None] = field(default_factory=dict)  #: declared in the stage, in order
+    cmd_set: bool = False  #: by this stage itself
+    workdir_set: bool = False
+
+    def child(self) -> StageState:
+        """Return the state of a stage that starts from this one."""
+        return replace(
+            self,
+            config=self.config.copy(),
+            env=dict(self.env),
+            arguments=dict(self.arguments),
+            cmd_set=False,
+        )
+
+    @property
+    def directory(self) -> str:
+        """The working directory, absolute and clean."""
+        return clean_path(self.config.working_dir)
+
+    def resolve(self, path: str) -> str:
+        """Return *path* as seen from the working directory, absolute and clean."""
+        return clean_path(posixpath.join(self.directory, path))
+
+
+class Inputs:
+    """The inputs of one vertex, each once."""
+
+    def __init__(self, *vertices: Vertex | None) -> None:
+        self.vertices = [vertex for vertex in vertices if vertex is not None]
+
+    def add(self, vertex: Vertex | None) -> int | None:
+        """Return the index of *vertex*, adding it if needed; None for an empty root."""
+        if vertex is None:
+            return None
+        for index, known in enumerate(self.vertices):
+            if known.digest == vertex.digest:
+                return index
+        self.vertices.append(vertex)
+        return len(self.vertices) - 1
+
+
+class StageBuilder:
+    """Applies instructions to one `StageState`. *fetch* gives the vertex behind a ``--from`` target."""
+
+    def __init__(
+        self, shared: Shared, stage: Stage, state: StageState, fetch: Callable[[Target, StageBuilder], Vertex | None]
+    ) -> None:
+        self.shared = shared
+        self.stage = stage
+        self.state = state
+        self._fetch = fetch
+        self._done = 0
+        self._total = 0
+        self._current: Instruction = stage.start
+        self._place: Span = stage.start.span
+        self._triggered = False
+        stages = {name.lower() for name in shared.request.no_cache_stages}
+        self._use_cache = not shared.request.no_cache and stage.start.name not in stages
+
+    def expect_steps(self, count: int) -> None:
+        """Set how many numbered steps the stage has."""
+        self._total = count
+
+    def enter(self, instruction: Instruction, *, triggered: bool = False) -> None:
+        """Make *instruction* the one that expansion, names and warnings speak of."""
+        self._current, self._triggered = instruction, triggered
+        self._place = instruction.span
+
+    @property
+    def place(self) -> Span:
+        """The lines of the current instruction."""
+        return self._place
+
+    def expand(self, word: str) -> str:
+        """Expand *word* with the variables of the stage."""
+        unset: set[str] = set()
+        result = expand_word(word, self.state.env, escape=self.shared.program.escape, unset=unset)
+        self._report_unset(unset)
+        return result
+
+    def expand_list(self, words: Iterable[str]) -> list[str]:
+        """Expand *words*; blanks in values separate."""
+        unset: set[str] = set()
+        escape = self.shared.program.escape
+        result = [part for word in words for part in expand_words(word, self.state.env, escape=escape, unset=unset)]
+        self._report_unset(unset)
+        return result
+
+    def expand_body(self, content: str) -> str:
+        """Expand the body of a here-document."""
+        unset: set[str] = set()
+        result = expand_heredoc(content, self.state.env, unset=unset)
+        self._report_unset(unset)
+        return result
+
+    def _report_unset(self, unset: set[str]) -> None:
+        for name in sorted(unset - BUILDER_ARGUMENTS):
+            similar = nearest(name, self.state.env)
+            text = f"Usage of undefined variable '${name}'" + (f" (did you mean ${similar}?)" if similar else "")
+            self.warn("UndefinedVar", text)
+
+    def warn(self, rule: str, message: str) -> None:
+        """Record a finding about the current instruction."""
+        self.shared.warnings.add(rule, message, self._current.node)
+
+    def source(self, name: str) -> Vertex | None:
+        """Return the files behind ``--from=name``; None for an empty root. Raises `Fault`."""
+        return self._fetch(self.shared.names.source(name, self.stage.index), self)
+
+    def context(self) -> Vertex:
+        """Return the main build context."""
+        kind = self.shared.resolver.context_kind("context")
+        if kind in (None, "local"):
+            return context_vertex()
+        reference = self.shared.resolver.context_reference("context")
+        return Vertex(SourceOp(kind or "local", reference), name="[internal] load build context")
+
+    def title(self, text: str) -> str:
+        """Number *text* as the next step: ``[linux/arm64 build 2/4] RUN make``."""
+        self._done += 1
+        width = len(str(self._total))
+        parts = [self._platform_prefix(), self._stage_prefix(), f"{self._done:{width}d}/{self._total}"]
+        return f"[{' '.join(part for part in parts if part)}] {text}"
+
+    def _platform_prefix(self) -> str:
+        if len(self.shared.request.platforms) < 2:
+            return ""
+        own, target = self.state.platform, self.shared.platform
+        if own == target:
+            return str(own)
+        shown = str(target).removeprefix(f"{own.os}/")
+        return f"{own}->{shown}"
+
+    def _stage_prefix(self) -> str:
+        if len(self.shared.program.stages) == 1:
+            return ""
+        return self.stage.start.name or f"stage-{self.stage.index}"
+
+    def display(self, hidden: Mapping[str, str] | None = None) -> str:
+        """Return the text of the current instruction with what is known expanded; *hidden* replaces secret values."""
+        node = self._current.node
+        rest = node.original[len(node.keyword) :]
+        text = node.name + expand_for_display(
+            rest, {**self.state.env, **(hidden or {})}, escape=self.shared.program.escape
+        )
+        return f"ONBUILD {text}" if self._triggered else text
+
+    def vertex(
+        self, op: Op, inputs: Iterable[Vertex], text: str, *, platform: Platform | None = None, numbered: bool = True
+    ) -> Vertex:
+        """Make a vertex for the current instruction."""
+        return Vertex(
+            op,
+            tuple(inputs),
+            platform=platform,
+            name=self.title(text) if numbered else text,
+            location=Location(self.shared.program.source.name, self._place.first, self._place.last),
+            use_cache=self._use_cache,
+        )
+
+    def commit(self, created_by: str, vertex: Vertex | None = None) -> None:
+        """Add a history entry; with *vertex*, the entry of the layer that it makes."""
+        self.state.history = (*self.state.history, HistoryEntry(created_by, COMMENT, vertex))

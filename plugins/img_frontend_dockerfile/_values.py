@@ -1,0 +1,67 @@
+"""Checks of single values: ports, signals, modes, owners."""
+
+from __future__ import annotations
+
+import re
+
+from img_frontend_dockerfile._source import Fault
+from img_frontend_dockerfile._text import quote
+
+__all__ = ["check_mode", "check_signal", "is_numeric_owner", "parse_port"]
+
+_PROTOCOLS = ("tcp", "udp", "sctp")
+_SYMBOLIC_MODE = re.compile(r"[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+(?:,[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+)*")
+_SIGNAL_NAMES = """
+    ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP
+    TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ RTMIN RTMAX
+"""
+_SIGNALS = frozenset(_SIGNAL_NAMES.split())
+_REALTIME = re.compile(r"RTMIN\+([1-9]|1[0-5])|RTMAX-([1-9]|1[0-4])")
+
+
+def check_signal(signal: str) -> None:
+    """Raise `Fault` unless *signal* is a name with or without ``SIG``, a number of at least 1, or ``SIGRTMIN+n``."""
+    name = signal.upper().removeprefix("SIG")
+    number = re.fullmatch(r"0*[1-9][0-9]*", signal)
+    if not number and name not in _SIGNALS and not _REALTIME.fullmatch(name):
+        raise Fault(f"invalid signal: {signal}")
+
+
+def parse_port(text: str) -> tuple[list[str], bool, bool]:
+    """Parse one argument of EXPOSE to ``port/protocol`` texts, ranges unrolled.
+
+    The flags tell that the protocol was not in lower case, and that an address or a host port was given (it is dropped).
+    Raises `Fault`.
+    """
+    ports, slash, protocol = text.partition("/")
+    container = ports.rpartition(":")[2]
+    first, dash, last = container.partition("-")
+    low, high = _port(first), _port(last if dash else first)
+    if low is None or high is None or low > high:
+        raise Fault(f"invalid containerPort: {container}")
+    protocol = protocol if slash and protocol else "tcp"
+    if protocol.lower() not in _PROTOCOLS:
+        raise Fault(f"invalid port: {quote(text)}: invalid proto: {protocol}")
+    unrolled = [f"{port}/{protocol.lower()}" for port in range(low, high + 1)]
+    return unrolled, protocol != protocol.lower(), ":" in ports
+
+
+def _port(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) and int(text) < 65536 else None
+
+
+def check_mode(mode: str) -> None:
+    """Raise `Fault` unless *mode* is octal up to 07777 or a symbolic mode as chmod(1) takes."""
+    if re.match(r"[0-9]", mode):
+        if not re.fullmatch(r"0?[0-7]{1,4}", mode):
+            raise Fault(f"invalid chmod parameter: '{mode}'. it should be octal string and between 0 and 07777")
+    elif not _SYMBOLIC_MODE.fullmatch(mode):
+        raise Fault(
+            f"invalid chmod parameter: '{mode}'. invalid syntax",
+            hint="write an octal number such as 0644 or a symbolic mode such as u=rwX,go=rX",
+        )
+
+
+def is_numeric_owner(owner: str) -> bool:
+    """Say whether the value of ``--chown`` can be used without a passwd file."""
+    return all(part.isdigit() and part.isascii() for part in owner.split(":") if part)
