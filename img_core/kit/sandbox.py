@@ -5,6 +5,7 @@ The lists follow what container engines agree on, so that an image builds alike 
 
 from __future__ import annotations
 
+import sys
 from typing import Final
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "DEVICE_LINKS",
     "MASKED_PATHS",
     "READONLY_PATHS",
+    "forbid_imports",
 ]
 
 _ALL: Final = (
@@ -70,3 +72,14 @@ READONLY_PATHS: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/pr
 
 #: where programs are looked up when the environment has no PATH
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def forbid_imports() -> None:
+    """Make any further import fail, in a process whose root is about to become the image's.
+
+    It would load code from the image and run it with our privileges.
+    """
+    sys.path.clear()
+    sys.path_hooks.clear()
+    sys.meta_path.clear()
+    sys.path_importer_cache.clear()

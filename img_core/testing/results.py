@@ -137,7 +137,7 @@ class ReadyTree:
         return self.owners.get(path, (0, 0))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReadyImage:
     """A `BuiltImage` that was finished before the test began."""
 
@@ -165,12 +165,12 @@ class ReadyImage:
             os.close(fd)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReadyResult:
     """A `Result`."""
 
-    images: tuple[ReadyImage, ...]
-    names: tuple[str, ...]
+    images: Sequence[ReadyImage]
+    names: Sequence[str]
     store: DirectoryStore
     source_date_epoch: int | None = None
 

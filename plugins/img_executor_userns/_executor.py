@@ -6,10 +6,12 @@ import json
 import os
 import select
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.kit import linux, mounts
 from img_core.kit.mountpoints import MountPoints
+from img_core.kit.owner_supervisor import OwnerSupervisor
 from img_core.spec.errors import HostError, StepError, Unsupported
 from img_core.spec.executor import Executor, ExitStatus, Mount, Process, StepIO
 
@@ -52,7 +54,14 @@ class UsernsExecutor(Executor):
             attached = [_open_mount(mount, stack) for mount in ordered]
             _make_mount_points(rootfs.fd, ordered, attached, stack)
             root_fd = _own(stack, mounts.bind_fd(rootfs.fd))
-            return self._run(spawner, process, ordered, [io.stdout, io.stderr, root_fd, *attached], io.cancel_fd)
+            supervisor = None
+            if self.host.mapping == "single":
+                supervisor = stack.enter_context(OwnerSupervisor(spawner, rootfs.fd))
+            # Anything will do where there is no supervisor: the container closes it unused.
+            owners_fd = io.stderr if supervisor is None else supervisor.container_fd
+            fds = [owners_fd, io.stdout, io.stderr, root_fd, *attached]
+            status = self._run(spawner, process, ordered, fds, io.cancel_fd)
+            return replace(status, owners=supervisor.finish()) if supervisor else status
 
     def _run(
         self, spawner: Spawner, process: Process, ordered: Sequence[Mount], fds: Sequence[int], cancel_fd: int

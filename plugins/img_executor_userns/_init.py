@@ -1,7 +1,7 @@
 """The container's side: from a fresh process in new namespaces to the user's program.
 
 Runs in a child of the zygote. Everything it needs is imported by the zygote beforehand: once the root file system is the
-image's, an import would load code from the image (`_forbid_imports`). The order of the steps matters for safety:
+image's, an import would load code from the image (`sandbox.forbid_imports`). The order of the steps matters for safety:
 
 1. build all file systems as detached mounts, while the host's /proc, /sys and /dev are still visible;
 2. make the image the root; only then attach the mounts, so that symlinks of the image resolve inside of it;
@@ -20,10 +20,11 @@ import signal
 import socket
 import stat
 import struct
-import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from img_core.kit import linux, mounts, sandbox, seccomp
+from img_core.kit.owner_supervisor import deliver_listener
+from img_core.kit.ownership import OWNER_ATTRIBUTE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,6 +40,8 @@ _IFF_UP_RUNNING: Final = 0x41
 _TTY_GROUP: Final = "5"
 # Read here, in the zygote: later there is only the image.
 _FILTER: Final = seccomp.sandbox_program()
+_OWNERS_FILTER: Final = seccomp.owners_program()
+_APT_CONFIG: Final = "/dev/apt.conf"  # in a file system of the container, so that it never gets into a layer
 _OUR_INTERPRETER: Final = os.stat("/proc/self/exe")
 
 
@@ -48,7 +51,7 @@ class _StepFailure(Exception):
 
 def main(request: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON
     """Become the process that *request* describes; returns only when the set-up failed, after reporting why."""
-    report, *others = fds
+    report, supervisor, *others = fds
     try:
         limits = _set_up(request, others)
     except _StepFailure as err:
@@ -56,7 +59,7 @@ def main(request: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON
     except OSError as err:
         where = f" (`{os.fsdecode(err.filename)}`)" if err.filename is not None else ""
         return _report(report, "host", f"cannot set up the container: {err.strerror}{where}")
-    return _run_program(request, limits)
+    return _run_program(request, limits, supervisor)
 
 
 def _set_up(request: Mapping[str, Any], fds: Sequence[int]) -> list[tuple[int, tuple[int, int]]]:
@@ -64,7 +67,7 @@ def _set_up(request: Mapping[str, Any], fds: Sequence[int]) -> list[tuple[int, t
     os.umask(0o022)
     _isolate()
     system = _system_mounts(request)
-    _forbid_imports()
+    sandbox.forbid_imports()
     _enter_root(root, request["staging"])
     _attach_system(system)
     if not request["insecure"]:
@@ -152,13 +155,6 @@ def _devpts() -> int:
 # --- 2. the root ------------------------------------------------------------------------------------------------------
 
 
-def _forbid_imports() -> None:
-    sys.path.clear()
-    sys.path_hooks.clear()
-    sys.meta_path.clear()
-    sys.path_importer_cache.clear()
-
-
 def _enter_root(root: int, staging: str) -> None:
     linux.move_mount(root, staging)
     os.chdir(staging)
@@ -238,10 +234,14 @@ def _limits(wanted: Sequence[tuple[str, int, int]]) -> list[tuple[int, tuple[int
     return limits
 
 
-def _run_program(request: Mapping[str, Any], limits: Sequence[tuple[int, tuple[int, int]]]) -> NoReturn:
+def _run_program(
+    request: Mapping[str, Any], limits: Sequence[tuple[int, tuple[int, int]]], supervisor: int
+) -> NoReturn:
     """From here on there is only stderr to say what went wrong."""
     try:
-        linux.close_range(3)
+        # The supervisor's socket is all that stays; it is no directory, so it leads nowhere.
+        os.dup2(supervisor, 3, inheritable=False)
+        linux.close_range(4)
         _enter_directory(request["cwd"], request["uid"], request["gid"])
         os.umask(request["umask"])
         for number, values in limits:
@@ -281,8 +281,18 @@ def _make_working_directory(path: str, uid: int, gid: int) -> None:
         current += name
         if name and not os.path.lexists(current):
             os.mkdir(current, 0o755)
-            os.chown(current, uid, gid)
+            _try_chown(current, uid, gid)
         current += "/"
+
+
+def _try_chown(path: str, uid: int, gid: int) -> None:
+    try:
+        os.chown(path, uid, gid)
+    except OSError as err:
+        if err.errno != errno.EINVAL:
+            raise
+        # The id is not mapped: with a single one the wanted owner is recorded instead.
+        os.setxattr(path, OWNER_ATTRIBUTE, b"%d:%d" % (uid, gid))
 
 
 def _drop_privileges(request: Mapping[str, Any]) -> None:
@@ -293,12 +303,21 @@ def _drop_privileges(request: Mapping[str, Any]) -> None:
         _give_stdio(uid)
         os.setgroups(request["groups"])
         os.setresgid(gid, gid, gid)
+    if not request["insecure"] and _FILTER is not None:
+        seccomp.install(_FILTER)  # takes SYS_ADMIN; what follows is allowed by it
+    if request["single"]:
+        # There is no other id to become; and what root holds is cut down to the bounding set when it executes the program.
+        _hand_over_owners()
+        return
     if not request["insecure"]:
-        if _FILTER is not None:
-            seccomp.install(_FILTER)  # takes SYS_ADMIN; what follows is allowed by it
         linux.capset(mask, mask, 0)
-    if not request["single"]:
-        os.setresuid(uid, uid, uid)  # for another user this empties the sets
+    os.setresuid(uid, uid, uid)  # for another user this empties the sets
+
+
+def _hand_over_owners() -> None:
+    if _OWNERS_FILTER is not None:
+        with socket.socket(fileno=3) as connection:
+            deliver_listener(connection, _OWNERS_FILTER)
 
 
 def _give_stdio(uid: int) -> None:
@@ -332,6 +351,8 @@ def _reset_signals() -> None:
 
 def _execute(request: Mapping[str, Any]) -> NoReturn:
     arguments, environment = request["args"], dict(request["env"])
+    if request["single"]:
+        _pacify_apt(environment)
     name = arguments[0]
     worst: OSError | None = None
     for candidate in _candidates(name, environment.get("PATH") or sandbox.DEFAULT_PATH):
@@ -347,6 +368,15 @@ def _execute(request: Mapping[str, Any]) -> NoReturn:
     if worst is not None:
         _exit(f"exec `{name}`: {worst.strerror}", CANNOT_EXECUTE)
     _exit(f"exec `{name}`: no such program{'' if '/' in name else ' on PATH'}", NOT_FOUND)
+
+
+def _pacify_apt(environment: dict[str, str]) -> None:
+    """Keep apt from changing its user and then checking that it really has: it cannot, with a single id."""
+    if "APT_CONFIG" in environment or not os.path.isdir("/etc/apt"):
+        return
+    with open(_APT_CONFIG, "wb") as config:
+        config.write(b'APT::Sandbox::User "root";\n')
+    environment["APT_CONFIG"] = _APT_CONFIG
 
 
 def _candidates(name: str, search_path: str) -> list[str]:
