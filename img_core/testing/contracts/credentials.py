@@ -1,0 +1,112 @@
+"""What every credential store promises. Subclass `CredentialStoreContract` and name the class::
+
+    class TestMine(CredentialStoreContract):
+        store_class = MyStore
+
+Each test gets a fresh ``HOME``; override `environment` for a store that needs more.
+"""
+
+# ruff: noqa: D102 - a test's name is its claim
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, ClassVar
+
+import pytest
+
+from img_core.spec.values import Credentials
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from img_core.spec.credentials import CredentialStore
+
+__all__ = ["CredentialStoreContract"]
+
+SECRET = 's3cret-canary: "quoted" \\ ünïcode'  # noqa: S105 - the hard kind of password
+JOE = Credentials("joe", SECRET)
+
+
+class CredentialStoreContract:
+    """The promises of `img_core.spec.CredentialStore`, each as a test."""
+
+    store_class: ClassVar[type[CredentialStore]]
+
+    @pytest.fixture
+    def environment(self, tmp_path: Path) -> dict[str, str]:
+        """The environment of a user who never logged in."""
+        home = tmp_path / "home"
+        home.mkdir()
+        return {"HOME": str(home), "PATH": "/usr/bin:/bin"}
+
+    @pytest.fixture
+    def store(self, environment: dict[str, str]) -> CredentialStore:
+        return self.store_class(environment)
+
+    def test_new_store_knows_nothing(self, store: CredentialStore) -> None:
+        assert store.get("registry.example") is None
+        assert store.get("docker.io", "library/busybox") is None
+        assert dict(store.list()) == {}
+        assert store.erase("registry.example") is False
+
+    def test_credentials_come_back_in_another_process(
+        self, store: CredentialStore, environment: dict[str, str]
+    ) -> None:
+        store.store("registry.example:5000", JOE)
+        assert self.store_class(environment).get("registry.example:5000", "any/repository") == JOE
+        assert dict(store.list()) == {"registry.example:5000": "joe"}
+
+    def test_later_login_replaces_the_earlier(self, store: CredentialStore) -> None:
+        store.store("registry.example", JOE)
+        store.store("registry.example", Credentials("ann", "other"))
+        assert store.get("registry.example") == Credentials("ann", "other")
+        assert dict(store.list()) == {"registry.example": "ann"}
+
+    def test_identity_token_is_kept_as_one(self, store: CredentialStore) -> None:
+        store.store("registry.example", Credentials(identity_token=SECRET))
+        found = store.get("registry.example")
+        assert found is not None
+        assert found.identity_token == SECRET
+
+    def test_erased_server_is_gone_and_others_stay(self, store: CredentialStore) -> None:
+        store.store("a.example", JOE)
+        store.store("b.example", JOE)
+        assert store.erase("a.example") is True
+        assert store.erase("a.example") is False
+        assert store.get("a.example") is None
+        assert store.get("b.example") == JOE
+
+    @pytest.mark.parametrize(
+        "other",
+        ["example", "evil-registry.example", "registry.example.evil", "registry.example:5000", "sub.registry.example"],
+    )
+    def test_password_is_for_that_server_only(self, other: str, store: CredentialStore) -> None:
+        store.store("registry.example", JOE)
+        assert store.get(other) is None
+        assert store.get(other, "registry.example/x") is None
+        assert store.erase(other) is False
+
+    def test_docker_hub_is_called_docker_io(self, store: CredentialStore) -> None:
+        store.store("docker.io", JOE)
+        assert store.get("docker.io", "library/busybox") == JOE
+        assert dict(store.list()) == {"docker.io": "joe"}
+        assert store.erase("docker.io") is True
+
+    def test_secret_is_never_shown(self, store: CredentialStore) -> None:
+        store.store("registry.example", JOE)
+        found = store.get("registry.example")
+        assert "s3cret" not in repr(found)
+        assert "s3cret" not in repr(store.list())
+
+    def test_files_are_readable_by_the_user_only(self, store: CredentialStore, environment: dict[str, str]) -> None:
+        from pathlib import Path
+
+        store.store("registry.example", JOE)
+        for path in Path(environment["HOME"]).rglob("*"):
+            assert path.stat().st_mode & 0o077 == 0, path
+
+    def test_logins_at_the_same_time_are_all_kept(self, store: CredentialStore, environment: dict[str, str]) -> None:
+        servers = [f"r{number}.example" for number in range(12)]
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda server: self.store_class(environment).store(server, JOE), servers))
+        assert sorted(store.list()) == sorted(servers)
