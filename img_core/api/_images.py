@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import secrets
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from img_core.kit import oci, platforms
+from img_core.kit import fs, oci, platforms
 from img_core.kit.reference import Reference
+from img_core.spec.errors import ImgError
 from img_core.spec.values import Descriptor, DiffId, Digest
 
 if TYPE_CHECKING:
@@ -14,11 +18,13 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
     from img_core.api.session import Session
+    from img_core.kit.bundle import LoadedImage
+    from img_core.kit.treecopy import Copied
     from img_core.spec.source import ImageSource, PinnedImage
     from img_core.spec.values import Platform
     from img_core.store import Store
 
-__all__ = ["import_rootfs", "normalize", "pull"]
+__all__ = ["import_rootfs", "load", "normalize", "pull", "save", "unpack"]
 
 CHUNK = 1024 * 1024
 
@@ -158,10 +164,95 @@ def _single_layer_image(
     return store.put(oci.canonical_json(manifest), oci.OCI_MANIFEST, references=[kept.digest, layer.digest])
 
 
-def blobs_of(store: Store, descriptor: Descriptor) -> Iterator[Digest]:
-    """Give every blob behind *descriptor* that is kept, documents first."""
-    yield descriptor.digest
-    for content in store.images.contents(descriptor):
-        yield content.manifest.digest
-        yield content.config_descriptor.digest
-        yield from (layer.digest for layer in content.layers)
+def load(store: Store, source: Any) -> list[LoadedImage]:  # Any: whatever has read(size), or a path
+    """Take every image of a bundle (a docker or OCI archive, plain or compressed, or an image layout directory) into the store.
+
+    Raises ArchiveError, IntegrityError; then no name was changed.
+    """
+    from img_core.kit.bundle import read_bundle
+
+    loaded = read_bundle(source, store)
+    for image in loaded:
+        for name in image.names:
+            store.tag(name, image.descriptor)
+    return loaded
+
+
+def save(store: Store, names: Sequence[str], dest: str | None, *, docker: bool = True) -> None:
+    """Write the images *names* as one archive to the file *dest* (None: standard output), complete or not at all."""
+    from img_core.kit.bundle import BundleImage, write_tar
+    from img_core.kit.output import open_output
+
+    images: dict[Digest, BundleImage] = {}
+    for name in names:
+        found = store.images.get(normalize(name), name)
+        earlier = images.get(found.descriptor.digest)
+        images[found.descriptor.digest] = BundleImage(
+            found.descriptor, (*(earlier.names if earlier else ()), found.name)
+        )
+    with open_output(dest) as output:
+        write_tar(output, list(images.values()), store, docker=docker)
+
+
+def unpack(
+    session: Session,
+    name: str,
+    directory: str,
+    *,
+    backend: str = "auto",
+    platform: Platform | None = None,
+    force: bool = False,
+) -> Copied:
+    """Write the root file system of the image *name* into the new *directory*; with *force* it replaces an existing one.
+
+    As root files get their owners; else all belong to the caller. Devices and sockets are left out and told in the result.
+    """
+    from img_core.kit.treecopy import CopyPolicy, copy_tree
+    from img_core.solver.cancellation import Cancellation
+    from img_core.solver.events import Events
+    from img_core.solver.layers import Layers, image_stack
+    from img_core.solver.result import open_tree
+
+    final = os.path.abspath(directory)
+    if os.path.lexists(final) and not force:
+        raise ImgError(
+            f"destination directory already exists: {fs.show(directory)}", hint="remove it, or use `--force`"
+        )
+    store = session.store
+    image = store.images.get(normalize(name), name)
+    content = store.images.content(image.descriptor, platform or platforms.host_platform(), name)
+    snapshotter = session.snapshotter(backend)
+    layers = Layers(store, snapshotter, Events(session.notice), Cancellation())
+    policy = CopyPolicy(owners=session.host.mapping == "root")
+    with (
+        open_tree(layers, snapshotter, image_stack(content), recorded=session.host.mapping == "single") as tree,
+        _staged(final) as stage_fd,
+    ):
+        return copy_tree(tree, stage_fd, policy)
+
+
+@contextmanager
+def _staged(final: str) -> Iterator[int]:
+    """Give a descriptor of a new directory that becomes *final* when the block succeeds, and vanishes when it fails."""
+    parent = os.path.dirname(final)
+    with fs.disk_errors(parent):
+        os.makedirs(parent, exist_ok=True)
+        stage = os.path.join(parent, f".{os.path.basename(final)}.{secrets.token_hex(6)}")
+        fs.mkdir(stage, 0o755)
+    try:
+        descriptor = os.open(stage, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+        if os.path.lexists(final):
+            aside = f"{stage}.old"
+            fs.rename(final, aside)
+            fs.rename(stage, final)
+            fs.remove_tree(aside)
+        else:
+            fs.rename(stage, final)
+    except BaseException:
+        with suppress(OSError):
+            fs.remove_tree(stage)
+        raise

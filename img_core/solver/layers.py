@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from img_core.kit import fs, oci
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
     from img_core.spec.snapshotter import Rootfs, Snapshotter
     from img_core.spec.values import ChainId
     from img_core.store import Store
+    from img_core.store.images import ImageContent
     from img_core.store.snapshots import Snapshot
 
-__all__ = ["EMPTY", "Layer", "Layers", "Stack"]
+__all__ = ["EMPTY", "Layer", "Layers", "Stack", "image_stack"]
 
 
 class Layer:
@@ -72,6 +74,19 @@ class Stack:
 
 #: ``FROM scratch``
 EMPTY = Stack((), "scratch")
+
+
+def image_stack(
+    content: ImageContent, *, fetch: Callable[[Descriptor], Iterator[bytes]] | None = None, step: str = ""
+) -> Stack:
+    """Return the layers of an image as a stack; *fetch* gives the bytes of those that the store lacks."""
+    layers = []
+    chain: list[ChainId] = []
+    for descriptor, diff_id in zip(content.layers, content.diff_ids, strict=True):
+        get = partial(fetch, descriptor) if fetch else None
+        layers.append(Layer(descriptor=descriptor, diff_id=diff_id, fetch=get, step=step, base=True))
+        chain = [chain_id(chain, diff_id)]
+    return Stack(tuple(layers), chain[0] if chain else EMPTY.identity)
 
 
 class Layers:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from img_core.kit import fs
 from img_core.solver.keys import digest_of, step_key
-from img_core.solver.layers import EMPTY, Layer, Stack
+from img_core.solver.layers import EMPTY, Layer, Stack, image_stack
 from img_core.spec.errors import Canceled, ImgError
 from img_core.spec.graph import MergeOp, RunOp, SourceOp
 from img_core.spec.source import PinnedTree
@@ -109,17 +109,7 @@ class Evaluator:
         if op.scheme != "docker-image":
             return self._tree_source(op.scheme).pin(op, vertex.platform)
         image = self._resolver.resolve(op.reference, platform)
-        layers = [
-            Layer(
-                descriptor=descriptor,
-                diff_id=diff_id,
-                fetch=_fetcher(image.fetch, descriptor) if image.fetch else None,
-                step=vertex.digest,
-                base=True,
-            )
-            for descriptor, diff_id in zip(image.content.layers, image.content.diff_ids, strict=True)
-        ]
-        return Stack(tuple(layers), _identity_of([str(layer.diff_id) for layer in layers]))
+        return image_stack(image.content, fetch=image.fetch, step=vertex.digest)
 
     # -------------------------------------------------------------------------------------------------------- steps
 
@@ -215,17 +205,3 @@ def _stack(value: Evaluated) -> Stack:
     if not isinstance(value, Stack):
         raise ImgError("a build context cannot be a base image yet", hint="copy from it into `FROM scratch`")
     return value
-
-
-def _identity_of(diff_ids: Sequence[str]) -> str:
-    from img_core.spec.values import DiffId
-    from img_core.store.snapshots import chain_id
-
-    chain: list[str] = []
-    for diff_id in diff_ids:
-        chain = [chain_id(chain, DiffId(diff_id))]  # type: ignore[arg-type]  # a list of at most one chain id
-    return chain[0] if chain else EMPTY.identity
-
-
-def _fetcher(fetch: Callable[..., Iterator[bytes]], descriptor: object) -> Callable[[], Iterator[bytes]]:
-    return lambda: fetch(descriptor)
