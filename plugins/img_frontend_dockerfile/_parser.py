@@ -88,7 +88,8 @@ class _Reader:
         while self._position < len(self._lines):
             line = self._lines[self._position].strip()
             if line and not line.startswith("#"):
-                nodes.append(self._read_node(tuple(comments)))
+                node = self._read_node(tuple(comments))
+                nodes += [node] if node.keyword else []  # nothing but an escape character is nothing
                 comments = []
             else:
                 self._position += 1
