@@ -16,10 +16,11 @@ from img_core.solver.keys import digest_of
 from img_core.solver.layers import EMPTY
 from img_core.solver.result import open_tree
 from img_core.spec.errors import ImgError
-from img_core.spec.graph import Copy, canonical_value
+from img_core.spec.graph import Copy, MakeDirectory, canonical_value
 from img_core.spec.source import PinnedTree
 
 if TYPE_CHECKING:
+    from img_core.solver.cancellation import Cancellation
     from img_core.solver.events import Events
     from img_core.solver.layers import Layers
     from img_core.solver.steps import Evaluated, Place
@@ -52,19 +53,24 @@ class FileSteps:
         snapshotter: Snapshotter,
         tree_source: Callable[[str], TreeSource],
         events: Events,
+        cancellation: Cancellation,
     ) -> None:
+        self.source_date_epoch: int | None = None  #: the time of what has none of its own, in seconds since 1970
         self._host = host
         self._store = store
         self._layers = layers
         self._snapshotter = snapshotter
         self._tree_source = tree_source
         self._events = events
+        self._cancellation = cancellation
         self._fetch_lock = threading.Lock()
         self._fetched: dict[str, str] = {}
 
     def plan(self, op: FileOp, inputs: Sequence[Evaluated], step: str) -> FilePlan:
         """Plan *op*; reads what it would copy. *step* is the vertex that warnings belong to."""
         contents = [self.digest(_input(inputs, action), action) for action in op.actions if isinstance(action, Copy)]
+        if any(isinstance(action, MakeDirectory) for action in op.actions):
+            contents.append(str(self.source_date_epoch))
         return FilePlan(contents, lambda place: self._apply(op, inputs, place, step))
 
     # ------------------------------------------------------------------------------------------------------- digest
@@ -96,11 +102,16 @@ class FileSteps:
         with ExitStack() as opened:
             selections = [
                 copy.select(opened.enter_context(self._open(_input(inputs, action))), action)
-                for action in op.actions
                 if isinstance(action, Copy)
+                else None
+                for action in op.actions
             ]
             owners = Owners(self._host.mapping)
-            for warning in copy.apply(op.actions, place.rootfs.fd, selections, owners):
+            now_ns = None if self.source_date_epoch is None else self.source_date_epoch * 10**9
+            warnings = copy.apply(
+                op.actions, selections, place.rootfs.fd, owners=owners, now_ns=now_ns, check=self._cancellation.check
+            )
+            for warning in warnings:
                 self._events.status(step, f"warning: {warning}")
         if owners.recorded:
             self._snapshotter.record_owners(place.directory, owners.recorded)

@@ -64,13 +64,14 @@ class Solver:
         self._max_workers = max_workers or workers()
         self.steps = 0  #: how many steps the last plan had
         self._layers = Layers(store, drivers.snapshotter, events, cancellation)
-        files = FileSteps(
+        self._files = files = FileSteps(
             host=host,
             store=store,
             layers=self._layers,
             snapshotter=drivers.snapshotter,
             tree_source=drivers.tree_source,
             events=events,
+            cancellation=cancellation,
         )
         runs = RunSteps(
             host=host,
@@ -114,6 +115,7 @@ class Solver:
         roots = [image.root for image in plan.images if image.root is not None]
         if layers_wanted:
             self._evaluator.blobs_wanted = frozenset(_layer_digests(roots))
+        self._files.source_date_epoch = plan.source_date_epoch
         scheduler: Scheduler[Evaluated] = Scheduler(
             _with_excerpt(self._evaluator.evaluate, excerpt), self._cancellation, workers=self._max_workers
         )
