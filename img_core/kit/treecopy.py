@@ -253,7 +253,7 @@ def merge(new_fd: int, old_fd: int, *, delete: bool = False, spare: bytes = b"")
 def _plan(
     new_fd: int, old_fd: int, delete: bool, spare: bytes
 ) -> tuple[list[_Move], list[tuple[bytes, os.stat_result]], list[tuple[bytes, bytes]]]:
-    """Return the moves, the directories that are joined with what the new tree says of them, and the old entries to remove; change nothing."""
+    """Return the moves, the joined directories with what the new tree says of them, and the old entries to remove."""
     moves: list[_Move] = []
     joined: list[tuple[bytes, os.stat_result]] = []
     surplus: list[tuple[bytes, bytes]] = []

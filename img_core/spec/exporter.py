@@ -33,7 +33,9 @@ class BuiltLayer:
 class Tree(Protocol):
     """The merged root file system of an image, read-only. Valid inside the ``with`` block that gave it."""
 
-    fd: int  #: a directory descriptor
+    @property
+    def fd(self) -> int:
+        """A directory descriptor."""
 
     def owner(self, path: bytes) -> tuple[int, int] | None:
         """Return the wanted owner of *path* where it differs from what lstat tells (single-id mapping), or None."""
@@ -42,7 +44,9 @@ class Tree(Protocol):
 class BuiltImage(Protocol):
     """One image of a result."""
 
-    platform: Platform
+    @property
+    def platform(self) -> Platform:
+        """What it was built for."""
 
     def config(self) -> Mapping[str, Any]:
         """Return the finished OCI image config. Waits until all layers are written."""
@@ -82,12 +86,23 @@ class ImageStore(Protocol):
 
 
 class Result(Protocol):
-    """A finished build. *names* are the normalised image names asked for with ``-t``."""
+    """A finished build."""
 
-    images: Sequence[BuiltImage]
-    names: Sequence[str]
-    store: ImageStore
-    source_date_epoch: int | None
+    @property
+    def images(self) -> Sequence[BuiltImage]:
+        """One image per platform, in the order of the request."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The normalised image names asked for with ``-t``."""
+
+    @property
+    def store(self) -> ImageStore:
+        """Where the layers are and documents go."""
+
+    @property
+    def source_date_epoch(self) -> int | None:
+        """The latest time, in seconds since 1970, if the build fixes it."""
 
 
 class ExportProgress(Protocol):
@@ -111,7 +126,8 @@ class Exporter(ABC):
     name: ClassVar[str]  #: the word after ``type=``
     api: ClassVar[tuple[int, int]] = (1, 1)
     schema: ClassVar[Mapping[str, Any] | None] = None  #: JSON Schema of the options; Any: JSON
-    needs_layers: ClassVar[bool] = True  #: asks for layer blobs: they are then written beside the steps; false for trees of files
+    #: asks for layer blobs: they are then written beside the steps; false for trees of files
+    needs_layers: ClassVar[bool] = True
 
     def __init__(self, host: Host, options: Mapping[str, Any]) -> None:
         self.host = host

@@ -125,7 +125,7 @@ class DirectoryStore:
             self.open(blob.digest).close()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ReadyTree:
     """A `Tree` over a directory of ours; *owners* says who shall own what, as on a host that maps a single id."""
 
@@ -137,7 +137,7 @@ class ReadyTree:
         return self.owners.get(path, (0, 0))
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ReadyImage:
     """A `BuiltImage` that was finished before the test began."""
 
@@ -165,7 +165,7 @@ class ReadyImage:
             os.close(fd)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ReadyResult:
     """A `Result`."""
 

@@ -35,6 +35,7 @@ class LocalExporter(Exporter):
     """
 
     name = "local"
+    needs_layers = False
     schema: ClassVar[Mapping[str, Any] | None] = {  # Any: JSON
         "type": "object",
         "properties": {
@@ -104,7 +105,8 @@ def _staging(parent: str) -> Iterator[str]:
     try:
         yield path
     finally:
-        fs.remove_tree(path)
+        if os.path.lexists(path):  # it was not renamed
+            fs.remove_tree(path)
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ class TarExporter(Exporter):
     """Writes owners, modes, hard links, devices and extended attributes as they are, uncompressed, sorted by name."""
 
     name = "tar"
+    needs_layers = False
     schema: ClassVar[Mapping[str, Any] | None] = {  # Any: JSON
         "type": "object",
         "properties": {
