@@ -90,15 +90,18 @@ class Laboratory:
     def close(self) -> None:
         """End the laboratory and remove its files."""
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
         self.process.stdin.close()
-        self.process.wait(timeout=30)
-        self.process.stdout.close()
+        self._reap()
 
     def kill(self) -> None:
-        """Kill the laboratory the hard way; its files stay."""
+        """Kill the laboratory the hard way."""
         self.process.kill()
-        self.process.wait(timeout=30)
+        self._reap()
+        shutil.rmtree(self.identity["scratch"], ignore_errors=True)
+
+    def _reap(self) -> None:
+        with self.process:  # closes the pipes too
+            self.process.wait(timeout=30)
 
     def _answer(self) -> Any:
         assert self.process.stdout is not None

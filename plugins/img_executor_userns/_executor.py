@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import select
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.kit import linux, mounts
-from img_core.kit.mountpoints import MountPoints
+from img_core.kit.containers import own, parents_first, prepared_mounts, read_all, wait_or_kill
 from img_core.kit.owner_supervisor import OwnerSupervisor
 from img_core.spec.errors import HostError, StepError, Unsupported
 from img_core.spec.executor import Executor, ExitStatus, Mount, Process, StepIO
@@ -18,11 +16,10 @@ from img_core.spec.executor import Executor, ExitStatus, Mount, Process, StepIO
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from img_core.spec.host import Host, Spawned, Spawner
+    from img_core.spec.host import Host, Spawner
     from img_core.spec.snapshotter import Rootfs
 
 _NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | linux.CLONE_NEWCGROUP
-_PROVIDED = ("/proc", "/sys", "/dev")
 _ENTRY = "img_executor_userns._init:main"
 
 
@@ -49,26 +46,25 @@ class UsernsExecutor(Executor):
             raise HostError("this command cannot start processes")
         if not process.args:
             raise StepError("there is no program to run")
+        ordered = parents_first(process.mounts)
         with ExitStack() as stack:
-            ordered = sorted(process.mounts, key=lambda mount: mount.target.rstrip("/").count("/"))
-            attached = [_open_mount(mount, stack) for mount in ordered]
-            _make_mount_points(rootfs.fd, ordered, attached, stack)
-            root_fd = _own(stack, mounts.bind_fd(rootfs.fd))
+            detached = stack.enter_context(prepared_mounts(rootfs.fd, ordered))
+            root_fd = own(stack, mounts.bind_fd(rootfs.fd))
             supervisor = None
             if self.host.mapping == "single":
                 supervisor = stack.enter_context(OwnerSupervisor(spawner, rootfs.fd))
             # Anything will do where there is no supervisor: the container closes it unused.
             owners_fd = io.stderr if supervisor is None else supervisor.container_fd
-            fds = [owners_fd, io.stdout, io.stderr, root_fd, *attached]
-            status = self._run(spawner, process, ordered, fds, io.cancel_fd)
-            return replace(status, owners=supervisor.finish()) if supervisor else status
+            fds = [owners_fd, io.stdout, io.stderr, root_fd, *detached]
+            code, canceled = self._run(spawner, process, ordered, fds, io.cancel_fd)
+            return ExitStatus(code, canceled, supervisor.finish() if supervisor else ())
 
     def _run(
         self, spawner: Spawner, process: Process, ordered: Sequence[Mount], fds: Sequence[int], cancel_fd: int
-    ) -> ExitStatus:
+    ) -> tuple[int, bool]:
         report_read, report_write = os.pipe()
         with ExitStack() as stack:
-            _own(stack, report_read)
+            own(stack, report_read)
             try:
                 flags = _NAMESPACES | (linux.CLONE_NEWNET if process.network == "none" else 0)
                 payload = self._payload(process, ordered)
@@ -76,15 +72,10 @@ class UsernsExecutor(Executor):
             finally:
                 os.close(report_write)
             stack.callback(spawned.close)
-            try:
-                canceled = _watch(spawned, cancel_fd)
-                code = spawned.wait()
-            except BaseException:  # an interrupt: nothing may go on behind our back
-                spawned.kill()
-                raise
+            code, canceled = wait_or_kill(spawned, cancel_fd)
             if not canceled:
-                _raise_reported(_read_all(report_read))
-            return ExitStatus(code, canceled)
+                _raise_reported(read_all(report_read))
+            return code, canceled
 
     def _payload(self, process: Process, ordered: Sequence[Mount]) -> dict[str, Any]:  # Any: JSON
         return {
@@ -104,62 +95,6 @@ class UsernsExecutor(Executor):
             "single": self.host.mapping == "single",
             "staging": self.host.run_directory,
         }
-
-
-def _own(stack: ExitStack, fd: int) -> int:
-    stack.callback(os.close, fd)
-    return fd
-
-
-def _open_mount(mount: Mount, stack: ExitStack) -> int:
-    """Return a detached mount for *mount*. An empty read-only tmpfs is of no use, so a tmpfs is always writable."""
-    try:
-        if mount.kind == "tmpfs":
-            attributes = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV
-            return _own(stack, mounts.tmpfs(size=mount.size, mode=mount.mode, attributes=attributes))
-        return _own(stack, mounts.bind_fd(mount.source_fd, attributes=linux.MOUNT_ATTR_RDONLY if mount.readonly else 0))
-    except OSError as err:
-        raise HostError(f"cannot prepare the mount for `{mount.target}`: {err.strerror}") from err
-
-
-def _make_mount_points(root_fd: int, ordered: Sequence[Mount], attached: Sequence[int], stack: ExitStack) -> None:
-    """Make the missing mount points in the image; those inside other mounts are made by the container."""
-    points = stack.enter_context(MountPoints(root_fd))
-    above = [*_PROVIDED]
-    for target in _PROVIDED:
-        points.refuse_symlink(target[1:])
-        points.ensure(target, directory=True)
-    for mount, fd in zip(ordered, attached, strict=True):
-        if not mount.target.startswith("/") or not mount.target.strip("/"):
-            raise StepError(f"cannot mount at `{mount.target}`", hint="the target must be an absolute path below `/`")
-        if not any(mount.target.startswith(f"{covering.rstrip('/')}/") for covering in above):
-            points.ensure(mount.target, directory=_is_directory(fd))
-        above.append(mount.target)
-
-
-def _is_directory(fd: int) -> bool:
-    return os.stat(fd).st_mode & 0o170000 == 0o040000
-
-
-def _watch(spawned: Spawned, cancel_fd: int) -> bool:
-    """Wait for the end of the container; kill it when *cancel_fd* asks for it, and return whether it did."""
-    poll = select.poll()
-    poll.register(spawned.pidfd, select.POLLIN)
-    if cancel_fd >= 0:
-        poll.register(cancel_fd, select.POLLIN)
-    ready = [fd for fd, _ in poll.poll()]
-    if spawned.pidfd in ready:
-        return False
-    # The first process ignores every other signal it has no handler for; its end is the end of all in the container.
-    spawned.kill()
-    return True
-
-
-def _read_all(fd: int) -> bytes:
-    chunks = []
-    while chunk := os.read(fd, 65536):
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 def _raise_reported(report: bytes) -> None:

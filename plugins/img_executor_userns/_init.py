@@ -23,6 +23,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from img_core.kit import linux, mounts, sandbox, seccomp
+from img_core.kit.containers import APT_CONFIG, APT_CONFIG_PATH
 from img_core.kit.owner_supervisor import deliver_listener
 from img_core.kit.ownership import OWNER_ATTRIBUTE
 
@@ -41,7 +42,6 @@ _TTY_GROUP: Final = "5"
 # Read here, in the zygote: later there is only the image.
 _FILTER: Final = seccomp.sandbox_program()
 _OWNERS_FILTER: Final = seccomp.owners_program()
-_APT_CONFIG: Final = "/dev/apt.conf"  # in a file system of the container, so that it never gets into a layer
 _OUR_INTERPRETER: Final = os.stat("/proc/self/exe")
 
 
@@ -371,12 +371,12 @@ def _execute(request: Mapping[str, Any]) -> NoReturn:
 
 
 def _pacify_apt(environment: dict[str, str]) -> None:
-    """Keep apt from changing its user and then checking that it really has: it cannot, with a single id."""
+    """Tell apt not to change its user."""
     if "APT_CONFIG" in environment or not os.path.isdir("/etc/apt"):
         return
-    with open(_APT_CONFIG, "wb") as config:
-        config.write(b'APT::Sandbox::User "root";\n')
-    environment["APT_CONFIG"] = _APT_CONFIG
+    with open(APT_CONFIG_PATH, "wb") as config:
+        config.write(APT_CONFIG)
+    environment["APT_CONFIG"] = APT_CONFIG_PATH
 
 
 def _candidates(name: str, search_path: str) -> list[str]:
