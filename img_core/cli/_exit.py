@@ -13,23 +13,35 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from img_core.cli._output import OutputClosed, flush, open_standard_descriptors, say
 from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
-__all__ = ["BUG_EXIT_CODE", "Stopped", "enable_debug", "guarded", "is_debug", "show_error"]
+__all__ = ["BUG_EXIT_CODE", "Stopped", "enable_debug", "guarded", "is_debug", "show_error", "signals_to"]
 
 BUG_EXIT_CODE = 125
 _PIPE_EXIT_CODE = 128 + signal.SIGPIPE
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PATIENCE = 3  # from this signal on we leave without cleaning up; the next command collects the rest
 
-_state = {"debug": False, "signals": 0}
+
+@dataclass(slots=True)
+class _State:
+    """What belongs to the process, not to a call: signal handlers have no other place to look."""
+
+    debug: bool = False
+    signals: int = 0
+    cancel: Callable[[int], None] | None = None
+
+
+_state = _State()
 
 
 class Stopped(KeyboardInterrupt):
@@ -42,12 +54,12 @@ class Stopped(KeyboardInterrupt):
 
 def enable_debug() -> None:
     """Show tracebacks from now on."""
-    _state["debug"] = True
+    _state.debug = True
 
 
 def is_debug() -> bool:
     """Tell whether ``--debug`` was given."""
-    return bool(_state["debug"])
+    return _state.debug
 
 
 def guarded(command: Callable[[], None]) -> int:
@@ -78,6 +90,16 @@ def guarded(command: Callable[[], None]) -> int:
     return 0
 
 
+@contextmanager
+def signals_to(cancel: Callable[[int], None]) -> Iterator[None]:
+    """Within the block, the first stop signal calls *cancel* with its number instead of raising `Stopped` wherever we are."""
+    _state.cancel = cancel
+    try:
+        yield
+    finally:
+        _state.cancel = None
+
+
 def show_error(err: ImgError) -> None:
     """Write the excerpt (if any), the error line and the hint to standard error; with ``--debug`` the traceback, too."""
     from img_core.kit.text import show
@@ -98,10 +120,12 @@ def show_error(err: ImgError) -> None:
 
 
 def _stop(signum: int, _frame: FrameType | None) -> None:
-    _state["signals"] += 1
-    if _state["signals"] == 1:
+    _state.signals += 1
+    if _state.signals == 1 and _state.cancel is not None:
+        _state.cancel(signum)
+    elif _state.signals == 1:
         raise Stopped(signum)
-    if _state["signals"] >= _PATIENCE:  # the second one might hit us while we clean up after the first
+    if _state.signals >= _PATIENCE:  # the second one might hit us while we clean up after the first
         os._exit(128 + signum)
 
 

@@ -51,11 +51,11 @@ class Settings:
             self._plugins = Plugins(self.config())
         return self._plugins
 
-    def check_backend(self) -> None:
+    def check_backend(self, plugins: Plugins) -> None:
         """Refuse a backend that is not installed, in the words of the original img."""
         if self.backend == AUTO_BACKEND:
             return
-        known = self.plugins().names("snapshotter")
+        known = plugins.names("snapshotter")
         if self.backend not in known:
             raise UsageError(
                 f"{self.backend} is not a valid snapshots backend",

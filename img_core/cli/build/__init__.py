@@ -1,0 +1,188 @@
+"""``img build``: from a Dockerfile to an image."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from img_core.cli._base import Command, settings_of
+from img_core.cli._exit import signals_to
+from img_core.cli._output import echo, say
+from img_core.cli.build._flags import all_flags, refuse_unsupported, warn_ignored
+from img_core.spec.errors import UsageError
+
+if TYPE_CHECKING:
+    from img_core.api import BuildRequest, BuildResult, Output
+    from img_core.api.session import Session
+    from img_core.cli._settings import Settings
+
+__all__ = ["command"]
+
+_REMOTE = re.compile(r"(https?|git|ssh)://|git@|github\.com/")
+_NETWORKS = ("default", "none", "host")
+_NO_IMAGE = ("local", "tar")
+
+
+@click.command("build", cls=Command)
+@all_flags
+@click.argument("paths", nargs=-1, metavar="PATH")
+@click.pass_context
+def command(context: click.Context, /, paths: tuple[str, ...], **flags: Any) -> None:  # Any: values of flags
+    """Build an image from a Dockerfile."""
+    from img_core.cli.build._outputs import output_name, parse_outputs
+
+    refuse_unsupported(flags)
+    warnings = warn_ignored(flags)
+    path = _checked_path(paths, flags)
+    outputs = parse_outputs(flags["outputs"])
+    shown = (flags["tags"] or ("",))[0] or output_name(outputs) or "image"
+    request = _request(path, flags, outputs)
+    _check_id_file(flags["iidfile"], outputs, request)
+    if not flags["quiet"]:
+        say(f"Building {shown}")
+        say("Setting up the rootfs... this may take a bit.")
+    for warning in warnings:
+        say(f"warning: {warning}")
+    result = _build(settings_of(context), request, flags)
+    _write_results(result, flags)
+    if flags["quiet"]:
+        echo(result.config_digest or result.digest)
+    else:
+        say(f"Successfully built {shown}")
+
+
+def _checked_path(paths: tuple[str, ...], flags: dict[str, Any]) -> str:  # Any: values of flags
+    """Return PATH. The order of the checks and their words are those of the original img."""
+    if not paths:
+        raise UsageError("must pass a path to build")
+    if not (flags["tags"] or flags["outputs"] or flags["load"]):
+        raise UsageError("please specify an image tag with `-t` or an output spec with `-o`")
+    path = paths[0]
+    if not path:
+        raise UsageError('please specify build context (e.g. "." for the current directory)')
+    if _REMOTE.match(path):
+        raise UsageError(
+            f"remote build contexts are not yet supported: `{path}`", hint="fetch it first, and pass a directory"
+        )
+    if path == "-" and flags["file"] == "-":
+        raise UsageError("context and Dockerfile cannot both come from standard input")
+    return path
+
+
+def _request(path: str, flags: dict[str, Any], outputs: list[Output]) -> BuildRequest:  # Any: values of flags
+    """Return the request that the flags describe, without what comes from standard input. Raises UsageError."""
+    from img_core.api import BuildRequest, Output
+    from img_core.cli.build._values import (
+        parse_build_args,
+        parse_hosts,
+        parse_labels,
+        parse_size,
+        parse_ulimits,
+        split_list,
+    )
+
+    if flags["network"] not in _NETWORKS:
+        raise UsageError(
+            f"unknown network `{flags['network']}`", hint="known: " + ", ".join(f"`{n}`" for n in _NETWORKS)
+        )
+    if flags["load"] and not flags["tags"] and not outputs:
+        outputs = [Output("image")]
+    platforms = split_list(flags["platforms"]) or split_list([os.environ.get("DOCKER_DEFAULT_PLATFORM", "")])
+    return BuildRequest(
+        context=path,
+        dockerfile=None if flags["file"] in (None, "", "-") or path == "-" else flags["file"],
+        tags=flags["tags"],
+        outputs=tuple(outputs),
+        build_args=parse_build_args(flags["build_args"]),
+        target=flags["target"],
+        labels=parse_labels(flags["labels"]),
+        platforms=platforms,
+        no_cache=flags["no_cache"],
+        no_cache_filter=split_list(flags["no_cache_filter"]),
+        pull=flags["pull"],
+        network=flags["network"],
+        add_hosts=parse_hosts(flags["add_hosts"]),
+        shm_size=parse_size(flags["shm_size"], "--shm-size") if flags["shm_size"] else 0,
+        ulimits=parse_ulimits(flags["ulimits"]),
+        insecure_registries=("*",) if flags["insecure_registry"] else (),
+        executor=flags["executor"],
+        max_parallelism=flags["max_parallelism"],
+    )
+
+
+def _build(settings: Settings, request: BuildRequest, flags: dict[str, Any]) -> BuildResult:  # Any: values of flags
+    from img_core.api.session import Session
+    from img_core.cli import _progress
+
+    with ExitStack() as opened:
+        session = opened.enter_context(
+            Session(settings.config(), namespace=True, notice=lambda text: say(f"warning: {text}"))
+        )
+        settings.check_backend(session.plugins)
+        request = _with_stdin(session, _changed(request, backend=settings.backend), flags["file"])
+        wanted = "quiet" if flags["quiet"] else "plain" if flags["no_console"] else flags["progress"]
+        progress = _progress.choose(wanted, session.config.environment, session.plugins)
+        show = opened.enter_context(_progress.showing(progress, session.plugins))
+        return _run(session, request, show)
+
+
+def _run(session: Session, request: BuildRequest, show: Any) -> BuildResult:  # Any: takes an event
+    from img_core.api._build import Build
+    from img_core.solver.cancellation import Cancellation
+
+    cancellation = Cancellation()
+    try:
+        with signals_to(cancellation.cancel):
+            return Build(session, request, cancellation, [show]).run()
+    finally:
+        cancellation.close()
+
+
+def _with_stdin(session: Session, request: BuildRequest, file: str | None) -> BuildRequest:
+    """Fill in what comes from standard input."""
+    from img_core.cli.build import _stdin
+
+    if request.context == "-":
+        context = _stdin.unpack_context(session.host.run_directory, file)
+        return _changed(request, context=context.directory, definition=context.definition)
+    if file == "-":
+        return _changed(request, definition=_stdin.read_definition())
+    return request
+
+
+def _changed(request: BuildRequest, **changes: Any) -> BuildRequest:  # Any: fields of the request
+    from dataclasses import replace
+
+    return replace(request, **changes)
+
+
+def _check_id_file(path: str, outputs: list[Output], request: BuildRequest) -> None:
+    """Refuse ``--iidfile`` when no image is made; remove an old file, so that a failed build leaves none."""
+    if not path:
+        return
+    if outputs and not request.tags and all(output.type in _NO_IMAGE for output in outputs):
+        raise UsageError("`--iidfile` needs an image, but the outputs are only files")
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as err:
+        raise UsageError(f"cannot replace `{path}`: {(err.strerror or str(err)).lower()}") from err
+
+
+def _write_results(result: BuildResult, flags: dict[str, Any]) -> None:  # Any: values of flags
+    from img_core.kit.output import open_output
+
+    texts = {
+        flags["iidfile"]: result.config_digest or result.digest,
+        flags["metadata_file"]: json.dumps(dict(result.metadata), indent=2) + "\n",
+    }
+    for path, text in texts.items():
+        if path:
+            with open_output(path) as file:
+                file.write(text.encode())

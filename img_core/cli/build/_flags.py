@@ -1,0 +1,134 @@
+"""The flags of ``img build``: those of the original img, and of ``docker build``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from img_core.spec.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["all_flags", "refuse_unsupported", "warn_ignored"]
+
+_LIST: dict[str, Any] = {"multiple": True}  # Any: click
+_FLAG: dict[str, Any] = {"is_flag": True}
+_HIDDEN: dict[str, Any] = {"hidden": True}
+
+
+def _check_tags(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse a bad name while the command line is read, in the words of the original."""
+    from img_core.kit.reference import Reference
+
+    for value in values:
+        Reference.parse(value, prefix=f'invalid argument "{value}" for "-t, --tag" flag: ')
+    return values
+
+
+_SUPPORTED: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
+    (["--add-host", "add_hosts"], {**_LIST, "help": "add an entry to /etc/hosts of every step (HOST=ADDRESS)"}),
+    (["--build-arg", "build_args"], {**_LIST, "help": "set a build argument (KEY=VALUE, or KEY from the environment)"}),
+    (["--executor"], {"default": "auto", "help": "what runs the steps"}),
+    (
+        ["-f", "--file", "file"],
+        {"default": None, "help": "name of the Dockerfile (default PATH/Dockerfile), or - for stdin"},
+    ),
+    (["--iidfile"], {"default": "", "help": "write the image id to a file"}),
+    (["--insecure-registry"], {**_FLAG, "help": "allow plain HTTP and unverified TLS for registries"}),
+    (["--label", "labels"], {**_LIST, "help": "set metadata of the image (KEY=VALUE)"}),
+    (["--load"], {**_FLAG, "help": "accepted: the result is in the local image store anyway"}),
+    (["--max-parallelism"], {"type": int, "default": 0, "help": "build at most so many steps at the same time"}),
+    (["--metadata-file"], {"default": "", "help": "write what the exporters tell as JSON to a file"}),
+    (["--network"], {"default": "default", "help": "network of the steps: default, none or host"}),
+    (["--no-cache"], {**_FLAG, "help": "do not use the cache"}),
+    (["--no-cache-filter"], {**_LIST, "help": "do not use the cache for these stages"}),
+    (["--no-console"], {**_FLAG, "help": "plain progress, also on a terminal"}),
+    (
+        ["-o", "--output", "outputs"],
+        {**_LIST, "help": "output: type=local|tar|docker|oci|image[,dest=PATH][,name=NAME]"},
+    ),
+    (["--platform", "platforms"], {**_LIST, "help": "platforms to build for, e.g. linux/arm64"}),
+    (["--progress"], {"default": "", "help": "how to show progress: auto, plain, tty, rawjson, quiet or none"}),
+    (["--pull"], {**_FLAG, "help": "ask the registry for newer versions of base images"}),
+    (["-q", "--quiet"], {**_FLAG, "help": "show nothing but the image id"}),
+    (["--shm-size"], {"default": "", "help": "size of /dev/shm of the steps, e.g. 64m"}),
+    (["-t", "--tag", "tags"], {**_LIST, "callback": _check_tags, "help": "name of the image (NAME[:TAG])"}),
+    (["--target"], {"default": "", "help": "stage to build"}),
+    (["--ulimit", "ulimits"], {**_LIST, "help": "resource limit of the steps (NAME=SOFT[:HARD])"}),
+]
+
+#: Understood by docker build, but nothing in here can do it yet: refused, so that nobody believes it happened.
+_LATER: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
+    (["--allow"], _LIST),
+    (["--annotation"], _LIST),
+    (["--attest"], _LIST),
+    (["--build-context"], _LIST),
+    (["--cache-from"], _LIST),
+    (["--cache-to"], _LIST),
+    (["--call"], {}),
+    (["--cgroup-parent"], {}),
+    (["--check"], _FLAG),
+    (["--cpu-period"], {}),
+    (["--cpu-quota"], {}),
+    (["-c", "--cpu-shares"], {}),
+    (["--cpuset-cpus"], {}),
+    (["--cpuset-mems"], {}),
+    (["-m", "--memory"], {}),
+    (["--memory-swap"], {}),
+    (["--policy"], _LIST),
+    (["--provenance"], {}),
+    (["--push"], _FLAG),
+    (["--resource"], _LIST),
+    (["--sbom"], {}),
+    (["--secret"], _LIST),
+    (["--ssh"], _LIST),
+]
+_OFF_WORDS = ("", "0", "f", "false", "False", "FALSE", "F")
+
+#: Accepted for the sake of old scripts.
+_IGNORED: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
+    (["--builder"], {}),
+    (["--compress"], _FLAG),
+    (["--force-rm"], _FLAG),
+    (["--rm"], {**_FLAG}),
+    (["--isolation"], {}),
+    (["--security-opt"], _LIST),
+    (["--squash"], _FLAG),
+]
+_WARN = ("isolation", "security_opt", "squash")
+
+
+def all_flags(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a click command all flags of ``build``."""
+    for names, attributes in _SUPPORTED:
+        function = click.option(*names, **attributes)(function)
+    for names, attributes in _LATER + _IGNORED:
+        function = click.option(*names, **attributes, **_HIDDEN)(function)
+    return function
+
+
+def refuse_unsupported(given: dict[str, Any]) -> None:  # Any: values of flags
+    """Take the flags that cannot be honoured yet out of *given*. Raises UsageError if one was used."""
+    for names, _ in _LATER:
+        value = given.pop(_variable(names))
+        if value and not (isinstance(value, str) and value in _OFF_WORDS) and not _is_off(value):
+            raise UsageError(f"`{names[-1]}` is not yet supported")
+
+
+def warn_ignored(given: dict[str, Any]) -> list[str]:  # Any: values of flags
+    """Take the flags that mean nothing here out of *given*; return a warning for each that might be missed."""
+    values = {_variable(names): given.pop(_variable(names)) for names, _ in _IGNORED}
+    return [f"`--{name.replace('_', '-')}` is ignored" for name in _WARN if values[name]]
+
+
+def _is_off(value: object) -> bool:
+    """Tell whether all attestations are switched off: ``--attest type=sbom,disabled=true``, ``--cache-to type=inline``."""
+    if not isinstance(value, tuple):
+        return False
+    return all("disabled=true" in text or text == "type=inline" for text in value)
+
+
+def _variable(names: list[str]) -> str:
+    return names[-1].lstrip("-").replace("-", "_")

@@ -1,0 +1,126 @@
+"""A context or a Dockerfile on standard input."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from img_core.kit import codecs, fs
+from img_core.spec.errors import DockerfileError, UsageError
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+__all__ = ["Context", "read_definition", "unpack_context"]
+
+_LIMIT = 16 * 1024 * 1024  # bytes of a Dockerfile; more is something else
+_BLOCK = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A build context as a directory; *definition* is the Dockerfile's text if it does not come from there."""
+
+    directory: str
+    definition: bytes | None = None
+
+
+def read_definition() -> bytes:
+    """Read a Dockerfile from standard input. Raises DockerfileError if it is empty, UsageError if it is something else."""
+    return _complete(_stdin(), b"")
+
+
+def unpack_context(run_directory: str, file: str | None) -> Context:
+    """Read ``PATH`` = ``-``: an archive is unpacked and is the context; text is a Dockerfile, alone in an empty context.
+
+    *run_directory* is private and removed when we end. *file* is the value of ``-f``, looked up inside the archive.
+    """
+    stream = _stdin()
+    directory = os.path.join(run_directory, "context")
+    fs.mkdir(directory, 0o700)
+    first = _read(stream, _BLOCK)
+    if _is_archive(first):
+        return _unpacked(directory, _Chained(first, stream), file)
+    if file is not None:
+        raise UsageError(
+            "standard input holds a Dockerfile, but `-f` names another one",
+            hint="leave `-f` out, or send an archive of the context",
+        )
+    definition = _complete(stream, first)
+    fs.replace_file(os.path.join(directory, "Dockerfile"), definition, 0o644)  # `COPY Dockerfile` works
+    return Context(directory, definition)
+
+
+def _unpacked(directory: str, stream: _Chained, file: str | None) -> Context:
+    from img_core.kit.tar import OwnerPolicy, TarReader, extract
+
+    root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # Everything belongs to the caller, as in a directory context; owners of COPY come from --chown.
+        policy = OwnerPolicy("set", (os.geteuid(), os.getegid()))
+        extract(TarReader(codecs.open_decompressed(stream)), root, mode="plain", owners=policy)
+        return Context(directory, None if file is None else _definition_in(root, file))
+    finally:
+        os.close(root)
+
+
+def _definition_in(root: int, file: str) -> bytes:
+    """Read the Dockerfile *file* of an unpacked archive; its links cannot lead out of it."""
+    try:
+        return fs.read_bounded(root, os.fsencode(file), _LIMIT)
+    except OSError as err:
+        raise DockerfileError(
+            f"cannot read `{fs.show(file)}` in the archive on standard input: {(err.strerror or '').lower()}"
+        ) from err
+
+
+def _is_archive(first: bytes) -> bool:
+    """Tell whether *first* (up to 512 bytes) starts a tar archive or something compressed."""
+    from img_core.kit.tar.header import ZERO_BLOCK, checksum, parse_number
+
+    if codecs.detect(first) is not None:
+        return True
+    try:
+        return len(first) == _BLOCK and first != ZERO_BLOCK and parse_number(first[148:156]) == checksum(first)
+    except ValueError:
+        return False
+
+
+def _complete(stream: BinaryIO, first: bytes) -> bytes:
+    data = first + _read(stream, _LIMIT + 1 - len(first))
+    if len(data) > _LIMIT:
+        raise UsageError(f"standard input holds more than {_LIMIT} bytes, which is no Dockerfile")
+    if not data.strip():
+        raise DockerfileError("the Dockerfile cannot be empty", hint="it was read from standard input")
+    return data
+
+
+def _read(stream: BinaryIO, size: int) -> bytes:
+    """Read *size* bytes, fewer only at the end."""
+    parts = []
+    while size and (part := stream.read(size)):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def _stdin() -> BinaryIO:
+    if sys.stdin is None:
+        raise UsageError("standard input is closed", hint="`-` reads the context or the Dockerfile from it")
+    return sys.stdin.buffer
+
+
+class _Chained:
+    """Reads *first*, then *stream*."""
+
+    def __init__(self, first: bytes, stream: BinaryIO) -> None:
+        self._first = first
+        self._stream = stream
+
+    def read(self, size: int, /) -> bytes:
+        if self._first:
+            head, self._first = self._first[:size], self._first[size:]
+            return head
+        return self._stream.read(size)

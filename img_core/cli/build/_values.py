@@ -1,0 +1,98 @@
+"""Values of single flags of ``img build``."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from img_core.spec.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["parse_build_args", "parse_hosts", "parse_labels", "parse_size", "parse_ulimits", "split_list"]
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?b)?", re.IGNORECASE)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
+#: What a step can reach its builder by: it shares the builder's network.
+_GATEWAY = ("host-gateway", "127.0.0.1")
+
+
+def parse_build_args(texts: Iterable[str]) -> dict[str, str | None]:
+    """Parse ``K=V``; the value of ``K`` alone is None, which means "from the environment"."""
+    parsed: dict[str, str | None] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key:
+            raise UsageError(
+                f"invalid build-arg value {text}", hint="expected `KEY=VALUE`, or `KEY` for the environment's"
+            )
+        parsed[key] = value if equals else None
+    return parsed
+
+
+def parse_labels(texts: Iterable[str]) -> dict[str, str]:
+    """Parse ``K=V``; ``K`` alone means an empty value."""
+    parsed: dict[str, str] = {}
+    for text in texts:
+        key, _, value = text.partition("=")
+        if not key.strip():
+            raise UsageError(f"invalid label value {text}", hint="expected `KEY=VALUE`")
+        parsed[key] = value
+    return parsed
+
+
+def split_list(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return the items of flags that may be repeated or joined by commas."""
+    return tuple(part.strip() for text in texts for part in text.split(",") if part.strip())
+
+
+def parse_hosts(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Parse ``--add-host``: ``host=ip``, ``host:ip``, IPv6 with or without brackets, several addresses joined by commas."""
+    return tuple(pair for text in texts for pair in _host_entries(text))
+
+
+def _host_entries(text: str) -> list[tuple[str, str]]:
+    separator = "=" if "=" in text else ":"
+    name, found, addresses = text.partition(separator)
+    if not (found and name and addresses):
+        raise UsageError(f"invalid value `{text}` for --add-host", hint="expected `HOST=ADDRESS`")
+    return [(name, _address(part, text)) for part in addresses.split(",")]
+
+
+def _address(text: str, shown: str) -> str:
+    import ipaddress
+
+    if text == _GATEWAY[0]:
+        return _GATEWAY[1]
+    try:
+        return str(ipaddress.ip_address(text.strip("[]")))
+    except ValueError:
+        raise UsageError(f"invalid IP address `{text}` in --add-host `{shown}`") from None
+
+
+def parse_size(text: str, flag: str) -> int:
+    """Return a size in bytes: ``64m``, ``1g``, ``67108864``, in powers of 1024."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"invalid size `{text}` for {flag}", hint="e.g. `64m` or `1g`")
+    return int(float(match[1]) * 1024 ** _POWERS[match[2].lower()])
+
+
+def parse_ulimits(texts: Iterable[str]) -> tuple[tuple[str, int, int], ...]:
+    """Parse ``nofile=1024:2048``; without a hard limit it equals the soft one, ``-1`` and ``unlimited`` mean no limit."""
+    return tuple(_ulimit(text) for text in texts)
+
+
+def _ulimit(text: str) -> tuple[str, int, int]:
+    name, _, limits = text.partition("=")
+    soft, _, hard = limits.partition(":")
+    try:
+        values = [-1 if limit == "unlimited" else int(limit) for limit in (soft, hard or soft)]
+    except ValueError:
+        raise UsageError(
+            f"invalid ulimit `{text}`", hint="expected `NAME=SOFT[:HARD]`, e.g. `nofile=1024:2048`"
+        ) from None
+    if not name or (values[1] >= 0 and not 0 <= values[0] <= values[1]):
+        raise UsageError(f"invalid ulimit `{text}`: the soft limit must not be above the hard limit")
+    return name, values[0], values[1]
