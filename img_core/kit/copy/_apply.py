@@ -49,6 +49,7 @@ def apply(
     for action, selection in zip(actions, selections, strict=True):
         with fs.disk_errors(b"/"):
             runner.run(action, selection)
+    runner.root.finish()
     return runner.warnings
 
 

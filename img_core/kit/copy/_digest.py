@@ -59,7 +59,7 @@ def digest(selection: Selection, hashes: FileHashes | None = None) -> str:
 
     Raises `ImgError` naming a file that cannot be read or changes meanwhile.
     """
-    return _Digester(selection.tree, hashes or NoHashes()).run(selection.matches)
+    return _Digester(selection.tree, NoHashes() if hashes is None else hashes).run(selection.matches)
 
 
 class _Digester:

@@ -41,6 +41,7 @@ class Root:
         self.fd = fd
         self.owners = owners
         self.now_ns = now_ns
+        self._made: list[tuple[bytes, int]] = []
 
     def is_directory(self, path: bytes) -> bool:
         """Tell whether *path*, links followed, is a directory."""
@@ -60,8 +61,8 @@ class Root:
         walk = _Walk(self, path, new)
         return walk.place()
 
-    def make_directory(self, parent_fd: int, name: bytes, new: NewDirectory) -> None:
-        """Make directory *name* in *parent_fd*."""
+    def make_directory(self, parent_fd: int, name: bytes, path: bytes, new: NewDirectory) -> None:
+        """Make directory *name* in *parent_fd*, where it will be *path*."""
         fs.mutation("mkdir", name)
         os.mkdir(name, 0o700, dir_fd=parent_fd)
         fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
@@ -69,12 +70,17 @@ class Root:
             info = os.fstat(fd)
             if new.uid != info.st_uid or new.gid != info.st_gid or self.owners.records:
                 self.owners.set_fd(fd, new.uid, new.gid, fresh=True)
-            # A directory made in a set-group-id directory is one, too; the wanted mode is exact.
-            os.fchmod(fd, new.mode)
-            if self.now_ns is not None:
-                os.utime(fd, ns=(self.now_ns, self.now_ns))
         finally:
             os.close(fd)
+        self._made.append((path, new.mode))
+
+    def finish(self) -> None:
+        """Give the directories that were made their mode and time; at the end, because they would be in the way of their content."""
+        for path, mode in reversed(self._made):
+            os.chmod(path, mode, dir_fd=self.fd)
+            if self.now_ns is not None:
+                os.utime(path, ns=(self.now_ns, self.now_ns), dir_fd=self.fd, follow_symlinks=False)
+        self._made.clear()
 
 
 class _Walk:
@@ -127,11 +133,11 @@ class _Walk:
         try:
             fd = os.open(name, _LOOK, dir_fd=here)
         except FileNotFoundError:
-            self.root.make_directory(here, name, self.new)
+            self.root.make_directory(here, name, b"/".join([*self.names, name]), self.new)
             fd = os.open(name, _LOOK, dir_fd=here)
         except OSError as err:
             path = b"/".join([*self.names, name])
-            raise ImgError(f"cannot use `/{fs.show(path)}`: {(err.strerror or str(err)).lower()}") from err
+            raise ImgError(f"cannot use `/{fs.show(path)}`: {os.strerror(err.errno or 0).lower()}") from err
         mode = os.fstat(fd).st_mode
         if stat.S_ISDIR(mode):
             self.fds.append(fd)

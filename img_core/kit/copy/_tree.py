@@ -63,7 +63,7 @@ def read_error(tree: SourceTree, path: bytes, err: OSError) -> ImgError:
     hint = None
     if err.errno in (errno.EACCES, errno.EPERM):
         hint = f"make it readable or exclude it in `{tree.ignore_name}`" if not tree.keep_owner else None
-    reason = (err.strerror or str(err)).lower()
+    reason = os.strerror(err.errno).lower() if err.errno else str(err)  # without the name of the system call
     return ImgError(f"cannot read `/{fs.show(path)}` in {tree.name}: {reason}", hint=hint)
 
 

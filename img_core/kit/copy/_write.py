@@ -64,12 +64,12 @@ class Writer:
     def folders(self, match: Match, target_fd: int, target_path: bytes, check: Callable[[], None]) -> None:
         """Copy the directory *match* into the open directory *target_fd*, which is *target_path* in the root."""
         links: dict[tuple[int, int], bytes] = {}
-        made: list[tuple[bytes, int]] = []
+        made: list[Folder] = []
         for folder in match.folders:
             check()
             with opened(self.tree, folder.path) as source_fd:
                 if folder.name and self._make_folder(target_fd, target_path, folder, source_fd):
-                    made.append((folder.name, folder.info.st_mtime_ns))
+                    made.append(folder)
                 path = b"/".join(part for part in (target_path, folder.name) if part)
                 fd = fs.open_beneath(target_fd, folder.name or b".", os.O_PATH | os.O_DIRECTORY)
                 try:
@@ -78,13 +78,16 @@ class Writer:
                         self._entry_of_folder(folder, source_fd, name, info, target, target_fd, links)
                 finally:
                     os.close(fd)
-        for name, mtime in reversed(made):  # content disturbs the time, so it comes last
-            os.utime(name, ns=(mtime, mtime), dir_fd=target_fd, follow_symlinks=False)
+        for folder in reversed(made):  # content disturbs the time, and a mode may forbid content
+            self._finish_directory(target_fd, folder.name, folder.info)
+            mtime = folder.info.st_mtime_ns
+            os.utime(folder.name, ns=(mtime, mtime), dir_fd=target_fd, follow_symlinks=False)
 
     def parents(self, match: Match, target_fd: int, target_path: bytes) -> None:
         """Make the directories above *match* that ``--parents`` keeps, where they are missing."""
         for name, info in match.parents:
-            self._make_directory(target_fd, target_path, name, info, None, b"")
+            if self._make_directory(target_fd, target_path, name, info, None, b""):
+                self._finish_directory(target_fd, name, info)
 
     def _make_folder(self, target_fd: int, target_path: bytes, folder: Folder, source_fd: int) -> bool:
         return self._make_directory(target_fd, target_path, folder.name, folder.info, source_fd, folder.path)
@@ -101,16 +104,18 @@ class Writer:
             return False
         fd = fs.open_beneath(target_fd, name, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            mode = self.mode.apply(info.st_mode, directory=True)
-            if self.mode.octal is not None and not mode & 0o100:
-                self._tell_blind_directory(mode)
             self._own(fd, source_fd, info, path, inherits=True)
             if source_fd is not None:
                 self._copy_xattrs(source_fd, fd, path)
-            os.fchmod(fd, mode)
         finally:
             os.close(fd)
         return True
+
+    def _finish_directory(self, target_fd: int, name: bytes, info: os.stat_result) -> None:
+        mode = self.mode.apply(info.st_mode, directory=True)
+        if self.mode.octal is not None and not mode & 0o100:
+            self._tell_blind_directory(mode)
+        os.chmod(name, mode, dir_fd=target_fd)  # a directory that we made
 
     def _require_directory(self, target_fd: int, target_path: bytes, name: bytes) -> None:
         info = os.stat(name, dir_fd=target_fd, follow_symlinks=False)
