@@ -8,15 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from img_core.kit import oci
+import pytest
+
+from img_core.kit import fs, oci
 from img_core.kit.bundle import read_bundle
+from img_core.kit.output import destination_errors
 from img_core.kit.repack import uncompressed
 from img_core.kit.tar import TarReader
 from img_core.kit.tar.member import HARD_LINK, REGULAR
 from img_core.kit.tar.pipeline import Serial
+from img_core.spec.exporter import Exporter, ExportProgress, Result
 from img_core.spec.values import Descriptor, Digest
 from img_core.testing.contracts.exporter import ExporterContract
-from img_core.testing.results import DirectoryStore, ReadyResult
+from img_core.testing.results import DirectoryStore, ReadyResult, make_result
 from img_exporter_docker._docker import DockerExporter
 from img_exporter_image._image import ImageExporter
 from img_exporter_local._local import LocalExporter
@@ -41,6 +45,46 @@ def files_in_image(store: DirectoryStore, descriptor: Descriptor) -> dict[bytes,
     for layer in manifest.layers:
         files.update(files_in_archive(TarReader(Serial(uncompressed(store, layer)))))
     return files
+
+
+class InPlace(Exporter):
+    """Breaks the contract: it writes where the old output is."""
+
+    name = "in-place"
+    schema: ClassVar[Mapping[str, Any] | None] = {
+        "type": "object",
+        "properties": {"dest": {"type": "string", "description": "file"}},
+        "additionalProperties": False,
+    }
+
+    def export(self, result: Result, progress: ExportProgress) -> Mapping[str, Any]:
+        with destination_errors(self.options["dest"]), open(self.options["dest"], "wb") as file:
+            for number in range(3):
+                fs.mutation("write", self.options["dest"])
+                file.write(b"%d" % number)
+                file.flush()
+                progress.status("writing")
+        return {}
+
+
+@pytest.mark.parametrize(
+    "promise",
+    [
+        "test_failing_disk_leaves_the_old_state",
+        "test_kill_leaves_the_old_state_or_the_new_one",
+        "test_cancel_leaves_the_old_state",
+    ],
+)
+def test_contract_catches_an_exporter_that_writes_in_place(tmp_path: Path, promise: str) -> None:
+    class Suite(ExporterContract):
+        exporter = InPlace
+
+    arguments = {"error": 28} if "failing" in promise else {}
+    try:
+        with pytest.raises(AssertionError):
+            getattr(Suite(), promise)(tmp_path, make_result(tmp_path / "result"), **arguments)
+    finally:
+        fs.faults.uninstall()
 
 
 class TestImage(ExporterContract):
