@@ -1,0 +1,40 @@
+"""Files named on the command line."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from img_core.kit.text import show
+from img_core.spec.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+__all__ = ["open_input"]
+
+
+@contextmanager
+def open_input(path: str) -> Iterator[BinaryIO]:
+    """Open *path* for reading; ``-`` is standard input, unless that is a terminal. Raises UsageError."""
+    if path == "-":
+        yield _standard_input()
+        return
+    try:
+        file = open(path, "rb")  # noqa: SIM115  # closed below; here only the failure to open it is translated
+    except OSError as err:
+        raise UsageError(f"cannot read `{show(path)}`: {(err.strerror or str(err)).lower()}") from err
+    with file:
+        yield file
+
+
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None:
+        raise UsageError("standard input is closed")
+    if sys.stdin.isatty():
+        raise UsageError(
+            "cowardly refusing to read an archive from a terminal", hint="name a file, or redirect standard input"
+        )
+    return sys.stdin.buffer

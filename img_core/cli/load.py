@@ -1,0 +1,65 @@
+"""``img load``: images from an archive made by ``img save``, ``docker save`` or ``-o type=oci``."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import click
+
+from img_core.cli._base import Command, settings_of
+from img_core.cli._files import open_input
+from img_core.cli._images import normalized, open_store
+from img_core.cli._output import echo
+from img_core.spec.errors import UsageError
+
+if TYPE_CHECKING:
+    from img_core.kit.bundle import LoadedImage
+    from img_core.store import Store
+
+__all__ = ["command"]
+
+
+@click.command("load", cls=Command)
+@click.option(
+    "-i", "--input", "path", default="-", help="tar archive, or directory with an OCI image layout (default: stdin)"
+)
+@click.option("-q", "--quiet", is_flag=True, help="print nothing")
+@click.option("-t", "--tag", default="", help="name for an image that has none in the archive")
+@click.argument("arguments", nargs=-1, metavar="")
+@click.pass_context
+def command(context: click.Context, path: str, quiet: bool, tag: str, arguments: tuple[str, ...]) -> None:
+    """Load images from a tar archive."""
+    from img_core.kit.bundle import read_bundle
+
+    if arguments:
+        raise UsageError("no arguments expected", hint=f"to read a file: `img load -i {arguments[0]}`")
+    name = normalized(tag) if tag else ""
+    with ExitStack() as opened:
+        source = path if os.path.isdir(path) else opened.enter_context(open_input(path))
+        store = opened.enter_context(open_store(settings_of(context), writable=True))
+        images = read_bundle(source, store)
+        _check_names(images, name)
+        for image in images:
+            for line in _keep(store, image, name):
+                if not quiet:
+                    echo(line)
+
+
+def _check_names(images: list[LoadedImage], name: str) -> None:
+    """Refuse an archive with images that nobody could find afterwards."""
+    nameless = [image for image in images if not image.names]
+    if nameless and not name:
+        raise UsageError("the archive holds an image without a name", hint="name it with `-t NAME`")
+    if len(nameless) > 1:
+        raise UsageError(f"the archive holds {len(nameless)} images without a name, but there is one `-t`")
+
+
+def _keep(store: Store, image: LoadedImage, name: str) -> list[str]:
+    from img_core.kit.reference import Reference
+
+    names = image.names or (name,)
+    for wanted in names:
+        store.tag(wanted, image.descriptor)
+    return [f"Loaded image: {Reference.parse(wanted).familiar()}" for wanted in names]

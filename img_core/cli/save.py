@@ -1,0 +1,38 @@
+"""``img save``: images as one tar archive."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from img_core.cli._base import Command, settings_of
+from img_core.cli._images import find_image, open_store
+from img_core.spec.errors import UsageError
+
+__all__ = ["command"]
+
+_FORMATS = ("docker", "oci")
+
+
+@click.command("save", cls=Command)
+@click.option("--format", "form", default="docker", help="image output format ([docker oci])")
+@click.option("-o", "--output", default="", help="write to a file, instead of STDOUT")
+@click.argument("names", nargs=-1, metavar="IMAGE [IMAGE...]")
+@click.pass_context
+def command(context: click.Context, form: str, output: str, names: tuple[str, ...]) -> None:
+    """Save an image to a tar archive."""
+    from img_core.kit.bundle import BundleImage, write_tar
+    from img_core.kit.output import open_output
+
+    if not names:
+        raise UsageError("must pass an image to save")
+    if form not in _FORMATS:
+        raise UsageError(f'"{form}" is not a valid format', hint="known: `docker`, `oci`")
+    if not output and sys.stdout is not None and sys.stdout.isatty():
+        raise UsageError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+    with open_store(settings_of(context)) as store:
+        images = [find_image(store, name, doing=f"exporting image {name} failed") for name in names]
+        bundle = [BundleImage(image.descriptor, (image.name,)) for image in images]
+        with open_output(output or None) as file:
+            write_tar(file, bundle, store, docker=form == "docker")
