@@ -13,7 +13,9 @@ import subprocess
 import sys
 import tarfile
 
-PROGRAMS = "sh cat chmod chown cp echo env grep id ls mkdir mv rm sed sleep sort tail touch true tr uname wc".split()
+PROGRAMS = """
+    sh cat chmod chown cp echo env grep id ls mkdir mv rm sed sleep sort tail touch true tr uname wc
+""".split()  # noqa: SIM905  # a list to be read
 FILES = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\ndemo:x:1000:1000:demo:/home/demo:/bin/sh\n",
     "etc/group": "root:x:0:\ndemo:x:1000:\n",
