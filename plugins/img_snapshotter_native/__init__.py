@@ -1,0 +1,1 @@
+"""Snapshots as whole copies: works on every file system and without mounts."""

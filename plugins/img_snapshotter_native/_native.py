@@ -1,0 +1,172 @@
+"""The native snapshotter.
+
+A snapshot is ``<directory>/fs`` (a whole root file system), ``<directory>/index`` (which directories were copied, and when) and
+``<directory>/owners`` with the owner records of its own step, if there are any. Only the topmost parent is looked at.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from img_core.kit import fs, linux, mounts
+from img_core.kit.changes import disk_usage, read_records
+from img_core.kit.codecs import codec_of_media_type
+from img_core.kit.ownership import format_records, merge_records
+from img_core.kit.tar import OwnerPolicy, unpack_stream
+from img_core.spec.snapshotter import Applied, LayerStream, Rootfs, Snapshotter
+from img_core.spec.values import DiffId
+from img_snapshotter_native._changes import CopyChanges, read_index, write_index
+from img_snapshotter_native._clone import clone_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from img_core.spec.host import Host
+    from img_core.spec.snapshotter import Changes
+
+__all__ = ["NativeSnapshotter"]
+
+_FILES = "fs"
+_INDEX = "index"
+_RECORDS = "owners"
+
+
+class DirectoryRoot:
+    """An open directory (or a read-only mount of one)."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def close(self) -> None:
+        """Close it; harmless when called twice."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+class NativeSnapshotter(Snapshotter):
+    """Snapshots that are whole trees."""
+
+    name: ClassVar[str] = "native"
+    independent_layers: ClassVar[bool] = False
+
+    def __init__(self, host: Host, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(host, options)
+        self._making = threading.Lock()  # guards the making of the directory below
+        self._empty: str | None = None
+
+    @classmethod
+    def probe(cls, host: Host) -> None:
+        """Need nothing: a file system that can hold files is enough."""
+
+    def prepare(self, directory: str, parents: Sequence[str], *, mount_points: bool = False) -> Rootfs:
+        """Copy the topmost parent. Mount points are left to the executor, which makes and removes what is missing."""
+        return DirectoryRoot(self._copy(directory, parents))
+
+    def view(self, parents: Sequence[str]) -> Rootfs:
+        """Open the topmost parent, read-only where mounts are possible."""
+        path = f"{parents[-1]}/{_FILES}" if parents else self._empty_directory()
+        try:
+            return DirectoryRoot(mounts.bind(path, attributes=linux.MOUNT_ATTR_RDONLY))
+        except OSError as err:
+            if err.errno not in (errno.EPERM, errno.ENOSYS, errno.EINVAL):
+                raise
+            return DirectoryRoot(_open(path))
+
+    def apply(self, directory: str, parents: Sequence[str], layer: LayerStream) -> Applied:
+        """Copy the topmost parent and unpack *layer* over it, deletions included."""
+        root_fd = self._copy(directory, parents)
+        try:
+            info, stats = unpack_stream(
+                layer.chunks,
+                root_fd,
+                "layer-apply",
+                OwnerPolicy("record" if self.host.mapping in ("single", "none") else "set"),
+                compression=codec_of_media_type(layer.media_type),
+                expected_digest=layer.digest,
+                expected_size=layer.size,
+                expected_diff_id=layer.diff_id,
+            )
+        finally:
+            os.close(root_fd)
+        self.record_owners(directory, {path: (uid, gid) for path, uid, gid in stats.owners})
+        return Applied(DiffId(info.diff_id), stats.size, tuple(map(fs.show, stats.skipped)))
+
+    def changes(self, directory: str, parents: Sequence[str]) -> Changes:
+        """Compare with the topmost parent what was touched since the copy."""
+        base_fd = _open(f"{parents[-1]}/{_FILES}") if parents else -1
+        return CopyChanges(_open(f"{directory}/{_FILES}"), f"{directory}/{_RECORDS}", f"{directory}/{_INDEX}", base_fd)
+
+    def record_owners(self, directory: str, owners: Mapping[bytes, tuple[int, int]]) -> None:
+        """Keep *owners* beside the tree, in addition to what is kept already."""
+        if owners:
+            path = f"{directory}/{_RECORDS}"
+            fs.replace_file(path, format_records({**read_records(path), **owners}))
+
+    def owners(self, parents: Sequence[str]) -> Mapping[bytes, tuple[int, int]]:
+        """Merge the records of all steps; an entry that a later step touched loses its record."""
+        return merge_records((read_records(f"{parent}/{_RECORDS}"), _toucher(parent)) for parent in parents)
+
+    def usage(self, directory: str) -> int:
+        """Return the disk usage of the tree; extents that copies share count in each."""
+        return disk_usage(directory)
+
+    def remove(self, directory: str) -> None:
+        """Remove the tree."""
+        fs.remove_tree(directory)
+
+    def _copy(self, directory: str, parents: Sequence[str]) -> int:
+        """Make *directory* a copy of the topmost parent; return a descriptor of its files."""
+        fs.mkdir(directory, 0o700)
+        outer = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fs.mkdir(_FILES.encode(), 0o755, dir_fd=outer)
+        finally:
+            os.close(outer)
+        root_fd = _open(f"{directory}/{_FILES}")
+        try:
+            inodes = _clone(f"{parents[-1]}/{_FILES}", root_fd) if parents else {}
+            write_index(f"{directory}/{_INDEX}", inodes)
+        except BaseException:
+            os.close(root_fd)
+            raise
+        return root_fd
+
+    def _empty_directory(self) -> str:
+        with self._making:
+            if self._empty is None:
+                path = os.path.join(self.host.run_directory, f"native-empty-{os.urandom(4).hex()}")
+                fs.mkdir(path, 0o755)
+                self._empty = path
+            return self._empty
+
+
+def _clone(source: str, root_fd: int) -> dict[bytes, int]:
+    source_fd = _open(source)
+    try:
+        return clone_tree(source_fd, root_fd)
+    finally:
+        os.close(source_fd)
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _toucher(parent: str) -> Callable[[bytes], bool]:
+    """Return a test whether the step that made *parent* touched a path after the copy."""
+    copied_at: list[int] = []
+
+    def touched(path: bytes) -> bool:
+        if not copied_at:
+            copied_at.append(read_index(f"{parent}/{_INDEX}")[1])
+        try:
+            info = os.lstat(f"{parent}/{_FILES}/".encode() + path)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        return info.st_ctime_ns >= copied_at[0]
+
+    return touched
