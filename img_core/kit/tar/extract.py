@@ -75,8 +75,8 @@ def extract(
 ) -> Stats:
     """Unpack everything that *reader* yields below *root_fd*; *into* is the directory inside it, for ``plain``.
 
-    Raises `ArchiveError` (the archive's fault), `HostError` (ids) or `ImgError` (disk, permissions); what was unpacked
-    until then stays, for the caller to remove.
+    Raises `ArchiveError` (the archive's fault), `HostError` (ids), `ImgError` (disk, permissions) or what the reader's
+    source raised; what was unpacked until then stays, for the caller to remove.
     """
     return _Extractor(root_fd, mode, owners or OwnerPolicy(), clamp_name(into)).run(reader)
 
@@ -127,6 +127,8 @@ class _Extractor:
                 makers[member.type](member, directory, name, path)
             self._finish_directories()
         except OSError as err:
+            if err is reader.source_error:
+                raise
             raise _explain(err, path) from err
         self.stats.members = reader.count
         self.stats.owners = self.owners.recorded

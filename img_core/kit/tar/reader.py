@@ -69,6 +69,7 @@ class TarReader:
         self._padding = 0
         self._globals: dict[bytes, bytes] = {}
         self.count = 0  #: members so far
+        self.source_error: OSError | None = None  #: set when reading *source* failed, e.g. the network
 
     # -- bytes
 
@@ -82,7 +83,11 @@ class TarReader:
         parts = [self._buffer[self._position :]]
         have = len(parts[0])
         while have < wanted:
-            chunk = self._source.read(_CHUNK)
+            try:
+                chunk = self._source.read(_CHUNK)
+            except OSError as err:
+                self.source_error = err
+                raise
             if not chunk:
                 break
             parts.append(chunk)

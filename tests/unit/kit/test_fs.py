@@ -149,7 +149,19 @@ class TestRootedPaths:
 
 def test_both_resolvers_agree(root: int) -> None:
     resolve = _rooted.RESOLVE_IN_ROOT | _rooted.RESOLVE_NO_MAGICLINKS
-    for path in (b"", b".", b"..", b"etc/", b"abs/", b"file/", b"up/..", b"abs/deep/back/abs", b"/", b"out/.", b"fifo/x"):
+    for path in (
+        b"",
+        b".",
+        b"..",
+        b"etc/",
+        b"abs/",
+        b"file/",
+        b"up/..",
+        b"abs/deep/back/abs",
+        b"/",
+        b"out/.",
+        b"fifo/x",
+    ):
         results = []
         for function in (_rooted._openat2, _rooted.walk):
             try:

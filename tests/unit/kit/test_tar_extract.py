@@ -217,7 +217,9 @@ def test_overlay_marks_deletions(tmp_path: Path) -> None:
 
 @overlay
 @pytest.mark.parametrize("first", [True, False], ids=["whiteout first", "whiteout last"])
-@pytest.mark.parametrize("added", [directory(b"d/") + entry(b"d/f", b"x"), entry(b"d/f", b"x")], ids=["entry", "implied"])
+@pytest.mark.parametrize(
+    "added", [directory(b"d/") + entry(b"d/f", b"x"), entry(b"d/f", b"x")], ids=["entry", "implied"]
+)
 def test_overlay_replaced_directory_becomes_opaque(first: bool, added: bytes, tmp_path: Path) -> None:
     mark = entry(b".wh.d")
     unpack((mark + added if first else added + mark) + END, tmp_path, "layer-overlay")
