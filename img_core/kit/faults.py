@@ -66,7 +66,7 @@ def uninstall() -> None:
 
 
 def _write_count(path: str) -> None:
-    with open(path, "a", encoding="ascii") as file:  # noqa: PTH123 - pathlib costs start-up time
+    with open(path, "a", encoding="ascii") as file:
         file.write(f"{_reached}\n")
 
 

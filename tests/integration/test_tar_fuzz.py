@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from img_core.kit import codecs, fs
 from img_core.kit.tar import Limits, OwnerPolicy, TarReader, extract
 from img_core.kit.tar.extract import Mode

@@ -84,9 +84,7 @@ class TarWriter:
                 devminor=devminor,
             )
         )
-        if size or not isinstance(
-            data, int | bytes | None
-        ):  # chunks are always read to their end, where they are verified
+        if size or data is not None:  # an empty file may have grown, and chunks are verified at their end
             self._put_data(name, size, data)
 
     def finish(self) -> None:

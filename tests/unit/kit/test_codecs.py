@@ -14,6 +14,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from img_core.kit import codecs
 from img_core.spec.errors import ArchiveError, ImgError
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from img_core.kit import _rooted, faults, fs
 from img_core.spec.errors import ImgError
 
@@ -219,9 +220,13 @@ def test_file_appears_complete_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), fs.AtomicFile(tmp_path) as file:
-        file.write(b"half")
-        raise ZeroDivisionError
+    def fail_half_way() -> None:
+        with fs.AtomicFile(tmp_path) as file:
+            file.write(b"half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way()
     assert os.listdir(tmp_path) == []
 
 
@@ -356,6 +361,29 @@ def test_removing_works_with_few_descriptors_at_any_depth(tmp_path: Path) -> Non
     assert os.listdir(tmp_path) == []
 
 
+def test_removing_stops_at_a_mount(tmp_path: Path) -> None:
+    code = """
+import os, subprocess, sys
+from img_core.kit import fs
+from img_core.spec.errors import ImgError
+os.makedirs("tree/mnt/inner"); os.makedirs("source/kept")
+subprocess.run(["mount", "--bind", "source", "tree/mnt"], check=True)
+try:
+    fs.remove_tree("tree")
+except ImgError as err:
+    sys.exit(0 if "mounted" in err.message and os.path.isdir("source/kept") else 3)
+sys.exit(4)
+"""
+    enter = ["unshare", "--user", "--map-root-user", "--mount"]
+    if subprocess.run([*enter, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("needs a user namespace")
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ.get("PATH", os.defpath)}
+    result = subprocess.run(
+        [*enter, sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.parametrize("path", ["", "/", ".", "..", "a/.."])
 def test_removing_the_unnamed_is_refused(path: str) -> None:
     with pytest.raises(ValueError, match="refusing"):
@@ -380,7 +408,7 @@ def test_names_are_shown_harmlessly(name: bytes, shown: str) -> None:
 
 
 def test_disk_errors_name_the_path() -> None:
-    with pytest.raises(ImgError, match="^no space left on device: `a\\\\nb`$"), fs.disk_errors(b"a\nb"):
+    with pytest.raises(ImgError, match=r"^no space left on device: `a\\nb`$"), fs.disk_errors(b"a\nb"):
         raise OSError(errno.ENOSPC, "x")
     with pytest.raises(FileNotFoundError), fs.disk_errors("a"):
         raise FileNotFoundError

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
+
 from img_core.kit.tar import Limits, MissingLinkTarget, OwnerPolicy, Stats, TarReader, extract
 from img_core.spec.errors import ArchiveError, ImgError
 from img_core.testing import archives

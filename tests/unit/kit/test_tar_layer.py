@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from img_core.kit import faults
 from img_core.kit.tar import LayerInfo, OwnerPolicy, TarReader, unpack_stream, write_layer
 from img_core.spec.errors import ArchiveError, ImgError, IntegrityError
@@ -268,7 +269,7 @@ def test_a_full_disk_at_any_moment_is_one_line(tree: Path, tmp_path: Path) -> No
     for number in range(1, total + 1):
         faults.install(fail_at=number)
         try:
-            with pytest.raises(ImgError, match="^no space left on device: `"):
+            with pytest.raises(ImgError, match=r"^no space left on device: `"):
                 unpack(blob, tmp_path / f"try{number}", compression=None)
         finally:
             faults.uninstall()

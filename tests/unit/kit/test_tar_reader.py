@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from img_core.kit.tar import Member, TarReader, TarWriter, header, pax
 from img_core.kit.tar.member import DIRECTORY, REGULAR, SYMLINK
 from img_core.spec.errors import ArchiveError, ImgError
