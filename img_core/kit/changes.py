@@ -14,7 +14,16 @@ from img_core.spec.errors import ImgError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["TreeChanges", "disk_usage", "read_records", "same_attributes", "same_entry", "scan", "visible_xattrs"]
+__all__ = [
+    "TreeChanges",
+    "copy_look",
+    "disk_usage",
+    "read_records",
+    "same_attributes",
+    "same_entry",
+    "scan",
+    "visible_xattrs",
+]
 
 State = TypeVar("State")
 
@@ -172,6 +181,21 @@ def _same_bytes(first: int, second: int) -> bool:
             return False
         if not block:
             return True
+
+
+def copy_look(source_fd: int, target_fd: int) -> None:
+    """Give the open directory *target_fd* the owner, attributes, mode and time of *source_fd*."""
+    info = os.fstat(source_fd)
+    now = os.fstat(target_fd)
+    if (info.st_uid, info.st_gid) != (now.st_uid, now.st_gid):
+        fs.mutation("chown")
+        os.fchown(target_fd, info.st_uid, info.st_gid)
+    for name, value in _xattrs(source_fd).items():
+        fs.mutation("setxattr")
+        os.setxattr(target_fd, name, value)
+    fs.mutation("chmod")
+    os.fchmod(target_fd, stat.S_IMODE(info.st_mode))
+    os.utime(target_fd, ns=(info.st_mtime_ns, info.st_mtime_ns))
 
 
 # --- size -------------------------------------------------------------------------------------------------------------

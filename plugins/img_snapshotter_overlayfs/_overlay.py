@@ -8,12 +8,11 @@ exist as descriptors only, appear in no mount table of ours and end with their l
 from __future__ import annotations
 
 import os
-import stat
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.kit import fs
-from img_core.kit.changes import disk_usage, read_records, scan, visible_xattrs
+from img_core.kit.changes import copy_look, disk_usage, read_records, scan
 from img_core.kit.codecs import codec_of_media_type
 from img_core.kit.ownership import format_records, merge_records
 from img_core.kit.tar import OwnerPolicy, unpack_stream
@@ -21,6 +20,7 @@ from img_core.spec.errors import HostError, Unsupported
 from img_core.spec.snapshotter import Applied, LayerStream, Rootfs, Snapshotter
 from img_core.spec.values import DiffId
 from img_snapshotter_overlayfs._changes import OverlayChanges, hides
+from img_snapshotter_overlayfs._implied import remember, settle
 from img_snapshotter_overlayfs._layers import FILES, WORK, MountedRoot, make_stub, mount_layers
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class OverlaySnapshotter(Snapshotter):
 
     def prepare(self, directory: str, parents: Sequence[str], *, mount_points: bool = False) -> Rootfs:
         """Mount a new layer on *parents*; with *mount_points* there is a layer of empty mount points below everything."""
+        settle(parents)
         _make_layer(directory)
         fs.mkdir(f"{directory}/{WORK}", 0o700)
         if parents:
@@ -74,6 +75,7 @@ class OverlaySnapshotter(Snapshotter):
 
     def view(self, parents: Sequence[str]) -> Rootfs:
         """Mount *parents* read-only."""
+        settle(parents)
         # Two layers are the least that the kernel merges without a writable one; nobody has 0 or 1 with the empty one twice.
         lowers = [*_files(parents), self._empty()]
         if len(lowers) == 1:
@@ -89,7 +91,7 @@ class OverlaySnapshotter(Snapshotter):
                 layer.chunks,
                 root_fd,
                 "layer-overlay",
-                OwnerPolicy("record" if self.host.mapping == "single" else "set"),
+                OwnerPolicy("record" if self.host.mapping in ("single", "none") else "set"),
                 compression=codec_of_media_type(layer.media_type),
                 expected_digest=layer.digest,
                 expected_size=layer.size,
@@ -97,6 +99,7 @@ class OverlaySnapshotter(Snapshotter):
             )
         finally:
             os.close(root_fd)
+        remember(directory, stats.implied)
         self.record_owners(directory, {path: (uid, gid) for path, uid, gid in stats.owners})
         return Applied(DiffId(info.diff_id), stats.size, tuple(map(fs.show, stats.skipped)))
 
@@ -167,13 +170,7 @@ def _copy_root(source: str, target: str) -> None:
     source_fd = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     target_fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        info = os.fstat(source_fd)
-        if info.st_uid or info.st_gid:
-            os.fchown(target_fd, info.st_uid, info.st_gid)
-        for name, value in visible_xattrs(source_fd, b".").items():
-            os.setxattr(target_fd, name, value)
-        os.fchmod(target_fd, stat.S_IMODE(info.st_mode))
-        os.utime(target_fd, ns=(info.st_mtime_ns, info.st_mtime_ns))
+        copy_look(source_fd, target_fd)
     finally:
         os.close(source_fd)
         os.close(target_fd)

@@ -24,7 +24,7 @@ _IGNORE_LIMIT: Final = 8 << 20  # bytes; real ones have some hundred
 class LocalSource(TreeSource):
     """Build contexts that are directories.
 
-    Option ``ignore-file`` of the op is the absolute path of an ignore file that comes first, if it exists:
+    `SourceContext.ignore_files` may name an ignore file that comes first, if it exists:
     ``<Dockerfile>.dockerignore``. Even an empty one counts (spec/dockerfile-frontend.md section 8).
     """
 
@@ -33,7 +33,7 @@ class LocalSource(TreeSource):
     def pin(self, op: SourceOp, platform: Platform | None) -> PinnedTree:
         """Find the context's directory and read its ignore file; nothing else is read."""
         directory = self._directory(op.reference)
-        own = dict(op.options).get("ignore-file")
+        own = self.context.ignore_files.get(op.reference)
         found = _read_ignore_file(own) if own else None
         shown = os.path.basename(own) if own else ""
         if found is None:
