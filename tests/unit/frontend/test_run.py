@@ -1,0 +1,218 @@
+"""RUN: argument vectors, environment, mounts (cases MT) and here-documents (cases HD)."""
+
+from typing import Any
+
+import pytest
+from frontend_support import DIGEST, env, history, image, run, vertices
+
+from img_core.spec.graph import RunMount, RunOp, WriteFile
+
+
+def mount(value: str, **options: Any) -> RunMount:
+    """Return the mount of ``RUN --mount=value`` in a stage whose working directory is /w."""
+    (found,) = run(f"FROM b AS s\nFROM b\nWORKDIR /w\nRUN --mount={value} x", **options).mounts
+    return found
+
+
+def test_exec_form_is_the_argument_vector() -> None:
+    assert run('FROM b\nRUN ["echo","a b"]').args == ("echo", "a b")
+    assert history('FROM b\nRUN ["echo","a b"]') == ["RUN echo a b # buildkit"]  # CF4
+
+
+def test_shell_and_exec_form_of_the_same_command_are_one_step() -> None:  # CA6
+    assert run("FROM b\nRUN echo x") == run('FROM b\nRUN ["/bin/sh","-c","echo x"]')
+
+
+def test_shell_applies_to_later_commands() -> None:
+    assert run('FROM b\nSHELL ["/bin/bash","-ec"]\nRUN x').args == ("/bin/bash", "-ec", "x")
+    assert run('FROM b AS p\nSHELL ["/s"]\nFROM p\nRUN x').args == ("/s", "x")
+
+
+def test_order_of_the_environment_counts() -> None:  # CA4
+    first, second = run("FROM b\nENV A=1 B=2\nRUN x"), run("FROM b\nENV B=2 A=1\nRUN x")
+    assert first != second
+    assert dict(first.env) == dict(second.env)
+
+
+def test_directory_user_and_network_are_taken_over() -> None:
+    op = run("FROM b\nWORKDIR /a\nWORKDIR b/../c/\nUSER u:g\nRUN --network=none --security=insecure x")
+    assert (op.cwd, op.user, op.network, op.security) == ("/a/c", "u:g", "none", "insecure")
+    assert run("FROM b\nRUN x", network="host").network == "host"
+
+
+def test_request_defaults_reach_every_run() -> None:
+    options = {
+        "extra_hosts": (("h", "10.0.0.1"),),
+        "shm_size": 5,
+        "ulimits": (("nofile", 1, 2),),
+        "hostname": "me",
+    }
+    op = run("FROM b\nRUN x", **options)
+    assert (op.extra_hosts, op.extra_host_addresses) == (("h",), ("10.0.0.1",))
+    assert (op.shm_size, op.ulimits, op.hostname) == (5, (("nofile", 1, 2),), "me")
+    assert run("FROM b\nRUN x", args={"BUILDKIT_SANDBOX_HOSTNAME": "z"}).hostname == "z"
+
+
+def test_run_on_scratch_has_no_base() -> None:
+    root = image("FROM scratch\nRUN x").root
+    assert root is not None
+    assert isinstance(root.op, RunOp)
+    assert not root.op.has_base
+    assert root.inputs == ()
+
+
+def test_platform_is_part_of_run_and_images_but_not_of_files() -> None:
+    with_platform = {vertex.name for vertex in vertices(image("FROM b\nCOPY a /a\nRUN x").root) if vertex.platform}
+    assert with_platform == {f"[1/3] FROM docker.io/library/b:latest@{DIGEST}", "[3/3] RUN x"}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        pytest.param("type=bind,target=/c", RunMount("bind", "/c", input=1, source="/"), id="MT1"),
+        pytest.param("target=/c,rw", RunMount("bind", "/c", input=1, source="/", readonly=False), id="MT2"),
+        pytest.param("target=/c,readwrite=false", RunMount("bind", "/c", input=1, source="/"), id="rw-false"),
+        pytest.param("source=a.txt,target=/e/q", RunMount("bind", "/e/q", input=1, source="/a.txt"), id="MT3"),
+        pytest.param("target=sub,source=d", RunMount("bind", "/w/sub", input=1, source="/d"), id="MT6"),
+        pytest.param("src=../d,dst=/x/../y/", RunMount("bind", "/y", input=1, source="/d"), id="clean"),
+        pytest.param('"target=/x"', RunMount("bind", "/x", input=1, source="/"), id="quoted-field"),
+        pytest.param(
+            "TYPE=cache,Target=/cc/",
+            RunMount("cache", "/cc", readonly=False, id="/cc", mode=0o755),
+            id="MT9-target",
+        ),
+        pytest.param(
+            "type=cache,target=/x,id=/cc", RunMount("cache", "/x", readonly=False, id="/cc", mode=0o755), id="MT9-id"
+        ),
+        pytest.param(
+            "type=cache,target=/x,id=n,sharing=locked,mode=0700,uid=5,gid=6,ro",
+            RunMount("cache", "/x", id="n", sharing="locked", mode=0o700, uid=5, gid=6),
+            id="cache-options",
+        ),
+        pytest.param(
+            "type=cache,target=/x,from=s,source=q",
+            RunMount("cache", "/x", input=1, source="/q", readonly=False, id="/x", mode=0o755),
+            id="MT11",
+        ),
+        pytest.param("type=tmpfs,target=/t,size=1m", RunMount("tmpfs", "/t", readonly=False, size=1 << 20), id="MT22"),
+        pytest.param("type=secret,id=n", RunMount("secret", "/run/secrets/n", id="n", mode=0o400), id="MT15"),
+        pytest.param("type=secret,source=a/n", RunMount("secret", "/run/secrets/n", id="a/n", mode=0o400), id="source"),
+        pytest.param("type=secret,id=n,target=rel", RunMount("secret", "/w/rel", id="n", mode=0o400), id="MT16"),
+        pytest.param("type=secret,id=n,env=E", RunMount("secret", "", id="n", mode=0o400, env="E"), id="MT17"),
+        pytest.param(
+            "type=secret,id=n,env=E,target=/t,required,mode=0440,uid=1,gid=2",
+            RunMount("secret", "/t", id="n", mode=0o440, env="E", required=True, uid=1, gid=2),
+            id="MT17-both",
+        ),
+        pytest.param("type=secret,target=/x/s1", RunMount("secret", "/x/s1", id="s1", mode=0o400), id="MT20"),
+        pytest.param(
+            "type=ssh",
+            RunMount("ssh", "/run/buildkit/ssh_agent.0", readonly=False, id="default", mode=0o600),
+            id="ssh",
+        ),
+    ],
+)
+def test_mount(value: str, expected: RunMount) -> None:
+    assert mount(value) == expected
+
+
+def test_mounts_share_an_input() -> None:
+    op = run("FROM b\nRUN --mount=target=/c --mount=source=d,target=/d x")
+    assert [item.input for item in op.mounts] == [1, 1]
+
+
+def test_stage_index_is_allowed_in_a_mount() -> None:  # MT7
+    root = image("FROM b AS one\nRUN one\nFROM b\nRUN --mount=from=0,target=/x y").root
+    assert root is not None
+    assert root.inputs[1].name == "[one 2/2] RUN one"
+
+
+def test_cache_namespace_prefixes_the_id() -> None:  # MT12
+    assert mount("type=cache,target=/c", args={"BUILDKIT_CACHE_MOUNT_NS": "ns"}).id == "ns//c"
+
+
+def test_id_and_sharing_of_a_cache_stay_out_of_the_key() -> None:  # MT14
+    roots = [image(f"FROM b\nRUN --mount=type=cache,target=/c{more} x").root for more in ("", ",id=q,sharing=private")]
+    assert roots[0] is not None
+    assert roots[1] is not None
+    assert roots[0].digest == roots[1].digest
+
+
+def test_required_secret_is_another_step() -> None:  # CA17
+    roots = [image(f"FROM b\nRUN --mount=type=secret,id=q{more} x").root for more in ("", ",required")]
+    assert roots[0] is not None
+    assert roots[1] is not None
+    assert roots[0].digest != roots[1].digest
+
+
+def test_secret_in_the_environment_is_hidden_in_the_name() -> None:  # MT17
+    root = image("FROM b\nENV S=old\nRUN --mount=type=secret,id=n,env=S echo $S ${S}").root
+    assert root is not None
+    assert root.name.endswith("echo **** ****")
+
+
+def test_ssh_sets_its_variable() -> None:  # MT21
+    op = run("FROM b\nRUN --mount=type=ssh --mount=type=ssh,id=o x")
+    assert dict(op.env)["SSH_AUTH_SOCK"] == "/run/buildkit/ssh_agent.0"
+    assert [item.target for item in op.mounts] == ["/run/buildkit/ssh_agent.0", "/run/buildkit/ssh_agent.1"]
+
+
+def test_values_of_mounts_are_expanded() -> None:
+    assert (
+        run("FROM b\nARG T=/t\nRUN --mount=type=cache,target=$T,sharing=${U:-locked} x").mounts[0].sharing == "locked"
+    )
+
+
+def test_lone_heredoc_is_run_by_the_shell() -> None:  # HD1, HD13
+    text = 'FROM b\nENV A=1\nRUN <<EOF\nfalse\necho "$A" \\\n\nEOF\n'
+    assert run(text).args == ("/bin/sh", "-c", 'false\necho "$A" \\\n\n')
+    assert run('FROM b\nSHELL ["/bin/sh","-ec"]\nRUN <<E\nx\nE').args == ("/bin/sh", "-ec", "x\n")
+
+
+def test_delimiter_of_a_lone_heredoc_does_not_count() -> None:
+    assert run("FROM b\nRUN <<A\nx\nA") == run("FROM b\nRUN <<-'B'\n\tx\nB")
+
+
+def test_script_is_run_as_a_file() -> None:  # HD2
+    root = image("FROM b\nRUN <<EOF\n#!/bin/sh -e\nx\nEOF").root
+    assert root is not None
+    assert isinstance(root.op, RunOp)
+    assert root.op.args == ("/dev/pipes/EOF",)
+    assert root.op.mounts == (RunMount("bind", "/dev/pipes/EOF", input=1, source="/script"),)
+    script = root.inputs[1].op
+    assert script.actions == (WriteFile("script", b"#!/bin/sh -e\nx\n", "/", mode="0755"),)  # type: ignore[union-attr]
+
+
+def test_hostile_script_name_stays_in_its_directory() -> None:
+    assert run("FROM b\nRUN <<../../../etc/x\n#!/bin/sh\n../../../etc/x").args == ("/dev/pipes/x",)
+
+
+@pytest.mark.parametrize(
+    ("text", "shell"),
+    [
+        pytest.param("RUN <<EOF sh -s x\n$1\nEOF", "<<EOF sh -s x\n$1\nEOF", id="HD3"),
+        pytest.param(
+            "RUN <<F1 cat >/f1 && <<F2 cat >/f2\n1\nF1\n2\nF2",
+            "<<F1 cat >/f1 && <<F2 cat >/f2\n1\nF1\n2\nF2",
+            id="HD4",
+        ),
+        pytest.param("RUN cat 3<<'E' <&3\n$x\nE", "cat 3<<'E' <&3\n$x\nE", id="numbered"),
+        pytest.param("RUN cat << E\n1\nE", "cat << E\n1\nE", id="blank-before-the-word"),
+        pytest.param("RUN (cat <<E)\n1\nE", "(cat <<E)\n1\nE", id="shell-character-ends-the-word"),
+        pytest.param('RUN echo "<<EOF"', 'echo "<<EOF"', id="HD10-quoted"),
+        pytest.param("RUN cat <<<EOF", "cat <<<EOF", id="here-string"),
+        pytest.param("RUN echo $(( 1 << 3 ))", "echo $(( 1 << 3 ))", id="HD11"),
+        pytest.param("RUN echo $((1<<3))", "echo $((1<<3))", id="HD11-tight"),
+    ],
+)
+def test_heredocs_of_a_command_go_to_the_shell(text: str, shell: str) -> None:
+    assert run(f"FROM b\n{text}\n").args[2] == shell
+
+
+def test_exec_form_has_no_heredocs() -> None:  # HD10
+    assert run('FROM b\nRUN ["echo","<<EOF"]').args == ("echo", "<<EOF")
+
+
+def test_nothing_of_the_builder_reaches_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACEPARENT", "x")
+    assert dict(run("FROM b\nRUN x").env) == env("FROM b") == {"PATH": "/bin"}
