@@ -14,14 +14,17 @@ instead. An action gets the open `Exchange` and writes whatever it likes.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import socket
 import ssl
 import struct
 import threading
+import uuid
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,6 +41,7 @@ __all__ = [
     "cut_after",
     "drip",
     "endless",
+    "lose_upload_after",
     "redirect",
     "reply",
     "stall",
@@ -130,6 +134,7 @@ class FaultyRegistry:
         self._manifests: dict[str, tuple[str, bytes]] = {}
         self._blobs: dict[str, bytes] = {}
         self._rules: list[_Rule] = []
+        self._uploads = _Uploads(self)
         self._lock = threading.Lock()
         self.requests: list[Recorded] = []
         self.stopping = threading.Event()
@@ -177,6 +182,16 @@ class FaultyRegistry:
             return "application/octet-stream", self._blobs[path]
         return self._manifests.get(path)
 
+    def add_blob(self, repository: str, content: bytes) -> str:
+        """Serve *content* as a blob; return its digest."""
+        digest = _digest(content)
+        self._blobs[f"/v2/{repository}/blobs/{digest}"] = content
+        return digest
+
+    def keep_upload(self, path: str, content: bytes) -> None:
+        """Count *content* as arrived in the upload *path*, although its request is never answered."""
+        self._uploads.keep(path, content)
+
     def handle(self, exchange: Exchange) -> None:
         """Record the request and answer it; called from the thread of the connection."""
         with self._lock:
@@ -189,10 +204,14 @@ class FaultyRegistry:
         request = exchange.request
         if request.path == "/v2/":
             return exchange.answer(200, b"{}")
+        if request.method not in {"GET", "HEAD"} or "/blobs/uploads/" in request.path:
+            return self._uploads.serve(exchange)
         found = self.find(request.path)
         if found is None:
             return exchange.answer(404, b'{"errors":[{"code":"NAME_UNKNOWN","message":"not here"}]}')
         media_type, content = found
+        if request.method == "HEAD":
+            return exchange.head(200, _description(media_type, content))
         span = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
         if span is None:
             return exchange.answer(200, content, {"Content-Type": media_type})
@@ -228,6 +247,75 @@ class FaultyRegistry:
             self._server.shutdown()
             self._thread.join()
             self._server.server_close()
+
+
+class _Uploads:
+    """The upload state machine of the distribution-spec, with the bytes that arrived so far by upload."""
+
+    def __init__(self, registry: FaultyRegistry) -> None:
+        self._registry = registry
+        self._open: dict[str, bytes] = {}
+
+    def serve(self, exchange: Exchange) -> None:
+        """Answer one request that changes something, or asks how far it got."""
+        request = exchange.request
+        path, _, text = request.path.partition("?")
+        query = dict(parse_qsl(text))
+        repository = re.sub("^/v2/|/(blobs/uploads|manifests)/[^/]*$", "", path)
+        if request.method == "PUT" and "/manifests/" in path:
+            self._store_manifest(exchange, repository, path.rpartition("/")[2])
+        elif request.method == "POST":
+            self._begin(exchange, repository, query)
+        elif path not in self._open:
+            exchange.answer(404, b'{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}')
+        elif request.method == "GET":
+            exchange.answer(204, b"", self._position(path))
+        elif request.method == "PATCH":
+            self._append(exchange, path)
+        elif self._registry.add_blob(repository, self._open[path] + request.body) != query.get("digest"):
+            exchange.answer(400, b'{"errors":[{"code":"DIGEST_INVALID"}]}')
+        else:
+            del self._open[path]
+            exchange.answer(201)
+
+    def _begin(self, exchange: Exchange, repository: str, query: Mapping[str, str]) -> None:
+        source = self._registry.find(f"/v2/{query.get('from')}/blobs/{query.get('mount')}")
+        if source is not None:
+            self._registry.add_blob(repository, source[1])
+            exchange.answer(201)
+            return
+        path = f"/v2/{repository}/blobs/uploads/{uuid.uuid4()}"
+        self._open[path] = b""
+        exchange.answer(202, b"", self._position(path))
+
+    def _append(self, exchange: Exchange, path: str) -> None:
+        first = exchange.request.headers.get("content-range", f"{len(self._open[path])}-").partition("-")[0]
+        if first != str(len(self._open[path])):
+            exchange.answer(416, b"", self._position(path))
+            return
+        self._open[path] += exchange.request.body
+        exchange.answer(202, b"", self._position(path))
+
+    def keep(self, path: str, content: bytes) -> None:
+        """Count *content* as arrived, although the request was never answered."""
+        self._open[path.partition("?")[0]] += content
+
+    def _position(self, path: str) -> dict[str, str]:
+        return {"Location": f"{path}?state=x", "Range": f"0-{max(0, len(self._open[path]) - 1)}"}
+
+    def _store_manifest(self, exchange: Exchange, repository: str, reference: str) -> None:
+        media_type, content = exchange.request.headers.get("content-type", ""), exchange.request.body
+        for name in (reference, _digest(content)):
+            self._registry.add_manifest(repository, name, media_type, content)
+        exchange.answer(201, b"", {"Docker-Content-Digest": _digest(content)})
+
+
+def _digest(content: bytes) -> str:
+    return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+def _description(media_type: str, content: bytes) -> dict[str, str]:
+    return {"Content-Type": media_type, "Content-Length": str(len(content)), "Docker-Content-Digest": _digest(content)}
 
 
 class _Server(ThreadingHTTPServer):
@@ -305,6 +393,16 @@ def cut_after(count: int, *, reset: bool = True) -> Callable[[Exchange], None]:
         exchange.head(206 if span else 200, headers)
         exchange.write(content[first : first + count])
         exchange.reset() if reset else exchange.close()
+
+    return act
+
+
+def lose_upload_after(count: int) -> Callable[[Exchange], None]:
+    """Keep *count* bytes of what a PATCH sends and then cut the connection."""
+
+    def act(exchange: Exchange) -> None:
+        exchange.registry.keep_upload(exchange.request.path, exchange.request.body[:count])
+        exchange.reset()
 
     return act
 

@@ -206,7 +206,7 @@ def test_plain_http_is_refused_beyond_loopback(
     faulty_registry: FaultyRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faulty_registry.add("app", "1", make_image())
-    monkeypatch.setattr("img_core.kit.registry._client.is_loopback", lambda _host: False)  # stands for a far host
+    monkeypatch.setattr("img_core.kit.registry._session.is_loopback", lambda _host: False)  # stands for a far host
     # A plain server may wait for the end of a line in the TLS greeting; whichever way it ends, nothing is pulled.
     with (
         RegistryClient(faulty_registry.address, limits=replace(QUICK, tries=1)) as client,
@@ -298,7 +298,7 @@ def test_retry_after_is_waited_for(
         waited.append(seconds)
         return False
 
-    monkeypatch.setattr(client._stop, "wait", wait)  # the clock is the one thing not to be real here
+    monkeypatch.setattr(client._session._stop, "wait", wait)  # the clock is the one thing not to be real here
     client.manifest("app", "1")
     assert waited == [7.0]
 
@@ -567,9 +567,22 @@ def test_redirect_from_tls_to_plain_http_is_refused(
         RegistryClient(registry.address, limits=QUICK) as client,
     ):
         registry.rule("GET /v2/app/", redirect(faulty_registry.url + "{path}"))
-        with pytest.raises(RegistryError, match="a redirect from HTTPS to plain HTTP"):
+        with pytest.raises(RegistryError, match="it sends us from HTTPS to plain HTTP"):
             client.manifest("app", "1")
     assert faulty_registry.requests == []
+
+
+def test_registry_behind_a_tls_proxy_may_call_itself_plain(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
+    image = make_image()
+    with FaultyRegistry(certificate=authority.issue("faulty")) as registry:
+        registry.add("app", "1", image)
+        registry.rule("GET /v2/app/blobs/", redirect("http://127.0.0.1/moved{path}"), times=1)
+        registry.rule("GET /moved", reply(200, image.blobs[image.layers[0].digest]))
+        with RegistryClient(registry.address, limits=QUICK) as client:
+            assert layer_bytes(client, image) == image.blobs[image.layers[0].digest]
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Registries: the HTTP transport, authentication and the pull API. The HTTP library is loaded with the first request.
+"""Registries: the HTTP transport, authentication, pull and push. The HTTP library is loaded with the first request.
 
 ::
 
@@ -11,5 +11,6 @@ from __future__ import annotations
 
 from img_core.kit.registry._client import Fetched, RegistryClient
 from img_core.kit.registry._retry import Limits
+from img_core.kit.registry._upload import Uploaded
 
-__all__ = ["Fetched", "Limits", "RegistryClient"]
+__all__ = ["Fetched", "Limits", "RegistryClient", "Uploaded"]

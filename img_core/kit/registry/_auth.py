@@ -76,7 +76,7 @@ class Authenticator:
         self._lock = threading.Lock()
 
     def header(self, scope: str) -> str | None:
-        """Return the ``Authorization`` to send for *scope* (``repository:path:actions``) as far as known, or None."""
+        """Return the ``Authorization`` to send for *scope* (``repository:path:actions …``) as far as known, or None."""
         token = self._tokens.get(scope)
         if token is not None and token.expires > time.monotonic():
             return token.header
@@ -128,7 +128,7 @@ class Authenticator:
         realm = challenge.parameters["realm"]
         credentials = self._credentials if self._may_see_password(realm) else None
         query = [("service", challenge.parameters["service"])] if challenge.parameters.get("service") else []
-        query += [("scope", wanted) for wanted in (scope, _foreign_scope(challenge)) if wanted]
+        query += [("scope", wanted) for wanted in (*scope.split(), _foreign_scope(challenge)) if wanted]
         if credentials is not None and credentials.identity_token:
             response = self._post(realm, query, credentials)
         else:

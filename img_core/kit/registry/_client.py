@@ -1,22 +1,16 @@
-"""Pull from one registry (OCI distribution-spec 1.1)."""
+"""Pull from, and push to, one registry (OCI distribution-spec 1.1)."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote
 
-from img_core import __version__
 from img_core.kit import oci
 from img_core.kit.reference import is_digest
-from img_core.kit.registry._auth import Authenticator
-from img_core.kit.registry._errors import failure_of_status, public_error
-from img_core.kit.registry._hosts import authority, endpoint_host, is_insecure, is_loopback, origin, split_port
-from img_core.kit.registry._http import Http
-from img_core.kit.registry._retry import Attempts, Failure, Limits
+from img_core.kit.registry._retry import Failure
+from img_core.kit.registry._session import Session
+from img_core.kit.registry._upload import Upload, Uploaded
 from img_core.kit.text import show
 from img_core.spec.errors import IntegrityError
 from img_core.spec.values import Digest
@@ -25,12 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from img_core.kit.registry._http import Response
+    from img_core.kit.registry._retry import Limits
     from img_core.spec.values import Credentials, Descriptor
 
 __all__ = ["Fetched", "RegistryClient"]
 
 _PROGRESS = 64 * 1024  # bytes that make a cut transfer count as progress
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class Fetched(NamedTuple):
@@ -61,17 +55,9 @@ class RegistryClient:
         limits: Limits | None = None,
     ) -> None:
         self.domain = domain
-        self._host = endpoint_host(domain)
-        self._credentials = credentials
-        self._insecure = insecure
-        self._limits = limits or Limits()
-        self._http = Http(
-            environment=os.environ if environment is None else environment, insecure=insecure, limits=self._limits
+        self._session = Session(
+            domain, credentials=credentials, insecure=insecure, environment=environment, limits=limits
         )
-        self._stop = threading.Event()
-        self._lock = threading.Lock()  # guards the two below
-        self._base: str | None = None
-        self._authenticators: dict[str, Authenticator] = {}
 
     def __enter__(self) -> RegistryClient:
         return self
@@ -81,23 +67,44 @@ class RegistryClient:
 
     def close(self) -> None:
         """End all waiting and close all connections; the client cannot be used any more."""
-        self._stop.set()
-        self._http.close()
+        self._session.close()
+
+    def ping(self) -> None:
+        """Check that the registry is there and accepts our credentials; what `img login` does before it stores them."""
+        with self._session.reported(f"reach {self.domain}"):
+            self._session.repeated(lambda: self._session.send("GET", "", "").close())
+
+    # --- pull -------------------------------------------------------------------------------------------------------
 
     def manifest(self, repository: str, reference: str, *, accept: Iterable[str] = oci.ACCEPT) -> Fetched:
         """Fetch the manifest or index that *reference* (tag or digest) names; verified if it is a digest."""
-        separator = "@" if is_digest(reference) else ":"
-        name = f"{self.domain}/{repository}{separator}{reference}"
-        headers = {"Accept": ", ".join(accept)}
-        path = f"{quote(repository)}/manifests/{quote(reference, safe=':')}"
-        with self._reported(name):
-            attempts = self._attempts()
-            while True:
-                try:
-                    with self._get(repository, path, headers) as response:
-                        return _read_manifest(response, reference, name)
-                except Failure as failure:
-                    attempts.wait_or_raise(failure)
+        name = self._name(repository, reference)
+
+        def once() -> Fetched:
+            with self._get(
+                repository, _manifest_path(repository, reference), {"Accept": ", ".join(accept)}
+            ) as response:
+                return _read_manifest(response, reference, name)
+
+        accept = tuple(accept)
+        with self._session.reported(f"fetch {name}"):
+            return self._session.repeated(once)
+
+    def resolve(self, repository: str, reference: str) -> Digest | None:
+        """Ask for the digest that *reference* names now, without fetching it; None if the registry does not say.
+
+        Cheap, and does not count as a pull on Docker Hub. Nothing is verified: use it to compare with what is known.
+        """
+
+        def once() -> str | None:
+            headers = {"Accept": ", ".join(oci.ACCEPT)}
+            path = _manifest_path(repository, reference)
+            with self._session.send("HEAD", repository, path, headers=headers, scope=_pull(repository)) as response:
+                return response.header("docker-content-digest")
+
+        with self._session.reported(f"look up {self._name(repository, reference)}"):
+            digest = self._session.repeated(once)
+        return Digest(digest) if digest and is_digest(digest) else None
 
     def blob(self, repository: str, descriptor: Descriptor, *, verify: bool = True) -> Iterator[bytes]:
         """Give the bytes of a blob as they arrive; continues where a cut connection stopped.
@@ -109,7 +116,7 @@ class RegistryClient:
         if not is_digest(descriptor.digest):
             raise IntegrityError(f"`{show(descriptor.digest)}` is not a digest that can be verified")
         hasher = hashlib.new(descriptor.digest.partition(":")[0]) if verify else None
-        with self._reported(name):
+        with self._session.reported(f"fetch {name}"):
             for chunk in self._blob_chunks(repository, descriptor):
                 if hasher is not None:
                     hasher.update(chunk)
@@ -125,22 +132,48 @@ class RegistryClient:
             )
         return b"".join(self.blob(repository, descriptor))
 
-    def ping(self) -> None:
-        """Check that the registry is there and accepts our credentials; what `img login` does before it stores them."""
-        with self._reported(f"{self.domain}/v2/"):
-            attempts = self._attempts()
-            while True:
-                try:
-                    return self._get("", "", {}).close()
-                except Failure as failure:
-                    attempts.wait_or_raise(failure)
+    # --- push -------------------------------------------------------------------------------------------------------
 
-    # --- blobs ----------------------------------------------------------------------------------------------------
+    def upload(
+        self,
+        repository: str,
+        descriptor: Descriptor,
+        read: Callable[[int], Iterable[bytes]],
+        *,
+        mount_from: str | None = None,
+    ) -> Uploaded:
+        """Bring a blob into *repository*, sending it only if it is not there and cannot be mounted from *mount_from*.
+
+        *read* gives the bytes from an offset on; it is called again to continue a cut transfer. The registry verifies the
+        digest. Blobs go before the manifest that names them.
+        """
+        with self._session.reported(f"push {self.domain}/{repository}@{descriptor.digest}"):
+            return Upload(self._session, repository, descriptor, read).run(mount_from)
+
+    def put_manifest(self, repository: str, reference: str, content: bytes, media_type: str) -> Digest:
+        """Store a manifest or index under *reference* (tag or digest); return its digest."""
+        name = self._name(repository, reference)
+        headers = {"Content-Type": media_type, "Content-Length": str(len(content))}
+        path = _manifest_path(repository, reference)
+
+        def once() -> str | None:
+            scope = f"repository:{repository}:pull,push"
+            with self._session.send("PUT", repository, path, headers=headers, content=content, scope=scope) as response:
+                return response.header("docker-content-digest")
+
+        with self._session.reported(f"push {name}"):
+            told = self._session.repeated(once)
+        digest = oci.digest(content)
+        if told and told.startswith("sha256:") and told != digest:
+            raise IntegrityError(f"{name}: the registry stored other content: {show(told)} instead of {digest}")
+        return digest
+
+    # --- parts ------------------------------------------------------------------------------------------------------
 
     def _blob_chunks(self, repository: str, descriptor: Descriptor) -> Iterator[bytes]:
         """Give exactly ``descriptor.size`` bytes, over as many connections as it takes."""
         path = f"{quote(repository)}/blobs/{descriptor.digest}"
-        attempts, received = self._attempts(), 0
+        attempts, received = self._session.attempts(), 0
         while True:
             start = received
             try:
@@ -153,121 +186,38 @@ class RegistryClient:
                     return
                 raise Failure(f"the connection ended after {received} of {descriptor.size} bytes", transient=True)
             except Failure as failure:
+                if received == descriptor.size:
+                    return
                 if received - start >= _PROGRESS:
                     attempts.restart()
                 attempts.wait_or_raise(failure)
 
-    # --- one exchange -----------------------------------------------------------------------------------------------
-
     def _get(self, repository: str, path: str, headers: Mapping[str, str]) -> Response:
-        """GET ``/v2/<path>`` with the rights to pull; returns an answer of status 2xx, to be closed by the caller."""
-        url = f"{self._base_url()}/v2/{path}"
-        scope = f"repository:{repository}:pull" if repository else ""
-        authenticator = self._authenticator(repository)
-        authorization = authenticator.header(scope)
-        response = self._follow(url, headers, authorization)
-        if response.status == 401 and origin(response.url) == origin(url):
-            with response:
-                authorization = authenticator.answer(response, scope, sent=authorization)
-            response = self._follow(url, headers, authorization)
-            if response.status == 401 and origin(response.url) == origin(url):
-                with response:
-                    raise authenticator.refusal(repository)
-        if 200 <= response.status < 300:
-            return response
-        with response:
-            raise failure_of_status(response, "")
+        return self._session.send("GET", repository, path, headers=headers, scope=_pull(repository))
 
-    def _follow(self, url: str, headers: Mapping[str, str], authorization: str | None) -> Response:
-        """GET *url* through redirects; *authorization* never goes to another scheme, host or port."""
-        home = origin(url)
-        sent = {"User-Agent": f"img/{__version__}", "Accept-Encoding": "identity", **headers}
-        for _ in range(self._limits.redirects + 1):
-            if origin(url) != home:
-                authorization = None  # for good: a way back would be the stranger's idea
-            response = self._http.send("GET", url, {**sent, "Authorization": authorization} if authorization else sent)
-            if response.status not in _REDIRECTS:
-                return response
-            with response:
-                url = _redirect_target(response)
-        raise Failure(f"more than {self._limits.redirects} redirects", transient=False)
-
-    def _attempts(self) -> Attempts:
-        return Attempts(self._limits, self._stop)
-
-    def _authenticator(self, repository: str) -> Authenticator:
-        base = self._base_url()
-        with self._lock:
-            if repository not in self._authenticators:
-                self._authenticators[repository] = Authenticator(
-                    self._http,
-                    server=self.domain,
-                    base=base,
-                    credentials=lambda: self._credentials(self.domain, repository),
-                    insecure=self._insecure,
-                )
-            return self._authenticators[repository]
-
-    def _base_url(self) -> str:
-        with self._lock:
-            if self._base is None:
-                self._base = f"{self._scheme()}://{self._host}"
-            return self._base
-
-    def _scheme(self) -> str:
-        """Find out whether the registry speaks TLS, where plain HTTP is allowed at all.
-
-        On loopback plain HTTP is tried first: a TLS server answers it at once with an alert or status 400, while some plain
-        servers would wait for ever for the end of a TLS greeting. Elsewhere TLS is tried first. No credentials are sent.
-        """
-        if is_loopback(split_port(self._host)[0]):
-            status = self._status_of(f"http://{self._host}/v2/")
-            return "https" if status is None or status == 400 or 300 <= status < 400 else "http"
-        if is_insecure(self._host, self._insecure):
-            return "https" if self._status_of(f"https://{self._host}/v2/") is not None else "http"
-        return "https"
-
-    def _status_of(self, url: str) -> int | None:
-        try:
-            with self._http.send("GET", url, {"User-Agent": f"img/{__version__}"}) as response:
-                return response.status
-        except Failure:
-            return None
-
-    @contextmanager
-    def _reported(self, name: str) -> Iterator[None]:
-        """Turn a final `Failure` into the error that people see; *name* is what was asked for."""
-        try:
-            yield
-        except Failure as failure:
-            raise public_error(failure, name, authority(self._base or f"https://{self._host}")) from failure
+    def _name(self, repository: str, reference: str) -> str:
+        return f"{self.domain}/{repository}{'@' if is_digest(reference) else ':'}{reference}"
 
 
-def _redirect_target(response: Response) -> str:
-    location = response.header("location")
-    try:
-        target = urljoin(response.url, location or "")
-        has_user = urlsplit(target).username is not None
-    except ValueError:
-        target, has_user = "", True
-    here, there = origin(response.url), origin(target)
-    if not location or here is None or there is None or has_user or not target.isprintable():
-        raise Failure(f"a redirect to `{show(location or '')}`, which is no address to follow", transient=False)
-    if here.scheme == "https" and there.scheme != "https":
-        raise Failure(f"a redirect from HTTPS to plain HTTP at `{authority(target)}`", transient=False)
-    return target
+def _pull(repository: str) -> str:
+    return f"repository:{repository}:pull"
+
+
+def _manifest_path(repository: str, reference: str) -> str:
+    return f"{quote(repository)}/manifests/{quote(reference, safe=':')}"
 
 
 def _read_manifest(response: Response, reference: str, name: str) -> Fetched:
     content = response.read(oci.DOCUMENT_LIMIT)
     if content is None:
         raise IntegrityError(f"{name}: the manifest has more than {oci.DOCUMENT_LIMIT} bytes")
-    actual = oci.digest(content)
-    told = response.header("docker-content-digest")
-    for promised in (reference if is_digest(reference) else None, told if told and is_digest(told) else None):
-        if promised and promised.startswith("sha256:") and promised != actual:
-            raise IntegrityError(f"{name}: the registry sent other content: {actual} instead of {promised}")
-    return Fetched(content, response.header("content-type") or "", actual)
+    for promised in (reference, response.header("docker-content-digest") or ""):
+        if is_digest(promised):
+            algorithm = promised.partition(":")[0]
+            actual = f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
+            if actual != promised:
+                raise IntegrityError(f"{name}: the registry sent other content: {actual} instead of {promised}")
+    return Fetched(content, response.header("content-type") or "", oci.digest(content))
 
 
 def _from_offset(response: Response, start: int, descriptor: Descriptor) -> Iterator[bytes]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["failure_of_status", "public_error"]
 
 _ERROR_BODY_LIMIT = 8 * 1024
+_PREPOSITIONS = {"fetch": "from", "push": "to"}
 
 
 def failure_of_status(response: Response, whose: str = "") -> Failure:
@@ -33,12 +34,13 @@ def failure_of_status(response: Response, whose: str = "") -> Failure:
     )
 
 
-def public_error(failure: Failure, name: str, host: str) -> ImgError:
-    """Return the error for a *failure* that is final; *name* is what was asked for, *host* ``host:port``."""
-    if failure.status == 404:
+def public_error(failure: Failure, doing: str, host: str) -> ImgError:
+    """Return the error for a *failure* that is final; *doing* is a verb and what it was about, *host* ``host:port``."""
+    verb, _, name = doing.partition(" ")
+    if failure.status == 404 and verb != "push":
         return NotFoundError(f"{name}: not found")
     tries = f" (tried {failure.tries} times)" if failure.tries > 1 else ""
-    message = f"failed to fetch {name} from `{host}`: {failure.reason}{tries}"
+    message = f"failed to {doing} {_PREPOSITIONS.get(verb, 'at')} `{host}`: {failure.reason}{tries}"
     if failure.status in {401, 403}:
         return CredentialsError(message, hint="check the name, and log in with `img login`")
     hint = failure.hint

@@ -18,7 +18,7 @@ from img_core.kit.registry._retry import Failure
 from img_core.kit.text import show
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from types import TracebackType
 
     from img_core.kit.registry._retry import Limits
@@ -91,9 +91,15 @@ class Http:
         self._limits = limits
         self._transports: dict[tuple[str, str | None, bool], Any] = {}  # Any: the HTTP library
         self._transports_lock = threading.Lock()
+        self._closed = False
 
-    def send(self, method: str, url: str, headers: Mapping[str, str], content: bytes = b"") -> Response:
-        """Send one request and return its answer, whatever the status. Raises `Failure` if there is none."""
+    def send(
+        self, method: str, url: str, headers: Mapping[str, str], content: Iterable[bytes] | bytes = b""
+    ) -> Response:
+        """Send one request and return its answer, whatever the status. Raises `Failure` if there is none.
+
+        Parts of *content* that do not come from memory need a ``Content-Length`` among *headers*.
+        """
         httpx = _load_httpx()
         limits = self._limits
         timeout = {"connect": limits.connect_seconds, "pool": None}
@@ -107,6 +113,7 @@ class Http:
     def close(self) -> None:
         """Close all connections."""
         with self._transports_lock:
+            self._closed = True
             transports = list(self._transports.values())
             self._transports.clear()
         for transport in transports:
@@ -120,6 +127,8 @@ class Http:
         verified = not is_insecure(authority(url), self._insecure)
         key = (where.scheme, proxy, verified)
         with self._transports_lock:
+            if self._closed:
+                raise Failure("the client was closed", transient=False)
             if key not in self._transports:
                 self._transports[key] = _load_httpx().HTTPTransport(
                     verify=_tls_context(where.scheme, verified), proxy=proxy, trust_env=False, http1=True, http2=False
