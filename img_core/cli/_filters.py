@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["parse_filters"]
 
 _FIELD = re.compile(r'[A-Za-z][A-Za-z0-9_]*|[0-9A-Za-z_]+|"(?:[^"\\]|\\.)*"')
-_OPERATOR = re.compile(r"[=!~<>|]+")
+_OPERATOR = re.compile(r"[=!~<>]+")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _EXPRESSION = re.compile(r"/(?:[^/\\]|\\.)*/|\|(?:[^|\\]|\\.)*\|")
 _BARE = re.compile(r"[^\s,]+")

@@ -1,0 +1,50 @@
+"""Running ``img`` as people do: in a process of its own, with a home and a state directory of its own."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+
+
+def environment(home: Path, **changes: str) -> dict[str, str]:
+    """Return an environment without the user's configuration."""
+    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG", "PYTHONDONTWRITEBYTECODE"}}
+    paths = [str(ROOT), str(ROOT / "plugins"), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return {
+        **kept,
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        **changes,
+    }
+
+
+def img(home: Path, *words: str, stdin: bytes = b"", **changes: str) -> subprocess.CompletedProcess[str]:
+    """Run ``img`` with *words*; *changes* are environment variables."""
+    done = subprocess.run(
+        [sys.executable, "-m", "img_core", *words],
+        input=stdin,
+        capture_output=True,
+        env=environment(home, **changes),
+        cwd=home,
+        check=False,
+        timeout=60,
+    )
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def rootfs_tar(**files: bytes) -> bytes:
+    """Return a tar archive of a root file system with *files* (names with ``_`` for ``/``)."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in (files or {"etc_hostname": b"box\n"}).items():
+            member = tarfile.TarInfo(name.replace("_", "/"))
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()

@@ -1,0 +1,126 @@
+"""The flags of build: Go's csv, outputs, and the words of refusals."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from img_core.cli.build._csv import split_record
+from img_core.cli.build._outputs import output_name, parse_output
+from img_core.cli.build._values import parse_build_args, parse_hosts, parse_labels, parse_size, parse_ulimits
+from img_core.spec import UsageError
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "options"),
+    [
+        ("type=tar,dest=out.tar", "tar", {"dest": "out.tar"}),
+        ("TYPE=oci,Dest=Out.tar", "oci", {"dest": "Out.tar"}),
+        ('type=image,"name=a,b"', "image", {"name": "a,b"}),
+        ("type=image,name=x=y", "image", {"name": "x=y"}),
+        ("out", "local", {"dest": "out"}),
+        ("-", "tar", {"dest": "-"}),
+        ("type=tar,dest=-", "tar", {"dest": "-"}),
+    ],
+)
+def test_outputs(text: str, kind: str, options: dict[str, str]) -> None:
+    output = parse_output(text)
+    assert (output.type, output.options) == (kind, options)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "`--output` is empty"),
+        ("type=tar,foo", "invalid value foo"),
+        ("dest=x", "--output requires type=<type>"),
+        ("type=tar,output=x", "output=x not supported for --output, you meant dest=x?"),
+        ("type=local", "invalid output option: output: output directory is required for local exporter"),
+        ("type=image,dest=x", "invalid output option: output: output x is not supported by image exporter"),
+        ('type=image,name="a,b"', 'parse error on line 1, column 17: bare " in non-quoted field'),
+        ('"type=tar', 'parse error on line 1, column 10: extraneous or missing " in quoted-field'),
+        ('"type=tar"x', 'parse error on line 1, column 11: extraneous or missing " in quoted-field'),
+    ],
+)
+def test_bad_outputs_are_refused_in_the_known_words(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_output(text)
+    assert caught.value.message == message
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs"])), min_size=1))
+def test_what_another_csv_writer_quotes_is_read_back(fields: list[str]) -> None:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="", quoting=csv.QUOTE_ALL).writerow(fields)
+    assert split_record(buffer.getvalue()) == fields
+
+
+def test_the_name_shown_is_the_first_of_the_outputs() -> None:
+    assert output_name([parse_output("out"), parse_output("type=image,name=b")]) == "b"
+
+
+def test_build_arguments_without_a_value_come_from_the_environment() -> None:
+    assert parse_build_args(["A=1", "B=", "C", "A=x=y"]) == {"A": "x=y", "B": "", "C": None}
+
+
+def test_labels_without_a_value_are_empty() -> None:
+    assert parse_labels(["a=1", "b"]) == {"a": "1", "b": ""}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a=1.2.3.4", [("a", "1.2.3.4")]), ("a:1.2.3.4", [("a", "1.2.3.4")]), ("a:::1", [("a", "::1")]),
+        ("a=[2001:db8::1]", [("a", "2001:db8::1")]), ("a=1.1.1.1,2.2.2.2", [("a", "1.1.1.1"), ("a", "2.2.2.2")]),
+    ],
+)  # fmt: skip
+def test_hosts(text: str, expected: list[tuple[str, str]]) -> None:
+    assert list(parse_hosts([text])) == expected
+
+
+@pytest.mark.parametrize("text", ["a", "a=", "=1.2.3.4", "a=1.2.3", "a=b"])
+def test_bad_hosts_are_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_hosts([text])
+
+
+def test_sizes_and_limits() -> None:
+    assert [parse_size(text, "x") for text in ("64m", "1g", "10", "1.5KiB", "2 MB")] == [
+        64 << 20, 1 << 30, 10, 1536, 2 << 20,
+    ]  # fmt: skip
+    assert parse_ulimits(["nofile=1:2", "core=unlimited", "nproc=5"]) == (
+        ("nofile", 1, 2), ("core", -1, -1), ("nproc", 5, 5),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["nofile", "nofile=x", "nofile=2:1", "=1"])
+def test_bad_limits_are_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_ulimits([text])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["."], "please specify an image tag with `-t` or an output spec with `-o`"),
+        (["-t", "x", ""], 'please specify build context (e.g. "." for the current directory)'),
+        (["-t", "UPPER", "."], 'invalid argument "UPPER" for "-t, --tag" flag: invalid reference format: '),
+        (["-t", "x", "-f", "-", "-"], "context and Dockerfile cannot both come from standard input"),
+        (["-t", "x", "--network", "bridge", "."], "unknown network `bridge`"),
+        (["-t", "x", "--secret", "id=a", "."], "`--secret` is not yet supported"),
+        (["-t", "x", "--push", "."], "`--push` is not yet supported"),
+        (["-t", "x", "--build-arg", "=1", "."], "invalid build-arg value =1"),
+        (["-t", "x", "https://example.org/x.git"], "remote build contexts are not yet supported"),
+        (["-o", "type=tar", "--iidfile", "i", "."], "`--iidfile` needs an image"),
+    ],
+)
+def test_bad_command_lines_stop_before_any_work(words: list[str], message: str, run, tmp_path) -> None:
+    done = run("build", *words)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"Error: {message}")
+    assert done.stdout == ""
+    assert not (tmp_path / ".local").exists()

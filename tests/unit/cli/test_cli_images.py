@@ -1,0 +1,182 @@
+"""Commands about stored images: what they print, and what the store holds afterwards."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+from cli_support import rootfs_tar
+
+
+@pytest.fixture
+def with_app(run):
+    """Return `run` on a state directory that holds the image ``app``."""
+    assert run("import", "-", "app", stdin=rootfs_tar()).returncode == 0
+    return run
+
+
+def test_ls_of_nothing_is_a_header(run, tmp_path: Path) -> None:
+    done = run("ls")
+    assert (done.returncode, done.stdout) == (0, "NAME\tSIZE\tCREATED AT\tUPDATED AT\tDIGEST\n")
+    assert not (tmp_path / ".local").exists()  # looking does not make directories
+
+
+def test_ls_lists_name_size_age_and_digest(with_app) -> None:
+    header, row = with_app("ls").stdout.splitlines()
+    cells = [cell for cell in row.split("\t") if cell]
+    assert header.split()[0] == "NAME"
+    assert cells[0] == "docker.io/library/app:latest"
+    assert cells[1].endswith("B")
+    assert cells[2] == "Less than a second ago" or cells[2].endswith("seconds ago") or cells[2] == "1 second ago"
+    assert cells[4].startswith("sha256:")
+
+
+def test_columns_stand_under_their_headers(with_app) -> None:
+    lines = [line.expandtabs(8) for line in with_app("ls").stdout.splitlines()]
+    assert lines[1].index("sha256:") == lines[0].index("DIGEST")
+
+
+def test_ls_filters(with_app) -> None:
+    with_app("tag", "app", "other:1")
+    names = [line.split()[0] for line in with_app("ls", "-f", "name~=other").stdout.splitlines()[1:]]
+    assert names == ["docker.io/library/other:1"]
+    assert len(with_app("ls", "-f", "name~=other", "-f", "name~=app").stdout.splitlines()) == 3
+    assert len(with_app("ls", "-f", "nothing==x").stdout.splitlines()) == 1
+
+
+def test_a_bad_filter_is_shown_with_its_place(run) -> None:
+    done = run("ls", "-f", "bogus=1")
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        'Error: listing images with filters (bogus=1) failed: filters: parse error: [bogus >|=|< 1]: unsupported operator "="'
+    )
+
+
+def test_ls_as_json_and_by_template(with_app) -> None:
+    record = json.loads(with_app("ls", "--format", "json").stdout)
+    assert record["Name"] == "docker.io/library/app:latest"
+    assert with_app("ls", "--format", "{{.Name}} {{.Size}}").stdout == f"{record['Name']} {record['Size']}\n"
+    done = with_app("ls", "--format", "{{.Nope}}")
+    assert done.returncode == 2
+    assert "`{{.Name}}`" in done.stderr
+
+
+def test_tag_gives_a_second_name(with_app) -> None:
+    done = with_app("tag", "app", "localhost:5000/app:2")
+    assert (done.returncode, done.stdout) == (0, "Successfully tagged app as localhost:5000/app:2\n")
+    assert "localhost:5000/app:2" in with_app("ls").stdout
+
+
+def test_tag_of_an_unknown_image_fails(run) -> None:
+    done = run("tag", "nope", "x")
+    assert done.returncode == 1
+    assert 'image "nope": not found' in done.stderr
+
+
+def test_rm_says_what_it_does_and_stops_at_the_first_failure(with_app) -> None:
+    with_app("tag", "app", "b")
+    done = with_app("rm", "app", "nope", "b")
+    assert done.stdout == "Removing app...\nSuccessfully removed app\nRemoving nope...\n"
+    assert done.stderr.startswith('Error: removing image failed: image "nope": not found')
+    assert done.returncode == 1
+    assert [line.split()[0] for line in with_app("ls").stdout.splitlines()[1:]] == ["docker.io/library/b:latest"]
+
+
+def test_inspect_prints_the_config_indented_by_tabs(with_app) -> None:
+    text = with_app("inspect", "app").stdout
+    assert json.loads(text)["rootfs"]["type"] == "layers"
+    assert '\n\t"rootfs": {\n\t\t' in text
+
+
+def test_inspect_of_an_unknown_image(run) -> None:
+    done = run("inspect", "nope")
+    assert done.returncode == 1
+    assert done.stderr.startswith('Error: getting image nope from image store failed: image "nope": not found')
+
+
+def test_save_and_load_keep_name_and_digest(with_app, tmp_path: Path) -> None:
+    before = with_app("ls", "--format", "{{.Name}} {{.Digest}}").stdout
+    for form in ("docker", "oci"):
+        assert with_app("save", "--format", form, "-o", "out.tar", "app").stdout == ""
+        with_app("rm", "app")
+        assert with_app("load", "-i", "out.tar").stdout == "Loaded image: app:latest\n"
+        assert with_app("ls", "--format", "{{.Name}} {{.Digest}}").stdout == before
+    with tarfile.open(tmp_path / "out.tar") as archive:
+        members = archive.getnames()
+    assert "index.json" in members
+    assert "manifest.json" not in members
+
+
+def test_save_several_images(with_app, tmp_path: Path) -> None:
+    with_app("tag", "app", "b:1")
+    assert with_app("save", "-o", "out.tar", "app", "b:1").returncode == 0
+    with tarfile.open(tmp_path / "out.tar") as archive:
+        member = archive.extractfile("manifest.json")
+        assert member is not None
+        manifest = json.load(member)
+    assert sorted(tag for entry in manifest for tag in entry["RepoTags"]) == ["app:latest", "b:1"]
+
+
+def test_save_of_an_unknown_image_leaves_no_file(run, tmp_path: Path) -> None:
+    done = run("save", "-o", "out.tar", "nope")
+    assert done.returncode == 1
+    assert done.stderr.startswith('Error: exporting image nope failed: image "nope": not found')
+    assert not (tmp_path / "out.tar").exists()
+
+
+def test_load_refuses_arguments_with_the_right_command(run) -> None:
+    done = run("load", "out.tar")
+    assert done.returncode == 2
+    assert "`img load -i out.tar`" in done.stderr
+
+
+def test_load_of_rubbish_is_one_line(run) -> None:
+    done = run("load", stdin=b"no archive" * 100)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_import_takes_compressed_archives_and_says_the_digest(run) -> None:
+    import gzip
+
+    plain = run("import", "-", "a", stdin=rootfs_tar())
+    packed = run("import", "-", "b", stdin=gzip.compress(rootfs_tar()))
+    assert plain.returncode == packed.returncode == 0
+    assert plain.stdout == packed.stdout
+    assert plain.stdout.startswith("sha256:")
+
+
+def test_import_of_a_truncated_archive_leaves_no_image(run) -> None:
+    done = run("import", "-", "app", stdin=rootfs_tar(etc_hostname=b"x" * 5000)[:2000])
+    assert done.returncode == 1
+    assert run("ls", "--format", "{{.Name}}").stdout == ""
+
+
+def test_import_of_a_missing_file(run) -> None:
+    done = run("import", "nope.tar", "app")
+    assert (done.returncode, done.stderr) == (2, "Error: cannot read `nope.tar`: no such file or directory\n")
+
+
+def test_unpack_refuses_an_existing_destination(with_app, tmp_path: Path) -> None:
+    (tmp_path / "rootfs").mkdir()
+    done = with_app("unpack", "app")
+    assert (done.returncode, done.stderr) == (2, "Error: destination directory already exists: ./rootfs\n")
+
+
+def test_damage_in_the_store_shows_as_an_unknown_size_and_not_as_a_crash(with_app, tmp_path: Path) -> None:
+    digest = with_app("ls", "--format", "{{.Digest}}").stdout.strip().removeprefix("sha256:")
+    (tmp_path / ".local/share/img/blobs/sha256" / digest).unlink()
+    done = with_app("ls")
+    assert done.returncode == 0
+    assert "?" in done.stdout
+
+
+def test_archives_of_other_tools_are_imported(run) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:xz", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(tarfile.TarInfo("ä" * 120))
+    assert run("import", "-", "app", stdin=buffer.getvalue()).returncode == 0
