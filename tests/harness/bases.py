@@ -1,0 +1,104 @@
+"""Base images made here: an OCI archive from a root file system, without any code of img."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import subprocess
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["BUSYBOX_CONFIG", "busybox_root", "write_oci_archive"]
+
+BUSYBOX = Path("/bin/busybox")
+BUSYBOX_CONFIG = {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["sh"]}
+
+_PASSWD = "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1::/usr/sbin:/bin/false\nwww:x:33:34:web:/srv/www:/bin/sh\n"
+_GROUP = "root:x:0:\ndaemon:x:1:\nwww:x:34:\nstaff:x:50:www\n"
+_DIRECTORIES = {
+    "bin": 0o755,
+    "etc": 0o755,
+    "root": 0o700,
+    "tmp": 0o1777,
+    "usr/bin": 0o755,
+    "var/log": 0o2775,
+    "srv/data": 0o755,
+}
+_FILES = {
+    "etc/passwd": _PASSWD,
+    "etc/group": _GROUP,
+    "srv/data/one": "1\n",
+    "srv/data/two": "2\n",
+    "etc/motd": "hello\n",
+}
+
+
+def busybox_root() -> bytes:
+    """Return a small root file system as a tar: busybox with its commands, users, a few files and odd modes."""
+    listed = subprocess.run([BUSYBOX, "--list"], capture_output=True, check=True, text=True).stdout.split()
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, mode in _DIRECTORIES.items():
+            archive.addfile(_member(name, kind=tarfile.DIRTYPE, mode=mode))
+        content = BUSYBOX.read_bytes()
+        archive.addfile(_member("bin/busybox", mode=0o755, size=len(content)), io.BytesIO(content))
+        for command in sorted(set(listed) - {"busybox"}):
+            archive.addfile(_member(f"bin/{command}", kind=tarfile.SYMTYPE, mode=0o777, linkname="busybox"))
+        for name, text in _FILES.items():
+            archive.addfile(_member(name, size=len(text)), io.BytesIO(text.encode()))
+        archive.addfile(_member("srv/data/hard", kind=tarfile.LNKTYPE, linkname="srv/data/one"))
+    return buffer.getvalue()
+
+
+def _member(
+    name: str, *, kind: bytes = tarfile.REGTYPE, mode: int = 0o644, size: int = 0, linkname: str = ""
+) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.mode, member.size, member.linkname, member.mtime = kind, mode, size, linkname, 1_000_000_000
+    return member
+
+
+def write_oci_archive(path: Path, layers: list[bytes], *, name: str, config: Mapping[str, Any] | None = None) -> Path:
+    """Write the uncompressed tar *layers* as an OCI archive of an image called *name*."""
+    blobs: dict[str, bytes] = {}
+
+    def add(content: bytes, media_type: str) -> dict[str, Any]:
+        digest = hashlib.sha256(content).hexdigest()
+        blobs[digest] = content
+        return {
+            "mediaType": f"application/vnd.oci.image.{media_type}",
+            "digest": f"sha256:{digest}",
+            "size": len(content),
+        }
+
+    document = {
+        "architecture": "amd64",
+        "os": "linux",
+        "config": dict(config or {}),
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers]},
+        "history": [{"created": "2020-01-01T00:00:00Z", "created_by": "test"} for _ in layers],
+    }
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": add(json.dumps(document).encode(), "config.v1+json"),
+        "layers": [add(gzip.compress(layer, 1, mtime=0), "layer.v1.tar+gzip") for layer in layers],
+    }
+    entry = add(json.dumps(manifest).encode(), "manifest.v1+json")
+    entry["annotations"] = {
+        "org.opencontainers.image.ref.name": name.rpartition(":")[2],
+        "io.containerd.image.name": name,
+    }
+    files = {
+        "oci-layout": b'{"imageLayoutVersion":"1.0.0"}',
+        "index.json": json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode(),
+    }
+    files |= {f"blobs/sha256/{digest}": content for digest, content in blobs.items()}
+    with tarfile.open(path, "w") as archive:
+        for file, content in files.items():
+            archive.addfile(_member(file, size=len(content)), io.BytesIO(content))
+    return path

@@ -1,0 +1,63 @@
+"""The container tools of the host (buildah, podman, skopeo, umoci), each with storage of its own in a test directory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+from harness.host import need, tool_path
+from harness.img import environment, remove_as_mapped_root
+
+__all__ = ["Containers"]
+
+_STORAGE = '[storage]\ndriver = "{driver}"\ngraphroot = "{directory}/graph"\nrunroot = "{directory}/run"\n'
+
+
+class Containers:
+    """Runs the tools as this user; nothing of the user's own configuration is read or changed."""
+
+    def __init__(self, directory: Path, *, driver: str = "overlay") -> None:
+        self._directory = directory
+        config = directory / "home/.config/containers"
+        config.mkdir(parents=True)
+        storage = config / "storage.conf"
+        storage.write_text(_STORAGE.format(driver=driver, directory=directory))
+        (config / "policy.json").write_text(json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
+        (config / "registries.conf").write_text('unqualified-search-registries = ["docker.io"]\n')
+        runtime = directory / "runtime"
+        runtime.mkdir(mode=0o700)
+        self.environment = environment(
+            directory / "home",
+            XDG_RUNTIME_DIR=str(runtime),
+            CONTAINERS_STORAGE_CONF=str(storage),
+            CONTAINERS_REGISTRIES_CONF=str(config / "registries.conf"),
+            PATH=tool_path(),
+        )
+
+    def run(self, *command: str | Path, cwd: Path | None = None) -> str:
+        """Run a tool, insist on success, return its standard output."""
+        need(str(command[0]))
+        done = subprocess.run(
+            [str(word) for word in command], capture_output=True, text=True, errors="replace", env=self.environment,
+            stdin=subprocess.DEVNULL, cwd=cwd or self._directory, check=False, timeout=600,
+        )  # fmt: skip
+        assert done.returncode == 0, f"$ {' '.join(map(str, command))}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+        return done.stdout
+
+    def take(self, archive: Path, name: str) -> None:
+        """Put the image of an OCI archive into the storage as *name*."""
+        self.run("skopeo", "copy", "-q", f"oci-archive:{archive}", f"containers-storage:{name}")
+
+    def build(self, context: Path, dest: Path, *arguments: str) -> Path:
+        """Build *context* with buildah and write the result as an OCI archive to *dest*."""
+        self.run(
+            "buildah", "bud", "--isolation", "chroot", "--pull-never", "--layers=false", "--format", "oci",
+            *arguments, "-t", "compared", context,
+        )  # fmt: skip
+        self.run("buildah", "push", "-q", "compared", f"oci-archive:{dest}:compared")
+        return dest
+
+    def close(self) -> None:
+        """Remove the storage."""
+        remove_as_mapped_root(self._directory)

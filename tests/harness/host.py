@@ -1,0 +1,39 @@
+"""What the host offers to tests; what it lacks becomes a skip that names it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+__all__ = ["AS_ROOT", "fixture_file", "need", "tool_path"]
+
+AS_ROOT = os.getuid() == 0
+
+#: Debian keeps some programs where ordinary users do not look.
+_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+
+
+def tool_path() -> str:
+    """Return the PATH that tests give to programs."""
+    return _PATH
+
+
+def need(*programs: str) -> None:
+    """Skip the test unless all *programs* are installed."""
+    missing = [program for program in programs if shutil.which(program, path=_PATH) is None]
+    if missing:
+        pytest.skip("this host lacks " + ", ".join(f"`{program}`" for program in missing))
+
+
+def fixture_file(name: str) -> Path:
+    """Return one of the files that ``.ci/fixtures`` makes as root, or skip the test."""
+    directory = os.environ.get("IMG_TEST_FIXTURES")
+    if not directory:
+        pytest.skip(f"`IMG_TEST_FIXTURES` names no directory with `{name}` (see .ci/fixtures)")
+    path = Path(directory) / name
+    if not path.exists():
+        pytest.skip(f"{path} is missing (see .ci/fixtures)")
+    return path

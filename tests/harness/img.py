@@ -1,0 +1,165 @@
+"""The real command line, run as a user would: a new process, a state directory, an environment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from harness.host import AS_ROOT, tool_path
+
+__all__ = ["COMMAND", "Finished", "Img", "environment", "remove_as_mapped_root", "write_context"]
+
+COMMAND = (sys.executable, "-m", "img_core")
+_TIMEOUT = 300.0
+
+#: What may steer img or send its traffic elsewhere.
+_UNWANTED = ("IMG_", "XDG_", "DOCKER_", "SSL_", "BUILDAH_", "CONTAINERS_", "SOURCE_DATE_EPOCH")
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How one command ended. *stdout* is bytes: it may be an archive."""
+
+    arguments: tuple[str, ...]
+    returncode: int
+    stdout: bytes
+    stderr: str
+
+    @property
+    def text(self) -> str:
+        """Standard output as text."""
+        return self.stdout.decode()
+
+    @property
+    def error(self) -> str:
+        """The one line that says what went wrong."""
+        lines = [line for line in self.stderr.splitlines() if line.startswith("Error: ")]
+        assert len(lines) == 1, f"not one error line but {len(lines)}:\n{self}"
+        return lines[0].removeprefix("Error: ")
+
+    def ok(self) -> Finished:
+        """Insist on success."""
+        assert self.returncode == 0, str(self)
+        assert "Traceback" not in self.stderr, str(self)
+        return self
+
+    def refused(self, code: int, *words: str) -> Finished:
+        """Insist on exit status *code*, on one error line with all *words*, on nothing after it but a hint, and on no traceback."""
+        assert self.returncode == code, f"status {self.returncode}, not {code}\n{self}"
+        assert "Traceback" not in self.stderr, str(self)
+        error = self.error
+        for word in words:
+            assert word in error, f"`{word}` is not in the error\n{self}"
+        after = self.stderr[self.stderr.index("Error: ") :].splitlines()[1:]
+        assert len(after) <= 1, str(self)
+        assert all(line.startswith("hint: ") for line in after), str(self)
+        return self
+
+    def __str__(self) -> str:
+        """Show all of it, for the report of a failed test."""
+        shown = self.stdout[-2000:].decode(errors="backslashreplace")
+        return f"$ img {' '.join(self.arguments)}\nstatus {self.returncode}\n--- stdout\n{shown}\n--- stderr\n{self.stderr[-6000:]}"
+
+
+def environment(home: Path, **changes: str) -> dict[str, str]:
+    """Return our environment without what steers builders, with *home* as HOME and *changes*."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_UNWANTED) and not name.lower().endswith("_proxy")
+    }
+    python_path = [os.path.abspath(path) for path in kept.get("PYTHONPATH", "").split(os.pathsep) if path]
+    kept.update(HOME=str(home), PATH=tool_path(), LC_ALL="C.UTF-8", PYTHONPATH=os.pathsep.join(python_path))
+    return {**kept, **changes}
+
+
+@dataclass(frozen=True, slots=True)
+class Img:
+    """The command with one *state* directory. *changes* are added to the environment, *flags* stand before every command."""
+
+    state: Path
+    home: Path
+    changes: tuple[tuple[str, str], ...] = ()
+    flags: tuple[str, ...] = ()
+
+    def with_environment(self, **changes: str) -> Img:
+        """Return the same with more variables."""
+        return Img(self.state, self.home, (*self.changes, *changes.items()), self.flags)
+
+    def with_flags(self, *flags: str) -> Img:
+        """Return the same with more global flags."""
+        return Img(self.state, self.home, self.changes, (*self.flags, *flags))
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of a command."""
+        return environment(self.home, **dict(self.changes))
+
+    def command(self, *arguments: str | Path) -> list[str]:
+        """Return the whole command line."""
+        return [*COMMAND, "-s", str(self.state), *self.flags, *map(str, arguments)]
+
+    def run(
+        self, *arguments: str | Path, stdin: bytes | IO[bytes] = b"", cwd: Path | None = None, timeout: float = _TIMEOUT
+    ) -> Finished:
+        """Run a command to its end."""
+        given = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
+        done = subprocess.run(
+            self.command(*arguments), capture_output=True, env=self.environment(), cwd=cwd, timeout=timeout, check=False,
+            **given,  # type: ignore[call-overload]  # one of two ways to give it standard input
+        )  # fmt: skip
+        shown = tuple(map(str, arguments))
+        return Finished(shown, done.returncode, done.stdout, done.stderr.decode(errors="backslashreplace"))
+
+    def build(self, context: Path, *arguments: str | Path, tag: str = "built", timeout: float = _TIMEOUT) -> Finished:
+        """Run ``img build`` of *context* and name the result *tag*."""
+        return self.run("build", *(("-t", tag) if tag else ()), *arguments, context, timeout=timeout)
+
+    def start(self, *arguments: str | Path, log: Path | None = None) -> subprocess.Popen[bytes]:
+        """Start a command in a process group of its own; its standard error goes to the file *log*."""
+        with (log or Path(os.devnull)).open("wb") as errors:
+            return subprocess.Popen(
+                self.command(*arguments), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors,
+                env=self.environment(), start_new_session=True,
+            )  # fmt: skip
+
+    def names(self) -> list[str]:
+        """Return the names that ``img ls`` shows."""
+        lines = self.run("ls").ok().text.splitlines()
+        return [line.split("\t")[0] for line in lines[1:]]
+
+    def digest(self, name: str) -> str:
+        """Return the digest that ``img ls`` shows for *name*."""
+        for line in self.run("ls").ok().text.splitlines():
+            if line.split("\t")[0] == full_name(name):
+                return line.split("\t")[-1]
+        raise AssertionError(f"{name} is not listed: {self.names()}")
+
+    def export(self, name: str, dest: Path) -> Path:
+        """Save the image *name* as an OCI archive."""
+        self.run("save", "--format", "oci", "-o", dest, name).ok()
+        return dest
+
+
+def full_name(name: str) -> str:
+    """Return *name* as listed."""
+    name = name if "/" in name else f"docker.io/library/{name}"
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+
+
+def remove_as_mapped_root(directory: Path) -> None:
+    """Remove *directory* with files of ids that are ours only inside a user namespace."""
+    enter = [] if AS_ROOT else ["unshare", "--user", "--map-root-user", "--map-auto"]
+    subprocess.run([*enter, "rm", "-rf", "--", directory], check=True, env={"PATH": tool_path()})
+
+
+def write_context(directory: Path, dockerfile: str, files: dict[str, bytes | str] | None = None) -> Path:
+    """Write a build context with *dockerfile* and *files* (path to content) and return it."""
+    for name, content in {"Dockerfile": dockerfile, **(files or {})}.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return directory
