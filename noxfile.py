@@ -1,0 +1,93 @@
+"""What there is to run: ``nox -l`` lists it, ``nox -s tests`` runs it.
+
+Every session works in a virtual environment of its own with the checkout installed in it. Where one is prepared already
+(``nox --no-venv``, e.g. in a distribution's build), nothing is installed.
+"""
+
+from __future__ import annotations
+
+import os
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", "imports", "tests"]
+
+CODE = ["img_core", "plugins", "tests", "contrib", "noxfile.py"]
+
+
+def install(session: nox.Session) -> None:
+    """Install the checkout and what its tests need."""
+    if not session.virtualenv.is_sandboxed:
+        # Without an installation the source roots have to be on the path.
+        session.env["PYTHONPATH"] = os.pathsep.join(
+            filter(None, [os.getcwd(), os.path.join(os.getcwd(), "plugins"), os.environ.get("PYTHONPATH")])
+        )
+        return
+    session.install("-e", ".[dev]")
+
+
+def require_ordinary_user(session: nox.Session) -> None:
+    """Stop a session that proves nothing when root runs it."""
+    if os.geteuid() == 0:
+        session.error("run this as an ordinary user: root needs none of what it tests")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Unit and contract tests: anywhere, in seconds to minutes."""
+    install(session)
+    session.run("pytest", "tests/unit", "tests/contracts", *session.posargs)
+
+
+@nox.session
+def integration(session: nox.Session) -> None:
+    """Real namespaces, a real registry, other builders; as an ordinary user."""
+    require_ordinary_user(session)
+    install(session)
+    session.run("pytest", "tests/integration", "tests/compare", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and formatting."""
+    install(session)
+    session.run("ruff", "check", *CODE)
+    session.run("ruff", "format", "--check", *CODE)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types, strictly."""
+    install(session)
+    session.run("mypy")
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    """The arrows between packages."""
+    install(session)
+    session.run("lint-imports")
+
+
+@nox.session
+def packaging(session: nox.Session) -> None:
+    """Build the wheels and install them alone."""
+    install(session)
+    session.run("pytest", "tests/packaging", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure against other builders, in alternation; as an ordinary user."""
+    require_ordinary_user(session)
+    install(session)
+    session.run("python", "tests/bench/bench.py", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The README's demo."""
+    install(session)
+    session.run("sh", "contrib/demo/demo.sh", env={"PYTHON": "python"}, external=True)
