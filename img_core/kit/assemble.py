@@ -206,14 +206,17 @@ class _Packer:
         clamp = self._epoch if packing.rewrite_times and not layer.base else None
         if clamp is None and wanted == current and (packing.level is None or layer.base):
             return layer
-        return repack(
+        tick = Ticker(self._progress, f"compressing {layer.descriptor.digest}")
+        repacked = repack(
             self._store,
             layer,
             wanted,
             level=packing.level if wanted == packing.codec else None,
             transform=None if clamp is None else _clamped(clamp),
-            tick=Ticker(self._progress, f"compressing {layer.descriptor.digest}"),
+            tick=tick,
         )
+        tick.finish()
+        return repacked
 
 
 def _config_document(

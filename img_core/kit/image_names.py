@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from img_core.kit.reference import Reference
+from img_core.kit.text import show
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,5 +23,5 @@ def all_names(given: Iterable[str], options: Mapping[str, Any]) -> list[str]:
 
 
 def _with_tag(text: str) -> Reference:
-    reference = Reference.parse(text, prefix=f"invalid image name `{text}`: ")
+    reference = Reference.parse(text, prefix=f"invalid image name `{show(text)}`: ")
     return reference.with_default_tag()

@@ -38,7 +38,7 @@ def is_stdout(dest: str | None) -> bool:
 
 
 def check_output(dest: str | None, exporter: str, *, hint: str | None = None) -> None:
-    """Raise UsageError if *dest* is a directory (*hint* says what else to do) or would pour binary data onto a terminal."""
+    """Raise UsageError if *dest* is a directory (*hint* says what else to do), has none to be in, or is a terminal."""
     if dest is None or is_stdout(dest):
         if os.isatty(_STDOUT):
             raise UsageError(
@@ -48,13 +48,16 @@ def check_output(dest: str | None, exporter: str, *, hint: str | None = None) ->
             )
     elif os.path.isdir(dest):
         raise UsageError(DIRECTORY_MESSAGE, hint=hint)
+    elif not os.path.isdir(parent := os.path.dirname(os.path.realpath(dest))):
+        raise UsageError(f"cannot write `{fs.show(dest)}`: there is no directory `{fs.show(parent)}`")
 
 
 @contextlib.contextmanager
 def open_output(dest: str | None) -> Iterator[Output]:
     """Give a writer to *dest* (None or ``-``: standard output). Leaves the ``with`` block with a complete file, or the old one."""
     if dest is None or is_stdout(dest):
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by the caller
+            sys.stdout.flush()
         with destination_errors("standard output"):
             yield from _buffered(_Descriptor(_STDOUT))
         return

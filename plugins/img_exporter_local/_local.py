@@ -87,6 +87,7 @@ class LocalExporter(Exporter):
             with image.tree() as tree, _target(stage, top_directory(image.platform) if split else b"") as target:
                 copied = copy_tree(tree, target, policy, admit=None if split else overlaps.admit, tick=tick)
             _warn(copied, progress)
+        tick.finish()
 
     def _merge(self, stage: str, final: str) -> None:
         new, old = os.open(stage, _DIRECTORY), os.open(final, _DIRECTORY)

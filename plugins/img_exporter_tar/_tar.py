@@ -57,4 +57,6 @@ class TarExporter(Exporter):
                 with image.tree() as tree:
                     add_tree(tree, writer, top=top, epoch=epoch, admit=None if split else overlaps.admit, tick=tick)
             writer.finish()
+            tick(writer.size)
+            tick.finish()
         return {}

@@ -105,9 +105,9 @@ def write_directory(
         plan.entries = [*_others(directory, plan, store), *plan.entries]
         done = 0
         for blob in plan.blobs.values():
-            tick(done)
             _write_file(os.path.join(directory, blob_path(blob.digest)), _content(store, blob), made)
             done += blob.size
+            tick(done)
         for name, content in reversed(_documents(plan, docker=docker)):  # index.json last
             _write_file(os.path.join(directory, name), [content], made)
     except BaseException:
@@ -222,8 +222,8 @@ def _content(store: ImageStore, blob: Descriptor) -> Iterator[bytes]:
 
 def _ticking(chunks: Iterable[bytes], tick: Callable[[int], None], writer: TarWriter) -> Iterator[bytes]:
     for chunk in chunks:
-        tick(writer.size)
         yield chunk
+        tick(writer.size)
 
 
 # ------------------------------------------------------------------------------------------------------- directories

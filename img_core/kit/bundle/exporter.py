@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from img_core.kit import fs
 from img_core.kit.assemble import PACKING_PATTERNS, PACKING_PROPERTIES, Packing, assemble, image_metadata
 from img_core.kit.bundle._write import BundleImage, write_directory, write_tar
 from img_core.kit.image_names import all_names
@@ -55,7 +56,7 @@ class BundleExporter(Exporter):
         if self._tar:
             check_output(self._dest, self.name, hint="add `tar=false` to write the image into a directory")
         elif self._dest and os.path.lexists(self._dest) and not os.path.isdir(self._dest):
-            raise UsageError(f"invalid output option: output: `{self._dest}` is not a directory")
+            raise UsageError(f"invalid output option: output: `{fs.show(self._dest)}` is not a directory")
 
     def export(self, result: Result, progress: ExportProgress) -> Mapping[str, Any]:
         """Write *result*."""
@@ -71,11 +72,13 @@ class BundleExporter(Exporter):
             assembled.top, tuple(names), max(filter(None, (i.created for i in assembled.images)), default=None)
         )
         platform = assembled.images[0].platform if assembled.images else None
-        tick = Ticker(progress, "sending tarball" if self._tar else "copying files")
+        tick = Ticker(progress, "sending tarball" if self._tar else "copying blobs")
         if self._tar:
             with open_output(self._dest) as output:
                 write_tar(output, [image], result.store, docker=self.docker, platform=platform, tick=tick)
+                tick.finish()
         elif self._dest:
+            progress.status("copying files")
             with destination_errors(self._dest):
                 write_directory(self._dest, [image], result.store, docker=self.docker, platform=platform, tick=tick)
         return image_metadata(assembled, names)

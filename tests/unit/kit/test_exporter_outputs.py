@@ -16,12 +16,14 @@ from typing import Any
 import pytest
 
 from img_core.kit import oci
+from img_core.kit.bundle import read_bundle
 from img_core.kit.fs import faults
+from img_core.kit.output import open_output
 from img_core.kit.tar import TarReader
 from img_core.spec.errors import ImgError, UsageError
 from img_core.spec.exporter import Exporter
 from img_core.spec.values import Platform
-from img_core.testing.results import ODD_NAMES, ReadyResult, Recorder, host, make_result
+from img_core.testing.results import ODD_NAMES, DirectoryStore, ReadyResult, Recorder, host, make_result
 from img_exporter_docker._docker import DockerExporter
 from img_exporter_image._image import ImageExporter
 from img_exporter_local._local import LocalExporter
@@ -98,8 +100,30 @@ def test_standard_output_gets_the_same_bytes_as_a_file(
 
 
 def test_missing_parent_is_one_line(tmp_path: Path, result: ReadyResult) -> None:
-    with pytest.raises(ImgError, match=r"cannot write `.*/no/out`: no such file or directory$"):
-        export(TarExporter, result, tmp_path, dest=str(tmp_path / "no" / "out"))
+    with pytest.raises(UsageError, match=r"cannot write `.*/no/out`: there is no directory `.*/no`$"):
+        TarExporter(host(tmp_path), {"dest": str(tmp_path / "no" / "out")}).check()
+
+
+def test_parent_that_vanishes_during_the_build_is_one_line(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ImgError, match=r"cannot write `.*/no/out`: no such file or directory$"),
+        open_output(str(tmp_path / "no" / "out")),
+    ):
+        pass
+
+
+def test_closed_pipe_stays_a_closed_pipe(tmp_path: Path, result: ReadyResult) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    saved = os.dup(1)
+    os.dup2(writing, 1)
+    os.close(writing)
+    try:
+        with pytest.raises(BrokenPipeError):
+            export(TarExporter, result, tmp_path, dest="-")
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
 
 
 def test_symlink_to_a_file_keeps_its_place(tmp_path: Path, result: ReadyResult) -> None:
@@ -232,6 +256,29 @@ def test_failed_oci_directory_leaves_the_old_layout(tmp_path: Path) -> None:
             export(OciExporter, second, tmp_path, dest=str(dest), tar=False)
         faults.uninstall()
         assert {path: path.read_bytes() for path in dest.rglob("*") if path.is_file()} == before
+
+
+def test_killed_oci_directory_is_the_old_layout_or_the_new_one(tmp_path: Path) -> None:
+    first = make_result(tmp_path / "first", names=["docker.io/library/a:1"])
+    second = make_result(tmp_path / "second", names=["docker.io/library/b:1"], codec="zstd")
+    number, seen = 0, set()
+    while True:
+        number += 1
+        dest = tmp_path / f"layout-{number}"
+        export(OciExporter, first, tmp_path, dest=str(dest), tar=False)
+        pid = os.fork()
+        if pid == 0:
+            faults.install(crash_at=number)
+            export(OciExporter, second, tmp_path, dest=str(dest), tar=False)
+            os._exit(0)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        loaded = read_bundle(dest, DirectoryStore(tmp_path / f"store-{number}"))
+        names = [name[-3:] for image in loaded for name in image.names]
+        seen.add(tuple(names))
+        assert names in (["a:1"], ["a:1", "b:1"])
+        if status == 0:
+            break
+    assert len(seen) == 2
 
 
 def test_directory_output_needs_a_destination(tmp_path: Path) -> None:
