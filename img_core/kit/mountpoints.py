@@ -49,11 +49,19 @@ class MountPoints:
     def ensure(self, target: str, *, directory: bool) -> None:
         """Make the absolute path *target* exist as a directory or an empty file. Raises StepError when it cannot."""
         try:
-            os.close(linux.openat2(self._root_fd, target, os.O_PATH))
+            fd = linux.openat2(self._root_fd, target, os.O_PATH)
         except OSError as err:
             if err.errno != errno.ENOENT:
                 raise StepError(f"cannot mount at `{target}`: {os.strerror(err.errno or 0)}") from err
             self._make(target, directory=directory)
+            return
+        try:
+            found = stat.S_ISDIR(os.fstat(fd).st_mode)
+        finally:
+            os.close(fd)
+        if found != directory:
+            kinds = ("a directory", "a file") if directory else ("a file", "a directory")
+            raise StepError(f"cannot mount {kinds[0]} at `{target}`: it is {kinds[1]} in the image")
 
     def refuse_symlink(self, name: str) -> None:
         """Raise StepError if the entry *name* of the root directory is a symbolic link."""

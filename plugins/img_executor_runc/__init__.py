@@ -1,0 +1,1 @@
+"""Run steps with an OCI runtime (runc or crun) that is installed on the host."""
