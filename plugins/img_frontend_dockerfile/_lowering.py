@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from img_core.spec.errors import ImgError
 from img_core.spec.frontend import HistoryEntry, PlannedImage
 from img_core.spec.graph import Copy, FileOp, SourceOp, Vertex
 from img_frontend_dockerfile import _instructions as ins
@@ -212,7 +213,11 @@ class Lowering:
 
     def _fresh(self, stage: Stage, base: Target) -> StageState:
         platform = self._platform(stage)
-        image = self._base_image(base, platform)
+        try:
+            image = self._base_image(base, platform)
+        except ImgError as err:  # an image that is missing, or a registry that fails: show which FROM wanted it
+            err.excerpt = err.excerpt or self._shared.program.source.excerpt(stage.start.span)
+            raise
         if image is None:
             config = ImageConfig.scratch()
             return StageState(platform, config, dict(config.env))
@@ -249,6 +254,8 @@ class Lowering:
             text = f"FROM {state.base.reference}"
             text += "" if "@" in state.base.reference else f"@{state.base.digest}"
             op = SourceOp("docker-image", state.base.reference)
+            if isinstance(base, ContextTarget) and base.kind == "oci-layout":
+                op = SourceOp(base.kind, base.value)
             state.root = builder.vertex(op, (), text, platform=state.platform)
         elif isinstance(base, ContextTarget) and base.value != "scratch":
             tree = self._fetch(base, builder)

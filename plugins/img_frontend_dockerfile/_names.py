@@ -135,6 +135,18 @@ class Names:
     def _look_up(self, name: str) -> ContextTarget | None:
         for key in (f"{name}::{self._platform}", name):
             kind = self._resolver.context_kind(key)
+            if kind == "local":
+                return ContextTarget(key, kind, key)
             if kind is not None:
-                return ContextTarget(key, kind, key if kind == "local" else self._resolver.context_reference(key))
+                value = self._resolver.context_reference(key)
+                return ContextTarget(key, kind, _image_name(key, value) if kind == "docker-image" else value)
         return None
+
+
+def _image_name(key: str, value: str) -> str:
+    if value == _SCRATCH:
+        return value
+    try:
+        return str(Reference.parse(value, prefix=f"invalid context specifier for {key}: ").with_default_tag())
+    except InvalidReference as err:
+        raise Fault(err.message, hint=err.hint) from None

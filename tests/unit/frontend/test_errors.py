@@ -271,8 +271,9 @@ def test_circle_shows_every_instruction_of_it() -> None:
 
 
 def test_missing_image_is_what_the_resolver_says() -> None:
-    with pytest.raises(NotFoundError, match=r"image `docker\.io/library/nope:latest`: not found"):
+    with pytest.raises(NotFoundError, match=r"image `docker\.io/library/nope:latest`: not found") as error:
         plan("FROM nope")
+    assert "   1 | >>> FROM nope" in (error.value.excerpt or "")
 
 
 def test_bad_trigger_is_shown_at_from() -> None:  # OB5

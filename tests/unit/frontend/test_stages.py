@@ -113,6 +113,19 @@ class TestContexts:
         assert image("FROM b", resolver=resolver).root is None
         assert image("FROM scratch", resolver=resolver).root is None
 
+    def test_layout_as_base_is_fetched_from_the_layout(self) -> None:
+        resolver = DictResolver({"oci-layout:///l:t": BUSYBOX}, {"x": ("oci-layout", "/l:t")})
+        root = image("FROM x", resolver=resolver).root
+        assert root is not None
+        assert root.op == SourceOp("oci-layout", "/l:t")
+
+    def test_image_behind_a_context_is_normalised_or_refused(self) -> None:
+        root = image("FROM b\nCOPY --from=c / /", resolver=DictResolver({}, {"c": ("docker-image", "q")})).root
+        assert root is not None
+        assert root.inputs[1].op == SourceOp("docker-image", "docker.io/library/q:latest")
+        error = failure("FROM c", resolver=DictResolver({}, {"c": ("docker-image", "Q")}))
+        assert error.message.startswith("invalid context specifier for c: invalid reference format")
+
     def test_remote_main_context_takes_the_place_of_the_directory(self) -> None:
         resolver = DictResolver({}, {"context": ("git", "https://h/r.git#main")})
         root = image("FROM b\nCOPY a /a", resolver=resolver).root
