@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from img_core.kit.changes import TreeChanges, same_entry, scan
@@ -16,16 +17,22 @@ if TYPE_CHECKING:
     from img_core.spec.snapshotter import Rootfs
 
 _OPAQUE = "user.overlay.opaque"
-_WHITEOUT = "user.overlay.whiteout"
 _ORIGIN = "user.overlay.origin"
 _STUB_DIRECTORIES = {name.rstrip(b"/") for name in MOUNT_POINTS if name.endswith(b"/")}
 
 
-class OverlayChanges(TreeChanges[bool]):
+class Directory(Enum):
+    """What the parents have at the place of a directory."""
+
+    NEW = 1  #: no directory
+    MERGED = 2  #: a directory whose entries show through
+    COVERED = 3  #: a directory that this one, or one above it, replaces
+
+
+class OverlayChanges(TreeChanges[Directory]):
     """Whiteouts become deletions, and what was copied up without a change is left out.
 
-    The state of a directory is whether the parents have a directory at its place too. *view* mounts the merged parents (None: there
-    are none); that happens when the first entry needs a comparison.
+    *view* mounts the merged parents (None: there are none); that happens when the first entry needs a comparison.
     """
 
     def __init__(self, root_fd: int, records: str, view: Callable[[], Rootfs] | None) -> None:
@@ -40,31 +47,37 @@ class OverlayChanges(TreeChanges[bool]):
             self._view.close()
             self._view = None
 
-    def _root_state(self) -> bool:
-        return self._make_view is not None
+    def _root_state(self) -> Directory:
+        return Directory.NEW if self._make_view is None else Directory.MERGED
 
-    def _entries(self, path: bytes, state: bool) -> Iterable[tuple[bytes, os.stat_result | None]]:
-        opaque = _attribute(self.root_fd, path, _OPAQUE) if path else None
+    def _entries(self, path: bytes, state: Directory) -> Iterable[tuple[bytes, os.stat_result | None]]:
         entries: dict[bytes, os.stat_result | None] = {}
         for name, info in scan(self.root_fd, path):
-            if not _is_whiteout(info) and not (opaque == b"x" and self._has_whiteout_mark(path, name, info)):
+            if not _is_whiteout(info):
                 entries[name] = info
-            elif state:
+            elif state is not Directory.NEW:
                 entries[name] = None
-        if state and opaque == b"y":
+        if state is Directory.COVERED:
             for name, _ in scan(self._parents_fd(), path):
                 entries.setdefault(name, None)
         return sorted(entries.items(), key=_name)
 
-    def _judge(self, path: bytes, info: os.stat_result, state: bool) -> tuple[bool, bool]:
-        before = _lstat(self._parents_fd(), path) if state else None
+    def _judge(self, path: bytes, info: os.stat_result, state: Directory) -> tuple[bool, Directory]:
+        before = None if state is Directory.NEW else _lstat(self._parents_fd(), path)
         directory = stat.S_ISDIR(info.st_mode)
         if before is None:
-            return not (directory and self._comes_from_stub(path)), False
-        below = directory and stat.S_ISDIR(before.st_mode)
+            return not (directory and self._comes_from_stub(path)), Directory.NEW
         if not directory and info.st_nlink > 1:
-            return True, False  # maybe a new name of an old file: both names belong in the layer, to be linked again
+            return True, state  # maybe a new name of an old file: both names belong in the layer, to be linked again
+        below = self._below(path, before, state) if directory else state
         return not same_entry(path, self.root_fd, info, self._parents_fd(), before), below
+
+    def _below(self, path: bytes, before: os.stat_result, state: Directory) -> Directory:
+        if not stat.S_ISDIR(before.st_mode):
+            return Directory.NEW
+        # Only the topmost of the replacing directories carries the mark.
+        covered = state is Directory.COVERED or _attribute(self.root_fd, path, _OPAQUE) == b"y"
+        return Directory.COVERED if covered else Directory.MERGED
 
     def _parents_fd(self) -> int:
         if self._view is None:
@@ -75,12 +88,6 @@ class OverlayChanges(TreeChanges[bool]):
     def _comes_from_stub(self, path: bytes) -> bool:
         """Tell whether directory *path* is a copy of a mount point's parent, which no layer has."""
         return path in _STUB_DIRECTORIES and _attribute(self.root_fd, path, _ORIGIN) is not None
-
-    def _has_whiteout_mark(self, path: bytes, name: bytes, info: os.stat_result) -> bool:
-        """Whiteouts of a nested overlay are empty files with a mark, in a directory that says so."""
-        if info.st_size or not stat.S_ISREG(info.st_mode):
-            return False
-        return _attribute(self.root_fd, path + b"/" + name, _WHITEOUT) is not None
 
 
 def _name(entry: tuple[bytes, object]) -> bytes:

@@ -1,0 +1,137 @@
+"""Both snapshotters keep the contract, and agree with each other."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from img_core.kit import fs
+from img_core.spec.snapshotter import Snapshotter
+from img_core.testing.contracts.snapshotter import OLD, Shelf, SnapshotterContract, Tree
+from img_core.testing.namespaces import mappings, run_inside
+from img_snapshotter_native._native import NativeSnapshotter
+from img_snapshotter_overlayfs._overlay import OverlaySnapshotter
+
+pytestmark = pytest.mark.rootless
+
+
+class TestOverlayfs(SnapshotterContract):
+    snapshotter = OverlaySnapshotter
+
+    def test_more_layers_than_the_kernel_takes(self, inside) -> None:  # type: ignore[no-untyped-def]
+        def body(shelf: Shelf) -> None:
+            parents: list[str] = []
+            for number in range(510):
+                parents.append(shelf.step(parents, lambda tree, number=number: tree.write(f"f{number}")))  # type: ignore[misc]
+            assert len(shelf.tree(parents)) == 510
+
+        inside(body)
+
+    def test_nothing_is_mounted_in_our_namespace(self, inside) -> None:  # type: ignore[no-untyped-def]
+        def body(shelf: Shelf) -> None:
+            before = Path("/proc/self/mountinfo").read_text()
+            root = shelf.driver.prepare(shelf.new(), [], mount_points=True)
+            assert Path("/proc/self/mountinfo").read_text() == before
+            root.close()
+
+        inside(body)
+
+
+class TestNative(SnapshotterContract):
+    snapshotter = NativeSnapshotter
+
+
+NAMES = st.sampled_from(["a", "b", "d", "d/a", "d/b", "d/e", "d/e/a", "e", "e/a", "f/g/a"])
+WRITE = st.tuples(st.just("write"), NAMES, st.sampled_from(["", "x", "other"]))
+OTHERS = st.tuples(st.sampled_from(["mkdir", "remove", "chmod", "link", "touch"]), NAMES, st.just(""))
+MOVES = st.tuples(st.just("move"), NAMES, NAMES)
+STEPS = st.lists(st.lists(st.one_of(WRITE, OTHERS, MOVES), max_size=6), min_size=1, max_size=4)
+
+
+def perform(tree: Tree, operations: list[tuple[str, str, str]]) -> None:
+    """Do what is possible; both trees are equal, so the same things are."""
+    for operation, name, text in operations:
+        try:
+            _one(tree, operation, name, text)
+        except OSError:
+            pass
+
+
+def _one(tree: Tree, operation: str, name: str, text: str) -> None:
+    path = tree.at(name)
+    if operation == "write":
+        tree.write(name, text)
+        os.utime(path, (OLD, OLD))  # equal times make equal files hard to tell apart
+    elif operation == "mkdir":
+        os.mkdir(path)
+    elif operation == "remove":
+        tree.remove(name)
+    elif operation == "chmod":
+        os.chmod(path, 0o700)
+    elif operation == "link":
+        os.symlink("a", path)
+        os.utime(path, (OLD, OLD), follow_symlinks=False)
+    elif operation == "touch":
+        os.utime(path, (OLD + 1, OLD + 1), follow_symlinks=False)
+    elif not (text + "/").startswith(name + "/") and not os.path.lexists(tree.at(text)):
+        tree.move(name, text)
+
+
+class Twin:
+    """The same steps on both snapshotters."""
+
+    def __init__(self, base: str, mapping: str) -> None:
+        self.shelves = [self._shelf(driver, base, mapping) for driver in (OverlaySnapshotter, NativeSnapshotter)]
+        self.parents: list[list[str]] = [[], []]
+        self.applied: list[list[str]] = [[], []]
+
+    @staticmethod
+    def _shelf(driver: type[Snapshotter], base: str, mapping: str) -> Shelf:
+        path = os.path.join(base, driver.name)
+        os.makedirs(path, exist_ok=True)
+        return Shelf.make(driver, path, mapping)  # type: ignore[arg-type]
+
+    def step(self, operations: list[tuple[str, str, str]]) -> None:
+        changes, layers, trees = [], [], []
+        for shelf, parents, applied in zip(self.shelves, self.parents, self.applied, strict=True):
+            directory = shelf.step(parents, lambda tree: perform(tree, operations))
+            changes.append(shelf.changes(directory, parents))
+            layers.append(shelf.layer(directory, parents))
+            parents.append(directory)
+            applied.append(shelf.apply(applied, layers[-1]))
+            trees += [shelf.tree(parents), shelf.tree(applied)]
+        assert changes[0] == changes[1]
+        assert trees[0] == trees[1] == trees[2] == trees[3]
+
+    def close(self) -> None:
+        for shelf in self.shelves:
+            for name in os.listdir(shelf.directory):
+                shelf.driver.remove(os.path.join(shelf.directory, name))
+
+
+@pytest.mark.parametrize("mapping", mappings())
+def test_both_snapshotters_see_the_same_changes(tmp_path: Path, mapping: str) -> None:
+    base = os.path.join(tmp_path, "twins")
+    os.mkdir(base)
+
+    @settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(STEPS)
+    def agree(steps: list[list[tuple[str, str, str]]]) -> None:
+        twin = Twin(base, mapping)
+        try:
+            for operations in steps:
+                twin.step(operations)
+        finally:
+            twin.close()
+
+    def body() -> None:
+        try:
+            agree()
+        finally:
+            fs.remove_tree(base)
+
+    run_inside(mapping, body)  # type: ignore[arg-type]
