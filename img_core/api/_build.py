@@ -6,6 +6,7 @@ import os
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from img_core.api._contexts import parse_contexts
 from img_core.api._definition import open_context, read_definition
 from img_core.api._request import BuildResult, Output
 from img_core.kit import platforms
@@ -50,6 +51,7 @@ class Build:
     def run(self) -> BuildResult:
         """Build and export. Raises ImgError."""
         from img_core.solver.images import Resolver
+        from img_core.solver.secrets import Secrets
         from img_core.solver.solver import Drivers, Solver
 
         session, request = self._session, self._request
@@ -58,15 +60,29 @@ class Build:
             context_fd = open_context(request.context)
             opened.callback(os.close, context_fd)
             definition = self._definition(context_fd)
+            contexts = parse_contexts(request.contexts)
+            local = {name: context.reference for name, context in contexts.items() if context.kind == "local"}
             sources = session.sources(
-                contexts={"context": os.path.abspath(request.context)},
+                contexts={"context": os.path.abspath(request.context), **local},
                 ignore_files=_ignore_files(definition),
                 insecure=request.insecure_registries,
             )
+            secrets = Secrets(session.host.run_directory, session.config.environment, request.secrets, request.ssh)
+            opened.callback(secrets.close)
             drivers = Drivers(
-                session.snapshotter(request.backend), _once(lambda: session.executor(request.executor)), sources
+                session.snapshotter(request.backend),
+                _once(lambda: session.executor(request.executor)),
+                sources,
+                secrets,
+                request.build_args.get("BUILDKIT_CACHE_MOUNT_NS") or "",
             )
-            resolver = Resolver(session.store, _image_source(sources), self._events, pull=request.pull)
+            resolver = Resolver(
+                session.store,
+                _image_source(sources),
+                self._events,
+                pull=request.pull,
+                contexts={name: (context.kind, context.reference) for name, context in contexts.items()},
+            )
             frontend: Frontend = session.plugins.driver("frontend", self._frontend_name())()
             planned = self._plan_request(definition)
             plan = frontend.plan(planned, resolver)

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["BuildRequest", "BuildResult", "Output"]
+from img_core.solver.secrets import SecretSource, SshAgent
+
+__all__ = ["BuildRequest", "BuildResult", "Output", "SecretSource", "SshAgent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,8 @@ class BuildRequest:
 
     *context* is a directory. *dockerfile* is a path (None: ``Dockerfile`` or ``dockerfile`` in the context); *definition* replaces it by
     the text itself. *platforms* are specifiers such as ``linux/arm64`` (empty: the host's). *build_args* with a None value are taken from
-    the environment. *insecure_registries* are hosts that may be used without TLS or with a certificate that nobody vouches for; ``*``: all.
+    the environment. *contexts* are named build contexts: directories, URLs, ``docker-image://…``, ``oci-layout://…``. *ssh* maps ids to the
+    sockets of agents. *insecure_registries* are hosts that may be used without TLS or with a certificate from nobody; ``*``: all.
     """
 
     context: str = "."
@@ -42,6 +45,9 @@ class BuildRequest:
     add_hosts: tuple[tuple[str, str], ...] = ()
     shm_size: int = 0
     ulimits: tuple[tuple[str, int, int], ...] = ()
+    contexts: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, SecretSource] = field(default_factory=dict)
+    ssh: Mapping[str, SshAgent] = field(default_factory=dict)
     insecure_registries: tuple[str, ...] = ()
     backend: str = "auto"
     executor: str = "auto"

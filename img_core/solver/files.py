@@ -15,7 +15,6 @@ from img_core.kit.ownership import Owners
 from img_core.solver.keys import digest_of
 from img_core.solver.layers import EMPTY
 from img_core.solver.result import open_tree
-from img_core.spec.errors import ImgError
 from img_core.spec.graph import Copy, MakeDirectory, canonical_value
 from img_core.spec.source import PinnedTree
 
@@ -146,14 +145,27 @@ class FileSteps:
                 self._fetched[source.identity] = directory
             return self._fetched[source.identity]
 
-    def open_path(self, opened: ExitStack, source: Evaluated, path: str) -> int:
-        """Return a descriptor of *path* in *source*, valid as long as *opened*: what a bind mount shows."""
-        if isinstance(source, PinnedTree) and source.ignore:
-            raise ImgError("a bind mount of a build context with an ignore file is not yet supported")
-        tree = opened.enter_context(self._open(source))
-        descriptor = fs.open_in_root(tree.fd, os.fsencode(path.lstrip("/") or "."), os.O_PATH | os.O_CLOEXEC)
-        opened.callback(os.close, descriptor)
-        return descriptor
+    def copy_into(self, directory: str, source: Evaluated, path: str, name: str) -> None:
+        """Copy *path* of *source* to *name* in *directory* (empty: the content of the directory *path* goes into *directory*)."""
+        action = Copy(0, (path or "/",), f"/{name}" if name else "/")
+        root_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with self._open(source) as tree:
+                selection = copy.select(tree, action)
+                copy.apply(
+                    (action,), (selection,), root_fd, owners=Owners(self._host.mapping), check=self._cancellation.check
+                )
+        finally:
+            os.close(root_fd)
+
+    def own(self, directory: str, uid: int, gid: int, mode: int) -> None:
+        """Give *directory* an owner and a mode."""
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            Owners(self._host.mapping).set_fd(descriptor, uid, gid)
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
 
 
 def _input(inputs: Sequence[Evaluated], action: Copy) -> Evaluated:

@@ -15,7 +15,7 @@ from img_core.spec.graph import SourceOp
 from img_core.store.records import Pin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from img_core.solver.events import Events
     from img_core.spec.source import ImageSource, PinnedImage
@@ -52,8 +52,15 @@ class Resolver:
     """
 
     def __init__(
-        self, store: Store, source: Callable[[str], ImageSource], events: Events, *, pull: bool = False
+        self,
+        store: Store,
+        source: Callable[[str], ImageSource],
+        events: Events,
+        *,
+        pull: bool = False,
+        contexts: Mapping[str, tuple[str, str]] | None = None,
     ) -> None:
+        self._contexts = {"context": ("local", "context"), **(contexts or {})}  #: name to kind and reference
         self._store = store
         self._source = source
         self._events = events
@@ -66,12 +73,14 @@ class Resolver:
         return self.resolve(reference, platform).base
 
     def context_kind(self, name: str) -> str | None:
-        """Tell what a named build context is; only the main one exists."""
-        return "local" if name == "context" else None
+        """Tell what a named build context is, or None if there is none of that name."""
+        return self._contexts[name][0] if name in self._contexts else None
 
     def context_reference(self, name: str) -> str:
         """Return the value behind a named context."""
-        raise NotFoundError(f"build context `{name}`: not found")
+        if name not in self._contexts:
+            raise NotFoundError(f"build context `{name}`: not found")
+        return self._contexts[name][1]
 
     def resolve(self, text: str, platform: Platform) -> ResolvedImage:
         """Return the image that *text* means for *platform*, the same one each time within a build."""

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 from img_core.kit import fs, ownership, passwd
 from img_core.solver.keys import digest_of
 from img_core.solver.output import captured
-from img_core.spec.errors import Canceled, ImgError, StepError
+from img_core.spec.errors import Canceled, StepError
 from img_core.spec.executor import Mount, Process
 from img_core.spec.graph import Copy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from img_core.solver.cancellation import Cancellation
     from img_core.solver.events import Events
     from img_core.solver.files import FileSteps
+    from img_core.solver.mounts import RunMounts
     from img_core.solver.steps import Evaluated, Place
     from img_core.spec.executor import Executor, ExitStatus
     from img_core.spec.graph import RunMount, RunOp, Vertex
@@ -40,6 +41,7 @@ class RunSteps:
         executor: Callable[[], Executor],
         snapshotter: Snapshotter,
         files: FileSteps,
+        mounts: RunMounts,
         events: Events,
         cancellation: Cancellation,
     ) -> None:
@@ -47,6 +49,7 @@ class RunSteps:
         self._executor = executor
         self._snapshotter = snapshotter
         self._files = files
+        self._mounts = mounts
         self._events = events
         self._cancellation = cancellation
 
@@ -63,7 +66,7 @@ class RunSteps:
         with ExitStack() as opened:
             process = Process(
                 args=op.args,
-                env=_environment(op, user.home),
+                env=_environment(op, user.home, dict(self._mounts.environment(op))),
                 cwd=op.cwd,
                 uid=user.uid,
                 gid=user.gid,
@@ -71,7 +74,10 @@ class RunSteps:
                 hostname=op.hostname,
                 network="none" if op.network == "none" else "host",
                 security=op.security,
-                mounts=(*self._name_files(opened, op), *self._mounts(opened, op, inputs)),
+                mounts=(
+                    *self._name_files(opened, op),
+                    *self._mounts.open(opened, op, inputs, use_cache=vertex.use_cache),
+                ),
                 shm_size=op.shm_size or DEFAULT_SHM_SIZE,
                 ulimits=op.ulimits,
             )
@@ -127,28 +133,16 @@ class RunSteps:
         opened.callback(os.close, descriptor)
         return descriptor
 
-    def _mounts(self, opened: ExitStack, op: RunOp, inputs: Sequence[Evaluated]) -> Iterator[Mount]:
-        for mount in op.mounts:
-            if mount.type == "tmpfs":
-                yield Mount(mount.target, "tmpfs", readonly=False, size=mount.size)
-            elif mount.type == "bind" and mount.input is not None and mount.readonly:
-                yield Mount(mount.target, source_fd=self._files.open_path(opened, inputs[mount.input], mount.source))
-            else:
-                raise ImgError(
-                    f"`RUN --mount=type={mount.type}` is not yet supported in this form",
-                    hint="supported: read-only bind mounts and tmpfs",
-                )
-
 
 def _whole(mount: RunMount) -> Copy:
     return Copy(mount.input, (mount.source or "/",), "/")
 
 
-def _environment(op: RunOp, home: str) -> tuple[tuple[str, str], ...]:
-    names = {name for name, _value in op.env}
-    added = [("HOME", home)] if "HOME" not in names else []
-    proxies = [(name, value) for name, value in op.proxy_env if name not in names]
-    return (*op.env, *added, *proxies)
+def _environment(op: RunOp, home: str, secrets: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    values = {"HOME": home, **dict(op.proxy_env)}
+    planned = dict(op.env)
+    added = {name: value for name, value in values.items() if name not in planned}
+    return tuple({**planned, **added, **secrets}.items())
 
 
 def _ensure_directory(root_fd: int, path: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from img_core.solver.files import FileSteps
 from img_core.solver.layers import EMPTY, Layer, Layers, Stack
+from img_core.solver.mounts import RunMounts
 from img_core.solver.result import BuildOutcome, ImageOutcome, workers
 from img_core.solver.run import RunSteps
 from img_core.solver.scheduler import Scheduler
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from img_core.solver.cancellation import Cancellation
     from img_core.solver.events import Events
     from img_core.solver.images import Resolver
+    from img_core.solver.secrets import Secrets
     from img_core.spec.executor import Executor
     from img_core.spec.frontend import Plan, PlannedImage
     from img_core.spec.graph import Location, Vertex
@@ -34,11 +36,13 @@ __all__ = ["Drivers", "Solver"]
 
 @dataclass(frozen=True, slots=True)
 class Drivers:
-    """The drivers of one build; those that may not be needed are functions."""
+    """The drivers of one build; those that may not be needed are functions. *cache_namespace* separates sets of cache mounts."""
 
     snapshotter: Snapshotter
     executor: Callable[[], Executor]
     tree_source: Callable[[str], TreeSource]
+    secrets: Secrets
+    cache_namespace: str = ""
 
 
 class Solver:
@@ -73,11 +77,21 @@ class Solver:
             events=events,
             cancellation=cancellation,
         )
+        mounts = RunMounts(
+            store=store,
+            layers=self._layers,
+            snapshotter=drivers.snapshotter,
+            files=files,
+            secrets=drivers.secrets,
+            cancellation=cancellation,
+            cache_namespace=drivers.cache_namespace,
+        )
         runs = RunSteps(
             host=host,
             executor=drivers.executor,
             snapshotter=drivers.snapshotter,
             files=files,
+            mounts=mounts,
             events=events,
             cancellation=cancellation,
         )

@@ -1,0 +1,65 @@
+"""Named build contexts: ``--build-context name=value`` (spec of the frontend, section 9)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from img_core.kit import fs
+from img_core.kit.reference import Reference
+from img_core.spec.errors import ImgError, NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["NamedContext", "is_remote", "parse_contexts"]
+
+_GIT_PREFIXES = ("git://", "ssh://", "git@")
+_WEB_PREFIXES = ("http://", "https://")
+
+
+@dataclass(frozen=True, slots=True)
+class NamedContext:
+    """One named context: *kind* is the scheme of a source (``local``, ``docker-image``, ``git``…), *reference* what it reads."""
+
+    kind: str
+    reference: str
+
+
+def parse_contexts(given: Mapping[str, str]) -> dict[str, NamedContext]:
+    """Return the contexts by their normalised names. Raises UsageError, NotFoundError for a directory that does not exist."""
+    return {_key(name): _parse(name, value) for name, value in given.items()}
+
+
+def is_remote(context: str) -> str | None:
+    """Return the scheme of the source behind a context given as a URL (``git`` or ``https``), or None for a path."""
+    if context.startswith(_GIT_PREFIXES):
+        return "git"
+    if context.startswith(_WEB_PREFIXES):
+        path = context.partition("#")[0].partition("?")[0]
+        return "git" if path.endswith(".git") else "https"
+    return None
+
+
+def _key(name: str) -> str:
+    base, separator, platform = name.partition("::")
+    try:
+        base = Reference.parse(base).familiar().removesuffix(":latest")
+    except ImgError:
+        pass  # not an image name, so it only ever names a stage or a ``--from``
+    return base + separator + platform
+
+
+def _parse(name: str, value: str) -> NamedContext:
+    scheme, separator, rest = value.partition("://")
+    if separator and scheme in ("docker-image", "oci-layout"):
+        return NamedContext(scheme, rest)
+    remote = is_remote(value)
+    if remote:
+        return NamedContext(remote, value)
+    if separator:
+        raise UsageError(f"unsupported context source {fs.show(scheme)} for {fs.show(name)}")
+    if not os.path.isdir(value):
+        raise NotFoundError(f"build context `{fs.show(name)}`: no such directory: `{fs.show(value)}`")
+    return NamedContext("local", os.path.abspath(value))

@@ -1,0 +1,213 @@
+"""RUN --mount: opens what a step wants to have mounted."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from img_core.kit import fs
+from img_core.solver.keys import digest_of
+from img_core.spec.errors import ImgError, NotFoundError
+from img_core.spec.executor import Mount
+from img_core.spec.source import PinnedTree
+from img_core.store.locks import ensure_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from img_core.solver.cancellation import Cancellation
+    from img_core.solver.files import FileSteps
+    from img_core.solver.layers import Layers, Stack
+    from img_core.solver.secrets import Secrets
+    from img_core.solver.steps import Evaluated
+    from img_core.spec.graph import RunMount, RunOp
+    from img_core.spec.snapshotter import Snapshotter
+    from img_core.store import Store
+
+__all__ = ["RunMounts"]
+
+
+class RunMounts:
+    """Opens mounts for the steps of one build. Everything opened for a step is closed with its `ExitStack`."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        layers: Layers,
+        snapshotter: Snapshotter,
+        files: FileSteps,
+        secrets: Secrets,
+        cancellation: Cancellation,
+        cache_namespace: str = "",
+    ) -> None:
+        self._store = store
+        self._layers = layers
+        self._snapshotter = snapshotter
+        self._files = files
+        self._secrets = secrets
+        self._cancellation = cancellation
+        self._cache_namespace = cache_namespace
+        self._emptied: set[str] = set()
+        self._emptying = threading.Lock()
+        self._kinds: Mapping[str, Callable[[ExitStack, RunMount, Sequence[Evaluated]], Mount | None]] = {
+            "bind": self._bind,
+            "cache": self._cache,
+            "tmpfs": self._tmpfs,
+            "secret": self._secret,
+            "ssh": self._ssh,
+        }
+
+    def open(self, opened: ExitStack, op: RunOp, inputs: Sequence[Evaluated], *, use_cache: bool) -> Iterator[Mount]:
+        """Give the mounts of *op*. Without *use_cache* its cache mounts start empty, once per build."""
+        for mount in op.mounts:
+            if mount.type == "cache" and not use_cache:
+                self._empty(mount)
+            made = self._kinds[mount.type](opened, mount, inputs)
+            if made is not None:
+                yield made
+
+    def environment(self, op: RunOp) -> Iterator[tuple[str, str]]:
+        """Give the environment variables that secrets of *op* become; an optional one that is missing becomes empty."""
+        for mount in op.mounts:
+            if mount.type == "secret" and mount.env:
+                data = self._secrets.read(mount.id, required=mount.required)
+                yield mount.env, (data or b"").decode("utf-8", "surrogateescape")
+
+    # -------------------------------------------------------------------------------------------------- bind, tmpfs
+
+    def _tmpfs(self, _opened: ExitStack, mount: RunMount, _inputs: Sequence[Evaluated]) -> Mount:
+        return Mount(mount.target, "tmpfs", readonly=False, size=mount.size)
+
+    def _bind(self, opened: ExitStack, mount: RunMount, inputs: Sequence[Evaluated]) -> Mount:
+        assert mount.input is not None
+        source = inputs[mount.input]
+        if isinstance(source, PinnedTree):
+            # A copy: the step must neither see what the ignore file hides nor reach the user's own files.
+            root_fd, path = self._copy(opened, source, mount.source)
+        elif mount.readonly:
+            root_fd, path = opened.enter_context(self._layers.view(source)).fd, mount.source
+        else:
+            root_fd, path = self._scratch(opened, source), mount.source
+        return Mount(mount.target, source_fd=_open(opened, root_fd, path), readonly=mount.readonly)
+
+    def _copy(self, opened: ExitStack, source: PinnedTree, path: str) -> tuple[int, str]:
+        """Copy *path* of *source*; return a descriptor of a directory and the name of the copy in it."""
+        assert self._store.run is not None
+        directory = self._store.run.new_path("mount")
+        fs.mkdir(directory, 0o755)
+        opened.callback(fs.remove_tree, directory)
+        self._files.copy_into(directory, source, path, "source")
+        descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        opened.callback(os.close, descriptor)
+        return descriptor, "source"
+
+    def _scratch(self, opened: ExitStack, source: Stack) -> int:
+        assert self._store.run is not None
+        directory = self._store.run.new_path("mount")
+        top = self._layers.top(source)
+        opened.callback(self._remove, directory)
+        rootfs = self._snapshotter.prepare(directory, top.directories if top else ())
+        opened.callback(rootfs.close)
+        return rootfs.fd
+
+    def _remove(self, directory: str) -> None:
+        if os.path.lexists(directory):
+            self._snapshotter.remove(directory)
+
+    # -------------------------------------------------------------------------------------------------------- cache
+
+    def _name(self, mount: RunMount) -> str:
+        # hashed: an id is any text, and must never become a path (CVE-2024-9675)
+        return digest_of("cache mount", self._cache_namespace, mount.id or mount.target)
+
+    def _cache(self, opened: ExitStack, mount: RunMount, inputs: Sequence[Evaluated]) -> Mount:
+        name = self._name(mount)
+        if mount.sharing == "locked":
+            opened.enter_context(self._store.lock(f"cache-mount:{name}", self._cancellation.check))
+        elif mount.sharing == "private":
+            name = self._private_name(opened, name)
+        directory = os.path.join(self._store.state, "cache-mounts", name)
+        with self._store.lock(f"cache-mount-making:{name}", self._cancellation.check):
+            if not os.path.isdir(directory):
+                self._make_cache(directory, mount, inputs)
+        descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        opened.callback(os.close, descriptor)
+        return Mount(mount.target, source_fd=descriptor, readonly=mount.readonly)
+
+    def _private_name(self, opened: ExitStack, name: str) -> str:
+        """Return the first of *name*'s directories that nobody uses now."""
+
+        class BusyError(Exception):
+            pass
+
+        def busy() -> None:
+            raise BusyError
+
+        number = 0
+        while True:
+            candidate = name if number == 0 else f"{name}-{number}"
+            try:
+                opened.enter_context(self._store.lock(f"cache-mount:{candidate}", busy))
+            except BusyError:
+                number += 1
+            else:
+                return candidate
+
+    def _make_cache(self, directory: str, mount: RunMount, inputs: Sequence[Evaluated]) -> None:
+        assert self._store.run is not None
+        ensure_directory(os.path.dirname(directory))
+        new = self._store.run.new_path("cache")
+        fs.mkdir(new, 0o700)
+        if mount.input is not None:
+            self._files.copy_into(new, inputs[mount.input], mount.source, "")
+        self._files.own(new, mount.uid, mount.gid, 0o755 if mount.mode is None else mount.mode)
+        fs.rename(new, directory)
+
+    def _empty(self, mount: RunMount) -> None:
+        name = self._name(mount)
+        with self._emptying:
+            if name in self._emptied:
+                return
+            self._emptied.add(name)
+            directory = os.path.join(self._store.state, "cache-mounts", name)
+            with self._store.lock(f"cache-mount-making:{name}", self._cancellation.check):
+                if os.path.isdir(directory):
+                    assert self._store.run is not None
+                    aside = self._store.run.new_path("cache")  # removed with the run directory
+                    fs.rename(directory, aside)
+
+    # ------------------------------------------------------------------------------------------------- secret, ssh
+
+    def _secret(self, opened: ExitStack, mount: RunMount, _inputs: Sequence[Evaluated]) -> Mount | None:
+        if not mount.target:
+            return None  # an environment variable only
+        data = self._secrets.read(mount.id, required=mount.required)
+        if data is None:
+            return None
+        mode = 0o400 if mount.mode is None else mount.mode
+        descriptor = self._secrets.file(opened, data, uid=mount.uid, gid=mount.gid, mode=mode)
+        return Mount(mount.target, source_fd=descriptor, readonly=True)
+
+    def _ssh(self, opened: ExitStack, mount: RunMount, _inputs: Sequence[Evaluated]) -> Mount | None:
+        mode = 0o600 if mount.mode is None else mount.mode
+        descriptor = self._secrets.agent(
+            opened, mount.id or "default", required=mount.required, uid=mount.uid, gid=mount.gid, mode=mode
+        )
+        return Mount(mount.target, source_fd=descriptor, readonly=False) if descriptor is not None else None
+
+
+def _open(opened: ExitStack, root_fd: int, path: str) -> int:
+    relative = os.fsencode(path.lstrip("/") or ".")
+    try:
+        descriptor = fs.open_in_root(root_fd, relative, os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError as err:
+        raise NotFoundError(
+            f'"/{fs.show(path.lstrip("/"))}": not found', hint="the source of a bind mount must exist"
+        ) from err
+    except OSError as err:
+        raise ImgError(f"cannot mount `{fs.show(path)}`: {(err.strerror or str(err)).lower()}") from err
+    opened.callback(os.close, descriptor)
+    return descriptor
