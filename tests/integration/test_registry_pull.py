@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from img_core.kit import oci
 from img_core.kit.registry import Limits, RegistryClient
-from img_core.spec.errors import CredentialsError, ImgError, IntegrityError, NotFoundError, RegistryError
+from img_core.spec.errors import Canceled, CredentialsError, ImgError, IntegrityError, NotFoundError, RegistryError
 from img_core.spec.graph import SourceOp
 from img_core.spec.host import Host
 from img_core.spec.source import PinnedImage, SourceContext
@@ -362,13 +364,29 @@ def test_dripping_blob_is_given_up(client: RegistryClient, faulty_registry: Faul
 
 
 def test_closing_the_client_ends_a_wait(faulty_registry: FaultyRegistry) -> None:
-    import threading
-
     faulty_registry.rule("GET /v2/app/", status(503, retry_after="50"))
     client = RegistryClient(faulty_registry.address)
     threading.Timer(0.2, client.close).start()
-    with pytest.raises(ImgError, match="canceled"):
+    with pytest.raises(Canceled):
         client.manifest("app", "1")
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("sent", [0, 1000])
+def test_closing_the_client_ends_a_transfer_that_stands_still(
+    tls: bool, sent: int, authority: Authority, image: SmallImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
+    with FaultyRegistry(certificate=authority.issue("faulty") if tls else None) as registry:
+        registry.add("app", "1", image)
+        registry.rule("GET /v2/app/blobs/", stall(sent))
+        client = RegistryClient(registry.address)  # with the real patience of 30 seconds
+        client.manifest("app", "1")
+        start = time.monotonic()
+        threading.Timer(0.2, client.close).start()
+        with pytest.raises(Canceled):
+            layer_bytes(client, image)
+        assert time.monotonic() - start < 5
 
 
 # --- faults that must not pass ------------------------------------------------------------------------------------------------
@@ -714,6 +732,23 @@ def test_plain_token_server_of_a_tls_registry_is_not_asked(
         with logged_in(registry) as client, pytest.raises(CredentialsError, match="over plain HTTP"):
             client.manifest("app", "1")
     assert faulty_registry.requests == []
+
+
+def test_token_server_with_a_bad_certificate_gets_nothing(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
+    other = Authority(tmp_path / "other")
+    with (
+        FaultyRegistry(certificate=authority.issue("faulty")) as registry,
+        FaultyRegistry(certificate=other.issue("tokens")) as tokens,
+    ):
+        with_tokens(registry, tokens.url + "/token")
+        # Trust is switched off for the one host that was named, and for no other.
+        for insecure in (set(), {registry.address}):
+            with logged_in(registry, insecure=insecure) as client, pytest.raises(RegistryError, match="not trusted"):
+                client.manifest("app", "1")
+        assert tokens.requests == []
 
 
 @pytest.mark.parametrize(

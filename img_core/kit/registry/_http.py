@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from img_core.kit.registry._hosts import authority, is_insecure, origin, proxy_for
 from img_core.kit.registry._retry import Failure
@@ -91,6 +92,7 @@ class Http:
         self._limits = limits
         self._transports: dict[tuple[str, str | None, bool], Any] = {}  # Any: the HTTP library
         self._transports_lock = threading.Lock()
+        self._streams: WeakSet[Any] = WeakSet()  # of all open connections; Any: the HTTP library
         self._closed = False
 
     def send(
@@ -105,19 +107,26 @@ class Http:
         timeout = {"connect": limits.connect_seconds, "pool": None}
         timeout |= {"read": limits.stall_seconds, "write": limits.stall_seconds}
         with _translated():
-            request = httpx.Request(
-                method, url, headers=dict(headers), content=content, extensions={"timeout": timeout}
-            )
+            extensions = {"timeout": timeout, "trace": self._remember_streams}
+            request = httpx.Request(method, url, headers=dict(headers), content=content, extensions=extensions)
             return Response(url, self._transport(url).handle_request(request), limits)
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; threads that wait for an answer or send one get a `Failure` at once."""
         with self._transports_lock:
             self._closed = True
-            transports = list(self._transports.values())
+            transports, streams = list(self._transports.values()), list(self._streams)
             self._transports.clear()
+        for stream in streams:
+            _wake(stream.get_extra_info("socket"))
         for transport in transports:
             transport.close()
+
+    def _remember_streams(self, event: str, details: Mapping[str, Any]) -> None:  # Any: the HTTP library
+        """Note every new connection (httpcore's trace extension), so that `close` can reach those in use."""
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            with self._transports_lock:
+                self._streams.add(details["return_value"])
 
     def _transport(self, url: str) -> Any:  # Any: the HTTP library
         where = origin(url)
@@ -134,6 +143,14 @@ class Http:
                     verify=_tls_context(where.scheme, verified), proxy=proxy, trust_env=False, http1=True, http2=False
                 )
             return self._transports[key]
+
+
+def _wake(connection: socket.socket) -> None:
+    """End a connection under the feet of the thread that waits for it; closing the descriptor would not wake it."""
+    try:
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)  # not TLS's own, which would wait for the other side
+    except OSError:
+        pass  # closed already
 
 
 def _load_httpx() -> Any:  # Any: hidden from type checks on purpose, so that a compatible library can take its place

@@ -69,6 +69,8 @@ class Attempts:
 
     def wait_or_raise(self, failure: Failure) -> None:
         """Wait before the next try; raise *failure* if there is to be none, `Canceled` if the client was closed."""
+        if self._stop.is_set():
+            raise Canceled
         self._failed += 1
         failure.tries = self._failed
         if not failure.transient or self._failed >= self._limits.tries:
