@@ -53,7 +53,8 @@ def apply_copy(builder: StageBuilder, instruction: ins.Copy) -> None:
     layer = builder.vertex(op, inputs.vertices, text)
     builder.state.root = layer
     if apart and root is not None:
-        builder.state.root = builder.vertex(MergeOp(), (root, layer), f"{layer.name} (link)", numbered=False)
+        name = layer.name.replace("] ", "] LINK ", 1)
+        builder.state.root = builder.vertex(MergeOp(), (root, layer), name, numbered=False)
     builder.commit(_created_by(expanded), layer)
 
 
@@ -64,7 +65,7 @@ def _expand(builder: StageBuilder, instruction: ins.Copy) -> _Expanded:
     paths, heredocs = [], []
     for source in instruction.sources:
         if isinstance(source, Heredoc):
-            content = builder.expand_body(source.content) if source.expand else source.content
+            content = builder.expand_body(source.body) if source.expand else source.body
             data = content.encode("utf-8", "surrogateescape")
             heredocs.append(WriteFile(source.name, data, absolute, owner=owner, mode=mode))
         else:

@@ -40,7 +40,7 @@ def expand_words(
 
 def expand_heredoc(content: str, variables: Mapping[str, str], *, unset: set[str] | None = None) -> str:
     """Expand the body of an unquoted COPY/ADD here-document: quotes stay, the escape is always a backslash."""
-    return _run(_Expansion(content, variables, "\\", unset, raw_quotes=True), content)
+    return _run(_Expansion(content, variables, "\\", unset, quotes="text"), content)
 
 
 def expand_for_display(text: str, variables: Mapping[str, str], *, escape: str = "\\") -> str:
@@ -48,7 +48,7 @@ def expand_for_display(text: str, variables: Mapping[str, str], *, escape: str =
     if "$" not in text:
         return text
     try:
-        return _Expansion(text, variables, escape, None, raw_quotes=True, raw_escapes=True, keep_unset=True).until(None)
+        return _Expansion(text, variables, escape, None, quotes="keep", raw_escapes=True, keep_unset=True).until(None)
     except Fault:
         return text
 
@@ -106,15 +106,16 @@ class _Expansion:
         escape: str,
         unset: set[str] | None,
         *,
-        raw_quotes: bool = False,
+        quotes: str = "remove",
         raw_escapes: bool = False,
         keep_unset: bool = False,
     ) -> None:
+        """*quotes*: ``remove`` them, ``keep`` them with their meaning, or treat them as ``text``."""
         self._text = text
         self._variables = variables
         self._escape = escape
         self._unset = unset
-        self._raw_quotes = raw_quotes
+        self._quotes = quotes
         self._raw_escapes = raw_escapes
         self._keep_unset = keep_unset
         self._position = 0
@@ -135,17 +136,16 @@ class _Expansion:
             if self.splitter is not None and self._depth == 0:
                 (self.splitter.add_raw if quoted else self.splitter.add)(piece)
         if stop is not None:
-            raise Fault(f"syntax error: missing {quote(stop)} in substitution")
+            raise Fault(f"syntax error: missing '{stop}'" + (" in ${}" if stop == "/" else ""))
         return "".join(out)
 
     def _piece(self, char: str, *, raw_escapes: bool) -> tuple[str, bool]:
         """Return the next piece of output, and whether its blanks are protected."""
         if char == "$":
             return self._dollar(), False
-        if char == "'" and not self._raw_quotes:
-            return self._single_quoted(), True
-        if char == '"' and not self._raw_quotes:
-            return self._double_quoted(), True
+        if char in "\"'" and self._quotes != "text":
+            inner = self._single_quoted() if char == "'" else self._double_quoted()
+            return (f"{char}{inner}{char}" if self._quotes == "keep" else inner), True
         if char != self._escape:
             self._position += 1
             return char, False
@@ -172,7 +172,9 @@ class _Expansion:
                 out.append(self._dollar())
                 continue
             self._position += 1
-            if char == self._escape and self._peek() in ('"', "$", self._escape):
+            if char == self._escape and self._peek() and self._raw_escapes:
+                char += self._take()
+            elif char == self._escape and self._peek() in ('"', "$", self._escape):
                 char = self._text[self._position]
                 self._position += 1
             out.append(char)
@@ -233,7 +235,7 @@ class _Expansion:
         if modifier == "}":
             return self._lookup(name, start)
         if not modifier:
-            raise Fault("syntax error: missing '}' in substitution")
+            raise Fault("syntax error: missing '}'")
         if not name:
             raise Fault("syntax error: bad substitution")
         null_counts = modifier == ":"

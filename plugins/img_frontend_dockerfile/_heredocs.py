@@ -21,11 +21,16 @@ class Heredoc:
     end: int
     expand: bool  #: no part of the word was quoted
     strip_tabs: bool  #: ``<<-``
-    content: str = ""  #: the body as written, with its final newline; leading tabs removed for ``<<-``
+    content: str = ""  #: the lines as written, with their line feeds
 
-    def clean_line(self, line: str) -> str:
-        """Return *line* as it counts for this document."""
-        return line.lstrip("\t") if self.strip_tabs else line
+    @property
+    def body(self) -> str:
+        """The content as it counts: ``<<-`` drops leading tabs."""
+        return re.sub(r"^\t+", "", self.content, flags=re.MULTILINE) if self.strip_tabs else self.content
+
+    def ends_at(self, line: str) -> bool:
+        """Say whether *line* is the terminator."""
+        return (line.lstrip("\t") if self.strip_tabs else line).rstrip("\r") == self.name
 
 
 def find_heredocs(text: str, *, shell: bool) -> list[Heredoc]:

@@ -92,17 +92,6 @@ def _stage_platform(stage: Stage, warnings: WarningList) -> None:
         warnings.add("FromPlatformFlagConstDisallowed", message, stage.start.node)
 
 
-def _json_arguments(stage: Stage, warnings: WarningList) -> None:
-    if any(isinstance(item, ins.Shell) for item in stage.instructions):
-        return
-    for item in stage.instructions:
-        if isinstance(item, ins.Cmd | ins.Entrypoint) and not item.exec_form:
-            text = (
-                f"JSON arguments recommended for {item.node.name} to prevent unintended behavior related to OS signals"
-            )
-            warnings.add("JSONArgsRecommended", text, item.node)
-
-
 def _maintainer(stage: Stage, warnings: WarningList) -> None:
     for item in stage.instructions:
         if isinstance(item, ins.Maintainer):
@@ -176,7 +165,6 @@ _FILE_RULES: tuple[Callable[[Program, WarningList], None], ...] = (
 )
 _STAGE_RULES: tuple[Callable[[Stage, WarningList], None], ...] = (
     _stage_platform,
-    _json_arguments,
     _maintainer,
     _only_last_counts,
     _legacy_pairs,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from img_core.spec.errors import ImgError
 from img_core.spec.frontend import HistoryEntry, PlannedImage
@@ -19,7 +19,7 @@ from img_frontend_dockerfile._parser import parse_trigger
 from img_frontend_dockerfile._running import apply_run
 from img_frontend_dockerfile._source import Fault, Span
 from img_frontend_dockerfile._stage import Shared, StageBuilder, StageState
-from img_frontend_dockerfile._text import nearest, quote
+from img_frontend_dockerfile._text import did_you_mean, quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,6 +49,7 @@ _APPLY: dict[type[ins.Instruction], Callable[[StageBuilder, Any], None]] = {
     ins.Volume: metadata.apply_volume,
     ins.Workdir: metadata.apply_workdir,
 }
+_Result = TypeVar("_Result")
 _TRIGGER_ESCAPE = "\\"
 _COUNTED = (ins.Run, ins.Copy, ins.Workdir)
 
@@ -147,18 +148,24 @@ class Lowering:
         return self._bases[stage.index]
 
     def _find_base(self, stage: Stage) -> Target:
-        name = self._expand_global(stage, stage.start.base)
+        name, suggestion = self._expand_global(stage, stage.start.base)
         if not name:
-            raise Fault(f"base name ({stage.start.base}) should not be blank", hint="give the argument a value")
-        return self._shared.names.base(name, stage.index)
+            text = f"base name ({stage.start.base}) should not be blank{suggestion}"
+            raise Fault(text, hint="give the argument a value")
+        return _suggesting(suggestion, lambda: self._shared.names.base(name, stage.index))
 
-    def _expand_global(self, stage: Stage, text: str) -> str:
+    def _expand_global(self, stage: Stage, text: str) -> tuple[str, str]:
+        """Return *text* expanded, and what an error about the result should add about undeclared arguments."""
         unset: set[str] = set()
         scope = self._shared.scope
         value = expand_word(text, scope.values, escape=self._shared.program.escape, unset=unset)
+        hint = ""
         for name in sorted(unset - scope.declared):
-            self._shared.warnings.add("UndefinedArgInFrom", _undeclared(name, scope.values), stage.start.node)
-        return value
+            suggestion = did_you_mean(name, scope.values)
+            message = f"FROM argument '{name}' is not declared{suggestion}"
+            self._shared.warnings.add("UndefinedArgInFrom", message, stage.start.node)
+            hint = hint or suggestion
+        return value, hint
 
     def _lower(self, stage: Stage) -> StageState:
         source = self._shared.program.source
@@ -206,10 +213,11 @@ class Lowering:
         text = stage.start.platform
         if not text:
             return self._shared.platform
-        value = self._expand_global(stage, text)
+        value, suggestion = self._expand_global(stage, text)
         if not value:
-            raise Fault(f"empty platform value from expression {text}")
-        return parse_platform(value, prefix=f"failed to parse platform {value}: ")
+            raise Fault(f"empty platform value from expression {text}{suggestion}")
+        prefix = f"failed to parse platform {value}: "
+        return _suggesting(suggestion, lambda: parse_platform(value, prefix=prefix))
 
     def _fresh(self, stage: Stage, base: Target) -> StageState:
         platform = self._platform(stage)
@@ -309,6 +317,9 @@ def _from_names(instruction: ins.Instruction) -> Iterator[str]:
                 yield spec.source_stage
 
 
-def _undeclared(name: str, known: dict[str, str]) -> str:
-    similar = nearest(name, known)
-    return f"FROM argument '{name}' is not declared" + (f" (did you mean {similar}?)" if similar else "")
+def _suggesting(suggestion: str, work: Callable[[], _Result]) -> _Result:
+    """Do *work*; its faults end in *suggestion*, because they come from an argument that nobody declared."""
+    try:
+        return work()
+    except Fault as fault:
+        raise Fault(fault.message + suggestion, hint=fault.hint) from None

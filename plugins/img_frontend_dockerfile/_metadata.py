@@ -77,6 +77,7 @@ def shell_words(builder: StageBuilder, words: tuple[str, ...], *, exec_form: boo
 
 def apply_cmd(builder: StageBuilder, instruction: ins.Cmd) -> None:
     """Set the default arguments; an empty list removes inherited ones."""
+    _recommend_json(builder, instruction)
     words = shell_words(builder, instruction.words, exec_form=instruction.exec_form)
     builder.state.config.cmd = words
     builder.state.config.args_escaped = True
@@ -86,11 +87,19 @@ def apply_cmd(builder: StageBuilder, instruction: ins.Cmd) -> None:
 
 def apply_entrypoint(builder: StageBuilder, instruction: ins.Entrypoint) -> None:
     """Set the program; a CMD that this stage did not set itself is dropped."""
+    _recommend_json(builder, instruction)
     words = shell_words(builder, instruction.words, exec_form=instruction.exec_form)
     builder.state.config.entrypoint = words
     if not builder.state.cmd_set:
         builder.state.config.cmd = ()
     builder.commit(f"ENTRYPOINT {_quoted_list(words)}")
+
+
+def _recommend_json(builder: StageBuilder, instruction: ins.Cmd | ins.Entrypoint) -> None:
+    if not instruction.exec_form and not builder.state.config.shell:
+        name = instruction.node.name
+        text = f"JSON arguments recommended for {name} to prevent unintended behavior related to OS signals"
+        builder.warn("JSONArgsRecommended", text)
 
 
 def _quoted_list(words: tuple[str, ...]) -> str:

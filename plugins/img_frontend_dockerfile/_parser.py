@@ -149,11 +149,10 @@ class _Reader:
         body: list[str] = []
         lines = self._lines
         for position in range(self._position, len(lines)):
-            line = heredoc.clean_line(lines[position])
-            if line.rstrip("\r") == heredoc.name:
+            if heredoc.ends_at(lines[position]):
                 self._position = position + 1
                 return replace(heredoc, content="".join(body))
-            body.append(line + "\n")
+            body.append(lines[position] + "\n")
         fault = Fault("unterminated heredoc", hint=f"no line below consists of `{heredoc.name}` alone")
         if self._source.name:
             raise self._source.error(fault, span)

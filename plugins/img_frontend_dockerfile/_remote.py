@@ -74,7 +74,7 @@ def _file_name(url: str) -> str:
         path = urlsplit(url).path
     except ValueError as err:
         raise Fault(f"invalid URL {quote(url)}: {err}") from None
-    name = "" if path.endswith("/") else posixpath.basename(unquote(path))
+    name = posixpath.basename(unquote(path).rstrip("/"))
     return name if name not in ("", ".", "..") and "\0" not in name else _UNNAMED
 
 

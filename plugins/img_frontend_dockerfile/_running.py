@@ -15,12 +15,12 @@ from img_frontend_dockerfile._stage import Inputs, StageBuilder, clean_path
 if TYPE_CHECKING:
     from img_core.spec.graph import Vertex
     from img_frontend_dockerfile import _instructions as ins
+    from img_frontend_dockerfile._heredocs import Heredoc
 
 __all__ = ["apply_run"]
 
 _HOSTNAME = "buildkitsandbox"
 _SCRIPT = "script"
-_SUMMARY_LENGTH = 40
 
 
 def apply_run(builder: StageBuilder, instruction: ins.Run) -> None:
@@ -74,15 +74,14 @@ def _arguments(
     heredocs = instruction.node.heredocs
     if not heredocs:
         return shell_words(builder, instruction.words, exec_form=instruction.exec_form), ()
-    text = instruction.node.text
-    only = heredocs[0] if len(heredocs) == 1 and heredocs[0].end - heredocs[0].start == len(text) else None
+    only = _lone_heredoc(instruction)
     if only is None:
         bodies = "".join(f"\n{heredoc.content}{heredoc.name}" for heredoc in heredocs)
-        return shell_words(builder, (text + bodies,), exec_form=False), ()
-    if not only.content.startswith("#!"):
-        return shell_words(builder, (only.content,), exec_form=False), ()
+        return shell_words(builder, (instruction.node.text + bodies,), exec_form=False), ()
+    if not only.body.startswith("#!"):
+        return shell_words(builder, (only.body,), exec_form=False), ()
     program = f"/dev/pipes/{posixpath.basename(only.name) or _SCRIPT}"
-    return (program,), (_script_mount(builder, program, only.content, inputs),)
+    return (program,), (_script_mount(builder, program, only.body, inputs),)
 
 
 def _script_mount(builder: StageBuilder, program: str, content: str, inputs: Inputs) -> RunMount:
@@ -93,12 +92,19 @@ def _script_mount(builder: StageBuilder, program: str, content: str, inputs: Inp
 
 def _summary(instruction: ins.Run) -> str:
     """Return the first line of a lone here-document, for the step's name."""
-    heredocs = instruction.node.heredocs
-    if len(heredocs) != 1:
+    only = _lone_heredoc(instruction)
+    if only is None:
         return ""
-    first, _, rest = heredocs[0].content.partition("\n")
-    shown = first[:_SUMMARY_LENGTH] + ("..." if rest or len(first) > _SUMMARY_LENGTH else "")
-    return f" ({shown})"
+    first, _, rest = only.body.strip().partition("\n")
+    return f" ({first.rstrip()}{'...' if rest else ''})"
+
+
+def _lone_heredoc(instruction: ins.Run) -> Heredoc | None:
+    """Return the here-document that is the whole command, if there is one."""
+    heredocs = instruction.node.heredocs
+    if len(heredocs) == 1 and heredocs[0].end - heredocs[0].start == len(instruction.node.text):
+        return heredocs[0]
+    return None
 
 
 def _argument_prefix(builder: StageBuilder) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from img_core.kit.text import show
 from img_core.spec.errors import DockerfileError
 
 __all__ = ["Fault", "Source", "Span", "excerpt"]
 
 _CONTEXT_LINES = 2
 _RULE = "-" * 20
+_LONGEST_LINE = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,14 @@ def _excerpt(name: str, lines: list[str], span: Span) -> str:
     shown = [f"{name}:{span.first}", _RULE]
     for number in range(low, high + 1):
         mark = ">>>" if span.first <= number <= span.last else "   "
-        shown.append(f"{number:4d} | {mark} {lines[number - 1].rstrip(chr(13))}")
+        shown.append(f"{number:4d} | {mark} {_printable(lines[number - 1].rstrip(chr(13)))}")
     shown.append(_RULE)
     return "\n".join(shown)
+
+
+def _printable(line: str) -> str:
+    """Return *line* with everything but tabs escaped that would steer a terminal."""
+    return "\t".join(show(part, limit=_LONGEST_LINE) for part in line.split("\t"))
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ class StageBuilder:
         return result
 
     def _report_unset(self, unset: set[str]) -> None:
-        for name in sorted(unset - BUILDER_ARGUMENTS):
+        for name in sorted(unset - BUILDER_ARGUMENTS - self.state.arguments.keys()):
             similar = nearest(name, self.state.env)
             text = f"Usage of undefined variable '${name}'" + (f" (did you mean ${similar}?)" if similar else "")
             self.warn("UndefinedVar", text)

@@ -53,7 +53,7 @@ def _port(text: str) -> int | None:
 def check_mode(mode: str) -> None:
     """Raise `Fault` unless *mode* is octal up to 07777 or a symbolic mode as chmod(1) takes."""
     if re.match(r"[0-9]", mode):
-        if not re.fullmatch(r"0?[0-7]{1,4}", mode):
+        if not re.fullmatch(r"0*[0-7]{1,4}", mode):
             raise Fault(f"invalid chmod parameter: '{mode}'. it should be octal string and between 0 and 07777")
     elif not _SYMBOLIC_MODE.fullmatch(mode):
         raise Fault(

@@ -57,15 +57,17 @@ class WarningList:
             return not (self._options.experimental_all or name in self._options.experimental)
         if rule and (self._options.skip_all or name in self._options.skip):
             return True
-        return node is not None and any(name in skip for skip in map(_skipped_rules, node.comments))
+        return node is not None and any(
+            not skip.isdisjoint((name, "all")) for skip in map(_skipped_rules, node.comments)
+        )
 
 
 def _skipped_rules(comment: str) -> frozenset[str]:
-    """Return the rules of a ``check=skip=…`` comment directly above an instruction."""
+    """Return the rules of a ``check=skip=… // reason`` comment directly above an instruction."""
     key, _, options = comment.partition("=")
     if key.strip().lower() != "check":
         return frozenset()
     try:
-        return parse_check_options(options).skip
+        return parse_check_options(options.split(" //")[0]).skip
     except Fault:
         return frozenset()  # an ordinary comment that happens to start so

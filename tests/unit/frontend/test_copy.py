@@ -90,6 +90,7 @@ def test_link_is_made_apart_and_stacked() -> None:  # CP48
     assert isinstance(first.op, MergeOp)
     assert first.inputs[1].digest == second.inputs[1].digest
     assert first.inputs[0].digest != second.inputs[0].digest
+    assert first.name == "[3/3] LINK COPY --link --chmod=644 a /x/"
     layer = first.inputs[1]
     assert isinstance(layer.op, FileOp)
     assert not layer.op.has_base
@@ -179,6 +180,7 @@ class TestAdd:
             pytest.param("http://h/f.txt?a=b", "/f.txt", id="AD11"),
             pytest.param("http://h/", "/__unnamed__", id="AD12"),
             pytest.param("https://h", "/__unnamed__", id="no-path"),
+            pytest.param("https://h/dir/", "/dir", id="directory"),
             pytest.param("https://h/a%20b", "/a b", id="quoted"),
             pytest.param("https://h/a%2f..%2f..", "/__unnamed__", id="hostile"),
             pytest.param("https://h/[x]*", "/\\[x\\]\\*", id="wildcards"),

@@ -41,6 +41,17 @@ P = "dockerfile parse error on line {}: ".format
             id="platform",
         ),
         pytest.param("FROM --platform=$NOPE x", "empty platform value from expression $NOPE", id="empty-platform"),
+        pytest.param(
+            "FROM --platform=$BULIDPLATFORM x",
+            "empty platform value from expression $BULIDPLATFORM (did you mean BUILDPLATFORM?)",
+            id="empty-platform-suggestion",
+        ),
+        pytest.param(
+            "ARG MY_ARCH=amd64\nFROM --platform=linux/${MYARCH} x",
+            'failed to parse platform linux/: "" is an invalid component of "linux/": platform specifier component '
+            'must match "^[A-Za-z0-9_.-]+$": invalid argument (did you mean MY_ARCH?)',
+            id="platform-suggestion",
+        ),
         pytest.param("FROM b\nCOPY --from=5 x /", "invalid stage index 5", id="stage-index"),
         pytest.param(
             "FROM b AS a\nCOPY --from=b x /\nFROM b AS b\nFROM a",

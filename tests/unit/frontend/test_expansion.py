@@ -79,7 +79,7 @@ def test_word_expands(word: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        pytest.param("${X", "failed to process \"${X\": syntax error: missing '}' in substitution", id="open-brace"),
+        pytest.param("${X", "failed to process \"${X\": syntax error: missing '}'", id="open-brace"),
         pytest.param("${}", 'failed to process "${}": syntax error: bad substitution', id="empty-name"),
         pytest.param("${s^^}", 'failed to process "${s^^}": unsupported modifier (^) in substitution', id="caret"),
         pytest.param("${#s}", 'failed to process "${#s}": unsupported modifier (s) in substitution', id="length"),
@@ -174,7 +174,9 @@ def test_names_that_were_not_set_are_reported_unless_a_default_was_given() -> No
 
 
 def test_display_keeps_what_is_not_known() -> None:
-    assert expand_for_display("a '$x' ${U} ${U:-$x} \\$x \"", {"x": "1"}) == "a '1' ${U} ${U:-$x} \\$x \""
+    text = "a '$x' \"$x\" ${U} ${U:-$x} \\$x"
+    assert expand_for_display(text, {"x": "1"}) == "a '$x' \"1\" ${U} ${U:-$x} \\$x"
+    assert expand_for_display("$x it's", {"x": "1"}) == "$x it's"
     assert expand_for_display("${x", {}) == "${x"
 
 

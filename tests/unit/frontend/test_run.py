@@ -197,6 +197,7 @@ def test_hostile_script_name_stays_in_its_directory() -> None:
             id="HD4",
         ),
         pytest.param("RUN cat 3<<'E' <&3\n$x\nE", "cat 3<<'E' <&3\n$x\nE", id="numbered"),
+        pytest.param("RUN <<-E cat\n\t1\n\tE", "<<-E cat\n\t1\nE", id="tabs-are-left-to-the-shell"),
         pytest.param("RUN cat << E\n1\nE", "cat << E\n1\nE", id="blank-before-the-word"),
         pytest.param("RUN (cat <<E)\n1\nE", "(cat <<E)\n1\nE", id="shell-character-ends-the-word"),
         pytest.param('RUN echo "<<EOF"', 'echo "<<EOF"', id="HD10-quoted"),

@@ -266,6 +266,8 @@ class TestStepNames:
 
     def test_heredoc_is_summarised(self) -> None:
         assert names("FROM b\nRUN <<E\none\ntwo\nE")[-1] == "[2/2] RUN <<E (one...)"
+        assert names("FROM b\nRUN <<-E\n\n\tone\nE")[-1] == "[2/2] RUN <<-E (one)"
+        assert names("FROM b\nRUN <<E sh\none\nE")[-1] == "[2/2] RUN <<E sh"
 
     def test_steps_know_their_lines(self) -> None:
         root = image("FROM b\n\nRUN a \\\n  b\n").root
