@@ -27,6 +27,7 @@ import signal
 import socket
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from img_core.kit import linux
@@ -99,7 +100,7 @@ class Zygote:
         """Fork the zygote; call right after `userns.enter`, before the first thread."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            pid, pidfd = linux.clone(linux.CLONE_NEWPID)
+            pid, pidfd = _fork() if _needs_outer_pids() else linux.clone(linux.CLONE_NEWPID)
         except OSError:  # nested too deeply, or a limit: then only the parent-death signal protects us
             pid, pidfd = _fork()
         if pid == 0:
@@ -183,6 +184,20 @@ def _read_start(entry: str, replies: socket.socket) -> Spawned:
         if "started" in answer:
             return Spawned(answer["started"], fds[0], replies, error)
         error = str(answer.get("error", error))
+
+
+def _needs_outer_pids() -> bool:
+    """Tell whether processes must have the numbers by which the visible /proc knows them.
+
+    With a single mapped id a supervisor looks at the step's processes in /proc (see `owner_supervisor`). In a container with
+    a masked /proc it cannot mount one for a pid namespace of ours.
+    """
+    uid_map = Path("/proc/self/uid_map").read_text().split()
+    if uid_map[2:] != ["1"]:
+        return False
+    points = [line.split(" ", 5)[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    # binfmt_misc sits on a directory that is always empty: it hides nothing.
+    return any(point.startswith("/proc/") and point != "/proc/sys/fs/binfmt_misc" for point in points)
 
 
 # --- in the zygote ----------------------------------------------------------------------------------------------------

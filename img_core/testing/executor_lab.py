@@ -57,6 +57,7 @@ class Laboratory:
     mapping: str
     options: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    prefix: Sequence[str] = ()  #: a command that executes the laboratory in special surroundings
     identity: Mapping[str, Any] = field(init=False)
     process: subprocess.Popen[bytes] = field(init=False)
 
@@ -64,7 +65,7 @@ class Laboratory:
         environment = {**os.environ, **self.environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         if self.mapping == "single":
             environment["IMG_IDMAP"] = "single"
-        command = [sys.executable, "-m", __name__, self.executor, json.dumps(dict(self.options))]
+        command = [*self.prefix, sys.executable, "-m", __name__, self.executor, json.dumps(dict(self.options))]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
         self.identity = self._answer()
 
