@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from img_core.cli._output import OutputClosed, flush, open_standard_descriptors, say
-from img_core.spec.errors import ImgError
+from img_core.spec.errors import Canceled, ImgError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -111,7 +111,7 @@ def show_error(err: ImgError) -> None:
 
         say("".join(traceback.format_exception(err)).rstrip("\n"))
     excerpt = getattr(err, "excerpt", None)
-    if excerpt:
+    if excerpt and not isinstance(err, Canceled):  # nothing is wrong with the line that was interrupted
         say(excerpt.rstrip("\n"))
     say(f"Error: {show(err.message, limit=10_000)}")
     if err.hint:

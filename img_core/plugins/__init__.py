@@ -36,6 +36,7 @@ __all__ = [
     "Plugins",
     "Toggle",
     "Toggles",
+    "UnknownPlugin",
     "notify",
     "parse_boolean",
     "typed_options",
@@ -56,6 +57,12 @@ class PluginInfo:
     distribution: str
     version: str
     module: str
+
+
+class UnknownPlugin(PluginError):
+    """No installed distribution has a plugin of that name: somebody mistyped it, or has to install one."""
+
+    exit_code = 2
 
 
 class Plugins:
@@ -189,7 +196,7 @@ class Plugins:
             )
         claims = self._found.get((kind, name), [])
         if not claims:
-            raise PluginError(f"no {kind} is named `{name}`", hint=suggestion(name, self.names(kind)))
+            raise UnknownPlugin(f"no {kind} is named `{name}`", hint=suggestion(name, self.names(kind)))
         if len(claims) > 1:
             owners = " and ".join(f"{found.distribution} {found.version}" for found in claims)
             raise PluginError(f"{kind} `{name}` is claimed by {owners}", hint="uninstall all but one of them")

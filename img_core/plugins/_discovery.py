@@ -90,7 +90,7 @@ def load_module(found: Found) -> object:
             except BaseException as err:
                 raise PluginError(
                     f"plugin {found} cannot be imported: {describe_failure(err)}",
-                    hint=f"switch it off with `--no-plugin {found.kind}:{found.name}`, or reinstall {found.distribution}",
+                    hint=f"reinstall {found.distribution}, or do without: `--no-plugin {found.kind}:{found.name}`",
                 ) from err
 
     def pass_on(_manager: object, _entry_point: object, err: BaseException) -> None:

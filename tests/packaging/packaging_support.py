@@ -1,0 +1,72 @@
+"""Wheels, and virtual environments that hold nothing of ours but what a test installs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "contrib" / "img-exporter-example"
+
+
+def build_wheel(source: Path, directory: Path) -> Path:
+    """Build the wheel of *source* and return its path."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)]
+    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    (wheel,) = directory.glob(f"{source.name.replace('-', '_')}-*.whl" if source != ROOT else "img_builder-*.whl")
+    return wheel
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment. The dependencies come from the interpreter that runs the tests: nothing is downloaded."""
+
+    path: Path
+    home: Path
+
+    @classmethod
+    def create(cls, directory: Path) -> Environment:
+        """Make an environment in *directory* without anything of ours."""
+        made = cls(directory / "venv", directory / "home")
+        made.home.mkdir()
+        venv.create(made.path, with_pip=False, symlinks=True)
+        (made.site_packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        return made
+
+    @property
+    def site_packages(self) -> Path:
+        """The directory that wheels are installed into."""
+        return next((self.path / "lib").glob("python3*/site-packages"))
+
+    def pip(self, *words: str) -> None:
+        """Run pip without network and dependencies."""
+        # The pip of the tests works on the environment: giving it one of its own takes ten seconds.
+        target = ["--python", str(self.path / "bin" / "python"), "--quiet", "--disable-pip-version-check"]
+        self._run([sys.executable, "-m", "pip", *target, *words], check=True)
+
+    def install(self, wheel: Path) -> None:
+        """Install one wheel."""
+        self.pip("install", "--no-index", "--no-deps", str(wheel))
+
+    def img(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run the installed command ``img``."""
+        return self._run([str(self.path / "bin" / "img"), *words], check=False)
+
+    def statuses(self, *words: str) -> dict[str, str]:
+        """Return the status of each plugin by ``kind:name``."""
+        done = self.img("plugins", "ls", "--format", "{{.kind}}:{{.name}} {{.status}}", *words)
+        assert done.returncode == 0, done.stderr
+        return dict(line.rsplit(" ", 1) for line in done.stdout.splitlines())  # type: ignore[misc]
+
+    def _run(self, command: list[str], *, check: bool) -> subprocess.CompletedProcess[str]:
+        environment = {
+            "PATH": os.environ["PATH"], "HOME": str(self.home), "TMPDIR": str(self.home), "PYTHONDONTWRITEBYTECODE": "1",
+        }  # fmt: skip
+        return subprocess.run(
+            command, capture_output=True, text=True, env=environment, check=check, cwd=self.home, timeout=120
+        )
