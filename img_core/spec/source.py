@@ -21,8 +21,8 @@ __all__ = ["ImageSource", "PinnedImage", "PinnedTree", "Source", "SourceContext"
 class SourceContext:
     """What a source may use while it works.
 
-    *contexts* maps the names of local build contexts to directories, *ignore_files* to files that replace their ``.dockerignore``. *credentials* looks up a registry's credentials by
-    ``(server, repository)``. *insecure* lists the hosts for which plain HTTP or unverified TLS was asked; ``*`` means all.
+    *contexts* maps the names of local build contexts to directories, *ignore_files* to files that replace their ``.dockerignore``.
+    *credentials* looks up a registry's credentials by ``(server, repository)``. *insecure* lists the hosts for which plain HTTP or unverified TLS was asked; ``*`` means all.
     """
 
     host: Host
