@@ -16,8 +16,9 @@ from img_core.spec.errors import IntegrityError, UsageError
 from img_core.spec.values import Descriptor, Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
+    from img_core.kit.repack import Transform
     from img_core.spec.exporter import BuiltImage, BuiltLayer, ExportProgress, ImageStore, Result
     from img_core.spec.values import Platform
 
@@ -231,10 +232,10 @@ def _config_document(
     return {**config, "rootfs": rootfs, "history": list(config.get("history") or ())}
 
 
-def _clamped(epoch: int) -> Callable[[Iterable[bytes]], Iterator[bytes]]:
+def _clamped(epoch: int) -> Transform:
     """Return a function that rewrites a tar stream so that nothing in it is newer than *epoch*."""
 
-    def transform(stream: Iterable[bytes]) -> Iterator[bytes]:
+    def transform(stream: Iterable[bytes]) -> Generator[bytes, None, None]:
         from img_core.kit.clamp import clamp_times  # only for builds that ask for it
 
         return clamp_times(stream, epoch)

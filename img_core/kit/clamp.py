@@ -12,14 +12,14 @@ from img_core.kit.tar.writer import TarWriter
 from img_core.spec.errors import Canceled, ImgError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable
 
 __all__ = ["clamp_times"]
 
 _DEPTH = 4  # blocks of about 1 MiB in flight
 
 
-def clamp_times(stream: Iterable[bytes], epoch: int) -> Iterator[bytes]:
+def clamp_times(stream: Iterable[bytes], epoch: int) -> Generator[bytes, None, None]:
     """Give the tar archive *stream* with no entry newer than *epoch*, in seconds since 1970; nothing else changes.
 
     Raises ArchiveError for a damaged archive and ImgError for one with sparse files, which our layers never have.
@@ -51,7 +51,7 @@ def clamp_times(stream: Iterable[bytes], epoch: int) -> Iterator[bytes]:
     return _pushed(rewrite)
 
 
-def _pushed(produce: Callable[[Callable[[bytes], object]], None]) -> Iterator[bytes]:
+def _pushed(produce: Callable[[Callable[[bytes], object]], None]) -> Generator[bytes, None, None]:
     """Turn *produce*, which calls its argument with blocks, into an iterator over them; it runs in its own thread."""
     blocks: queue.Queue[bytes | BaseException | None] = queue.Queue(_DEPTH)
     stopped = threading.Event()

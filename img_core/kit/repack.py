@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import ExitStack, closing
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from img_core.kit import oci
-from img_core.kit.codecs import compressor, decompressor
+from img_core.kit.codecs import BLOCK, compressor, decompressor
+from img_core.kit.tar.pipeline import Prefetch
 from img_core.spec.errors import ImgError, IntegrityError
 from img_core.spec.exporter import BuiltLayer
 from img_core.spec.values import Descriptor, DiffId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from img_core.spec.exporter import ImageStore
 
-__all__ = ["layer_codec", "layer_type", "repack", "uncompressed"]
+__all__ = ["Transform", "layer_codec", "layer_type", "repack", "uncompressed"]
+
+#: Maps a tar stream to another one.
+Transform: TypeAlias = "Callable[[Iterable[bytes]], Generator[bytes, None, None]]"
 
 #: (codec, Docker media types?) -> media type
 _LAYER_TYPES = {
@@ -62,7 +67,7 @@ def repack(
     codec: str,
     *,
     level: int | None = None,
-    transform: Callable[[Iterable[bytes]], Iterator[bytes]] | None = None,
+    transform: Transform | None = None,
     tick: Callable[[int], None] = lambda _count: None,
 ) -> BuiltLayer:
     """Store *layer* compressed by *codec* and return it.
@@ -70,10 +75,14 @@ def repack(
     *transform* maps the tar stream to the wanted one, e.g. clamps times; the diff id follows. *tick* is called with the
     number of bytes that passed and may raise to stop; then nothing is kept.
     """
-    old, new = _Hashed(tick), _Hashed()
-    stream: Iterable[bytes] = old.watch(uncompressed(store, layer.descriptor))
-    stream = new.watch(transform(stream) if transform else stream)
-    descriptor = store.ingest(_compressed(stream, codec, level), layer_type(codec, docker=False))
+    old, new = _Hashed(), _Hashed(tick)
+    # Reading, inflating and hashing the old form runs beside hashing and compressing the new one.
+    with ExitStack() as closed:  # in reverse: a generator must not be closed while another thread is in it
+        stream = closed.enter_context(closing(_ahead(old.watch(uncompressed(store, layer.descriptor)))))
+        if transform:
+            stream = closed.enter_context(closing(transform(stream)))
+        chunks = closed.enter_context(closing(_compressed(new.watch(stream), codec, level)))
+        descriptor = store.ingest(chunks, layer_type(codec, docker=False))
     if old.diff_id() != layer.diff_id:
         raise IntegrityError(
             f"layer {layer.descriptor.digest} holds {old.diff_id()}, its image promises {layer.diff_id}"
@@ -81,7 +90,14 @@ def repack(
     return replace(layer, descriptor=descriptor, diff_id=new.diff_id())
 
 
-def _compressed(stream: Iterable[bytes], codec: str, level: int | None) -> Iterator[bytes]:
+def _ahead(stream: Iterable[bytes]) -> Generator[bytes, None, None]:
+    """Give *stream*, which another thread reads a few blocks ahead."""
+    with Prefetch(stream, name="img-repack") as source:
+        while block := source.read(BLOCK):
+            yield block
+
+
+def _compressed(stream: Iterable[bytes], codec: str, level: int | None) -> Generator[bytes, None, None]:
     packer = compressor(codec, level)
     for chunk in stream:
         if packed := packer.compress(chunk):

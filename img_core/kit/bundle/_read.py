@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from img_core.spec.errors import ArchiveError, IntegrityError
 from img_core.spec.values import Descriptor, DiffId
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from img_core.kit.codecs import Readable
     from img_core.spec.exporter import ImageStore
@@ -97,6 +98,7 @@ class _Reader:
         self._contents = contents
         self._store = store
         self._manifests = 0
+        self._checked: set[tuple[Descriptor, DiffId]] = set()
 
     def images(self) -> list[LoadedImage]:
         index = self._contents.document("index.json")
@@ -182,8 +184,7 @@ class _Reader:
             raise ArchiveError(f"the bundle lacks the config {manifest.config.digest}")
         config = oci.parse_config(content, name=manifest.config.digest)
         oci.check_layers(manifest, config, name=descriptor.digest)
-        for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True):
-            _check_diff_id(self._store, layer, diff_id)
+        self._check_diff_ids(zip(manifest.layers, config.diff_ids, strict=True))
         self._store.put(content, manifest.config.media_type)
 
     def _document(self, descriptor: Descriptor) -> bytes | None:
@@ -199,6 +200,14 @@ class _Reader:
             raise ArchiveError(f"the bundle lacks the blob {descriptor.digest}")
         _check(descriptor, found.digest, found.size)
 
+    def _check_diff_ids(self, layers: Iterable[tuple[Descriptor, DiffId]]) -> None:
+        """Check that each layer unpacks to what its config says, several at a time, each once."""
+        wanted = set(layers) - self._checked
+        with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="img-load") as pool:
+            for _ in pool.map(lambda pair: _check_diff_id(self._store, *pair), sorted(wanted, key=str)):
+                pass
+        self._checked |= wanted
+
     # -- docker save before it wrote image layouts
 
     def _saved(self, entry: _SavedEntry) -> LoadedImage:
@@ -213,7 +222,8 @@ class _Reader:
             raise ArchiveError(
                 f"manifest.json lists {len(entry.layers)} layers, the config {len(config.diff_ids)} diff ids"
             )
-        layers = [self._saved_layer(path, diff_id) for path, diff_id in zip(entry.layers, config.diff_ids, strict=True)]
+        layers = [self._saved_layer(path) for path in entry.layers]
+        self._check_diff_ids(zip(layers, config.diff_ids, strict=True))
         manifest = {
             "schemaVersion": 2,
             "mediaType": oci.OCI_MANIFEST,
@@ -222,13 +232,12 @@ class _Reader:
         }
         return LoadedImage(tuple(entry.names), self._store.put(oci.canonical_json(manifest), oci.OCI_MANIFEST))
 
-    def _saved_layer(self, path: str, diff_id: DiffId) -> Descriptor:
+    def _saved_layer(self, path: str) -> Descriptor:
         layer = self._contents.blob(path)
         if layer is None:
             raise ArchiveError(f"the bundle lacks the layer `{show(path)}`")
         if oci.layer_compression(layer.media_type) is None:
             raise ArchiveError(f"the layer `{show(path)}` is compressed in a way that images do not allow")
-        _check_diff_id(self._store, layer, diff_id)
         return layer
 
 
