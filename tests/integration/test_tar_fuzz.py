@@ -5,14 +5,18 @@ must be equal. ``IMG_FUZZ_COUNT`` and ``IMG_FUZZ_SEED`` make longer runs.
 """
 
 import io
+import json
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -20,6 +24,7 @@ from img_core.kit import codecs, fs
 from img_core.kit.tar import Limits, OwnerPolicy, TarReader, extract
 from img_core.kit.tar.extract import Mode
 from img_core.spec.errors import ArchiveError, HostError, ImgError
+from img_core.testing import archives
 from img_core.testing.archives import Mutation, mutations
 from img_core.testing.trees import fingerprint, unpack_with_gnu_tar
 
@@ -99,6 +104,51 @@ def unpack_in_child(mutation: Mutation, root: Path, mode: Mode) -> Outcome:
     return Outcome(os.waitstatus_to_exitcode(status), text, int(memory or 0), time.monotonic() - began)
 
 
+def serve(arena: Path) -> None:
+    """Unpack ``archive`` into ``root`` once per line on stdin, each time in a child of this small process."""
+    for line in sys.stdin:
+        label, codec, mode = line.split()
+        mutation = Mutation(label, (arena / "archive").read_bytes(), None if codec == "None" else codec)
+        outcome = unpack_in_child(mutation, arena / "root", cast(Mode, mode))
+        sys.stdout.write(json.dumps(outcome.__dict__) + "\n")
+        sys.stdout.flush()
+
+
+class Server:
+    """The small process: a fork of the test runner would start with the memory of all tests so far."""
+
+    def __init__(self, arena: Path) -> None:
+        self.arena = arena
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, str(arena)],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def unpack(self, mutation: Mutation, mode: Mode) -> Outcome:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        (self.arena / "archive").write_bytes(mutation.data)
+        self.process.stdin.write(f"{mutation.label} {mutation.codec} {mode}\n")
+        self.process.stdin.flush()
+        outcome = Outcome(**json.loads(self.process.stdout.readline()))
+        (self.arena / "archive").unlink()
+        return outcome
+
+    def close(self) -> None:
+        self.process.communicate()
+
+
+@pytest.fixture
+def server(arena: Path) -> Iterator[Server]:
+    made = Server(arena)
+    yield made
+    made.close()
+
+
 def plain_bytes(mutation: Mutation) -> bytes:
     source = codecs.open_decompressed(io.BytesIO(mutation.data), mutation.codec)
     return b"".join(iter(lambda: source.read(1 << 20), b""))
@@ -123,8 +173,20 @@ def difference_to_gnu_tar(mutation: Mutation, root: Path, arena: Path) -> str:
         fs.remove_tree(str(theirs))
 
 
+def put_lower_layer(root: Path, canary: Path) -> None:
+    """What an earlier layer left: something to delete, to replace and to be led astray by."""
+    (root / "etc/sub").mkdir(parents=True)
+    (root / "etc/f").write_text("lower")
+    (root / "etc/sub/f").write_text("lower")
+    (root / "etc/l").symlink_to(canary)
+    (root / "l").symlink_to("../canary")
+    (root / "d").symlink_to("/")
+    (root / "f").mkdir()
+    (root / "f/f").symlink_to(canary / "file")
+
+
 @pytest.mark.slow
-def test_damaged_archives_end_in_one_line_or_in_the_tree_that_gnu_tar_makes(arena: Path) -> None:
+def test_damaged_archives_end_in_one_line_or_in_the_tree_that_gnu_tar_makes(arena: Path, server: Server) -> None:
     canary = arena / "canary"
     untouched = fingerprint(str(canary), changes=True)
     problems: list[str] = []
@@ -133,7 +195,9 @@ def test_damaged_archives_end_in_one_line_or_in_the_tree_that_gnu_tar_makes(aren
         mode = MODES[number % 3]
         root = arena / "root"
         root.mkdir()
-        outcome = unpack_in_child(mutation, root, mode)
+        if mode == "layer-apply":
+            put_lower_layer(root, canary)
+        outcome = server.unpack(mutation, mode)
         if outcome.status not in (ACCEPTED, REFUSED):
             problems.append(f"{mutation.label} ({mode}): {outcome.status} {outcome.report}")
         if outcome.memory > MEMORY_LIMIT or outcome.seconds > TIME_LIMIT:
@@ -147,3 +211,62 @@ def test_damaged_archives_end_in_one_line_or_in_the_tree_that_gnu_tar_makes(aren
         fs.remove_tree(str(root))
     assert not problems, "\n".join(problems[:40])
     assert COUNT // 20 < accepted < COUNT * 9 // 10, f"{accepted} accepted: the mutations prove nothing"
+
+
+def swap_until_killed(root: Path) -> None:
+    """Exchange directories with links to the outside, as a step of the same image might while we unpack."""
+    while True:
+        for first, second in (("d", "aside"), ("link", "d"), ("d", "link"), ("aside", "d")):
+            try:
+                os.rename(root / first, root / second)
+            except OSError:
+                pass
+
+
+def test_renames_under_our_hands_lead_nowhere(arena: Path) -> None:
+    canary = arena / "canary"
+    untouched = fingerprint(str(canary), changes=True)
+    kinds = [archives.directory(b"d/"), archives.entry(b"d/f", b"x"), archives.symlink(b"d/s", b"f"),
+             archives.hard_link(b"d/h", b"d/f"), archives.entry(b"d/.wh.file"), archives.entry(b"d/.wh.dir"),
+             archives.directory(b"d/dir/", 0o700), archives.entry(b"d/.wh..wh..opq"), archives.header(b"d/p", kind=b"6"),
+             archives.entry(b"d/dir/file", b"x")]  # fmt: skip
+    archive = b"".join(kinds) * 5 + archives.END
+    root = arena / "root"
+    (root / "d").mkdir(parents=True)
+    (root / "link").symlink_to(canary)
+    swapper = os.fork()
+    if not swapper:
+        try:
+            swap_until_killed(root)
+        finally:
+            os._exit(1)
+    refused = unpacked = 0
+    try:
+        end = time.monotonic() + float(os.environ.get("IMG_RACE_SECONDS", "4"))
+        while time.monotonic() < end:
+            for mode in MODES:
+                try:
+                    refused += unpack(Mutation("race", archive, None), root, mode)[0]
+                except ImgError:
+                    refused += 1
+                unpacked += 1
+            try:
+                fs.remove_tree(str(root / "aside"))
+                fs.remove_tree(str(root / "d"))
+            except (OSError, ImgError):  # somebody else moves what we remove: any error will do, an escape will not
+                pass
+            for name, make in (("d", os.mkdir), ("link", lambda path: os.symlink(canary, path))):
+                try:
+                    make(root / name)
+                except FileExistsError:
+                    pass
+    finally:
+        os.kill(swapper, signal.SIGKILL)
+        os.waitpid(swapper, 0)
+    assert fingerprint(str(canary), changes=True) == untouched
+    assert sorted(os.listdir(arena)) == ["canary", "root"]
+    assert unpacked > 20
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]))

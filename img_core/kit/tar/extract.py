@@ -49,6 +49,9 @@ Mode = Literal["layer-overlay", "layer-apply", "plain"]
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _REMEMBERED = 100  # how many left-out entries are named
+_IMPLIED = 100_000  # directories without an entry; one name alone may ask for two thousand
+_IMPLIED_BYTES = 16 << 20
+_DIRECTORIES = 100_000  # how many wait for their mode and time at once
 _HOST_ERRORS = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOTSUP)
 
 
@@ -87,6 +90,7 @@ class _Extractor:
         self.owners = Owners(policy)
         self.into = into + b"/" if into else b""
         self.layer = mode != "plain"
+        self.implied_bytes = 0
         self.tree = Tree(root_fd, on_missing=self._implied, replaceable=self._replaceable)
         kinds: dict[Mode, type[Whiteouts]] = {
             "layer-overlay": OverlayMarks,
@@ -151,6 +155,9 @@ class _Extractor:
 
     def _implied(self, path: bytes, above: Directory, name: bytes) -> None:
         self.stats.implied.append(path)
+        self.implied_bytes += len(path)
+        if len(self.stats.implied) > _IMPLIED or self.implied_bytes > _IMPLIED_BYTES:
+            raise ArchiveError("bad tar archive: too many directories have no entry of their own")
         self.whiteouts.made_directory(above, name)
 
     def _replaceable(self, directory: Directory, name: bytes) -> bool:
@@ -230,6 +237,8 @@ class _Extractor:
         finally:
             os.close(fd)
         self.directories[path] = (member.mode & 0o7777, member.mtime_ns)
+        if len(self.directories) >= _DIRECTORIES:
+            self._finish_directories(except_above=path)
 
     def _symlink(self, member: Member, directory: Directory, name: bytes, path: bytes) -> None:
         mutation("symlink", path)
@@ -285,7 +294,7 @@ class _Extractor:
             self._skip(path)
             return
         self.owners.own_other(name, directory, member, path)
-        _change_mode(directory.fd, name, member.mode & 0o7777)
+        _change_mode(directory.fd, name, member.mode & 0o7777, member.type)
         os.utime(name, ns=(member.mtime_ns, member.mtime_ns), dir_fd=directory.fd, follow_symlinks=False)
 
     def _set_xattrs(self, fd: int, attributes: dict[bytes, bytes], path: bytes) -> None:
@@ -298,10 +307,15 @@ class _Extractor:
         for name in lost:
             self._skip(path + b" (" + name + b")")
 
-    def _finish_directories(self) -> None:
-        """Set modes and times, children before parents, of directories that are still directories."""
+    def _finish_directories(self, except_above: bytes | None = None) -> None:
+        """Set modes and times, children before parents, of directories that are still directories.
+
+        In the middle of a huge archive, those above *except_above* wait: they are likely to get more entries.
+        """
         for path in sorted(self.directories, reverse=True):
-            mode, mtime = self.directories[path]
+            if except_above is not None and (except_above + b"/").startswith(path + b"/"):
+                continue
+            mode, mtime = self.directories.pop(path)
             try:
                 fd = self.tree.open_last(path, _OPEN_DIRECTORY)
             except (FileNotFoundError, NotADirectoryError):
@@ -327,11 +341,12 @@ def _device_number(member: Member) -> int:
     return os.makedev(major, minor)
 
 
-def _change_mode(parent_fd: int, name: bytes, mode: int) -> None:
-    """Set the mode of a node that must not be opened; mknod(2) alone would obey the umask."""
-    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
+def _change_mode(parent_fd: int, name: bytes, mode: int, kind: bytes) -> None:
+    """Set the mode of a FIFO or device, because mknod(2) obeys the umask. A device must not be opened for that."""
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_RDONLY | os.O_NONBLOCK if kind == FIFO else os.O_PATH)
+    fd = os.open(name, flags, dir_fd=parent_fd)
     try:
-        os.chmod(f"/proc/self/fd/{fd}", mode)
+        os.chmod(fd if kind == FIFO else f"/proc/self/fd/{fd}", mode)
     finally:
         os.close(fd)
 

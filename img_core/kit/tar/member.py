@@ -31,7 +31,7 @@ MAX_ID = 2**32 - 2  #: 2**32 - 1 means "leave it alone" to chown(2)
 class Limits:
     """Bounds that turn a hostile archive into one line instead of a full disk or memory."""
 
-    members: int = 10_000_000
+    members: int = 2_000_000
     name_length: int = 4095  #: bytes, what one system call takes
     record: int = 1 << 20  #: bytes of one pax or GNU long-name record
     sparse_segments: int = 100_000  #: data segments of one sparse file

@@ -91,12 +91,12 @@ class OverlayMarks(Whiteouts):
 
     def __init__(self, tree: Tree) -> None:
         super().__init__(tree)
-        self._hidden: set[tuple[int, bytes]] = set()
+        self._hidden: set[int] = set()  # identities, as in `added`
 
     def hide(self, head: bytes, name: bytes) -> None:
         """Mark *name*; a directory that the layer adds itself becomes opaque instead."""
         directory = self.tree.parent(head)
-        self._hidden.add((directory.inode, name))
+        self._hidden.add(hash((directory.inode, name)))
         mutation("whiteout", name)
         try:
             os.mknod(name, stat.S_IFCHR, 0, dir_fd=directory.fd)
@@ -110,7 +110,7 @@ class OverlayMarks(Whiteouts):
 
     def made_directory(self, directory: Directory, name: bytes) -> None:
         """A directory in the place of a deleted one must not merge with it."""
-        if (directory.inode, name) in self._hidden:
+        if hash((directory.inode, name)) in self._hidden:
             _set_opaque(directory.fd, name)
 
     def is_mark(self, directory: Directory, name: bytes) -> bool:
@@ -125,6 +125,9 @@ class Deletions(Whiteouts):
     def __init__(self, tree: Tree) -> None:
         super().__init__(tree)
         self.added: set[int] = set()
+        # Directories that hold nothing of lower layers any more: a second look would find nothing, and an archive that
+        # asks for it ten thousand times would keep us busy.
+        self._purged: set[int] = set()
 
     def made_directory(self, directory: Directory, name: bytes) -> None:
         """Implied directories are the layer's own, too."""
@@ -143,9 +146,16 @@ class Deletions(Whiteouts):
     def hide_all(self, head: bytes) -> None:
         """Delete the content of a directory, except the layer's own entries."""
         directory = self._find(head)
-        if directory is not None:
-            for name in os.listdir(f"/proc/self/fd/{directory.fd}".encode()):
-                self.hide(head, name)
+        if directory is None or directory.inode in self._purged:
+            return
+        fd = os.open(b".", _OPEN_DIRECTORY, dir_fd=directory.fd)
+        try:
+            names = os.listdir(fd)
+        finally:
+            os.close(fd)
+        for name in names:
+            self.hide(head, os.fsencode(name))
+        self._purged.add(directory.inode)
 
     def _find(self, head: bytes) -> Directory | None:
         try:
@@ -168,6 +178,9 @@ class Deletions(Whiteouts):
                     self._remove_if_empty(above, name)
                 continue
             here = Directory(os.open(name, _OPEN_DIRECTORY, dir_fd=above.fd))
+            if here.inode in self._purged:
+                continue
+            self._purged.add(here.inode)
             todo.append((above, name, True))
             with os.scandir(here.fd) as entries:
                 for entry in entries:

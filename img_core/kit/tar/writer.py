@@ -16,7 +16,6 @@ __all__ = ["TarWriter", "changed_while_reading"]
 _BATCH = 1 << 20  # headers and small files are handed on in blocks of about this size
 _OCTAL_7 = 0o7777777
 _OCTAL_11 = 0o77777777777
-_RECORD_SIZE = 10240  # POSIX: archives come in records of 20 blocks
 _PAX_NAME = b"PaxHeaders.0/"
 
 
@@ -88,9 +87,11 @@ class TarWriter:
             self._put_data(name, size, data)
 
     def finish(self) -> None:
-        """Write the end of the archive and everything that is still pending."""
+        """Write the end of the archive and everything that is still pending.
+
+        There is no padding to tape records, so that an empty layer is the one that every builder makes.
+        """
         self._put(ZERO_BLOCK * 2)
-        self._put(bytes(-self.size % _RECORD_SIZE))
         self._flush()
 
     # -- headers

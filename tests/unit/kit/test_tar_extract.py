@@ -233,6 +233,29 @@ def test_overlay_reports_a_layer_that_hides_everything(tmp_path: Path) -> None:
     assert unpack(entry(b".wh..wh..opq") + END, tmp_path, "layer-overlay").root_opaque
 
 
+def test_markers_repeated_without_end_take_no_quadratic_time(tmp_path: Path) -> None:
+    import time
+
+    files = b"".join(entry(b"d/%d" % n) for n in range(1500))
+    began = time.process_time()
+    unpack(
+        directory(b"d/") + files + entry(b"d/.wh..wh..opq") * 1500 + entry(b".wh.d") * 1500 + END,
+        tmp_path,
+        "layer-apply",
+    )
+    assert time.process_time() - began < 3
+    assert len(os.listdir(tmp_path / "d")) == 1500
+
+
+def test_archives_cannot_ask_for_endless_unnamed_directories(tmp_path: Path) -> None:
+    deep = b"".join(archives.gnu_long(b"%d/" % n + b"d/" * 2000 + b"f") + entry(b"x") for n in range(60))
+    with pytest.raises(ArchiveError, match="too many directories"):
+        unpack(deep + END, tmp_path / "root")
+    from img_core.kit import fs
+
+    fs.remove_tree(str(tmp_path / "root"))  # too deep for the clean-up of the test runner
+
+
 # ----------------------------------------------------------------------------------------------- owners and attributes
 
 

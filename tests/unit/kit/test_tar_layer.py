@@ -95,6 +95,7 @@ def test_same_tree_same_bytes(tree: Path) -> None:
 def test_no_changes_make_the_well_known_empty_layer(tmp_path: Path) -> None:
     info, blob = pack(tmp_path, [])
     assert info.entries == 0
+    assert info.diff_id == "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
     assert list(TarReader(io.BytesIO(gzip.decompress(blob)))) == []
 
 

@@ -199,7 +199,6 @@ def test_archives_of_ours_are_understood_by_the_standard_library() -> None:
         {"name": b"q" * 160, "data": b"", "xattrs": {b"user.k": b"v\0\n"}},
         {"name": b"l", "kind": SYMLINK, "linkname": b"t" * 130},
     )
-    assert len(archive) % 10240 == 0
     with tarfile.open(fileobj=io.BytesIO(archive)) as theirs:
         infos = theirs.getmembers()
     assert [info.name for info in infos] == ["d", "d/grün", ("p/" * 70) + "leaf", "q" * 160, "l"]
