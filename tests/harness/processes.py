@@ -1,0 +1,99 @@
+"""Finds processes and mounts that a command left behind."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+__all__ = ["Orphans", "descendants", "running", "wait_until"]
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 20.0) -> None:
+    """Look every hundredth of a second until *condition* holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(0.01)
+
+
+def running(words: str) -> list[int]:
+    """Return the ids of all living processes whose command line has *words*."""
+    found = []
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit() and words in _command_line(int(entry.name)) and _state(int(entry.name)) != "Z":
+            found.append(int(entry.name))
+    return found
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _status(pid: int) -> tuple[str, int]:
+    """Return state and parent."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return "", 0
+    return fields[0], int(fields[1])
+
+
+def _state(pid: int) -> str:
+    return _status(pid)[0]
+
+
+def descendants(top: int) -> set[int]:
+    """Return the ids of all living processes below *top*."""
+    parents = {int(entry.name): _status(int(entry.name)) for entry in os.scandir("/proc") if entry.name.isdigit()}
+    found: set[int] = set()
+    grown = {top}
+    while grown:
+        grown = {pid for pid, (state, parent) in parents.items() if parent in grown and state not in ("Z", "")} - found
+        found |= grown
+    return found
+
+
+class Orphans:
+    """Makes this process adopt what its children leave behind, so that a runaway cannot hide, and checks that there is nothing."""
+
+    def __enter__(self) -> Orphans:
+        self._adopt(True)
+        self._before = descendants(os.getpid())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._adopt(False)
+        self._reap()
+
+    def gone(self, *words: str, seconds: float = 3.0) -> None:
+        """Insist that within *seconds* no process is left that was not there before, nor one whose command line has *words*."""
+        wait_until(lambda: not self._left(words), "no process is left", seconds=seconds)
+
+    def _left(self, words: tuple[str, ...]) -> set[int]:
+        self._reap()
+        found = descendants(os.getpid()) - self._before
+        return found.union(*(running(word) for word in words))
+
+    def _adopt(self, on: bool) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.prctl(_PR_SET_CHILD_SUBREAPER, int(on), 0, 0, 0) == 0
+
+    def _reap(self) -> None:
+        """Collect dead orphans; children that Popen started are dead and collected already, or still run."""
+        for entry in os.scandir("/proc"):
+            if entry.name.isdigit() and _status(int(entry.name)) == ("Z", os.getpid()):
+                try:
+                    os.waitid(os.P_PID, int(entry.name), os.WEXITED | os.WNOHANG)
+                except ChildProcessError:
+                    pass

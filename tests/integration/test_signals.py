@@ -1,0 +1,90 @@
+"""Stopping a build: quickly, with the status of the signal, and with nothing left running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.img import Img, write_context
+from harness.processes import Orphans, running, wait_until
+
+pytestmark = pytest.mark.rootless
+
+#: Ignores every polite request, and has children that do so as well.
+STUBBORN = "trap '' INT TERM HUP; (trap '' INT TERM HUP; sleep {n} & sleep {n}) & while :; do sleep {n}; done"
+
+
+@pytest.fixture
+def orphans() -> Iterator[Orphans]:
+    with Orphans() as watched:
+        yield watched
+
+
+def start_step(img: Img, tmp_path: Path, marker: str, *flags: str) -> subprocess.Popen[bytes]:
+    """Start a build and return when its step runs."""
+    context = tmp_path / "context"
+    context.mkdir(exist_ok=True)
+    write_context(context, f"FROM busybox\nRUN {STUBBORN.format(n=marker)}\n")
+    builder = img.start("build", "-t", "never", *flags, context, log=tmp_path / "log")
+    wait_until(lambda: len(running(f"sleep {marker}")) >= 3 or builder.poll() is not None, "the step runs")
+    assert builder.poll() is None, (tmp_path / "log").read_text()
+    return builder
+
+
+@pytest.mark.parametrize("executor", ["userns", "runc"])
+@pytest.mark.parametrize(
+    ("signum", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=["INT", "TERM", "HUP"],
+)
+@pytest.mark.parametrize("whole_group", [False, True], ids=["process", "group"])
+def test_signal_ends_the_build_and_its_step_within_two_seconds(
+    img: Img, tmp_path: Path, orphans: Orphans, executor: str, signum: signal.Signals, status: int, whole_group: bool
+) -> None:
+    marker = f"9{os.getpid()}{int(signum)}{int(whole_group)}"
+    builder = start_step(img, tmp_path, marker, "--executor", executor)
+    started = time.monotonic()
+    (os.killpg if whole_group else os.kill)(builder.pid, signum)
+    assert builder.wait(10) == status, (tmp_path / "log").read_text()
+    took = time.monotonic() - started
+    log = (tmp_path / "log").read_text()
+    assert took < 2, f"{took:.1f} s\n{log}"
+    assert "Traceback" not in log
+    assert sum(line.startswith("Error: ") for line in log.splitlines()) == 1, log
+    orphans.gone(f"sleep {marker}")
+    assert img.names() == ["docker.io/library/busybox:latest"]
+    assert list((img.state / "run").iterdir()) == []
+
+
+def test_build_after_a_stopped_one_works_and_uses_what_was_done(img: Img, tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    marker = f"8{os.getpid()}"
+    write_context(context, f"FROM busybox\nRUN echo done > /done\nRUN [ -e /sys/go ] || sleep {marker}\n")
+    builder = img.start("build", "-t", "x", context)
+    wait_until(lambda: bool(running(f"sleep {marker}")), "the second step runs")
+    builder.send_signal(signal.SIGINT)
+    assert builder.wait(10) == 130
+    write_context(context, "FROM busybox\nRUN echo done > /done\nRUN true\n")
+    assert img.build(context).ok().stderr.count("CACHED") == 1
+
+
+def test_signal_while_exporting_leaves_no_file(img: Img, tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    write_context(context, "FROM busybox\nRUN head -c 400000000 /dev/urandom > /big\n")
+    img.build(context, timeout=120).ok()
+    dest = tmp_path / "out"
+    dest.mkdir()
+    saver = img.start("save", "-o", dest / "image.tar", "built")
+    wait_until(lambda: any(dest.iterdir()) or saver.poll() is not None, "the archive grows")
+    saver.send_signal(signal.SIGTERM)
+    assert saver.wait(10) in (143, 0)  # 0: it was faster than us
+    left = [path.name for path in dest.iterdir()]
+    assert left == (["image.tar"] if saver.returncode == 0 else [])
