@@ -118,7 +118,7 @@ def test_both_snapshotters_see_the_same_changes(tmp_path: Path, mapping: str) ->
     base = os.path.join(tmp_path, "twins")
     os.mkdir(base)
 
-    @settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(STEPS)
     def agree(steps: list[list[tuple[str, str, str]]]) -> None:
         twin = Twin(base, mapping)
