@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from img_core.kit import oci
-from img_core.kit.repack import layer_codec, layer_type, repack
+from img_core.kit.layer_types import layer_codec, layer_type
 from img_core.kit.ticker import Ticker
 from img_core.spec.errors import IntegrityError, UsageError
 from img_core.spec.values import Descriptor, Digest
@@ -207,6 +207,8 @@ class _Packer:
         clamp = self._epoch if packing.rewrite_times and not layer.base else None
         if clamp is None and wanted == current and (packing.level is None or layer.base):
             return layer
+        from img_core.kit.repack import repack  # loads codecs and tar; most builds keep their layers
+
         tick = Ticker(self._progress, f"compressing {layer.descriptor.digest}")
         repacked = repack(
             self._store,

@@ -7,10 +7,10 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from img_core.kit import oci
 from img_core.kit.codecs import BLOCK, compressor, decompressor
+from img_core.kit.layer_types import layer_codec, layer_type
 from img_core.kit.tar.pipeline import Prefetch
-from img_core.spec.errors import ImgError, IntegrityError
+from img_core.spec.errors import IntegrityError
 from img_core.spec.exporter import BuiltLayer
 from img_core.spec.values import Descriptor, DiffId
 
@@ -19,33 +19,10 @@ if TYPE_CHECKING:
 
     from img_core.spec.exporter import ImageStore
 
-__all__ = ["Transform", "layer_codec", "layer_type", "repack", "uncompressed"]
+__all__ = ["Transform", "repack", "uncompressed"]
 
 #: Maps a tar stream to another one.
 Transform: TypeAlias = "Callable[[Iterable[bytes]], Generator[bytes, None, None]]"
-
-#: (codec, Docker media types?) -> media type
-_LAYER_TYPES = {
-    ("uncompressed", False): oci.OCI_LAYER,
-    ("gzip", False): oci.OCI_LAYER_GZIP,
-    ("zstd", False): oci.OCI_LAYER_ZSTD,
-    ("uncompressed", True): oci.DOCKER_LAYER,
-    ("gzip", True): oci.DOCKER_LAYER_GZIP,
-    ("zstd", True): oci.DOCKER_LAYER_ZSTD,
-}
-
-
-def layer_codec(descriptor: Descriptor) -> str:
-    """Return ``gzip``, ``zstd`` or ``uncompressed`` for a stored layer. Raises ImgError for a type that we do not know."""
-    codec = oci.layer_compression(descriptor.media_type)
-    if codec is None:
-        raise ImgError(f"layer {descriptor.digest} has the unknown type `{descriptor.media_type}`")
-    return codec or "uncompressed"
-
-
-def layer_type(codec: str, *, docker: bool) -> str:
-    """Return the media type of a layer that is compressed by *codec*."""
-    return _LAYER_TYPES[codec, docker]
 
 
 def uncompressed(store: ImageStore, descriptor: Descriptor) -> Iterator[bytes]:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from img_core.kit import fs, oci
 from img_core.kit.codecs import compressor
 from img_core.kit.flatten import write_tree
-from img_core.kit.repack import layer_type
+from img_core.kit.layer_types import layer_type
 from img_core.spec.errors import Canceled, IntegrityError, NotFoundError
 from img_core.spec.exporter import BuiltLayer, Tree
 from img_core.spec.host import Host
