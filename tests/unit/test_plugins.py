@@ -447,3 +447,14 @@ def test_every_kind_has_a_group_and_a_contract() -> None:
     assert set(DRIVER_HOOKS) == set(KINDS) - {"listener"}
     assert all(isinstance(contract(kind), type) for kind in DRIVER_HOOKS)
     assert len(set(GROUPS.values())) == len(GROUPS)
+
+
+def test_the_reference_names_every_kind_group_and_hook() -> None:
+    from pathlib import Path
+
+    from img_core.spec import hooks
+
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "plugins.md").read_text()
+    all_hooks = [name for name in vars(hooks) if name.startswith("img_")]
+    missing = [word for word in (*GROUPS, *GROUPS.values(), *all_hooks) if f"`{word}" not in page]
+    assert missing == []

@@ -1,0 +1,99 @@
+"""Plugins seen from the command line: listing, describing, and commands of their own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from cli_support import environment
+
+HELLO = """
+import click
+from img_core.spec import hookimpl
+
+@click.command("hello", help="Say hello.")
+@click.option("--name", default="you")
+def hello(name):
+    click.echo(f"hello {name}")
+
+@hookimpl
+def img_command():
+    return hello
+"""
+
+
+@pytest.fixture
+def with_hello(run, tmp_path: Path):
+    """Return `run` with a plugin installed that adds ``img hello``."""
+    site = tmp_path / "site"
+    info = site / "img_command_hello-1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / "img_command_hello.py").write_text(HELLO)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: img-command-hello\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[img.commands]\nhello = img_command_hello\n")
+    path = f"{site}:{environment(tmp_path)['PYTHONPATH']}"
+    return lambda *words, **changes: run(*words, PYTHONPATH=path, **changes)
+
+
+def test_a_plugin_adds_a_command(with_hello) -> None:
+    assert with_hello("hello", "--name", "world").stdout == "hello world\n"
+    assert with_hello("-s", "x", "hello").stdout == "hello you\n"
+    assert any(line.startswith("  hello ") for line in with_hello("--help").stdout.splitlines())
+
+
+def test_a_command_that_is_switched_off_is_unknown(with_hello) -> None:
+    for words, changes in (
+        (["--no-plugin", "command:hello", "hello"], {}),
+        (["hello"], {"IMG_DISABLED_PLUGINS": "command:hello"}),
+    ):
+        done = with_hello(*words, **changes)
+        assert done.returncode == 2
+        assert "'hello' is not an img command" in done.stderr
+
+
+def test_a_broken_command_breaks_neither_help_nor_others(with_hello, tmp_path: Path) -> None:
+    (tmp_path / "site" / "img_command_hello.py").write_text("raise SystemExit(3)")
+    assert with_hello("--help").returncode == 0
+    assert with_hello("ls").returncode == 0
+    done = with_hello("hello")
+    assert done.returncode == 1
+    assert "command:hello of img-command-hello 1.0 cannot be imported: SystemExit: 3" in done.stderr
+
+
+def test_our_own_commands_cannot_be_replaced(with_hello, tmp_path: Path) -> None:
+    (tmp_path / "site/img_command_hello-1.0.dist-info/entry_points.txt").write_text(
+        "[img.commands]\nls = img_command_hello\n"
+    )
+    assert with_hello("ls").stdout.startswith("NAME\t")
+
+
+def test_ls_and_info(run) -> None:
+    rows = [
+        json.loads(line) for line in run("plugins", "ls", "--kind", "exporter", "--format", "json").stdout.splitlines()
+    ]
+    assert {row["kind"] for row in rows} == {"exporter"}
+    assert {"tar", "oci", "docker", "local", "image"} <= {row["name"] for row in rows}
+    done = run("plugins", "info", "exporter:tar")
+    assert "  distribution  img-builder " in done.stdout
+    assert "    dest=string" in done.stdout
+
+
+def test_info_of_an_unknown_plugin(run) -> None:
+    done = run("plugins", "info", "nope")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith('Error: plugin "nope": not found')
+
+
+def test_a_disabled_plugin_is_listed_with_who_did_it(run) -> None:
+    done = run("plugins", "ls", "--no-plugin", "exporter:tar")
+    row = next(line for line in done.stdout.splitlines() if "tar" in line.split("\t"))
+    assert "disabled" in row
+    assert row.endswith("by --no-plugin")
+
+
+def test_a_bad_name_for_no_plugin_is_refused(run) -> None:
+    done = run("plugins", "ls", "--no-plugin", "tar")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
+        2, "Error: `tar` in --no-plugin is not a plugin: expected `kind:name`, e.g. `executor:runc`",
+    )  # fmt: skip

@@ -1,0 +1,64 @@
+"""Configuration: where things are, and in which order drivers are tried."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from img_core.config import DEFAULT_ORDER, Config, default_state_directory
+from img_core.spec import UsageError
+
+
+def load(tmp_path: Path, **files: str) -> Config:
+    """Load a configuration whose places are below *tmp_path*; *files* are the texts of ``config.toml`` by place."""
+    for place, text in files.items():
+        directory = tmp_path / place if place != "user" else tmp_path / "user" / "img"
+        directory.mkdir(parents=True)
+        (directory / "config.toml").write_text(text)
+    return Config.load(
+        environment={"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "user")},
+        distro_directory=str(tmp_path / "distro"),
+        admin_directory=str(tmp_path / "admin"),
+    )
+
+
+def test_without_files_everything_is_the_default(tmp_path: Path) -> None:
+    config = load(tmp_path)
+    assert config.order == DEFAULT_ORDER
+    assert config.state_directory == str(tmp_path / ".local/share/img")
+
+
+def test_the_user_replaces_single_lines_of_the_order(tmp_path: Path) -> None:
+    config = load(
+        tmp_path,
+        distro='[order]\nexecutor = ["a"]\nsnapshotter = ["a"]\nprogress = ["a"]',
+        admin='[order]\nexecutor = ["b"]\nsnapshotter = ["b"]',
+        user='[order]\nexecutor = ["c", "d"]',
+    )
+    assert [config.order[kind] for kind in ("executor", "snapshotter", "progress")] == [("c", "d"), ("b",), ("a",)]
+    assert config.order["frontend"] == DEFAULT_ORDER["frontend"]
+
+
+@pytest.mark.parametrize("text", ["=", "[odrer]", "order = 1", '[order]\nexecutor = "runc"', "[order]\nexecutor = [1]"])
+def test_a_bad_file_is_named(text: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"user/img/config\.toml"):
+        load(tmp_path, user=text)
+
+
+def test_an_unreadable_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "user" / "img" / "config.toml").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"cannot read configuration file .*user/img/config\.toml: Is a directory"):
+        load(tmp_path)
+
+
+def test_a_relative_state_is_relative_to_where_we_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Config.load(state="s", environment={"HOME": "/h"}).state_directory == str(tmp_path / "s")
+
+
+def test_without_home_the_password_database_decides() -> None:
+    import os
+    import pwd
+
+    assert default_state_directory({}) == f"{pwd.getpwuid(os.getuid()).pw_dir}/.local/share/img"
