@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.spec.errors import DockerfileError
 from img_core.spec.frontend import Frontend, Plan, PlanRequest
+from img_frontend_dockerfile._calls import describe_targets, outline
 from img_frontend_dockerfile._directives import CheckOptions, detect_syntax, parse_check_options
 from img_frontend_dockerfile._instructions import Arg
 from img_frontend_dockerfile._lint import lint_base_defaults, lint_program
@@ -20,9 +21,9 @@ from img_frontend_dockerfile._text import did_you_mean, nearest, quote
 from img_frontend_dockerfile._warnings import WarningList
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-    from img_core.spec.frontend import PlannedImage, Resolver
+    from img_core.spec.frontend import BuildWarning, Resolver
     from img_core.spec.graph import Location
     from img_core.spec.values import Platform
 
@@ -40,29 +41,75 @@ class DockerfileFrontend(Frontend):
 
     def plan(self, request: PlanRequest, resolver: Resolver) -> Plan:
         """Plan one image for each platform of *request*."""
+        work = _Work(request, resolver)
+        images = []
+        for lowering in work.lowerings():
+            images.append(lowering.image(work.target))
+        return Plan(tuple(images), work.finish(), work.epoch)
+
+    def check(self, request: PlanRequest, resolver: Resolver) -> tuple[BuildWarning, ...]:
+        """Return all findings, also about stages that nothing needs unless the request has a target. Builds nothing.
+
+        Raises DockerfileError as `plan` does.
+        """
+        work = _Work(request, resolver)
+        targets = [work.target] if request.target else range(len(work.program.stages))
+        for lowering in work.lowerings():
+            for target in targets:
+                lowering.image(target)
+        return work.finish()
+
+    def outline(self, request: PlanRequest, resolver: Resolver) -> dict[str, Any]:
+        """Return what the target takes from outside as JSON: arguments, secrets, ssh sockets (see `_calls.outline`)."""
+        work = _Work(request, resolver)
+        lowering = next(iter(work.lowerings()))
+        image = lowering.image(work.target)
+        stage = work.program.stages[work.target]
+        return outline(work.program, stage, lowering.states, lowering.scope, image.root)
+
+    def targets(self, request: PlanRequest) -> dict[str, Any]:
+        """Return the stages of the file as JSON (see `_calls.describe_targets`)."""
         program = _parse(request)
-        checks = program.document.directives.check
-        override = request.build_args.get("BUILDKIT_DOCKERFILE_CHECK")
-        warnings = WarningList(program.source, _parse_checks(override) if override else checks)
-        lint_program(program, warnings)
-        declared: set[str] = set()
-        epoch: int | None = None
-        images: list[PlannedImage] = []
-        for platform in request.platforms:
-            scope = _global_scope(program, request, platform, warnings)
-            declared |= scope.declared
-            names = Names(program.stages, resolver, platform)
-            shared = Shared(program, request, resolver, platform, names, scope, warnings, declared)
-            images.append(Lowering(shared).image(_target(program, request.target, names)))
-            epoch = _epoch(scope)
-        _warn_unused_arguments(program, request, declared, warnings)
-        warnings.raise_if_asked()
-        return Plan(tuple(images), warnings.result(), epoch)
+        return describe_targets(program, _target(program, request.target))
 
     def excerpt(self, request: PlanRequest, location: Location) -> str:
         """Return the lines of the Dockerfile around *location*."""
         source = Source.decode(request.filename, request.definition)
         return source.excerpt(Span(location.first_line, location.last_line))
+
+
+class _Work:
+    """What is done once for all platforms of a request."""
+
+    def __init__(self, request: PlanRequest, resolver: Resolver) -> None:
+        self.request = request
+        self.program = _parse(request)
+        self.target = _target(self.program, request.target)
+        self.epoch: int | None = None
+        override = request.build_args.get("BUILDKIT_DOCKERFILE_CHECK")
+        checks = _parse_checks(override) if override else self.program.document.directives.check
+        self._warnings = WarningList(self.program.source, checks)
+        self._resolver = resolver
+        self._declared: set[str] = set()
+        lint_program(self.program, self._warnings)
+
+    def lowerings(self) -> Iterator[Lowering]:
+        """Yield one for each platform, in the order of the request."""
+        for platform in self.request.platforms:
+            scope = _global_scope(self.program, self.request, platform, self._warnings)
+            self._declared |= scope.declared
+            self.epoch = _epoch(scope)
+            names = Names(self.program.stages, self._resolver, platform)
+            shared = Shared(
+                self.program, self.request, self._resolver, platform, names, scope, self._warnings, self._declared
+            )
+            yield Lowering(shared)
+
+    def finish(self) -> tuple[BuildWarning, ...]:
+        """Return the findings. Raises DockerfileError if the file wants findings to be errors."""
+        _warn_unused_arguments(self.program, self.request, self._declared, self._warnings)
+        self._warnings.raise_if_asked()
+        return self._warnings.result()
 
 
 def _parse(request: PlanRequest) -> Program:
@@ -116,19 +163,18 @@ def _declare(program: Program, scope: GlobalScope, warnings: WarningList) -> Non
             warnings.add("UndefinedVar", text, instruction.node)
 
 
-def _target(program: Program, target: str, names: Names) -> int:
+def _target(program: Program, target: str) -> int:
     if not target:
         return len(program.stages) - 1
-    index = names.named_stage(target)
-    if index is None:
-        known = names.stage_names()
-        raise DockerfileError(
-            f"target stage {quote(target)} could not be found{did_you_mean(target.lower(), known)}",
-            hint=f"stages with a name: {', '.join(known)}"
-            if known
-            else "no stage of the file has a name (`FROM … AS name`)",
-        )
-    return index
+    named = {stage.start.name: stage.index for stage in program.stages if stage.start.name}
+    if target.lower() in named:
+        return named[target.lower()]
+    raise DockerfileError(
+        f"target stage {quote(target)} could not be found{did_you_mean(target.lower(), named)}",
+        hint=f"stages with a name: {', '.join(named)}"
+        if named
+        else "no stage of the file has a name (`FROM … AS name`)",
+    )
 
 
 def _epoch(scope: GlobalScope) -> int | None:

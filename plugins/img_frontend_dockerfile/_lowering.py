@@ -60,7 +60,8 @@ class Lowering:
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._stages = shared.program.stages
-        self._done: dict[int, StageState] = {}
+        self.scope = shared.scope
+        self.states: dict[int, StageState] = {}  #: what is lowered so far, by stage
         self._bases: dict[int, Target] = {}
 
     def image(self, target: int) -> PlannedImage:
@@ -76,12 +77,12 @@ class Lowering:
         )
 
     def _state(self, target: int) -> StageState:
-        if target not in self._done:
+        if target not in self.states:
             # Every stage builds on earlier ones only, so file order is a valid order and no recursion is needed.
             for index in sorted(self._needed(target)):
-                if index not in self._done:
-                    self._done[index] = self._lower(self._stages[index])
-        return self._done[target]
+                if index not in self.states:
+                    self.states[index] = self._lower(self._stages[index])
+        return self.states[target]
 
     def _needed(self, target: int) -> set[int]:
         """Return *target* and all stages below it. Raises for references to later stages and for circles."""

@@ -73,15 +73,6 @@ class Names:
                 self._by_name.setdefault(stage.start.name, []).append(stage.index)
         self._contexts: dict[str, ContextTarget | None] = {}
 
-    def stage_names(self) -> list[str]:
-        """Return all names given with AS, for suggestions."""
-        return list(self._by_name)
-
-    def named_stage(self, name: str) -> int | None:
-        """Return the last stage called *name* in any letter case (``--target``)."""
-        found = self._by_name.get(name.lower())
-        return found[-1] if found else None
-
     def base(self, name: str, current: int) -> Target:
         """Say what ``FROM name`` in stage *current* builds on. Raises `Fault` for what is no image reference."""
         context = None if name == _SCRATCH else self._context(name)

@@ -1,0 +1,117 @@
+"""Questions about a Dockerfile that need no build: its targets, and what one target takes (``--call``).
+
+Answers are JSON values with the member names that BuildKit uses, so that scripts can read both.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from img_core.spec.graph import RunOp
+from img_frontend_dockerfile._instructions import Arg
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from img_core.spec.graph import RunMount, Vertex
+    from img_frontend_dockerfile._instructions import Instruction
+    from img_frontend_dockerfile._program import Program, Stage
+    from img_frontend_dockerfile._scope import GlobalScope
+    from img_frontend_dockerfile._stage import StageState
+
+__all__ = ["describe_targets", "outline"]
+
+
+def describe_targets(program: Program, default: int) -> dict[str, Any]:
+    """Return ``{"targets": […]}``: every stage with name, base, description and line; *default* is marked."""
+    return {"targets": [_target(stage, default=stage.index == default) for stage in program.stages]}
+
+
+def _target(stage: Stage, *, default: bool) -> dict[str, Any]:
+    start = stage.start
+    facts = {
+        "name": start.name,
+        "default": default,
+        "description": _description(start, start.written_name),
+        "base": start.base,
+        "platform": start.platform,
+        "line": start.span.first,
+    }
+    return {key: value for key, value in facts.items() if value or key == "name"}
+
+
+def _description(instruction: Instruction, name: str) -> str:
+    """Return the text of a comment ``# name text`` directly above *instruction*."""
+    for comment in reversed(instruction.node.comments):
+        first, _, rest = comment.partition(" ")
+        if name and first == name:
+            return rest.strip()
+    return ""
+
+
+def outline(
+    program: Program, target: Stage, states: Mapping[int, StageState], scope: GlobalScope, root: Vertex | None
+) -> dict[str, Any]:
+    """Return what building *target* takes: arguments with their values, secrets and ssh sockets.
+
+    *states* are the stages that the target needs, as they are at their ends.
+    """
+    arguments = {item["name"]: item for item in _global_arguments(program, scope)}
+    for index in sorted(states):
+        arguments |= {item["name"]: item for item in _stage_arguments(program.stages[index], states[index])}
+    mounts = [
+        (mount, vertex) for vertex in _vertices(root) if isinstance(vertex.op, RunOp) for mount in vertex.op.mounts
+    ]
+    facts = {
+        "name": target.start.name,
+        "description": _description(target.start, target.start.written_name),
+        "args": list(arguments.values()),
+        "secrets": _needs(mounts, "secret"),
+        "ssh": _needs(mounts, "ssh"),
+    }
+    return {key: value for key, value in facts.items() if value or key == "name"}
+
+
+def _global_arguments(program: Program, scope: GlobalScope) -> Iterator[dict[str, Any]]:
+    for instruction in program.arguments:
+        for name, _ in instruction.pairs:
+            yield _argument(instruction, name, scope.values.get(name))
+
+
+def _stage_arguments(stage: Stage, state: StageState) -> Iterator[dict[str, Any]]:
+    for instruction in stage.instructions:
+        if isinstance(instruction, Arg):
+            for name, _ in instruction.pairs:
+                yield _argument(instruction, name, state.arguments.get(name))
+
+
+def _argument(instruction: Arg, name: str, value: str | None) -> dict[str, Any]:
+    facts = {
+        "name": name,
+        "description": _description(instruction, name),
+        "value": value,
+        "line": instruction.span.first,
+    }
+    return {key: item for key, item in facts.items() if item is not None and item != ""}
+
+
+def _needs(mounts: Iterable[tuple[RunMount, Vertex]], kind: str) -> list[dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for mount, vertex in mounts:
+        if mount.type == kind:
+            known = found.setdefault(mount.id, {"name": mount.id, "required": False})
+            known["required"] = known["required"] or mount.required
+            known.setdefault("line", vertex.location.first_line if vertex.location else 0)
+    return list(found.values())
+
+
+def _vertices(root: Vertex | None) -> Iterator[Vertex]:
+    """Yield everything below *root* in file order."""
+    seen: dict[str, Vertex] = {}
+    pending = [root] if root is not None else []
+    while pending:
+        vertex = pending.pop()
+        if vertex.digest not in seen:
+            seen[vertex.digest] = vertex
+            pending.extend(vertex.inputs)
+    yield from sorted(seen.values(), key=lambda vertex: vertex.location.first_line if vertex.location else 0)
