@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
+from img_core.spec.errors import CredentialsError
 from img_core.spec.host import Host
-from img_core.spec.values import Credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from img_core.config import Config
     from img_core.kit.userns import Identity
     from img_core.plugins import Plugins
+    from img_core.spec.credentials import CredentialStore
     from img_core.spec.executor import Executor
     from img_core.spec.snapshotter import Snapshotter
     from img_core.spec.source import Source
+    from img_core.spec.values import Credentials
     from img_core.store import Store
 
 __all__ = ["Session"]
@@ -109,22 +112,34 @@ class Session:
             self.host, dict(contexts or {}), dict(ignore_files or {}), self.credentials, frozenset(insecure)
         )
         made: dict[str, Source] = {}
+        making = threading.Lock()
 
         def source(scheme: str) -> Source:
-            if scheme not in made:
-                made[scheme] = self.plugins.driver("source", scheme)(context)
-            return made[scheme]
+            with making:
+                if scheme not in made:
+                    made[scheme] = self.plugins.driver("source", scheme)(context)
+                    self._opened.callback(made[scheme].close)
+                return made[scheme]
 
         return source
 
-    def credentials(self, server: str, repository: str) -> Credentials | None:
-        """Ask the configured credential stores, in their order, for *server*."""
+    def credential_stores(self) -> Iterator[CredentialStore]:
+        """Give the configured credential stores that are installed, first the one to ask first."""
+        installed = self.plugins.names("credentials")
         for name in self.plugins.candidates("credentials", ["auto"]):
-            if name in self.plugins.names("credentials"):
-                found = self.plugins.driver("credentials", name)(self.config.environment).get(server, repository)
-                if found is not None:
-                    answer: Credentials = found
-                    return answer
+            if name in installed:
+                yield self.plugins.driver("credentials", name)(self.config.environment)
+
+    def credentials(self, server: str, repository: str) -> Credentials | None:
+        """Ask the credential stores for *server*. A store that cannot be read is told and passed over: most images are public."""
+        for store in self.credential_stores():
+            try:
+                found = store.get(server, repository)
+            except CredentialsError as err:
+                self.notice(err.message)
+                continue
+            if found is not None:
+                return found
         return None
 
     def close(self) -> None:

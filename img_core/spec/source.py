@@ -22,7 +22,8 @@ class SourceContext:
     """What a source may use while it works.
 
     *contexts* maps the names of local build contexts to directories, *ignore_files* to files that replace their ``.dockerignore``.
-    *credentials* looks up a registry's credentials by ``(server, repository)``. *insecure* lists the hosts for which plain HTTP or unverified TLS was asked; ``*`` means all.
+    *credentials* looks up a registry's credentials by ``(server, repository)``. *insecure* lists the hosts for which plain HTTP or
+    unverified TLS was asked; ``*`` means all.
     """
 
     host: Host
@@ -71,6 +72,9 @@ class Source(ABC):
 
     def __init__(self, context: SourceContext) -> None:
         self.context = context
+
+    def close(self) -> None:
+        """Drop connections; calls that wait for one in other threads raise Canceled."""
 
 
 class ImageSource(Source):
