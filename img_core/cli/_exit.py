@@ -78,7 +78,8 @@ def guarded(command: Callable[[], None]) -> int:
     except OutputClosed:
         return _PIPE_EXIT_CODE
     except ImgError as err:
-        show_error(err)
+        if err.exit_code != _PIPE_EXIT_CODE:  # `img save x | head -c1` ends quietly
+            show_error(err)
         return err.exit_code
     except KeyboardInterrupt as err:
         signum = getattr(err, "signum", signal.SIGINT)

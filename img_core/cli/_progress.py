@@ -22,11 +22,15 @@ _VARIABLE = "BUILDKIT_PROGRESS"
 
 
 def choose(flag: str, environment: Mapping[str, str], plugins: Plugins) -> str:
-    """Return the name of the progress plugin for *flag* (empty: the variable BUILDKIT_PROGRESS, else ``auto``)."""
-    wanted = flag or environment.get(_VARIABLE, "") or AUTO
+    """Return the name of the progress plugin for *flag* (empty: the variable BUILDKIT_PROGRESS, else ``auto``).
+
+    Raises UsageError for a flag that names none. The variable is written for other tools, too: what it names may be missing here.
+    """
+    installed = plugins.names("progress")
+    variable = environment.get(_VARIABLE, "")
+    wanted = flag or (variable if variable in (NONE, *installed) else AUTO)
     if wanted == NONE:
         return NONE
-    installed = plugins.names("progress")
     if wanted == AUTO:
         candidates = plugins.candidates("progress", [AUTO])
         usable = [name for name in candidates if name in installed and (name != "tty" or _is_terminal())]

@@ -34,6 +34,7 @@ class QuietProgress(Progress):
                 step.error = "" if event.canceled else event.error
 
     def close(self) -> None:
-        """Show the steps that failed."""
+        """Show what the steps that failed had said; the error itself is shown by the command."""
         for step in self._steps.failed():
-            self._writer.write(failure_block(step))
+            if step.tail:
+                self._writer.write(failure_block(step))

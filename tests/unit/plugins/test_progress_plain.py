@@ -152,3 +152,7 @@ def test_times_and_sizes() -> None:
         "0.000", "0.081", "1.500", "12.34", "123.4", "1234", "12345",
     ]  # fmt: skip
     assert [size_text(value) for value in (0, 172, 1000, 3_370_000)] == ["0B", "172B", "1.00kB", "3.37MB"]
+
+
+def test_quiet_has_nothing_to_repeat_of_a_silent_failure() -> None:
+    assert shown(start("a", "A"), StepFinished("a", 0.2, error="no such file"), kind=QuietProgress) == ""
