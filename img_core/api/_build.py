@@ -51,8 +51,7 @@ class Build:
     def run(self) -> BuildResult:
         """Build and export. Raises ImgError."""
         from img_core.solver.images import Resolver
-        from img_core.solver.secrets import Secrets
-        from img_core.solver.solver import Drivers, Solver
+        from img_core.solver.solver import Drivers, Solver, once
 
         session, request = self._session, self._request
         exporters = self._exporters()
@@ -67,13 +66,12 @@ class Build:
                 ignore_files=_ignore_files(definition),
                 insecure=request.insecure_registries,
             )
-            secrets = Secrets(session.host.run_directory, session.config.environment, request.secrets, request.ssh)
-            opened.callback(secrets.close)
             drivers = Drivers(
                 session.snapshotter(request.backend),
-                _once(lambda: session.executor(request.executor)),
+                once(lambda: session.executor(request.executor)),
                 sources,
-                secrets,
+                request.secrets,
+                request.ssh,
                 request.build_args.get("BUILDKIT_CACHE_MOUNT_NS") or "",
             )
             resolver = Resolver(
@@ -231,22 +229,6 @@ def _ignore_files(definition: Definition) -> dict[str, str]:
     """Return the ignore file that stands beside the Dockerfile and replaces the context's own, even if it is empty."""
     path = f"{definition.path}.dockerignore"
     return {"context": path} if definition.path and os.path.lexists(path) else {}
-
-
-def _once(make: Callable[[], Any]) -> Callable[[], Any]:  # Any: an executor
-    """Return a function that calls *make* the first time only; several threads may ask at once."""
-    import threading
-
-    made: list[Any] = []
-    making = threading.Lock()
-
-    def get() -> Any:
-        with making:
-            if not made:
-                made.append(make())
-        return made[0]
-
-    return get
 
 
 def _image_source(sources: Callable[[str], ImageSource | TreeSource]) -> Callable[[str], ImageSource]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from img_core.solver.secrets import SecretSource, SshAgent
+from img_core.solver.secret_sources import SecretSource, SshAgent
 
 __all__ = ["BuildRequest", "BuildResult", "Output", "SecretSource", "SshAgent"]
 

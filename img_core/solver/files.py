@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from img_core.solver.events import Events
     from img_core.solver.layers import Layers
     from img_core.solver.steps import Evaluated, Place
-    from img_core.spec.graph import FileOp
+    from img_core.spec.graph import FileOp, RunOp
     from img_core.spec.host import Host
     from img_core.spec.snapshotter import Snapshotter
     from img_core.spec.source import TreeSource
@@ -87,6 +87,14 @@ class FileSteps:
                 known = copy.digest(copy.select(tree, action))
             self._store.records.set_tree_digest(key, known)
         return known
+
+    def mount_contents(self, op: RunOp, inputs: Sequence[Evaluated]) -> list[str]:
+        """Return digests of what the mounts of a RUN bring from other inputs."""
+        return [
+            self.digest(inputs[mount.input], Copy(mount.input, (mount.source or "/",), "/"))
+            for mount in op.mounts
+            if mount.input is not None
+        ]
 
     def _digest_tree(self, tree: copy.SourceTree, action: Copy) -> str:
         root = os.fstat(tree.fd)

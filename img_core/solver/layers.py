@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from img_core.kit import fs, oci
 from img_core.spec.errors import ImgError, IntegrityError
-from img_core.spec.snapshotter import LayerStream
 from img_core.spec.values import Descriptor, DiffId, Digest
 from img_core.store.snapshots import chain_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Executor
 
     from img_core.solver.cancellation import Cancellation
     from img_core.solver.events import Events
@@ -97,7 +96,8 @@ class Layers:
         self._snapshotter = snapshotter
         self._events = events
         self._cancellation = cancellation
-        self._background = ThreadPoolExecutor(max_workers=2, thread_name_prefix="layer")
+        self._writing = threading.Lock()
+        self._writers: list[Executor] = []  # none until the first layer is written: a cached build writes none
 
     # ---------------------------------------------------------------------------------------------------- snapshots
 
@@ -140,6 +140,8 @@ class Layers:
             self._keep(layers[index], directory, parent)
 
     def _unpack_together(self, layers: Sequence[Layer], first: int) -> None:
+        from concurrent.futures import ThreadPoolExecutor  # 9 ms; only when unpacking
+
         with ThreadPoolExecutor(max_workers=4, thread_name_prefix="unpack") as pool:
             directories = [pool.submit(self._apply, layer, None) for layer in layers[first:]]
         for index, future in enumerate(directories, first):
@@ -151,6 +153,8 @@ class Layers:
             raise AssertionError("an image layer has a descriptor")
         assert self._store.run is not None
         directory = self._store.run.new_path("snapshot")
+        from img_core.spec.snapshotter import LayerStream
+
         stream = LayerStream(
             self.chunks(layer),
             layer.descriptor.media_type,
@@ -297,7 +301,12 @@ class Layers:
 
     def write_blob_soon(self, layer: Layer) -> None:
         """Write the blob of *layer* beside other work; failures surface in `write_blob`, which tries again."""
-        self._background.submit(self._write_quietly, layer)
+        with self._writing:
+            if not self._writers:
+                from concurrent.futures import ThreadPoolExecutor  # 9 ms; only when a step ran
+
+                self._writers.append(ThreadPoolExecutor(max_workers=2, thread_name_prefix="layer"))
+            self._writers[0].submit(self._write_quietly, layer)
 
     def _write_quietly(self, layer: Layer) -> None:
         if not self._cancellation.canceled:
@@ -308,4 +317,5 @@ class Layers:
 
     def close(self) -> None:
         """Wait for work in the background."""
-        self._background.shutdown(wait=True, cancel_futures=True)
+        for writer in self._writers:
+            writer.shutdown(wait=True, cancel_futures=True)

@@ -11,18 +11,16 @@ from img_core.solver.keys import digest_of
 from img_core.solver.output import captured
 from img_core.spec.errors import Canceled, StepError
 from img_core.spec.executor import Mount, Process
-from img_core.spec.graph import Copy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from img_core.solver.cancellation import Cancellation
     from img_core.solver.events import Events
-    from img_core.solver.files import FileSteps
     from img_core.solver.mounts import RunMounts
     from img_core.solver.steps import Evaluated, Place
     from img_core.spec.executor import Executor, ExitStatus
-    from img_core.spec.graph import RunMount, RunOp, Vertex
+    from img_core.spec.graph import RunOp, Vertex
     from img_core.spec.host import Host
     from img_core.spec.snapshotter import Snapshotter
 
@@ -40,7 +38,6 @@ class RunSteps:
         host: Host,
         executor: Callable[[], Executor],
         snapshotter: Snapshotter,
-        files: FileSteps,
         mounts: RunMounts,
         events: Events,
         cancellation: Cancellation,
@@ -48,16 +45,9 @@ class RunSteps:
         self._host = host
         self._executor = executor
         self._snapshotter = snapshotter
-        self._files = files
         self._mounts = mounts
         self._events = events
         self._cancellation = cancellation
-
-    def contents(self, op: RunOp, inputs: Sequence[Evaluated]) -> list[str]:
-        """Return digests of what the mounts of *op* bring from other inputs."""
-        return [
-            self._files.digest(inputs[mount.input], _whole(mount)) for mount in op.mounts if mount.input is not None
-        ]
 
     def run(self, vertex: Vertex, op: RunOp, inputs: Sequence[Evaluated], place: Place) -> None:
         """Run *op* in *place*. Raises StepError if it fails."""
@@ -132,10 +122,6 @@ class RunSteps:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         opened.callback(os.close, descriptor)
         return descriptor
-
-
-def _whole(mount: RunMount) -> Copy:
-    return Copy(mount.input, (mount.source or "/",), "/")
 
 
 def _environment(op: RunOp, home: str, secrets: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

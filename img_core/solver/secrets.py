@@ -11,7 +11,6 @@ import socket
 import stat
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from img_core.kit import fs, linux
@@ -20,26 +19,12 @@ from img_core.spec.errors import ImgError, UsageError
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
-__all__ = ["SECRET_LIMIT", "SecretSource", "Secrets", "SshAgent"]
+    from img_core.solver.secret_sources import SecretSource, SshAgent
+
+__all__ = ["SECRET_LIMIT", "Secrets"]
 
 #: BuildKit's limit, in bytes
 SECRET_LIMIT = 500 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class SecretSource:
-    """Where a secret comes from: the file *path*, the environment variable *variable*, or the bytes themselves."""
-
-    path: str = ""
-    variable: str = ""
-    value: bytes | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class SshAgent:
-    """The socket of an agent that steps may use under an id."""
-
-    path: str
 
 
 class Secrets:

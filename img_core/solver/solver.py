@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
 
 from img_core.solver.files import FileSteps
 from img_core.solver.layers import EMPTY, Layer, Layers, Stack
-from img_core.solver.mounts import RunMounts
 from img_core.solver.result import BuildOutcome, ImageOutcome, workers
-from img_core.solver.run import RunSteps
 from img_core.solver.scheduler import Scheduler
 from img_core.solver.steps import Evaluated, Evaluator
 from img_core.spec.errors import ImgError
 from img_core.spec.graph import MergeOp, SourceOp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from img_core.solver.cancellation import Cancellation
     from img_core.solver.events import Events
     from img_core.solver.images import Resolver
+    from img_core.solver.run import RunSteps
+    from img_core.solver.secret_sources import SecretSource, SshAgent
     from img_core.solver.secrets import Secrets
     from img_core.spec.executor import Executor
     from img_core.spec.frontend import Plan, PlannedImage
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from img_core.spec.values import Platform
     from img_core.store import Store
 
-__all__ = ["Drivers", "Solver"]
+__all__ = ["Drivers", "Solver", "once"]
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,8 @@ class Drivers:
     snapshotter: Snapshotter
     executor: Callable[[], Executor]
     tree_source: Callable[[str], TreeSource]
-    secrets: Secrets
+    secrets: Mapping[str, SecretSource] = field(default_factory=dict)
+    agents: Mapping[str, SshAgent] = field(default_factory=dict)
     cache_namespace: str = ""
 
 
@@ -77,36 +81,49 @@ class Solver:
             events=events,
             cancellation=cancellation,
         )
-        mounts = RunMounts(
-            store=store,
-            layers=self._layers,
-            snapshotter=drivers.snapshotter,
-            files=files,
-            secrets=drivers.secrets,
-            cancellation=cancellation,
-            cache_namespace=drivers.cache_namespace,
-        )
-        runs = RunSteps(
-            host=host,
-            executor=drivers.executor,
-            snapshotter=drivers.snapshotter,
-            files=files,
-            mounts=mounts,
-            events=events,
-            cancellation=cancellation,
-        )
+        self._secrets: list[Secrets] = []
+
+        def make_runs() -> RunSteps:
+            return self._make_runs(host, drivers, events)
+
         self._evaluator = Evaluator(
             store=store,
             snapshotter=drivers.snapshotter,
             layers=self._layers,
             resolver=resolver,
             tree_source=drivers.tree_source,
-            runs=runs,
+            runs=once(make_runs),
             files=files,
             events=events,
             cancellation=cancellation,
             host_platform=host_platform,
             finished=finished,
+        )
+
+    def _make_runs(self, host: Host, drivers: Drivers, events: Events) -> RunSteps:
+        """Make what runs processes, when the first one is not cached: importing it takes longer than a cached build should."""
+        from img_core.solver.mounts import RunMounts
+        from img_core.solver.run import RunSteps
+        from img_core.solver.secrets import Secrets
+
+        secrets = Secrets(host.run_directory, host.environment, drivers.secrets, drivers.agents)
+        self._secrets.append(secrets)
+        mounts = RunMounts(
+            store=self._store,
+            layers=self._layers,
+            snapshotter=self._snapshotter,
+            files=self._files,
+            secrets=secrets,
+            cancellation=self._cancellation,
+            cache_namespace=drivers.cache_namespace,
+        )
+        return RunSteps(
+            host=host,
+            executor=drivers.executor,
+            snapshotter=self._snapshotter,
+            mounts=mounts,
+            events=events,
+            cancellation=self._cancellation,
         )
 
     @property
@@ -163,6 +180,22 @@ class Solver:
 
     def __exit__(self, *_exception: object) -> None:
         self._layers.close()
+        for secrets in self._secrets:
+            secrets.close()
+
+
+def once(make: Callable[[], Made]) -> Callable[[], Made]:
+    """Return a function that calls *make* the first time only; several threads may ask at once."""
+    made: list[Made] = []
+    making = threading.Lock()
+
+    def get() -> Made:
+        with making:
+            if not made:
+                made.append(make())
+        return made[0]
+
+    return get
 
 
 def _layer_digests(roots: Iterable[Vertex]) -> Iterable[str]:

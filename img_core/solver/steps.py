@@ -58,7 +58,7 @@ class Evaluator:
         layers: Layers,
         resolver: Resolver,
         tree_source: Callable[[str], TreeSource],
-        runs: RunSteps,
+        runs: Callable[[], RunSteps],
         files: FileSteps,
         events: Events,
         cancellation: Cancellation,
@@ -90,13 +90,12 @@ class Evaluator:
                 return self._layers.stack_on(base, upper, digest_of("merge", base.identity, upper.identity))
             base = _stack(inputs[0]) if op.has_base else EMPTY
             if isinstance(op, RunOp):
-                contents = self._runs.contents(op, inputs)
                 return self._step(
                     vertex,
                     base,
-                    contents,
+                    self._files.mount_contents(op, inputs),
                     report,
-                    lambda place: self._runs.run(vertex, op, inputs, place),
+                    lambda place: self._runs().run(vertex, op, inputs, place),
                     mount_points=True,
                 )
             files = self._files.plan(op, inputs, vertex.digest)
