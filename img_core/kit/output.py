@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import stat
 import sys
 from typing import TYPE_CHECKING, Protocol
 
 from img_core.kit import fs
-from img_core.spec.errors import ImgError, UsageError
+from img_core.spec.errors import Canceled, ImgError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,23 +55,25 @@ def check_output(dest: str | None, exporter: str, *, hint: str | None = None) ->
 
 @contextlib.contextmanager
 def open_output(dest: str | None) -> Iterator[Output]:
-    """Give a writer to *dest* (None or ``-``: standard output). Leaves the ``with`` block with a complete file, or the old one."""
+    """Give a writer to *dest* (None or ``-``: standard output). Leaves the ``with`` block with a complete file, or the old one.
+
+    Raises ImgError when *dest* cannot be written, and Canceled (SIGPIPE) when the reader of standard output went away.
+    """
     if dest is None or is_stdout(dest):
         if sys.stdout is not None:  # closed by the caller
             sys.stdout.flush()
-        with destination_errors("standard output"):
-            yield from _buffered(_Descriptor(_STDOUT))
+        yield from _buffered(_Descriptor(_STDOUT), "standard output")
         return
     with destination_errors(dest):
         final = os.path.realpath(dest)  # a symlink named by the user keeps its place, its target is replaced
         mode = _existing_mode(final)
         if mode is not None and not stat.S_ISREG(mode):
-            yield from _special(final)
+            yield from _special(final, dest)
             return
         with fs.AtomicFile(os.path.dirname(final), mode=0o666, prefix=".img-") as file:
             if mode is not None:
                 os.fchmod(file.fileno(), stat.S_IMODE(mode))
-            yield from _buffered(file)
+            yield from _buffered(file, dest)
             file.commit(final, sync=True)
 
 
@@ -81,23 +84,21 @@ def _existing_mode(path: str) -> int | None:
         return None
 
 
-def _special(path: str) -> Iterator[Output]:
+def _special(path: str, name: str) -> Iterator[Output]:
     """Write into a device or FIFO such as ``/dev/null``: replacing it by a file would surprise everybody."""
     fd = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
     try:
-        yield from _buffered(_Descriptor(fd))
+        yield from _buffered(_Descriptor(fd), name)
     finally:
         os.close(fd)
 
 
 @contextlib.contextmanager
 def destination_errors(name: str) -> Iterator[None]:
-    """Turn the system's words about the destination into one line; a closed pipe is the reader's choice and stays as it is."""
+    """Turn the system's words about the destination *name* into one line."""
     try:
         with fs.disk_errors(name):
             yield
-    except BrokenPipeError:
-        raise
     except OSError as err:
         raise ImgError(f"cannot write `{fs.show(name)}`: {(err.strerror or str(err)).lower()}") from err
 
@@ -111,15 +112,24 @@ class _Descriptor:
     def write(self, data: bytes, /) -> None:
         fs.mutation("write")
         view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except BrokenPipeError:
+            if self._fd != _STDOUT:
+                raise
+            raise Canceled("the reader of standard output went away", signum=signal.SIGPIPE) from None
 
 
 class _Buffer:
-    """Gathers the many small writes of an archive."""
+    """Gathers the many small writes of an archive.
 
-    def __init__(self, target: Output) -> None:
+    Errors are translated right here: whoever writes may read files at the same time, and must not take our errors for theirs.
+    """
+
+    def __init__(self, target: Output, name: str) -> None:
         self._target = target
+        self._name = name
         self._parts: list[bytes] = []
         self._size = 0
 
@@ -132,10 +142,11 @@ class _Buffer:
     def flush(self) -> None:
         data, self._parts, self._size = b"".join(self._parts), [], 0
         if data:
-            self._target.write(data)
+            with destination_errors(self._name):
+                self._target.write(data)
 
 
-def _buffered(target: Output) -> Iterator[Output]:
-    buffer = _Buffer(target)
+def _buffered(target: Output, name: str) -> Iterator[Output]:
+    buffer = _Buffer(target, name)
     yield buffer
     buffer.flush()

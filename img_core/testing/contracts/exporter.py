@@ -226,6 +226,7 @@ class ExporterContract:
             finally:
                 faults.uninstall()
             assert "\n" not in caught.value.message
+            assert os.strerror(error).lower() in caught.value.message.lower()
             assert self.state(dest, result) == before, f"mutation {number} of {total} left something"
 
     def test_kill_leaves_the_old_state_or_the_new_one(self, tmp_path: Path, result: ReadyResult) -> None:

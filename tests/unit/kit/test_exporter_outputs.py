@@ -19,7 +19,7 @@ from img_core.kit.bundle import read_bundle
 from img_core.kit.fs import faults
 from img_core.kit.output import open_output
 from img_core.kit.tar import TarReader
-from img_core.spec.errors import ImgError, UsageError
+from img_core.spec.errors import Canceled, ImgError, UsageError
 from img_core.spec.exporter import Exporter
 from img_core.spec.values import Platform
 from img_core.testing.results import ODD_NAMES, DirectoryStore, ReadyResult, Recorder, host, make_result
@@ -111,15 +111,16 @@ def test_parent_that_vanishes_during_the_build_is_one_line(tmp_path: Path) -> No
         pass
 
 
-def test_closed_pipe_stays_a_closed_pipe(tmp_path: Path, result: ReadyResult) -> None:
+def test_reader_that_goes_away_ends_the_export_as_sigpipe_would(tmp_path: Path, result: ReadyResult) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     saved = os.dup(1)
     os.dup2(writing, 1)
     os.close(writing)
     try:
-        with pytest.raises(BrokenPipeError):
+        with pytest.raises(Canceled) as caught:
             export(TarExporter, result, tmp_path, dest="-")
+        assert caught.value.exit_code == 141
     finally:
         os.dup2(saved, 1)
         os.close(saved)
@@ -138,8 +139,10 @@ def test_device_is_written_into_and_not_replaced(tmp_path: Path, result: ReadyRe
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
 
 
-def test_full_device_is_an_error(tmp_path: Path, result: ReadyResult) -> None:
-    with pytest.raises(ImgError, match="no space left on device"):
+@pytest.mark.parametrize("size", [0, 5_000_000], ids=["at the end", "in the middle"])
+def test_full_device_is_named(size: int, tmp_path: Path, result: ReadyResult) -> None:
+    (result.images[0].directory / "large").write_bytes(bytes(size))
+    with pytest.raises(ImgError, match=r"^no space left on device: `/dev/full`$"):
         export(TarExporter, result, tmp_path, dest="/dev/full")
 
 
