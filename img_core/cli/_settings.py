@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from img_core.cli import _exit
+from img_core.kit.text import show
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,7 +44,9 @@ class Settings:
 
         if self.state == "":
             raise UsageError("`--state` is empty", hint="name a directory, or leave it out for the default")
-        return Config.load(state=self.state, no_plugins=self.no_plugins)
+        config = Config.load(state=self.state, no_plugins=self.no_plugins)
+        _check_state(config.state_directory)
+        return config
 
     def plugins(self) -> Plugins:
         """Return the plugins of this command; one object, so that each is found and loaded once."""
@@ -61,3 +66,18 @@ class Settings:
                 f"{self.backend} is not a valid snapshots backend",
                 hint="known: " + ", ".join(f"`{name}`" for name in [AUTO_BACKEND, *known]),
             )
+
+
+def _check_state(path: str) -> None:
+    """Refuse a state directory that cannot be one; a missing one is fine. Raises UsageError."""
+    try:
+        usable = stat.S_ISDIR(os.stat(path).st_mode) and os.access(path, os.R_OK | os.X_OK)
+        reason = "it is not a directory, or cannot be read"
+    except FileNotFoundError:
+        return
+    except OSError as err:  # a part of the path is a file, or closed to us
+        usable, reason = False, (err.strerror or str(err)).lower()
+    if not usable:
+        raise UsageError(
+            f"state directory `{show(path)}` cannot be used: {reason}", hint="choose another one with `-s DIR`"
+        )

@@ -236,3 +236,15 @@ def test_messages_cannot_play_with_the_terminal(run) -> None:
     done = run("plugins", "info", "\x1b[2Jx\ny")
     assert "\x1b" not in done.stderr
     assert done.stderr.count("\n") == 2
+
+
+@pytest.mark.parametrize(
+    "words", [["ls"], ["tag", "a", "b"], ["rm", "a"], ["save", "-o", "x", "a"], ["import", "-", "a"]]
+)
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_file_in_the_place_of_the_state_is_named(words: list[str], place: str, run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    done = run(*words, "-s", place)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"Error: state directory `{tmp_path}/{place}` cannot be used: ")
+    assert (tmp_path / "file").read_text() == "mine"
