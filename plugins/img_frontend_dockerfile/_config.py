@@ -15,7 +15,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHELL = ("/bin/sh", "-c")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class ImageConfig:
     """The part of an image config that instructions change. Mutable: one stage owns it; `copy` for a child stage."""
 

@@ -25,7 +25,7 @@ __all__ = ["apply_copy"]
 _FROM_HINT = "define a new stage with FROM using ARG from global scope as a workaround"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Expanded:
     """An instruction after expansion. *paths* are sources as written, *destination* is absolute."""
 

@@ -15,7 +15,7 @@ _DIRECTIVE = re.compile(r"^(?:#|(//))\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$")
 _KNOWN = frozenset({"syntax", "escape", "check"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class CheckOptions:
     """What ``# check=`` or the build argument of the same meaning asks of the lint rules."""
 
@@ -26,7 +26,7 @@ class CheckOptions:
     experimental_all: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Directives:
     """The directives of a file; *lines* is how many physical lines they take."""
 

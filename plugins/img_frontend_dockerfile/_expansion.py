@@ -279,17 +279,12 @@ class _Expansion:
         if value is None:
             self._note_unset(name)
             return ""
-        expression = re.compile(_glob(pattern, self._escape), re.DOTALL)
-        cuts = range(len(value) + 1)
-        if operator == "#":
-            for cut in reversed(cuts) if longest else cuts:
-                if expression.fullmatch(value, 0, cut):
-                    return value[cut:]
-        else:
-            for cut in cuts if longest else reversed(cuts):
-                if expression.fullmatch(value, cut):
-                    return value[:cut]
-        return value
+        # A suffix is the prefix of the reversed text; blocks between stars are found from the outside in both ways.
+        step = 1 if operator == "#" else -1
+        pieces = _glob(pattern, self._escape)[::step]
+        star = ".*" if longest else ".*?"
+        match = re.match("".join(star if piece == ".*" else piece for piece in pieces), value[::step], re.DOTALL)
+        return value[::step][match.end() :][::step] if match else value
 
     def _replace(self, name: str, value: str | None) -> str:
         everywhere = self._peek() == "/"
@@ -302,23 +297,26 @@ class _Expansion:
             return ""
         if not pattern:
             return value
-        return _substitute(re.compile(_glob(pattern, self._escape), re.DOTALL), replacement, value, everywhere)
+        expression = re.compile("".join(_glob(pattern, self._escape)), re.DOTALL)
+        return _substitute(expression, replacement, value, everywhere)
 
 
-def _glob(pattern: str, escape: str) -> str:
-    """Translate ``*``, ``?`` and escaped characters; everything else, brackets too, is literal."""
-    out: list[str] = []
+def _glob(pattern: str, escape: str) -> list[str]:
+    """Translate to pieces of a regular expression: ``*``, ``?``, escaped characters; all else, brackets too, is literal."""
+    pieces: list[str] = []
     position = 0
     while position < len(pattern):
         char = pattern[position]
         if char == escape and position + 1 < len(pattern):
             position += 1
-            out.append(re.escape(pattern[position]))
+            pieces.append(re.escape(pattern[position]))
+        elif char == "*":
+            # Two stars mean the same as one and would make the matcher try every way to share the text between them.
+            pieces += [".*"] if pieces[-1:] != [".*"] else []
         else:
-            out.append({"*": ".*", "?": "."}.get(char) or re.escape(char))
+            pieces.append("." if char == "?" else re.escape(char))
         position += 1
-    # Runs of stars mean the same as one and would make the matcher try every way to share the text between them.
-    return re.sub(r"(?:\.\*)+", ".*", "".join(out)) if ".*.*" in "".join(out) else "".join(out)
+    return pieces
 
 
 def _literal(text: str, escape: str) -> str:

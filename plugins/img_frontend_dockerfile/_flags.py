@@ -10,7 +10,7 @@ from img_frontend_dockerfile._text import did_you_mean
 __all__ = ["FlagTypes", "Flags", "parse_flags"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class FlagTypes:
     """The flags that an instruction knows; only *lists* may be repeated."""
 
@@ -24,7 +24,7 @@ class FlagTypes:
         return self.texts | self.lists | self.booleans
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Flags:
     """The flags that were given."""
 

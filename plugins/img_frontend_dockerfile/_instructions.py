@@ -1,4 +1,7 @@
-"""The eighteen instructions as values: checked for form, not yet expanded."""
+"""The eighteen instructions as values: checked for form, not yet expanded.
+
+They are compared by identity (``eq=False``): nobody asks for more, and generating the methods takes milliseconds at import.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Instruction:
     """What all instructions share."""
 
@@ -44,7 +47,7 @@ class Instruction:
         return self.node.span
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class From(Instruction):
     """Start a stage."""
 
@@ -55,14 +58,14 @@ class From(Instruction):
     platform: str | None  #: text of ``--platform``
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Arg(Instruction):
     """Declare build arguments; a value of None means no default."""
 
     pairs: tuple[tuple[str, str | None], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Env(Instruction):
     """Set environment variables; *legacy* is the form without ``=``."""
 
@@ -70,7 +73,7 @@ class Env(Instruction):
     legacy: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Label(Instruction):
     """Set labels; *legacy* is the form without ``=``."""
 
@@ -78,7 +81,7 @@ class Label(Instruction):
     legacy: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Run(Instruction):
     """Run a command: *words* is an argument vector (*exec_form*) or one text for the shell."""
 
@@ -89,7 +92,7 @@ class Run(Instruction):
     security: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Cmd(Instruction):
     """Set the default arguments."""
 
@@ -97,7 +100,7 @@ class Cmd(Instruction):
     exec_form: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Entrypoint(Instruction):
     """Set the program that is started."""
 
@@ -105,7 +108,7 @@ class Entrypoint(Instruction):
     exec_form: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Copy(Instruction):
     """COPY, or ADD when *add* is true; texts are not expanded yet."""
 
@@ -123,49 +126,49 @@ class Copy(Instruction):
     unpack: bool | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Expose(Instruction):
     """Declare ports."""
 
     ports: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Volume(Instruction):
     """Declare volumes."""
 
     paths: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class User(Instruction):
     """Set the user of later RUN steps and of the image."""
 
     user: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Workdir(Instruction):
     """Set, and make, the working directory."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Shell(Instruction):
     """Set the shell of shell forms."""
 
     words: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class StopSignal(Instruction):
     """Set the signal that stops the container."""
 
     signal: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Healthcheck(Instruction):
     """Set the health check; durations are nanoseconds, 0 means unset."""
 
@@ -177,14 +180,14 @@ class Healthcheck(Instruction):
     retries: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class OnBuild(Instruction):
     """Store *trigger*, an instruction as text, for the images that build on this one."""
 
     trigger: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Maintainer(Instruction):
     """Set the author."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from img_core.spec.errors import ImgError
@@ -232,9 +233,7 @@ class Lowering:
             return StageState(platform, config, dict(config.env))
         self._compare_platforms(stage, image, platform)
         config = ImageConfig.from_document(image.config)
-        entries = image.config.get("history")
-        history = tuple(HistoryEntry(document=entry) for entry in entries) if isinstance(entries, list | tuple) else ()
-        return StageState(platform, config, dict(config.env), base=image, history=history)
+        return StageState(platform, config, dict(config.env), base=image, history=_base_history(image))
 
     def _base_image(self, base: Target, platform: Platform) -> BaseImage | None:
         resolver = self._shared.resolver
@@ -297,6 +296,13 @@ class Lowering:
 
 def _image_vertex(reference: str, platform: Platform) -> Vertex:
     return Vertex(SourceOp("docker-image", reference), platform=platform, name=f"FROM {reference}")
+
+
+def _base_history(image: BaseImage) -> tuple[HistoryEntry, ...]:
+    entries = image.config.get("history")
+    if not isinstance(entries, list | tuple):
+        return ()
+    return tuple(HistoryEntry(document=entry) for entry in entries if isinstance(entry, Mapping))
 
 
 def _is_image(base: Target) -> bool:

@@ -15,7 +15,7 @@ __all__ = ["Document", "Node", "parse_document", "parse_trigger"]
 _WITH_HEREDOCS = frozenset({"RUN", "COPY", "ADD"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Node:
     """One instruction as written."""
 
@@ -34,7 +34,7 @@ class Node:
         return self.keyword.upper()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Document:
     """A whole Dockerfile as nodes."""
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Program", "Stage", "parse_program"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Stage:
     """One FROM and what follows it; *index* counts from 0."""
 
@@ -30,7 +30,7 @@ class Stage:
         return self.start.name or str(self.index)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Program:
     """A whole Dockerfile."""
 

@@ -41,7 +41,7 @@ def context_vertex() -> Vertex:
     return Vertex(SourceOp("local", "context"), name="[internal] load build context")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Shared:
     """What all stages of one plan for one platform share."""
 
@@ -55,7 +55,7 @@ class Shared:
     arguments: set[str]  #: names that ARG instructions declared anywhere
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class StageState:
     """What a stage is so far. *env* is what expansion and RUN see: ENV and ARG, last write wins."""
 

@@ -1,5 +1,7 @@
 """Cases EX of the Dockerfile specification."""
 
+import re
+
 import pytest
 from frontend_support import actions, config, env, failure, run
 from hypothesis import given
@@ -46,6 +48,10 @@ VARIABLES = {
         pytest.param("${s%%b*}", "foo", id="EX5-longest-suffix"),
         pytest.param("${p##*/}", "c.tar.gz", id="EX6-base"),
         pytest.param("${p%%.*}", "/a/b/c", id="EX6-stem"),
+        pytest.param("${p%%b*.*}", "/a/", id="longest-suffix-with-two-stars"),
+        pytest.param("${p#*/**/}", "b/c.tar.gz", id="shortest-prefix-with-stars"),
+        pytest.param("${star%\\*?*}", "a", id="escape-in-a-suffix"),
+        pytest.param("${s%}", "foobarbaz", id="empty-pattern"),
         pytest.param("${s//b*/X}", "fooX", id="EX7"),
         pytest.param("${s/ba?/X}", "fooXbaz", id="first-match-only"),
         pytest.param("${s//ba?/X}", "fooXX", id="every-match"),
@@ -180,6 +186,11 @@ def test_display_keeps_what_is_not_known() -> None:
     assert expand_for_display("${x", {}) == "${x"
 
 
+def test_long_values_are_stripped_in_linear_time() -> None:
+    value = "a/" * 50_000
+    assert expand_word("${v##*/}|${v%%b*}|${v#*/}", {"v": value}) == f"|{value}|{value[2:]}"
+
+
 def test_deep_nesting_is_refused() -> None:
     with pytest.raises(Fault, match="nested more than 100 levels"):
         expand_word("${a:-" * 5000 + "}" * 5000, {})
@@ -199,6 +210,21 @@ def test_expansion_gives_text_or_a_fault(word: str, variables: dict[str, str]) -
         except Fault as fault:
             assert fault.message.startswith("failed to process ")
             assert expand is not expand_for_display
+
+
+@given(value=st.text("ab/", max_size=10), pattern=st.text("ab/*?", max_size=5))
+def test_stripping_agrees_with_its_definition(value: str, pattern: str) -> None:
+    expression = re.compile(pattern.replace("*", ".*").replace("?", "."))
+    cuts = range(len(value) + 1)
+    prefixes = [cut for cut in cuts if expression.fullmatch(value[:cut])] or [0]
+    suffixes = [cut for cut in cuts if expression.fullmatch(value[cut:])] or [len(value)]
+    forms = [f"${{v{operator}'{pattern}'}}" for operator in ("#", "##", "%", "%%")]
+    assert [expand_word(form, {"v": value}) for form in forms] == [
+        value[min(prefixes) :],
+        value[max(prefixes) :],
+        value[: max(suffixes)],
+        value[: min(suffixes)],
+    ]
 
 
 @given(text=st.text())
