@@ -35,6 +35,8 @@ __all__ = ["OwnerSupervisor", "deliver_listener", "supervise"]
 _ENTRY: Final = "img_core.kit.owner_supervisor:supervise"
 _LONGEST_PATH: Final = 4096
 _KEEP: Final = 0xFFFFFFFF
+_OWN_FILES: Final = (b"/proc/self/", b"/proc/thread-self/", b"/dev/fd/")
+_LONGEST_CHAIN: Final = 8  # of symlinks
 
 
 class OwnerSupervisor:
@@ -276,8 +278,9 @@ class _Caller:
             flags = os.O_PATH | (0 if follow else os.O_NOFOLLOW)
             fd = linux.openat2(base, path, flags, resolve=linux.RESOLVE_NO_MAGICLINKS)
         except OSError as err:
-            # ELOOP: most likely a magic link, as /dev/stdout is one in the end; such files belong to no layer.
-            raise _Refusal(0 if err.errno == errno.ELOOP else err.errno or errno.EIO) from err
+            # ELOOP: most likely a magic link.
+            harmless = err.errno == errno.ELOOP or (err.errno == errno.ENOENT and _means_own_files(path, base))
+            raise _Refusal(0 if harmless else err.errno or errno.EIO) from err
         self.opened.append(fd)
         return fd
 
@@ -288,6 +291,22 @@ class _Caller:
             raise _Refusal(error) from err
         self.opened.append(fd)
         return fd
+
+
+def _means_own_files(path: bytes, base: int) -> bool:
+    """Tell whether *path* ends in the caller's own descriptors, as /dev/stdout does; no layer has such files.
+
+    We do not find them: in the container's /proc we are nobody.
+    """
+    for _ in range(_LONGEST_CHAIN):
+        if path.startswith(_OWN_FILES):
+            return True
+        try:
+            target = os.readlink(path, dir_fd=base)
+        except OSError:
+            return False
+        path = target if target.startswith(b"/") else path[: path.rfind(b"/") + 1] + target
+    return False
 
 
 def _id(value: int, bits: int) -> int:

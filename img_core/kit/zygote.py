@@ -34,7 +34,7 @@ from img_core.kit import linux
 from img_core.spec.errors import HostError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     Entry = Callable[[Mapping[str, Any], Sequence[int]], int | None]
 
@@ -46,12 +46,15 @@ RAISED_STATUS: Final = 70
 _LARGEST_INLINE: Final = 60_000  # below the default limit of a SEQPACKET message
 _MOST_FDS: Final = 250  # SCM_MAX_FD is 253
 _LARGEST_ERROR: Final = 16_000
+# The terminal signals the whole foreground group; what they mean is the builder's decision.
+_IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Spawned:
     """A process started by the zygote. `wait` belongs to one thread; `kill` may be called from any."""
 
-    def __init__(self, pid: int, pidfd: int, replies: socket.socket, error: str) -> None:
+    def __init__(self, zygote: Zygote, pid: int, pidfd: int, replies: socket.socket, error: str) -> None:
+        self._zygote = zygote  # which ends, with all its processes, when nobody holds it
         self.pid = pid  #: in the zygote's pid namespace
         self.pidfd = pidfd  #: becomes readable when the process ends
         self.error = error  #: after `wait`: the text of the exception that the entry raised, or an empty string
@@ -99,13 +102,15 @@ class Zygote:
     def start(cls) -> Zygote:
         """Fork the zygote; call right after `userns.enter`, before the first thread."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # Blocked until the zygote ignores them, or a ^C at the wrong moment would end it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
         try:
-            pid, pidfd = _fork() if _needs_outer_pids() else linux.clone(linux.CLONE_NEWPID)
-        except OSError:  # nested too deeply, or a limit: then only the parent-death signal protects us
-            pid, pidfd = _fork()
-        if pid == 0:
-            ours.close()
-            _zygote_main(theirs)
+            pid, pidfd = _fork_zygote()
+            if pid == 0:
+                ours.close()
+                _zygote_main(theirs, mask)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
         return cls(ours, pid, pidfd)
 
@@ -124,7 +129,7 @@ class Zygote:
         try:
             with theirs:
                 self._send_request(entry, payload, theirs, fds, flags)
-            return _read_start(entry, ours)
+            return self._read_start(entry, ours)
         except BaseException:
             ours.close()
             raise
@@ -153,6 +158,16 @@ class Zygote:
         except OSError as err:
             raise _zygote_is_gone() from err
 
+    def _read_start(self, entry: str, replies: socket.socket) -> Spawned:
+        error = ""
+        while True:  # the process may report before the zygote does
+            answer, fds = _receive(replies)
+            if "refused" in answer:
+                raise HostError(f"cannot start a process for `{entry}`: {answer['refused']}")
+            if "started" in answer:
+                return Spawned(self, answer["started"], fds[0], replies, error)
+            error = str(answer.get("error", error))
+
     def close(self) -> None:
         """End the zygote and everything it started; return when it is gone."""
         self._requests.close()
@@ -175,17 +190,6 @@ def _receive(replies: socket.socket) -> tuple[dict[str, Any], list[int]]:
     return json.loads(message), fds
 
 
-def _read_start(entry: str, replies: socket.socket) -> Spawned:
-    error = ""
-    while True:  # the process may report before the zygote does
-        answer, fds = _receive(replies)
-        if "refused" in answer:
-            raise HostError(f"cannot start a process for `{entry}`: {answer['refused']}")
-        if "started" in answer:
-            return Spawned(answer["started"], fds[0], replies, error)
-        error = str(answer.get("error", error))
-
-
 def _needs_outer_pids() -> bool:
     """Tell whether processes must have the numbers by which the visible /proc knows them.
 
@@ -203,19 +207,26 @@ def _needs_outer_pids() -> bool:
 # --- in the zygote ----------------------------------------------------------------------------------------------------
 
 
+def _fork_zygote() -> tuple[int, int]:
+    try:
+        return _fork() if _needs_outer_pids() else linux.clone(linux.CLONE_NEWPID)
+    except OSError:  # nested too deeply, or a limit: then only the parent-death signal protects us
+        return _fork()
+
+
 def _fork() -> tuple[int, int]:
     pid = os.fork()
     return (pid, linux.pidfd_open(pid)) if pid else (0, -1)
 
 
-def _zygote_main(requests: socket.socket) -> NoReturn:
+def _zygote_main(requests: socket.socket, mask: Iterable[int]) -> NoReturn:
     status = 1
     try:
         linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
         linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
-        # The terminal signals the whole foreground group; what they mean is the builder's decision.
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         signal.set_wakeup_fd(-1)
         _silence_stdio()
         gc.freeze()  # keeps the pages of what we inherited shared

@@ -1,0 +1,365 @@
+"""The process model with the real kernel: each test runs a small program of its own, as nobody may enter in the test process."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from img_core.testing.executor_lab import Laboratory
+
+pytestmark = pytest.mark.rootless
+
+USERNS = "img_executor_userns._executor:UsernsExecutor"
+HELPERS = """
+import json, os, signal, sys, threading, time
+from img_core.kit import linux, userns
+from img_core.kit.zygote import Zygote
+"""
+
+
+def program(source, prefix=(), **environment):
+    """Run *source* in a fresh interpreter; return what it printed."""
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])}
+    command = [*prefix, sys.executable, "-c", HELPERS + textwrap.dedent(source)]
+    finished = subprocess.run(
+        command, env=variables | environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout.strip()
+
+
+# Entries that the zygote imports from this module.
+
+
+def say(payload, fds):
+    os.write(fds[0], payload["text"].encode())
+    return len(payload["text"]) % 100
+
+
+def fail(_payload, _fds):
+    raise ValueError("the entry does not like it")
+
+
+def wait_forever(_payload, _fds):
+    while True:
+        time.sleep(1)
+
+
+def look_around(_payload, fds):
+    names = sorted(int(name) for name in os.listdir("/proc/self/fd"))
+    os.write(fds[0], repr(len(names)).encode())
+
+
+def leave_orphan(_payload, fds):
+    if os.fork() == 0:
+        os.setsid()
+        os.write(fds[0], b"orphan")
+        time.sleep(3600)
+
+
+# --- entering
+
+
+def test_full_mapping_owns_many_ids():
+    output = program("""
+        identity = userns.enter()
+        print(identity.mode, os.getuid(), identity.fallback_reason)
+        if identity.mode != "single":
+            os.setresuid(1000, 1000, 1000)
+    """)
+    if output.startswith("single"):
+        pytest.skip(output)
+    mode, uid, reason = output.split(maxsplit=2)
+    assert (mode in ("full", "root"), uid, reason) == (True, "0", "None")
+
+
+def test_real_identity_is_remembered():
+    output = program("""
+        identity = userns.enter()
+        print(identity.uid, identity.gid, identity.home, os.getuid(), os.getgid())
+    """)
+    assert output.split() == [str(os.getuid()), str(os.getgid()), os.environ.get("HOME", "/"), "0", "0"]
+
+
+def test_single_mapping_can_be_forced():
+    output = program("i = userns.enter(); print(i.mode, len(i.uid_ranges), i.entered, os.getuid())", IMG_IDMAP="single")
+    assert output.split() == ["single", "1", "True", "0"]
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root needs no tools")
+def test_missing_map_tools_lead_to_a_single_id_and_a_reason(tmp_path):
+    output = program("i = userns.enter(); print(i.mode, i.fallback_reason)", PATH=str(tmp_path))
+    assert output.startswith("single `newuidmap` is not on PATH")
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root needs no tools")
+def test_failing_map_tools_lead_to_a_single_id_and_their_words(tmp_path):
+    for name in ("newuidmap", "newgidmap"):
+        (tmp_path / name).write_text("#!/bin/sh\necho no luck today >&2\nexit 1\n")
+        (tmp_path / name).chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    output = program("i = userns.enter(); print(i.mode, os.getuid(), i.fallback_reason)", PATH=path)
+    assert output.startswith("single 0 ")
+    assert "no luck today" in output
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root needs no tools")
+def test_full_mapping_can_be_demanded(tmp_path):
+    output = program(
+        """
+        try:
+            userns.enter()
+        except Exception as err:
+            print(type(err).__name__, err)
+        """,
+        PATH=str(tmp_path),
+        IMG_IDMAP="full",
+    )
+    assert output.startswith("HostError cannot map subordinate ids")
+
+
+def test_threads_are_refused_with_a_hint():
+    output = program("""
+        threading.Thread(target=time.sleep, args=(5,), daemon=True).start()
+        try:
+            userns.enter()
+        except Exception as err:
+            print(type(err).__name__, err.hint)
+        os._exit(0 if sys.stdout.flush() is None else 1)
+    """)
+    assert output.startswith("HostError")
+    assert "subprocess" in output
+
+
+def test_entering_inside_a_namespace_makes_no_further_one():
+    prefix = ["unshare", "-Ur"]
+    output = program("i = userns.enter(); print(i.mode, i.entered)", prefix=prefix)
+    assert output.split() == ["single", "False"]
+
+
+def test_mounts_stay_inside(tmp_path):
+    output = program(f"""
+        userns.enter()
+        linux.mount("none", {str(tmp_path)!r}, "tmpfs")
+        print(os.statvfs({str(tmp_path)!r}).f_bsize, open("/proc/self/mountinfo").read().count({str(tmp_path)!r}))
+    """)
+    assert output.split()[1] == "1"
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_entering_is_quick():
+    output = program("""
+        t = time.perf_counter(); userns.enter(); print(time.perf_counter() - t)
+    """)
+    assert float(output) < 0.5  # 5 ms on a quiet machine
+
+
+# --- the zygote
+
+
+def test_entry_gets_payload_and_descriptors():
+    output = program("""
+        userns.enter()
+        with Zygote.start().spawn("test_userns:say", {"text": "héllo"}, fds=[1]) as process:
+            print("", process.wait(), process.error)
+    """)
+    assert output == "héllo 5"
+
+
+def test_large_payload_arrives():
+    output = program("""
+        userns.enter()
+        read, write = os.pipe()
+        with Zygote.start().spawn("test_userns:say", {"text": "x" * 50 + "y" * 0, "more": "z" * 3_000_000}, fds=[write]) as p:
+            print(p.wait(), os.read(read, 100))
+    """)
+    assert output == f"50 {b'x' * 50!r}"
+
+
+def test_raising_entry_is_reported_to_the_caller():
+    output = program("""
+        userns.enter()
+        with Zygote.start().spawn("test_userns:fail", {}) as process:
+            print(process.wait(), process.error)
+    """)
+    assert output == "70 the entry does not like it"
+
+
+@pytest.mark.parametrize("entry", ["no_such_module:x", "test_userns:no_such_function"])
+def test_unknown_entry_is_refused_and_the_zygote_lives(entry):
+    output = program(f"""
+        userns.enter()
+        zygote = Zygote.start()
+        try:
+            zygote.spawn({entry!r}, {{}})
+        except Exception as err:
+            print(type(err).__name__, end=" ")
+        print(zygote.spawn("test_userns:say", {{"text": "x"}}, fds=[2]).wait())
+    """)
+    assert output == "HostError 1"
+
+
+def test_killed_process_has_the_status_of_its_signal():
+    output = program("""
+        userns.enter()
+        process = Zygote.start().spawn("test_userns:wait_forever", {}, flags=linux.CLONE_NEWPID)
+        process.kill()
+        print(process.wait())
+        process.kill()
+        process.close()
+    """)
+    assert output == "137"
+
+
+def test_many_threads_spawn_at_once():
+    output = program("""
+        userns.enter()
+        zygote = Zygote.start()
+        results = []
+        def work(number):
+            for _ in range(10):
+                with zygote.spawn("test_userns:say", {"text": "x" * number}, fds=[2]) as process:
+                    results.append(process.wait() == number)
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(1, 9)]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        print(len(results), all(results), len(os.listdir("/proc/self/fd")))
+    """)
+    count, everything, descriptors = output.split()
+    assert (count, everything) == ("80", "True")
+    assert int(descriptors) < 12
+
+
+def test_processes_get_no_descriptors_of_others():
+    output = program("""
+        userns.enter()
+        zygote = Zygote.start()
+        first = [zygote.spawn("test_userns:wait_forever", {}) for _ in range(5)]
+        zygote.spawn("test_userns:look_around", {}, fds=[1]).wait()
+    """)
+    alone = program("userns.enter(); Zygote.start().spawn('test_userns:look_around', {}, fds=[1]).wait()")
+    assert output == alone
+
+
+def test_dead_zygote_is_an_error_not_a_hang():
+    output = program("""
+        userns.enter()
+        zygote = Zygote.start()
+        process = zygote.spawn("test_userns:wait_forever", {})
+        os.kill(zygote.pid, signal.SIGKILL)
+        for attempt in (process.wait, lambda: zygote.spawn("test_userns:say", {"text": ""}, fds=[1])):
+            try:
+                attempt()
+            except Exception as err:
+                print(type(err).__name__)
+    """)
+    assert output.split() == ["HostError", "HostError"]
+
+
+def test_terminal_signals_do_not_reach_the_zygote():
+    output = program("""
+        userns.enter()
+        zygote = Zygote.start()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            linux.pidfd_send_signal(zygote.pidfd, number)
+        print(zygote.spawn("test_userns:say", {"text": "xx"}, fds=[2]).wait())
+    """)
+    assert output == "2"
+
+
+@pytest.mark.parametrize("mapping", ["full", "single"])
+def test_orphans_die_with_the_builder(mapping):
+    script = HELPERS + textwrap.dedent("""
+        userns.enter()
+        zygote = Zygote.start()
+        zygote.spawn("test_userns:leave_orphan", {}, fds=[1]).wait()
+        sys.stdout.flush()
+        time.sleep(100)
+    """)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])}
+    if mapping == "single":
+        environment["IMG_IDMAP"] = "single"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout.read(6) == b"orphan"
+        process.kill()
+        # The pipe ends only when the last process that holds it is gone.
+        assert process.stdout.read() == b""
+
+
+# --- containers in special surroundings
+
+
+def host_userland():
+    """Mounts that make the host's programs work in a container."""
+    mounts = [{"target": "/usr", "source": "/usr"}]
+    for name in ("lib", "lib64"):
+        if Path("/", name).is_dir():
+            mounts.append({"target": f"/{name}", "source": f"/{name}"})
+    return mounts
+
+
+def test_unchanged_half_of_an_owner_is_kept():
+    if not Path("/usr/bin/chown").is_file():
+        pytest.skip("needs chown of coreutils")
+    lab = Laboratory(USERNS, "single")
+    try:
+        script = (
+            "echo > /f; /usr/bin/chown 12:34 /f; /usr/bin/chgrp 78 /f; /usr/bin/chown 56 /f; /usr/bin/chown -h :9 /f"
+        )
+        outcome = lab.shell(script, mounts=host_userland())
+        assert (outcome.code, outcome.errors) == (0, b"")
+        assert lab.ask("stat", path="f")["recorded"] == "56:9"
+    finally:
+        lab.close()
+
+
+def test_change_of_owner_takes_set_id_bits_away():
+    lab = Laboratory(USERNS, "single")
+    try:
+        assert lab.shell("echo > /f; chmod 6755 /f; chown 12:34 /f; mkdir /d; chmod 2775 /d; chown 1:1 /d").code == 0
+        assert lab.ask("stat", path="f")["mode"] == 0o755
+        assert lab.ask("stat", path="d")["mode"] == 0o2775
+    finally:
+        lab.close()
+
+
+def test_owner_through_odd_paths():
+    lab = Laboratory(USERNS, "single")
+    try:
+        script = """
+            mkdir -p /a/b/c /jail/etc; echo > /a/f; echo > /jail/etc/x; ln -s ../f /a/b/link; ln -s /etc /jail/abs
+            cd /a/b/c; chown 1:2 ../../f; chown 3:4 ../link
+            chroot /jail /x 2>/dev/null; mkdir /jail/bin; cp /bin/busybox /jail/bin
+            chroot /jail /bin/busybox chown 5:6 /abs/x
+            exec 5> /a/g; chown 7:8 /proc/self/fd/5; chown 7:8 /dev/stdout
+        """
+        outcome = lab.shell(script)
+        assert outcome.code == 0, outcome.errors
+        assert lab.ask("stat", path="a/f")["recorded"] == "3:4"
+        assert lab.ask("stat", path="jail/etc/x")["recorded"] == "5:6"
+    finally:
+        lab.close()
+
+
+def test_masked_proc_still_runs_steps_and_records_owners(tmp_path):
+    # Nested: the mounts of the outer namespace are locked in the inner one, as in an unprivileged container.
+    mask = 'mount -t tmpfs none /proc/acpi 2>/dev/null || mount --bind /dev/null /proc/cpuinfo; exec "$@"'
+    lab = Laboratory(USERNS, "single", prefix=["unshare", "-Urm", "sh", "-c", mask, "sh"])
+    try:
+        outcome = lab.shell("echo > /f; chown 12:34 /f && readlink /proc/self && kill -0 1 && ls /proc/1/root")
+        assert b"12" not in outcome.errors
+        assert lab.ask("stat", path="f")["recorded"] == "12:34"
+    finally:
+        lab.close()
+
+
+def test_userns_environment_has_nothing_but_what_was_given():
+    lab = Laboratory(USERNS, "full", environment={"SECRET": "builder"})
+    try:
+        assert lab.run("cat", "/proc/self/environ", env=[["PATH", "/bin"]]).output == b"PATH=/bin\0"
+    finally:
+        lab.close()
