@@ -69,6 +69,13 @@ class TreeChanges(Generic[State]):
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[tuple[bytes, os.stat_result | None]]:
+        try:
+            yield from self._walk()
+        except OSError as err:  # for instance a path that a step made longer than one system call takes
+            name = fs.show(err.filename) if err.filename is not None else "it"
+            raise ImgError(f"cannot read a snapshot: {os.strerror(err.errno or 0).lower()}: `{name}`") from err
+
+    def _walk(self) -> Iterator[tuple[bytes, os.stat_result | None]]:
         waiting: list[tuple[bytes, os.stat_result]] = []  # unchanged directories between the last change and here
         state = self._root_state()
         stack = [(b"", state, iter(self._entries(b"", state)))]

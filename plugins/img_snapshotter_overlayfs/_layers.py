@@ -87,7 +87,7 @@ def _merge_lowest(names: Sequence[str], stack: ExitStack, staging: str) -> str:
     if len(names) > _MOST_LAYERS:
         raise ImgError(
             f"too many layers: {len(names) + _MOST_LAYERS - 1}",
-            hint=f"overlayfs can stack {2 * _MOST_LAYERS - 1}; use `--snapshotter native` or squash the base image",
+            hint=f"overlayfs can stack {2 * _MOST_LAYERS - 1}; use `--backend native` or squash the base image",
         )
     fd = mounts.overlay(names, options=_OPTIONS, staging=staging)
     stack.callback(os.close, fd)

@@ -148,8 +148,12 @@ def _hider(parent: str) -> Callable[[bytes], bool]:
 
 
 def _files(parents: Sequence[str]) -> list[str]:
-    """Return the layer directories of *parents*, topmost first as overlayfs wants them."""
-    return [f"{parent}/{FILES}" for parent in reversed(parents)]
+    """Return the layer directories of *parents*, topmost first as overlayfs wants them.
+
+    Linked copies may put a layer on a stack that has it already. The kernel refuses a directory that comes twice, and the upper one
+    brings everything that the lower one did.
+    """
+    return [f"{parent}/{FILES}" for parent in dict.fromkeys(reversed(parents))]
 
 
 def _make_empty(path: str) -> None:

@@ -31,6 +31,17 @@ class TestOverlayfs(SnapshotterContract):
 
         inside(body)
 
+    def test_a_layer_may_come_twice(self, inside) -> None:  # type: ignore[no-untyped-def]
+        def body(shelf: Shelf) -> None:
+            base = shelf.step([], lambda tree: tree.write("base"))
+            linked = shelf.step([], lambda tree: tree.write("dir/linked"))
+            between = shelf.step([base, linked], lambda tree: tree.remove("dir"))
+            stack = [base, linked, between, linked]
+            assert set(shelf.tree(stack)) == {b"base", b"dir", b"dir/linked"}
+            assert shelf.changes(shelf.step(stack, lambda tree: tree.write("dir/new")), stack) == ["dir/", "dir/new"]
+
+        inside(body)
+
     def test_nothing_is_mounted_in_our_namespace(self, inside) -> None:  # type: ignore[no-untyped-def]
         def body(shelf: Shelf) -> None:
             before = Path("/proc/self/mountinfo").read_text()

@@ -47,10 +47,18 @@ def apply(
     """
     runner = _Runner(Root(root_fd, owners, now_ns), check)
     for action, selection in zip(actions, selections, strict=True):
-        with fs.disk_errors(b"/"):
-            runner.run(action, selection)
+        try:
+            with fs.disk_errors(b"/"):
+                runner.run(action, selection)
+        except OSError as err:
+            shown = fs.show(err.filename) if err.filename is not None else fs.show(_destination(action))
+            raise ImgError(f"cannot write `{shown}`: {os.strerror(err.errno or 0).lower()}") from err
     runner.root.finish()
     return runner.warnings
+
+
+def _destination(action: FileAction) -> str:
+    return action.path if isinstance(action, MakeDirectory) else action.destination
 
 
 class _Runner:

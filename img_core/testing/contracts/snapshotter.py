@@ -22,9 +22,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from img_core.kit import fs
+from img_core.kit import faults, fs
 from img_core.kit.tar import write_layer
-from img_core.spec.errors import ArchiveError, IntegrityError
+from img_core.spec.errors import ArchiveError, ImgError, IntegrityError
 from img_core.spec.host import Host, IdMapping
 from img_core.spec.snapshotter import LayerStream, Snapshotter
 from img_core.spec.values import DiffId, Digest
@@ -563,6 +563,26 @@ class SnapshotterContract:
 
         inside(body)
 
+    # --- faults ---
+
+    @pytest.mark.parametrize("fault", ["crash", "full disk"])
+    def test_what_a_fault_leaves_can_be_removed(self, inside: Inside, fault: str) -> None:
+        def body(shelf: Shelf) -> None:
+            first = shelf.step([], _example)
+            layer = shelf.layer(shelf.step([first], lambda tree: (tree.remove("dir"), tree.write("dir/x"))[0]), [first])  # type: ignore[func-returns-value]
+            before = sorted(os.listdir(shelf.directory))
+            number, finished = 0, False
+            while not finished:
+                number += 1
+                finished = _with_fault(fault, number, lambda: shelf.apply([first], layer))
+                for name in set(os.listdir(shelf.directory)) - set(before):
+                    shelf.driver.remove(os.path.join(shelf.directory, name))
+                assert sorted(os.listdir(shelf.directory)) == before
+            assert number > 5
+            assert b"keep" in shelf.tree([first])
+
+        inside(body)
+
     # --- owners ---
 
     def test_owners_are_kept(self, inside: Inside) -> None:
@@ -586,6 +606,24 @@ class SnapshotterContract:
             assert shelf.driver.owners([first, second]) == {}
 
         inside(body)
+
+
+def _with_fault(fault: str, number: int, work: Callable[[], object]) -> bool:
+    """Do *work* in a process that meets *fault* at its mutation *number*; tell whether it got through."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            faults.install(crash_at=number) if fault == "crash" else faults.install(fail_at=number)
+            work()
+            status = 0
+        except (ImgError, OSError):
+            status = 2
+        finally:
+            os._exit(status)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, 2, 137), f"mutation {number}: status {status}"
+    return status == 0
 
 
 def _check_records(shelf: Shelf) -> None:
