@@ -17,7 +17,7 @@ from img_frontend_dockerfile._program import Program, parse_program
 from img_frontend_dockerfile._scope import BUILDER_ARGUMENTS, GlobalScope, platform_arguments
 from img_frontend_dockerfile._source import Fault, Source, Span
 from img_frontend_dockerfile._stage import Shared
-from img_frontend_dockerfile._text import did_you_mean, nearest, quote
+from img_frontend_dockerfile._text import did_you_mean, quote, undefined_variable
 from img_frontend_dockerfile._warnings import WarningList
 
 if TYPE_CHECKING:
@@ -41,31 +41,31 @@ class DockerfileFrontend(Frontend):
 
     def plan(self, request: PlanRequest, resolver: Resolver) -> Plan:
         """Plan one image for each platform of *request*."""
-        work = _Work(request, resolver)
+        planning = _Planning(request, resolver)
         images = []
-        for lowering in work.lowerings():
-            images.append(lowering.image(work.target))
-        return Plan(tuple(images), work.finish(), work.epoch)
+        for lowering in planning.lowerings():
+            images.append(lowering.image(planning.target))
+        return Plan(tuple(images), planning.finish(), planning.epoch)
 
     def check(self, request: PlanRequest, resolver: Resolver) -> tuple[BuildWarning, ...]:
         """Return all findings, also about stages that nothing needs unless the request has a target. Builds nothing.
 
         Raises DockerfileError as `plan` does.
         """
-        work = _Work(request, resolver)
-        targets = [work.target] if request.target else range(len(work.program.stages))
-        for lowering in work.lowerings():
+        planning = _Planning(request, resolver)
+        targets = [planning.target] if request.target else range(len(planning.program.stages))
+        for lowering in planning.lowerings():
             for target in targets:
                 lowering.image(target)
-        return work.finish()
+        return planning.finish()
 
     def outline(self, request: PlanRequest, resolver: Resolver) -> dict[str, Any]:
         """Return what the target takes from outside as JSON: arguments, secrets, ssh sockets (see `_calls.outline`)."""
-        work = _Work(request, resolver)
-        lowering = next(iter(work.lowerings()))
-        image = lowering.image(work.target)
-        stage = work.program.stages[work.target]
-        return outline(work.program, stage, lowering.states, lowering.scope, image.root)
+        planning = _Planning(request, resolver)
+        lowering = next(iter(planning.lowerings()))
+        image = lowering.image(planning.target)
+        stage = planning.program.stages[planning.target]
+        return outline(planning.program, stage, lowering.states, lowering.scope, image.root)
 
     def targets(self, request: PlanRequest) -> dict[str, Any]:
         """Return the stages of the file as JSON (see `_calls.describe_targets`)."""
@@ -78,7 +78,7 @@ class DockerfileFrontend(Frontend):
         return source.excerpt(Span(location.first_line, location.last_line))
 
 
-class _Work:
+class _Planning:
     """What is done once for all platforms of a request."""
 
     def __init__(self, request: PlanRequest, resolver: Resolver) -> None:
@@ -158,9 +158,7 @@ def _declare(program: Program, scope: GlobalScope, warnings: WarningList) -> Non
         except Fault as fault:
             raise program.source.error(fault, instruction.span) from None
         for name in sorted(unset - scope.declared - BUILDER_ARGUMENTS):
-            similar = nearest(name, scope.values)
-            text = f"Usage of undefined variable '${name}'" + (f" (did you mean ${similar}?)" if similar else "")
-            warnings.add("UndefinedVar", text, instruction.node)
+            warnings.add("UndefinedVar", undefined_variable(name, scope.values), instruction.node)
 
 
 def _target(program: Program, target: str) -> int:
@@ -171,9 +169,7 @@ def _target(program: Program, target: str) -> int:
         return named[target.lower()]
     raise DockerfileError(
         f"target stage {quote(target)} could not be found{did_you_mean(target.lower(), named)}",
-        hint=f"stages with a name: {', '.join(named)}"
-        if named
-        else "no stage of the file has a name (`FROM … AS name`)",
+        hint=f"stages with a name: {', '.join(named)}" if named else "no stage has a name (`FROM … AS name`)",
     )
 
 

@@ -1,9 +1,9 @@
-"""From stages to a graph: which stages are needed, what each starts from, and every instruction in order."""
+"""From stages to vertices: what each stage starts from, and every instruction in order."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from img_core.spec.errors import ImgError
 from img_core.spec.frontend import HistoryEntry, PlannedImage
@@ -13,17 +13,16 @@ from img_frontend_dockerfile import _metadata as metadata
 from img_frontend_dockerfile._build import build_instruction
 from img_frontend_dockerfile._config import ImageConfig
 from img_frontend_dockerfile._copying import apply_copy
-from img_frontend_dockerfile._expansion import expand_word
-from img_frontend_dockerfile._mounts import parse_mount
-from img_frontend_dockerfile._names import ContextTarget, ImageTarget, NoTarget, StageTarget, Target, parse_platform
+from img_frontend_dockerfile._names import ContextTarget, ImageTarget, NoTarget, StageTarget, Target
 from img_frontend_dockerfile._parser import parse_trigger
 from img_frontend_dockerfile._running import apply_run
 from img_frontend_dockerfile._source import Fault, Span
 from img_frontend_dockerfile._stage import Shared, StageBuilder, StageState
-from img_frontend_dockerfile._text import did_you_mean, quote
+from img_frontend_dockerfile._stages import StageGraph
+from img_frontend_dockerfile._text import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from img_core.spec.frontend import BaseImage
     from img_core.spec.values import Platform
@@ -50,7 +49,6 @@ _APPLY: dict[type[ins.Instruction], Callable[[StageBuilder, Any], None]] = {
     ins.Volume: metadata.apply_volume,
     ins.Workdir: metadata.apply_workdir,
 }
-_Result = TypeVar("_Result")
 _TRIGGER_ESCAPE = "\\"
 _COUNTED = (ins.Run, ins.Copy, ins.Workdir)
 
@@ -63,7 +61,7 @@ class Lowering:
         self._stages = shared.program.stages
         self.scope = shared.scope
         self.states: dict[int, StageState] = {}  #: what is lowered so far, by stage
-        self._bases: dict[int, Target] = {}
+        self._graph = StageGraph(shared)
 
     def image(self, target: int) -> PlannedImage:
         """Lower stage *target* and all that it needs. Raises `DockerfileError`, and what the resolver raises."""
@@ -80,102 +78,18 @@ class Lowering:
     def _state(self, target: int) -> StageState:
         if target not in self.states:
             # Every stage builds on earlier ones only, so file order is a valid order and no recursion is needed.
-            for index in sorted(self._needed(target)):
+            for index in sorted(self._graph.needed(target)):
                 if index not in self.states:
                     self.states[index] = self._lower(self._stages[index])
         return self.states[target]
-
-    def _needed(self, target: int) -> set[int]:
-        """Return *target* and all stages below it. Raises for references to later stages and for circles."""
-        edges: dict[int, list[tuple[int, ins.Instruction]]] = {}
-        pending = [target]
-        while pending:
-            index = pending.pop()
-            if index not in edges:
-                edges[index] = list(self._references(self._stages[index]))
-                pending += [used for used, _ in edges[index]]
-        self._refuse_circles(edges)
-        for index in sorted(edges):
-            for used, instruction in edges[index]:
-                if used > index:
-                    raise self._shared.program.source.error(self._forward(used, index), instruction.span)
-        return set(edges)
-
-    def _forward(self, used: int, index: int) -> Fault:
-        names = quote(self._stages[used].name), quote(self._stages[index].name)
-        return Fault(f"cannot copy from stage {names[0]}, it needs to be defined before current stage {names[1]}")
-
-    def _references(self, stage: Stage) -> Iterator[tuple[int, ins.Instruction]]:
-        """Yield the stages that *stage* names, each with the instruction that does."""
-        base = self._base(stage)
-        if isinstance(base, StageTarget):
-            yield base.index, stage.start
-        for instruction in stage.instructions:
-            for name in _from_names(instruction):
-                try:
-                    target = self._shared.names.source(name, stage.index)
-                except Fault as fault:
-                    raise self._shared.program.source.error(fault, instruction.span) from None
-                if isinstance(target, StageTarget):
-                    yield target.index, instruction
-
-    def _refuse_circles(self, edges: dict[int, list[tuple[int, ins.Instruction]]]) -> None:
-        finished: set[int] = set()
-        for start in sorted(edges):
-            path: list[tuple[int, ins.Instruction]] = []
-            iterators = [iter(edges[start])]
-            trail = [start]
-            while iterators and start not in finished:
-                step = next(iterators[-1], None)
-                if step is None:
-                    finished.add(trail.pop())
-                    iterators.pop()
-                    if path:
-                        path.pop()
-                elif step[0] in trail:
-                    spans = [item.span for _, item in path[trail.index(step[0]) :]] + [step[1].span]
-                    fault = Fault(f"circular dependency detected on stage: {self._stages[step[0]].name}")
-                    raise self._shared.program.source.error(fault, *spans)
-                elif step[0] not in finished:
-                    path.append(step)
-                    trail.append(step[0])
-                    iterators.append(iter(edges[step[0]]))
-
-    def _base(self, stage: Stage) -> Target:
-        if stage.index not in self._bases:
-            try:
-                self._bases[stage.index] = self._find_base(stage)
-            except Fault as fault:
-                raise self._shared.program.source.error(fault, stage.start.span) from None
-        return self._bases[stage.index]
-
-    def _find_base(self, stage: Stage) -> Target:
-        name, suggestion = self._expand_global(stage, stage.start.base)
-        if not name:
-            text = f"base name ({stage.start.base}) should not be blank{suggestion}"
-            raise Fault(text, hint="give the argument a value")
-        return _suggesting(suggestion, lambda: self._shared.names.base(name, stage.index))
-
-    def _expand_global(self, stage: Stage, text: str) -> tuple[str, str]:
-        """Return *text* expanded, and what an error about the result should add about undeclared arguments."""
-        unset: set[str] = set()
-        scope = self._shared.scope
-        value = expand_word(text, scope.values, escape=self._shared.program.escape, unset=unset)
-        hint = ""
-        for name in sorted(unset - scope.declared):
-            suggestion = did_you_mean(name, scope.values)
-            message = f"FROM argument '{name}' is not declared{suggestion}"
-            self._shared.warnings.add("UndefinedArgInFrom", message, stage.start.node)
-            hint = hint or suggestion
-        return value, hint
 
     def _lower(self, stage: Stage) -> StageState:
         source = self._shared.program.source
         place = stage.start.span
         try:
             builder, triggers = self._start(stage)
-            builder.expect_steps(_count_steps(stage, triggers, counts_from=_is_image(self._base(stage))))
-            self._add_base(builder, self._base(stage))
+            builder.expect_steps(_count_steps(stage, triggers, counts_from=_is_image(self._graph.base(stage))))
+            self._add_base(builder, self._graph.base(stage))
             for instruction in triggers:
                 self._apply(builder, instruction, triggered=True)
             for instruction in stage.instructions:
@@ -191,7 +105,7 @@ class Lowering:
 
     def _start(self, stage: Stage) -> tuple[StageBuilder, list[ins.Instruction]]:
         """Return a builder at the state that FROM gives, and the triggers of the base, which are taken off it."""
-        base = self._base(stage)
+        base = self._graph.base(stage)
         state = self._state(base.index).child() if isinstance(base, StageTarget) else self._fresh(stage, base)
         builder = StageBuilder(self._shared, stage, state, self._fetch)
         triggers = [self._trigger(text, stage.start.span) for text in state.config.on_build]
@@ -211,18 +125,8 @@ class Lowering:
             raise Fault(f"{nodes[0].name} isn't allowed as an ONBUILD trigger")
         return instruction
 
-    def _platform(self, stage: Stage) -> Platform:
-        text = stage.start.platform
-        if not text:
-            return self._shared.platform
-        value, suggestion = self._expand_global(stage, text)
-        if not value:
-            raise Fault(f"empty platform value from expression {text}{suggestion}")
-        prefix = f"failed to parse platform {value}: "
-        return _suggesting(suggestion, lambda: parse_platform(value, prefix=prefix))
-
     def _fresh(self, stage: Stage, base: Target) -> StageState:
-        platform = self._platform(stage)
+        platform = self._graph.platform(stage)
         try:
             image = self._base_image(base, platform)
         except ImgError as err:  # an image that is missing, or a registry that fails: show which FROM wanted it
@@ -287,10 +191,10 @@ class Lowering:
 
     def _stage_root(self, index: int, builder: StageBuilder) -> Vertex | None:
         current = builder.stage.index
-        if index == current:  # only triggers get here; `_needed` has seen everything else
+        if index == current:  # only triggers get here; the graph has seen everything else
             raise Fault(f"circular dependency detected on stage: {builder.stage.name}")
         if index > current:
-            raise self._forward(index, current)
+            raise self._graph.forward(index, current)
         return self._state(index).root
 
 
@@ -311,22 +215,3 @@ def _is_image(base: Target) -> bool:
 
 def _count_steps(stage: Stage, triggers: list[ins.Instruction], *, counts_from: bool) -> int:
     return counts_from + sum(isinstance(item, _COUNTED) for item in (*triggers, *stage.instructions))
-
-
-def _from_names(instruction: ins.Instruction) -> Iterator[str]:
-    """Yield what ``--from`` and mounts of *instruction* name; texts with variables are refused later."""
-    if isinstance(instruction, ins.Copy) and instruction.source_stage and "$" not in instruction.source_stage:
-        yield instruction.source_stage
-    if isinstance(instruction, ins.Run):
-        for text in instruction.mounts:
-            spec = parse_mount(text, expand=None)
-            if spec.source_stage:
-                yield spec.source_stage
-
-
-def _suggesting(suggestion: str, work: Callable[[], _Result]) -> _Result:
-    """Do *work*; its faults end in *suggestion*, because they come from an argument that nobody declared."""
-    try:
-        return work()
-    except Fault as fault:
-        raise Fault(fault.message + suggestion, hint=fault.hint) from None

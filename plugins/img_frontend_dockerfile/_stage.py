@@ -10,7 +10,7 @@ from img_core.spec.frontend import HistoryEntry
 from img_core.spec.graph import Location, SourceOp, Vertex
 from img_frontend_dockerfile._expansion import expand_for_display, expand_heredoc, expand_word, expand_words
 from img_frontend_dockerfile._scope import BUILDER_ARGUMENTS
-from img_frontend_dockerfile._text import nearest
+from img_frontend_dockerfile._text import undefined_variable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -162,9 +162,7 @@ class StageBuilder:
 
     def _report_unset(self, unset: set[str]) -> None:
         for name in sorted(unset - BUILDER_ARGUMENTS - self.state.arguments.keys()):
-            similar = nearest(name, self.state.env)
-            text = f"Usage of undefined variable '${name}'" + (f" (did you mean ${similar}?)" if similar else "")
-            self.warn("UndefinedVar", text)
+            self.warn("UndefinedVar", undefined_variable(name, self.state.env))
 
     def warn(self, rule: str, message: str) -> None:
         """Record a finding about the current instruction."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["did_you_mean", "format_duration", "nearest", "parse_duration", "quote"]
+__all__ = ["did_you_mean", "format_duration", "nearest", "parse_duration", "quote", "undefined_variable"]
 
 _ESCAPES = {"\a": r"\a", "\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\v": r"\v"}
 _ESCAPES |= {'"': r"\"", "\\": r"\\"}
@@ -51,6 +51,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `` (did you mean x?)`` or nothing, ready to be appended to a message."""
     found = nearest(word, known)
     return f" (did you mean {found}?)" if found is not None else ""
+
+
+def undefined_variable(name: str, known: Iterable[str]) -> str:
+    """Return the text of the lint rule ``UndefinedVar``."""
+    similar = nearest(name, known)
+    return f"Usage of undefined variable '${name}'" + (f" (did you mean ${similar}?)" if similar else "")
 
 
 def _distance(left: str, right: str, limit: int) -> int:
