@@ -16,7 +16,7 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from img_core.cli._output import OutputClosed, flush, open_standard_descriptors, say
+from img_core.cli._output import OutputClosed, flush, open_standard_descriptors, reader_is_gone, say
 from img_core.spec.errors import Canceled, ImgError
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ def guarded(command: Callable[[], None]) -> int:
     except SystemExit as err:
         return err.code if isinstance(err.code, int) else int(err.code is not None)
     except BaseException as err:
+        if isinstance(err, BrokenPipeError) and reader_is_gone():  # raised by who writes an archive to standard output
+            return _PIPE_EXIT_CODE
         _report_bug(err)
         return BUG_EXIT_CODE
     return 0

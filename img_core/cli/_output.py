@@ -8,7 +8,7 @@ import sys
 
 from img_core.spec.errors import ImgError
 
-__all__ = ["OutputClosed", "echo", "flush", "open_standard_descriptors", "say"]
+__all__ = ["OutputClosed", "echo", "flush", "open_standard_descriptors", "reader_is_gone", "say"]
 
 
 class OutputClosed(BaseException):
@@ -52,6 +52,15 @@ def flush() -> None:
         sys.stdout.flush()
     except OSError as err:
         raise _translated(err) from err
+
+
+def reader_is_gone() -> bool:
+    """Tell whether standard output is a pipe that nobody reads any more."""
+    import select
+
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 def say(text: str) -> None:

@@ -11,13 +11,11 @@ import click
 from img_core.cli._base import Group, settings_of
 from img_core.cli._format import render, table
 from img_core.cli._output import echo
-from img_core.plugins import KINDS, LISTENER, PluginInfo
-from img_core.spec.errors import NotFoundError
+from img_core.plugins import KINDS, LISTENER, PluginInfo, Plugins, parse_plugin_id
+from img_core.spec.errors import NotFoundError, PluginError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from img_core.plugins import Plugins
 
 __all__ = ["command"]
 
@@ -52,6 +50,41 @@ def show_plugins(context: click.Context, names: tuple[str, ...]) -> None:
     inventory = plugins.inventory()
     chosen = [info for name in names for info in _matching(inventory, name)]
     echo("\n\n".join(_describe(plugins, info) for info in chosen))
+
+
+@command.command("disable")
+@click.argument("names", nargs=-1, required=True, metavar="KIND:NAME...")
+@click.pass_context
+def disable_plugins(context: click.Context, names: tuple[str, ...]) -> None:
+    """Switch plugins off for this user; they are not even imported then."""
+    _switch(context, names, enabled=False)
+
+
+@command.command("enable")
+@click.argument("names", nargs=-1, required=True, metavar="KIND:NAME...")
+@click.pass_context
+def enable_plugins(context: click.Context, names: tuple[str, ...]) -> None:
+    """Switch plugins on for this user, unless the administrator locked them."""
+    _switch(context, names, enabled=True)
+
+
+def _switch(context: click.Context, names: Sequence[str], *, enabled: bool) -> None:
+    from img_core.cli._toggle_file import switch
+
+    settings = settings_of(context)
+    for name in names:
+        kind, word = parse_plugin_id(name, "the command line")
+        if word != "*" and not any((info.kind, info.name) == (kind, word) for info in _installed(settings.plugins())):
+            raise NotFoundError(f'plugin "{name}": not found', hint="`img plugins ls` shows what is installed")
+        switch(settings.config(), f"{kind}:{word}", enabled=enabled)
+        toggle = Plugins(settings.config()).toggle(kind, word)
+        if toggle.enabled is not enabled:
+            raise PluginError(f"{name} stays {'on' if toggle.enabled else 'off'}: {toggle.by} decides")
+        echo(f"{'Enabled' if enabled else 'Disabled'} {name}")
+
+
+def _installed(plugins: Plugins) -> Sequence[PluginInfo]:
+    return plugins.inventory(check=False)
 
 
 def _matching(inventory: Sequence[PluginInfo], name: str) -> list[PluginInfo]:

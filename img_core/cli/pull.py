@@ -32,9 +32,9 @@ def command(context: click.Context, insecure_registry: bool, platform: str, name
     from img_core.api._images import pull
     from img_core.api.session import Session
 
+    config = settings_of(context).config()
     echo(f"Pulling {name}...")
     flush()
-    config = settings_of(context).config()
     # Blobs belong to us, whoever owns the files inside: no namespace is needed to fetch them.
     with Session(config, namespace=False, notice=lambda text: say(f"warning: {text}")) as session:
         descriptor = pull(session, name, platform=wanted, insecure=("*",) if insecure_registry else ())

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from img_core.plugins._discovery import Found, describe_failure, discover, load_module
-from img_core.plugins._kinds import CONTRACT_VERSION, GROUPS, KINDS, LISTENER, suggestion
+from img_core.plugins._kinds import CONTRACT_VERSION, GROUPS, KINDS, LISTENER, parse_plugin_id, suggestion
 from img_core.plugins._options import parse_boolean, typed_options
 from img_core.plugins._toggles import DISABLED_VARIABLE, Toggle, Toggles
 from img_core.spec.errors import HostError, ImgError, PluginError, Unsupported, UsageError
@@ -39,6 +39,7 @@ __all__ = [
     "UnknownPlugin",
     "notify",
     "parse_boolean",
+    "parse_plugin_id",
     "typed_options",
 ]
 
@@ -83,6 +84,10 @@ class Plugins:
     def names(self, kind: str) -> list[str]:
         """Return the sorted names of a kind that are installed and not switched off. Imports no plugin."""
         return sorted(name for k, name in self._found if k == kind and self._toggles.of(kind, name).enabled)
+
+    def toggle(self, kind: str, name: str) -> Toggle:
+        """Return whether a plugin is switched on, and who decided that."""
+        return self._toggles.of(kind, name)
 
     def driver(self, kind: str, name: str) -> Any:  # Any: the class that the kind's contract says
         """Load one driver. Raises PluginError if it is missing, switched off, broken, or claimed by two distributions."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
 import pytest
-from cli_support import rootfs_tar
+from cli_support import environment, rootfs_tar
 
 
 @pytest.fixture
@@ -180,3 +183,23 @@ def test_archives_of_other_tools_are_imported(run) -> None:
     with tarfile.open(fileobj=buffer, mode="w:xz", format=tarfile.PAX_FORMAT) as archive:
         archive.addfile(tarfile.TarInfo("ä" * 120))
     assert run("import", "-", "app", stdin=buffer.getvalue()).returncode == 0
+
+
+def test_a_reader_of_an_archive_that_goes_away_is_no_news(with_app, tmp_path: Path) -> None:
+    assert with_app("import", "-", "big", stdin=rootfs_tar(blob=os.urandom(4_000_000))).returncode == 0
+    command = f"{sys.executable} -m img_core save big | head -c 1 >/dev/null; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command], env=environment(tmp_path), cwd=tmp_path, capture_output=True, check=True
+    )
+    assert (done.stdout, done.stderr) == (b"141\n", b"")
+    assert list(tmp_path.glob("img-report-*")) == []
+
+
+def test_a_full_disk_behind_an_archive_is_one_line(with_app, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m img_core save app > /dev/full"
+    done = subprocess.run(
+        ["bash", "-c", command], env=environment(tmp_path), cwd=tmp_path, capture_output=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"Error: ")
+    assert b"no space left" in done.stderr.lower()

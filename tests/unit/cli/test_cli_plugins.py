@@ -97,3 +97,37 @@ def test_a_bad_name_for_no_plugin_is_refused(run) -> None:
     assert (done.returncode, done.stderr.splitlines()[0]) == (
         2, "Error: `tar` in --no-plugin is not a plugin: expected `kind:name`, e.g. `executor:runc`",
     )  # fmt: skip
+
+
+def status(run, name: str, **changes: str) -> str:
+    template = "{{.kind}}:{{.name}} {{.status}}"
+    rows = dict(line.split() for line in run("plugins", "ls", "--format", template, **changes).stdout.splitlines())
+    return rows[name]
+
+
+def test_disable_and_enable_last(run, tmp_path: Path) -> None:
+    assert run("plugins", "disable", "exporter:tar", "exporter:oci").stdout == (
+        "Disabled exporter:tar\nDisabled exporter:oci\n"
+    )
+    assert [status(run, f"exporter:{name}") for name in ("tar", "oci", "docker")] == ["disabled", "disabled", "ok"]
+    assert run("plugins", "enable", "exporter:tar").stdout == "Enabled exporter:tar\n"
+    assert [status(run, f"exporter:{name}") for name in ("tar", "oci")] == ["ok", "disabled"]
+    assert [path.name for path in (tmp_path / ".config/img/plugins.d").iterdir()] == ["50-img-plugins.toml"]
+
+
+def test_disabling_a_whole_kind(run) -> None:
+    run("plugins", "disable", "exporter:*")
+    run("plugins", "enable", "exporter:tar")
+    assert [status(run, f"exporter:{name}") for name in ("tar", "oci")] == ["ok", "disabled"]
+
+
+def test_a_later_place_that_decides_otherwise_is_named(run) -> None:
+    done = run("plugins", "enable", "exporter:tar", IMG_DISABLED_PLUGINS="exporter:tar")
+    assert done.returncode == 1
+    assert done.stderr == "Error: exporter:tar stays off: IMG_DISABLED_PLUGINS decides\n"
+
+
+def test_only_what_is_installed_can_be_switched(run, tmp_path: Path) -> None:
+    done = run("plugins", "disable", "exporter:nope")
+    assert done.returncode == 1
+    assert not (tmp_path / ".config").exists()
