@@ -18,6 +18,7 @@ __all__ = [
     "MASKED_PATHS",
     "READONLY_PATHS",
     "forbid_imports",
+    "held_capabilities",
 ]
 
 _ALL: Final = (
@@ -72,6 +73,15 @@ READONLY_PATHS: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/pr
 
 #: where programs are looked up when the environment has no PATH
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def held_capabilities() -> int:
+    """Return the mask of what this process itself may use; real root in a container often lacks some."""
+    with open("/proc/self/status", "rb") as status:
+        for line in status:
+            if line.startswith(b"CapPrm:"):
+                return int(line.split()[1], 16)
+    return 0
 
 
 def forbid_imports() -> None:

@@ -56,7 +56,8 @@ def runtime_config(process: Process, around: Surroundings) -> Json:
 
 def _process(process: Process, around: Surroundings, *, insecure: bool) -> Json:
     names = sandbox.ALL_CAPABILITIES if insecure else sandbox.DEFAULT_CAPABILITIES
-    capabilities = [f"CAP_{name}" for name in names]
+    ours = sandbox.held_capabilities()
+    capabilities = [f"CAP_{name}" for name in names if ours >> sandbox.ALL_CAPABILITIES.index(name) & 1]
     held = capabilities if around.single or process.uid == 0 else []
     # The runtime resolves programs by this PATH; without one it finds nothing.
     environment = dict(process.env)

@@ -42,6 +42,7 @@ _TTY_GROUP: Final = "5"
 # Read here, in the zygote: later there is only the image.
 _FILTER: Final = seccomp.sandbox_program()
 _OWNERS_FILTER: Final = seccomp.owners_program()
+_CAPABILITIES: Final = sandbox.DEFAULT_CAPABILITY_MASK & sandbox.held_capabilities()
 _OUR_INTERPRETER: Final = os.stat("/proc/self/exe")
 
 
@@ -297,7 +298,7 @@ def _try_chown(path: str, uid: int, gid: int) -> None:
 
 def _drop_privileges(request: Mapping[str, Any]) -> None:
     uid, gid = request["uid"], request["gid"]
-    mask = -1 if request["insecure"] else sandbox.DEFAULT_CAPABILITY_MASK
+    mask = -1 if request["insecure"] else _CAPABILITIES
     _limit_capabilities(mask)
     if not request["single"]:
         _give_stdio(uid)
