@@ -82,7 +82,7 @@ def test_history_shows_owner_mode_and_parents_only() -> None:  # CF3
     ]
 
 
-def test_link_is_made_apart_and_stacked() -> None:  # CP48
+def test_link_is_made_apart_and_stacked() -> None:  # CP47, CP48
     text = "FROM b\nRUN {}\nCOPY --link --chmod=644 a /x/"
     first, second = (image(text.format(command)).root for command in ("one", "two"))
     assert first is not None
@@ -206,7 +206,7 @@ class TestAdd:
         "url",
         ["https://h/repo.git#v1:sub", "git://h/r", "git@h.example:r.git", "ssh://git@h/r", "https://h/r.git?ref=x"],
     )
-    def test_git_source(self, url: str) -> None:  # AD16
+    def test_git_source(self, url: str) -> None:  # AD16, AD17
         root = image(f"FROM b\nADD --keep-git-dir --checksum=0123abc {url} /g").root
         assert root is not None
         assert root.inputs[1].op == SourceOp("git", url, (("checksum", "0123abc"), ("keep-git-dir", "true")))

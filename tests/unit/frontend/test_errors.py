@@ -125,9 +125,15 @@ P = "dockerfile parse error on line {}: ".format
             "checksum can't be specified for multiple sources",
             id="checksum-several",
         ),
-        pytest.param("FROM b\nADD https://h/r.git?foo=1 /x", 'unexpected query "foo"', id="git-query"),
+        pytest.param("FROM b\nADD https://h/r.git?foo=1 /x", 'unexpected query "foo"', id="AD18"),
         pytest.param(
-            "FROM b\nCOPY a <<E\nE", P(2) + "COPY cannot accept a heredoc as a destination", id="heredoc-destination"
+            "FROM b\nCOPY a <<E\nE", P(2) + "COPY cannot accept a heredoc as a destination", id="HD9-destination"
+        ),
+        pytest.param(
+            "FROM b\nCOPY <<E\nfoo\nE",
+            P(2)
+            + "COPY requires at least two arguments, but only one was provided. Destination could not be determined",
+            id="HD9-alone",
         ),
         pytest.param("FROM b\nCOPY <<E /x\nfoo", "unterminated heredoc", id="open-heredoc"),
         pytest.param("FROM b\nRUN --network=foo x", P(2) + 'invalid network mode "foo"', id="network"),
