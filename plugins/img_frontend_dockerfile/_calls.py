@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from img_core.spec.graph import RunOp
+from img_frontend_dockerfile._expansion import expand_word
 from img_frontend_dockerfile._instructions import Arg
+from img_frontend_dockerfile._source import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -56,9 +58,13 @@ def outline(
 
     *states* are the stages that the target needs, as they are at their ends.
     """
-    arguments = {item["name"]: item for item in _global_arguments(program, scope)}
+    used = _used_globals(program, [program.stages[index] for index in states])
+    arguments = {item["name"]: item for item in _global_arguments(program, scope) if item["name"] in used}
     for index in sorted(states):
-        arguments |= {item["name"]: item for item in _stage_arguments(program.stages[index], states[index])}
+        arguments |= {
+            item["name"]: item
+            for item in _stage_arguments(program.stages[index], states[index], used & arguments.keys())
+        }
     mounts = [
         (mount, vertex) for vertex in _vertices(root) if isinstance(vertex.op, RunOp) for mount in vertex.op.mounts
     ]
@@ -72,16 +78,56 @@ def outline(
     return {key: value for key, value in facts.items() if value or key == "name"}
 
 
+class _Recorder(dict[str, str]):
+    """A set of variables in which every name is set; remembers which ones were asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def get(self, name: str, default: object = None) -> str:
+        """Return something for every *name*."""
+        self.names.add(name)
+        return ""
+
+
+def _names_in(word: str, escape: str) -> set[str]:
+    recorder = _Recorder()
+    try:
+        expand_word(word, recorder, escape=escape)
+    except Fault:
+        pass  # such as ${name:?}, by which time the name is known
+    return recorder.names
+
+
+def _used_globals(program: Program, stages: Iterable[Stage]) -> set[str]:
+    """Return the names of global arguments that *stages* need: in FROM, by a bare ARG, or in defaults of these."""
+    used: set[str] = set()
+    for stage in stages:
+        for text in (stage.start.base, stage.start.platform or ""):
+            used |= _names_in(text, program.escape)
+        bare = (item for item in stage.instructions if isinstance(item, Arg))
+        used |= {name for item in bare for name, default in item.pairs if default is None}
+    for instruction in reversed(program.arguments):  # a default uses earlier arguments only
+        for name, default in reversed(instruction.pairs):
+            if name in used and default is not None:
+                used |= _names_in(default, program.escape)
+    return used
+
+
 def _global_arguments(program: Program, scope: GlobalScope) -> Iterator[dict[str, Any]]:
     for instruction in program.arguments:
         for name, _ in instruction.pairs:
             yield _argument(instruction, name, scope.values.get(name))
 
 
-def _stage_arguments(stage: Stage, state: StageState) -> Iterator[dict[str, Any]]:
+def _stage_arguments(stage: Stage, state: StageState, inherited: set[str]) -> Iterator[dict[str, Any]]:
+    """Yield what *stage* declares; a bare ARG says nothing new about the *inherited* ones."""
     for instruction in stage.instructions:
-        if isinstance(instruction, Arg):
-            for name, _ in instruction.pairs:
+        if not isinstance(instruction, Arg):
+            continue
+        for name, default in instruction.pairs:
+            if default is not None or name not in inherited:
                 yield _argument(instruction, name, state.arguments.get(name))
 
 

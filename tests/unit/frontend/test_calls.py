@@ -14,7 +14,7 @@ ARG VERSION=1
 FROM b AS base
 # lost comment
 
-ARG DEBUG
+ARG DEBUG VERSION
 # JOBS how many at once
 # and more text
 ARG JOBS=4
@@ -52,6 +52,24 @@ def test_outline_names_arguments_secrets_and_sockets_of_the_target() -> None:
         "secrets": [{"name": "token", "required": True, "line": 11}],
         "ssh": [{"name": "default", "required": False, "line": 11}],
     }
+
+
+def test_outline_names_only_the_global_arguments_that_the_target_uses() -> None:
+    text = """\
+ARG inherited=b
+ARG other=x
+ARG unused=$other
+ARG base=${inherited:?}
+ARG deep=1
+FROM $base AS one
+ARG deep
+FROM b$unused AS two
+# target does it
+FROM one AS target
+"""
+    found = DockerfileFrontend().outline(request(text, target="target"), DictResolver())
+    assert [item["name"] for item in found["args"]] == ["inherited", "base", "deep"]
+    assert found["description"] == "does it"
 
 
 def test_targets_are_listed_with_the_default_marked() -> None:
