@@ -235,7 +235,8 @@ def merge(new_fd: int, old_fd: int, *, delete: bool = False, spare: bytes = b"")
 
     Directories that both have are joined; anything else is replaced by one rename, so that each entry is old or new at
     any moment. With *delete* what the new tree lacks is removed, except *spare* at the top. Raises UsageError, before
-    anything changes, when a directory with content would have to give way to a file.
+    anything changes, when a directory with content would have to give way to a file, or is on another file system, and
+    PermissionError when one may not be written.
     """
     moves, joined, surplus = _plan(new_fd, old_fd, delete, spare)
     for move in moves:
@@ -261,6 +262,10 @@ def _plan(
     while pending:
         path = pending.pop()
         with _Pair(new_fd, old_fd, path) as (source, target):
+            if os.fstat(source).st_dev != os.fstat(target).st_dev:
+                raise UsageError(f"`{fs.show(path)}` in the destination is on another file system")
+            if not os.access(".", os.W_OK | os.X_OK, dir_fd=target, effective_ids=True):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
             names = sorted(map(os.fsencode, os.listdir(source)))
             for name in names:
                 below = name if not path else path + b"/" + name
@@ -332,6 +337,8 @@ def _rename(name: bytes, source: int, target: int) -> None:
         fs.rename(name, name, source_dir_fd=source, dir_fd=target)
         return
     except PermissionError:
+        if not stat.S_ISDIR(os.stat(name, dir_fd=source, follow_symlinks=False).st_mode):
+            raise
         fd = os.open(name, _DIRECTORY, dir_fd=source)
     try:
         mode = stat.S_IMODE(os.fstat(fd).st_mode)

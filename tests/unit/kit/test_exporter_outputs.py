@@ -478,6 +478,21 @@ def test_local_merge_has_each_entry_old_or_new_wherever_it_fails(tmp_path: Path,
         assert not [name for name in os.listdir(dest) if name.startswith(".img-")]
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_local_moves_read_only_directories_and_names_what_it_cannot_write(tmp_path: Path, result: ReadyResult) -> None:
+    (result.images[0].directory / "empty").chmod(0o555)
+    dest = tmp_path / "out"
+    (dest / "etc").mkdir(parents=True)
+    export(LocalExporter, result, tmp_path, dest=str(dest))
+    assert stat.S_IMODE((dest / "empty").stat().st_mode) == 0o555
+    closed = tmp_path / "closed"
+    (closed / "etc").mkdir(parents=True)
+    (closed / "etc").chmod(0o555)
+    with pytest.raises(ImgError, match=r"^cannot write `.*/closed`: permission denied$"):
+        export(LocalExporter, result, tmp_path, dest=str(closed))
+    assert [path.name for path in closed.rglob("*")] == ["etc"]
+
+
 def test_local_splits_platforms(tmp_path: Path, both: ReadyResult) -> None:
     export(LocalExporter, both, tmp_path, dest=str(tmp_path / "out"))
     assert sorted(os.listdir(tmp_path / "out")) == ["linux_amd64", "linux_arm_v7"]
