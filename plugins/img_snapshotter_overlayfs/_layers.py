@@ -79,7 +79,8 @@ def mount_layers(lowers: Sequence[str], *, snapshot: str = "", staging: str = ""
                 names, upper=f"{base}/{FILES}", work=f"{base}/{WORK}", options=options, staging=staging
             )
         except OSError as err:
-            raise HostError(f"cannot mount an overlay of {len(lowers)} layers: {err.strerror}") from err
+            reason = short.spelled_out(err.strerror or str(err))
+            raise HostError(f"cannot mount an overlay of {len(lowers)} layers: {reason}") from err
 
 
 def _merge_lowest(names: Sequence[str], stack: ExitStack, staging: str) -> str:
@@ -112,6 +113,12 @@ class _Names:
             fd = self._parents[head] = os.open(head, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             self._stack.callback(os.close, fd)
         return f"/proc/self/fd/{fd}/{base}" if base else f"/proc/self/fd/{fd}"
+
+    def spelled_out(self, text: str) -> str:
+        """Return *text* with the real paths instead of our names for them."""
+        for path, fd in self._parents.items():
+            text = text.replace(f"/proc/self/fd/{fd}/", f"{fs.show(path)}/")
+        return text
 
     @staticmethod
     def _split(path: str) -> tuple[str, str]:

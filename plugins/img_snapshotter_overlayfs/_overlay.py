@@ -54,11 +54,14 @@ class OverlaySnapshotter(Snapshotter):
         try:
             fs.mkdir(base, 0o700)
         except OSError as err:
-            raise Unsupported(f"overlayfs cannot be tried: {err.strerror}: `{fs.show(host.state_directory)}`") from err
+            reason = os.strerror(err.errno or 0).lower()
+            raise Unsupported(f"overlayfs cannot be tried: {reason}: `{fs.show(host.state_directory)}`") from err
         try:
             _try(cls(host), base)
-        except (HostError, OSError) as err:
-            raise Unsupported(str(err)) from err
+        except HostError as err:
+            raise Unsupported(err.message) from err
+        except OSError as err:
+            raise Unsupported(f"overlayfs does not work here: {os.strerror(err.errno or 0).lower()}") from err
         finally:
             fs.remove_tree(base)
 
@@ -181,21 +184,24 @@ def _copy_root(source: str, target: str) -> None:
 
 
 def _try(snapshotter: OverlaySnapshotter, base: str) -> None:
-    """Write a file in one layer and delete it in the next."""
+    """Write a file in one layer, replace its directory in the next: that takes whiteouts and attributes on directories."""
     lower, upper = f"{base}/lower", f"{base}/upper"
     root = snapshotter.prepare(lower, [])
     try:
-        os.close(os.open("file", os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=root.fd))
+        os.mkdir("directory", 0o700, dir_fd=root.fd)
+        os.close(os.open("directory/file", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=root.fd))
     finally:
         root.close()
     root = snapshotter.prepare(upper, [lower])
     try:
-        os.unlink("file", dir_fd=root.fd)
+        os.unlink("directory/file", dir_fd=root.fd)
+        os.rmdir("directory", dir_fd=root.fd)
+        os.mkdir("directory", 0o700, dir_fd=root.fd)
     finally:
         root.close()
     root = snapshotter.view([lower, upper])
     try:
-        if scan(root.fd, b""):
+        if scan(root.fd, b"directory"):
             raise HostError("overlayfs does not hide deleted files here")
     finally:
         root.close()

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from img_core.kit import fs
+from img_core.kit import fs, linux
+from img_core.spec.errors import Unsupported
+from img_core.spec.host import Host
 from img_core.spec.snapshotter import Snapshotter
 from img_core.testing.contracts.snapshotter import OLD, Shelf, SnapshotterContract, Tree
 from img_core.testing.namespaces import mappings, run_inside
@@ -41,6 +43,24 @@ class TestOverlayfs(SnapshotterContract):
             assert shelf.changes(shelf.step(stack, lambda tree: tree.write("dir/new")), stack) == ["dir/", "dir/new"]
 
         inside(body)
+
+    def test_an_overlay_as_state_is_refused_with_the_kernel_s_words(self, inside) -> None:  # type: ignore[no-untyped-def]
+        def body(shelf: Shelf) -> None:
+            directory = os.path.join(shelf.driver.host.run_directory, "mounted")
+            os.mkdir(directory)
+            root = shelf.driver.prepare(shelf.new(), [])
+            linux.move_mount(root.fd, directory)
+            host = Host(shelf.mapping, directory, shelf.driver.host.run_directory)
+            with pytest.raises(Unsupported, match=f"filesystem on {directory}/.* not supported as upperdir"):
+                OverlaySnapshotter.probe(host)
+            linux.umount2(directory, linux.MNT_DETACH)
+            root.close()
+
+        inside(body)
+
+    def test_without_a_namespace_it_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(Unsupported, match="overlayfs needs a user namespace or root"):
+            OverlaySnapshotter.probe(Host("none", str(tmp_path), str(tmp_path)))
 
     def test_nothing_is_mounted_in_our_namespace(self, inside) -> None:  # type: ignore[no-untyped-def]
         def body(shelf: Shelf) -> None:
