@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import stat
 from contextlib import ExitStack, contextmanager
@@ -15,10 +16,19 @@ from img_core.spec.errors import HostError, StepError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from img_core.spec.executor import Mount
+    from img_core.spec.executor import Mount, Process
     from img_core.spec.host import Spawned
 
-__all__ = ["APT_CONFIG", "APT_CONFIG_PATH", "own", "parents_first", "prepared_mounts", "read_all", "wait_or_kill"]
+__all__ = [
+    "APT_CONFIG",
+    "APT_CONFIG_PATH",
+    "check",
+    "own",
+    "parents_first",
+    "prepared_mounts",
+    "read_all",
+    "wait_or_kill",
+]
 
 _PROVIDED: Final = ("/proc", "/sys", "/dev")
 
@@ -26,6 +36,22 @@ _PROVIDED: Final = ("/proc", "/sys", "/dev")
 #: ``APT_CONFIG``, tells it not to try. The file lies in a file system of the container and never gets into a layer.
 APT_CONFIG: Final = b'APT::Sandbox::User "root";\n'
 APT_CONFIG_PATH: Final = "/dev/apt.conf"
+
+
+def check(process: Process) -> None:
+    """Raise StepError for a request that no executor can fulfil; nothing unknown may pass as a weaker default."""
+    if not process.args:
+        raise StepError("there is no program to run")
+    if process.network not in ("host", "none"):
+        raise StepError(f"unknown network mode `{process.network}`", hint="use `host` or `none`")
+    if process.security not in ("sandbox", "insecure"):
+        raise StepError(f"unknown security mode `{process.security}`", hint="use `sandbox` or `insecure`")
+    for name, _, _ in process.ulimits:
+        if not hasattr(resource, f"RLIMIT_{name.upper()}"):
+            raise StepError(f"unknown limit `{name}`")
+    for text in (*process.args, process.cwd, *(word for pair in process.env for word in pair)):
+        if "\0" in text:
+            raise StepError("an argument, the environment or the working directory contains a NUL byte")
 
 
 def own(stack: ExitStack, fd: int) -> int:

@@ -107,6 +107,10 @@ class DirectoryStore:
         if "sha256:" + hashed.hexdigest() != descriptor.digest:
             raise IntegrityError(f"blob {descriptor.digest} is damaged")
 
+    def origins(self, digest: Digest) -> Sequence[str]:
+        """See `ImageStore.origins`."""
+        return ()
+
     def tag(self, name: str, descriptor: Descriptor) -> None:
         """See `ImageStore.tag`."""
         self._require(descriptor)

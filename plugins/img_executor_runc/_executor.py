@@ -9,9 +9,17 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from img_core.kit import fs, linux, mounts
-from img_core.kit.containers import APT_CONFIG, APT_CONFIG_PATH, own, parents_first, prepared_mounts, wait_or_kill
+from img_core.kit.containers import (
+    APT_CONFIG,
+    APT_CONFIG_PATH,
+    check,
+    own,
+    parents_first,
+    prepared_mounts,
+    wait_or_kill,
+)
 from img_core.kit.owner_supervisor import OwnerSupervisor
-from img_core.spec.errors import HostError, StepError, Unsupported
+from img_core.spec.errors import HostError, Unsupported
 from img_core.spec.executor import Executor, ExitStatus, Process, StepIO
 from img_executor_runc._config import BoundMount, Surroundings, runtime_config
 
@@ -60,8 +68,7 @@ class RuncExecutor(Executor):
         spawner = self.host.spawner
         if spawner is None:
             raise HostError("this command cannot start processes")
-        if not process.args:
-            raise StepError("there is no program to run")
+        check(process)
         runtime = _find_runtime(self.host, self.options.get("runtime"))
         with ExitStack() as stack:
             bundle = _Bundle.make(self.host.run_directory, stack)

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.kit import linux, mounts
-from img_core.kit.containers import own, parents_first, prepared_mounts, read_all, wait_or_kill
+from img_core.kit.containers import check, own, parents_first, prepared_mounts, read_all, wait_or_kill
 from img_core.kit.owner_supervisor import OwnerSupervisor
 from img_core.spec.errors import HostError, StepError, Unsupported
 from img_core.spec.executor import Executor, ExitStatus, Mount, Process, StepIO
@@ -44,8 +44,7 @@ class UsernsExecutor(Executor):
         spawner = self.host.spawner
         if spawner is None:
             raise HostError("this command cannot start processes")
-        if not process.args:
-            raise StepError("there is no program to run")
+        check(process)
         ordered = parents_first(process.mounts)
         with ExitStack() as stack:
             detached = stack.enter_context(prepared_mounts(rootfs.fd, ordered))

@@ -216,6 +216,17 @@ class ExecutorContract:
         # With a single id there is still the filter for owners.
         assert outcome.text.split()[-1] == ("2" if lab.mapping == "single" else "0")
 
+    @pytest.mark.parametrize(
+        "request_", [{"network": "bridge"}, {"security": "none"}, {"ulimits": [["speed", 1, 1]]}, {"cwd": "/a\0b"}]
+    )
+    def test_unknown_wishes_are_refused(self, lab: Laboratory, request_: dict[str, Any]) -> None:
+        outcome = lab.run("true", **request_)
+        assert outcome.error.startswith("StepError")
+
+    def test_limit_beyond_the_hosts_is_an_error(self, lab: Laboratory) -> None:
+        outcome = lab.run("true", ulimits=[["nofile", 1 << 40, 1 << 40]])
+        assert outcome.error or outcome.code != 0
+
     # --- isolation
 
     def test_only_processes_of_the_step_are_visible(self, lab: Laboratory) -> None:
