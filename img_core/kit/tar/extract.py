@@ -64,7 +64,7 @@ class Stats:
     skipped: list[bytes] = field(default_factory=list)  #: devices and attributes we may not make, at most 100
     skipped_count: int = 0
     owners: list[tuple[bytes, int, int]] = field(default_factory=list)  #: path, uid, gid that could only be recorded
-    implied: list[bytes] = field(default_factory=list)  #: directories made because an entry needed a parent
+    implied: list[bytes] = field(default_factory=list)  #: directories that an entry needed and none describes
     root_opaque: bool = False  #: the layer hides everything below it
 
 
@@ -90,6 +90,7 @@ class _Extractor:
         self.owners = Owners(policy)
         self.into = into + b"/" if into else b""
         self.layer = mode != "plain"
+        self.implied: dict[bytes, None] = {}  # a dict keeps the order and forgets quickly
         self.implied_bytes = 0
         self.tree = Tree(root_fd, on_missing=self._implied, replaceable=self._replaceable)
         kinds: dict[Mode, type[Whiteouts]] = {
@@ -136,6 +137,7 @@ class _Extractor:
             raise _explain(err, path) from err
         self.stats.members = reader.count
         self.stats.owners = self.owners.recorded
+        self.stats.implied = list(self.implied)
         self.stats.root_opaque = self.whiteouts.root_opaque
         return self.stats
 
@@ -154,9 +156,9 @@ class _Extractor:
             raise ArchiveError(f"bad tar archive: `{fs.show(member.name)}` would replace the root directory")
 
     def _implied(self, path: bytes, above: Directory, name: bytes) -> None:
-        self.stats.implied.append(path)
+        self.implied[path] = None
         self.implied_bytes += len(path)
-        if len(self.stats.implied) > _IMPLIED or self.implied_bytes > _IMPLIED_BYTES:
+        if len(self.implied) > _IMPLIED or self.implied_bytes > _IMPLIED_BYTES:
             raise ArchiveError("bad tar archive: too many directories have no entry of their own")
         self.whiteouts.made_directory(above, name)
 
@@ -236,6 +238,7 @@ class _Extractor:
                 self._set_xattrs(fd, member.xattrs, path)
         finally:
             os.close(fd)
+        self.implied.pop(path, None)
         self.directories[path] = (member.mode & 0o7777, member.mtime_ns)
         if len(self.directories) >= _DIRECTORIES:
             self._finish_directories(except_above=path)

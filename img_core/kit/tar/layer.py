@@ -28,7 +28,7 @@ from img_core.kit.tar.reader import TarReader
 from img_core.kit.tar.tree import Directory
 from img_core.kit.tar.whiteouts import PREFIX
 from img_core.kit.tar.writer import TarWriter, changed_while_reading
-from img_core.spec.errors import ImgError, IntegrityError
+from img_core.spec.errors import ArchiveError, ImgError, IntegrityError
 
 __all__ = ["LayerInfo", "OwnerOf", "Packer", "unpack_stream", "write_layer"]
 
@@ -261,7 +261,7 @@ class _Verified:
         expected_diff_id: str | None,
         size_limit: int | None,
     ) -> None:
-        self._chunks = chunks
+        self._chunks = iter(chunks)
         self._decompressor = codecs.decompressor(compression) if compression else None
         self._expected_digest = expected_digest
         self._expected_size = expected_size
@@ -274,16 +274,30 @@ class _Verified:
 
     def __iter__(self) -> Iterator[bytes]:
         for chunk in self._chunks:
-            self._outer.update(chunk)
-            self.size += len(chunk)
-            if self._expected_size is not None and self.size > self._expected_size:
-                raise IntegrityError(f"the layer is larger than its {self._expected_size} bytes")
+            self._take(chunk)
             pieces = (chunk,) if self._decompressor is None else self._decompressor.feed(chunk)
             for piece in pieces:
                 if piece:
                     self._count(piece)
                     yield piece
         self._verify()
+
+    def _take(self, chunk: bytes) -> None:
+        self._outer.update(chunk)
+        self.size += len(chunk)
+        if self._expected_size is not None and self.size > self._expected_size:
+            raise IntegrityError(f"the layer is larger than its {self._expected_size} bytes")
+
+    def check_rest(self) -> None:
+        """After a bad archive: find out whether the blob is what was promised, or was damaged on the way to us.
+
+        The difference matters, damage may be gone at the next try. Without a promised size there is no end to wait for.
+        """
+        if self._expected_digest is None or self._expected_size is None:
+            return
+        for chunk in self._chunks:
+            self._take(chunk)
+        self._verify_blob()
 
     def _count(self, piece: bytes) -> None:
         self._inner.update(piece)
@@ -293,15 +307,19 @@ class _Verified:
 
     def _verify(self) -> None:
         """Check the blob first: a cut download should be called one, not a damaged gzip stream."""
-        if self._expected_size is not None and self.size != self._expected_size:
-            raise IntegrityError(f"the layer has {self.size} bytes instead of {self._expected_size}")
-        info = self.info()
-        if self._expected_digest is not None and info.digest != self._expected_digest:
-            raise IntegrityError(f"the layer's digest is {info.digest} instead of {self._expected_digest}")
+        self._verify_blob()
         if self._decompressor is not None:
             self._decompressor.finish()
-        if self._expected_diff_id is not None and info.diff_id != self._expected_diff_id:
-            raise IntegrityError(f"the layer's diff id is {info.diff_id} instead of {self._expected_diff_id}")
+        diff_id = self.info().diff_id
+        if self._expected_diff_id is not None and diff_id != self._expected_diff_id:
+            raise IntegrityError(f"the layer's diff id is {diff_id} instead of {self._expected_diff_id}")
+
+    def _verify_blob(self) -> None:
+        if self._expected_size is not None and self.size != self._expected_size:
+            raise IntegrityError(f"the layer has {self.size} bytes instead of {self._expected_size}")
+        digest = self.info().digest
+        if self._expected_digest is not None and digest != self._expected_digest:
+            raise IntegrityError(f"the layer's digest is {digest} instead of {self._expected_digest}")
 
     def info(self, entries: int = 0) -> LayerInfo:
         """Describe what was read so far."""
@@ -344,6 +362,10 @@ def unpack_stream(
     small = expected_size is not None and expected_size < _SMALL_STREAM
     source: AbstractContextManager[Prefetch | Serial]
     source = Serial(stream) if small else Prefetch(stream, name="img-unpack")
-    with source as readable:
-        stats = extract(TarReader(readable, limits=limits), root_fd, mode=mode, owners=owners)
+    try:
+        with source as readable:
+            stats = extract(TarReader(readable, limits=limits), root_fd, mode=mode, owners=owners)
+    except ArchiveError:
+        stream.check_rest()
+        raise
     return stream.info(stats.members), stats

@@ -225,6 +225,20 @@ def test_a_cut_download_is_called_one(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("position", [12, 200, len(BLOB) // 2, len(BLOB) - 6])
+def test_a_flipped_byte_is_a_wrong_digest_and_not_a_bad_archive(position: int, tmp_path: Path) -> None:
+    damaged = BLOB[:position] + bytes([BLOB[position] ^ 0x40]) + BLOB[position + 1 :]
+    with pytest.raises(IntegrityError, match="digest is"):
+        unpack(damaged, tmp_path / "x", compression="gzip", expected_size=len(BLOB), expected_digest=DIGEST)
+
+
+def test_a_bad_archive_with_the_right_digest_is_a_bad_archive(tmp_path: Path) -> None:
+    bad = archives.header(b"f", checksum=b"1") + bytes(200_000)
+    digest = f"sha256:{hashlib.sha256(bad).hexdigest()}"
+    with pytest.raises(ArchiveError, match="checksum"):
+        unpack(bad, tmp_path / "x", compression=None, expected_size=len(bad), expected_digest=digest)
+
+
 @pytest.mark.parametrize("threaded", [True, False])
 def test_errors_of_the_source_surface_and_stop_everything(threaded: bool, tmp_path: Path) -> None:
     def chunks() -> Iterator[bytes]:
