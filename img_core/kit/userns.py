@@ -183,6 +183,7 @@ def _sub_id_plan(real: _RealIdentity) -> _MapPlan:
     ranges = {}
     for kind, own_id in (("uid", real.uid), ("gid", real.gid)):
         sub_ranges = sub_id_ranges(f"/etc/sub{kind}", user=real.user, uid=real.uid)
+        sub_ranges = sub_ranges or _directory_ranges(kind, real.user)
         if not sub_ranges:
             raise _CannotMapError(f"`/etc/sub{kind}` gives no ids to `{real.user}`")
         ranges[kind] = _lay_out(own_id, sub_ranges)
@@ -202,6 +203,25 @@ def sub_id_ranges(path: str, *, user: str, uid: int) -> list[tuple[int, int]]:
         if owner in (user, str(uid)) and start.isdecimal() and count.isdecimal() and int(count) > 0:
             ranges.append((int(start), int(count)))
     return list(dict.fromkeys(ranges))
+
+
+def _directory_ranges(kind: str, user: str) -> list[tuple[int, int]]:
+    """Ask getsubids(1) for ranges that a directory service gives (``subid:`` in nsswitch.conf); often it is not installed."""
+    tool = _find_tool("getsubids")
+    if tool is None:
+        return []
+    output_read, output_write = os.pipe()
+    command = [tool, *(["-g"] if kind == "gid" else []), user]
+    try:
+        actions = [(os.POSIX_SPAWN_DUP2, output_write, 1), (os.POSIX_SPAWN_CLOSE, 2)]
+        pid = os.posix_spawn(tool, command, os.environ, file_actions=actions)
+    finally:
+        os.close(output_write)
+    text = _read_all(output_read).decode(errors="replace")
+    os.close(output_read)
+    os.waitpid(pid, 0)
+    words = [line.split() for line in text.splitlines()]  # `0: user start count`
+    return [(int(w[2]), int(w[3])) for w in words if len(w) == 4 and w[2].isdecimal() and w[3].isdecimal()]
 
 
 def _lay_out(own_id: int, sub_ranges: list[tuple[int, int]]) -> tuple[IdRange, ...]:

@@ -108,6 +108,15 @@ def test_failing_map_tools_lead_to_a_single_id_and_their_words(tmp_path):
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root needs no tools")
+def test_ranges_of_a_directory_service_are_asked_for(tmp_path):
+    (tmp_path / "getsubids").write_text('#!/bin/sh\n[ "$1" = -g ] && echo "0: $2 7 8" || echo "0: $1 5 6"\n')
+    (tmp_path / "getsubids").chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    output = program("print(userns._directory_ranges('uid', 'ann'), userns._directory_ranges('gid', 'ann'))", PATH=path)
+    assert output == "[(5, 6)] [(7, 8)]"
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root needs no tools")
 def test_full_mapping_can_be_demanded(tmp_path):
     output = program(
         """
@@ -355,6 +364,20 @@ def test_masked_proc_still_runs_steps_and_records_owners(tmp_path):
         assert lab.ask("stat", path="f")["recorded"] == "12:34"
     finally:
         lab.close()
+
+
+def test_sockets_can_be_bound(tmp_path):
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "agent"))
+        lab = Laboratory(USERNS, "full")
+        try:
+            mounts = [{"target": "/run/agent.0", "source": str(tmp_path / "agent")}]
+            assert lab.shell("test -S /run/agent.0 && echo socket", mounts=mounts).text == "socket"
+            assert lab.ask("list") == []
+        finally:
+            lab.close()
 
 
 def test_userns_environment_has_nothing_but_what_was_given():
