@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from img_frontend_dockerfile import _instructions as ins
 from img_frontend_dockerfile._flags import Flags, FlagTypes, parse_flags
-from img_frontend_dockerfile._mounts import parse_mount
+from img_frontend_dockerfile._mounts import mount_source_stage
 from img_frontend_dockerfile._source import Fault
 from img_frontend_dockerfile._text import did_you_mean, format_duration, parse_duration, quote
 from img_frontend_dockerfile._words import json_words, name_value_pairs, plain_words, quoted_words, split_keyword
@@ -130,7 +130,7 @@ def _run(node: Node, _escape: str) -> ins.Run:
             hint="img has no CDI devices yet; remove `--device`",
         )
     for mount in flags.list("mount"):
-        parse_mount(mount, expand=None)
+        mount_source_stage(mount)  # what can be wrong with the rest shows when the step is planned
     words, exec_form = _command(node.text)
     return ins.Run(node, words, exec_form, flags.list("mount"), network, security or "sandbox")
 

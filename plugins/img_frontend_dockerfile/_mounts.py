@@ -12,24 +12,14 @@ from img_frontend_dockerfile._text import did_you_mean, quote
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MountSpec", "parse_mount"]
+__all__ = ["MountSpec", "mount_source_stage", "parse_mount"]
 
 _TYPES = ("bind", "cache", "tmpfs", "secret", "ssh")
 _SHARING = ("shared", "private", "locked")
 _SYNONYMS = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly", "rw": "readwrite"}
 _BOOLEANS = frozenset({"readonly", "readwrite", "required"})
 _NUMBERS = {"mode": 8, "uid": 10, "gid": 10}
-#: Which types know a key; keys that are not listed are fine everywhere.
-_KEY_TYPES = {
-    "size": ("tmpfs",),
-    "env": ("secret",),
-    "required": ("secret", "ssh"),
-    "id": ("cache", "secret", "ssh"),
-    "from": ("bind", "cache"),
-    "source": ("bind", "cache", "secret"),
-    "readonly": ("bind", "cache", "tmpfs", "secret", "ssh"),
-    "readwrite": ("bind", "cache", "tmpfs"),
-}
+_WITH_OWNER = ("cache", "secret", "ssh")
 _KEYS = ("type", "from", "source", "target", "readonly", "readwrite", "id", "sharing", "required", "size")
 _ALL_KEYS = (*_KEYS, *_NUMBERS, "env", *_SYNONYMS)
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
@@ -55,24 +45,35 @@ class MountSpec:
     env: str = ""
 
 
-def parse_mount(text: str, *, expand: Callable[[str], str] | None) -> MountSpec:
-    """Parse the value of ``--mount``. Raises `Fault`.
+def mount_source_stage(text: str) -> str:
+    """Return what ``from`` says in the value of ``--mount``, the only thing to know before expansion. Raises `Fault`."""
+    found = ""
+    for part in _csv(text):
+        key, _, value = part.partition("=")
+        if key.strip().lower() == "from":
+            if "$" in value:
+                raise Fault("'from' doesn't support variable expansion, define alias stage instead", at_parse=True)
+            found = value
+    return found
 
-    *expand* is applied to all values but ``from``. With None, as when a file is only parsed, values that contain ``$``
-    are not checked.
+
+def parse_mount(text: str, expand: Callable[[str], str]) -> MountSpec:
+    """Parse the value of ``--mount``; *expand* is applied to all values but ``from``. Raises `Fault`.
+
+    As in BuildKit, keys that mean nothing for the type (``id`` of a bind mount) are accepted, unless they are sure to be a mistake.
     """
     fields = [_field(part, expand) for part in _csv(text)]
     kind = next((value for key, value in reversed(fields) if key == "type"), "bind").lower()
-    if kind not in _TYPES and not (expand is None and "$" in kind):
+    if kind not in _TYPES:
         raise Fault(f"unsupported mount type {quote(kind)}{did_you_mean(kind, _TYPES)}")
-    for key, value in fields:
-        _check(key, value, kind)
-    # Only a check of the form is possible before expansion.
-    known = {key: value for key, value in fields if expand is not None or "$" not in value}
-    spec = _make(kind, known)
-    if kind == "secret" and not any(key in ("id", "source", "target") for key, _ in fields):
-        raise Fault("invalid secret mount. one of source, target required")
-    return spec
+    values = dict(fields)
+    for key in values:
+        _check(key, kind)
+    if kind == "secret":
+        _check_secret(values)
+    if "sharing" in values:
+        _check_sharing(values["sharing"].lower(), kind)
+    return _make(kind, values)
 
 
 def _csv(text: str) -> list[str]:
@@ -106,7 +107,7 @@ def _quoted_field(text: str, position: int) -> tuple[str, int]:
     raise Fault(f"invalid mount {quote(text)}: quote is not closed")
 
 
-def _field(text: str, expand: Callable[[str], str] | None) -> tuple[str, str]:
+def _field(text: str, expand: Callable[[str], str]) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     key = key.strip().lower()
     name = _SYNONYMS.get(key, key)
@@ -116,25 +117,32 @@ def _field(text: str, expand: Callable[[str], str] | None) -> tuple[str, str]:
         raise Fault(f"invalid field '{text}' must be a key=value pair")
     if key not in _ALL_KEYS:
         raise Fault(f"unexpected key '{key}' in '{text}'{did_you_mean(key, _ALL_KEYS)}")
-    if name == "from":
-        if "$" in value:
-            raise Fault("'from' doesn't support variable expansion, define alias stage instead", at_parse=True)
-        return name, value
-    return name, expand(value) if expand is not None else value
+    return name, value if name == "from" else expand(value)
 
 
-def _check(key: str, value: str, kind: str) -> None:
-    if kind not in _TYPES:
-        return
-    if key == "sharing":
-        if value not in _SHARING and "$" not in value:
-            raise Fault(f"unsupported sharing value {quote(value)}{did_you_mean(value, _SHARING)}")
-        if kind != "cache":
-            raise Fault(f"invalid cache sharing set for {kind} mount")
-    if key in _NUMBERS and kind == "bind":
+def _check(key: str, kind: str) -> None:
+    if key in _NUMBERS and kind not in _WITH_OWNER:
         raise Fault(f"{key} not allowed for {quote(kind)} type mounts")
-    if kind not in _KEY_TYPES.get(key, _TYPES):
+    if (key == "size" and kind != "tmpfs") or (key == "required" and kind not in ("secret", "ssh")):
         raise Fault(f"unexpected key '{key}' for mount type '{kind}'")
+    if key == "source" and kind == "ssh":
+        raise Fault("ssh does not support source")
+
+
+def _check_secret(values: dict[str, str]) -> None:
+    if values.get("from"):
+        raise Fault("secret mount should not have a from")
+    if not any(values.get(key) for key in ("id", "source", "target")):
+        raise Fault("invalid secret mount. one of source, target required")
+    if values.get("id") and values.get("source"):
+        raise Fault("both source and id can't be set")
+
+
+def _check_sharing(sharing: str, kind: str) -> None:
+    if sharing not in _SHARING:
+        raise Fault(f"unsupported sharing value {quote(sharing)}{did_you_mean(sharing, _SHARING)}")
+    if kind != "cache":
+        raise Fault(f"invalid cache sharing set for {kind} mount")
 
 
 def _make(kind: str, values: dict[str, str]) -> MountSpec:
@@ -147,10 +155,10 @@ def _make(kind: str, values: dict[str, str]) -> MountSpec:
         type=kind,
         target=values.get("target", ""),
         source=values.get("source", ""),
-        source_stage=values.get("from", ""),
+        source_stage=values.get("from", "") if kind != "tmpfs" else "",
         readonly=readonly,
         id=values.get("id", ""),
-        sharing=values.get("sharing", "shared"),
+        sharing=values.get("sharing", "shared").lower(),
         mode=numbers.get("mode"),
         uid=numbers.get("uid", 0),
         gid=numbers.get("gid", 0),

@@ -30,7 +30,7 @@ def apply_run(builder: StageBuilder, instruction: ins.Run) -> None:
         raise Fault("RUN names no program", hint="`RUN []` has nothing to run")
     inputs = Inputs(state.root)
     args, script = _arguments(builder, instruction, inputs)
-    specs = [parse_mount(text, expand=builder.expand) for text in instruction.mounts]
+    specs = [parse_mount(text, builder.expand) for text in instruction.mounts]
     mounts = (*_mounts(builder, specs, inputs), *script)
     text = builder.display({spec.env: "****" for spec in specs if spec.env}) + _summary(instruction)
     vertex = builder.vertex(
@@ -150,7 +150,7 @@ def _tree(builder: StageBuilder, spec: MountSpec, inputs: Inputs) -> RunMount:
         source = clean_path(spec.source)
         return RunMount("bind", target, input=inputs.add(origin), source=source, readonly=spec.readonly)
     namespace = builder.shared.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS", "")
-    identity = clean_path(spec.id) if spec.id.startswith("/") else spec.id or target
+    identity = spec.id or posixpath.normpath(spec.target)
     return RunMount(
         "cache",
         target,

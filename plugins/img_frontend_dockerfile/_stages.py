@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from img_frontend_dockerfile import _instructions as ins
 from img_frontend_dockerfile._expansion import expand_word
-from img_frontend_dockerfile._mounts import parse_mount
+from img_frontend_dockerfile._mounts import mount_source_stage
 from img_frontend_dockerfile._names import StageTarget, parse_platform
 from img_frontend_dockerfile._source import Fault
 from img_frontend_dockerfile._text import did_you_mean, quote
@@ -135,10 +135,7 @@ def _from_names(instruction: ins.Instruction) -> Iterator[str]:
     if isinstance(instruction, ins.Copy) and instruction.source_stage and "$" not in instruction.source_stage:
         yield instruction.source_stage
     if isinstance(instruction, ins.Run):
-        for text in instruction.mounts:
-            spec = parse_mount(text, expand=None)
-            if spec.source_stage:
-                yield spec.source_stage
+        yield from filter(None, map(mount_source_stage, instruction.mounts))
 
 
 def _suggesting(suggestion: str, work: Callable[[], _Result]) -> _Result:

@@ -168,6 +168,26 @@ P = "dockerfile parse error on line {}: ".format
             "invalid cache sharing set for bind mount",
             id="mount-sharing-on-bind",
         ),
+        pytest.param(
+            "FROM b\nRUN --mount=type=tmpfs,mode=1,target=/x x",
+            'mode not allowed for "tmpfs" type mounts',
+            id="mount-mode-of-tmpfs",
+        ),
+        pytest.param(
+            "FROM b\nRUN --mount=type=secret,id=a,from=b x", "secret mount should not have a from", id="secret-from"
+        ),
+        pytest.param(
+            "FROM b\nRUN --mount=type=secret,id=a,source=b x", "both source and id can't be set", id="secret-twice"
+        ),
+        pytest.param("FROM b\nRUN --mount=type=ssh,source=b x", "ssh does not support source", id="ssh-source"),
+        pytest.param(
+            "FROM b\nRUN --mount=required,target=/x x",
+            "unexpected key 'required' for mount type 'bind'",
+            id="mount-required",
+        ),
+        pytest.param(
+            'FROM b\nRUN --mount=\\"target=/x y', 'invalid mount "\\"target=/x": quote is not closed', id="csv"
+        ),
         pytest.param("FROM b\nRUN --mount=type=bind x", 'invalid mount target "/"', id="MT5-none"),
         pytest.param("FROM b\nRUN --mount=target=/ x", 'invalid mount target "/"', id="MT5-root"),
         pytest.param(

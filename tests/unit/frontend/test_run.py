@@ -94,6 +94,13 @@ def test_platform_is_part_of_run_and_images_but_not_of_files() -> None:
             RunMount("cache", "/x", input=1, source="/q", readonly=False, id="/x", mode=0o755),
             id="MT11",
         ),
+        pytest.param(
+            "type=cache,target=c/,sharing=Private",
+            RunMount("cache", "/w/c", readonly=False, id="c", sharing="private", mode=0o755),
+            id="relative-cache",
+        ),
+        pytest.param("type=bind,target=/c,id=q,env=E", RunMount("bind", "/c", input=1, source="/"), id="idle-keys"),
+        pytest.param("type=tmpfs,target=/t,from=nope", RunMount("tmpfs", "/t", readonly=False), id="idle-from"),
         pytest.param("type=tmpfs,target=/t,size=1m", RunMount("tmpfs", "/t", readonly=False, size=1 << 20), id="MT22"),
         pytest.param("type=secret,id=n", RunMount("secret", "/run/secrets/n", id="n", mode=0o400), id="MT15"),
         pytest.param("type=secret,source=a/n", RunMount("secret", "/run/secrets/n", id="a/n", mode=0o400), id="source"),
@@ -155,6 +162,10 @@ def test_ssh_sets_its_variable() -> None:  # MT21
     op = run("FROM b\nRUN --mount=type=ssh --mount=type=ssh,id=o x")
     assert dict(op.env)["SSH_AUTH_SOCK"] == "/run/buildkit/ssh_agent.0"
     assert [item.target for item in op.mounts] == ["/run/buildkit/ssh_agent.0", "/run/buildkit/ssh_agent.1"]
+
+
+def test_mistake_in_a_mount_of_an_unneeded_stage_does_not_matter() -> None:
+    assert image("FROM b\nRUN --mount=type=new,key=1 x\nFROM b").root is not None
 
 
 def test_values_of_mounts_are_expanded() -> None:
