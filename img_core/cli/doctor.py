@@ -86,14 +86,20 @@ def _mapping(session: Session) -> Finding:
             WORSE,
             "user ids",
             f"only one id is mapped, owners are recorded instead of set: {host.mapping_reason or 'as asked'}",
-            _mapping_hint(user),
+            _mapping_hint(user, host.mapping_reason),
         )
     return Finding(OK, "user ids", "real root" if host.mapping == "root" else "sub-ids are mapped")
 
 
-def _mapping_hint(user: str) -> str:
+def _mapping_hint(user: str, reason: str) -> str:
     if shutil.which("newuidmap") is None or shutil.which("newgidmap") is None:
         return "install newuidmap, e.g. `sudo apt-get install uidmap` or `sudo dnf install shadow-utils`"
+    if "not permitted" in reason:
+        # A setuid newuidmap is not the owner of our namespace, and in a container it lacks SYS_ADMIN to make up for it.
+        return (
+            "in a container (started without no-new-privileges) the tools need file capabilities, not a setuid bit: "
+            f"`setcap cap_setuid+ep {shutil.which('newuidmap')}; setcap cap_setgid+ep {shutil.which('newgidmap')}`"
+        )
     return f"`sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}`"
 
 
