@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from img_core.kit import fs
 from img_core.kit.ownership import Owners
 from img_core.spec.errors import ImgError
 
-__all__ = ["NewDirectory", "Place", "Root"]
+__all__ = ["NewDirectory", "Place", "Root", "finish_directory"]
 
 _LINK_LIMIT = 40  # the kernel's own, see path_resolution(7)
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -77,10 +78,24 @@ class Root:
     def finish(self) -> None:
         """Give the directories that were made their mode and time; at the end, because they would be in the way of their content."""
         for path, mode in reversed(self._made):
-            os.chmod(path, mode, dir_fd=self.fd)
-            if self.now_ns is not None:
-                os.utime(path, ns=(self.now_ns, self.now_ns), dir_fd=self.fd, follow_symlinks=False)
+            finish_directory(self.fd, path, mode, self.now_ns)
         self._made.clear()
+
+
+def finish_directory(root_fd: int, path: bytes, mode: int, mtime_ns: int | None) -> None:
+    """Give directory *path* below *root_fd* its *mode* and time, if it is still a directory: an archive may have replaced it."""
+    try:
+        fd = fs.open_beneath(root_fd, path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as err:
+        if err.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return
+        raise
+    try:
+        os.fchmod(fd, mode)
+        if mtime_ns is not None:
+            os.utime(fd, ns=(mtime_ns, mtime_ns))
+    finally:
+        os.close(fd)
 
 
 class _Walk:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from img_core.kit import fs
 from img_core.kit.copy._digest import changed_error, open_file, opened, same_version
+from img_core.kit.copy._places import finish_directory
 from img_core.kit.ownership import read_owner
 from img_core.kit.tar import xattrs
 from img_core.spec.errors import ImgError
@@ -79,15 +80,13 @@ class Writer:
                 finally:
                     os.close(fd)
         for folder in reversed(made):  # content disturbs the time, and a mode may forbid content
-            self._finish_directory(target_fd, folder.name, folder.info)
-            mtime = folder.info.st_mtime_ns
-            os.utime(folder.name, ns=(mtime, mtime), dir_fd=target_fd, follow_symlinks=False)
+            self._finish_directory(target_fd, folder.name, folder.info, folder.info.st_mtime_ns)
 
     def parents(self, match: Match, target_fd: int, target_path: bytes) -> None:
         """Make the directories above *match* that ``--parents`` keeps, where they are missing."""
         for name, info in match.parents:
             if self._make_directory(target_fd, target_path, name, info, None, b""):
-                self._finish_directory(target_fd, name, info)
+                self._finish_directory(target_fd, name, info, None)
 
     def _make_folder(self, target_fd: int, target_path: bytes, folder: Folder, source_fd: int) -> bool:
         return self._make_directory(target_fd, target_path, folder.name, folder.info, source_fd, folder.path)
@@ -111,11 +110,11 @@ class Writer:
             os.close(fd)
         return True
 
-    def _finish_directory(self, target_fd: int, name: bytes, info: os.stat_result) -> None:
+    def _finish_directory(self, target_fd: int, name: bytes, info: os.stat_result, mtime_ns: int | None) -> None:
         mode = self.mode.apply(info.st_mode, directory=True)
         if self.mode.octal is not None and not mode & 0o100:
             self._tell_blind_directory(mode)
-        os.chmod(name, mode, dir_fd=target_fd)  # a directory that we made
+        finish_directory(target_fd, name, mode, mtime_ns)
 
     def _require_directory(self, target_fd: int, target_path: bytes, name: bytes) -> None:
         info = os.stat(name, dir_fd=target_fd, follow_symlinks=False)

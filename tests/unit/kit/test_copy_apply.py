@@ -513,6 +513,20 @@ class TestAdd:
             bench.add("x.tar", to="/e/")
         assert os.listdir(bench.outside) == []
 
+    def test_an_archive_cannot_turn_a_new_directory_into_a_way_out(self, bench: Bench) -> None:
+        bench.outside.chmod(0o700)
+        (bench.context / "x.tar").write_bytes(archive([("x", "../../outside", LINK)]))
+        root = os.open(bench.root, os.O_PATH | os.O_DIRECTORY)
+        context = os.open(bench.context, os.O_RDONLY | os.O_DIRECTORY)
+        actions = [MakeDirectory("/w/x"), Copy(0, ("x.tar",), "/w/", unpack=True, add=True)]
+        selections = [None, select(SourceTree(context), actions[1])]  # type: ignore[arg-type]
+        apply(actions, selections, root, owners=bench.owners, now_ns=NOW)
+        os.close(root)
+        os.close(context)
+        assert (bench.root / "w/x").is_symlink()
+        info = bench.outside.stat()
+        assert (stat.S_IMODE(info.st_mode), info.st_mtime_ns == NOW) == (0o700, False)
+
     def test_the_destination_may_be_a_link(self, bench: Bench) -> None:
         (bench.root / "real").mkdir()
         (bench.root / "ln").symlink_to("/real")
