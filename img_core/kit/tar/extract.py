@@ -265,6 +265,9 @@ class _Extractor:
                     return
                 self._clear(directory, name)
                 self.tree.link(target, directory, name)
+            if self.whiteouts.is_mark(directory, name):  # the layer deletes the target
+                fs.unlink(name, dir_fd=directory.fd)
+                raise FileNotFoundError
         except (FileNotFoundError, NotADirectoryError) as err:
             raise MissingLinkTarget(
                 f"bad tar archive: the target of hard link `{fs.show(path)}` is missing: `{fs.show(member.linkname)}`"

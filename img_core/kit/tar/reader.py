@@ -40,6 +40,9 @@ _ALIASES = {b"\0": REGULAR, b"7": REGULAR, b"S": REGULAR}
 _NEVER_GLOBAL = (b"path", b"linkpath", b"size", b"GNU.sparse.", *pax.XATTR_PREFIXES)
 
 
+_GLOBAL = (b"uid", b"gid", b"mtime")
+
+
 class _Extended:
     """What extended headers said about the entry that follows them."""
 
@@ -309,7 +312,8 @@ class TarReader:
             records, segments = pax.parse(body)
             if segments or any(keyword.startswith(_NEVER_GLOBAL) for keyword in records):
                 raise ValueError("a global extended header names a single file")
-            self._globals.update(records)
+            # Only what counts is kept: comments of a thousand such headers would be a gigabyte.
+            self._globals.update({keyword: records[keyword] for keyword in _GLOBAL if keyword in records})
             return extended
         extended = extended or _Extended()
         if kind == b"x":

@@ -242,6 +242,13 @@ def test_overlay_replaced_directory_becomes_opaque(first: bool, added: bytes, tm
 
 
 @overlay
+def test_overlay_mark_cannot_be_multiplied_by_a_hard_link(tmp_path: Path) -> None:
+    with pytest.raises(MissingLinkTarget):
+        unpack(entry(b".wh.a") + hard_link(b"b", b"a") + END, tmp_path, "layer-overlay")
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@overlay
 def test_overlay_reports_a_layer_that_hides_everything(tmp_path: Path) -> None:
     assert unpack(entry(b".wh..wh..opq") + END, tmp_path, "layer-overlay").root_opaque
 

@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from img_core.kit.tar import Member, TarReader, TarWriter, header, pax
 from img_core.kit.tar.member import DIRECTORY, REGULAR, SYMLINK
+from img_core.kit.tar.pipeline import Serial
 from img_core.spec.errors import ArchiveError, ImgError
 from img_core.testing import archives
 from img_core.testing.archives import END, entry
@@ -154,6 +156,22 @@ def test_a_huge_record_costs_no_memory() -> None:
         with pytest.raises(ArchiveError, match="too large"):
             members(big + bytes(1 << 20))
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_many_global_headers_cost_no_memory() -> None:
+    import tracemalloc
+
+    def headers() -> Iterator[bytes]:
+        for number in range(60):
+            yield archives.pax({b"comment%d" % number: bytes(900_000)}, kind=b"g")
+        yield END
+
+    tracemalloc.start()
+    try:
+        assert list(TarReader(Serial(headers()))) == []
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
     finally:
         tracemalloc.stop()
 
