@@ -24,6 +24,7 @@ COMMANDS = {
     "ls": CommandEntry("img_core.cli.ls", "List images and digests"),
     "plugins": CommandEntry("img_core.cli.plugins", "List plugins and tell what they offer"),
     "pull": CommandEntry("img_core.cli.pull", "Pull an image or a repository from a registry"),
+    "push": CommandEntry("img_core.cli.push", "Push an image or a repository to a registry"),
     "rm": CommandEntry("img_core.cli.rm", "Remove one or more images"),
     "save": CommandEntry("img_core.cli.save", "Save an image to a tar archive (streamed to STDOUT by default)"),
     "tag": CommandEntry("img_core.cli.tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),

@@ -12,6 +12,7 @@ from img_core.cli._base import Command, settings_of
 from img_core.cli._files import open_input
 from img_core.cli._images import normalized, open_store
 from img_core.cli._output import echo
+from img_core.kit.reference import Reference
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ __all__ = ["command"]
 @click.pass_context
 def command(context: click.Context, path: str, quiet: bool, tag: str, arguments: tuple[str, ...]) -> None:
     """Load images from a tar archive."""
-    from img_core.kit.bundle import read_bundle
+    from img_core.api._images import load
 
     if arguments:
         raise UsageError("no arguments expected", hint=f"to read a file: `img load -i {arguments[0]}`")
@@ -39,27 +40,20 @@ def command(context: click.Context, path: str, quiet: bool, tag: str, arguments:
     with ExitStack() as opened:
         source = path if os.path.isdir(path) else opened.enter_context(open_input(path))
         store = opened.enter_context(open_store(settings_of(context), writable=True))
-        images = read_bundle(source, store)
-        _check_names(images, name)
+        images = load(store, source)
         for image in images:
-            for line in _keep(store, image, name):
-                if not quiet:
-                    echo(line)
+            if image.names and not quiet:
+                echo("\n".join(f"Loaded image: {Reference.parse(known).familiar()}" for known in image.names))
+        _name_the_nameless(store, [image for image in images if not image.names], name, quiet=quiet)
 
 
-def _check_names(images: list[LoadedImage], name: str) -> None:
-    """Refuse an archive with images that nobody could find afterwards."""
-    nameless = [image for image in images if not image.names]
-    if nameless and not name:
+def _name_the_nameless(store: Store, images: list[LoadedImage], name: str, *, quiet: bool) -> None:
+    """Give an image without a name the one of ``-t``; without that nobody could find it. Raises UsageError."""
+    if images and not name:
         raise UsageError("the archive holds an image without a name", hint="name it with `-t NAME`")
-    if len(nameless) > 1:
-        raise UsageError(f"the archive holds {len(nameless)} images without a name, but there is one `-t`")
-
-
-def _keep(store: Store, image: LoadedImage, name: str) -> list[str]:
-    from img_core.kit.reference import Reference
-
-    names = image.names or (name,)
-    for wanted in names:
-        store.tag(wanted, image.descriptor)
-    return [f"Loaded image: {Reference.parse(wanted).familiar()}" for wanted in names]
+    if len(images) > 1:
+        raise UsageError(f"the archive holds {len(images)} images without a name, but there is one `-t`")
+    for image in images:
+        store.tag(name, image.descriptor)
+        if not quiet:
+            echo(f"Loaded image: {Reference.parse(name).familiar()}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import click
@@ -9,6 +10,7 @@ import click
 from img_core.cli._base import Command, settings_of
 from img_core.cli._format import binary_size
 from img_core.cli._output import echo, flush, say
+from img_core.cli._transfers import showing_transfers
 from img_core.cli.ls import content_size
 from img_core.spec.errors import UsageError
 
@@ -19,34 +21,49 @@ __all__ = ["command"]
 
 
 @click.command("pull", cls=Command)
+@click.option("-a", "--all-platforms", is_flag=True, help="fetch all platforms of an image that has several")
 @click.option("--insecure-registry", is_flag=True, help="allow plain HTTP and unverified TLS")
-@click.option("--platform", default="", help="fetch the image for another platform than this host's, e.g. linux/arm64")
+@click.option("--platform", "specifiers", multiple=True, help="fetch the image for these platforms, e.g. linux/arm64")
+@click.option("-q", "--quiet", is_flag=True, help="show no progress")
 @click.argument("names", nargs=-1, metavar="NAME[:TAG|@DIGEST]")
 @click.pass_context
-def command(context: click.Context, insecure_registry: bool, platform: str, names: tuple[str, ...]) -> None:
+def command(
+    context: click.Context,
+    all_platforms: bool,
+    insecure_registry: bool,
+    specifiers: tuple[str, ...],
+    quiet: bool,
+    names: tuple[str, ...],
+) -> None:
     """Pull an image or a repository from a registry."""
     if not names:
         raise UsageError("must pass an image or repository to pull")
+    if all_platforms and specifiers:
+        raise UsageError("`--all-platforms` and `--platform` exclude each other")
     name = names[0]
-    wanted = _checked(name, platform)
-    from img_core.api._images import pull
+    wanted = _checked(name, specifiers)
+    from img_core.api._pull import pull
     from img_core.api.session import Session
 
     config = settings_of(context).config()
     echo(f"Pulling {name}...")
     flush()
     # Blobs belong to us, whoever owns the files inside: no namespace is needed to fetch them.
-    with Session(config, namespace=False, notice=lambda text: say(f"warning: {text}")) as session:
-        descriptor = pull(session, name, platform=wanted, insecure=("*",) if insecure_registry else ())
+    with ExitStack() as opened:
+        notice = lambda text: say(f"warning: {text}")  # noqa: E731
+        session = opened.enter_context(Session(config, namespace=False, notice=notice))
+        status = opened.enter_context(showing_transfers("pulling", quiet=quiet))
+        insecure = ("*",) if insecure_registry else ()
+        descriptor = pull(session, name, wanted=wanted, all_platforms=all_platforms, insecure=insecure, status=status)
         size = content_size(session.store, descriptor)
     echo(f"Pulled: {descriptor.digest}")
     echo(f"Size: {binary_size(size or descriptor.size)}")
 
 
-def _checked(name: str, platform: str) -> Platform | None:
+def _checked(name: str, specifiers: tuple[str, ...]) -> list[Platform]:
     """Refuse a bad name or platform before anything is opened."""
     from img_core.cli._images import normalized
     from img_core.kit import platforms
 
     normalized(name)
-    return platforms.parse(platform) if platform else None
+    return [platforms.parse(part.strip()) for text in specifiers for part in text.split(",") if part.strip()]

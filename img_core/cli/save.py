@@ -22,8 +22,7 @@ _FORMATS = ("docker", "oci")
 @click.pass_context
 def command(context: click.Context, form: str, output: str, names: tuple[str, ...]) -> None:
     """Save an image to a tar archive."""
-    from img_core.kit.bundle import BundleImage, write_tar
-    from img_core.kit.output import open_output
+    from img_core.api._images import save
 
     if not names:
         raise UsageError("must pass an image to save")
@@ -32,7 +31,6 @@ def command(context: click.Context, form: str, output: str, names: tuple[str, ..
     if not output and sys.stdout is not None and sys.stdout.isatty():
         raise UsageError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
     with open_store(settings_of(context)) as store:
-        images = [find_image(store, name, doing=f"exporting image {name} failed") for name in names]
-        bundle = [BundleImage(image.descriptor, (image.name,)) for image in images]
-        with open_output(output or None) as file:
-            write_tar(file, bundle, store, docker=form == "docker")
+        for name in names:
+            find_image(store, name, doing=f"exporting image {name} failed")
+        save(store, names, output or None, docker=form == "docker")

@@ -17,9 +17,12 @@ from img_core.cli.build._flags import all_flags, refuse_unsupported, warn_ignore
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from img_core.api import BuildRequest, BuildResult, Output
     from img_core.api.session import Session
     from img_core.cli._settings import Settings
+    from img_core.solver.secret_sources import SshAgent
 
 __all__ = ["command"]
 
@@ -39,7 +42,7 @@ def command(context: click.Context, /, paths: tuple[str, ...], **flags: Any) -> 
     refuse_unsupported(flags)
     warnings = warn_ignored(flags)
     path = _checked_path(paths, flags)
-    outputs = parse_outputs(flags["outputs"])
+    outputs = parse_outputs(flags["outputs"], push=flags["push"], insecure=flags["insecure_registry"])
     shown = (flags["tags"] or ("",))[0] or output_name(outputs) or "image"
     request = _request(path, flags, outputs)
     _check_id_file(flags["iidfile"], outputs, request)
@@ -77,6 +80,7 @@ def _checked_path(paths: tuple[str, ...], flags: dict[str, Any]) -> str:  # Any:
 def _request(path: str, flags: dict[str, Any], outputs: list[Output]) -> BuildRequest:  # Any: values of flags
     """Return the request that the flags describe, without what comes from standard input. Raises UsageError."""
     from img_core.api import BuildRequest, Output
+    from img_core.cli.build._secrets import parse_contexts, parse_secrets
     from img_core.cli.build._values import (
         parse_build_args,
         parse_hosts,
@@ -90,9 +94,10 @@ def _request(path: str, flags: dict[str, Any], outputs: list[Output]) -> BuildRe
         raise UsageError(
             f"unknown network `{flags['network']}`", hint="known: " + ", ".join(f"`{n}`" for n in _NETWORKS)
         )
+    environment = os.environ
     if flags["load"] and not flags["tags"] and not outputs:
         outputs = [Output("image")]
-    platforms = split_list(flags["platforms"]) or split_list([os.environ.get("DOCKER_DEFAULT_PLATFORM", "")])
+    platforms = split_list(flags["platforms"]) or split_list([environment.get("DOCKER_DEFAULT_PLATFORM", "")])
     return BuildRequest(
         context=path,
         dockerfile=None if flags["file"] in (None, "", "-") or path == "-" else flags["file"],
@@ -109,6 +114,8 @@ def _request(path: str, flags: dict[str, Any], outputs: list[Output]) -> BuildRe
         add_hosts=parse_hosts(flags["add_hosts"]),
         shm_size=parse_size(flags["shm_size"], "--shm-size") if flags["shm_size"] else 0,
         ulimits=parse_ulimits(flags["ulimits"]),
+        contexts=parse_contexts(flags["contexts"]),
+        secrets=parse_secrets(flags["secrets"], environment),
         insecure_registries=("*",) if flags["insecure_registry"] else (),
         executor=flags["executor"],
         max_parallelism=flags["max_parallelism"],
@@ -120,6 +127,8 @@ def _build(settings: Settings, request: BuildRequest, flags: dict[str, Any]) -> 
     from img_core.cli import _progress
 
     with ExitStack() as opened:
+        if flags["ssh"]:
+            request = _changed(request, ssh=opened.enter_context(_agents(flags["ssh"])))
         session = opened.enter_context(
             Session(settings.config(), namespace=True, notice=lambda text: say(f"warning: {text}"))
         )
@@ -129,6 +138,13 @@ def _build(settings: Settings, request: BuildRequest, flags: dict[str, Any]) -> 
         progress = _progress.choose(wanted, session.config.environment, session.plugins)
         show = opened.enter_context(_progress.showing(progress, session.plugins))
         return _run(session, request, show)
+
+
+def _agents(texts: tuple[str, ...]) -> AbstractContextManager[dict[str, SshAgent]]:
+    from img_core.cli.build._secrets import parse_ssh
+    from img_core.cli.build._ssh_agent import agents
+
+    return agents(parse_ssh(texts, os.environ))
 
 
 def _run(session: Session, request: BuildRequest, show: Any) -> BuildResult:  # Any: takes an event

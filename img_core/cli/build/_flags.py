@@ -30,6 +30,10 @@ def _check_tags(_context: click.Context, _parameter: click.Parameter, values: tu
 _SUPPORTED: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
     (["--add-host", "add_hosts"], {**_LIST, "help": "add an entry to /etc/hosts of every step (HOST=ADDRESS)"}),
     (["--build-arg", "build_args"], {**_LIST, "help": "set a build argument (KEY=VALUE, or KEY from the environment)"}),
+    (
+        ["--build-context", "contexts"],
+        {**_LIST, "help": "another build context (NAME=DIRECTORY, NAME=docker-image://IMAGE)"},
+    ),
     (["--executor"], {"default": "auto", "help": "what runs the steps"}),
     (
         ["-f", "--file", "file"],
@@ -52,8 +56,11 @@ _SUPPORTED: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
     (["--platform", "platforms"], {**_LIST, "help": "platforms to build for, e.g. linux/arm64"}),
     (["--progress"], {"default": "", "help": "how to show progress: auto, plain, tty, rawjson, quiet or none"}),
     (["--pull"], {**_FLAG, "help": "ask the registry for newer versions of base images"}),
+    (["--push"], {**_FLAG, "help": "push the image to the registry of each of its names"}),
     (["-q", "--quiet"], {**_FLAG, "help": "show nothing but the image id"}),
+    (["--secret", "secrets"], {**_LIST, "help": "secret for RUN --mount=type=secret: id=ID[,src=FILE|env=VARIABLE]"}),
     (["--shm-size"], {"default": "", "help": "size of /dev/shm of the steps, e.g. 64m"}),
+    (["--ssh"], {**_LIST, "help": "ssh agent or keys for RUN --mount=type=ssh: ID[=SOCKET|KEY[,KEY]]"}),
     (["-t", "--tag", "tags"], {**_LIST, "callback": _check_tags, "help": "name of the image (NAME[:TAG])"}),
     (["--target"], {"default": "", "help": "stage to build"}),
     (["--ulimit", "ulimits"], {**_LIST, "help": "resource limit of the steps (NAME=SOFT[:HARD])"}),
@@ -64,7 +71,6 @@ _LATER: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
     (["--allow"], _LIST),
     (["--annotation"], _LIST),
     (["--attest"], _LIST),
-    (["--build-context"], _LIST),
     (["--cache-from"], _LIST),
     (["--cache-to"], _LIST),
     (["--call"], {}),
@@ -79,11 +85,8 @@ _LATER: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
     (["--memory-swap"], {}),
     (["--policy"], _LIST),
     (["--provenance"], {}),
-    (["--push"], _FLAG),
     (["--resource"], _LIST),
     (["--sbom"], {}),
-    (["--secret"], _LIST),
-    (["--ssh"], _LIST),
 ]
 _OFF_WORDS = ("", "0", "f", "false", "False", "FALSE", "F")
 

@@ -14,12 +14,26 @@ if TYPE_CHECKING:
 __all__ = ["output_name", "parse_outputs"]
 
 _NOT_FOR_LOCAL = "invalid output option: output: output directory is required for local exporter"
-_WITHOUT_FILES = ("image", "registry", "cacheonly")
+_IMAGES = ("image", "registry")
+_WITHOUT_FILES = (*_IMAGES, "cacheonly")
 
 
-def parse_outputs(texts: Iterable[str]) -> list[Output]:
-    """Parse every ``-o``. Raises UsageError; whether the exporter and its options exist is seen when it is loaded."""
-    return [parse_output(text) for text in texts]
+def parse_outputs(texts: Iterable[str], *, push: bool = False, insecure: bool = False) -> list[Output]:
+    """Parse every ``-o``. Raises UsageError; whether the exporter and its options exist is seen when it is loaded.
+
+    *push* makes the image outputs push, and adds one if there is none; *insecure* lets them use plain HTTP.
+    """
+    outputs = [parse_output(text) for text in texts]
+    if push and not any(output.type in _IMAGES for output in outputs):
+        outputs.append(Output("image"))
+    return [_with_push(output, push=push, insecure=insecure) for output in outputs]
+
+
+def _with_push(output: Output, *, push: bool, insecure: bool) -> Output:
+    if output.type not in _IMAGES:
+        return output
+    added = {**({"push": "true"} if push else {}), **({"registry.insecure": "true"} if insecure else {})}
+    return Output(output.type, {**added, **output.options})
 
 
 def parse_output(text: str) -> Output:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import socket
+import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,6 +15,8 @@ from hypothesis import strategies as st
 
 from img_core.cli.build._csv import split_record
 from img_core.cli.build._outputs import output_name, parse_output
+from img_core.cli.build._secrets import SshGrant, parse_secrets, parse_ssh
+from img_core.cli.build._ssh_agent import agents
 from img_core.cli.build._values import parse_build_args, parse_hosts, parse_labels, parse_size, parse_ulimits
 from img_core.spec import UsageError
 
@@ -103,6 +109,94 @@ def test_bad_limits_are_refused(text: str) -> None:
         parse_ulimits([text])
 
 
+def test_secrets_come_from_files_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "token").write_text("x")
+    here = str(tmp_path / "token")
+    texts = [
+        "id=a,src=token",
+        "id=b,env=B",
+        "id=c,type=env",
+        "id=token",
+        "id=HOME",
+        "id=d,source=token",
+        "id=e,type=env,src=E",
+    ]
+    parsed = parse_secrets(texts, {"HOME": "/h"})
+    assert {name: source.path or f"${source.variable}" for name, source in parsed.items()} == {
+        "a": here, "b": "$B", "c": "$c", "token": here, "HOME": "$HOME", "d": here, "e": "$E",
+    }  # fmt: skip
+
+
+def test_a_secret_may_be_500_kilobytes(tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(b"x" * 512_000)
+    assert parse_secrets([f"id=a,src={tmp_path}/big"], {})
+    (tmp_path / "big").write_bytes(b"x" * 512_001)
+    with pytest.raises(UsageError, match=r"secret a too big\. max size 500KB"):
+        parse_secrets([f"id=a,src={tmp_path}/big"], {})
+
+
+def test_ssh_takes_one_socket_or_some_keys(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "agent"))
+        (tmp_path / "key").write_text("")
+        agent, key = str(tmp_path / "agent"), str(tmp_path / "key")
+        grants = parse_ssh(["default", f"a={key},{key}", f"b={agent}"], {"SSH_AUTH_SOCK": agent})
+        assert grants == {"default": SshGrant(agent), "a": SshGrant(keys=(key, key)), "b": SshGrant(agent)}
+        with pytest.raises(UsageError, match="only single socket allowed"):
+            parse_ssh([f"a={key},{agent}"], {})
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["default"], "invalid empty ssh agent socket, make sure SSH_AUTH_SOCK is set"),
+        (["a=/nope"], "failed to stat /nope: no such file or directory"),
+        (["a=/dev/null", "a=/dev/null"], "invalid duplicate ID a"),
+    ],
+)
+def test_bad_ssh_is_refused(texts: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_ssh(texts, {})
+    assert caught.value.message == message
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A private key without passphrase, readable by everybody."""
+    path = tmp_path_factory.mktemp("key") / "id"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test-key", "-f", str(path)], check=True)
+    path.chmod(0o644)
+    return path
+
+
+def test_an_agent_of_our_own_has_the_keys_and_ends_with_the_block(key: Path) -> None:
+    with agents({"a": SshGrant(keys=(str(key),))}) as found:
+        path = found["a"].path
+        listed = subprocess.run(
+            ["ssh-add", "-l"], env={**os.environ, "SSH_AUTH_SOCK": path}, capture_output=True, check=True
+        )
+        assert b"test-key" in listed.stdout
+    assert not os.path.exists(os.path.dirname(path))
+    assert path.encode() not in b"".join(_command_lines())
+
+
+def _command_lines() -> list[bytes]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.append(entry.read_bytes())
+        except OSError:  # it ended meanwhile
+            continue
+    return found
+
+
+def test_what_is_no_key_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("no key")
+    with pytest.raises(UsageError, match="as ssh key"), agents({"a": SshGrant(keys=(str(tmp_path / "key"),))}):
+        pass
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -111,8 +205,13 @@ def test_bad_limits_are_refused(text: str) -> None:
         (["-t", "UPPER", "."], 'invalid argument "UPPER" for "-t, --tag" flag: invalid reference format: '),
         (["-t", "x", "-f", "-", "-"], "context and Dockerfile cannot both come from standard input"),
         (["-t", "x", "--network", "bridge", "."], "unknown network `bridge`"),
-        (["-t", "x", "--secret", "id=a", "."], "`--secret` is not yet supported"),
-        (["-t", "x", "--push", "."], "`--push` is not yet supported"),
+        (["-t", "x", "--cache-from", "a", "."], "`--cache-from` is not yet supported"),
+        (["-t", "x", "--secret", "FOO", "."], "could not parse secrets: invalid field 'FOO' must be a key=value pair"),
+        (["-t", "x", "--secret", "src=FOO", "."], "could not parse secrets: secret missing ID"),
+        (["-t", "x", "--secret", "id=a,type=b", "."], 'could not parse secrets: unsupported secret type "b"'),
+        (["-t", "x", "--secret", "id=a,foo=b", "."], "could not parse secrets: unexpected key 'foo' in 'foo=b'"),
+        (["-t", "x", "--secret", "id=a,src=/nope", "."], "could not parse secrets: failed to stat /nope: no such file"),
+        (["-t", "x", "--build-context", "a", "."], "invalid context value a"),
         (["-t", "x", "--build-arg", "=1", "."], "invalid build-arg value =1"),
         (["-t", "x", "https://example.org/x.git"], "remote build contexts are not yet supported"),
         (["-o", "type=tar", "--iidfile", "i", "."], "`--iidfile` needs an image"),

@@ -167,7 +167,8 @@ def test_import_of_a_missing_file(run) -> None:
 def test_unpack_refuses_an_existing_destination(with_app, tmp_path: Path) -> None:
     (tmp_path / "rootfs").mkdir()
     done = with_app("unpack", "app")
-    assert (done.returncode, done.stderr) == (2, "Error: destination directory already exists: ./rootfs\n")
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: destination directory already exists: ./rootfs\nhint: ")
 
 
 def test_damage_in_the_store_shows_as_an_unknown_size_and_not_as_a_crash(with_app, tmp_path: Path) -> None:

@@ -1,0 +1,125 @@
+"""``--secret``, ``--ssh`` and ``--build-context``: what steps may use without having it in their layers."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from img_core.cli.build._csv import split_record
+from img_core.kit.text import show
+from img_core.solver.secret_sources import SecretSource
+from img_core.spec.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["SshGrant", "parse_contexts", "parse_secrets", "parse_ssh"]
+
+_LIMIT = 500 * 1024  # bytes of one secret
+_KINDS = ("", "file", "env")
+_PREFIX = "could not parse secrets: "
+
+
+def parse_secrets(texts: Iterable[str], environment: Mapping[str, str]) -> dict[str, SecretSource]:
+    """Parse ``id=ID[,src=FILE][,env=VARIABLE][,type=file|env]``; of equal ids the last one counts.
+
+    Without source it is the variable called ID, if there is one, else the file of that name. Files are looked at, not read.
+    Raises UsageError.
+    """
+    return dict(_secret(text, environment) for text in texts)
+
+
+def _secret(text: str, environment: Mapping[str, str]) -> tuple[str, SecretSource]:
+    fields = _fields(text)
+    name, kind = fields.get("id", ""), fields.get("type", "")
+    if not name:
+        raise UsageError(f"{_PREFIX}secret missing ID", hint="e.g. `--secret id=token,src=token.txt`")
+    if kind not in _KINDS:
+        raise UsageError(f'{_PREFIX}unsupported secret type "{kind}"', hint="known: `file`, `env`")
+    variable, path = fields.get("env", ""), fields.get("src", "")
+    if kind == "env" and not variable:
+        variable, path = path or name, ""
+    if not variable and not path and kind != "file" and name in environment:
+        variable = name
+    if variable:
+        return name, SecretSource(variable=variable)
+    path = os.path.abspath(path or name)
+    _check_file(name, path)
+    return name, SecretSource(path=path)
+
+
+def _fields(text: str) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    for field in split_record(text):
+        key, equals, value = field.partition("=")
+        if not equals:
+            raise UsageError(f"{_PREFIX}invalid field '{field}' must be a key=value pair")
+        key = {"source": "src"}.get(key.lower(), key.lower())
+        if key not in ("id", "src", "env", "type"):
+            raise UsageError(f"{_PREFIX}unexpected key '{key}' in '{field}'", hint="known: `id`, `src`, `env`, `type`")
+        fields[key] = value
+    return fields
+
+
+def _check_file(name: str, path: str) -> None:
+    try:
+        size = os.stat(path).st_size
+    except OSError as err:
+        raise UsageError(f"{_PREFIX}failed to stat {show(path)}: {(err.strerror or str(err)).lower()}") from err
+    if size > _LIMIT:
+        raise UsageError(f"{_PREFIX}secret {show(name)} too big. max size 500KB")
+
+
+@dataclass(frozen=True, slots=True)
+class SshGrant:
+    """What an id of ``--ssh`` stands for: the *socket* of a running agent, or private *keys* for an agent of our own."""
+
+    socket: str = ""
+    keys: tuple[str, ...] = ()
+
+
+def parse_ssh(texts: Iterable[str], environment: Mapping[str, str]) -> dict[str, SshGrant]:
+    """Parse ``ID[=SOCKET|KEY[,KEY]]``. Raises UsageError."""
+    grants: dict[str, SshGrant] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        name = name or "default"
+        if name in grants:
+            raise UsageError(f"invalid duplicate ID {name}", hint="give each `--ssh` its own id")
+        grants[name] = _grant(value.split(",") if value else [], environment)
+    return grants
+
+
+def _grant(paths: list[str], environment: Mapping[str, str]) -> SshGrant:
+    if not paths:
+        socket = environment.get("SSH_AUTH_SOCK", "")
+        if not socket:
+            raise UsageError("invalid empty ssh agent socket, make sure SSH_AUTH_SOCK is set")
+        paths = [socket]
+    sockets = [path for path in paths if _is_socket(path)]
+    if sockets and len(paths) > 1:
+        raise UsageError("only single socket allowed", hint="name one socket, or any number of private keys")
+    absolute = tuple(os.path.abspath(path) for path in paths)
+    return SshGrant(socket=absolute[0]) if sockets else SshGrant(keys=absolute)
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError as err:
+        raise UsageError(f"failed to stat {show(path)}: {(err.strerror or str(err)).lower()}") from err
+
+
+def parse_contexts(texts: Iterable[str]) -> dict[str, str]:
+    """Parse ``NAME=VALUE`` of ``--build-context``. Raises UsageError."""
+    contexts: dict[str, str] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if not name or not value:
+            raise UsageError(
+                f"invalid context value {show(text)}", hint="expected `NAME=VALUE`, e.g. `base=docker-image://alpine`"
+            )
+        contexts[name] = value
+    return contexts

@@ -1,0 +1,55 @@
+"""``img push``: send an image to a registry."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import click
+
+from img_core.cli._base import Command, settings_of
+from img_core.cli._images import find_image, normalized
+from img_core.cli._output import echo, flush, say
+from img_core.cli._transfers import showing_transfers
+from img_core.spec.errors import UsageError
+
+__all__ = ["command"]
+
+
+@click.command("push", cls=Command)
+@click.option("-a", "--all-platforms", is_flag=True, help="push all platforms of an image that has several (default)")
+@click.option("--insecure-registry", is_flag=True, help="allow plain HTTP and unverified TLS")
+@click.option("--platform", default="", help="push only the image for this platform, e.g. linux/arm64")
+@click.option("-q", "--quiet", is_flag=True, help="show no progress")
+@click.argument("names", nargs=-1, metavar="NAME[:TAG]")
+@click.pass_context
+def command(
+    context: click.Context,
+    all_platforms: bool,
+    insecure_registry: bool,
+    platform: str,
+    quiet: bool,
+    names: tuple[str, ...],
+) -> None:
+    """Push an image or a repository to a registry."""
+    if not names:
+        raise UsageError("must pass an image or repository to push")
+    if all_platforms and platform:
+        raise UsageError("`--all-platforms` and `--platform` exclude each other")
+    from img_core.api._push import push
+    from img_core.api.session import Session
+    from img_core.kit import platforms
+
+    name = names[0]
+    normalized(name)
+    wanted = platforms.parse(platform) if platform else None
+    config = settings_of(context).config()
+    echo(f"Pushing {name}...")
+    flush()
+    # Blobs belong to us, whoever owns the files inside: no namespace is needed to send them.
+    with ExitStack() as opened:
+        notice = lambda text: say(f"warning: {text}")  # noqa: E731
+        session = opened.enter_context(Session(config, namespace=False, notice=notice))
+        find_image(session.store, name, doing=f'getting image "{name}" failed')
+        status = opened.enter_context(showing_transfers("pushing", quiet=quiet))
+        push(session, name, platform=wanted, insecure=("*",) if insecure_registry else (), status=status)
+    echo(f"Successfully pushed {name}")
