@@ -20,11 +20,10 @@ if TYPE_CHECKING:
     from img_core.api.session import Session
     from img_core.kit.bundle import LoadedImage
     from img_core.kit.treecopy import Copied
-    from img_core.spec.source import ImageSource, PinnedImage
     from img_core.spec.values import Platform
     from img_core.store import Store
 
-__all__ = ["import_rootfs", "load", "normalize", "pull", "save", "unpack"]
+__all__ = ["import_rootfs", "load", "normalize", "save", "unpack"]
 
 CHUNK = 1024 * 1024
 
@@ -32,64 +31,6 @@ CHUNK = 1024 * 1024
 def normalize(name: str, *, prefix: str = "") -> str:
     """Return *name* in full, with domain and tag, as the store keeps it. Raises UsageError, its message after *prefix*."""
     return str(Reference.parse(name, prefix=prefix).with_default_tag())
-
-
-def pull(
-    session: Session,
-    name: str,
-    *,
-    platform: Platform | None = None,
-    insecure: Sequence[str] = (),
-    status: Callable[[str, int, int], None] = lambda _digest, _current, _total: None,
-) -> Descriptor:
-    """Fetch the image *name* with all layers and store it under that name with the registry's digest; return what the name means.
-
-    Of an index only *platform* (default: the host's) is fetched. Nothing is listed before all of it has arrived; what arrived stays for the
-    next try. Raises RegistryError, CredentialsError, NotFoundError, IntegrityError.
-    """
-    from img_core.spec.graph import SourceOp
-
-    source: ImageSource = session.sources(insecure=insecure)("docker-image")
-    reference = Reference.parse(name).with_default_tag()
-    pinned = source.pin(SourceOp("docker-image", str(reference)), platform or platforms.host_platform())
-    store = session.store
-    for layer in pinned.layers:
-        _fetch_layer(store, source, pinned, layer, status)
-    top = _keep_documents(store, pinned)
-    store.tag(str(reference), top)
-    return top
-
-
-def _fetch_layer(
-    store: Store,
-    source: ImageSource,
-    pinned: PinnedImage,
-    layer: Descriptor,
-    status: Callable[[str, int, int], None],
-) -> None:
-    if store.blobs.has(layer.digest):
-        return
-    with store.lock(f"blob:{layer.digest}"):  # two pulls of one image fetch each layer once
-        if store.blobs.has(layer.digest):
-            return
-        done = 0
-        for chunk in store.blobs.ingest(layer, source.blob(pinned, layer)):
-            done += len(chunk)
-            status(layer.digest, done, layer.size)
-
-
-def _keep_documents(store: Store, pinned: PinnedImage) -> Descriptor:
-    """Store config, manifest and index, what is referenced before what references it."""
-    below = [layer.digest for layer in pinned.layers]
-    store.put(pinned.documents[pinned.config.digest], pinned.config.media_type)
-    manifest = store.put(
-        pinned.documents[pinned.manifest.digest],
-        pinned.manifest.media_type,
-        references=[pinned.config.digest, *below],
-    )
-    if pinned.top.digest == manifest.digest:
-        return manifest
-    return store.put(pinned.documents[pinned.top.digest], pinned.top.media_type, references=[manifest.digest])
 
 
 def import_rootfs(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from img_core.config import Config
+    from img_core.kit.registry import Clients
     from img_core.kit.userns import Identity
     from img_core.plugins import Plugins
     from img_core.spec.credentials import CredentialStore
@@ -84,6 +85,7 @@ class Session:
             real_gid=identity.gid if identity else os.getgid(),
             mapping_reason=(identity.fallback_reason or "") if identity else "",
             environment=self.config.environment,
+            credentials=self.credentials,
         )
 
     def snapshotter(self, name: str) -> Snapshotter:
@@ -122,6 +124,16 @@ class Session:
                 return made[scheme]
 
         return source
+
+    def registries(self, insecure: Sequence[str] = ()) -> Clients:
+        """Return clients of registries that use our credentials; they are closed with the session at the latest."""
+        from img_core.kit.registry import Clients
+
+        clients = Clients(
+            credentials=self.credentials, insecure=frozenset(insecure), environment=self.config.environment
+        )
+        self._opened.callback(clients.close)
+        return clients
 
     def credential_stores(self) -> Iterator[CredentialStore]:
         """Give the configured credential stores that are installed, first the one to ask first."""

@@ -48,6 +48,7 @@ __all__ = [
     "check_layers",
     "descriptor_document",
     "digest",
+    "is_foreign_layer",
     "layer_compression",
     "load_json",
     "parse_config",
@@ -172,6 +173,11 @@ def descriptor_document(descriptor: Descriptor) -> dict[str, Any]:  # Any: JSON
 def layer_compression(media_type: str) -> str | None:
     """Return ``gzip``, ``zstd`` or an empty text for a layer's media type, None if it is no layer that we know."""
     return _COMPRESSIONS.get(media_type)
+
+
+def is_foreign_layer(media_type: str) -> bool:
+    """Tell whether a layer of this type must not be pushed; registries do not expect it (OCI image-spec 1.0, layer.md)."""
+    return media_type.startswith((_OCI_FOREIGN_LAYER, _DOCKER_FOREIGN_LAYER))
 
 
 def load_json(content: bytes, *, name: str) -> Any:  # Any: JSON

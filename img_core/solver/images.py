@@ -161,7 +161,9 @@ class Resolver:
         return ResolvedImage(str(reference), content, lambda layer: source.blob(pinned, layer))
 
     def keep(self, pinned: PinnedImage) -> None:
-        """Store the documents of *pinned*."""
+        """Store the documents of *pinned*, and where its layers can be had: a push can copy them from there."""
+        blobs = [*pinned.documents, *(layer.digest for layer in pinned.layers)]
+        self._store.blobs.remember_origins(blobs, Reference.parse(pinned.reference).name)
         types = {item.digest: item.media_type for item in (pinned.top, pinned.manifest, pinned.config)}
         for digest, data in pinned.documents.items():
             if not self._store.blobs.has(digest):

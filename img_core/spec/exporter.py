@@ -81,6 +81,9 @@ class ImageStore(Protocol):
     def chunks(self, descriptor: Descriptor) -> Iterator[bytes]:
         """Give a blob's bytes, verified while they pass. Raises IntegrityError at the end when they are damaged."""
 
+    def origins(self, digest: Digest) -> Sequence[str]:
+        """Return the repositories (``domain/path``) that are known to have a blob: it was pulled from there."""
+
     def tag(self, name: str, descriptor: Descriptor) -> None:
         """Let *name* (normalised, with tag) mean *descriptor*; everything it references must be in the store. Atomic."""
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from img_core.spec.values import Credentials
 
 __all__ = ["Host", "IdMapping", "Spawned", "Spawner"]
 
@@ -49,7 +51,8 @@ class Host:
     """The environment of one command.
 
     *run_directory* is private to this process and removed when it ended (also after kill -9, by the next command).
-    *environment* is the builder's own environment; it is never handed to a step.
+    *environment* is the builder's own environment; it is never handed to a step. *credentials* looks up a registry's credentials by
+    ``(server, repository)``, only for talking to that registry.
     """
 
     mapping: IdMapping
@@ -60,3 +63,6 @@ class Host:
     real_gid: int = 0
     mapping_reason: str = ""  #: why the mapping is not full, for people
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    credentials: Callable[[str, str], Credentials | None] = field(
+        default=lambda _server, _repository: None, repr=False, compare=False
+    )

@@ -152,6 +152,21 @@ class Blobs:
                 return Descriptor(row["media_type"], Digest(row["digest"]), row["size"])
         return None
 
+    def remember_origins(self, digests: Iterable[Digest], repository: str) -> None:
+        """Record that *repository* (``domain/path``) has the blobs *digests*, kept here or not."""
+        pairs = [(digest, repository) for digest in digests]
+        known = {digest for digest, _ in pairs if repository in self.origins(digest)}
+        if new := [pair for pair in pairs if pair[0] not in known]:  # mostly nothing: no need to write
+            with self._database.transaction() as cursor:
+                cursor.executemany("INSERT OR IGNORE INTO blob_origin (digest, repository) VALUES (?, ?)", new)
+
+    def origins(self, digest: Digest) -> list[str]:
+        """Return the repositories that are known to have *digest*."""
+        rows = self._database.query(
+            "SELECT repository FROM blob_origin WHERE digest = ? ORDER BY repository", (digest,)
+        )
+        return [row["repository"] for row in rows]
+
     def new_file(self) -> fs.AtomicFile:
         """Return a temporary file that `publish` can turn into a blob."""
         if self._run is None:

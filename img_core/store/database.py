@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA_VERSION", "Database", "boot_id"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_SECONDS = 30.0
 
 _SCHEMA = """
@@ -67,6 +67,16 @@ CREATE TABLE file_digest (
     ctime_ns INTEGER NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (scope, device, inode)
 ) WITHOUT ROWID;
 """
+
+#: What a database of an older version lacks: version to statements that lead to the next one.
+_UPGRADES = {
+    1: """
+CREATE TABLE blob_origin (digest TEXT NOT NULL, repository TEXT NOT NULL, PRIMARY KEY (digest, repository)) WITHOUT ROWID;
+CREATE TABLE lease (
+    run TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (run, kind, id)
+) WITHOUT ROWID
+""",
+}
 
 #: Dropped when they are older than the last boot and were never synced; children first, for the foreign keys.
 _UNSYNCED = (
@@ -119,8 +129,8 @@ class Database:
             return
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        if version == 0:
-            self._create()
+        if version < SCHEMA_VERSION:
+            self._upgrade()
         stale = connection.execute(
             "SELECT 1 FROM snapshot WHERE synced = 0 AND boot <> ? LIMIT 1", (self.boot,)
         ).fetchone()
@@ -133,13 +143,15 @@ class Database:
                 for statement in _UNSYNCED:
                     cursor.execute(statement, (self.boot,))
 
-    def _create(self) -> None:
+    def _upgrade(self) -> None:
+        """Bring an empty or older database to our version; each version adds to the one before."""
         with self.transaction() as cursor:
-            if cursor.execute("PRAGMA user_version").fetchone()[0]:
-                return  # another process was first
-            for statement in _SCHEMA.split(";"):
-                cursor.execute(statement)
-            cursor.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            version = cursor.execute("PRAGMA user_version").fetchone()[0]  # another process may have been first
+            while version < SCHEMA_VERSION:
+                for statement in (_UPGRADES[version] if version else _SCHEMA).split(";"):
+                    cursor.execute(statement)
+                version += 1
+            cursor.execute(f"PRAGMA user_version = {version}")
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Cursor]:

@@ -148,6 +148,10 @@ class Store:
         """Give a blob's bytes, verified while they pass."""
         return self.blobs.chunks(descriptor)
 
+    def origins(self, digest: Digest) -> list[str]:
+        """Return the repositories (``domain/path``) that are known to have a blob."""
+        return self.blobs.origins(digest)
+
     def tag(self, name: str, descriptor: Descriptor) -> None:
         """Let *name* mean *descriptor*, durably: everything written so far reaches the disk before the name does."""
         current = self.images.find(name)

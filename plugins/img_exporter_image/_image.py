@@ -1,7 +1,8 @@
-"""Keep the result in the image store under its names."""
+"""Keep the result in the image store under its names, push it to their registries, or both."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.kit.assemble import PACKING_PATTERNS, PACKING_PROPERTIES, Packing, assemble, image_metadata
@@ -15,11 +16,16 @@ if TYPE_CHECKING:
     from img_core.kit.assemble import Assembled
     from img_core.spec.host import Host
 
-__all__ = ["ImageExporter"]
+__all__ = ["ImageExporter", "RegistryExporter"]
+
+_STATUS_SECONDS = 0.5  # between two reports about one blob
 
 
 class ImageExporter(Exporter):
-    """Stores configs, manifests and the index, then lets each name mean the result. A name is set last and atomically."""
+    """Stores configs, manifests and the index, then lets each name mean the result. A name is set last and atomically.
+
+    With ``push`` every name is pushed, before any is set here.
+    """
 
     name = "image"
     schema: ClassVar[Mapping[str, Any] | None] = {  # Any: JSON
@@ -28,7 +34,7 @@ class ImageExporter(Exporter):
             "name": {"type": "string", "description": "image names, separated by commas; added to those of -t"},
             "push": {"type": "boolean", "description": "push to the registry of each name"},
             "push-by-digest": {"type": "boolean", "description": "push without a tag"},
-            "registry.insecure": {"type": "boolean", "description": "allow plain HTTP when pushing"},
+            "registry.insecure": {"type": "boolean", "description": "allow plain HTTP and unverified TLS when pushing"},
             "store": {"type": "boolean", "description": "set the names in the local image store (default)"},
             "unpack": {"type": "boolean", "description": "accepted; layers are unpacked when something needs them"},
             "name-canonical": {"type": "boolean", "description": "add a name with the digest"},
@@ -42,24 +48,50 @@ class ImageExporter(Exporter):
         "additionalProperties": False,
     }
 
+    _push_by_default: ClassVar[bool] = False
+
     def __init__(self, host: Host, options: Mapping[str, Any]) -> None:
         super().__init__(host, options)
         self._packing = Packing.from_options(options)
         self._names = all_names((), options)
-        if options.get("push") or options.get("push-by-digest"):
-            raise UsageError(
-                "pushing from a build is not yet supported", hint="build with `-t NAME`, then `img push NAME`"
-            )
+        self._by_digest = bool(options.get("push-by-digest"))
+        self._pushes = bool(options.get("push", self._push_by_default)) or self._by_digest
 
     def export(self, result: Result, progress: ExportProgress) -> Mapping[str, Any]:
-        """Store *result* and name it."""
+        """Store *result*, push it and name it."""
+        if self._pushes and not (result.names or self._names):
+            raise UsageError("a push needs to know where to", hint="name the image with `-t NAME` or `name=NAME`")
         assembled = assemble(result, self._packing, progress)
         names = list(self._wanted_names(result.names, assembled))
-        if self.options.get("store", True):
+        if self._pushes:
+            self._push(names, assembled, result, progress)
+        if self.options.get("store", not self._push_by_default):
             for name in names:
                 progress.status(f"naming to {name}")
                 result.store.tag(name, assembled.top)
         return image_metadata(assembled, names)
+
+    def _push(self, names: Sequence[str], assembled: Assembled, result: Result, progress: ExportProgress) -> None:
+        from img_core.kit.reference import Reference
+        from img_core.kit.registry import Clients, push_image  # only where something is pushed
+
+        told: dict[str, float] = {}
+
+        def status(digest: str, current: int, total: int) -> None:
+            now = time.monotonic()
+            if current >= total or now - told.get(digest, 0) >= _STATUS_SECONDS:
+                told[digest] = now
+                progress.status(f"pushing {digest}", current=current, total=total)
+
+        insecure = frozenset({"*"} if self.options.get("registry.insecure") else ())
+        environment, credentials = self.host.environment, self.host.credentials
+        for name in names:
+            reference = Reference.parse(name)
+            if self._by_digest:
+                reference = Reference(reference.domain, reference.path)
+            progress.status(f"pushing manifest for {reference}@{assembled.top.digest}")
+            with Clients(credentials=credentials, insecure=insecure, environment=environment) as clients:
+                push_image(reference, assembled.top, result.store, clients, status=status)
 
     def _wanted_names(self, given: Sequence[str], assembled: Assembled) -> Iterator[str]:
         digest = assembled.top.digest
@@ -71,3 +103,10 @@ class ImageExporter(Exporter):
             yield from dict.fromkeys(f"{Reference.parse(name).name}@{digest}" for name in names)
         if not names and (prefix := self.options.get("dangling-name-prefix")):
             yield f"{prefix}@{digest}"
+
+
+class RegistryExporter(ImageExporter):
+    """``type=registry``: only pushes; ``store=true`` sets the names here, too."""
+
+    name = "registry"
+    _push_by_default: ClassVar[bool] = True

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from typing import TYPE_CHECKING, ClassVar
 
 from img_core.kit import oci, platforms
 from img_core.kit.reference import Reference
-from img_core.kit.registry import RegistryClient
+from img_core.kit.registry import Clients
 from img_core.kit.text import show
 from img_core.spec.errors import IntegrityError, NotFoundError
 from img_core.spec.source import ImageSource, PinnedImage, SourceContext
@@ -17,6 +16,7 @@ from img_core.spec.values import Descriptor, Digest, Platform
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from img_core.kit.registry import RegistryClient
     from img_core.spec.graph import SourceOp
 
 __all__ = ["RegistrySource"]
@@ -32,40 +32,25 @@ class RegistrySource(ImageSource):
 
     def __init__(self, context: SourceContext) -> None:
         super().__init__(context)
-        self._clients: dict[str, RegistryClient] = {}
-        self._clients_lock = threading.Lock()
-        weakref.finalize(self, _close_all, self._clients)
+        self._clients = Clients(
+            credentials=context.credentials, insecure=context.insecure, environment=context.host.environment
+        )
+        weakref.finalize(self, self._clients.close)
 
     def pin(self, op: SourceOp, platform: Platform | None) -> PinnedImage:
         """Resolve a tag or digest to manifest and config; the tag's own choice wins if it names a single image."""
         reference = Reference.parse(op.reference).with_default_tag()
-        lookup = _Lookup(self._client(reference.domain), reference)
+        lookup = _Lookup(self._clients.get(reference.domain), reference)
         return lookup.image(platform or platforms.host_platform())
 
     def blob(self, pinned: PinnedImage, descriptor: Descriptor) -> Iterator[bytes]:
         """Give the bytes of a layer; bounded in size here, verified by the caller as the contract says."""
         reference = Reference.parse(pinned.reference)
-        return self._client(reference.domain).blob(reference.path, descriptor, verify=False)
+        return self._clients.get(reference.domain).blob(reference.path, descriptor, verify=False)
 
     def close(self) -> None:
         """Close all connections and end all waiting."""
-        _close_all(self._clients)
-
-    def _client(self, domain: str) -> RegistryClient:
-        with self._clients_lock:
-            if domain not in self._clients:
-                self._clients[domain] = RegistryClient(
-                    domain,
-                    credentials=self.context.credentials,
-                    insecure=self.context.insecure,
-                    environment=self.context.host.environment,
-                )
-            return self._clients[domain]
-
-
-def _close_all(clients: dict[str, RegistryClient]) -> None:
-    while clients:
-        clients.popitem()[1].close()
+        self._clients.close()
 
 
 class _Lookup:

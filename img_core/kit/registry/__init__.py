@@ -10,7 +10,9 @@
 from __future__ import annotations
 
 from img_core.kit.registry._client import Fetched, RegistryClient
+from img_core.kit.registry._clients import Clients
+from img_core.kit.registry._push import Pushed, push_image
 from img_core.kit.registry._retry import Limits
 from img_core.kit.registry._upload import Uploaded
 
-__all__ = ["Fetched", "Limits", "RegistryClient", "Uploaded"]
+__all__ = ["Clients", "Fetched", "Limits", "Pushed", "RegistryClient", "Uploaded", "push_image"]

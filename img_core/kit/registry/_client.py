@@ -106,18 +106,19 @@ class RegistryClient:
             digest = self._session.repeated(once)
         return Digest(digest) if digest and is_digest(digest) else None
 
-    def blob(self, repository: str, descriptor: Descriptor, *, verify: bool = True) -> Iterator[bytes]:
-        """Give the bytes of a blob as they arrive; continues where a cut connection stopped.
+    def blob(self, repository: str, descriptor: Descriptor, *, verify: bool = True, start: int = 0) -> Iterator[bytes]:
+        """Give the bytes of a blob from *start* on as they arrive; continues where a cut connection stopped.
 
         Never gives more than ``descriptor.size`` bytes. With *verify* the digest is checked too, after the last byte: an
-        `IntegrityError` then means that everything given so far must be thrown away. Descriptor ``urls`` are not used.
+        `IntegrityError` then means that everything given so far must be thrown away; it needs the whole blob, a *start* of 0.
+        Descriptor ``urls`` are not used.
         """
         name = f"{self.domain}/{repository}@{descriptor.digest}"
         if not is_digest(descriptor.digest):
             raise IntegrityError(f"`{show(descriptor.digest)}` is not a digest that can be verified")
         hasher = hashlib.new(descriptor.digest.partition(":")[0]) if verify else None
         with self._session.reported(f"fetch {name}"):
-            for chunk in self._blob_chunks(repository, descriptor):
+            for chunk in self._blob_chunks(repository, descriptor, start):
                 if hasher is not None:
                     hasher.update(chunk)
                 yield chunk
@@ -170,10 +171,10 @@ class RegistryClient:
 
     # --- parts ------------------------------------------------------------------------------------------------------
 
-    def _blob_chunks(self, repository: str, descriptor: Descriptor) -> Iterator[bytes]:
-        """Give exactly ``descriptor.size`` bytes, over as many connections as it takes."""
+    def _blob_chunks(self, repository: str, descriptor: Descriptor, received: int) -> Iterator[bytes]:
+        """Give the bytes from *received* to ``descriptor.size``, over as many connections as it takes."""
         path = f"{quote(repository)}/blobs/{descriptor.digest}"
-        attempts, received = self._session.attempts(), 0
+        attempts = self._session.attempts()
         while True:
             start = received
             try:

@@ -178,9 +178,9 @@ def test_image_adds_canonical_and_dangling_names(tmp_path: Path) -> None:
     assert list(nameless.store.tags()) == [f"none@{digest}"]
 
 
-def test_image_refuses_push_and_bad_names(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="not yet supported"):
-        ImageExporter(host(tmp_path), {"push": True})
+def test_image_refuses_a_push_to_nowhere_and_bad_names(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="a push needs to know where to"):
+        export(ImageExporter, make_result(tmp_path / "nameless", names=()), tmp_path, push=True)
     with pytest.raises(UsageError, match="invalid reference format"):
         ImageExporter(host(tmp_path), {"name": "UPPER"})
 

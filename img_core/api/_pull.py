@@ -1,0 +1,148 @@
+"""Pulling images from registries into the store."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import TYPE_CHECKING
+
+from img_core.kit import oci, platforms
+from img_core.kit.parallel import run_together
+from img_core.kit.reference import Reference
+from img_core.spec.errors import Canceled
+from img_core.spec.graph import SourceOp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from img_core.api.session import Session
+    from img_core.spec.source import ImageSource, PinnedImage
+    from img_core.spec.values import Descriptor, Platform
+    from img_core.store import Store
+
+__all__ = ["pull"]
+
+_WORKERS = 4  # layers on the way at the same time
+
+
+def pull(
+    session: Session,
+    name: str,
+    *,
+    wanted: Sequence[Platform] = (),
+    all_platforms: bool = False,
+    insecure: Sequence[str] = (),
+    status: Callable[[str, int, int], None] = lambda _digest, _current, _total: None,
+) -> Descriptor:
+    """Fetch the image *name* with all layers and store it under that name with the registry's digest; return what the name means.
+
+    Of an index only the *wanted* platforms (default: the host's) or *all_platforms* are fetched. Nothing is listed before all of it has
+    arrived; what arrived stays for the next try. *status* gets a digest and its bytes done and to do, from several threads.
+    Raises RegistryError, CredentialsError, NotFoundError, IntegrityError.
+    """
+    source: ImageSource = session.sources(insecure=insecure)("docker-image")
+    reference = Reference.parse(name).with_default_tag()
+    store = session.store
+    images = _pin(source, reference, wanted, all_platforms=all_platforms)
+    top = images[0].top
+    for pinned in images:
+        blobs = [*pinned.documents, *(layer.digest for layer in pinned.layers)]
+        store.blobs.remember_origins(blobs, reference.name)
+    stop = threading.Event()
+
+    def end() -> None:
+        stop.set()
+        source.close()
+
+    run_together(_fetches(store, source, images, status, stop), workers=_WORKERS, stop=end)
+    for pinned in images:
+        _keep_documents(store, pinned)
+    _keep_index(store, images)
+    store.tag(str(reference), top)
+    return top
+
+
+def _pin(
+    source: ImageSource, reference: Reference, wanted: Sequence[Platform], *, all_platforms: bool
+) -> list[PinnedImage]:
+    """Resolve the images to fetch; the first one has what the name means as its top."""
+    choices = list(dict.fromkeys(wanted)) or [platforms.host_platform()]
+    if not all_platforms:
+        first = source.pin(SourceOp("docker-image", str(reference)), choices[0])
+        return [first, *_others(source, first, reference, choices[1:])]
+    first = source.pin(SourceOp("docker-image", str(reference)), None)
+    if first.top.digest == first.manifest.digest:
+        return [first]
+    index = oci.parse_index(first.documents[first.top.digest], name=str(reference), media_type=first.top.media_type)
+    children = [entry for entry in index.manifests if _is_image(entry) and entry.digest != first.manifest.digest]
+    rest = [
+        source.pin(SourceOp("docker-image", f"{reference.name}@{entry.digest}"), entry.platform) for entry in children
+    ]
+    return [first, *rest]
+
+
+def _others(
+    source: ImageSource, first: PinnedImage, reference: Reference, wanted: Sequence[Platform]
+) -> Iterator[PinnedImage]:
+    """Resolve further platforms of the index that was seen *first*, also if the tag moves meanwhile."""
+    for platform in wanted:
+        yield source.pin(SourceOp("docker-image", f"{reference.name}@{first.top.digest}"), platform)
+
+
+def _is_image(entry: Descriptor) -> bool:
+    """Tell whether an entry of an index is an image; attestations are kept under the platform ``unknown/unknown``."""
+    return entry.media_type in oci.MANIFEST_TYPES and (entry.platform is None or entry.platform.os != "unknown")
+
+
+def _fetches(
+    store: Store,
+    source: ImageSource,
+    images: Iterable[PinnedImage],
+    status: Callable[[str, int, int], None],
+    stop: threading.Event,
+) -> Iterator[Callable[[], None]]:
+    """Give one task per layer that is not there, the largest first."""
+    layers = {layer.digest: (pinned, layer) for pinned in images for layer in pinned.layers}
+    for pinned, layer in sorted(layers.values(), key=lambda pair: -pair[1].size):
+        if not store.blobs.has(layer.digest):
+            yield partial(_fetch_layer, store, source, pinned, layer, status, stop)
+
+
+def _fetch_layer(
+    store: Store,
+    source: ImageSource,
+    pinned: PinnedImage,
+    layer: Descriptor,
+    status: Callable[[str, int, int], None],
+    stop: threading.Event,
+) -> None:
+    def check() -> None:
+        if stop.is_set():
+            raise Canceled
+
+    with store.lock(f"blob:{layer.digest}", check):  # two pulls of one image fetch each layer once
+        if store.blobs.has(layer.digest):
+            return
+        done = 0
+        for chunk in store.blobs.ingest(layer, source.blob(pinned, layer)):
+            check()
+            done += len(chunk)
+            status(layer.digest, done, layer.size)
+
+
+def _keep_documents(store: Store, pinned: PinnedImage) -> None:
+    """Store config and manifest, what is referenced before what references it."""
+    store.put(pinned.documents[pinned.config.digest], pinned.config.media_type)
+    store.put(
+        pinned.documents[pinned.manifest.digest],
+        pinned.manifest.media_type,
+        references=[pinned.config.digest, *(layer.digest for layer in pinned.layers)],
+    )
+
+
+def _keep_index(store: Store, images: Sequence[PinnedImage]) -> None:
+    """Store what the name means, if that is an index; it references those of its images that are kept."""
+    top = images[0].top
+    if top.digest != images[0].manifest.digest:
+        kept = [pinned.manifest.digest for pinned in images]
+        store.put(images[0].documents[top.digest], top.media_type, references=kept)
