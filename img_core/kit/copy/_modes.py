@@ -13,9 +13,11 @@ __all__ = ["ModeChange", "parse_mode"]
 
 _UMASK: Final = 0o022  # of every step; counts where a clause names nobody
 _CLAUSE = re.compile(r"([ugoa]*)((?:[-+=](?:[rwxXst]+|[ugo]|))+)")
-_ACTION = re.compile(r"([-+=])([rwxXst]*|[ugo])")
+_ACTION = re.compile(r"([-+=])([ugo]|[rwxXst]*)")
 _SHIFTS: Final = {"u": 6, "g": 3, "o": 0}
-_PERMISSIONS: Final = {"r": 4, "w": 2, "x": 1}
+_REACH: Final = {"u": 0o4700, "g": 0o2070, "o": 0o1007, "a": 0o7777}
+_BITS: Final = {"r": 0o444, "w": 0o222, "x": 0o111, "s": 0o6000, "t": 0o1000}
+_SET_ID: Final = 0o6000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,38 +68,30 @@ def _parse_octal(text: str) -> int:
 
 
 def _act(mode: int, who: str, operator: str, what: str, directory: bool) -> int:
-    people = "ugo" if not who or "a" in who else who
-    bits = 0
-    affected = 0
-    for person in people:
-        shift = _SHIFTS[person]
-        affected |= 0o7 << shift
-        bits |= _permissions(mode, what, directory) << shift
-        if "s" in what and person in "ug":
-            bits |= 0o4000 if person == "u" else 0o2000
-        if person in "ug":
-            affected |= 0o4000 if person == "u" else 0o2000
-    if "t" in what and (not who or "a" in who or "o" in who):
-        bits |= 0o1000
-        affected |= 0o1000
-    if not who:
-        bits &= ~_UMASK
+    """Do one action as POSIX chmod and GNU's set-id rules for directories want it."""
+    reach = 0
+    for person in who:
+        reach |= _REACH[person]
+    bits = _bits(mode, what, directory) & (reach or ~_UMASK)
+    # chmod(1) keeps set-id bits of directories unless they are named.
+    kept = _SET_ID & ~bits if directory else 0
+    bits &= ~kept
     if operator == "+":
         return mode | bits
     if operator == "-":
         return mode & ~bits
-    if directory:
-        affected &= ~0o6000 | bits  # chmod(1) keeps set-id bits of directories unless they are named
-    return mode & ~affected | bits
+    kept |= 0o7777 & ~reach if reach else 0
+    return mode & kept | bits
 
 
-def _permissions(mode: int, what: str, directory: bool) -> int:
+def _bits(mode: int, what: str, directory: bool) -> int:
+    """Return what *what* stands for, for everybody."""
     if what in _SHIFTS:  # `g=u` copies
-        return mode >> _SHIFTS[what] & 0o7
+        return 0o111 * (mode >> _SHIFTS[what] & 0o7)
     bits = 0
     for letter in what:
         if letter == "X":
-            bits |= 1 if directory or mode & 0o111 else 0
+            bits |= 0o111 if directory or mode & 0o111 else 0
         else:
-            bits |= _PERMISSIONS.get(letter, 0)
+            bits |= _BITS[letter]
     return bits
