@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
+#: Compiled modules of all runs, outside of the checkout: without them every command compiles all of img.
+CACHE = tempfile.mkdtemp(prefix="img-tests-pycache-")
+atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 
 
 def environment(home: Path, **changes: str) -> dict[str, str]:
     """Return an environment without the user's configuration."""
-    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG", "PYTHONDONTWRITEBYTECODE"}}
+    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG"}}
     paths = [str(ROOT), str(ROOT / "plugins"), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     return {
         **kept,
