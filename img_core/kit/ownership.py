@@ -14,7 +14,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from img_core.kit.faults import mutation
-from img_core.spec.errors import StateError
+from img_core.spec.errors import HostError, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -55,7 +55,10 @@ class Owners:
         """Give the open regular file or directory *fd* its owner; *fresh* promises that it has no record yet."""
         if not self.records:
             mutation("chown")
-            os.fchown(fd, uid, gid)
+            try:
+                os.fchown(fd, uid, gid)
+            except OSError as err:
+                raise _explain(err, uid, gid) from err
         elif uid or gid:
             mutation("setxattr")
             os.setxattr(fd, OWNER_ATTRIBUTE, b"%d:%d" % (uid, gid))
@@ -66,11 +69,24 @@ class Owners:
         """Give the symlink or special file *name* of *dir_fd* its owner; *path* is its place in the tree."""
         if not self.records:
             mutation("chown", path)
-            os.chown(name, uid, gid, dir_fd=dir_fd, follow_symlinks=False)
+            try:
+                os.chown(name, uid, gid, dir_fd=dir_fd, follow_symlinks=False)
+            except OSError as err:
+                raise _explain(err, uid, gid) from err
         elif uid or gid:
             self.recorded[path] = (uid, gid)
         else:
             self.recorded.pop(path, None)
+
+
+def _explain(err: OSError, uid: int, gid: int) -> Exception:
+    """EINVAL: the id has no counterpart outside of the user namespace."""
+    if err.errno != errno.EINVAL:
+        return err
+    return HostError(
+        f"cannot give files to {uid}:{gid}: the id is not available here",
+        hint="more ids per user are configured in /etc/subuid and /etc/subgid",
+    )
 
 
 def _forget(fd: int) -> None:

@@ -14,7 +14,7 @@ import pytest
 from img_core.kit import fs
 from img_core.kit.copy import SourceTree, apply, digest, select
 from img_core.kit.ownership import OWNER_ATTRIBUTE, Owners
-from img_core.spec.errors import ImgError
+from img_core.spec.errors import HostError, ImgError
 from img_core.spec.graph import Copy, FileAction, MakeDirectory
 from img_core.spec.host import IdMapping
 from img_core.testing.contracts.snapshotter import CAPABILITY, Shelf, Tree
@@ -120,6 +120,20 @@ def test_chown_reaches_files_links_and_new_parents(inside: Inside, tmp_path: Pat
         for name in ("a", "a/b", "a/b/file", "a/b/link", "a/b/pipe"):
             assert builder.owner(made, name) == (1000, 50), name
         assert builder.shelf.tree(made)[b"a/b/file"][0] == oct(stat.S_IFREG | 0o4755)  # chown(2) would have cleared it
+
+    inside(body)
+
+
+def test_an_id_that_is_not_mapped_is_named_with_a_hint(inside: Inside, tmp_path: Path) -> None:
+    (tmp_path / "context/f").write_text("x")
+
+    def body(builder: Builder) -> None:
+        if builder.shelf.mapping == "full":
+            with pytest.raises(HostError, match="cannot give files to 4000000:5: the id is not available here"):
+                builder.step([], Copy(0, ("f",), "/", owner="4000000:5"))
+        else:
+            made = [builder.step([], Copy(0, ("f",), "/", owner="4000000:5"))]
+            assert builder.owner(made, "f") == (4000000, 5)
 
     inside(body)
 

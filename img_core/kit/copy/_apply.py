@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["apply"]
 
+_MOST_WARNINGS = 50
+
 
 def apply(
     actions: Sequence[FileAction],
@@ -65,7 +67,14 @@ class _Runner:
     def __init__(self, root: Root, check: Callable[[], None]) -> None:
         self.root = root
         self.check = check
-        self.warnings: list[str] = []
+        self._warnings: dict[str, None] = {}
+        self._unsaid = 0
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return each warning once, and how many were too many."""
+        more = [f"and {self._unsaid} more warnings of this kind"] if self._unsaid else []
+        return [*self._warnings, *more]
 
     def run(self, action: FileAction, selection: Selection | None) -> None:
         if isinstance(action, MakeDirectory):
@@ -77,8 +86,10 @@ class _Runner:
             _CopyRun(self, action, selection).run()
 
     def warn(self, text: str) -> None:
-        if text not in self.warnings:
-            self.warnings.append(text)
+        if len(self._warnings) < _MOST_WARNINGS:
+            self._warnings[text] = None
+        elif text not in self._warnings:
+            self._unsaid += 1
 
     def _make_directory(self, action: MakeDirectory) -> None:
         try:

@@ -19,7 +19,7 @@ from img_core.kit.tar import xattrs
 from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from img_core.kit.copy._select import Folder, Match, Selection
 
@@ -54,17 +54,18 @@ class NoHashes:
         """Forget."""
 
 
-def digest(selection: Selection, hashes: FileHashes | None = None) -> str:
+def digest(selection: Selection, hashes: FileHashes | None = None, *, check: Callable[[], None] = lambda: None) -> str:
     """Return ``sha256:…`` of what *selection* would bring. Reads every file that *hashes* does not know.
 
-    Raises `ImgError` naming a file that cannot be read or changes meanwhile.
+    *check* is called often and may raise to stop the work. Raises `ImgError` naming a file that cannot be read or changes meanwhile.
     """
-    return _Digester(selection.tree, NoHashes() if hashes is None else hashes).run(selection.matches)
+    return _Digester(selection.tree, NoHashes() if hashes is None else hashes, check).run(selection.matches)
 
 
 class _Digester:
-    def __init__(self, tree: SourceTree, hashes: FileHashes) -> None:
+    def __init__(self, tree: SourceTree, hashes: FileHashes, check: Callable[[], None]) -> None:
         self.tree = tree
+        self.check = check
         self.hashes = hashes
         self.sum = hashlib.sha256(b"img copy 1\n")
         self.before = time.time_ns() - _SETTLED_NS
@@ -83,6 +84,7 @@ class _Digester:
 
     def _tree(self, match: Match) -> None:
         for folder in match.folders:
+            self.check()
             with opened(self.tree, folder.path) as fd:
                 if folder.name:
                     self._folder(folder, fd)
@@ -122,7 +124,7 @@ class _Digester:
         """Return the file's digest, and what else belongs to it behind a ``+``."""
         fd = open_file(self.tree, dir_fd, name, path, info)
         try:
-            value = _hash(fd, info.st_size)
+            value = _hash(fd, info.st_size, self.check)
             marks = _marks(fd)
             now = os.fstat(fd)
         except OSError as err:
@@ -138,12 +140,13 @@ class _Digester:
         return value
 
 
-def _hash(fd: int, size: int) -> str:
+def _hash(fd: int, size: int, check: Callable[[], None]) -> str:
     if size < _BLOCK:
         # One byte more than there should be: a file that grew is noticed by its new times.
         return hashlib.sha256(os.read(fd, size + 1) if size else b"").hexdigest()
     sum_ = hashlib.sha256()
     while block := os.read(fd, _BLOCK):
+        check()
         sum_.update(block)
     return sum_.hexdigest()
 

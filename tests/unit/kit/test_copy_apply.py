@@ -580,6 +580,15 @@ class TestWorkdirAndHeredoc:
         assert (bench.root / "script").stat().st_mtime_ns == NOW
 
 
+def test_warnings_do_not_pile_up(bench: Bench) -> None:
+    (bench.context / "a").mkdir()
+    for number in range(70):
+        os.mknod(bench.context / f"a/{number}", stat.S_IFSOCK | 0o600)
+    bench.copy("a", to="/x")
+    assert len(bench.warnings) == 51
+    assert bench.warnings[-1] == "and 20 more warnings of this kind"
+
+
 def test_work_can_be_stopped(bench: Bench) -> None:
     class Stop(Exception):
         pass
