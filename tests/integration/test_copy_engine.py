@@ -268,6 +268,28 @@ def test_sources_in_a_stage_never_lead_out(inside: Inside, tmp_path: Path) -> No
     inside(body)
 
 
+def test_the_digest_of_a_stage_does_not_depend_on_the_mapping(tmp_path: Path) -> None:
+    def body(mapping: IdMapping) -> None:
+        shelf = Shelf.make(NativeSnapshotter, str(tmp_path / mapping), mapping)
+        builder = Builder(shelf, tmp_path)
+        (tmp_path / mapping / "d").mkdir()
+        (tmp_path / mapping / "d/f").write_text("x")
+        (tmp_path / mapping / "d/l").symlink_to("f")
+        for name in ("d", "d/f"):
+            (tmp_path / mapping / name).chmod(0o755)
+        made = [builder.step([], Copy(0, (f"/{mapping}/d",), "/a/b/", owner="5:6"))]
+        view = shelf.driver.view(made)
+        tree = SourceTree(view.fd, keep_owner=True, owners=shelf.driver.owners(made))
+        (tmp_path / mapping / "digest").write_text(digest(select(tree, Copy(0, ("a",), "/"))))
+        view.close()
+        fs.remove_tree(shelf.directory)
+
+    for mapping in mappings():
+        (tmp_path / mapping).mkdir()
+        run_inside(mapping, lambda mapping=mapping: body(mapping))  # type: ignore[misc]
+    assert len({(tmp_path / mapping / "digest").read_text() for mapping in mappings()}) == 1
+
+
 def test_the_digest_of_a_stage_does_not_depend_on_the_snapshotter(tmp_path: Path, mapping: IdMapping) -> None:
     def body() -> None:
         found = set()

@@ -73,7 +73,7 @@ class _Digester:
     def run(self, matches: tuple[Match, ...]) -> str:
         for match in matches:
             for name, info in match.parents:
-                self._add(b"parent", name, info, b"")
+                self._add(b"parent", name, info, b"", b"%d:%d" % (info.st_uid, info.st_gid))
             if match.folders:
                 self._tree(match)
             else:
@@ -96,10 +96,8 @@ class _Digester:
                     self._entry(fd, name, path + name, prefix + name, info)
 
     def _folder(self, folder: Folder, fd: int) -> None:
-        extra = b""
-        if self.tree.keep_owner:
-            extra = b"+%b" % _marks(fd).encode()
-        self._add(b"directory", folder.name, folder.info, extra)
+        marks = _marks(fd) if self.tree.keep_owner else ""
+        self._add_marked(b"directory", folder.name, folder.info, "", marks)
 
     def _entry(self, dir_fd: int, name: bytes, path: bytes, shown: bytes, info: os.stat_result) -> None:
         kind = stat.S_IFMT(info.st_mode)
@@ -107,17 +105,26 @@ class _Digester:
             value = self.hashes.get(info)
             if value is None:
                 value = self._read(dir_fd, name, path, info)
-            self._add(b"file", shown, info, (value if self.tree.keep_owner else value.partition("+")[0]).encode())
+            content, _, marks = value.partition("+")
+            self._add_marked(b"file", shown, info, content, marks)
             return
-        ids = self.tree.owners.get(path) if self.tree.keep_owner else None
-        extra = b"@%d:%d" % ids if ids else b""
+        ids = self.tree.owners.get(path, (info.st_uid, info.st_gid))
         if kind == stat.S_IFLNK:
-            self._add(b"link", shown, info, os.readlink(name, dir_fd=dir_fd) + b"\0" + extra)
+            self._add(b"link", shown, info, os.readlink(name, dir_fd=dir_fd), b"%d:%d" % ids)
         elif kind != stat.S_IFSOCK:  # a socket is not copied
-            self._add(b"node", shown, info, b"%d\0%b" % (info.st_rdev, extra))
+            self._add(b"node", shown, info, b"%d" % info.st_rdev, b"%d:%d" % ids)
 
-    def _add(self, kind: bytes, name: bytes, info: os.stat_result, value: bytes) -> None:
-        owner = b"%d:%d" % (info.st_uid, info.st_gid) if self.tree.keep_owner else b""
+    def _add_marked(self, kind: bytes, name: bytes, info: os.stat_result, content: str, marks: str) -> None:
+        """Add what can carry attributes. A recorded owner counts like a real one, so the mapping of ids does not matter."""
+        attributes, _, recorded = marks.partition("@")
+        owner = recorded.encode() or b"%d:%d" % (info.st_uid, info.st_gid)
+        if not self.tree.keep_owner:
+            attributes = ""
+        self._add(kind, name, info, f"{content}+{attributes}".encode(), owner)
+
+    def _add(self, kind: bytes, name: bytes, info: os.stat_result, value: bytes, owner: bytes) -> None:
+        if not self.tree.keep_owner:
+            owner = b""
         self.sum.update(b"%b\0%b\0%o\0%b\0%b\0\n" % (kind, name, info.st_mode, owner, value))
 
     def _read(self, dir_fd: int, name: bytes, path: bytes, info: os.stat_result) -> str:
@@ -141,10 +148,10 @@ class _Digester:
 
 
 def _hash(fd: int, size: int, check: Callable[[], None]) -> str:
-    if size < _BLOCK:
-        # One byte more than there should be: a file that grew is noticed by its new times.
-        return hashlib.sha256(os.read(fd, size + 1) if size else b"").hexdigest()
-    sum_ = hashlib.sha256()
+    data = os.read(fd, min(size, _BLOCK)) if size else b""
+    sum_ = hashlib.sha256(data)
+    if len(data) == size:  # nearly every file; one that grew meanwhile is noticed by its new times
+        return sum_.hexdigest()
     while block := os.read(fd, _BLOCK):
         check()
         sum_.update(block)
