@@ -9,6 +9,7 @@ import sysconfig
 import venv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "contrib" / "img-exporter-example"
@@ -28,6 +29,7 @@ class Environment:
 
     path: Path
     home: Path
+    variables: ClassVar[dict[str, str]] = {}  #: added to the few that commands get
 
     @classmethod
     def create(cls, directory: Path) -> Environment:
@@ -66,6 +68,7 @@ class Environment:
     def _run(self, command: list[str], *, check: bool) -> subprocess.CompletedProcess[str]:
         environment = {
             "PATH": os.environ["PATH"], "HOME": str(self.home), "TMPDIR": str(self.home), "PYTHONDONTWRITEBYTECODE": "1",
+            **self.variables,
         }  # fmt: skip
         return subprocess.run(
             command, capture_output=True, text=True, env=environment, check=check, cwd=self.home, timeout=120

@@ -1,0 +1,1 @@
+"""Run steps with the runc that this distribution carries."""
