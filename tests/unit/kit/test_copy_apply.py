@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from img_core.kit import faults, fs
 from img_core.kit.copy import SourceTree, apply, select
 from img_core.kit.ownership import OWNER_ATTRIBUTE, Owners
 from img_core.spec.errors import ArchiveError, ImgError, NotFoundError, UsageError
@@ -604,3 +606,33 @@ def test_work_can_be_stopped(bench: Bench) -> None:
         apply([action], [select(SourceTree(context), action)], root, owners=bench.owners, check=check)
     os.close(context)
     os.close(root)
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EMFILE])
+def test_every_failing_mutation_is_one_line(bench: Bench, error: int) -> None:
+    first = bench.source("dir/sub/f")
+    os.link(first, bench.context / "dir/g")
+    (bench.context / "dir/l").symlink_to("f")
+    os.mkfifo(bench.context / "dir/p")
+    (bench.context / "x.tar").write_bytes(archive([("t/f", "hi", {"uid": 3})]))
+    actions = [
+        Copy(0, ("dir",), "/a/b", owner="5:6"),
+        MakeDirectory("/w", owner="7"),
+        WriteFile("EOF", b"text", "/h/"),
+        Copy(0, ("x.tar",), "/t/", unpack=True, add=True),
+    ]
+    number, failures = 0, 0
+    while failures == number:
+        number += 1
+        faults.install(fail_at=number, error=error)
+        try:
+            bench.run(*actions)
+        except ImgError as err:
+            failures += 1
+            assert os.strerror(error).lower() in err.message
+            assert "\n" not in err.message
+        finally:
+            faults.uninstall()
+            fs.remove_tree(str(bench.root))
+            bench.root.mkdir()
+    assert failures > 15
