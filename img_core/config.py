@@ -22,7 +22,7 @@ DEFAULT_ORDER: Mapping[str, tuple[str, ...]] = {
     "frontend": ("dockerfile",),
     "executor": ("userns", "runc-embedded", "runc"),
     "snapshotter": ("overlayfs", "fuse-overlayfs", "native"),
-    "credentials": ("dockerconfig", "helper"),
+    "credentials": ("containers", "dockerconfig", "keyring"),
     "progress": ("tty", "plain"),
 }
 

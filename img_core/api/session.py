@@ -7,18 +7,16 @@ import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
-from img_core.spec.errors import CredentialsError
 from img_core.spec.host import Host
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from img_core.config import Config
     from img_core.kit.registry import Clients
     from img_core.kit.userns import Identity
     from img_core.plugins import Plugins
-    from img_core.spec.credentials import CredentialStore
     from img_core.spec.executor import Executor
     from img_core.spec.snapshotter import Snapshotter
     from img_core.spec.source import Source
@@ -106,12 +104,16 @@ class Session:
         contexts: Mapping[str, str] | None = None,
         ignore_files: Mapping[str, str] | None = None,
         insecure: Sequence[str] = (),
+        **more: Any,
     ) -> Callable[[str], Any]:
-        """Return a function from scheme to source object, each made once. Any: an image or a tree source."""
+        """Return a function from scheme to source object, each made once. Any: an image or a tree source.
+
+        *more* are further fields of `SourceContext`.
+        """
         from img_core.spec.source import SourceContext
 
         context = SourceContext(
-            self.host, dict(contexts or {}), dict(ignore_files or {}), self.credentials, frozenset(insecure)
+            self.host, dict(contexts or {}), dict(ignore_files or {}), self.credentials, frozenset(insecure), **more
         )
         made: dict[str, Source] = {}
         making = threading.Lock()
@@ -135,24 +137,11 @@ class Session:
         self._opened.callback(clients.close)
         return clients
 
-    def credential_stores(self) -> Iterator[CredentialStore]:
-        """Give the configured credential stores that are installed, first the one to ask first."""
-        installed = self.plugins.names("credentials")
-        for name in self.plugins.candidates("credentials", ["auto"]):
-            if name in installed:
-                yield self.plugins.driver("credentials", name)(self.config.environment)
-
     def credentials(self, server: str, repository: str) -> Credentials | None:
-        """Ask the credential stores for *server*. A store that cannot be read is told and passed over: most images are public."""
-        for store in self.credential_stores():
-            try:
-                found = store.get(server, repository)
-            except CredentialsError as err:
-                self.notice(err.message)
-                continue
-            if found is not None:
-                return found
-        return None
+        """Ask the credential stores for *server*; see `Accounts.find`."""
+        from img_core.api._credentials import Accounts
+
+        return Accounts(self.plugins, self.config.environment, self.notice).find(server, repository)
 
     def close(self) -> None:
         """Close the store and end the zygote."""

@@ -21,6 +21,8 @@ COMMANDS = {
     "import": CommandEntry("img_core.cli.import_", "Make an image from a tar archive of a root file system"),
     "inspect": CommandEntry("img_core.cli.inspect", "Show the configuration of an image as JSON"),
     "load": CommandEntry("img_core.cli.load", "Load images from a tar archive made by save"),
+    "login": CommandEntry("img_core.cli.login", "Log in to a Docker registry"),
+    "logout": CommandEntry("img_core.cli.logout", "Log out from a Docker registry"),
     "ls": CommandEntry("img_core.cli.ls", "List images and digests"),
     "plugins": CommandEntry("img_core.cli.plugins", "List plugins and tell what they offer"),
     "pull": CommandEntry("img_core.cli.pull", "Pull an image or a repository from a registry"),

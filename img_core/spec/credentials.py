@@ -30,6 +30,10 @@ class CredentialStore(ABC):
     def get(self, server: str, repository: str = "") -> Credentials | None:
         """Return the credentials for *server*, or None if it has none. Raises CredentialsError when the store cannot be read."""
 
+    def takes(self, server: str) -> bool:
+        """Tell whether a new login for *server* shall be kept here: the first store in the configured order that says so gets it."""
+        return True
+
     @abstractmethod
     def store(self, server: str, credentials: Credentials) -> None:
         """Keep *credentials* for *server*; atomic, readable by the user only."""

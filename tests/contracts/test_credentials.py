@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from img_core.kit.credentials import _helper, keys_of
 from img_core.spec.errors import CredentialsError
 from img_core.spec.values import Credentials
 from img_core.testing.contracts.credentials import CredentialStoreContract
-from img_credentials_dockerconfig import _helper
-from img_credentials_dockerconfig._keys import keys_of
+from img_credentials_containers._store import ContainersStore
 from img_credentials_dockerconfig._store import DockerConfigStore
 
 JOE = Credentials("joe", "pw")
@@ -26,6 +26,43 @@ def auth(pair: str) -> dict[str, str]:
 
 class TestDockerConfig(CredentialStoreContract):
     store_class = DockerConfigStore
+
+
+class TestContainers(CredentialStoreContract):
+    store_class = ContainersStore
+
+
+class TestContainersAuthFile(CredentialStoreContract):
+    store_class = ContainersStore
+
+    @pytest.fixture
+    def environment(self, tmp_path: Path) -> dict[str, str]:
+        (tmp_path / "home").mkdir()
+        return {"HOME": str(tmp_path / "home"), "REGISTRY_AUTH_FILE": str(tmp_path / "home" / "auth.json")}
+
+
+def test_containers_take_new_logins_only_where_the_user_says_so(tmp_path: Path) -> None:
+    assert not ContainersStore({"HOME": str(tmp_path)}).takes("registry.example")
+    assert ContainersStore({"REGISTRY_AUTH_FILE": str(tmp_path / "a")}).takes("registry.example")
+
+
+def test_containers_write_docker_hub_as_podman_does(tmp_path: Path) -> None:
+    path = tmp_path / "auth.json"
+    ContainersStore({"REGISTRY_AUTH_FILE": str(path)}).store("docker.io", JOE)
+    assert list(json.loads(path.read_text())["auths"]) == ["docker.io"]
+
+
+def test_containers_ask_the_runtime_directory_first(tmp_path: Path) -> None:
+    environment = {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path / "run")}
+    for directory, user in (("run/containers", "here"), (".config/containers", "there")):
+        (tmp_path / directory).mkdir(parents=True)
+        document = {"auths": {"a.example": auth(f"{user}:pw"), f"{user}.example": auth(f"{user}:pw")}}
+        (tmp_path / directory / "auth.json").write_text(json.dumps(document))
+    store = ContainersStore(environment)
+    assert store.list() == {"a.example": "here", "here.example": "here", "there.example": "there"}
+    assert store.get("a.example") == Credentials("here", "pw")
+    assert store.erase("a.example")
+    assert store.get("a.example") is None
 
 
 HELPER = """#!{python} -I
@@ -195,7 +232,7 @@ def test_file_of_old_is_read_where_there_is_no_new_one(store: DockerConfigStore,
 def test_no_home_means_no_credentials() -> None:
     store = DockerConfigStore({})
     assert store.get("a.example") is None
-    with pytest.raises(CredentialsError, match="neither `DOCKER_CONFIG` nor `HOME` is set"):
+    with pytest.raises(CredentialsError, match="because `HOME` is not set"):
         store.store("a.example", JOE)
 
 

@@ -1,4 +1,4 @@
-"""How servers are called in ``config.json``: host names, URLs of old, and namespaces below a host."""
+"""How servers are called in credential files: host names, URLs of old, and namespaces below a host."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["file_key", "keys_of", "server_of"]
+__all__ = ["hub_name_key", "hub_url_key", "keys_of", "server_of"]
 
 _HUB = "docker.io"
 _HUB_KEY = "https://index.docker.io/v1/"
@@ -15,9 +15,14 @@ _HUB_HOSTS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 _API_PATHS = frozenset({"", "v1", "v2"})
 
 
-def file_key(server: str) -> str:
+def hub_url_key(server: str) -> str:
     """Return the key that Docker writes for *server*."""
     return _HUB_KEY if server in _HUB_HOSTS else server
+
+
+def hub_name_key(server: str) -> str:
+    """Return the key that podman and its relatives write for *server*."""
+    return _HUB if server in _HUB_HOSTS else server
 
 
 def server_of(key: str) -> str:
@@ -36,7 +41,7 @@ def keys_of(keys: Iterable[str], server: str, repository: str = "") -> list[str]
     for key in keys:
         host, namespace = _split(key)
         if host == wanted and (not namespace or repository == namespace or repository.startswith(namespace + "/")):
-            ranked.append((-len(namespace), key != file_key(server), key))
+            ranked.append((-len(namespace), key != hub_url_key(server), key))
     return [key for _, _, key in sorted(ranked)]
 
 

@@ -1,0 +1,118 @@
+"""Logging in to registries, and out: what the credential stores know, in the configured order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from img_core.kit.reference import DEFAULT_DOMAIN
+from img_core.spec.errors import CredentialsError, ImgError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from img_core.plugins import Plugins
+    from img_core.spec.credentials import CredentialStore
+    from img_core.spec.values import Credentials
+
+__all__ = ["Accounts", "LoggedOut", "server_name"]
+
+_HUB_HOSTS = frozenset({"", "docker.io", "index.docker.io", "registry-1.docker.io"})
+
+
+def server_name(text: str) -> str:
+    """Return the registry that *text* (``host``, ``host/path``, ``https://host/v1/``, empty: Docker Hub) means, as in references."""
+    host = text.strip().partition("://")[2] or text.strip()
+    host = host.partition("/")[0]
+    if host in _HUB_HOSTS:
+        return DEFAULT_DOMAIN
+    if not host.isprintable() or any(character in host for character in " @\\?#"):
+        raise UsageError(f"`{text}` is not the name of a registry", hint="expected `HOST[:PORT]`")
+    return host
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedOut:
+    """*known* tells whether any store had the server; *warnings* are about stores that could not forget it."""
+
+    known: bool
+    warnings: tuple[str, ...]
+
+
+class Accounts:
+    """Who we are to registries: the installed credential stores in the configured order. *notice* gets one-line messages."""
+
+    def __init__(self, plugins: Plugins, environment: Mapping[str, str], notice: Callable[[str], None]) -> None:
+        self._plugins = plugins
+        self._environment = environment
+        self._notice = notice
+
+    def stores(self) -> Iterator[CredentialStore]:
+        """Give the stores, first the one to ask first."""
+        installed = self._plugins.names("credentials")
+        for name in self._plugins.candidates("credentials", ["auto"]):
+            if name in installed:
+                yield self._plugins.driver("credentials", name)(self._environment)
+
+    def find(self, server: str, repository: str = "") -> Credentials | None:
+        """Ask the stores for *server*. One that cannot be read is told and passed over: most images are public."""
+        for store in self.stores():
+            try:
+                found = store.get(server, repository)
+            except CredentialsError as err:
+                self._notice(err.message)
+                continue
+            if found is not None:
+                return found
+        return None
+
+    def log_in(self, server: str, credentials: Credentials, *, insecure: Sequence[str] = ()) -> bool:
+        """Check *credentials* with the registry *server*, then keep them; return whether the registry wanted to know them at all.
+
+        Raises CredentialsError when it refuses them or no store takes them, RegistryError when it cannot be asked; nothing is kept then.
+        """
+        store = next((store for store in self.stores() if store.takes(server)), None)
+        if store is None:
+            raise CredentialsError(
+                "no credential store takes new logins", hint="see `img plugins ls`, and `[order]` in config.toml"
+            )
+        asked = self._verify(server, credentials, insecure)
+        store.store(server, credentials)
+        return asked
+
+    def _verify(self, server: str, credentials: Credentials, insecure: Sequence[str]) -> bool:
+        from img_core.kit.registry import RegistryClient
+
+        asked: list[str] = []
+
+        def answer(name: str, _repository: str) -> Credentials:
+            asked.append(name)
+            return credentials
+
+        with RegistryClient(
+            server, credentials=answer, insecure=frozenset(insecure), environment=self._environment
+        ) as client:
+            client.ping()
+        return bool(asked)
+
+    def log_out(self, server: str) -> LoggedOut:
+        """Let every store forget *server*."""
+        known, warnings = False, []
+        for store in self.stores():
+            try:
+                known = store.erase(server) or known
+            except ImgError as err:
+                known = True
+                warnings.append(err.message)
+        return LoggedOut(known, tuple(warnings))
+
+    def list(self) -> Mapping[str, str]:
+        """Return server to user name (empty for an identity token) for all that the stores know, by server."""
+        found: dict[str, str] = {}
+        for store in self.stores():
+            try:
+                for server, username in store.list().items():
+                    found.setdefault(server, username)
+            except CredentialsError as err:
+                self._notice(err.message)
+        return dict(sorted(found.items()))

@@ -1,0 +1,1 @@
+"""Credentials as podman, buildah and skopeo keep them."""
