@@ -10,7 +10,7 @@ import os
 import stat
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from img_core.kit import fs
 from img_core.kit.copy._tree import SourceTree, open_directory, read_error
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from img_core.kit.copy._select import Folder, Match, Selection
+    from img_core.kit.copy._tree import FileInfo
 
 __all__ = ["FileHashes", "digest", "open_file"]
 
@@ -36,21 +37,21 @@ _SETTLED_NS = 2_000_000_000
 class FileHashes(Protocol):
     """Remembers digests of files by device, inode, size, mtime and ctime."""
 
-    def get(self, info: os.stat_result) -> str | None:
+    def get(self, info: Any) -> str | None:  # Any: a stat result, or something with the same five attributes
         """Return what `put` got for a file with the same five values."""
 
-    def put(self, info: os.stat_result, value: str) -> None:
+    def put(self, info: Any, value: str) -> None:  # Any: as above
         """Remember *value*, an opaque text of some hundred characters at most."""
 
 
 class NoHashes:
     """Remembers nothing."""
 
-    def get(self, info: os.stat_result) -> str | None:
+    def get(self, info: Any) -> str | None:
         """Know nothing."""
         return None
 
-    def put(self, info: os.stat_result, value: str) -> None:
+    def put(self, info: Any, value: str) -> None:
         """Forget."""
 
 
@@ -99,7 +100,7 @@ class _Digester:
         marks = _marks(fd) if self.tree.keep_owner else ""
         self._add_marked(b"directory", folder.name, folder.info, "", marks)
 
-    def _entry(self, dir_fd: int, name: bytes, path: bytes, shown: bytes, info: os.stat_result) -> None:
+    def _entry(self, dir_fd: int, name: bytes, path: bytes, shown: bytes, info: FileInfo) -> None:
         kind = stat.S_IFMT(info.st_mode)
         if kind == stat.S_IFREG:
             value = self.hashes.get(info)
@@ -114,7 +115,7 @@ class _Digester:
         elif kind != stat.S_IFSOCK:  # a socket is not copied
             self._add(b"node", shown, info, b"%d" % info.st_rdev, b"%d:%d" % ids)
 
-    def _add_marked(self, kind: bytes, name: bytes, info: os.stat_result, content: str, marks: str) -> None:
+    def _add_marked(self, kind: bytes, name: bytes, info: FileInfo, content: str, marks: str) -> None:
         """Add what can carry attributes. A recorded owner counts like a real one, so the mapping of ids does not matter."""
         attributes, _, recorded = marks.partition("@")
         owner = recorded.encode() or b"%d:%d" % (info.st_uid, info.st_gid)
@@ -122,12 +123,12 @@ class _Digester:
             attributes = ""
         self._add(kind, name, info, f"{content}+{attributes}".encode(), owner)
 
-    def _add(self, kind: bytes, name: bytes, info: os.stat_result, value: bytes, owner: bytes) -> None:
+    def _add(self, kind: bytes, name: bytes, info: FileInfo, value: bytes, owner: bytes) -> None:
         if not self.tree.keep_owner:
             owner = b""
         self.sum.update(b"%b\0%b\0%o\0%b\0%b\0\n" % (kind, name, info.st_mode, owner, value))
 
-    def _read(self, dir_fd: int, name: bytes, path: bytes, info: os.stat_result) -> str:
+    def _read(self, dir_fd: int, name: bytes, path: bytes, info: FileInfo) -> str:
         """Return the file's digest, and what else belongs to it behind a ``+``."""
         fd = open_file(self.tree, dir_fd, name, path, info)
         try:
@@ -188,7 +189,7 @@ def opened(tree: SourceTree, path: bytes) -> Iterator[int]:
         os.close(fd)
 
 
-def open_file(tree: SourceTree, dir_fd: int, name: bytes, path: bytes, info: os.stat_result) -> int:
+def open_file(tree: SourceTree, dir_fd: int, name: bytes, path: bytes, info: FileInfo) -> int:
     """Open the regular file *name* that was seen with *info*; raises if it is another one now or cannot be read."""
     try:
         fd = os.open(name, _OPEN, dir_fd=dir_fd)
@@ -202,7 +203,7 @@ def open_file(tree: SourceTree, dir_fd: int, name: bytes, path: bytes, info: os.
     return fd
 
 
-def same_version(now: os.stat_result, before: os.stat_result) -> bool:
+def same_version(now: os.stat_result, before: FileInfo) -> bool:
     """Tell whether both are the same state of the same file."""
     return (
         now.st_ino == before.st_ino

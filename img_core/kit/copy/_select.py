@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from img_core.kit import fs
-from img_core.kit.copy._tree import SourceTree, clean_path, list_directory, lookup, resolve
+from img_core.kit.copy._tree import FileInfo, SourceTree, clean_path, list_directory, lookup, resolve
 from img_core.kit.ignore import IgnoreMatcher, translate_pattern
 from img_core.spec.errors import DockerfileError, NotFoundError
 
@@ -33,8 +33,8 @@ class Folder:
 
     path: bytes
     name: bytes
-    info: os.stat_result
-    files: tuple[tuple[bytes, os.stat_result], ...]
+    info: FileInfo
+    files: tuple[tuple[bytes, FileInfo], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,9 +47,9 @@ class Match:
 
     path: bytes
     name: bytes
-    info: os.stat_result
+    info: FileInfo
     folders: tuple[Folder, ...] = ()
-    parents: tuple[tuple[bytes, os.stat_result], ...] = ()
+    parents: tuple[tuple[bytes, FileInfo], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +67,7 @@ class _Candidate:
 
     spelled: bytes
     path: bytes
-    info: os.stat_result
+    info: FileInfo
 
 
 def select(tree: SourceTree, copy: Copy) -> Selection:
@@ -205,7 +205,7 @@ class _Chooser:
         assert self.exclude is not None
         return self.exclude.excludes(name) and not (directory and self.exclude.may_reinclude_below(name))
 
-    def _parents(self, name: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
+    def _parents(self, name: bytes) -> Iterator[tuple[bytes, FileInfo]]:
         parts = name.split(b"/")[:-1]
         for end in range(1, len(parts) + 1):
             prefix = b"/".join(parts[:end])
@@ -223,7 +223,7 @@ class _Chooser:
         todo = [(top.path, top_name, b"", top.info, -1, tree.hides(top.path))]
         while todo:
             path, name, inside, info, parent, maybe = todo.pop()
-            files: list[tuple[bytes, os.stat_result]] = []
+            files: list[tuple[bytes, FileInfo]] = []
             below = []
             for child, child_info in list_directory(tree, path):
                 child_path = path + b"/" + child if path else child

@@ -7,7 +7,8 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
 
 from img_core.kit import fs
 from img_core.spec.errors import ImgError
@@ -15,10 +16,38 @@ from img_core.spec.errors import ImgError
 if TYPE_CHECKING:
     from img_core.kit.ignore import IgnoreMatcher
 
-__all__ = ["SourceTree", "clean_path", "list_directory", "lookup", "open_directory", "read_error", "resolve"]
+__all__ = [
+    "FileInfo",
+    "SourceTree",
+    "clean_path",
+    "list_directory",
+    "lookup",
+    "open_directory",
+    "read_error",
+    "resolve",
+]
 
 _LINK_LIMIT = 40  # the kernel's own, see path_resolution(7)
 _GONE = (errno.ENOENT, errno.ENOTDIR)
+
+
+class FileInfo(NamedTuple):
+    """The part of a stat result that a copy needs: a third of the memory, which counts for hundreds of thousands of files."""
+
+    st_mode: int
+    st_ino: int
+    st_dev: int
+    st_nlink: int
+    st_uid: int
+    st_gid: int
+    st_size: int
+    st_rdev: int
+    st_mtime_ns: int
+    st_ctime_ns: int
+
+
+_fields_of = attrgetter(*FileInfo._fields)
+_make = FileInfo._make
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +96,7 @@ def read_error(tree: SourceTree, path: bytes, err: OSError) -> ImgError:
     return ImgError(f"cannot read `/{fs.show(path)}` in {tree.name}: {reason}", hint=hint)
 
 
-def lookup(tree: SourceTree, path: bytes) -> os.stat_result | None:
+def lookup(tree: SourceTree, path: bytes) -> FileInfo | None:
     """Return the lstat result of *path*, whose parents are no links; None when it does not exist."""
     try:
         fd = fs.open_beneath(tree.fd, path or b".", os.O_PATH)
@@ -76,7 +105,7 @@ def lookup(tree: SourceTree, path: bytes) -> os.stat_result | None:
             return None
         raise read_error(tree, path, err) from err
     try:
-        return os.fstat(fd)
+        return _make(_fields_of(os.fstat(fd)))
     finally:
         os.close(fd)
 
@@ -89,12 +118,14 @@ def open_directory(tree: SourceTree, path: bytes) -> int:
         raise read_error(tree, path, err) from err
 
 
-def list_directory(tree: SourceTree, path: bytes) -> list[tuple[bytes, os.stat_result]]:
+def list_directory(tree: SourceTree, path: bytes) -> list[tuple[bytes, FileInfo]]:
     """Return ``(name, lstat result)`` of the entries of *path*, sorted by name; ignored ones included."""
     fd = open_directory(tree, path)
     try:
         with os.scandir(fd) as entries:
-            found = [(os.fsencode(entry.name), entry.stat(follow_symlinks=False)) for entry in entries]
+            found = [
+                (os.fsencode(entry.name), _make(_fields_of(entry.stat(follow_symlinks=False)))) for entry in entries
+            ]
     except OSError as err:
         raise read_error(tree, path, err) from err
     finally:
@@ -103,7 +134,7 @@ def list_directory(tree: SourceTree, path: bytes) -> list[tuple[bytes, os.stat_r
     return found
 
 
-def resolve(tree: SourceTree, path: bytes) -> tuple[bytes, os.stat_result] | None:
+def resolve(tree: SourceTree, path: bytes) -> tuple[bytes, FileInfo] | None:
     """Follow the links on *path* inside the tree; return where it leads, or None where that does not exist or is hidden.
 
     A directory that the ignore file hides is returned if something below it may be visible.

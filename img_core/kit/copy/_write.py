@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from img_core.kit.copy._modes import ModeChange
     from img_core.kit.copy._places import Root
     from img_core.kit.copy._select import Folder, Match
-    from img_core.kit.copy._tree import SourceTree
+    from img_core.kit.copy._tree import FileInfo, SourceTree
 
 __all__ = ["Writer"]
 
@@ -92,7 +92,7 @@ class Writer:
         return self._make_directory(target_fd, target_path, folder.name, folder.info, source_fd, folder.path)
 
     def _make_directory(
-        self, target_fd: int, target_path: bytes, name: bytes, info: os.stat_result, source_fd: int | None, path: bytes
+        self, target_fd: int, target_path: bytes, name: bytes, info: FileInfo, source_fd: int | None, path: bytes
     ) -> bool:
         """Make directory *name* below *target_fd* like the one with *info*; False if there is one already."""
         fs.mutation("mkdir", name)
@@ -110,7 +110,7 @@ class Writer:
             os.close(fd)
         return True
 
-    def _finish_directory(self, target_fd: int, name: bytes, info: os.stat_result, mtime_ns: int | None) -> None:
+    def _finish_directory(self, target_fd: int, name: bytes, info: FileInfo, mtime_ns: int | None) -> None:
         mode = self.mode.apply(info.st_mode, directory=True)
         if self.mode.octal is not None and not mode & 0o100:
             self._tell_blind_directory(mode)
@@ -135,7 +135,7 @@ class Writer:
         folder: Folder,
         source_fd: int,
         name: bytes,
-        info: os.stat_result,
+        info: FileInfo,
         target: _Target,
         top_fd: int,
         links: dict[tuple[int, int], bytes],
@@ -168,9 +168,7 @@ class Writer:
             target = _Target(target_fd, target_path, b"", _inherits(target_fd))
             self._entry(source_fd, last, match.path, match.info, target, name)
 
-    def _entry(
-        self, source_fd: int, source: bytes, path: bytes, info: os.stat_result, target: _Target, name: bytes
-    ) -> None:
+    def _entry(self, source_fd: int, source: bytes, path: bytes, info: FileInfo, target: _Target, name: bytes) -> None:
         kind = stat.S_IFMT(info.st_mode)
         if kind == stat.S_IFREG:
             self._file(source_fd, source, path, info, target, name)
@@ -181,9 +179,7 @@ class Writer:
         else:
             self._node(path, info, target, name)
 
-    def _file(
-        self, source_fd: int, source: bytes, path: bytes, info: os.stat_result, target: _Target, name: bytes
-    ) -> None:
+    def _file(self, source_fd: int, source: bytes, path: bytes, info: FileInfo, target: _Target, name: bytes) -> None:
         fd = open_file(self.tree, source_fd, source, path, info)
         try:
             copy = self._create(target, name)
@@ -227,13 +223,13 @@ class Writer:
             self._clear(target, name)
             return make()
 
-    def _link(self, text: bytes, path: bytes, info: os.stat_result, target: _Target, name: bytes) -> None:
+    def _link(self, text: bytes, path: bytes, info: FileInfo, target: _Target, name: bytes) -> None:
         fs.mutation("symlink", name)
         self._replacing(target, name, lambda: os.symlink(text, name, dir_fd=target.fd))
         self._own_at(path, info, target, name)
         os.utime(name, ns=(info.st_mtime_ns, info.st_mtime_ns), dir_fd=target.fd, follow_symlinks=False)
 
-    def _node(self, path: bytes, info: os.stat_result, target: _Target, name: bytes) -> None:
+    def _node(self, path: bytes, info: FileInfo, target: _Target, name: bytes) -> None:
         """Copy a FIFO or device. A user namespace may not make devices: those are left out with a warning."""
         kind = stat.S_IFMT(info.st_mode)
         fs.mutation("mknod", name)
@@ -261,14 +257,14 @@ class Writer:
 
     # --- owners and attributes ---
 
-    def _wanted(self, info: os.stat_result, recorded: tuple[int, int] | None) -> tuple[int, int]:
+    def _wanted(self, info: FileInfo, recorded: tuple[int, int] | None) -> tuple[int, int]:
         if self.ids is not None:
             return self.ids
         if self.tree.keep_owner:
             return recorded or (info.st_uid, info.st_gid)
         return 0, 0
 
-    def _own(self, fd: int, source_fd: int | None, info: os.stat_result, path: bytes, *, inherits: bool) -> None:
+    def _own(self, fd: int, source_fd: int | None, info: FileInfo, path: bytes, *, inherits: bool) -> None:
         recorded = None
         if self.ids is None and self.tree.keep_owner and self.root.owners.records and source_fd is not None:
             recorded = read_owner(source_fd)
@@ -276,7 +272,7 @@ class Writer:
         if wanted != (0, 0) or inherits:
             self.root.owners.set_fd(fd, *wanted, fresh=True)
 
-    def _own_at(self, path: bytes, info: os.stat_result, target: _Target, name: bytes) -> None:
+    def _own_at(self, path: bytes, info: FileInfo, target: _Target, name: bytes) -> None:
         wanted = self._wanted(info, self.tree.owners.get(path))
         if wanted != (0, 0) or target.inherits:
             self.root.owners.set_at(target.fd, name, target.of(name), *wanted)
