@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from img_core.kit.copy import Selection, SourceTree, digest, select
 from img_core.kit.ignore import IgnoreMatcher, parse_ignore_file
@@ -337,3 +341,36 @@ class TestDigest:
     def test_owners_count_where_they_are_copied(self, usual: Context) -> None:
         kept = select(usual.tree(keep_owner=True), Copy(0, ("a.txt",), "/x/"))
         assert digest(kept) != usual.digest("a.txt")
+
+
+PARTS = st.sampled_from(["a", "b", "c.txt", "d"])
+PATHS = st.lists(PARTS, min_size=1, max_size=4).map("/".join)
+PATTERN_PARTS = st.sampled_from(["a", "b", "*", "**", "*.txt", "d", "?", "[ab]"])
+RULES = st.builds(
+    lambda negated, parts: ("!" if negated else "") + "/".join(parts),
+    st.booleans(),
+    st.lists(PATTERN_PARTS, min_size=1, max_size=3),
+)
+
+
+@settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(PATHS, max_size=12), st.lists(RULES, max_size=4), st.booleans())
+def test_what_an_ignore_file_leaves_is_what_a_naive_filter_leaves(
+    paths: list[str], rules: list[str], exclude: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as base:
+        context = Context(Path(base))
+        for path in paths:
+            with contextlib.suppress(OSError):  # a file stands where this one needs a directory
+                context.write(path)
+        matcher = IgnoreMatcher.from_patterns(rules)
+        entries = {str(path.relative_to(base)): path.is_dir() for path in Path(base).rglob("*")}
+        kept = {path for path in entries if not matcher.excludes(path)}
+        kept |= {path for path in entries if entries[path] and any(other.startswith(path + "/") for other in kept)}
+        expected = {path + "/" if entries[path] else path for path in kept}
+        if exclude:
+            selection = select(context.tree(), Copy(0, (".",), "/", exclude=tuple(rules)))
+        else:
+            selection = select(SourceTree(context.fd, ignore=matcher), Copy(0, (".",), "/"))
+        assert set(names(selection)) == expected
+        os.close(context.fd)
