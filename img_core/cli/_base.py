@@ -16,7 +16,7 @@ from img_core.spec.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["CONTEXT", "Command", "GoFlags", "Group", "global_options", "help_row", "settings_of"]
+__all__ = ["CONTEXT", "Command", "GoFlags", "Group", "global_options", "help_row", "remaining_words", "settings_of"]
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
@@ -131,7 +131,7 @@ class Group(GoFlags, click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:  # Any: click
         """Run the command that was named, or show the help."""
-        if ctx._protected_args or ctx.args:  # noqa: SLF001  # the only place where click keeps them
+        if remaining_words(ctx):
             return super().invoke(ctx)
         echo(ctx.get_help())
         return None
@@ -150,6 +150,12 @@ class Group(GoFlags, click.Group):
         rows = [(name, command.get_short_help_str(200)) for name, command in sorted(self.commands.items())]
         blocks = [("Commands", rows), ("Global Flags", usage_block(global_options()))]
         return help_page(_title(ctx), self.get_short_help_str(200), f"{ctx.command_path} COMMAND", blocks)
+
+
+def remaining_words(context: click.Context) -> list[str]:
+    """Return the words behind the flags of a group: a command and what belongs to it."""
+    # click 8 keeps the first word apart and has no public name for it; click 9 keeps all in `args`.
+    return [*getattr(context, "_protected_args", ()), *context.args]
 
 
 def _title(context: click.Context) -> str:

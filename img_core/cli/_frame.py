@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from img_core.cli._base import CONTEXT, Command, GoFlags, global_options, help_row, settings_of
+from img_core.cli._base import CONTEXT, Command, GoFlags, global_options, help_row, remaining_words, settings_of
 from img_core.cli._commands import COMMANDS
 from img_core.cli._help import help_page, usage_block
 from img_core.cli._output import echo, say
@@ -64,7 +64,7 @@ class Root(GoFlags, click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:  # Any: click
         """Run the command, or show what ``img`` alone shows."""
-        words = [*ctx._protected_args, *ctx.args]  # noqa: SLF001  # the only place where click keeps them
+        words = remaining_words(ctx)
         if ctx.params.get("version"):
             _print_version(words)
         elif words:
