@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.kit import linux, mounts
+from img_core.kit.binfmt import Emulation
 from img_core.kit.containers import check, own, parents_first, prepared_mounts, read_all, wait_or_kill
 from img_core.kit.owner_supervisor import OwnerSupervisor
 from img_core.spec.errors import HostError, StepError, Unsupported
@@ -39,12 +40,17 @@ class UsernsExecutor(Executor):
         except OSError as err:
             raise Unsupported(f"`userns` cannot make bind mounts: {err.strerror}") from err
 
+    def __init__(self, host: Host, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(host, options)
+        self._emulation = Emulation(host.mapping, host.environment)
+
     def run(self, process: Process, rootfs: Rootfs, io: StepIO) -> ExitStatus:
         """Run *process* to its end, see `Executor.run`."""
         spawner = self.host.spawner
         if spawner is None:
             raise HostError("this command cannot start processes")
         check(process)
+        self._emulation.prepare(rootfs.fd, process)
         ordered = parents_first(process.mounts)
         with ExitStack() as stack:
             detached = stack.enter_context(prepared_mounts(rootfs.fd, ordered))

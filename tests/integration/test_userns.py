@@ -1,6 +1,9 @@
 """The process model with the real kernel: each test runs a small program of its own, as nobody may enter in the test process."""
 
+import base64
 import os
+import shutil
+import struct
 import subprocess
 import sys
 import textwrap
@@ -362,6 +365,52 @@ def test_masked_proc_still_runs_steps_and_records_owners(tmp_path):
         outcome = lab.shell("echo > /f; chown 12:34 /f && readlink /proc/self && kill -0 1 && ls /proc/1/root")
         assert b"12" not in outcome.errors
         assert lab.ask("stat", path="f")["recorded"] == "12:34"
+    finally:
+        lab.close()
+
+
+def exit_42_on_arm64():
+    """Return a static program: mov x0, #42; mov x8, #93 (exit); svc #0."""
+    code = bytes.fromhex("400580d2 a80b80d2 010000d4")
+    base, offset = 0x400000, 64 + 56
+    identity = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+    header = struct.pack("<HHIQQQIHHHHHH", 2, 183, 1, base + offset, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    segment = struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, offset + len(code), offset + len(code), 4096)
+    return identity + header + segment + code
+
+
+@pytest.mark.skipif(os.uname().machine == "aarch64", reason="native here")
+@pytest.mark.parametrize("mapping", ["full", "single"])
+def test_programs_of_other_architectures_run(mapping):
+    if shutil.which("qemu-aarch64-static") is None:
+        pytest.skip("needs a static qemu")
+    if os.getuid() == 0 and mapping == "full":
+        pytest.skip("root would change the host")
+    lab = Laboratory(USERNS, mapping)
+    try:
+        lab.ask("write", path="foreign", text="", mode=0o755)
+        foreign = base64.b64encode(exit_42_on_arm64()).decode()
+        assert lab.shell(f"echo {foreign} | base64 -d > /foreign").code == 0
+        before = sorted(os.listdir("/proc/sys/fs/binfmt_misc"))
+        assert lab.run("/foreign").code == 42
+        # What the step executes in turn runs too; and native programs still do.
+        assert lab.shell("/foreign; echo $?").text == "42"
+        assert sorted(os.listdir("/proc/sys/fs/binfmt_misc")) == before
+    finally:
+        lab.close()
+
+
+def test_missing_qemu_is_named(tmp_path):
+    if os.getuid() == 0 or os.uname().machine == "aarch64":
+        pytest.skip("root gets another hint")
+    lab = Laboratory(USERNS, "single", environment={"PATH": str(tmp_path)})
+    try:
+        foreign = base64.b64encode(exit_42_on_arm64()).decode()
+        assert lab.shell(f"echo {foreign} | base64 -d > /foreign; chmod +x /foreign").code == 0
+        outcome = lab.run("/foreign")
+        if outcome.code == 42:
+            pytest.skip("the host runs it")
+        assert "`arm64`" in outcome.error
     finally:
         lab.close()
 
