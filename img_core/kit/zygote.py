@@ -19,6 +19,7 @@ Protocol, over SEQPACKET sockets (one shared for requests, one per request for i
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
@@ -265,11 +266,15 @@ class _Loop:
 
     def _serve(self) -> bool:
         size, flags = 2 * _LARGEST_INLINE, socket.MSG_CMSG_CLOEXEC
-        message, fds, _, _ = socket.recv_fds(self._requests, size, _MOST_FDS + 3, flags)
+        message, fds, received, _ = socket.recv_fds(self._requests, size, _MOST_FDS + 3, flags)
         if not message:
             return False
+        if not fds:  # no descriptor left at all; the requester sees the end of its reply socket
+            return True
         replies = socket.socket(fileno=fds.pop(0))
         try:
+            if received & socket.MSG_CTRUNC:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             self._start(json.loads(message), replies, fds)
         except Exception as err:  # a broken entry is the requester's problem, not that of the others
             _reply(replies, {"refused": f"{type(err).__name__}: {err}"[:_LARGEST_ERROR]})

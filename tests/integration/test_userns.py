@@ -272,6 +272,23 @@ def test_dead_zygote_is_an_error_not_a_hang():
     assert output.split() == ["HostError", "HostError"]
 
 
+def test_zygote_survives_a_lack_of_descriptors():
+    output = program("""
+        import resource
+        userns.enter()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (40, 1000))
+        zygote = Zygote.start()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1000, 1000))
+        fds = [os.dup(1) for _ in range(60)]
+        try:
+            zygote.spawn("test_userns:say", {"text": "x"}, fds=fds)
+        except Exception as err:
+            print(type(err).__name__, end=" ")
+        print(zygote.spawn("test_userns:say", {"text": "xxx"}, fds=[2]).wait())
+    """)
+    assert output == "HostError 3"
+
+
 def test_terminal_signals_do_not_reach_the_zygote():
     output = program("""
         userns.enter()
