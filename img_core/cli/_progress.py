@@ -7,22 +7,22 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from img_core.spec.errors import UsageError
+from img_core.spec.errors import PluginError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from img_core.plugins import Plugins
     from img_core.spec.progress import Event, Progress
 
 __all__ = ["choose", "showing"]
 
-AUTO, NONE, PLAIN = "auto", "none", "plain"
+AUTO, NONE = "auto", "none"
 _VARIABLE = "BUILDKIT_PROGRESS"
 
 
-def choose(flag: str, environment: Mapping[str, str], plugins: Plugins) -> str:
-    """Return the name of the progress plugin for *flag* (empty: the variable BUILDKIT_PROGRESS, else ``auto``).
+def choose(flag: str, environment: Mapping[str, str], plugins: Plugins) -> list[str]:
+    """Return the names of progress plugins to try for *flag* (empty: the variable BUILDKIT_PROGRESS, else ``auto``), best first.
 
     Raises UsageError for a flag that names none. The variable is written for other tools, too: what it names may be missing here.
     """
@@ -30,29 +30,45 @@ def choose(flag: str, environment: Mapping[str, str], plugins: Plugins) -> str:
     variable = environment.get(_VARIABLE, "")
     wanted = flag or (variable if variable in (NONE, *installed) else AUTO)
     if wanted == NONE:
-        return NONE
+        return []
     if wanted == AUTO:
         candidates = plugins.candidates("progress", [AUTO])
-        usable = [name for name in candidates if name in installed and (name != "tty" or _is_terminal())]
-        return usable[0] if usable else NONE
+        return [name for name in candidates if name in installed and (name != "tty" or _is_terminal())]
     if wanted not in installed:
-        raise UsageError(
-            f"unknown progress `{wanted}`", hint="known: " + ", ".join(f"`{name}`" for name in [AUTO, *installed, NONE])
-        )
-    return wanted
+        known = ", ".join(f"`{name}`" for name in [AUTO, *installed, NONE])
+        raise UsageError(f"unknown progress `{wanted}`", hint=f"known: {known}")
+    return [wanted]
 
 
 @contextmanager
-def showing(name: str, plugins: Plugins) -> Iterator[Callable[[Event], None]]:
-    """Give the function that takes events; on leaving, whatever is held back is shown."""
-    if name == NONE or sys.stderr is None:
+def showing(names: Sequence[str], plugins: Plugins) -> Iterator[Callable[[Event], None]]:
+    """Give the function that takes events, of the first plugin of *names* that loads; on leaving, what is held back is shown.
+
+    Raises PluginError if *names* has a single one, and that is broken.
+    """
+    progress = _load(names, plugins)
+    if progress is None:
         yield lambda _event: None
         return
-    progress: Progress = plugins.driver("progress", name)(sys.stderr)
     try:
         yield progress.handle
     finally:
         progress.close()
+
+
+def _load(names: Sequence[str], plugins: Plugins) -> Progress | None:
+    """Return the first that loads: a terminal that cannot be drawn on for want of a library is no reason not to build."""
+    if sys.stderr is None:
+        return None
+    for name in names:
+        try:
+            progress: Progress = plugins.driver("progress", name)(sys.stderr)
+        except PluginError:
+            if len(names) == 1:
+                raise
+        else:
+            return progress
+    return None
 
 
 def _is_terminal() -> bool:
