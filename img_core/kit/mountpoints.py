@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from img_core.kit import linux
+from img_core.kit.faults import mutation
 from img_core.spec.errors import StepError
 
 __all__ = ["MountPoints"]
 
 _MOST_LINKS: Final = 40
+# The step has put something into it, or removed it: now it is the step's.
+_CHANGED_BY_STEP: Final = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.ENOTDIR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +76,24 @@ class MountPoints:
             raise StepError(f"`/{name}` in the image is a symbolic link", hint="it must be a directory or absent")
 
     def remove(self) -> None:
-        """Remove what was made and is still untouched, newest first; give the parents their times back."""
+        """Remove what was made and is still untouched, newest first; give the parents their times back.
+
+        Raises StepError when the disk refuses: else the mount point would become part of the image.
+        """
+        failure: OSError | None = None
         while self._made:
             entry = self._made.pop()
             try:
                 _remove(entry)
-            except OSError:
-                pass  # the step has put something into it, or replaced it: now it is the step's
+            except OSError as err:
+                if err.errno not in _CHANGED_BY_STEP:
+                    failure = failure or err
             finally:
                 os.close(entry.parent_fd)
+        if failure is not None:
+            raise StepError(
+                f"cannot remove a mount point from the image: {os.strerror(failure.errno or 0)}"
+            ) from failure
 
     def _make(self, target: str, *, directory: bool) -> None:
         """Walk to *target* by hand, through symlinks as the container will see them, and make what is missing."""
@@ -136,6 +148,7 @@ class MountPoints:
         parent = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent_fd)
         try:
             before = os.fstat(parent)
+            mutation("mkdir" if directory else "create", name)
             if directory:
                 os.mkdir(name, 0o755, dir_fd=parent)
             else:
@@ -155,8 +168,10 @@ def _remove(entry: _Made) -> None:
     if found.st_ino != entry.inode:
         return
     if stat.S_ISDIR(found.st_mode):
+        mutation("rmdir", entry.name)
         os.rmdir(entry.name, dir_fd=entry.parent_fd)
     elif stat.S_ISREG(found.st_mode) and found.st_size == 0:
+        mutation("unlink", entry.name)
         os.unlink(entry.name, dir_fd=entry.parent_fd)
     else:
         return

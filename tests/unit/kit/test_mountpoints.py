@@ -1,8 +1,10 @@
+import errno
 import os
 import time
 
 import pytest
 
+from img_core.kit import faults
 from img_core.kit.mountpoints import MountPoints
 from img_core.spec.errors import StepError
 
@@ -127,6 +129,20 @@ def test_symlinked_system_directory_is_refused(root, points):
     with pytest.raises(StepError, match="/proc"):
         points.refuse_symlink("proc")
     points.refuse_symlink("absent")
+
+
+def test_failing_disk_is_an_error_and_leaves_nothing_open(root, points):
+    points.ensure("/a", directory=True)
+    points.ensure("/b", directory=True)
+    before = len(os.listdir("/proc/self/fd"))
+    faults.install(fail_at=1, error=errno.EIO)
+    try:
+        with pytest.raises(StepError, match="mount point"):
+            points.remove()
+    finally:
+        faults.uninstall()
+    assert everything(root) == ["b"]
+    assert len(os.listdir("/proc/self/fd")) == before - 2
 
 
 def test_no_descriptor_is_left(root, points):
