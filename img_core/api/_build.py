@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from img_core.api._contexts import parse_contexts
-from img_core.api._definition import open_context, read_definition
+from img_core.api._main_context import prepare_context
 from img_core.api._request import BuildResult, Output
 from img_core.kit import platforms
 from img_core.kit.reference import Reference
@@ -15,9 +14,10 @@ from img_core.solver.events import Events
 from img_core.spec.errors import ImgError, PluginError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from img_core.api._definition import Definition
+    from img_core.api._main_context import MainContext
     from img_core.api._request import BuildRequest
     from img_core.api.session import Session
     from img_core.solver.cancellation import Cancellation
@@ -56,15 +56,13 @@ class Build:
         session, request = self._session, self._request
         exporters = self._exporters()
         with ExitStack() as opened:
-            context_fd = open_context(request.context)
-            opened.callback(os.close, context_fd)
-            definition = self._definition(context_fd)
+            context = self._context()
+            definition = context.definition
             contexts = parse_contexts(request.contexts)
             local = {name: context.reference for name, context in contexts.items() if context.kind == "local"}
-            sources = session.sources(
-                contexts={"context": os.path.abspath(request.context), **local},
-                ignore_files=_ignore_files(definition),
-                insecure=request.insecure_registries,
+            sources = self._sources(
+                {"context": context.directory, **local},
+                {"context": context.ignore_file} if context.ignore_file else {},
             )
             drivers = Drivers(
                 session.snapshotter(request.backend),
@@ -109,9 +107,34 @@ class Build:
 
     # --------------------------------------------------------------------------------------------------- preparation
 
-    def _definition(self, context_fd: int) -> Definition:
+    def _context(self) -> MainContext:
         with self._step("[internal] load build definition from Dockerfile"):
-            return read_definition(self._request, context_fd)
+            return prepare_context(
+                self._request, lambda scheme: self._sources()(scheme), self._session.host.run_directory
+            )
+
+    def _sources(
+        self, contexts: Mapping[str, str] | None = None, ignore_files: Mapping[str, str] | None = None
+    ) -> Callable[[str], Any]:  # Any: an image or a tree source
+        request = self._request
+        return self._session.sources(
+            contexts=contexts,
+            ignore_files=ignore_files,
+            insecure=request.insecure_registries,
+            secrets=self._secret,
+            agents={name: agent.path for name, agent in request.ssh.items()},
+            reproducible="SOURCE_DATE_EPOCH" in self._build_args(),
+            cancel_fd=self._cancellation.fd,
+        )
+
+    def _secret(self, name: str) -> bytes | None:
+        """Return a secret of this build, for a source that logs in."""
+        if name not in self._request.secrets:
+            return None
+        from img_core.solver.secrets import Secrets
+
+        host = self._session.host
+        return Secrets(host.run_directory, host.environment, self._request.secrets).read(name)
 
     def _frontend_name(self) -> str:
         return self._session.plugins.candidates("frontend", [self._request.frontend])[0]
@@ -223,12 +246,6 @@ class _ExportProgress:
         """Show *text*. Raises Canceled when the build must stop."""
         self._cancellation.check()
         self._events.status(self._step, text, current, total, finished=not total or current >= total)
-
-
-def _ignore_files(definition: Definition) -> dict[str, str]:
-    """Return the ignore file that stands beside the Dockerfile and replaces the context's own, even if it is empty."""
-    path = f"{definition.path}.dockerignore"
-    return {"context": path} if definition.path and os.path.lexists(path) else {}
 
 
 def _image_source(sources: Callable[[str], ImageSource | TreeSource]) -> Callable[[str], ImageSource]:

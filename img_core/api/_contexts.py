@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NamedContext", "is_remote", "parse_contexts"]
 
-_GIT_PREFIXES = ("git://", "ssh://", "git@")
+_GIT_PREFIXES = ("git://", "ssh://", "git+ssh://", "git@")
 _WEB_PREFIXES = ("http://", "https://")
 
 
@@ -34,7 +34,7 @@ def parse_contexts(given: Mapping[str, str]) -> dict[str, NamedContext]:
 
 def is_remote(context: str) -> str | None:
     """Return the scheme of the source behind a context given as a URL (``git`` or ``https``), or None for a path."""
-    if context.startswith(_GIT_PREFIXES):
+    if context.startswith(_GIT_PREFIXES) or (context.startswith("github.com/") and not os.path.isdir(context)):
         return "git"
     if context.startswith(_WEB_PREFIXES):
         path = context.partition("#")[0].partition("?")[0]
@@ -53,8 +53,10 @@ def _key(name: str) -> str:
 
 def _parse(name: str, value: str) -> NamedContext:
     scheme, separator, rest = value.partition("://")
-    if separator and scheme in ("docker-image", "oci-layout"):
+    if separator and scheme == "docker-image":
         return NamedContext(scheme, rest)
+    if separator and scheme == "oci-layout":
+        return NamedContext(scheme, os.path.abspath(rest))
     remote = is_remote(value)
     if remote:
         return NamedContext(remote, value)

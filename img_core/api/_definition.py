@@ -12,7 +12,7 @@ from img_core.spec.errors import DockerfileError, NotFoundError, UsageError
 if TYPE_CHECKING:
     from img_core.api._request import BuildRequest
 
-__all__ = ["Definition", "open_context", "read_definition"]
+__all__ = ["Definition", "open_context", "read_definition", "read_definition_in"]
 
 #: Larger ones are a mistake: the path of something else.
 DEFINITION_LIMIT = 16 * 1024 * 1024
@@ -51,10 +51,27 @@ def read_definition(request: BuildRequest, context_fd: int) -> Definition:
     if request.dockerfile is not None:
         directory, name = os.path.split(request.dockerfile)
         return _read_from(directory or ".", name, request.dockerfile)
+    return _first_of(context_fd, request.context)
+
+
+def read_definition_in(directory: str, name: str | None) -> Definition:
+    """Return the build definition *name* (None: the usual names) in *directory*, which came from elsewhere: its links stay inside."""
+    descriptor = open_context(directory)
+    try:
+        if name is None:
+            return _first_of(descriptor, directory)
+        text = _read(descriptor, name, missing_ok=False)
+        assert text is not None
+        return Definition(text, name, None)
+    finally:
+        os.close(descriptor)
+
+
+def _first_of(context_fd: int, directory: str) -> Definition:
     for name in ("Dockerfile", "dockerfile"):
         text = _read(context_fd, name, missing_ok=name == "Dockerfile")
         if text is not None:
-            return Definition(text, name, os.path.join(request.context, name))
+            return Definition(text, name, os.path.join(directory, name))
     raise AssertionError("the second name raises")
 
 

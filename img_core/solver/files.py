@@ -62,8 +62,9 @@ class FileSteps:
         self._tree_source = tree_source
         self._events = events
         self._cancellation = cancellation
-        self._fetch_lock = threading.Lock()
         self._fetched: dict[str, str] = {}
+        self._fetching: dict[str, threading.Lock] = {}  # by tree: equal ones are fetched once
+        self._fetching_guard = threading.Lock()
 
     def plan(self, op: FileOp, inputs: Sequence[Evaluated], step: str) -> FilePlan:
         """Plan *op*; reads what it would copy. *step* is the vertex that warnings belong to."""
@@ -76,10 +77,11 @@ class FileSteps:
 
     def digest(self, source: Evaluated, action: Copy) -> str:
         """Return a digest of what *action* would copy from *source*."""
-        if isinstance(source, PinnedTree):
+        if isinstance(source, PinnedTree) and source.directory is not None:
             with self._open(source) as tree:
                 return self._digest_tree(tree, action)
-        # A finished stack never changes: its digest is remembered, and a fully cached build opens no layer.
+        # A finished stack, or a tree with an exact name, never changes: its digest is remembered, and a fully cached build opens no layer
+        # and fetches nothing.
         key = digest_of("tree", source.identity, canonical_value(action))
         known = self._store.records.tree_digest(key)
         if known is None:
@@ -143,7 +145,9 @@ class FileSteps:
     def _directory(self, source: PinnedTree) -> str:
         if source.directory is not None:
             return source.directory
-        with self._fetch_lock:
+        with self._fetching_guard:
+            lock = self._fetching.setdefault(source.identity, threading.Lock())
+        with lock:
             if source.identity not in self._fetched:
                 scheme = source.identity.partition(":")[0]
                 assert self._store.run is not None

@@ -83,14 +83,27 @@ class Resolver:
         return self._contexts[name][1]
 
     def resolve(self, text: str, platform: Platform) -> ResolvedImage:
-        """Return the image that *text* means for *platform*, the same one each time within a build."""
-        reference = Reference.parse(text).with_default_tag()
-        key = (str(reference), str(platform))
+        """Return the image that *text* means for *platform*, the same one each time within a build.
+
+        *text* is a reference, or ``<scheme>://<reference>`` for another source of images than registries.
+        """
+        scheme, elsewhere, rest = text.partition("://")
+        reference = None if elsewhere else Reference.parse(text).with_default_tag()
+        key = (str(reference or text), str(platform))
         with self._known_lock:
             found = self._known.get(key)
             if found is None:
-                found = self._known[key] = self._resolve(reference, platform)
+                found = self._resolve(reference, platform) if reference else self._pin(scheme, rest, platform)
+                self._known[key] = found
             return found
+
+    def _pin(self, scheme: str, reference: str, platform: Platform) -> ResolvedImage:
+        """Resolve an image of a source that is at hand: asked in each build, nothing is remembered."""
+        source = self._source(scheme)
+        pinned = source.pin(SourceOp(scheme, reference), platform)
+        self._store_documents(pinned)
+        content = next(self._store.images.contents(pinned.manifest))
+        return ResolvedImage(f"{scheme}://{reference}", content, lambda layer: source.blob(pinned, layer))
 
     def _resolve(self, reference: Reference, platform: Platform) -> ResolvedImage:
         name = str(reference)
@@ -164,6 +177,9 @@ class Resolver:
         """Store the documents of *pinned*, and where its layers can be had: a push can copy them from there."""
         blobs = [*pinned.documents, *(layer.digest for layer in pinned.layers)]
         self._store.blobs.remember_origins(blobs, Reference.parse(pinned.reference).name)
+        self._store_documents(pinned)
+
+    def _store_documents(self, pinned: PinnedImage) -> None:
         types = {item.digest: item.media_type for item in (pinned.top, pinned.manifest, pinned.config)}
         for digest, data in pinned.documents.items():
             if not self._store.blobs.has(digest):

@@ -13,7 +13,7 @@ from img_core.solver.keys import digest_of, step_key
 from img_core.solver.layers import EMPTY, Layer, Stack, image_stack
 from img_core.spec.errors import Canceled, ImgError
 from img_core.spec.graph import MergeOp, RunOp, SourceOp
-from img_core.spec.source import PinnedTree
+from img_core.spec.source import PinnedTree, Source, TreeSource
 from img_core.store.records import Step
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from img_core.solver.run import RunSteps
     from img_core.spec.graph import Vertex
     from img_core.spec.snapshotter import Rootfs, Snapshotter
-    from img_core.spec.source import TreeSource
     from img_core.spec.values import Platform
     from img_core.store import Store
     from img_core.store.snapshots import Snapshot
@@ -105,9 +104,13 @@ class Evaluator:
 
     def _source(self, vertex: Vertex, op: SourceOp) -> Evaluated:
         platform = vertex.platform or self._host_platform
+        reference = op.reference
         if op.scheme != "docker-image":
-            return self._tree_source(op.scheme).pin(op, vertex.platform)
-        image = self._resolver.resolve(op.reference, platform)
+            source: Source = self._tree_source(op.scheme)
+            if isinstance(source, TreeSource):
+                return source.pin(op, vertex.platform)
+            reference = f"{op.scheme}://{reference}"
+        image = self._resolver.resolve(reference, platform)
         return image_stack(image.content, fetch=image.fetch, step=vertex.digest)
 
     # -------------------------------------------------------------------------------------------------------- steps

@@ -23,7 +23,10 @@ class SourceContext:
 
     *contexts* maps the names of local build contexts to directories, *ignore_files* to files that replace their ``.dockerignore``.
     *credentials* looks up a registry's credentials by ``(server, repository)``. *insecure* lists the hosts for which plain HTTP or
-    unverified TLS was asked; ``*`` means all.
+    unverified TLS was asked; ``*`` means all. *secrets* gives the content of a secret of this build by its id; only for logging in where
+    the files come from. *agents* maps ids of ssh agents to their sockets. With *reproducible* (``SOURCE_DATE_EPOCH`` is set) the times
+    of files come from their origin, never from the clock. *cancel_fd*, if not -1, becomes readable when the build must stop: whoever
+    waits long watches it.
     """
 
     host: Host
@@ -31,6 +34,20 @@ class SourceContext:
     ignore_files: Mapping[str, str] = field(default_factory=dict)
     credentials: Callable[[str, str], Credentials | None] = lambda _server, _repository: None
     insecure: frozenset[str] = frozenset()
+    secrets: Callable[[str], bytes | None] = lambda _name: None
+    agents: Mapping[str, str] = field(default_factory=dict)
+    reproducible: bool = False
+    cancel_fd: int = -1
+
+    def check(self) -> None:
+        """Raise Canceled when the build must stop."""
+        if self.cancel_fd >= 0:
+            import select
+
+            if select.select([self.cancel_fd], [], [], 0)[0]:
+                from img_core.spec.errors import Canceled
+
+                raise Canceled
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +64,9 @@ class PinnedImage:
 
 @dataclass(frozen=True, slots=True)
 class PinnedTree:
-    """A directory tree resolved as far as its kind allows; *identity* goes into cache keys when the content is not looked at.
+    """A directory tree resolved as far as its kind allows; *identity* (``<scheme>:<text>``) names its exact content.
+
+    Trees of one identity are equal: what was computed from one of them is remembered, and it is fetched only when a step needs it.
 
     *directory* is its place on this machine, if it is there already (a local context is used where it is).
     *ignore* is the text of the ignore file that filters it, or None, and *ignore_name* that file's name for messages.

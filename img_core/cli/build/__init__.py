@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_REMOTE = re.compile(r"(https?|git|ssh)://|git@|github\.com/")
 _NETWORKS = ("default", "none", "host")
 _NO_IMAGE = ("local", "tar")
 
@@ -68,10 +66,6 @@ def _checked_path(paths: tuple[str, ...], flags: dict[str, Any]) -> str:  # Any:
     path = paths[0]
     if not path:
         raise UsageError('please specify build context (e.g. "." for the current directory)')
-    if _REMOTE.match(path):
-        raise UsageError(
-            f"remote build contexts are not yet supported: `{path}`", hint="fetch it first, and pass a directory"
-        )
     if path == "-" and flags["file"] == "-":
         raise UsageError("context and Dockerfile cannot both come from standard input")
     return path

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Http", "Response"]
 
+_importing = threading.Lock()  # of the library: several threads may send their first request at the same time
+
 
 class Response:
     """One answer whose body was not read yet; close it, or use it in a ``with``."""
@@ -155,8 +157,8 @@ def _wake(connection: socket.socket) -> None:
 
 def _load_httpx() -> Any:  # Any: hidden from type checks on purpose, so that a compatible library can take its place
     """Import httpx without its command-line module, which would load click, rich and pygments (60 ms)."""
-    if "httpx" not in sys.modules:
-        blocked = "httpx._main" not in sys.modules
+    with _importing:
+        blocked = "httpx" not in sys.modules and "httpx._main" not in sys.modules
         if blocked:
             sys.modules["httpx._main"] = None  # type: ignore[assignment]  # documented: makes the import fail
         try:
@@ -165,7 +167,6 @@ def _load_httpx() -> Any:  # Any: hidden from type checks on purpose, so that a 
             if blocked:
                 del sys.modules["httpx._main"]
         return httpx
-    return sys.modules["httpx"]
 
 
 def _tls_context(scheme: str, verified: bool) -> ssl.SSLContext:

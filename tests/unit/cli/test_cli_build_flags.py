@@ -213,7 +213,6 @@ def test_what_is_no_key_is_refused(tmp_path: Path) -> None:
         (["-t", "x", "--secret", "id=a,src=/nope", "."], "could not parse secrets: failed to stat /nope: no such file"),
         (["-t", "x", "--build-context", "a", "."], "invalid context value a"),
         (["-t", "x", "--build-arg", "=1", "."], "invalid build-arg value =1"),
-        (["-t", "x", "https://example.org/x.git"], "remote build contexts are not yet supported"),
         (["-o", "type=tar", "--iidfile", "i", "."], "`--iidfile` needs an image"),
     ],
 )

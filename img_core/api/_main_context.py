@@ -1,0 +1,87 @@
+"""The main build context: a directory, or something to fetch first (spec of the frontend, section 9)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from img_core.api._contexts import is_remote
+from img_core.api._definition import Definition, open_context, read_definition, read_definition_in
+from img_core.kit import fs
+from img_core.spec.graph import SourceOp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from img_core.api._request import BuildRequest
+    from img_core.spec.source import TreeSource
+
+__all__ = ["MainContext", "prepare_context"]
+
+
+@dataclass(frozen=True, slots=True)
+class MainContext:
+    """A context that is on this machine now. *ignore_file* is the file that replaces its ``.dockerignore``; None: its own."""
+
+    directory: str
+    definition: Definition
+    ignore_file: str | None = None
+
+
+def prepare_context(request: BuildRequest, source: Callable[[str], TreeSource], run_directory: str) -> MainContext:
+    """Fetch the context of *request* if it is remote, and read its Dockerfile. *run_directory* is private and goes with us.
+
+    Raises UsageError, NotFoundError, DockerfileError, and what the source raises.
+    """
+    scheme = is_remote(request.context)
+    if scheme is None:
+        return _local(request, source, run_directory)
+    directory = os.path.join(run_directory, "remote-context")
+    fs.mkdir(directory, 0o700)
+    driver = source(scheme)
+    driver.fetch(driver.pin(SourceOp(scheme, request.context, _options(request)), None), directory)
+    # Ignore files are there to keep things from being sent; nothing was sent (section 8).
+    ignore_file = os.path.join(run_directory, "no-ignore-file")
+    fs.replace_file(ignore_file, b"")
+    return MainContext(directory, _definition(request, directory), ignore_file)
+
+
+def _options(request: BuildRequest) -> tuple[tuple[str, str], ...]:
+    keep = (request.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR") or "").lower() in ("1", "true", "t")
+    return (("keep-git-dir", "true"),) if keep else ()
+
+
+def _local(request: BuildRequest, source: Callable[[str], TreeSource], run_directory: str) -> MainContext:
+    descriptor = open_context(request.context)
+    try:
+        if request.dockerfile is not None and is_remote(request.dockerfile) == "https":
+            definition = _downloaded(request.dockerfile, source, run_directory)
+        else:
+            definition = read_definition(request, descriptor)
+    finally:
+        os.close(descriptor)
+    path = f"{definition.path}.dockerignore"
+    own = path if definition.path and os.path.lexists(path) else None
+    return MainContext(os.path.abspath(request.context), definition, own)
+
+
+def _downloaded(url: str, source: Callable[[str], TreeSource], run_directory: str) -> Definition:
+    """Return the Dockerfile that ``-f URL`` names."""
+    directory = os.path.join(run_directory, "remote-definition")
+    fs.mkdir(directory, 0o700)
+    driver = source("https")
+    driver.fetch(driver.pin(SourceOp("https", url, (("filename", "Dockerfile"),)), None), directory)
+    return read_definition_in(directory, "Dockerfile")
+
+
+def _definition(request: BuildRequest, directory: str) -> Definition:
+    """Read the Dockerfile of a remote context: ``-f`` means a file in there. A URL of one text file is that Dockerfile."""
+    if request.definition is not None:
+        return Definition(request.definition, "Dockerfile", None)
+    name = request.dockerfile
+    if name is None:
+        there = os.listdir(directory)
+        if len(there) == 1 and there[0] == os.path.basename(request.context.partition("?")[0].rstrip("/")):
+            name = there[0]
+    return read_definition_in(directory, name)

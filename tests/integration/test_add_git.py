@@ -1,0 +1,259 @@
+"""ADD of git repositories with the real git, served by its daemon (case ids of the Dockerfile notes: AD16-AD18)."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.git import Repository, git_daemon
+from harness.host import need
+from harness.img import Finished, Img, write_context
+
+pytestmark = pytest.mark.rootless
+
+COMMITTED = 1600000000
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    need("git")
+    (tmp_path / "served").mkdir()
+    with git_daemon(tmp_path / "served") as address:
+        yield address
+
+
+@pytest.fixture
+def repository(tmp_path: Path, url: str) -> Repository:
+    made = Repository(tmp_path / "served", "r.git", tmp_path / "work")
+    made.write({"top": "top", "sub/file": "v1", "link@": "top"})
+    made.write({"sub/run.sh": "#!/bin/sh\n"}, mode=0o700)
+    made.write({"sub/private": "p"}, mode=0o600)
+    made.commit()
+    made.git("tag", "v1")
+    made.git("tag", "-a", "-m", "annotated", "v1a")
+    made.write({"sub/file": "v2"}).commit()
+    return made
+
+
+@pytest.fixture
+def img(new_state) -> Img:  # type: ignore[no-untyped-def]
+    """No base image is needed here."""
+    return new_state(seeded=False)
+
+
+def build(img: Img, directory: Path, instruction: str, *arguments: str) -> Finished:
+    context = directory / "context"
+    context.mkdir(exist_ok=True)
+    write_context(context, f"FROM scratch\n{instruction}\n")
+    return img.run("build", "-o", f"type=tar,dest={directory / 'out.tar'}", *arguments, context)
+
+
+def tree(img: Img, directory: Path, instruction: str, *arguments: str) -> dict[str, tarfile.TarInfo]:
+    build(img, directory, instruction, *arguments).ok()
+    with tarfile.open(directory / "out.tar") as archive:
+        return {member.name: member for member in archive}
+
+
+def text(directory: Path, name: str) -> str:
+    with tarfile.open(directory / "out.tar") as archive:
+        file = archive.extractfile(name)
+        assert file is not None
+        return file.read().decode()
+
+
+def test_ad16_a_sub_directory_of_a_tag_with_the_modes_of_git(
+    img: Img, tmp_path: Path, url: str, repository: Repository
+) -> None:
+    started = int(time.time())
+    files = tree(img, tmp_path, f"ADD {url}/r.git#v1:sub /g")
+    assert {name: oct(member.mode) for name, member in files.items() if member.isfile()} == {
+        "g/file": "0o644",
+        "g/private": "0o644",
+        "g/run.sh": "0o755",
+    }
+    assert text(tmp_path, "g/file") == "v1"
+    assert files["g/file"].mtime >= started
+
+
+def test_the_default_branch_without_metadata_and_with_links(
+    img: Img, tmp_path: Path, url: str, repository: Repository
+) -> None:
+    files = tree(img, tmp_path, f"ADD {url}/r.git /g/")
+    assert text(tmp_path, "g/sub/file") == "v2"
+    assert files["g/link"].linkname == "top"
+    assert not [name for name in files if ".git" in name.split("/")]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "wanted"),
+    [
+        ("#main", "v2"),
+        ("#refs/tags/v1", "v1"),
+        ("#v1a", "v1"),
+        ("?tag=v1", "v1"),
+        ("?branch=main", "v2"),
+        ("?ref=v1", "v1"),
+        ("?ref=v1&subdir=sub", None),
+    ],
+)
+def test_forms_of_a_ref(
+    img: Img, tmp_path: Path, url: str, repository: Repository, suffix: str, wanted: str | None
+) -> None:
+    files = tree(img, tmp_path, f"ADD {url}/r.git{suffix} /g/")
+    if wanted is None:
+        assert "g/file" in files
+    else:
+        assert text(tmp_path, "g/sub/file") == wanted
+
+
+def test_a_commit_in_full_needs_no_look_up(img: Img, tmp_path: Path, url: str, repository: Repository) -> None:
+    commit = repository.git("rev-parse", "v1")
+    tree(img, tmp_path, f"ADD {url}/r.git#{commit} /g/")
+    assert text(tmp_path, "g/sub/file") == "v1"
+    (repository.bare / "git-daemon-export-ok").unlink()  # nobody is there any more
+    assert "CACHED" in build(img, tmp_path, f"ADD {url}/r.git#{commit} /g/").ok().stderr
+
+
+def test_ad17_a_shortened_commit_as_checksum(img: Img, tmp_path: Path, url: str, repository: Repository) -> None:
+    commit = repository.git("rev-parse", "v1")
+    build(img, tmp_path, f"ADD --checksum={commit[:7]} {url}/r.git#v1 /g").ok()
+    refused = build(img, tmp_path, f"ADD --checksum={'0' * 7} {url}/r.git#v1 /g")
+    assert refused.returncode == 1
+    assert f"expected checksum to match {'0' * 7}, got {commit}" in refused.stderr
+
+
+def test_ad18_an_unknown_query_key(img: Img, tmp_path: Path, url: str, repository: Repository) -> None:
+    assert 'unexpected query "foo"' in build(img, tmp_path, f"ADD {url}/r.git?foo=1 /g").stderr
+
+
+def test_a_missing_ref(img: Img, tmp_path: Path, url: str, repository: Repository) -> None:
+    refused = build(img, tmp_path, f"ADD {url}/r.git#nope /g")
+    assert refused.returncode == 1
+    assert "repository does not contain ref nope" in refused.stderr
+
+
+def test_a_missing_repository(img: Img, tmp_path: Path, url: str) -> None:
+    refused = build(img, tmp_path, f"ADD {url}/none.git /g")
+    assert refused.returncode == 6
+    assert f"cannot read git repository `{url}/none.git`" in refused.stderr
+
+
+def test_a_branch_is_looked_up_at_each_build_and_fetched_only_if_it_moved(
+    img: Img, tmp_path: Path, url: str, repository: Repository
+) -> None:
+    add = f"ADD {url}/r.git /g"
+    build(img, tmp_path, add).ok()
+    assert "CACHED" in build(img, tmp_path, add).ok().stderr
+    repository.write({"sub/file": "v3"}).commit()
+    assert "CACHED" not in build(img, tmp_path, add).ok().stderr
+    assert text(tmp_path, "g/sub/file") == "v3"
+
+
+def test_a_commit_that_leaves_the_copied_files_alone_is_a_hit(
+    img: Img, tmp_path: Path, url: str, repository: Repository
+) -> None:
+    add = f"ADD {url}/r.git#main:sub /g"
+    build(img, tmp_path, add).ok()
+    repository.write({"top": "changed"}).commit()
+    assert "CACHED" in build(img, tmp_path, add).ok().stderr
+
+
+@pytest.mark.parametrize("way", ["query", "epoch"])
+def test_times_of_the_commit(img: Img, tmp_path: Path, url: str, repository: Repository, way: str) -> None:
+    arguments = ["--build-arg", "SOURCE_DATE_EPOCH=1700000000"] if way == "epoch" else []
+    suffix = "?mtime=commit" if way == "query" else ""
+    files = tree(img, tmp_path, f"ADD {url}/r.git{suffix} /g/", *arguments)
+    assert files["g/sub/file"].mtime == COMMITTED
+    assert files["g/sub"].mtime == COMMITTED
+
+
+def test_keep_git_dir_gives_a_repository(img: Img, tmp_path: Path, url: str, repository: Repository) -> None:
+    files = tree(img, tmp_path, f"ADD --keep-git-dir {url}/r.git /g/")
+    assert "g/.git/HEAD" in files
+    assert text(tmp_path, "g/.git/HEAD").strip() == repository.git("rev-parse", "main")
+    assert not [name for name in files if name.startswith("g/.git/hooks/")]
+
+
+def test_submodules_come_along_without_their_metadata(
+    img: Img, tmp_path: Path, url: str, repository: Repository
+) -> None:
+    inner = Repository(tmp_path / "served", "inner.git", tmp_path / "inner-work")
+    inner.write({"deep": "inside"}).commit()
+    repository.git("submodule", "--quiet", "add", str(inner.bare), "mod")
+    repository.git("config", "-f", ".gitmodules", "submodule.mod.url", "../inner.git")
+    repository.commit()
+    files = tree(img, tmp_path, f"ADD {url}/r.git /g/")
+    assert text(tmp_path, "g/mod/deep") == "inside"
+    assert not [name for name in files if ".git" in name.split("/")]
+    assert "g/mod/deep" not in tree(img, tmp_path, f"ADD {url}/r.git?submodules=false /g/")
+
+
+def test_a_sub_directory_that_is_a_link_is_not_followed(
+    img: Img, tmp_path: Path, url: str, repository: Repository
+) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "canary").write_text("host file")
+    repository.write({"out@": str(tmp_path / "outside"), "up@": "..", "d/out@": str(tmp_path)}).commit()
+    for subdir in ("out", "up", "d/out/outside", "top"):
+        refused = build(img, tmp_path, f"ADD {url}/r.git#main:{subdir} /g/")
+        assert refused.returncode == 1, subdir
+        assert f"sub-directory `{subdir}`" in refused.stderr
+
+
+def test_neither_hooks_nor_filters_nor_configuration_of_a_repository_run(
+    img: Img, tmp_path: Path, url: str, repository: Repository
+) -> None:
+    trap = tmp_path / "trap"
+    command = f"sh -c 'touch {trap}'"
+    repository.write({
+        ".gitattributes": "* filter=evil diff=evil\n",
+        ".gitconfig": f'[filter "evil"]\n smudge = {command}\n',
+        ".gitmodules": f'[submodule "x"]\n path = x\n url = ext::{command}\n update = !{command}\n',
+    })  # fmt: skip
+    home = img.home
+    (home / ".gitconfig").write_text(f'[core]\n fsmonitor = {command}\n[filter "evil"]\n smudge = {command}\n')
+    repository.commit()
+    build(img, tmp_path, f"ADD {url}/r.git /g/")
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["ssh://-oProxyCommand=touch$IFS/tmp/x/r.git", "git://127.0.0.1:1/r.git#--upload-pack=touch", "git@-oX:r.git"],
+)
+def test_addresses_that_look_like_options_are_refused(img: Img, tmp_path: Path, address: str) -> None:
+    assert build(img, tmp_path, f"ADD {address} /g/").returncode not in (0, 70)
+    assert not os.path.exists("/tmp/x")
+
+
+def test_a_submodule_cannot_read_files_of_the_host(img: Img, tmp_path: Path, url: str, repository: Repository) -> None:
+    inner = Repository(tmp_path / "elsewhere", "inner.git", tmp_path / "inner-work")
+    inner.write({"deep": "canary"}).commit()
+    repository.git("submodule", "--quiet", "add", str(inner.bare), "mod")
+    repository.commit()
+    refused = build(img, tmp_path, f"ADD {url}/r.git /g/")
+    assert refused.returncode == 6
+    assert "transport 'file' not allowed" in refused.stderr
+
+
+def test_nothing_of_git_stays_in_the_state(img: Img, tmp_path: Path, url: str, repository: Repository) -> None:
+    build(img, tmp_path, f"ADD {url}/r.git /g/").ok()
+    assert not [path for path in img.state.rglob("*") if path.name in (".git", "FETCH_HEAD")]
+
+
+def test_git_runs_as_the_user_and_not_as_the_root_of_a_namespace(
+    img: Img, tmp_path: Path, url: str, repository: Repository
+) -> None:
+    fake = tmp_path / "bin"
+    fake.mkdir()
+    (fake / "git").write_text(f"#!/bin/sh\nid -u > {tmp_path}/uid\nenv > {tmp_path}/env\nexit 1\n")
+    (fake / "git").chmod(0o755)
+    path = f"{fake}:{dict(img.environment())['PATH']}"
+    build(img.with_environment(PATH=path, SECRET_THING="c4nary"), tmp_path, f"ADD {url}/r.git /g/")
+    assert int((tmp_path / "uid").read_text()) == os.getuid()
+    assert "c4nary" not in (tmp_path / "env").read_text()
