@@ -37,9 +37,9 @@ _FILES = {
 }
 
 
-def busybox_root() -> bytes:
-    """Return a small root file system as a tar: busybox with its commands, users, a few files and odd modes."""
-    listed = subprocess.run([BUSYBOX, "--list"], capture_output=True, check=True, text=True).stdout.split()
+def busybox_root(*commands: str) -> bytes:
+    """Return a small root file system as a tar: busybox with *commands* (none: all), users, a few files and odd modes."""
+    listed = commands or subprocess.run([BUSYBOX, "--list"], capture_output=True, check=True, text=True).stdout.split()
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name, mode in _DIRECTORIES.items():

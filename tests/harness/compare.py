@@ -50,7 +50,8 @@ def _described(entry: Entry) -> dict[str, object]:
         "mode": oct(entry.mode) if entry.kind != "symlink" else "",
         "owner": f"{entry.uid}:{entry.gid}",
         "content": entry.content,
-        "attributes": dict(entry.attributes),
+        # buildah leaves overlayfs's own attributes in its layers; they mean nothing in an image.
+        "attributes": {name: value for name, value in entry.attributes.items() if not name.startswith("user.overlay.")},
     }
 
 
@@ -78,6 +79,8 @@ def config_differences(
         one, two = ours.get(key), theirs.get(key)
         if key == "Labels":
             one, two = ({k: v for k, v in (side or {}).items() if k not in ignore_labels} for side in (one, two))
+        if key == "WorkingDir":
+            one, two = one or "/", two or "/"
         if one != two and not (one in _EMPTY and two in _EMPTY):
             differences.append(f"{key}: {one!r}, not {two!r}")
     return differences

@@ -47,7 +47,8 @@ class Containers:
 
     def take(self, archive: Path, name: str) -> None:
         """Put the image of an OCI archive into the storage as *name*."""
-        self.run("skopeo", "copy", "-q", f"oci-archive:{archive}", f"containers-storage:{name}")
+        identity = self.run("buildah", "pull", "-q", f"oci-archive:{archive}").split()[-1]
+        self.run("buildah", "tag", identity, name)
 
     def build(self, context: Path, dest: Path, *arguments: str) -> Path:
         """Build *context* with buildah and write the result as an OCI archive to *dest*."""
