@@ -15,6 +15,7 @@ from img_core.kit.ownership import Owners
 from img_core.solver.keys import digest_of
 from img_core.solver.layers import EMPTY
 from img_core.solver.result import open_tree
+from img_core.spec.errors import ImgError
 from img_core.spec.graph import Copy, MakeDirectory, canonical_value
 from img_core.spec.source import PinnedTree
 
@@ -71,7 +72,12 @@ class FileSteps:
         contents = [self.digest(_input(inputs, action), action) for action in op.actions if isinstance(action, Copy)]
         if any(isinstance(action, MakeDirectory) for action in op.actions):
             contents.append(str(self.source_date_epoch))
-        return FilePlan(contents, lambda place: self._apply(op, inputs, place, step))
+
+        def apply(place: Place) -> None:
+            self._apply(op, inputs, place, step)
+            self._check_unchanged(op, inputs, contents)
+
+        return FilePlan(contents, apply)
 
     # ------------------------------------------------------------------------------------------------------- digest
 
@@ -86,7 +92,7 @@ class FileSteps:
         known = self._store.records.tree_digest(key)
         if known is None:
             with self._open(source) as tree:
-                known = copy.digest(copy.select(tree, action))
+                known = copy.digest(copy.select(tree, action), check=self._cancellation.check)
             self._store.records.set_tree_digest(key, known)
         return known
 
@@ -101,7 +107,7 @@ class FileSteps:
     def _digest_tree(self, tree: copy.SourceTree, action: Copy) -> str:
         root = os.fstat(tree.fd)
         hashes = self._store.records.file_digests(f"{root.st_dev}:{root.st_ino}")
-        digest = copy.digest(copy.select(tree, action), hashes)
+        digest = copy.digest(copy.select(tree, action), hashes, check=self._cancellation.check)
         hashes.save()
         return digest
 
@@ -124,6 +130,21 @@ class FileSteps:
                 self._events.status(step, f"warning: {warning}")
         if owners.recorded:
             self._snapshotter.record_owners(place.directory, owners.recorded)
+
+    def _check_unchanged(self, op: FileOp, inputs: Sequence[Evaluated], contents: Sequence[str]) -> None:
+        """Refuse a copy of files that are not those the key was made of: it would be found under the wrong key ever after."""
+        copies = [action for action in op.actions if isinstance(action, Copy)]
+        for action, planned in zip(copies, contents, strict=False):
+            source = _input(inputs, action)
+            if (
+                isinstance(source, PinnedTree)
+                and source.directory is not None
+                and self.digest(source, action) != planned
+            ):
+                raise ImgError(
+                    f"files of the build context changed while they were copied to `{fs.show(action.destination)}`",
+                    hint="run the build again when nothing writes there",
+                )
 
     # --------------------------------------------------------------------------------------------------------- open
 

@@ -36,7 +36,7 @@ class Layer:
     *fetch* gives the bytes of the blob where the store has none. *created* is in seconds since 1970 UTC.
     """
 
-    __slots__ = ("base", "created", "descriptor", "diff_id", "fetch", "lock", "snapshot", "step")
+    __slots__ = ("base", "created", "descriptor", "diff_id", "fetch", "lock", "origin", "snapshot", "step")
 
     def __init__(
         self,
@@ -48,7 +48,9 @@ class Layer:
         created: float | None = None,
         step: str = "",
         base: bool = False,
+        origin: Layer | None = None,
     ) -> None:
+        self.origin = origin  #: the layer whose blob this one shares: a linked layer is what it was on its empty root
         self.base = base  #: comes from an image: keeps its bytes
         self.descriptor = descriptor
         self.diff_id = diff_id
@@ -215,13 +217,7 @@ class Layers:
             if layer.snapshot is None:
                 raise AssertionError("a linked layer was made by a step")
             snapshot = self._store.snapshots.rebase(layer.snapshot, parent)
-            yield Layer(
-                descriptor=layer.descriptor,
-                diff_id=layer.diff_id,
-                snapshot=snapshot,
-                created=layer.created,
-                step=layer.step,
-            )
+            yield Layer(snapshot=snapshot, created=layer.created, step=layer.step, origin=layer)
             parent = snapshot
 
     # ------------------------------------------------------------------------------------------------------- blobs
@@ -270,12 +266,21 @@ class Layers:
                     pass
                 assert layer.descriptor is not None
                 return layer.descriptor
+            if layer.origin is not None:
+                return self._share_blob(layer, layer.origin, layer.snapshot)
             layer.diff_id = layer.snapshot.diff_id
             layer.descriptor = self._store.blobs.find_layer(layer.diff_id) if layer.diff_id else None
             if layer.descriptor is None:
                 self._write_from_snapshot(layer, layer.snapshot)
             assert layer.descriptor is not None
             return layer.descriptor
+
+    def _share_blob(self, layer: Layer, origin: Layer, snapshot: Snapshot) -> Descriptor:
+        layer.descriptor = self.write_blob(origin)
+        layer.diff_id = origin.diff_id
+        if layer.diff_id is not None and snapshot.diff_id is None:
+            self._store.snapshots.set_diff_id(snapshot, layer.diff_id)
+        return layer.descriptor
 
     def _write_from_snapshot(self, layer: Layer, snapshot: Snapshot) -> None:
         from img_core.kit.tar import write_layer
