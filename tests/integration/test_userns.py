@@ -397,13 +397,18 @@ def exit_42_on_arm64():
 
 
 @pytest.mark.skipif(os.uname().machine == "aarch64", reason="native here")
-@pytest.mark.parametrize("mapping", ["full", "single"])
-def test_programs_of_other_architectures_run(mapping):
+@pytest.mark.parametrize(
+    ("executor", "mapping"),
+    [(USERNS, "full"), (USERNS, "single"), ("img_executor_runc._executor:RuncExecutor", "full")],
+)
+def test_programs_of_other_architectures_run(executor, mapping):
+    if "runc" in executor and not any(os.access(f"/usr/{where}/runc", os.X_OK) for where in ("bin", "sbin")):
+        pytest.skip("needs runc")
     if shutil.which("qemu-aarch64-static") is None:
         pytest.skip("needs a static qemu")
     if os.getuid() == 0 and mapping == "full":
         pytest.skip("root would change the host")
-    lab = Laboratory(USERNS, mapping)
+    lab = Laboratory(executor, mapping)
     try:
         lab.ask("write", path="foreign", text="", mode=0o755)
         foreign = base64.b64encode(exit_42_on_arm64()).decode()

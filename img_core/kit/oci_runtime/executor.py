@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 from img_core.kit import fs, linux, mounts
+from img_core.kit.binfmt import Emulation
 from img_core.kit.containers import (
     APT_CONFIG,
     APT_CONFIG_PATH,
@@ -63,12 +64,17 @@ class OciRuntimeExecutor(Executor):
         finally:
             spawned.close()
 
+    def __init__(self, host: Host, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(host, options)
+        self._emulation = Emulation(host.mapping, host.environment)
+
     def run(self, process: Process, rootfs: Rootfs, io: StepIO) -> ExitStatus:
         """Run *process* to its end, see `Executor.run`."""
         spawner = self.host.spawner
         if spawner is None:
             raise HostError("this command cannot start processes")
         check(process)
+        self._emulation.prepare(rootfs.fd, process)
         runtime = self.find_runtime(self.host, self.options)
         with ExitStack() as stack:
             bundle = _Bundle.make(self.host.run_directory, stack)
