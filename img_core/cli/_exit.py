@@ -110,9 +110,7 @@ def show_error(err: ImgError) -> None:
     from img_core.kit.text import show
 
     if is_debug():
-        import traceback
-
-        say("".join(traceback.format_exception(err)).rstrip("\n"))
+        _show_traceback(err)
     excerpt = getattr(err, "excerpt", None)
     if excerpt and not isinstance(err, Canceled):  # nothing is wrong with the line that was interrupted
         say(excerpt.rstrip("\n"))
@@ -122,6 +120,15 @@ def show_error(err: ImgError) -> None:
     epilogue = getattr(err, "epilogue", None)
     if epilogue:
         say(epilogue)
+
+
+def _show_traceback(err: BaseException) -> None:
+    import traceback
+
+    from img_core.kit.text import show
+
+    lines = "".join(traceback.format_exception(err)).splitlines()
+    say("\n".join(show(line, limit=10_000) for line in lines))  # messages quote what strangers wrote
 
 
 def _stop(signum: int, _frame: FrameType | None) -> None:
@@ -142,7 +149,7 @@ def _report_bug(err: BaseException) -> None:
 
     text = "".join(traceback.format_exception(err))
     if is_debug():
-        say(text.rstrip("\n"))
+        _show_traceback(err)
     say(f"Error: internal error: {show(f'{type(err).__name__}: {err}')}")
     path = _keep_report(text)
     if path:

@@ -236,6 +236,7 @@ def test_messages_cannot_play_with_the_terminal(run) -> None:
     done = run("plugins", "info", "\x1b[2Jx\ny")
     assert "\x1b" not in done.stderr
     assert done.stderr.count("\n") == 2
+    assert "\x1b" not in run("-d", "\x1b[2J").stderr
 
 
 @pytest.mark.parametrize(
