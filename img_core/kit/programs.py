@@ -26,6 +26,7 @@ __all__ = ["Finished", "Programs"]
 
 _KEPT = 1 << 20  # bytes of output; the rest is read and dropped
 _UMASK = 0o022
+_MARKS = (b"fatal:", b"error:", b"ERROR:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +40,9 @@ class Finished:
     @property
     def complaint(self) -> bytes:
         """The line of its standard error that says most: the first one that is marked as an error, else the last one."""
-        lines = [line.strip() for line in self.errors.splitlines() if line.strip()]
-        marked = [line for line in lines if line.startswith((b"fatal:", b"error:", b"ERROR:"))]
-        return (marked or lines[-1:] or [b"no message"])[0]
+        lines = [line.strip() for line in self.errors.splitlines() if line.strip()] or [b"no message"]
+        first = next((number for number, line in enumerate(lines) if line.startswith(_MARKS)), len(lines) - 1)
+        return b" ".join(lines[first : first + 2]) if lines[first].endswith(b":") else lines[first]
 
 
 class Programs:

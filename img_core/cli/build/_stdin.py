@@ -7,7 +7,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from img_core.kit import codecs, fs
+from img_core.kit import fs
+from img_core.kit.archive_contexts import BLOCK, Chained, is_archive, read_fully, unpack
 from img_core.spec.errors import DockerfileError, UsageError
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["Context", "read_definition", "unpack_context"]
 
 _LIMIT = 16 * 1024 * 1024  # bytes of a Dockerfile; more is something else
-_BLOCK = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,10 @@ def unpack_context(run_directory: str, file: str | None) -> Context:
     stream = _stdin()
     directory = os.path.join(run_directory, "context")
     fs.mkdir(directory, 0o700)
-    first = _read(stream, _BLOCK)
-    if _is_archive(first):
-        return _unpacked(directory, _Chained(first, stream), file)
+    first = read_fully(stream, BLOCK)
+    if is_archive(first):
+        unpack(Chained(first, stream), directory)
+        return Context(directory, None if file is None else _definition_in(directory, file))
     if file is not None:
         raise UsageError(
             "standard input holds a Dockerfile, but `-f` names another one",
@@ -53,43 +54,21 @@ def unpack_context(run_directory: str, file: str | None) -> Context:
     return Context(directory, definition)
 
 
-def _unpacked(directory: str, stream: _Chained, file: str | None) -> Context:
-    from img_core.kit.tar import OwnerPolicy, TarReader, extract
-
-    root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        # Everything belongs to the caller, as in a directory context; owners of COPY come from --chown.
-        policy = OwnerPolicy("set", (os.geteuid(), os.getegid()))
-        extract(TarReader(codecs.open_decompressed(stream)), root, mode="plain", owners=policy)
-        return Context(directory, None if file is None else _definition_in(root, file))
-    finally:
-        os.close(root)
-
-
-def _definition_in(root: int, file: str) -> bytes:
+def _definition_in(directory: str, file: str) -> bytes:
     """Read the Dockerfile *file* of an unpacked archive; its links cannot lead out of it."""
+    root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return fs.read_bounded(root, os.fsencode(file), _LIMIT)
     except OSError as err:
         raise DockerfileError(
             f"cannot read `{fs.show(file)}` in the archive on standard input: {(err.strerror or '').lower()}"
         ) from err
-
-
-def _is_archive(first: bytes) -> bool:
-    """Tell whether *first* (up to 512 bytes) starts a tar archive or something compressed."""
-    from img_core.kit.tar.header import ZERO_BLOCK, checksum, parse_number
-
-    if codecs.detect(first) is not None:
-        return True
-    try:
-        return len(first) == _BLOCK and first != ZERO_BLOCK and parse_number(first[148:156]) == checksum(first)
-    except ValueError:
-        return False
+    finally:
+        os.close(root)
 
 
 def _complete(stream: BinaryIO, first: bytes) -> bytes:
-    data = first + _read(stream, _LIMIT + 1 - len(first))
+    data = first + read_fully(stream, _LIMIT + 1 - len(first))
     if len(data) > _LIMIT:
         raise UsageError(f"standard input holds more than {_LIMIT} bytes, which is no Dockerfile")
     if not data.strip():
@@ -97,30 +76,7 @@ def _complete(stream: BinaryIO, first: bytes) -> bytes:
     return data
 
 
-def _read(stream: BinaryIO, size: int) -> bytes:
-    """Read *size* bytes, fewer only at the end."""
-    parts = []
-    while size and (part := stream.read(size)):
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
-
-
 def _stdin() -> BinaryIO:
     if sys.stdin is None:
         raise UsageError("standard input is closed", hint="`-` reads the context or the Dockerfile from it")
     return sys.stdin.buffer
-
-
-class _Chained:
-    """Reads *first*, then *stream*."""
-
-    def __init__(self, first: bytes, stream: BinaryIO) -> None:
-        self._first = first
-        self._stream = stream
-
-    def read(self, size: int, /) -> bytes:
-        if self._first:
-            head, self._first = self._first[:size], self._first[size:]
-            return head
-        return self._stream.read(size)
