@@ -61,6 +61,7 @@ class Session:
             from img_core.kit.zygote import Zygote
 
             self._identity = userns.enter()
+            os.umask(0o022)  # modes in layers must not depend on who builds
             spawner = Zygote.start()  # before the first thread and before anything large is in memory
             self._opened.callback(spawner.close)
         from img_core.store import Store

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from img_core.spec._lazy import names_from
+
 if TYPE_CHECKING:
     from img_core.spec.cache import (
         CacheBackend,
@@ -227,8 +229,6 @@ _HOMES = {
         "Platform",
     ),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
 __all__ = [  # a test keeps this equal to `_HOMES`
     "DRIVER_HOOKS",
     "EVENT_VERSION",
@@ -316,12 +316,4 @@ __all__ = [  # a test keeps this equal to `_HOMES`
 ]
 
 
-def __getattr__(name: str) -> object:
-    home = _HOME_OF.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = names_from(__name__, _HOMES)

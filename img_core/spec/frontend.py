@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from img_core.spec.errors import Unsupported
+
 if TYPE_CHECKING:
     from img_core.spec.graph import Location, Vertex
     from img_core.spec.values import Digest, Platform
@@ -126,6 +128,18 @@ class Frontend(ABC):
     @abstractmethod
     def plan(self, request: PlanRequest, resolver: Resolver) -> Plan:
         """Plan *request*."""
+
+    def check(self, request: PlanRequest, resolver: Resolver) -> tuple[BuildWarning, ...]:
+        """Return all findings about the definition, also in parts that *request* does not need (``--check``). Raises as `plan` does."""
+        raise Unsupported(f"the frontend `{self.name}` cannot check build definitions")
+
+    def outline(self, request: PlanRequest, resolver: Resolver) -> Mapping[str, Any]:  # Any: JSON
+        """Return what the target takes from outside (``--call=outline``): ``name``, ``description``, ``args``, ``secrets``, ``ssh``."""
+        raise Unsupported(f"the frontend `{self.name}` cannot outline build definitions")
+
+    def targets(self, request: PlanRequest) -> Mapping[str, Any]:  # Any: JSON
+        """Return what can be built (``--call=targets``): ``targets``, each with ``name``, ``description`` and ``default``."""
+        raise Unsupported(f"the frontend `{self.name}` cannot list targets")
 
     def excerpt(self, request: PlanRequest, location: Location) -> str:
         """Return the source block that shows *location* of the definition, for errors of steps; empty if there is none."""

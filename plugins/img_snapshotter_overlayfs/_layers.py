@@ -7,18 +7,13 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 from img_core.kit import fs, mounts
+from img_core.kit.overlay.layout import FILES, WORK
 from img_core.spec.errors import HostError, ImgError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["FILES", "MOUNT_POINTS", "WORK", "MountedRoot", "make_stub", "mount_layers"]
-
-FILES: Final = "fs"  #: the layer itself, inside of a snapshot's directory
-WORK: Final = "work"  #: overlayfs moves files through it while the snapshot is being written
-
-#: where executors mount something; a trailing slash marks directories
-MOUNT_POINTS: Final = (b"dev/", b"etc/", b"etc/hosts", b"etc/resolv.conf", b"proc/", b"sys/")
+__all__ = ["mount_layers"]
 
 # The kernel takes 500; some of them are ours.
 _MOST_LAYERS: Final = 480
@@ -26,37 +21,6 @@ _MOST_LAYERS: Final = 480
 # `userxattr`: marks that an unprivileged mounter may write, also used as real root so that a store has one form.
 # `index=off`: with it the kernel refuses layers that were copied to another disk.
 _OPTIONS: Final = (("userxattr", ""), ("index", "off"))
-
-
-class MountedRoot:
-    """A detached mount; *work* is the directory that is useless once it is closed."""
-
-    def __init__(self, fd: int, work: str = "") -> None:
-        self.fd = fd
-        self._work = work
-
-    def close(self) -> None:
-        """Close the mount, which ends it unless a container still holds it; harmless when called twice."""
-        if self.fd < 0:
-            return
-        os.close(self.fd)
-        self.fd = -1
-        if self._work:
-            fs.remove_tree(self._work)
-
-
-def make_stub(directory: str) -> None:
-    """Make the layer *directory* that lies below all others when a container runs: empty mount points, nothing else."""
-    fs.mkdir(directory, 0o755)
-    root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for name in MOUNT_POINTS:
-            if name.endswith(b"/"):
-                fs.mkdir(name.rstrip(b"/"), 0o755, dir_fd=root)
-            else:
-                os.close(fs.open_beneath(root, name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
-    finally:
-        os.close(root)
 
 
 def mount_layers(lowers: Sequence[str], *, snapshot: str = "", staging: str = "") -> int:

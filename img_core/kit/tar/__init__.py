@@ -1,18 +1,25 @@
 """Our own tar: a strict streaming reader for archives of strangers, a fast deterministic writer, layers on top.
 
 * `reader` and `member`: what an archive says, or an `ArchiveError`
-* `extract`: files below a root directory, and nowhere else
+* `extraction`: files below a root directory, and nowhere else
 * `writer`: ustar with pax records where needed
 * `layer`: changes to blob and blob to files, with both digests in one pass
 
 The standard library's ``tarfile`` is not used: it ends silently at damage, has no bounds, and its filters were escaped.
 """
 
-from img_core.kit.tar.extract import Mode, OwnerPolicy, Stats, extract
-from img_core.kit.tar.layer import LayerInfo, unpack_stream, write_layer
-from img_core.kit.tar.member import Limits, Member, MissingLinkTarget
-from img_core.kit.tar.reader import TarReader
-from img_core.kit.tar.writer import TarWriter
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from img_core.spec._lazy import names_from
+
+if TYPE_CHECKING:
+    from img_core.kit.tar.extraction import Mode, OwnerPolicy, Stats, extract
+    from img_core.kit.tar.layer import LayerInfo, unpack_stream, write_layer
+    from img_core.kit.tar.member import Limits, Member, MissingLinkTarget
+    from img_core.kit.tar.reader import TarReader
+    from img_core.kit.tar.writer import TarWriter
 
 __all__ = [
     "LayerInfo",
@@ -28,3 +35,13 @@ __all__ = [
     "unpack_stream",
     "write_layer",
 ]
+
+_HOMES = {
+    "extraction": ("Mode", "OwnerPolicy", "Stats", "extract"),
+    "layer": ("LayerInfo", "unpack_stream", "write_layer"),
+    "member": ("Limits", "Member", "MissingLinkTarget"),
+    "reader": ("TarReader",),
+    "writer": ("TarWriter",),
+}
+
+__getattr__ = names_from(__name__, _HOMES)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from img_core.kit import codecs, fs
 from img_core.kit.tar import xattrs
-from img_core.kit.tar.extract import Mode, OwnerPolicy, Stats, extract
+from img_core.kit.tar.extraction import Mode, OwnerPolicy, Stats, extract
 from img_core.kit.tar.member import (
     BLOCK_DEVICE,
     CHARACTER,

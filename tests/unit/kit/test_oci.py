@@ -264,7 +264,7 @@ def test_any_bytes_are_read_or_refused(content: bytes) -> None:
     try:
         parse(content)
     except InvalidDocument as error:
-        assert error.message.isprintable()  # noqa: PT017
+        assert error.message.isprintable()
 
 
 def _places(value: Any) -> list[tuple[Any, Any]]:
