@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from img_core.api._contexts import parse_contexts
+from img_core.api._entitlements import check_entitlements
 from img_core.api._main_context import prepare_context
 from img_core.api._request import BuildResult, Output
 from img_core.kit import platforms
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
     from img_core.api._request import BuildRequest
     from img_core.api.session import Session
     from img_core.solver.cancellation import Cancellation
+    from img_core.solver.images import Resolver
     from img_core.solver.result import BuildOutcome
     from img_core.spec.exporter import Exporter
-    from img_core.spec.frontend import Frontend, Plan, PlanRequest
+    from img_core.spec.frontend import BuildWarning, Frontend, Plan, PlanRequest
     from img_core.spec.progress import Event
     from img_core.spec.source import ImageSource, TreeSource
 
@@ -50,20 +52,12 @@ class Build:
 
     def run(self) -> BuildResult:
         """Build and export. Raises ImgError."""
-        from img_core.solver.images import Resolver
         from img_core.solver.solver import Drivers, Solver, once
 
         session, request = self._session, self._request
         exporters = self._exporters()
         with ExitStack() as opened:
-            context = self._context()
-            definition = context.definition
-            contexts = parse_contexts(request.contexts)
-            local = {name: context.reference for name, context in contexts.items() if context.kind == "local"}
-            sources = self._sources(
-                {"context": context.directory, **local},
-                {"context": context.ignore_file} if context.ignore_file else {},
-            )
+            definition, sources, resolver = self._prepare()
             drivers = Drivers(
                 session.snapshotter(request.backend),
                 once(lambda: session.executor(request.executor)),
@@ -72,16 +66,10 @@ class Build:
                 request.ssh,
                 request.build_args.get("BUILDKIT_CACHE_MOUNT_NS") or "",
             )
-            resolver = Resolver(
-                session.store,
-                _image_source(sources),
-                self._events,
-                pull=request.pull,
-                contexts={name: (context.kind, context.reference) for name, context in contexts.items()},
-            )
-            frontend: Frontend = session.plugins.driver("frontend", self._frontend_name())()
+            frontend = self._frontend()
             planned = self._plan_request(definition)
             plan = frontend.plan(planned, resolver)
+            check_entitlements(plan, request.allow)
             hooks = self._announce(plan)
             solver = opened.enter_context(
                 Solver(
@@ -105,7 +93,41 @@ class Build:
             metadata = self._export(outcome, exporters)
             return self._result(metadata, plan, solver)
 
+    def check(self) -> tuple[BuildWarning, ...]:
+        """Return all findings about the build definition; build nothing. Raises ImgError."""
+        definition, _, resolver = self._prepare()
+        return self._frontend().check(self._plan_request(definition), resolver)
+
+    def outline(self) -> Mapping[str, Any]:  # Any: JSON
+        """Return what the target takes from outside (`Frontend.outline`). Raises ImgError."""
+        definition, _, resolver = self._prepare()
+        return self._frontend().outline(self._plan_request(definition), resolver)
+
+    def targets(self) -> Mapping[str, Any]:  # Any: JSON
+        """Return what can be built (`Frontend.targets`). Raises ImgError."""
+        return self._frontend().targets(self._plan_request(self._context().definition))
+
     # --------------------------------------------------------------------------------------------------- preparation
+
+    def _prepare(self) -> tuple[Definition, Callable[[str], Any], Resolver]:  # Any: an image or a tree source
+        """Read the definition and make what answers questions about images and contexts."""
+        from img_core.solver.images import Resolver
+
+        request = self._request
+        context = self._context()
+        contexts = parse_contexts(request.contexts)
+        local = {name: named.reference for name, named in contexts.items() if named.kind == "local"}
+        sources = self._sources(
+            {"context": context.directory, **local}, {"context": context.ignore_file} if context.ignore_file else {}
+        )
+        resolver = Resolver(
+            self._session.store,
+            _image_source(sources),
+            self._events,
+            pull=request.pull,
+            contexts={name: (named.kind, named.reference) for name, named in contexts.items()},
+        )
+        return context.definition, sources, resolver
 
     def _context(self) -> MainContext:
         with self._step("[internal] load build definition from Dockerfile"):
@@ -136,8 +158,10 @@ class Build:
         host = self._session.host
         return Secrets(host.run_directory, host.environment, self._request.secrets).read(name)
 
-    def _frontend_name(self) -> str:
-        return self._session.plugins.candidates("frontend", [self._request.frontend])[0]
+    def _frontend(self) -> Frontend:
+        plugins = self._session.plugins
+        made: Frontend = plugins.driver("frontend", plugins.candidates("frontend", [self._request.frontend])[0])()
+        return made
 
     def _plan_request(self, definition: Definition) -> PlanRequest:
         from img_core.spec.frontend import PlanRequest

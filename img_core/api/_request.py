@@ -27,6 +27,7 @@ class BuildRequest:
     the text itself. *platforms* are specifiers such as ``linux/arm64`` (empty: the host's). *build_args* with a None value are taken from
     the environment. *contexts* are named build contexts: directories, URLs, ``docker-image://…``, ``oci-layout://…``. *ssh* maps ids to the
     sockets of agents. *insecure_registries* are hosts that may be used without TLS or with a certificate from nobody; ``*``: all.
+    *allow* lists entitlements: ``security.insecure`` lets steps ask for more rights.
     """
 
     context: str = "."
@@ -53,6 +54,7 @@ class BuildRequest:
     executor: str = "auto"
     frontend: str = "auto"
     max_parallelism: int = 0
+    allow: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -16,14 +16,19 @@ from img_core.cli.build._flags import all_flags, refuse_unsupported, warn_ignore
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from img_core.api import BuildRequest, BuildResult, Output
+    from img_core.api._build import Build
     from img_core.api.session import Session
     from img_core.cli._settings import Settings
+    from img_core.cli.build._calls import Call
     from img_core.solver.secret_sources import SshAgent
 
 __all__ = ["command"]
+
+Made = TypeVar("Made")
 
 _NETWORKS = ("default", "none", "host")
 _NO_IMAGE = ("local", "tar")
@@ -39,17 +44,22 @@ def command(context: click.Context, /, paths: tuple[str, ...], **flags: Any) -> 
 
     refuse_unsupported(flags)
     warnings = warn_ignored(flags)
-    path = _checked_path(paths, flags)
+    call = _parse_call(flags)
+    path = _checked_path(paths, flags, needs_output=call is None)
     outputs = parse_outputs(flags["outputs"], push=flags["push"], insecure=flags["insecure_registry"])
     shown = (flags["tags"] or ("",))[0] or output_name(outputs) or "image"
     request = _request(path, flags, outputs)
+    if call is not None:
+        from img_core.cli.build._calls import answer
+
+        context.exit(_build(settings_of(context), request, flags, lambda build: answer(build, call)))
     _check_id_file(flags["iidfile"], outputs, request)
     if not flags["quiet"]:
         say(f"Building {shown}")
         say("Setting up the rootfs... this may take a bit.")
     for warning in warnings:
         say(f"warning: {warning}")
-    result = _build(settings_of(context), request, flags)
+    result = _build(settings_of(context), request, flags, lambda build: build.run())
     _write_results(result, flags)
     if flags["quiet"]:
         echo(result.config_digest or result.digest)
@@ -57,11 +67,19 @@ def command(context: click.Context, /, paths: tuple[str, ...], **flags: Any) -> 
         say(f"Successfully built {shown}")
 
 
-def _checked_path(paths: tuple[str, ...], flags: dict[str, Any]) -> str:  # Any: values of flags
+def _parse_call(flags: dict[str, Any]) -> Call | None:  # Any: values of flags
+    if flags["call"] == "build" and not flags["check"]:
+        return None
+    from img_core.cli.build._calls import parse_call
+
+    return parse_call(flags["call"], check=flags["check"])
+
+
+def _checked_path(paths: tuple[str, ...], flags: dict[str, Any], *, needs_output: bool) -> str:  # Any: values of flags
     """Return PATH. The order of the checks and their words are those of the original img."""
     if not paths:
         raise UsageError("must pass a path to build")
-    if not (flags["tags"] or flags["outputs"] or flags["load"]):
+    if needs_output and not (flags["tags"] or flags["outputs"] or flags["load"]):
         raise UsageError("please specify an image tag with `-t` or an output spec with `-o`")
     path = paths[0]
     if not path:
@@ -113,10 +131,14 @@ def _request(path: str, flags: dict[str, Any], outputs: list[Output]) -> BuildRe
         insecure_registries=("*",) if flags["insecure_registry"] else (),
         executor=flags["executor"],
         max_parallelism=flags["max_parallelism"],
+        allow=split_list(flags["allow"]),
     )
 
 
-def _build(settings: Settings, request: BuildRequest, flags: dict[str, Any]) -> BuildResult:  # Any: values of flags
+def _build(
+    settings: Settings, request: BuildRequest, flags: dict[str, Any], use: Callable[[Build], Made]
+) -> Made:  # Any: values of flags
+    """Set up what *flags* ask for and return what *use* makes of the build."""
     from img_core.api.session import Session
     from img_core.cli import _progress
 
@@ -131,7 +153,7 @@ def _build(settings: Settings, request: BuildRequest, flags: dict[str, Any]) -> 
         wanted = "quiet" if flags["quiet"] else "plain" if flags["no_console"] else flags["progress"]
         progress = _progress.choose(wanted, session.config.environment, session.plugins)
         show = opened.enter_context(_progress.showing(progress, session.plugins))
-        return _run(session, request, show)
+        return _run(session, request, show, use)
 
 
 def _agents(texts: tuple[str, ...]) -> AbstractContextManager[dict[str, SshAgent]]:
@@ -141,14 +163,16 @@ def _agents(texts: tuple[str, ...]) -> AbstractContextManager[dict[str, SshAgent
     return agents(parse_ssh(texts, os.environ))
 
 
-def _run(session: Session, request: BuildRequest, show: Any) -> BuildResult:  # Any: takes an event
+def _run(
+    session: Session, request: BuildRequest, show: Any, use: Callable[[Build], Made]
+) -> Made:  # Any: takes an event
     from img_core.api._build import Build
     from img_core.solver.cancellation import Cancellation
 
     cancellation = Cancellation()
     try:
         with signals_to(cancellation.cancel):
-            return Build(session, request, cancellation, [show]).run()
+            return use(Build(session, request, cancellation, [show]))
     finally:
         cancellation.close()
 

@@ -28,12 +28,15 @@ def _check_tags(_context: click.Context, _parameter: click.Parameter, values: tu
 
 
 _SUPPORTED: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
+    (["--allow"], {**_LIST, "help": "let steps ask for more: security.insecure (network.host is always allowed)"}),
     (["--add-host", "add_hosts"], {**_LIST, "help": "add an entry to /etc/hosts of every step (HOST=ADDRESS)"}),
     (["--build-arg", "build_args"], {**_LIST, "help": "set a build argument (KEY=VALUE, or KEY from the environment)"}),
     (
         ["--build-context", "contexts"],
         {**_LIST, "help": "another build context (NAME=DIRECTORY, NAME=docker-image://IMAGE)"},
     ),
+    (["--call"], {"default": "build", "help": "ask instead of building: check, outline or targets[,format=json]"}),
+    (["--check"], {**_FLAG, "help": "the same as --call=check"}),
     (["--executor"], {"default": "auto", "help": "what runs the steps"}),
     (
         ["-f", "--file", "file"],
@@ -68,14 +71,10 @@ _SUPPORTED: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
 
 #: Understood by docker build, but nothing in here can do it yet: refused, so that nobody believes it happened.
 _LATER: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
-    (["--allow"], _LIST),
     (["--annotation"], _LIST),
     (["--attest"], _LIST),
     (["--cache-from"], _LIST),
     (["--cache-to"], _LIST),
-    (["--call"], {}),
-    (["--cgroup-parent"], {}),
-    (["--check"], _FLAG),
     (["--cpu-period"], {}),
     (["--cpu-quota"], {}),
     (["-c", "--cpu-shares"], {}),
@@ -93,6 +92,7 @@ _OFF_WORDS = ("", "0", "f", "false", "False", "FALSE", "F")
 #: Accepted for the sake of old scripts.
 _IGNORED: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
     (["--builder"], {}),
+    (["--cgroup-parent"], {}),
     (["--compress"], _FLAG),
     (["--force-rm"], _FLAG),
     (["--rm"], {**_FLAG}),
@@ -100,7 +100,7 @@ _IGNORED: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
     (["--security-opt"], _LIST),
     (["--squash"], _FLAG),
 ]
-_WARN = ("isolation", "security_opt", "squash")
+_WARN = ("cgroup_parent", "isolation", "security_opt", "squash")
 
 
 def all_flags(function: Callable[..., None]) -> Callable[..., None]:

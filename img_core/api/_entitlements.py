@@ -1,0 +1,44 @@
+"""What steps may ask for only if the caller agrees (``--allow``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from img_core.spec.errors import UsageError
+from img_core.spec.graph import RunOp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from img_core.spec.frontend import Plan
+    from img_core.spec.graph import Vertex
+
+__all__ = ["check_entitlements"]
+
+_INSECURE = "security.insecure"
+#: ``network.host`` needs no leave: steps share the builder's network by default, as in the original img.
+_KNOWN = ("network.host", _INSECURE, "buildx.local.delete")
+
+
+def check_entitlements(plan: Plan, allowed: Iterable[str]) -> None:
+    """Raise UsageError for an unknown entitlement, or if a step of *plan* needs one that is not among *allowed*."""
+    given = set(allowed)
+    for name in sorted(given):
+        if name not in _KNOWN:
+            raise UsageError(f"invalid entitlement `{name}`", hint=f"known: {', '.join(f'`{n}`' for n in _KNOWN)}")
+    if _INSECURE in given:
+        return
+    for vertex in _vertices(image.root for image in plan.images):
+        if isinstance(vertex.op, RunOp) and vertex.op.security == "insecure":
+            raise UsageError(f"{_INSECURE} is not allowed: `{vertex.name}`", hint=f"use `--allow {_INSECURE}`")
+
+
+def _vertices(roots: Iterable[Vertex | None]) -> Iterator[Vertex]:
+    seen: set[str] = set()
+    pending = [root for root in roots if root is not None]
+    while pending:
+        vertex = pending.pop()
+        if vertex.digest not in seen:
+            seen.add(vertex.digest)
+            pending.extend(vertex.inputs)
+            yield vertex

@@ -1,0 +1,117 @@
+"""``--check``, ``--call`` and ``--allow`` on the real command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.img import Img, write_context
+
+pytestmark = pytest.mark.rootless
+
+DOCKERFILE = """\
+# V which version
+ARG V=1
+# base the first one
+FROM busybox AS base
+ARG V
+RUN --mount=type=secret,id=token,required true
+RUN --mount=type=ssh true
+# app what people want
+FROM base AS app
+CMD echo hello
+"""
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    (tmp_path / "c").mkdir()
+    return write_context(tmp_path / "c", DOCKERFILE)
+
+
+def test_check_shows_findings_with_their_lines_and_fails(img: Img, context: Path) -> None:
+    done = img.run("build", "--check", context)
+    assert done.returncode == 1
+    assert done.text.startswith("Check complete, 1 warning has been found!\n\nWARNING: JSONArgsRecommended\n")
+    assert ">>> CMD echo hello" in done.text
+    assert img.names() == ["docker.io/library/busybox:latest"]
+
+
+def test_check_of_a_good_file_says_so(img: Img, context: Path) -> None:
+    write_context(context, 'FROM busybox\nCMD ["sh"]\n')
+    assert img.run("build", "--check", context).ok().text == "Check complete, no warnings found.\n"
+
+
+def test_check_as_json_and_without_status(img: Img, context: Path) -> None:
+    done = img.run("build", "--call=lint,format=json,ignorestatus=true", context).ok()
+    (warning,) = json.loads(done.text)["warnings"]
+    assert warning["ruleName"] == "JSONArgsRecommended"
+    assert warning["location"]["ranges"] == [{"start": {"line": 10}, "end": {"line": 10}}]
+
+
+def test_check_of_a_broken_file_is_its_error(img: Img, context: Path) -> None:
+    write_context(context, "FRMO busybox\n")
+    assert "did you mean FROM?" in img.run("build", "--check", context).refused(3, "unknown instruction").stderr
+
+
+def test_outline_lists_arguments_secrets_and_sockets(img: Img, context: Path) -> None:
+    text = img.run("build", "--call=outline", "--build-arg", "V=7", context).ok().text
+    assert text.splitlines() == [
+        "TARGET:      app",
+        "DESCRIPTION: what people want",
+        "",
+        "BUILD ARG   VALUE   DESCRIPTION",
+        "V           7       which version",
+        "",
+        "SECRET   REQUIRED",
+        "token    true",
+        "",
+        "SSH       REQUIRED",
+        "default   false",
+    ]
+
+
+def test_targets_marks_the_default(img: Img, context: Path) -> None:
+    assert img.run("build", "--call=targets", context).ok().text.splitlines() == [
+        "TARGET          DESCRIPTION",
+        "base            the first one",
+        "app (default)   what people want",
+    ]
+    found = json.loads(img.run("build", "--call=targets,format=json", context).ok().text)
+    assert [target["name"] for target in found["targets"]] == ["base", "app"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--call=nonsense"], "unknown call `nonsense`"),
+        (["--call=check,format=xml"], "unknown format `xml`"),
+        (["--check", "--call=outline"], "cannot be used together"),
+    ],
+)
+def test_bad_calls_are_refused(img: Img, context: Path, arguments: list[str], words: str) -> None:
+    img.run("build", *arguments, context).refused(2, words)
+
+
+def test_call_build_builds(img: Img, context: Path) -> None:
+    write_context(context, "FROM busybox\nRUN true\n")
+    img.run("build", "--call=build", "-t", "x", context).ok()
+    assert "docker.io/library/x:latest" in img.names()
+
+
+def test_insecure_steps_need_leave(img: Img, context: Path) -> None:
+    write_context(context, "FROM busybox\nRUN --security=insecure true\n")
+    result = img.build(context).refused(2, "security.insecure is not allowed")
+    assert "hint: use `--allow security.insecure`" in result.stderr
+    img.build(context, "--allow", "security.insecure").ok()
+
+
+def test_an_unknown_entitlement_is_refused(img: Img, context: Path) -> None:
+    img.build(context, "--allow", "everything").refused(2, "invalid entitlement `everything`")
+
+
+def test_a_cgroup_parent_is_ignored_with_a_warning(img: Img, context: Path) -> None:
+    write_context(context, "FROM busybox\nRUN true\n")
+    assert "`--cgroup-parent` is ignored" in img.build(context, "--cgroup-parent", "x").ok().stderr
