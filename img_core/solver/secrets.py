@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from img_core.kit import fs, linux
+from img_core.solver.ssh_relay import Relay
 from img_core.spec.errors import ImgError, UsageError
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Secrets:
         os.chmod(path, mode)
         _own(path, uid, gid)
         listener.listen()
-        relay = _Relay(listener, agent.path)
+        relay = Relay(listener, agent.path)
         opened.callback(relay.stop)
         return _opened_path(opened, path)
 
@@ -116,54 +117,6 @@ class Secrets:
                 linux.umount2(self._mounted, linux.MNT_DETACH)
                 os.rmdir(self._mounted)
                 self._mounted = ""
-
-
-class _Relay:
-    """Passes connections on to the agent: the agent asks who connects, and must see us, not an id of the container."""
-
-    def __init__(self, listener: socket.socket, target: str) -> None:
-        self._listener = listener
-        self._target = target
-        self._stopped = False
-        threading.Thread(target=self._accept, name="ssh-relay", daemon=True).start()
-
-    def stop(self) -> None:
-        """Accept no further connection."""
-        self._stopped = True
-        try:
-            self._listener.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-
-    def _accept(self) -> None:
-        while not self._stopped:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            agent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                agent.connect(self._target)
-            except OSError:
-                client.close()
-                agent.close()
-                continue
-            for source, sink in ((client, agent), (agent, client)):
-                threading.Thread(target=_pass_on, args=(source, sink), name="ssh-relay", daemon=True).start()
-
-
-def _pass_on(source: socket.socket, sink: socket.socket) -> None:
-    try:
-        while data := source.recv(65536):
-            sink.sendall(data)
-    except OSError:
-        pass
-    finally:
-        for end in (source, sink):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
 
 
 def _read_file(path: str) -> bytes:
