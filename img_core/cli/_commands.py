@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["COMMANDS", "CommandEntry"]
+__all__ = ["ALIASES", "COMMANDS", "GROUPS", "CommandEntry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,8 @@ class CommandEntry:
 COMMANDS = {
     "build": CommandEntry("img_core.cli.build", "Build an image from a Dockerfile"),
     "doctor": CommandEntry("img_core.cli.doctor", "Check what this host offers and what would make builds better"),
+    "du": CommandEntry("img_core.cli.du", "Show image disk usage"),
+    "history": CommandEntry("img_core.cli.history", "Show the history of an image"),
     "import": CommandEntry("img_core.cli.import_", "Make an image from a tar archive of a root file system"),
     "inspect": CommandEntry("img_core.cli.inspect", "Show the configuration of an image as JSON"),
     "load": CommandEntry("img_core.cli.load", "Load images from a tar archive made by save"),
@@ -25,6 +27,7 @@ COMMANDS = {
     "logout": CommandEntry("img_core.cli.logout", "Log out from a Docker registry"),
     "ls": CommandEntry("img_core.cli.ls", "List images and digests"),
     "plugins": CommandEntry("img_core.cli.plugins", "List plugins and tell what they offer"),
+    "prune": CommandEntry("img_core.cli.prune", "Prune and clean up the build cache"),
     "pull": CommandEntry("img_core.cli.pull", "Pull an image or a repository from a registry"),
     "push": CommandEntry("img_core.cli.push", "Push an image or a repository to a registry"),
     "rm": CommandEntry("img_core.cli.rm", "Remove one or more images"),
@@ -32,4 +35,29 @@ COMMANDS = {
     "tag": CommandEntry("img_core.cli.tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),
     "unpack": CommandEntry("img_core.cli.unpack", "Unpack an image to a rootfs directory"),
     "version": CommandEntry("img_core.cli.version", "Show the version information"),
+}
+
+#: What docker calls some of them.
+ALIASES = {"images": "ls", "list": "ls", "rmi": "rm", "remove": "rm"}
+
+#: docker's groups of commands: group to (word to our command).
+GROUPS = {
+    "builder": {"build": "build", "prune": "prune"},
+    "buildx": {"build": "build", "du": "du", "prune": "prune"},
+    "image": {
+        "build": "build",
+        "history": "history",
+        "import": "import",
+        "inspect": "inspect",
+        "list": "ls",
+        "load": "load",
+        "ls": "ls",
+        "prune": "prune",
+        "pull": "pull",
+        "push": "push",
+        "rm": "rm",
+        "save": "save",
+        "tag": "tag",
+    },
+    "system": {"df": "du", "prune": "prune"},
 }

@@ -46,15 +46,17 @@ class _Selector:
         return bool(found)
 
 
-def parse_filters(texts: Sequence[str], doing: str) -> Callable[[Lookup], bool]:
+def parse_filters(texts: Sequence[str], doing: str, *, failed: str = "") -> Callable[[Lookup], bool]:
     """Return a function that tells whether the fields that a lookup gives pass one of the filters. Raises UsageError.
 
-    *doing* (``listing images``) starts the message.
+    *doing* (``listing images``) starts the message; *failed* replaces it and what follows it up to the filters.
     """
     try:
         parsed = [_parse(text) for text in texts]
     except _ParseError as err:
         shown = " ".join(texts)
+        if failed:
+            raise UsageError(f"{failed} [{shown}]: filters: parse error: {err}") from None
         raise UsageError(f"{doing} with filters ({shown}) failed: filters: parse error: {err}") from None
     return lambda lookup: not parsed or any(all(part.matches(lookup) for part in one) for one in parsed)
 

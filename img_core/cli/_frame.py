@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from img_core.cli._base import CONTEXT, Command, GoFlags, global_options, help_row, remaining_words, settings_of
-from img_core.cli._commands import COMMANDS
+from img_core.cli._base import CONTEXT, Command, GoFlags, Group, global_options, help_row, remaining_words, settings_of
+from img_core.cli._commands import ALIASES, COMMANDS, GROUPS
 from img_core.cli._help import help_page, usage_block
 from img_core.cli._output import echo, say
 from img_core.cli._settings import Settings
@@ -80,12 +80,11 @@ class Root(GoFlags, click.Group):
         """Import a command: ours by the table, others from the plugin group ``img.commands``."""
         if cmd_name == "help":
             return _help_command(self)
-        entry = COMMANDS.get(cmd_name)
-        if entry is None:
+        if cmd_name in GROUPS:
+            return AliasGroup(cmd_name)
+        if ALIASES.get(cmd_name, cmd_name) not in COMMANDS:
             return self._plugin_command(ctx, cmd_name)
-        command: click.Command = import_module(entry.module).command
-        command.name, command.short_help = cmd_name, entry.short
-        return command
+        return _import_command(cmd_name, ALIASES.get(cmd_name, cmd_name))
 
     @staticmethod
     def _plugin_command(ctx: click.Context, name: str) -> click.Command | None:
@@ -126,6 +125,37 @@ class Root(GoFlags, click.Group):
             added = []
         rows.update({name: "(added by a plugin)" for name in added if name not in rows})
         return sorted(rows.items())
+
+
+class AliasGroup(Group):
+    """A group of docker's, e.g. ``img image ls``: other words for our commands."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, help="The same commands, as docker calls them.")
+        self._words = GROUPS[name]
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the words of the group."""
+        return sorted(self._words)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command behind a word."""
+        return _import_command(cmd_name, self._words[cmd_name]) if cmd_name in self._words else None
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Return the overview without importing a command."""
+        rows = [(word, COMMANDS[name].short) for word, name in sorted(self._words.items())]
+        blocks = [("Commands", rows), ("Global Flags", usage_block(global_options()))]
+        return help_page(
+            self.name or "", "The same commands, as docker calls them", f"{ctx.command_path} COMMAND", blocks
+        )
+
+
+def _import_command(word: str, name: str) -> click.Command:
+    entry = COMMANDS[name]
+    command: click.Command = import_module(entry.module).command
+    command.name, command.short_help = word, entry.short
+    return command
 
 
 def _print_version(words: list[str]) -> None:

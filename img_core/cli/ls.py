@@ -27,9 +27,18 @@ _HEADER = ("NAME", "SIZE", "CREATED AT", "UPDATED AT", "DIGEST")
 @click.command("ls", cls=Command)
 @click.option("-f", "--filter", "filters", multiple=True, help="filter output, e.g. name~=alpine or labels.a==b")
 @click.option("--format", "template", default="", help="json, or a template such as {{.Name}} {{.Size}}")
+@click.option("--no-trunc", is_flag=True, help="accepted: nothing is cut anyway")
+@click.option("-q", "--quiet", is_flag=True, help="show only digests")
 @click.argument("arguments", nargs=-1, metavar="")
 @click.pass_context
-def command(context: click.Context, filters: tuple[str, ...], template: str, arguments: tuple[str, ...]) -> None:
+def command(
+    context: click.Context,
+    filters: tuple[str, ...],
+    template: str,
+    no_trunc: bool,
+    quiet: bool,
+    arguments: tuple[str, ...],
+) -> None:
     """List images and digests."""
     if arguments:
         raise UsageError("no arguments expected")
@@ -39,6 +48,9 @@ def command(context: click.Context, filters: tuple[str, ...], template: str, arg
         if template:
             for image in images:
                 echo(render(template, _record(store, image)))
+        elif quiet:
+            for digest in dict.fromkeys(image.descriptor.digest for image in images):
+                echo(digest)
         else:
             echo(table([_HEADER, *(_row(store, image) for image in images)]))
 

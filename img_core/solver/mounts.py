@@ -129,6 +129,7 @@ class RunMounts:
             opened.enter_context(self._store.lock(f"cache-mount:{name}", self._cancellation.check))
         elif mount.sharing == "private":
             name = self._private_name(opened, name)
+        self._store.use_cache_mount(name, f"cached mount {mount.target}")
         directory = os.path.join(self._store.state, "cache-mounts", name)
         with self._store.lock(f"cache-mount-making:{name}", self._cancellation.check):
             if not os.path.isdir(directory):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 from img_core.kit import fs, oci
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError
 from img_core.spec.values import Descriptor, DiffId, Digest
+from img_core.store.leases import BLOB
 from img_core.store.locks import ensure_directory
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from img_core.store.database import Database
+    from img_core.store.leases import Leases
     from img_core.store.locks import RunDirectory
 
 __all__ = ["BlobWriter", "Blobs"]
@@ -27,7 +29,8 @@ CHUNK = 1024 * 1024
 class Blobs:
     """The blobs of one state directory. A blob exists when it has a row; a file without a row is garbage that may be replaced."""
 
-    def __init__(self, state: str, database: Database, run: RunDirectory | None) -> None:
+    def __init__(self, state: str, database: Database, run: RunDirectory | None, leases: Leases) -> None:
+        self._leases = leases
         self._directory = os.path.join(state, "blobs", "sha256")
         self._database = database
         self._run = run
@@ -41,13 +44,13 @@ class Blobs:
         return os.path.join(self._directory, name)
 
     def has(self, digest: Digest) -> bool:
-        """Tell whether *digest* is kept."""
+        """Tell whether *digest* is kept; if so, it stays as long as this process lives."""
         return self.size(digest) is not None
 
     def size(self, digest: Digest) -> int | None:
-        """Return the size in bytes of *digest*, or None if it is not kept."""
+        """Return the size in bytes of *digest*, or None if it is not kept; if it is, it stays as long as this process lives."""
         row = self._database.one("SELECT size FROM blob WHERE digest = ?", (digest,))
-        if row is None:
+        if row is None or not self._leases.take(BLOB, digest):
             return None
         try:
             actual = os.stat(self.path(digest)).st_size
@@ -89,14 +92,16 @@ class Blobs:
     def publish(self, temporary: fs.AtomicFile, descriptor: Descriptor, references: Iterable[Digest] = ()) -> None:
         """Give *temporary* its final name and a row."""
         ensure_directory(self._directory)
-        temporary.commit(self.path(descriptor.digest))
         now = time.time()
         with self._database.transaction() as cursor:
+            # In the transaction: a collector takes a file without a row for garbage.
+            temporary.commit(self.path(descriptor.digest))
             cursor.execute(
-                "INSERT INTO blob (digest, size, media_type, created, boot) VALUES (?, ?, ?, ?, ?)"
+                "INSERT INTO blob (digest, size, media_type, created, used, boot) VALUES (?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (digest) DO UPDATE SET size = excluded.size, boot = excluded.boot, synced = 0",
-                (descriptor.digest, descriptor.size, descriptor.media_type, now, self._database.boot),
+                (descriptor.digest, descriptor.size, descriptor.media_type, now, now, self._database.boot),
             )
+            self._leases.add(cursor, BLOB, descriptor.digest)
             cursor.executemany(
                 "INSERT OR IGNORE INTO blob_reference (parent, child) SELECT ?, digest FROM blob WHERE digest = ?",
                 [(descriptor.digest, child) for child in references],
@@ -107,7 +112,10 @@ class Blobs:
         """Open a blob for reading; its content is not verified. Raises NotFoundError."""
         if not self.has(digest):
             raise NotFoundError(f"blob {digest}: not found")
-        return open(self.path(digest), "rb", buffering=0)
+        try:
+            return open(self.path(digest), "rb", buffering=0)
+        except FileNotFoundError:  # collected just now, by somebody who could not know that a mere reader wants it
+            raise NotFoundError(f"blob {digest}: not found") from None
 
     def read(self, digest: Digest) -> bytes:
         """Return a document of at most 4 MiB, verified. Raises NotFoundError, IntegrityError."""

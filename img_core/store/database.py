@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA_VERSION", "Database", "boot_id"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_SECONDS = 30.0
 
 _SCHEMA = """
@@ -74,6 +74,13 @@ _UPGRADES = {
 CREATE TABLE blob_origin (digest TEXT NOT NULL, repository TEXT NOT NULL, PRIMARY KEY (digest, repository)) WITHOUT ROWID;
 CREATE TABLE lease (
     run TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (run, kind, id)
+) WITHOUT ROWID
+""",
+    2: """
+ALTER TABLE blob ADD COLUMN used REAL NOT NULL DEFAULT 0;
+ALTER TABLE snapshot ADD COLUMN size INTEGER;
+CREATE TABLE cache_mount (
+    name TEXT PRIMARY KEY, description TEXT NOT NULL, created REAL NOT NULL, used REAL NOT NULL
 ) WITHOUT ROWID
 """,
 }

@@ -17,7 +17,7 @@ from img_core.kit import fs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["RunDirectory", "ensure_directory", "lock", "sweep"]
+__all__ = ["RunDirectory", "ensure_directory", "live_runs", "lock", "sweep"]
 
 # Open-file-description locks (fcntl(2)): unlike POSIX record locks they belong to the open file, so threads exclude each other too
 # and closing another descriptor of the file does not drop them. Python's fcntl module has no names for them before 3.13.
@@ -112,6 +112,27 @@ def _held(directory: str, how: int) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def live_runs(state: str) -> set[str]:
+    """Return the names of the run directories whose owners live."""
+    parent = os.path.join(state, "run")
+    live = set()
+    for name in os.listdir(parent) if os.path.isdir(parent) else []:
+        try:
+            descriptor = os.open(
+                os.path.join(parent, name), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+            )
+        except OSError:
+            continue
+        try:
+            with _held(parent, fcntl.LOCK_EX):  # see RunDirectory: none is between its making and its locking
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            live.add(name)
+        finally:
+            os.close(descriptor)
+    return live
 
 
 def sweep(state: str) -> int:

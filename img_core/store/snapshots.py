@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from img_core.kit import fs, oci
 from img_core.spec.values import ChainId, DiffId
+from img_core.store.leases import SNAPSHOT
 from img_core.store.locks import ensure_directory
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from img_core.store.database import Database
+    from img_core.store.leases import Leases
 
 __all__ = ["Snapshot", "Snapshots", "chain_id"]
 
@@ -44,7 +46,8 @@ class Snapshot:
 class Snapshots:
     """The snapshots that one snapshotter (*backend*) made under one id *mapping*; the two are never mixed."""
 
-    def __init__(self, state: str, database: Database, backend: str, mapping: str) -> None:
+    def __init__(self, state: str, database: Database, backend: str, mapping: str, leases: Leases) -> None:
+        self._leases = leases
         self._directory = os.path.join(state, "snapshots", backend)
         self._database = database
         self._backend = backend
@@ -70,14 +73,17 @@ class Snapshots:
         """Keep the finished *directory* (it is renamed) as a new snapshot on *parent*."""
         ensure_directory(self._directory)
         name = secrets.token_hex(12)
-        fs.rename(directory, os.path.join(self._directory, name))
-        return self._insert(name, parent, description, diff_id)
+        return self._insert(name, parent, description, diff_id, directory)
 
-    def _insert(self, name: str, parent: Snapshot | None, description: str, diff_id: DiffId | None) -> Snapshot:
+    def _insert(
+        self, name: str, parent: Snapshot | None, description: str, diff_id: DiffId | None, moved_from: str = ""
+    ) -> Snapshot:
         identifier = secrets.token_hex(12)
         now = time.time()
         chain = _chain(parent, diff_id)
         with self._database.transaction() as cursor:
+            if moved_from:  # in the transaction: a collector takes a directory without a row for garbage
+                fs.rename(moved_from, os.path.join(self._directory, name))
             cursor.execute(
                 "INSERT INTO snapshot (id, directory, backend, mapping, parent, chain_id, diff_id, description, created, used, boot)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -86,6 +92,7 @@ class Snapshots:
                     description, now, now, self._database.boot,
                 ),
             )  # fmt: skip
+            self._leases.add(cursor, SNAPSHOT, identifier)
         self.written.add(identifier)
         directory = os.path.join(self._directory, name)
         return Snapshot(identifier, directory, parent.directories if parent else (), now, diff_id, chain)
@@ -118,17 +125,10 @@ class Snapshots:
         )
         return self._snapshot(row) if row else None
 
-    def abandoned(self) -> list[str]:
-        """Return directories that no row names: left by a crash between rename and commit, or dropped after a power loss."""
-        try:
-            names = os.listdir(self._directory)
-        except FileNotFoundError:
-            return []
-        rows = self._database.query("SELECT directory FROM snapshot WHERE backend = ?", (self._backend,))
-        known = {row["directory"] for row in rows}
-        return [os.path.join(self._directory, name) for name in names if len(name) == 24 and name not in known]
-
     def _snapshot(self, row: sqlite3.Row) -> Snapshot | None:
+        """Return the snapshot of *row*; from now on it stays as long as this process lives, and so do those below it."""
+        if not self._leases.take(SNAPSHOT, row["id"]):
+            return None
         stack = self._database.query(
             "WITH RECURSIVE below(directory, parent, depth) AS ("
             " SELECT directory, parent, 0 FROM snapshot WHERE id = ?"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from img_core.kit import fs
@@ -12,6 +13,7 @@ from img_core.store import locks
 from img_core.store.blobs import Blobs
 from img_core.store.database import DamagedError, Database
 from img_core.store.images import Images
+from img_core.store.leases import CACHE_MOUNT, Leases
 from img_core.store.records import Records
 from img_core.store.snapshots import Snapshots
 
@@ -48,17 +50,18 @@ class Store:
         self._notice = notice
         self.run = self._make_run_directory(mapping) if writable else None
         self.database = self._open_database(writable)
-        self.blobs = Blobs(self.state, self.database, self.run)
+        self.leases = Leases(self.database, self.run)
+        self.blobs = Blobs(self.state, self.database, self.run, self.leases)
         self.images = Images(self.state, self.database, self.blobs)
-        self._mapping = mapping
+        self.mapping = mapping
         self.use(backend)
         if self._rebuild_needed:
             self._rebuild()
 
     def use(self, backend: str) -> None:
         """Use the snapshots and step records of the snapshotter called *backend*."""
-        self.snapshots = Snapshots(self.state, self.database, backend, self._mapping)
-        self.records = Records(self.database, backend, self._mapping)
+        self.snapshots = Snapshots(self.state, self.database, backend, self.mapping, self.leases)
+        self.records = Records(self.database, backend, self.mapping)
 
     def _make_run_directory(self, mapping: str) -> locks.RunDirectory:
         with fs.disk_errors(self.state), _permission_errors(self.state):
@@ -165,6 +168,17 @@ class Store:
         """Hold the lock *name* against other processes and threads; see `locks.lock`."""
         return locks.lock(self.state, name, check=check)
 
+    def use_cache_mount(self, name: str, description: str) -> None:
+        """Keep the cache mount *name* (a directory below ``cache-mounts``, perhaps not made yet) from being collected; it is used now."""
+        now = time.time()
+        with self.database.transaction() as cursor:
+            cursor.execute(
+                "INSERT INTO cache_mount (name, description, created, used) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET used = excluded.used, description = excluded.description",
+                (name, description, now, now),
+            )
+            self.leases.add(cursor, CACHE_MOUNT, name)
+
     def _unsynced(self) -> bool:
         return bool(self.blobs.written or self.snapshots.written)
 
@@ -187,10 +201,14 @@ class Store:
         self.snapshots.written -= snapshots
 
     def close(self) -> None:
-        """Close the database and remove the run directory."""
-        self.database.close()
-        if self.run is not None:
-            self.run.close()
+        """Give the leases back, close the database and remove the run directory."""
+        try:
+            with suppress(ImgError):  # rows of ours that stay are without meaning once we are gone
+                self.leases.close()
+        finally:
+            self.database.close()
+            if self.run is not None:
+                self.run.close()
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,137 @@
+"""How ``du`` and ``prune`` show the pieces of a state directory."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+from img_core.cli._format import binary_size, human_age, render, table
+from img_core.cli._output import echo
+from img_core.spec.errors import UsageError
+from img_core.store.usage import ABANDONED, Piece
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["duration", "field", "show_pieces", "size"]
+
+_HEADER = ("ID", "RECLAIMABLE", "SIZE", "DESCRIPTION")
+_DESCRIPTION_LIMIT = 50
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+")
+
+
+def show_pieces(
+    pieces: Sequence[Piece], *, records: bool, template: str = "", no_trunc: bool = False, quiet: bool = False
+) -> None:
+    """Print *pieces*: as a table, as blocks of *records* (``--debug``), through *template*, or only the ids."""
+    if template:
+        for piece in pieces:
+            echo(render(template, _record(piece)))
+    elif quiet:
+        for piece in pieces:
+            echo(piece.id)
+    elif records:
+        for piece in pieces:
+            echo(_block(piece))
+    else:
+        echo(table([_HEADER, *(_row(piece, no_trunc=no_trunc) for piece in pieces)]))
+
+
+def _row(piece: Piece, *, no_trunc: bool) -> tuple[str, ...]:
+    text = piece.description
+    if len(text) > _DESCRIPTION_LIMIT and not no_trunc:
+        text = text[:_DESCRIPTION_LIMIT] + "..."
+    return (piece.id + "*" * piece.mutable, _boolean(not piece.in_use), binary_size(piece.size), text)
+
+
+def _block(piece: Piece) -> str:
+    lines = [
+        ("ID:", piece.id),
+        *([("Parent:", piece.parent)] if piece.parent else []),
+        ("Created at:", _timestamp(piece.created)),
+        ("Mutable:", _boolean(piece.mutable)),
+        ("Reclaimable:", _boolean(not piece.in_use)),
+        ("Shared:", _boolean(piece.shared)),
+        ("Size:", binary_size(piece.size)),
+        ("Description:", piece.description),
+        ("Last used:", human_age(time.time() - piece.used)),
+    ]
+    return "\n".join(f"{name}\t{value}" for name, value in lines) + "\n"
+
+
+def _record(piece: Piece) -> dict[str, Any]:  # Any: JSON
+    return {
+        "ID": piece.id,
+        "Parent": piece.parent,
+        "Type": _type(piece),
+        "Reclaimable": not piece.in_use,
+        "Shared": piece.shared,
+        "Mutable": piece.mutable,
+        "Size": piece.size,
+        "Description": piece.description,
+        "CreatedAt": _timestamp(piece.created),
+        "LastUsedAt": _timestamp(piece.used),
+    }
+
+
+def field(piece: Piece, path: tuple[str, ...]) -> str | None:
+    """Return what a filter compares, None for a field that is not there or does not hold."""
+    if len(path) != 1:
+        return None
+    match path[0]:
+        case "id":
+            return piece.id
+        case "parent":
+            return piece.parent or None
+        case "description":
+            return piece.description
+        case "type":
+            return _type(piece)
+        case "inuse":
+            return _flag(piece.in_use)
+        case "mutable":
+            return _flag(piece.mutable)
+        case "immutable":
+            return _flag(not piece.mutable)
+        case "shared":
+            return _flag(piece.shared)
+        case "private":
+            return _flag(not piece.shared)
+    return None
+
+
+def _flag(value: bool) -> str | None:
+    return "true" if value else None
+
+
+def _type(piece: Piece) -> str:
+    if piece.mutable:
+        return "exec.cachemount"
+    return "internal" if piece.document or piece.kind == ABANDONED else "regular"
+
+
+def _boolean(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _timestamp(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC", time.gmtime(seconds))
+
+
+def size(text: str, flag: str) -> int:
+    """Read a size such as ``512MB`` or ``2g``; units are powers of 1024. Raises UsageError that names *flag*."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"`{text}` for {flag} is not a size", hint="e.g. `512MB` or `2GB`")
+    return int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+def duration(text: str, flag: str) -> float:
+    """Read a duration such as ``24h`` or ``1h30m``; return seconds. Raises UsageError that names *flag*."""
+    if not _DURATION.fullmatch(text.strip()):
+        raise UsageError(f"`{text}` for {flag} is not a duration", hint="e.g. `24h`, `90m` or `7d`")
+    return sum(float(number) * _SECONDS[unit] for number, unit in re.findall(r"([\d.]+)([smhdw])", text))

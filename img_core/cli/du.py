@@ -1,0 +1,54 @@
+"""``img du``: what takes the space of the state directory."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from img_core.cli._base import Command, settings_of
+from img_core.cli._filters import parse_filters
+from img_core.cli._format import binary_size
+from img_core.cli._output import echo, say
+from img_core.cli._usage import field, show_pieces
+from img_core.spec.errors import UsageError
+
+__all__ = ["command"]
+
+_FAILED = "getting disk usage failed: failed to parse diskusage filters"
+
+
+@click.command("du", cls=Command)
+@click.option("-f", "--filter", "filters", multiple=True, help="filter output, e.g. type==exec.cachemount or inuse")
+@click.option("--format", "template", default="", help="json, or a template such as {{.ID}} {{.Size}}")
+@click.option("--no-trunc", is_flag=True, help="do not cut descriptions")
+@click.option("-q", "--quiet", is_flag=True, help="show only ids")
+@click.argument("arguments", nargs=-1, metavar="")
+@click.pass_context
+def command(
+    context: click.Context,
+    filters: tuple[str, ...],
+    template: str,
+    no_trunc: bool,
+    quiet: bool,
+    arguments: tuple[str, ...],
+) -> None:
+    """Show image disk usage."""
+    if arguments:
+        raise UsageError("no arguments expected")
+    wanted = parse_filters(filters, "", failed=_FAILED)
+    from img_core.api.session import Session
+    from img_core.store.collect import survey
+
+    settings = settings_of(context)
+    config = settings.config()
+    pieces = []
+    if os.path.exists(os.path.join(config.state_directory, "img.db")):  # looking makes no directories
+        # In the namespace: the files of a root file system may be readable only for their owners.
+        with Session(config, namespace=True, notice=lambda text: say(f"warning: {text}")) as session:
+            pieces = [piece for piece in survey(session.store) if wanted(lambda path: field(piece, path))]  # noqa: B023
+    show_pieces(pieces, records=settings.debug, template=template, no_trunc=no_trunc, quiet=quiet)
+    if not (filters or template or quiet):
+        reclaimable = sum(piece.size for piece in pieces if not piece.in_use)
+        echo(f"Reclaimable:\t{binary_size(reclaimable)}")
+        echo(f"Total:\t\t{binary_size(sum(piece.size for piece in pieces))}")

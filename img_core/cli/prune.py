@@ -1,0 +1,69 @@
+"""``img prune``: remove what neither an image nor a running command needs."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from img_core.cli._base import Command, settings_of
+from img_core.cli._filters import parse_filters
+from img_core.cli._format import binary_size
+from img_core.cli._output import echo, say
+from img_core.cli._usage import duration, field, show_pieces, size
+from img_core.spec.errors import UsageError
+
+__all__ = ["command"]
+
+_FAILED = "pruning failed: failed to parse filters"
+_UNTIL = "until="  # docker's way to say --until
+
+
+@click.command("prune", cls=Command)
+@click.option("-a", "--all", "everything", is_flag=True, help="forget resolved references and file digests, too")
+@click.option("--dry-run", is_flag=True, help="show what would be removed")
+@click.option("--filter", "filters", multiple=True, help="remove only what matches, e.g. type==regular or until=24h")
+@click.option("-f", "--force", is_flag=True, help="accepted: nothing is asked anyway")
+@click.option("--format", "template", default="", help="json, or a template such as {{.ID}} {{.Size}}")
+@click.option("--keep-storage", default="", help="keep so much of what was used last, e.g. 10GB")
+@click.option("--no-trunc", is_flag=True, help="do not cut descriptions")
+@click.option("--until", default="", help="remove only what was not used for so long, e.g. 24h")
+@click.argument("arguments", nargs=-1, metavar="")
+@click.pass_context
+def command(
+    context: click.Context,
+    everything: bool,
+    dry_run: bool,
+    filters: tuple[str, ...],
+    force: bool,
+    template: str,
+    keep_storage: str,
+    no_trunc: bool,
+    until: str,
+    arguments: tuple[str, ...],
+) -> None:
+    """Prune and clean up the build cache."""
+    if arguments:
+        raise UsageError("no arguments expected")
+    ages = [text.removeprefix(_UNTIL) for text in filters if text.startswith(_UNTIL)]
+    patterns = [text for text in filters if not text.startswith(_UNTIL)]
+    wanted = parse_filters(patterns, "", failed=_FAILED)
+    seconds = max([duration(text, "--until") for text in [*ages, until] if text], default=0.0)
+    keep = size(keep_storage, "--keep-storage") if keep_storage else 0
+    from img_core.api.session import Session
+    from img_core.store.collect import Policy, prune
+
+    matches = {"matches": lambda piece: wanted(lambda path: field(piece, path))} if patterns else {}
+    policy = Policy(**matches, unused_seconds=seconds, keep_bytes=keep, records=everything)
+    settings = settings_of(context)
+    config = settings.config()
+    removed = []
+    if os.path.exists(os.path.join(config.state_directory, "img.db")):
+        # In the namespace: the files of a root file system belong to other ids.
+        with Session(config, namespace=True, notice=lambda text: say(f"warning: {text}")) as session:
+            removed = prune(session.store, policy, dry_run=dry_run)
+    show_pieces(removed, records=settings.debug, template=template, no_trunc=no_trunc)
+    if not template:
+        total = binary_size(sum(piece.size for piece in removed))
+        echo(f"Reclaim{'able' if dry_run else 'ed'}:\t{total}")
+        echo(f"Total:\t\t{total}")

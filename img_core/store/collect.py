@@ -1,0 +1,187 @@
+"""Garbage collection: removes what neither an image nor a running process needs.
+
+Everything that decides is in one write transaction, which deletes the rows: who takes a lease later sees that the thing is gone, who took
+one earlier keeps it. Files without a row are garbage, whoever made them; in a second transaction those that still have none move into our
+run directory, from where they are removed at leisure. A crash at any point leaves garbage for the next time, and never a row without files.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from img_core.kit import fs
+from img_core.store.leases import BLOB, CACHE_MOUNT, SNAPSHOT
+from img_core.store.usage import Documents, Piece, Survey, measured
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterable, Sequence
+
+    from img_core.store.store import Store
+
+__all__ = ["Policy", "prune", "survey"]
+
+
+def _everything(_piece: Piece) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What to remove of that which can be removed.
+
+    *matches* chooses pieces; *unused_seconds* spares what was used since; *keep_bytes* stops when no more than that is left, what was used
+    longest ago goes first. *records* forgets as well what is remembered of references, contexts and steps.
+    """
+
+    matches: Callable[[Piece], bool] = _everything
+    unused_seconds: float = 0.0
+    keep_bytes: int = 0
+    records: bool = False
+
+    @property
+    def is_all(self) -> bool:
+        """Whether everything that can be removed is."""
+        return self.matches is _everything and not self.unused_seconds and not self.keep_bytes
+
+
+def survey(store: Store) -> list[Piece]:
+    """Return everything that takes space, with sizes; call it inside our user namespace. Changes nothing but remembered sizes."""
+    documents = Documents(store)
+    with store.database.transaction() as cursor:
+        pieces = Survey.take(store, cursor, documents, without_run=_own_run(store)).pieces
+    return measured(pieces, store)
+
+
+def prune(store: Store, policy: Policy, *, dry_run: bool = False) -> list[Piece]:
+    """Remove what *policy* says and nobody needs; return it. With *dry_run* nothing is removed.
+
+    Needs our user namespace, and a store that did not use anything itself: its own leases do not count. Tagged images, what they name, and
+    whatever a running process uses survive.
+    """
+    documents = Documents(store)
+    sizes = {(piece.kind, piece.id): piece.size for piece in survey(store)}
+    with store.database.transaction() as cursor:
+        seen = Survey.take(store, cursor, documents, without_run=_own_run(store))
+        # What came meanwhile has no size yet; it is too young to be garbage.
+        known = [
+            replace(piece, size=sizes[piece.kind, piece.id]) for piece in seen.pieces if (piece.kind, piece.id) in sizes
+        ]
+        removed = _chosen(known, seen.pieces, policy, documents)
+        if not dry_run:
+            _delete_rows(cursor, store, removed, seen, policy)
+    if not dry_run:
+        for path in _move_aside(store, removed):
+            fs.remove_tree(path)
+    return removed
+
+
+def _own_run(store: Store) -> str:
+    return store.run.path if store.run else ""
+
+
+# --------------------------------------------------------------------------------------------------------------- choosing
+
+
+def _chosen(pieces: Iterable[Piece], everything: Sequence[Piece], policy: Policy, documents: Documents) -> list[Piece]:
+    """Return the pieces to remove; *pieces* have sizes, *everything* may hold some that came later."""
+    oldest = time.time() - policy.unused_seconds if policy.unused_seconds else float("inf")
+    candidates = [piece for piece in pieces if not piece.in_use and piece.used < oldest and policy.matches(piece)]
+    if policy.keep_bytes:
+        # Used longest ago first; among equals the newest, for it may be built on the others.
+        candidates.sort(key=lambda piece: (piece.used, -piece.created))
+        candidates = _until_small(candidates, sum(piece.size for piece in pieces) - policy.keep_bytes)
+    return _closed(candidates, everything, documents)
+
+
+def _until_small(candidates: Sequence[Piece], excess: int) -> list[Piece]:
+    chosen: list[Piece] = []
+    for piece in candidates:
+        if excess <= 0:
+            break
+        chosen.append(piece)
+        excess -= piece.size
+    return chosen
+
+
+def _closed(candidates: Sequence[Piece], everything: Sequence[Piece], documents: Documents) -> list[Piece]:
+    """Leave out what something that stays is built on or names."""
+    chosen = {(piece.kind, piece.id) for piece in candidates}
+    staying = [piece for piece in everything if (piece.kind, piece.id) not in chosen]
+    parents = {piece.id: piece.parent for piece in everything if piece.kind == SNAPSHOT}
+    needed: set[str] = set()
+    for piece in staying:
+        parent = piece.parent if piece.kind == SNAPSHOT else ""
+        while parent and parent not in needed:
+            needed.add(parent)
+            parent = parents.get(parent, "")
+    named = documents.closure(piece.id for piece in staying if piece.kind == BLOB and piece.document)
+    return [
+        piece
+        for piece in candidates
+        if not (piece.kind == SNAPSHOT and piece.id in needed) and not (piece.kind == BLOB and piece.id in named)
+    ]
+
+
+# --------------------------------------------------------------------------------------------------------------- removing
+
+
+#: How to find out that a thing has a row; what was abandoned never gets one.
+_ROWS = {
+    SNAPSHOT: "SELECT 1 FROM snapshot WHERE directory = ?",
+    BLOB: "SELECT 1 FROM blob WHERE digest = 'sha256:' || ?",
+    CACHE_MOUNT: "SELECT 1 FROM cache_mount WHERE name = ?",
+}
+
+
+def _delete_rows(cursor: sqlite3.Cursor, store: Store, removed: Sequence[Piece], seen: Survey, policy: Policy) -> None:
+    cursor.execute("PRAGMA defer_foreign_keys = ON")  # parents and children go together, in any order
+    _delete(cursor, "DELETE FROM snapshot WHERE id = ?", (piece.id for piece in removed if piece.kind == SNAPSHOT))
+    _delete(cursor, "DELETE FROM blob WHERE digest = ?", (piece.id for piece in removed if piece.kind == BLOB))
+    _delete(
+        cursor, "DELETE FROM cache_mount WHERE name = ?", (piece.id for piece in removed if piece.kind == CACHE_MOUNT)
+    )
+    _forget(cursor, store, seen, policy)
+
+
+def _move_aside(store: Store, removed: Sequence[Piece]) -> list[str]:
+    """Move the files of *removed* that nobody took up meanwhile into our run directory; return where they are now."""
+    assert store.run is not None
+    moved: list[str] = []
+    with store.database.transaction() as cursor:  # changes no row; it keeps everybody else from making one
+        for piece in removed:
+            statement = _ROWS.get(piece.kind)
+            if statement and cursor.execute(statement, (os.path.basename(piece.path),)).fetchone():
+                continue  # kept again, or another snapshot shows the same directory
+            aside = store.run.new_path("garbage")
+            try:
+                fs.rename(piece.path, aside)
+            except FileNotFoundError:
+                continue
+            moved.append(aside)
+    return moved
+
+
+def _delete(cursor: sqlite3.Cursor, statement: str, identifiers: Iterable[str]) -> None:
+    cursor.executemany(statement, [(identifier,) for identifier in identifiers])
+
+
+def _forget(cursor: sqlite3.Cursor, store: Store, seen: Survey, policy: Policy) -> None:
+    """Drop rows that mean nothing any more, and with ``records`` those that only save time."""
+    from img_core.store.locks import live_runs
+
+    live = live_runs(store.state)
+    dead = {row["run"] for row in cursor.execute("SELECT DISTINCT run FROM lease").fetchall()} - live
+    _delete(cursor, "DELETE FROM lease WHERE run = ?", dead)
+    cursor.execute("DELETE FROM pin WHERE manifest NOT IN (SELECT digest FROM blob)")
+    stored = {row["digest"] for row in cursor.execute("SELECT digest FROM blob").fetchall()}
+    origins = {row["digest"] for row in cursor.execute("SELECT DISTINCT digest FROM blob_origin").fetchall()}
+    _delete(cursor, "DELETE FROM blob_origin WHERE digest = ?", origins - stored - seen.named)
+    if policy.is_all:
+        cursor.execute("DELETE FROM tree_digest WHERE NOT EXISTS (SELECT 1 FROM step)")
+    if policy.records:
+        for table in ("pin", "tree_digest", "file_digest"):
+            cursor.execute(f"DELETE FROM {table}")  # noqa: S608  # our own words

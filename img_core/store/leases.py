@@ -1,0 +1,75 @@
+"""Leases: what running processes use, so that nobody collects it.
+
+A lease is a row that names a run directory (`locks.RunDirectory`) and a thing. It counts as long as the run directory's owner lives, so
+a killed process leaves nothing that must be cleaned up. Taking a lease and finding out whether the thing exists is one transaction, and so
+is collecting: whoever gets a lease keeps the thing, and whoever comes too late sees that it is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from img_core.store.locks import live_runs
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from img_core.store.database import Database
+    from img_core.store.locks import RunDirectory
+
+__all__ = ["BLOB", "CACHE_MOUNT", "SNAPSHOT", "Leases", "leased"]
+
+BLOB, SNAPSHOT, CACHE_MOUNT = "blob", "snapshot", "cache-mount"
+
+#: How to mark a thing as used now, which also tells whether it exists.
+_TOUCH = {
+    BLOB: "UPDATE blob SET used = ? WHERE digest = ?",
+    SNAPSHOT: "UPDATE snapshot SET used = ? WHERE id = ?",
+    CACHE_MOUNT: "UPDATE cache_mount SET used = ? WHERE name = ?",
+}
+
+
+class Leases:
+    """The leases of this process. Without a run directory (a store that is only read) nothing is leased."""
+
+    def __init__(self, database: Database, run: RunDirectory | None) -> None:
+        self._database = database
+        self._run = os.path.basename(run.path) if run else ""
+        self._held: set[tuple[str, str]] = set()
+
+    def take(self, kind: str, identifier: str) -> bool:
+        """Keep a thing from being collected as long as we live, and note that it is used now; return whether it exists."""
+        if not self._run or (kind, identifier) in self._held:
+            return True
+        with self._database.transaction() as cursor:
+            if cursor.execute(_TOUCH[kind], (time.time(), identifier)).rowcount == 0:
+                return False
+            self.add(cursor, kind, identifier)
+        return True
+
+    def add(self, cursor: sqlite3.Cursor, kind: str, identifier: str) -> None:
+        """Lease a thing that is made in the transaction of *cursor*."""
+        if self._run:
+            cursor.execute(
+                "INSERT OR IGNORE INTO lease (run, kind, id) VALUES (?, ?, ?)", (self._run, kind, identifier)
+            )
+            self._held.add((kind, identifier))
+
+    def close(self) -> None:
+        """Give all leases back."""
+        if self._held:
+            with self._database.transaction() as cursor:
+                cursor.execute("DELETE FROM lease WHERE run = ?", (self._run,))
+            self._held.clear()
+
+
+def leased(cursor: sqlite3.Cursor, state: str, *, without: str = "") -> dict[str, set[str]]:
+    """Return what living processes use, by kind; forget the leases of dead ones. *without* is a run directory whose leases do not count."""
+    live = live_runs(state) - {os.path.basename(without)}
+    found: dict[str, set[str]] = {BLOB: set(), SNAPSHOT: set(), CACHE_MOUNT: set()}
+    for row in cursor.execute("SELECT run, kind, id FROM lease").fetchall():
+        if row["run"] in live:
+            found.setdefault(row["kind"], set()).add(row["id"])
+    return found

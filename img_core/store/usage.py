@@ -1,0 +1,268 @@
+"""What takes the space of a state directory, piece by piece, and which of it could go."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from img_core.kit import oci
+from img_core.spec.errors import ImgError
+from img_core.spec.values import Digest
+from img_core.store.leases import BLOB, CACHE_MOUNT, SNAPSHOT, leased
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from img_core.store.store import Store
+
+__all__ = ["ABANDONED", "Documents", "Piece", "Survey", "measured", "tree_size"]
+
+#: A directory or file that nothing knows: left by a crash, or dropped after a power loss.
+ABANDONED = "abandoned"
+_DOCUMENTS = oci.MANIFEST_TYPES | oci.INDEX_TYPES
+_NAME_LENGTHS = {"snapshots": 24, "blobs": 64}
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One thing that takes space. *kind* is a kind of lease or `ABANDONED`.
+
+    *in_use* tells that an image or a running process needs it. *used* is the time of the last use, of it or of what builds on it, in
+    seconds since 1970 UTC. *path* is what has to be removed; two snapshots may share one.
+    """
+
+    kind: str
+    id: str
+    description: str
+    size: int
+    created: float
+    used: float
+    parent: str = ""
+    path: str = ""
+    in_use: bool = False
+    shared: bool = False
+    document: bool = False
+
+    @property
+    def mutable(self) -> bool:
+        """Whether steps write to it."""
+        return self.kind == CACHE_MOUNT
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """All pieces, and what the documents of images and running processes name: *named* holds digests that are kept or not kept."""
+
+    pieces: tuple[Piece, ...]
+    named: frozenset[str] = field(repr=False)
+
+    @classmethod
+    def take(cls, store: Store, cursor: sqlite3.Cursor, documents: Documents, *, without_run: str = "") -> Survey:
+        """Look at the state within the transaction of *cursor*; sizes of snapshots that nobody measured yet are 0."""
+        held = leased(cursor, store.state, without=without_run)
+        roots = {row["digest"] for row in cursor.execute("SELECT digest FROM image")}
+        named = documents.closure([*roots, *held[BLOB]])
+        shared = documents.closure(roots)
+        pieces = [
+            *_blobs(cursor, store.state, named, shared),
+            *_snapshots(cursor, store.state, held[SNAPSHOT], _removable(store.mapping)),
+            *_cache_mounts(cursor, store.state, held[CACHE_MOUNT]),
+            *_abandoned(cursor, store.state),
+        ]
+        return cls(tuple(pieces), frozenset(named))
+
+
+class Documents:
+    """Which digests a manifest or an index names. Documents never change, so each is read once."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._children: dict[str, tuple[str, ...]] = {}
+
+    def closure(self, roots: Iterable[str]) -> set[str]:
+        """Return *roots* and everything that they name, directly or not."""
+        found: set[str] = set()
+        pending = list(roots)
+        while pending:
+            digest = pending.pop()
+            if digest not in found:
+                found.add(digest)
+                pending.extend(self._named_by(digest))
+        return found
+
+    def _named_by(self, digest: str) -> tuple[str, ...]:
+        if digest not in self._children:
+            rows = self._store.database.query("SELECT child FROM blob_reference WHERE parent = ?", (digest,))
+            self._children[digest] = (*self._read(digest), *(row["child"] for row in rows))
+        return self._children[digest]
+
+    def _read(self, digest: str) -> tuple[str, ...]:
+        row = self._store.database.one("SELECT media_type, size FROM blob WHERE digest = ?", (digest,))
+        if row is None or row["size"] > oci.DOCUMENT_LIMIT or row["media_type"] not in (*_DOCUMENTS, ""):
+            return ()
+        try:
+            with open(self._store.blobs.path(Digest(digest)), "rb") as file:  # not through the store: reading is no use
+                content = file.read(oci.DOCUMENT_LIMIT)
+            parsed = oci.parse_manifest_or_index(content, name=digest, media_type=row["media_type"])
+        except (OSError, ImgError):
+            return ()
+        if isinstance(parsed, oci.Index):
+            return tuple(item.digest for item in parsed.manifests)
+        return (parsed.config.digest, *(layer.digest for layer in parsed.layers))
+
+
+def _removable(mapping: str) -> frozenset[str]:
+    """Return the id mappings whose files we can remove: those of other users need other users' ids."""
+    return frozenset({"root", "full", "single", "none"} if mapping in ("root", "full") else {mapping, "none", "single"})
+
+
+def _blobs(cursor: sqlite3.Cursor, state: str, named: set[str], shared: set[str]) -> Iterator[Piece]:
+    origins = {row["digest"]: row["repository"] for row in cursor.execute("SELECT digest, repository FROM blob_origin")}
+    for row in cursor.execute("SELECT digest, size, media_type, created, used FROM blob ORDER BY created").fetchall():
+        digest, origin = row["digest"], origins.get(row["digest"])
+        document = oci.layer_compression(row["media_type"]) is None
+        word = "document" if document else "layer"
+        yield Piece(
+            BLOB,
+            digest,
+            f"pulled from {origin}@{digest}" if origin else f"{word} {digest}",
+            row["size"],
+            row["created"],
+            max(row["used"], row["created"]),
+            path=os.path.join(state, "blobs", "sha256", digest.removeprefix("sha256:")),
+            in_use=digest in named,
+            shared=digest in shared,
+            document=document,
+        )
+
+
+def _snapshots(cursor: sqlite3.Cursor, state: str, held: set[str], removable: frozenset[str]) -> list[Piece]:
+    rows = cursor.execute("SELECT * FROM snapshot ORDER BY created").fetchall()
+    parents = {row["id"]: row["parent"] for row in rows}
+    used = {row["id"]: row["used"] for row in rows}
+    in_use = set(held) | {row["id"] for row in rows if row["mapping"] not in removable}
+    for identifier in _highest_first(parents):
+        if parent := parents[identifier]:
+            used[parent] = max(used[parent], used[identifier])
+            if identifier in in_use:
+                in_use.add(parent)
+    seen: set[str] = set()
+    pieces = []
+    for row in rows:
+        path = os.path.join(state, "snapshots", row["backend"], row["directory"])
+        size = 0 if path in seen else row["size"] or 0
+        seen.add(path)
+        pieces.append(
+            Piece(
+                SNAPSHOT,
+                row["id"],
+                row["description"],
+                size,
+                row["created"],
+                used[row["id"]],
+                parent=parents[row["id"]] or "",
+                path=path,
+                in_use=row["id"] in in_use,
+            )
+        )
+    return pieces
+
+
+def _highest_first(parents: Mapping[str, str | None]) -> list[str]:
+    """Return the snapshots so that each comes before the one it is built on; times do not tell, for clocks jump."""
+    depths: dict[str, int] = {}
+    for identifier in parents:
+        path = []
+        current: str | None = identifier
+        while current and current not in depths:
+            path.append(current)
+            current = parents.get(current)
+        depth = depths[current] if current else 0
+        for item in reversed(path):
+            depth += 1
+            depths[item] = depth
+    return sorted(depths, key=lambda item: -depths[item])
+
+
+def _cache_mounts(cursor: sqlite3.Cursor, state: str, held: set[str]) -> Iterator[Piece]:
+    directory = os.path.join(state, "cache-mounts")
+    known = {row["name"]: row for row in cursor.execute("SELECT * FROM cache_mount").fetchall()}
+    for name in sorted(_names(directory)):
+        row, path = known.get(name), os.path.join(directory, name)
+        moment = os.lstat(path).st_mtime if row is None else 0.0
+        description = row["description"] if row else "cached mount"
+        created, used = (row["created"], row["used"]) if row else (moment, moment)
+        yield Piece(CACHE_MOUNT, name, description, 0, created, used, path=path, in_use=name in held)
+
+
+def _abandoned(cursor: sqlite3.Cursor, state: str) -> Iterator[Piece]:
+    """Give what lies where snapshots and blobs are kept, without a row."""
+    known = {(row["backend"], row["directory"]) for row in cursor.execute("SELECT backend, directory FROM snapshot")}
+    for backend in _names(os.path.join(state, "snapshots")):
+        directory = os.path.join(state, "snapshots", backend)
+        for name in _names(directory):
+            if len(name) == _NAME_LENGTHS["snapshots"] and (backend, name) not in known:
+                yield _abandoned_piece(os.path.join(directory, name))
+    digests = {row["digest"].removeprefix("sha256:") for row in cursor.execute("SELECT digest FROM blob")}
+    directory = os.path.join(state, "blobs", "sha256")
+    for name in _names(directory):
+        if len(name) == _NAME_LENGTHS["blobs"] and name not in digests:
+            yield _abandoned_piece(os.path.join(directory, name))
+
+
+def _abandoned_piece(path: str) -> Piece:
+    info = os.lstat(path)
+    name = os.path.basename(path)
+    return Piece(ABANDONED, name, "left by an interrupted command", 0, info.st_mtime, info.st_mtime, path=path)
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def measured(pieces: Iterable[Piece], store: Store) -> list[Piece]:
+    """Return *pieces* with all sizes; those of snapshots are remembered, for they never change. Needs our user namespace."""
+    result, new, seen = [], [], set()
+    known = {
+        row["id"]: row["size"] for row in store.database.query("SELECT id, size FROM snapshot WHERE size IS NOT NULL")
+    }
+    for piece in pieces:
+        if piece.kind == BLOB or piece.id in known or piece.path in seen:
+            result.append(piece)
+        else:
+            size = tree_size(piece.path)
+            result.append(replace(piece, size=size))
+            if piece.kind == SNAPSHOT:
+                new.append((size, piece.id))
+        seen.add(piece.path)
+    if new:
+        with store.database.transaction() as cursor:
+            cursor.executemany("UPDATE snapshot SET size = ? WHERE id = ?", new)
+    return result
+
+
+def tree_size(path: str) -> int:
+    """Return the bytes that the file or directory *path* occupies on disk; hard links count once, what vanishes meanwhile not at all."""
+    total = 0
+    linked: set[tuple[int, int]] = set()
+    pending = [path]
+    while pending:
+        current = pending.pop()
+        try:
+            info = os.lstat(current)
+            if info.st_nlink > 1 and not os.path.isdir(current):
+                if (info.st_dev, info.st_ino) in linked:
+                    continue
+                linked.add((info.st_dev, info.st_ino))
+            total += info.st_blocks * 512
+            if (info.st_mode & 0o170000) == 0o040000:
+                with os.scandir(current) as entries:
+                    pending.extend(entry.path for entry in entries)
+        except OSError:
+            continue
+    return total

@@ -1,0 +1,235 @@
+"""``img du`` and ``img prune`` with real builds: what goes, what stays, and what is running meanwhile."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.containers import Containers
+from harness.img import Img, write_context
+
+pytestmark = pytest.mark.rootless
+
+DOCKERFILE = "FROM busybox\nRUN head -c 3000000 /dev/urandom > /big\nRUN echo small > /small\n"
+
+
+def state_size(img: Img) -> int:
+    """Return the bytes that the state directory occupies, as the mapped root sees them."""
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--map-auto", "du", "-sB1", img.state],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(done.stdout.split()[0])
+
+
+def pieces(img: Img, *arguments: str) -> list[dict[str, object]]:
+    lines = img.run("du", "--format", "json", *arguments).ok().text.splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def wait_for(log: Path, text: str, build: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while text not in log.read_text(errors="replace"):
+        assert build.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)
+
+
+def test_du_lists_what_takes_space(img: Img, tmp_path: Path) -> None:
+    img.build(write_context(tmp_path / "context", DOCKERFILE)).ok()
+    text = img.run("du").ok().text
+    lines = text.splitlines()
+    assert lines[0].split() == ["ID", "RECLAIMABLE", "SIZE", "DESCRIPTION"]
+    assert lines[-2].startswith("Reclaimable:\t")
+    assert lines[-1].startswith("Total:\t\t")
+    assert any("RUN echo small" in line for line in lines)
+    total = sum(int(str(piece["Size"])) for piece in pieces(img))
+    assert abs(total - state_size(img)) < 1_000_000
+
+
+def test_du_filters(img: Img, tmp_path: Path) -> None:
+    img.build(write_context(tmp_path / "context", DOCKERFILE)).ok()
+    assert all(not piece["Reclaimable"] for piece in pieces(img, "-f", "inuse"))
+    assert [piece["Type"] for piece in pieces(img, "-f", "description~=small")] == ["regular"]
+    assert "Total" not in img.run("du", "-f", "inuse").ok().text
+    img.run("du", "-f", "bogus=1").refused(
+        2,
+        "getting disk usage failed: failed to parse diskusage filters [bogus=1]: filters: parse error: [bogus >|=|< 1]",
+    )
+
+
+def test_du_of_nothing_makes_no_directory(tmp_path: Path) -> None:
+    new = Img(tmp_path / "nothing", tmp_path)
+    assert new.run("du").ok().text == "ID\tRECLAIMABLE\tSIZE\tDESCRIPTION\nReclaimable:\t0B\nTotal:\t\t0B\n"
+    assert new.run("prune").ok().text.endswith("Reclaimed:\t0B\nTotal:\t\t0B\n")
+    assert not new.state.exists()
+
+
+def test_records_are_shown_as_blocks(img: Img, tmp_path: Path) -> None:
+    img.build(write_context(tmp_path / "context", DOCKERFILE)).ok()
+    text = img.run("du", "-d").ok().text
+    for name in ("ID:", "Created at:", "Mutable:", "Reclaimable:", "Size:", "Description:", "Last used:"):
+        assert f"\n{name}\t" in f"\n{text}"
+
+
+def test_prune_frees_the_cache_and_keeps_images(img: Img, tmp_path: Path) -> None:
+    context = write_context(tmp_path / "context", DOCKERFILE)
+    img.build(context).ok()
+    digest, before = img.digest("built"), state_size(img)
+    done = img.run("prune").ok()
+    assert done.text.splitlines()[0].split() == ["ID", "RECLAIMABLE", "SIZE", "DESCRIPTION"]
+    assert "Reclaimed:\t" in done.text
+    assert before - state_size(img) > 3_000_000
+    assert not any(piece["Reclaimable"] for piece in pieces(img))
+    assert img.digest("built") == digest
+    img.run("save", "-o", tmp_path / "out.tar", "built").ok()
+    img.run("unpack", "-o", tmp_path / "rootfs", "built").ok()
+    assert (tmp_path / "rootfs/small").read_text() == "small\n"
+    again = img.build(context, tag="again").ok()
+    assert "CACHED" not in again.stderr
+
+
+def test_removed_images_go_with_the_next_prune(img: Img, tmp_path: Path) -> None:
+    img.build(write_context(tmp_path / "context", DOCKERFILE)).ok()
+    img.run("rm", "built").ok()
+    img.run("prune").ok()
+    assert state_size(img) < 4_000_000
+    assert img.names() == ["docker.io/library/busybox:latest"]
+
+
+def test_the_state_is_almost_empty_after_all_is_gone(img: Img, tmp_path: Path) -> None:
+    img.build(write_context(tmp_path / "context", DOCKERFILE)).ok()
+    img.run("rm", "*").ok()
+    img.run("prune", "--all").ok()
+    assert state_size(img) < 500_000
+    assert img.names() == []
+
+
+def test_a_running_build_loses_nothing(img: Img, tmp_path: Path) -> None:
+    """Its base, its cached steps, what it made itself and its cache mount are all in use while a step runs."""
+    steps = "FROM busybox\nRUN echo one > /one\nRUN echo two > /two\n"
+    img.build(write_context(tmp_path / "first", steps), tag="first").ok()
+    img.run("rm", "first").ok()
+    slow = (
+        "RUN echo three > /three\n"
+        "RUN --mount=type=cache,target=/cache touch /cache/f; echo started; "
+        "i=0; while [ ! -e /cache/go ] && [ $i -lt 600 ]; do sleep 0.1; i=$((i+1)); done; cat /one /two /three; ls /cache/f\n"
+        "RUN --mount=type=cache,target=/cache cat /one /two /three && ls /cache/f\n"
+    )
+    context = write_context(tmp_path / "second", steps + slow)
+    log = tmp_path / "log"
+    with img.start("build", "-t", "second", context, log=log) as build:
+        wait_for(log, " started", build)
+        img.run("rm", "busybox").ok()
+        img.run("prune", "--all").ok()
+        img.run("prune", "--all").ok()
+        mounts = list((img.state / "cache-mounts").iterdir())
+        assert len(mounts) == 1
+        subprocess.run(["unshare", "--map-root-user", "--map-auto", "touch", mounts[0] / "go"], check=True)
+        assert build.wait(120) == 0, log.read_text()
+    img.run("unpack", "-o", tmp_path / "rootfs", "second").ok()
+    assert (tmp_path / "rootfs/two").read_text() == "two\n"
+
+
+def test_what_a_killed_build_left_goes(img: Img, tmp_path: Path) -> None:
+    context = write_context(
+        tmp_path / "context", "FROM busybox\nRUN head -c 5000000 /dev/urandom > /x; echo started; sleep 100\n"
+    )
+    log = tmp_path / "log"
+    with img.start("build", "-t", "x", context, log=log) as build:
+        wait_for(log, " started", build)
+        build.send_signal(signal.SIGKILL)
+    img.run("rm", "*").ok()
+    img.run("prune", "--all").ok()
+    assert state_size(img) < 500_000
+
+
+def test_cache_mounts_are_shown_and_pruned(img: Img, tmp_path: Path) -> None:
+    text = "FROM busybox\nRUN --mount=type=cache,target=/c head -c 2000000 /dev/urandom > /c/x\n"
+    img.build(write_context(tmp_path / "context", text)).ok()
+    found = pieces(img, "-f", "type==exec.cachemount")
+    assert [(piece["Description"], piece["Mutable"], piece["Reclaimable"]) for piece in found] == [
+        ("cached mount /c", True, True)
+    ]
+    assert int(str(found[0]["Size"])) >= 2_000_000
+    assert f"{found[0]['ID']}*" in img.run("du").text
+    img.run("prune", "--filter", "type==exec.cachemount").ok()
+    assert pieces(img, "-f", "type==exec.cachemount") == []
+    assert len(pieces(img, "-f", "description~=RUN")) == 1
+
+
+def test_prune_until_and_dry_run_spare_what_is_young(img: Img, tmp_path: Path) -> None:
+    img.build(write_context(tmp_path / "context", DOCKERFILE)).ok()
+    before = pieces(img)
+    for flags in (["--until", "1h"], ["--filter", "until=1h"], ["--dry-run"], ["--keep-storage", "10GB"]):
+        img.run("prune", *flags).ok()
+        assert len(pieces(img)) == len(before), flags
+    assert "Reclaimable:\t" in img.run("prune", "--dry-run").ok().text
+    img.run("prune", "--keep-storage", "x").refused(2, "`x` for --keep-storage is not a size")
+    img.run("prune", "--until", "x").refused(2, "`x` for --until is not a duration")
+
+
+def test_podman_agrees_about_an_image_that_survived(img: Img, tmp_path: Path, containers: Containers) -> None:
+    img.build(write_context(tmp_path / "context", DOCKERFILE)).ok()
+    img.run("prune", "--all").ok()
+    img.run("save", "--format", "oci", "-o", tmp_path / "out.tar", "built").ok()
+    containers.take(tmp_path / "out.tar", "localhost/survivor")
+    assert containers.run("podman", "image", "exists", "localhost/survivor") == ""
+
+
+# --- names ------------------------------------------------------------------------------------------------------------------
+
+
+def test_rm_takes_wildcards(img: Img) -> None:
+    for name in ("app:1", "app:2", "other:1", "example.org/team/app:1"):
+        img.run("tag", "busybox", name).ok()
+    done = img.run("rm", "app:*").ok()
+    assert done.text.splitlines()[::2] == ["Removing app:1...", "Removing app:2..."]
+    img.run("rm", "*/team/*", "other").refused(1, 'image "other": not found')
+    img.run("rm", "nope*").refused(1, "removing image failed: no image matches `nope*`")
+    img.run("rm", "-f", "nope", "nope*").ok()
+    assert img.names() == ["docker.io/library/busybox:latest", "docker.io/library/other:1"]
+
+
+def test_history_lists_steps_and_layers(img: Img, tmp_path: Path) -> None:
+    img.build(write_context(tmp_path / "context", DOCKERFILE + "CMD echo\n")).ok()
+    lines = img.run("history", "built").ok().text.splitlines()
+    assert lines[0].split("\t")[0] == "LAYER"
+    assert lines[1].startswith("<none>")
+    assert "RUN" in lines[2]
+    layers = img.run("history", "-q", "built").ok().text.split()
+    assert len(layers) == 3
+    assert all(layer.startswith("sha256:") for layer in layers)
+    assert "…" not in img.run("history", "--no-trunc", "built").ok().text
+    img.run("history", "nope").refused(1, 'image "nope": not found')
+
+
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [
+        (["images"], ["ls"]),
+        (["image", "ls", "-q"], ["ls", "-q"]),
+        (["image", "history", "busybox"], ["history", "busybox"]),
+        (["system", "df"], ["du"]),
+        (["builder", "prune", "-f", "--dry-run"], ["prune", "--dry-run"]),
+    ],
+)
+def test_dockers_words_mean_the_same(words: list[str], same: list[str], img: Img) -> None:
+    assert img.run(*words).ok().text == img.run(*same).ok().text
+    assert (
+        "Usage: img " + " ".join(words[:2] if words[0] != "images" else words[:1])
+        in img.run(*words[:2], "-h").ok().text
+    )
+
+
+def test_rmi_and_groups_without_a_word(img: Img) -> None:
+    img.run("rmi", "busybox").ok()
+    assert "history" in img.run("image").ok().text
+    img.run("image", "nope").refused(2, "unknown command `img image nope`")
