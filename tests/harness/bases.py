@@ -99,6 +99,8 @@ def write_oci_archive(path: Path, layers: list[bytes], *, name: str, config: Map
     }
     files |= {f"blobs/sha256/{digest}": content for digest, content in blobs.items()}
     with tarfile.open(path, "w") as archive:
+        for directory in ("blobs", "blobs/sha256"):  # skopeo as an ordinary user cannot make what it finds no entry for
+            archive.addfile(_member(directory, kind=tarfile.DIRTYPE, mode=0o755))
         for file, content in files.items():
             archive.addfile(_member(file, size=len(content)), io.BytesIO(content))
     return path
