@@ -206,6 +206,7 @@ class _CopyRun:
                 return False
             target, path = self.root.directory(self.destination, self.new)
             os.close(target)
+            self.root.note_change(path)
             unpack(fd, self.root.fd, path, self.root.owners, self.ids, self.runner.warn)
         finally:
             os.close(fd)

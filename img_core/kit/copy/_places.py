@@ -43,6 +43,11 @@ class Root:
         self.owners = owners
         self.now_ns = now_ns
         self._made: list[tuple[bytes, int]] = []
+        self._changed: set[bytes] = set()
+
+    def note_change(self, directory: bytes) -> None:
+        """Remember that *directory*, a path without links, got an entry: its time is the clock's now, which `finish` corrects."""
+        self._changed.add(directory)
 
     def is_directory(self, path: bytes) -> bool:
         """Tell whether *path*, links followed, is a directory."""
@@ -74,12 +79,28 @@ class Root:
         finally:
             os.close(fd)
         self._made.append((path, new.mode))
+        self.note_change(path.rpartition(b"/")[0])
 
     def finish(self) -> None:
-        """Give the directories that were made their mode and time; at the end, because they would be in the way of their content."""
+        """Give the directories that were made their mode and time; at the end, because they would be in the way of their content.
+
+        With a fixed time of what has none of its own, the directories that were there before and changed get it, too: the clock must not
+        be in an image that is made twice.
+        """
+        if self.now_ns is not None:
+            for path in self._changed:
+                _set_time(self.fd, path, self.now_ns)
+        self._changed.clear()
         for path, mode in reversed(self._made):
             finish_directory(self.fd, path, mode, self.now_ns)
         self._made.clear()
+
+
+def _set_time(root_fd: int, path: bytes, mtime_ns: int) -> None:
+    try:
+        os.utime(path or b".", ns=(mtime_ns, mtime_ns), dir_fd=root_fd, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):  # an archive replaced it
+        pass
 
 
 def finish_directory(root_fd: int, path: bytes, mode: int, mtime_ns: int | None) -> None:

@@ -66,12 +66,16 @@ class Writer:
         """Copy the directory *match* into the open directory *target_fd*, which is *target_path* in the root."""
         links: dict[tuple[int, int], bytes] = {}
         made: list[Folder] = []
+        changed: set[bytes] = set()
         for folder in match.folders:
             check()
             with opened(self.tree, folder.path) as source_fd:
+                path = _join(target_path, folder.name)
                 if folder.name and self._make_folder(target_fd, target_path, folder, source_fd):
                     made.append(folder)
-                path = b"/".join(part for part in (target_path, folder.name) if part)
+                    changed.add(path.rpartition(b"/")[0])
+                if folder.files:
+                    changed.add(path)
                 fd = fs.open_beneath(target_fd, folder.name or b".", os.O_PATH | os.O_DIRECTORY)
                 try:
                     target = _Target(fd, path, folder.name, _inherits(fd))
@@ -81,11 +85,15 @@ class Writer:
                     os.close(fd)
         for folder in reversed(made):  # content disturbs the time, and a mode may forbid content
             self._finish_directory(target_fd, folder.name, folder.info, folder.info.st_mtime_ns)
+            changed.discard(_join(target_path, folder.name))
+        for path in changed:
+            self.root.note_change(path)
 
     def parents(self, match: Match, target_fd: int, target_path: bytes) -> None:
         """Make the directories above *match* that ``--parents`` keeps, where they are missing."""
         for name, info in match.parents:
             if self._make_directory(target_fd, target_path, name, info, None, b""):
+                self.root.note_change(_join(target_path, name).rpartition(b"/")[0])
                 self._finish_directory(target_fd, name, info, None)
 
     def _make_folder(self, target_fd: int, target_path: bytes, folder: Folder, source_fd: int) -> bool:
@@ -164,6 +172,7 @@ class Writer:
     def file(self, match: Match, target_fd: int, target_path: bytes, name: bytes) -> None:
         """Copy the file *match* as *name* into the open directory *target_fd*, which is *target_path* in the root."""
         head, _, last = match.path.rpartition(b"/")
+        self.root.note_change(target_path)
         with opened(self.tree, head) as source_fd:
             target = _Target(target_fd, target_path, b"", _inherits(target_fd))
             self._entry(source_fd, last, match.path, match.info, target, name)
@@ -200,6 +209,7 @@ class Writer:
         self, content: bytes, mode: int, mtime_ns: int, target_fd: int, target_path: bytes, name: bytes
     ) -> None:
         """Write a new file *name* with *content* into the open directory *target_fd*, which is *target_path* in the root."""
+        self.root.note_change(target_path)
         copy = self._create(_Target(target_fd, target_path, b"", True), name)
         try:
             view = memoryview(content)
@@ -295,3 +305,7 @@ class Writer:
 
 def _inherits(fd: int) -> bool:
     return bool(os.fstat(fd).st_mode & stat.S_ISGID)
+
+
+def _join(directory: bytes, name: bytes) -> bytes:
+    return b"/".join(part for part in (directory, name) if part)
