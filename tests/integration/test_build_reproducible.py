@@ -1,0 +1,61 @@
+"""The same inputs give the same digests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from harness.fixtures import NewState
+from harness.img import write_context
+
+pytestmark = pytest.mark.rootless
+
+DOCKERFILE = """\
+FROM busybox
+ARG WHO=world
+ENV GREETING="hello $WHO" EMPTY=
+WORKDIR /srv/app/deep
+COPY . .
+COPY d/ /srv/data/
+COPY z script /etc/
+COPY --chown=33:34 --chmod=751 script /usr/local/bin/
+COPY <<two /srv/data/
+here
+two
+LABEL b=2 a=1
+USER www
+EXPOSE 80/udp 443
+CMD ["script"]
+"""
+
+
+def make_context(directory: Path) -> Path:
+    """The same content with the same times, made in another order."""
+    directory.mkdir()
+    files: dict[str, bytes | str] = {"script": "#!/bin/sh\n", "d/b": "b", "d/a": "a", "z": "z" * 5000}
+    write_context(directory, DOCKERFILE, dict(sorted(files.items(), reverse=directory.name == "two")))
+    os.symlink("d/a", directory / "link")
+    for path in directory.rglob("*"):
+        os.utime(path, (1, 1_500_000_000), follow_symlinks=False)
+    return directory
+
+
+def test_same_inputs_in_fresh_states_give_the_same_digest(new_state: NewState, tmp_path: Path) -> None:
+    digests = set()
+    for name in ("one", "two", "three"):
+        img = new_state(f"state-{name}").with_environment(SOURCE_DATE_EPOCH="1700000000")
+        img.build(make_context(tmp_path / name)).ok()
+        digests.add(img.digest("built"))
+    assert len(digests) == 1
+
+
+def test_another_epoch_gives_another_digest(new_state: NewState, tmp_path: Path) -> None:
+    context = make_context(tmp_path / "context")
+    digests = set()
+    for epoch in ("1600000000", "1700000000"):
+        img = new_state(f"state-{epoch}").with_environment(SOURCE_DATE_EPOCH=epoch)
+        img.build(context).ok()
+        digests.add(img.digest("built"))
+    assert len(digests) == 2
