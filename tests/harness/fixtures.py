@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from harness.bases import BUSYBOX, BUSYBOX_CONFIG, busybox_root, write_oci_archive
+from harness.build_server import BuildServer, Workshop, build_server
 from harness.containers import Containers
-from harness.img import Img, remove_as_mapped_root
+from harness.img import Img, environment, remove_as_mapped_root
 
-__all__ = ["busybox_archive", "containers", "img", "new_state", "seed"]
+__all__ = ["busybox_archive", "containers", "img", "new_state", "seed", "server", "workshop"]
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +74,22 @@ def new_state(tmp_path: Path, seed: Path) -> Iterator[NewState]:
 def img(new_state: NewState) -> Img:
     """Give the command with a state directory that holds ``busybox``."""
     return new_state()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, seed: Path) -> Iterator[BuildServer]:
+    """Give a process for many small builds, on one state directory that starts with ``busybox``."""
+    directory = tmp_path_factory.mktemp("server")
+    shutil.copytree(seed, directory / "state")
+    with build_server(directory / "state", environment(directory)) as running:
+        yield running
+    remove_as_mapped_root(directory / "state")
+
+
+@pytest.fixture
+def workshop(server: BuildServer, tmp_path: Path, request: pytest.FixtureRequest) -> Workshop:
+    """Give this test's own corner of the server."""
+    return Workshop(server, tmp_path, request.node.name)
 
 
 @pytest.fixture(scope="session")

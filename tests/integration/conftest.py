@@ -1,5 +1,5 @@
 """Fixtures of the acceptance tests."""
 
-from harness.fixtures import busybox_archive, containers, img, new_state, seed
+from harness.fixtures import busybox_archive, containers, img, new_state, seed, server, workshop
 
-__all__ = ["busybox_archive", "containers", "img", "new_state", "seed"]
+__all__ = ["busybox_archive", "containers", "img", "new_state", "seed", "server", "workshop"]

@@ -1,0 +1,411 @@
+"""``RUN --mount`` in real builds: the rows MT of the Dockerfile notes, as far as only a real build shows them."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from harness.build_server import Workshop
+from harness.host import need
+from harness.img import Img, write_context
+from harness.oci import ImageArchive
+
+pytestmark = pytest.mark.rootless
+
+FILES = {"a.txt": "A\n", "d/e": "E\n", "lnk@": "d", "abs@": "/d/e", "out@": "/etc"}
+
+
+@pytest.fixture(autouse=True)
+def _files(workshop: Workshop) -> None:
+    workshop.write(FILES)
+
+
+def layer_names(workshop: Workshop, tmp_path: Path, body: str, **request: object) -> list[str]:
+    """Build and return the paths in the last layer."""
+    outputs = [["oci", {"dest": str(tmp_path / "out.tar")}]]
+    workshop.build(body, outputs=outputs, **request).ok()
+    return [path for path, _, _ in ImageArchive(tmp_path / "out.tar").layers()[-1]]
+
+
+# --------------------------------------------------------------------------------------------------------- bind, tmpfs
+
+LOGS = {
+    "MT1": ("RUN --mount=type=bind,target=/c ! touch /c/x", ["Read-only file system"], []),
+    "MT2": ("RUN --mount=target=/c,rw touch /c/new && ls /c\nRUN ls -d /c || echo gone", ["new", "gone"], []),
+    "MT3": ("RUN --mount=source=a.txt,target=/etc/zz/q.txt cat /etc/zz/q.txt\nRUN ls /etc", ["A\n"], ["zz"]),
+    "MT4": (
+        "RUN --mount=source=a.txt,target=/etc/passwd cat /etc/passwd; id\nRUN head -n1 /etc/passwd",
+        ["A\n", "root:x:0:0"],
+        [],
+    ),
+    "MT6": ("WORKDIR /w\nRUN --mount=target=sub,source=d ls /w/sub", ["e\n"], []),
+    "MT7": ("FROM busybox AS z\nRUN echo stage zero > /z\nFROM busybox\nRUN --mount=from=0,target=/m cat /m/z", ["stage zero"], []),
+    "MT8": (
+        "RUN --mount=source=a.txt,target=/a/b/f --mount=type=tmpfs,target=/a ls /a /a/b && cat /a/b/f",
+        ["A\n"],
+        [],
+    ),
+    "MT22": (
+        "RUN --mount=type=tmpfs,target=/t,size=1m ! dd if=/dev/zero of=/t/f bs=4k count=512; ls -l /t/f",
+        ["1048576"],
+        [],
+    ),
+    "MT23": ("RUN --mount=type=tmpfs,target=/srv/data ls /srv/data | wc -l\nRUN ls /srv/data", ["0\n", "one"], []),
+    "MT24": ("RUN --mount=source=lnk,target=/m ls /m", ["e\n"], []),
+    "MT24-absolute-link-stays-inside": ("RUN --mount=source=abs,target=/m cat /m", ["E\n"], []),
+    "sources-cannot-climb": ("RUN --mount=source=../../d,target=/m ls /m", ["e\n"], []),
+    "file-of-a-stage": (
+        "FROM busybox AS Tool\nRUN echo from the stage > /f\nFROM busybox\n"
+        "RUN --mount=from=TOOL,source=/f,target=/m cat /m",
+        ["from the stage"],
+        [],
+    ),
+    "written-stage-stays-as-it-was": (
+        "FROM busybox AS t\nRUN mkdir /s && echo old > /s/f\nFROM busybox\n"
+        "RUN --mount=from=t,source=/s,target=/m,rw echo new > /m/f && cat /m/f\nCOPY --from=t /s/f /f\nRUN cat /f",
+        ["new\n", "old\n"],
+        [],
+    ),
+    "link-in-the-image-on-the-way-to-the-target": (
+        "RUN mkdir /real && ln -s /real /way\nRUN --mount=source=d,target=/way/m ls /real/m\nRUN ls /real | wc -l",
+        ["e\n", "0\n"],
+        [],
+    ),
+    "mount-on-scratch": (
+        "FROM busybox AS tool\nFROM scratch\nRUN --mount=from=tool,source=/bin,target=/bin [\"/bin/busybox\",\"echo\",\"ran\"]",
+        ["ran"],
+        [],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "wanted", "unwanted"), LOGS.values(), ids=LOGS.keys())
+def test_log(workshop: Workshop, body: str, wanted: list[str], unwanted: list[str]) -> None:
+    built = workshop.build(body).ok()
+    for text in wanted:
+        assert text in built.log, str(built)
+    for text in unwanted:
+        assert text not in built.log, str(built)
+
+
+LAYERS = {
+    "MT3": "RUN --mount=source=a.txt,target=/etc/zz/q.txt true",
+    "MT4": "RUN --mount=source=a.txt,target=/etc/passwd true",
+    "MT15": "RUN --mount=type=secret,id=s cat /run/secrets/s",
+    "cache": "RUN --mount=type=cache,target=/new/cache touch /new/cache/f",
+    "tmpfs": "RUN --mount=type=tmpfs,target=/new/t touch /new/t/f",
+    "ssh": "RUN --mount=type=ssh true",
+    "secret-below-a-new-directory": "RUN --mount=type=secret,id=s,target=/deep/er/s true",
+}
+
+
+@pytest.mark.parametrize("body", LAYERS.values(), ids=LAYERS.keys())
+def test_mount_leaves_nothing_in_the_layer(workshop: Workshop, tmp_path: Path, body: str) -> None:
+    assert layer_names(workshop, tmp_path, body, secrets={"s": "x"}) == []
+
+
+def test_ig17_the_ignore_file_holds_for_mounts_too(workshop: Workshop) -> None:
+    workshop.write({".dockerignore": "a.txt\nd/*\n!d/kept\n", "d/kept": "k"})
+    log = workshop.build("RUN --mount=target=/c find /c").ok().log
+    assert "/c/d/kept" in log
+    assert "a.txt" not in log
+    assert "/c/d/e" not in log
+    workshop.build("RUN --mount=source=a.txt,target=/c cat /c").refused("not found")
+
+
+def test_a_step_cannot_change_the_context(workshop: Workshop) -> None:
+    workshop.build("RUN --mount=target=/c,rw echo changed > /c/a.txt; rm -r /c/d; cat /c/a.txt").ok()
+    assert (workshop.context / "a.txt").read_text() == "A\n"
+    assert (workshop.context / "d" / "e").exists()
+
+
+@pytest.mark.parametrize("source", ["nope", "a.txt/x", "d/nope"])
+def test_a_missing_source_is_named(workshop: Workshop, source: str) -> None:
+    workshop.build(f"RUN --mount=source={source},target=/c true").refused(f'"/{source}": not found')
+
+
+def test_a_link_out_of_the_context_mounts_nothing_of_the_host(workshop: Workshop) -> None:
+    built = workshop.build("RUN --mount=source=out,target=/c ls /c")
+    assert built.error
+    assert "not found" in built.error
+
+
+# ----------------------------------------------------------------------------------------------------------------- cache
+
+
+def test_mt9_equal_ids_are_one_cache(workshop: Workshop) -> None:
+    log = workshop.build(
+        "RUN --mount=type=cache,target=/mt9 echo seen > /mt9/f\n"
+        "RUN --mount=type=cache,target=/mt9/ cat /mt9/f\n"
+        "RUN --mount=type=cache,target=/other,id=/mt9 cat /other/f"
+    ).ok().log  # fmt: skip
+    assert log.count("seen") == 2
+
+
+def test_mt10_a_cache_belongs_to_root_unless_it_says_otherwise(workshop: Workshop) -> None:
+    body = "USER 33\nRUN --mount=type=cache,target=/mt10{0},id=mt10{1} touch /mt10{0}/f && echo fine || echo denied\n"
+    assert "denied" in workshop.build(body.format("a", "a")).ok().log
+    assert "fine" in workshop.build(body.format("b", "b,uid=33")).ok().log
+    assert "fine" in workshop.build(body.format("c", "c,mode=0777")).ok().log
+
+
+def test_mt11_a_cache_starts_with_its_seed_and_keeps_what_is_added(workshop: Workshop) -> None:
+    log = workshop.build(
+        "FROM busybox AS seed\nRUN mkdir /s && echo seeded > /s/one\nFROM busybox\n"
+        "RUN --mount=type=cache,target=/mt11,from=seed,source=/s cat /mt11/one && echo added > /mt11/two\n"
+        "RUN --mount=type=cache,target=/mt11,from=seed,source=/s cat /mt11/one /mt11/two"
+    ).ok().log  # fmt: skip
+    assert log.count("seeded") == 2
+    assert "added" in log
+
+
+def test_mt12_another_namespace_is_another_cache(workshop: Workshop) -> None:
+    body = "RUN --mount=type=cache,target=/mt12 ls /mt12; touch /mt12/first-{}\n"
+    workshop.build(body.format("a")).ok()
+    other = workshop.build(body.format("b"), build_args={"BUILDKIT_CACHE_MOUNT_NS": "other"}).ok()
+    assert "first-a" not in other.log
+    assert "first-a" in workshop.build(body.format("c")).ok().log
+
+
+def test_mt13_without_cache_it_starts_empty_once_per_build_and_stays_replaced(workshop: Workshop) -> None:
+    touch = "RUN --mount=type=cache,target=/mt13 ls /mt13 && touch /mt13/{}\n"
+    workshop.build(touch.format("old")).ok()
+    fresh = workshop.build(touch.format("new") + touch.format("newer"), no_cache=True).ok()
+    assert "old" not in fresh.log
+    assert fresh.log.count("new") == 1  # the second step sees what the first one left
+    after = workshop.build(touch.format("last")).ok().log
+    assert "newer" in after
+    assert "old" not in after
+
+
+def test_no_cache_filter_empties_the_caches_of_its_stages_only(workshop: Workshop) -> None:
+    body = (
+        "FROM busybox AS one\nRUN --mount=type=cache,target=/f1 ls /f1 && touch /f1/in-one\n"
+        "FROM busybox AS two\nRUN --mount=type=cache,target=/f2 : {} && ls /f2 && touch /f2/in-two\n"
+        "FROM busybox\nCOPY --from=one /etc/motd /1\nCOPY --from=two /etc/motd /2\n"
+    )
+    workshop.build(body.format(1)).ok()
+    log = workshop.build(body.format(2), no_cache_filter=["one"]).ok().log
+    assert "in-one" not in log
+    assert "in-two" in log
+
+
+def test_a_cache_keeps_its_own_files_between_builds_and_out_of_the_image(workshop: Workshop) -> None:
+    workshop.build("RUN --mount=type=cache,target=/kept echo 1 > /kept/f").ok()
+    log = workshop.build("RUN --mount=type=cache,target=/kept cat /kept/f\nRUN ls /kept || echo none").ok().log
+    assert "1\n" in log
+    assert "none" in log
+
+
+def test_ids_that_look_like_paths_stay_names(workshop: Workshop) -> None:
+    workshop.build("RUN --mount=type=cache,target=/x,id=../../../../escape touch /x/f").ok()
+    assert not list(workshop.server.state.parent.rglob("escape*"))
+
+
+def test_a_read_only_cache_cannot_be_written(workshop: Workshop) -> None:
+    built = workshop.build("RUN --mount=type=cache,target=/ro,ro touch /ro/f")
+    assert "Read-only file system" in built.log
+
+
+MEET = (
+    "touch /c/{me}; i=0; while [ ! -e /c/{other} ] && [ $i -lt 15 ]; do i=$((i+1)); sleep 0.1; done; "
+    "ls /c | sed s/^/{me}-sees-/; rm /c/{me}"
+)
+SHARING = f"""\
+FROM busybox AS one
+RUN --mount=type=cache,target=/c,MODE {MEET.format(me="one", other="two")}
+FROM busybox AS two
+RUN --mount=type=cache,target=/c,MODE {MEET.format(me="two", other="one")}
+FROM busybox
+COPY --from=one /etc/motd /1
+COPY --from=two /etc/motd /2
+"""
+
+
+@pytest.mark.parametrize(("sharing", "together"), [("shared", True), ("private", False), ("locked", False)])
+def test_sharing_of_two_steps_at_once(workshop: Workshop, sharing: str, together: bool) -> None:
+    body = SHARING.replace("MODE", f"id=sharing-{sharing},sharing={sharing}")
+    log = workshop.build(body, max_parallelism=4).ok().log
+    met = "one-sees-two" in log or "two-sees-one" in log
+    assert met == together, log
+
+
+def test_a_private_cache_is_used_again_when_it_is_free(workshop: Workshop) -> None:
+    body = "RUN --mount=type=cache,target=/p,id=private-again,sharing=private ls /p; touch /p/{}"
+    workshop.build(body.format("first")).ok()
+    assert "first" in workshop.build(body.format("second")).ok().log
+
+
+# ---------------------------------------------------------------------------------------------------------------- secret
+
+SECRETS = {
+    "MT15": (
+        "RUN --mount=type=secret,id=s stat -c '%a %u:%g' /run/secrets/s && cat /run/secrets/s && "
+        "grep ' /run/secrets/s ' /proc/self/mountinfo | grep -c tmpfs",
+        ["400 0:0", "c4nary", "1"],
+    ),
+    "MT16": ("WORKDIR /w\nRUN --mount=type=secret,id=s,target=rel cat /w/rel", ["c4nary"]),
+    "MT17": ("RUN --mount=type=secret,id=s,env=MYS echo $MYS && ! test -e /run/secrets/s", ["c4nary"]),
+    "MT17-both": ("RUN --mount=type=secret,id=s,env=MYS,target=/t echo $MYS $(cat /t)", ["c4nary c4nary"]),
+    "MT18": ("RUN --mount=type=secret,id=none,env=MYS test -n \"${MYS+x}\" && echo \"[$MYS]\"", ["[]"]),
+    "optional": ("RUN --mount=type=secret,id=none ls /run/secrets || echo nothing", ["nothing"]),
+    "MT20": ("RUN --mount=type=secret,target=/x/s cat /x/s", ["c4nary"]),
+    "owner": ("USER 33\nRUN --mount=type=secret,id=s,uid=33,mode=0440 cat /run/secrets/s", ["c4nary"]),
+    "gone": ("RUN --mount=type=secret,id=s true\nRUN ls -a /run/secrets || echo nothing", ["nothing"]),
+    "cannot-be-written": ("RUN --mount=type=secret,id=s ! sh -c 'echo x > /run/secrets/s'", ["Read-only"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "wanted"), SECRETS.values(), ids=SECRETS.keys())
+def test_secret(workshop: Workshop, body: str, wanted: list[str]) -> None:
+    built = workshop.build(body, secrets={"s": "c4nary\n"}).ok()
+    for text in wanted:
+        assert text in built.log, str(built)
+
+
+def test_a_required_secret_that_is_missing_is_named(workshop: Workshop) -> None:
+    built = workshop.build("RUN --mount=type=secret,id=nope,required true")
+    built.refused("secret nope: not found")
+    assert "--secret id=nope" in built.hint
+
+
+# ------------------------------------------------------------------------------------------------------------------- ssh
+
+
+@contextmanager
+def echo_agent(path: Path) -> Iterator[str]:
+    """Listen at *path* and answer every connection with an empty list of identities, as an agent does (type 12)."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    listener.listen()
+
+    def serve() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            with client:
+                if client.recv(5):
+                    client.sendall(b"\0\0\0\5\x0c\0\0\0\0")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield str(path)
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+
+
+def test_mt21_without_an_agent_the_step_runs_and_has_the_variable(workshop: Workshop) -> None:
+    log = workshop.build("RUN --mount=type=ssh echo $SSH_AUTH_SOCK && ! test -e $SSH_AUTH_SOCK").ok().log
+    assert "/run/buildkit/ssh_agent.0" in log
+
+
+def test_a_required_agent_that_is_missing_is_named(workshop: Workshop) -> None:
+    built = workshop.build("RUN --mount=type=ssh,id=key,required true").refused('no SSH key "key" forwarded')
+    assert "--ssh key" in built.hint
+
+
+def test_the_socket_is_there_for_its_step_only(workshop: Workshop, tmp_path: Path) -> None:
+    with echo_agent(tmp_path / "agent") as path:
+        built = workshop.build(
+            "RUN --mount=type=ssh stat -c '%a %F' $SSH_AUTH_SOCK\nRUN ls /run/buildkit || echo none",
+            ssh={"default": path},
+        ).ok()
+    assert "600 socket" in built.log
+    assert "none" in built.log
+
+
+def test_a_key_on_the_command_line_can_be_used_and_not_be_read(img: Img, tmp_path: Path) -> None:
+    need("ssh-agent", "ssh-add", "ssh-keygen", "ldd")
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "the-comment", "-f", key], check=True)
+    context = tmp_path / "keys"
+    copy_program("ssh-add", context)
+    ask = "RUN --mount=target=/h --mount=type=ssh,id=k /h/loader --library-path /h /h/ssh-add -l\n"
+    write_context(context, f"FROM busybox\n{ask}")
+    told = img.build(context, "--progress", "plain", "--ssh", f"k={key}").ok()
+    assert "the-comment (ED25519)" in told.stderr
+    secret = key.read_text().splitlines()[1]
+    assert not [path for path in img.state.rglob("*") if path.is_file() and holds(path, secret.encode())]
+
+
+def copy_program(name: str, directory: Path) -> None:
+    """Copy a program of this host with its libraries, and their loader as ``loader``."""
+    directory.mkdir()
+    program = shutil.which(name)
+    assert program is not None
+    shutil.copy(program, directory / name)
+    listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    for library in re.findall(r"(/\S+) \(0x", listed):
+        shutil.copy(library, directory / ("loader" if "/ld-" in library else Path(library).name))
+
+
+# -------------------------------------------------------------------------------------------------- nothing leaks
+
+CANARIES = {"file": "c4nary-file-5d1f", "env": "c4nary-env-77ab", "type": "c4nary-type-0c3e"}
+LEAKY = """\
+FROM busybox
+RUN --mount=type=secret,id=file cat /run/secrets/file | wc -c
+RUN --mount=type=secret,id=env,env=TOKEN test ${#TOKEN} -gt 5
+RUN --mount=type=secret,id=type,target=/deep/er/s --mount=type=cache,target=/c cp /deep/er/s /dev/shm/ && cat /deep/er/s | md5sum
+RUN --mount=type=ssh,id=key test -S $SSH_AUTH_SOCK
+RUN --mount=type=secret,id=file exit 3
+"""
+
+
+def test_secrets_and_keys_are_nowhere_in_state_output_or_temporary_files(img: Img, tmp_path: Path) -> None:
+    context = tmp_path / "leaky"
+    context.mkdir()
+    write_context(context, LEAKY)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    (tmp_path / "secret-file").write_text(CANARIES["file"])
+    with echo_agent(tmp_path / "c4nary-agent") as agent:
+        changes = {"TOKEN_ENV": CANARIES["env"], "type": CANARIES["type"], "TMPDIR": str(temporary)}
+        told = img.with_environment(**changes).build(
+            context, "--progress", "plain", "--ssh", f"key={agent}",
+            "--secret", f"id=file,src={tmp_path / 'secret-file'}", "--secret", "id=env,env=TOKEN_ENV",
+            "--secret", "id=type,type=env",
+        )  # fmt: skip
+    told.refused(4, "exit code: 3")
+    assert told.stderr.count("DONE") >= 5, str(told)
+    img.run("build", "-t", "built", "-", stdin=LEAKY.rpartition("RUN")[0].encode()).ok()
+    img.export("built", tmp_path / "out.tar")
+    assert found_below(img.state) + found_below(temporary) == []
+    assert "c4nary" not in told.stderr.replace(str(tmp_path), "")
+    assert not holds(tmp_path / "out.tar", b"c4nary")
+
+
+def test_the_search_for_canaries_finds_one_that_a_step_kept(img: Img, tmp_path: Path) -> None:
+    (tmp_path / "secret-file").write_text(CANARIES["file"])
+    copying = b"FROM busybox\nRUN --mount=type=secret,id=s cat /run/secrets/s > /kept\n"
+    img.run("build", "-t", "x", "--secret", f"id=s,src={tmp_path / 'secret-file'}", "-", stdin=copying).ok()
+    assert len(found_below(img.state)) >= 2  # the snapshot and the compressed layer
+
+
+def found_below(directory: Path) -> list[str]:
+    return [str(path) for path in directory.rglob("*") if path.is_file() and holds(path, b"c4nary")]
+
+
+def holds(path: Path, *needles: bytes) -> bool:
+    """Tell whether a file holds one of *needles*, as it is or decompressed."""
+    try:
+        data = path.read_bytes()
+    except PermissionError:  # of another id in the user namespace: nothing of ours
+        return False
+    if data.startswith(b"\x1f\x8b"):
+        data += gzip.decompress(data)
+    return any(needle in data for needle in needles)
