@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from img_core.kit import oci
 from img_core.kit.reference import is_digest
+from img_core.kit.registry._places import Places
 from img_core.kit.registry._retry import Failure
-from img_core.kit.registry._session import Session
 from img_core.kit.registry._upload import Upload, Uploaded
 from img_core.kit.text import show
-from img_core.spec.errors import IntegrityError
+from img_core.spec.errors import CredentialsError, IntegrityError, NotFoundError, RegistryError
 from img_core.spec.values import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from img_core.kit.registry._http import Response
+    from img_core.kit.registry._places import Place
     from img_core.kit.registry._retry import Limits
     from img_core.spec.values import Credentials, Descriptor
 
 __all__ = ["Fetched", "RegistryClient"]
 
+Answer = TypeVar("Answer")
+_MIRROR_ERRORS = (RegistryError, CredentialsError, IntegrityError)  #: after these a mirror is not asked again
 _PROGRESS = 64 * 1024  # bytes that make a cut transfer count as progress
 
 
@@ -40,7 +43,8 @@ class RegistryClient:
 
     *credentials* is asked at most once per repository, and only when the registry wants to know who we are.
     HTTPS always, except on loopback and for hosts in *insecure* (``host[:port]`` or ``*``), where plain HTTP and unverified
-    certificates are accepted as well. *environment* supplies the proxy variables (default: ours).
+    certificates are accepted as well. *environment* supplies the proxy variables and says where configuration files are (default: ours);
+    what they say of mirrors, certificates, insecure and blocked hosts is honoured: see `_config`. Pulls ask mirrors first.
 
     Errors: `NotFoundError`, `CredentialsError`, `IntegrityError` (content is not what was promised), `RegistryError` for the rest.
     """
@@ -55,7 +59,7 @@ class RegistryClient:
         limits: Limits | None = None,
     ) -> None:
         self.domain = domain
-        self._session = Session(
+        self._places = Places(
             domain, credentials=credentials, insecure=insecure, environment=environment, limits=limits
         )
 
@@ -67,28 +71,29 @@ class RegistryClient:
 
     def close(self) -> None:
         """End all waiting and close all connections; the client cannot be used any more."""
-        self._session.close()
+        self._places.close()
 
     def ping(self) -> None:
         """Check that the registry is there and accepts our credentials; what `img login` does before it stores them."""
-        with self._session.reported(f"reach {self.domain}"):
-            self._session.repeated(lambda: self._session.send("GET", "", "").close())
+        session = self._places.main("").session
+        with session.reported(f"reach {self.domain}"):
+            session.repeated(lambda: session.send("GET", "", "").close())
 
     # --- pull -------------------------------------------------------------------------------------------------------
 
     def manifest(self, repository: str, reference: str, *, accept: Iterable[str] = oci.ACCEPT) -> Fetched:
         """Fetch the manifest or index that *reference* (tag or digest) names; verified if it is a digest."""
-        name = self._name(repository, reference)
+        name, accepted = self._name(repository, reference), {"Accept": ", ".join(accept)}
 
-        def once() -> Fetched:
-            with self._get(
-                repository, _manifest_path(repository, reference), {"Accept": ", ".join(accept)}
-            ) as response:
-                return _read_manifest(response, reference, name)
+        def ask(place: Place) -> Fetched:
+            def once() -> Fetched:
+                with _get(place, _manifest_path(place.repository, reference), accepted) as response:
+                    return _read_manifest(response, reference, name)
 
-        accept = tuple(accept)
-        with self._session.reported(f"fetch {name}"):
-            return self._session.repeated(once)
+            with place.session.reported(f"fetch {name}"):
+                return place.session.repeated(once)
+
+        return self._first(repository, reference, ask)
 
     def resolve(self, repository: str, reference: str) -> Digest | None:
         """Ask for the digest that *reference* names now, without fetching it; None if the registry does not say.
@@ -96,14 +101,18 @@ class RegistryClient:
         Cheap, and does not count as a pull on Docker Hub. Nothing is verified: use it to compare with what is known.
         """
 
-        def once() -> str | None:
-            headers = {"Accept": ", ".join(oci.ACCEPT)}
-            path = _manifest_path(repository, reference)
-            with self._session.send("HEAD", repository, path, headers=headers, scope=_pull(repository)) as response:
-                return response.header("docker-content-digest")
+        name, headers = self._name(repository, reference), {"Accept": ", ".join(oci.ACCEPT)}
 
-        with self._session.reported(f"look up {self._name(repository, reference)}"):
-            digest = self._session.repeated(once)
+        def ask(place: Place) -> str | None:
+            def once() -> str | None:
+                path, scope = _manifest_path(place.repository, reference), _pull(place.repository)
+                with place.session.send("HEAD", place.repository, path, headers=headers, scope=scope) as response:
+                    return response.header("docker-content-digest")
+
+            with place.session.reported(f"look up {name}"):
+                return place.session.repeated(once)
+
+        digest = self._first(repository, reference, ask)
         return Digest(digest) if digest and is_digest(digest) else None
 
     def blob(self, repository: str, descriptor: Descriptor, *, verify: bool = True, start: int = 0) -> Iterator[bytes]:
@@ -117,11 +126,10 @@ class RegistryClient:
         if not is_digest(descriptor.digest):
             raise IntegrityError(f"`{show(descriptor.digest)}` is not a digest that can be verified")
         hasher = hashlib.new(descriptor.digest.partition(":")[0]) if verify else None
-        with self._session.reported(f"fetch {name}"):
-            for chunk in self._blob_chunks(repository, descriptor, start):
-                if hasher is not None:
-                    hasher.update(chunk)
-                yield chunk
+        for chunk in self._blob_from_any(repository, descriptor, start, name):
+            if hasher is not None:
+                hasher.update(chunk)
+            yield chunk
         if hasher is not None and f"{hasher.name}:{hasher.hexdigest()}" != descriptor.digest:
             raise IntegrityError(f"{name}: the registry sent other content: {hasher.name}:{hasher.hexdigest()}")
 
@@ -148,22 +156,24 @@ class RegistryClient:
         *read* gives the bytes from an offset on; it is called again to continue a cut transfer. The registry verifies the
         digest. Blobs go before the manifest that names them.
         """
-        with self._session.reported(f"push {self.domain}/{repository}@{descriptor.digest}"):
-            return Upload(self._session, repository, descriptor, read).run(mount_from)
+        place = self._places.main(repository)
+        mount = self._places.main(mount_from).repository if mount_from else None
+        with place.session.reported(f"push {self.domain}/{repository}@{descriptor.digest}"):
+            return Upload(place.session, place.repository, descriptor, read).run(mount)
 
     def put_manifest(self, repository: str, reference: str, content: bytes, media_type: str) -> Digest:
         """Store a manifest or index under *reference* (tag or digest); return its digest."""
         name = self._name(repository, reference)
         headers = {"Content-Type": media_type, "Content-Length": str(len(content))}
-        path = _manifest_path(repository, reference)
+        session, there = self._places.main(repository)
+        path, scope = _manifest_path(there, reference), f"repository:{there}:pull,push"
 
         def once() -> str | None:
-            scope = f"repository:{repository}:pull,push"
-            with self._session.send("PUT", repository, path, headers=headers, content=content, scope=scope) as response:
+            with session.send("PUT", there, path, headers=headers, content=content, scope=scope) as response:
                 return response.header("docker-content-digest")
 
-        with self._session.reported(f"push {name}"):
-            told = self._session.repeated(once)
+        with session.reported(f"push {name}"):
+            told = session.repeated(once)
         digest = oci.digest(content)
         if told and told.startswith("sha256:") and told != digest:
             raise IntegrityError(f"{name}: the registry stored other content: {show(told)} instead of {digest}")
@@ -171,33 +181,66 @@ class RegistryClient:
 
     # --- parts ------------------------------------------------------------------------------------------------------
 
-    def _blob_chunks(self, repository: str, descriptor: Descriptor, received: int) -> Iterator[bytes]:
-        """Give the bytes from *received* to ``descriptor.size``, over as many connections as it takes."""
-        path = f"{quote(repository)}/blobs/{descriptor.digest}"
-        attempts = self._session.attempts()
-        while True:
-            start = received
+    def _first(self, repository: str, reference: str, ask: Callable[[Place], Answer]) -> Answer:
+        """Return what the first place answers; the registry itself is the last, and its error is the one that counts."""
+        *mirrors, main = self._places.all(repository, by_digest=is_digest(reference))
+        for mirror in mirrors:
             try:
-                headers = {"Range": f"bytes={start}-{descriptor.size - 1}"} if start else {}
-                with self._get(repository, path, headers) as response:
-                    for chunk in _from_offset(response, start, descriptor):
+                return ask(mirror)
+            except NotFoundError:
+                continue  # it works, but lacks this one
+            except _MIRROR_ERRORS:
+                self._places.give_up(mirror)
+        return ask(main)
+
+    def _blob_from_any(self, repository: str, descriptor: Descriptor, start: int, name: str) -> Iterator[bytes]:
+        """Give the bytes from *start* on; where one place fails, the next goes on."""
+        *mirrors, main = self._places.all(repository, by_digest=True)
+        received = start
+        for place in (*mirrors, main):
+            try:
+                with place.session.reported(f"fetch {name}"):
+                    for chunk in _blob_chunks(place, descriptor, received):
                         received += len(chunk)
                         yield chunk
-                if received == descriptor.size:
-                    return
-                raise Failure(f"the connection ended after {received} of {descriptor.size} bytes", transient=True)
-            except Failure as failure:
-                if received == descriptor.size:
-                    return
-                if received - start >= _PROGRESS:
-                    attempts.restart()
-                attempts.wait_or_raise(failure)
-
-    def _get(self, repository: str, path: str, headers: Mapping[str, str]) -> Response:
-        return self._session.send("GET", repository, path, headers=headers, scope=_pull(repository))
+                return
+            except NotFoundError:
+                if place is main:
+                    raise
+            except _MIRROR_ERRORS:
+                if place is main:
+                    raise
+                self._places.give_up(place)
 
     def _name(self, repository: str, reference: str) -> str:
         return f"{self.domain}/{repository}{'@' if is_digest(reference) else ':'}{reference}"
+
+
+def _get(place: Place, path: str, headers: Mapping[str, str]) -> Response:
+    return place.session.send("GET", place.repository, path, headers=headers, scope=_pull(place.repository))
+
+
+def _blob_chunks(place: Place, descriptor: Descriptor, received: int) -> Iterator[bytes]:
+    """Give the bytes from *received* to ``descriptor.size``, over as many connections as it takes."""
+    path = f"{quote(place.repository)}/blobs/{descriptor.digest}"
+    attempts = place.session.attempts()
+    while True:
+        start = received
+        try:
+            headers = {"Range": f"bytes={start}-{descriptor.size - 1}"} if start else {}
+            with _get(place, path, headers) as response:
+                for chunk in _from_offset(response, start, descriptor):
+                    received += len(chunk)
+                    yield chunk
+            if received == descriptor.size:
+                return
+            raise Failure(f"the connection ended after {received} of {descriptor.size} bytes", transient=True)
+        except Failure as failure:
+            if received == descriptor.size:
+                return
+            if received - start >= _PROGRESS:
+                attempts.restart()
+            attempts.wait_or_raise(failure)
 
 
 def _pull(repository: str) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
     from types import TracebackType
 
+    from img_core.kit.registry._config import Trust
     from img_core.kit.registry._retry import Limits
 
 __all__ = ["Http", "Response"]
@@ -88,11 +89,19 @@ class Response:
 class Http:
     """Sends requests; keeps connections. Safe to use from several threads."""
 
-    def __init__(self, *, environment: Mapping[str, str], insecure: Collection[str], limits: Limits) -> None:
+    def __init__(
+        self,
+        *,
+        environment: Mapping[str, str],
+        insecure: Collection[str],
+        limits: Limits,
+        trust: Mapping[str, Trust] | None = None,
+    ) -> None:
+        self._trust = trust or {}  # by host:port
         self._environment = environment
         self._insecure = insecure
         self._limits = limits
-        self._transports: dict[tuple[str, str | None, bool], Any] = {}  # Any: the HTTP library
+        self._transports: dict[tuple[str, str | None, bool, Trust | None], Any] = {}  # Any: the HTTP library
         self._transports_lock = threading.Lock()
         self._streams: WeakSet[Any] = WeakSet()  # of all open connections; Any: the HTTP library
         self._closed = False
@@ -136,13 +145,18 @@ class Http:
             raise Failure(f"`{show(url)}` is not an HTTP address", transient=False)
         proxy = proxy_for(url, self._environment)
         verified = not is_insecure(authority(url), self._insecure)
-        key = (where.scheme, proxy, verified)
+        trust = self._trust.get(authority(url))
+        key = (where.scheme, proxy, verified, trust)
         with self._transports_lock:
             if self._closed:
                 raise Failure("the client was closed", transient=False)
             if key not in self._transports:
                 self._transports[key] = _load_httpx().HTTPTransport(
-                    verify=_tls_context(where.scheme, verified), proxy=proxy, trust_env=False, http1=True, http2=False
+                    verify=_tls_context(where.scheme, verified, trust),
+                    proxy=proxy,
+                    trust_env=False,
+                    http1=True,
+                    http2=False,
                 )
             return self._transports[key]
 
@@ -169,10 +183,27 @@ def _load_httpx() -> Any:  # Any: hidden from type checks on purpose, so that a 
         return httpx
 
 
-def _tls_context(scheme: str, verified: bool) -> ssl.SSLContext:
-    """Return a context that trusts the system's store (img's documented rule), or anybody if *verified* is false."""
+def _tls_context(scheme: str, verified: bool, trust: Trust | None) -> ssl.SSLContext:
+    """Return a context that trusts the system's store (img's documented rule) and *trust*, or anybody if *verified* is false."""
     if scheme == "http":
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used; loading the store takes 30 ms
+    context = _trusting(verified)
+    if trust is not None:
+        try:
+            for path in trust.authorities:
+                context.load_verify_locations(cafile=path)
+            if trust.client is not None:
+                context.load_cert_chain(*trust.client)
+        except (OSError, ssl.SSLError) as err:
+            names = ", ".join(show(path) for path in (*trust.authorities, *(trust.client or ())))
+            reason = err.strerror or str(err)
+            raise Failure(
+                f"a configured certificate cannot be used ({names}): {show(reason)}", transient=False
+            ) from err
+    return context
+
+
+def _trusting(verified: bool) -> ssl.SSLContext:
     if not verified:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False

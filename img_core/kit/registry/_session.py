@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -11,15 +10,17 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 from img_core import __version__
 from img_core.kit.registry._auth import Authenticator
 from img_core.kit.registry._errors import failure_of_status, public_error
-from img_core.kit.registry._hosts import authority, endpoint_host, is_insecure, is_loopback, origin, split_port
+from img_core.kit.registry._hosts import authority, is_insecure, is_loopback, origin, split_port
 from img_core.kit.registry._http import Http
-from img_core.kit.registry._retry import Attempts, Failure, Limits
+from img_core.kit.registry._retry import Attempts, Failure
 from img_core.kit.text import show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
+    from img_core.kit.registry._config import Trust
     from img_core.kit.registry._http import Response
+    from img_core.kit.registry._retry import Limits
     from img_core.spec.values import Credentials
 
 __all__ = ["Session", "location_of"]
@@ -29,24 +30,29 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class Session:
-    """Sends requests to the registry of *domain*; see `RegistryClient` for the arguments. Safe to use from several threads."""
+    """Sends requests to *host*, which serves the registry *domain*; see `RegistryClient`. Safe to use from several threads."""
 
     def __init__(
         self,
         domain: str,
         *,
+        host: str,
+        trust: Trust,
         credentials: Callable[[str, str], Credentials | None],
         insecure: Collection[str],
-        environment: Mapping[str, str] | None,
-        limits: Limits | None,
+        environment: Mapping[str, str],
+        limits: Limits,
     ) -> None:
         self.domain = domain
-        self._host = endpoint_host(domain)
+        self._host = host
         self._credentials = credentials
         self._insecure = insecure
-        self._limits = limits or Limits()
+        self._limits = limits
         self._http = Http(
-            environment=os.environ if environment is None else environment, insecure=insecure, limits=self._limits
+            environment=environment,
+            insecure=insecure,
+            limits=self._limits,
+            trust={authority(f"https://{host}"): trust},
         )
         self._stop = threading.Event()
         self._lock = threading.Lock()  # guards the two below

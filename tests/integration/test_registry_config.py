@@ -1,0 +1,140 @@
+"""Mirrors, insecure and blocked registries and certificates, with real registries and the real command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.img import Img
+from img_core.testing.faulty_registry import FaultyRegistry, cut_after, status
+from img_core.testing.images import SmallImage, make_image
+from img_core.testing.registry import Authority, DockerRegistry
+
+pytest_plugins = ["img_core.testing.fixtures"]
+pytestmark = pytest.mark.registry
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Img:
+    (tmp_path / "home").mkdir()
+    return Img(tmp_path / "state", tmp_path / "home")
+
+
+@pytest.fixture
+def mirror() -> Iterator[FaultyRegistry]:
+    with FaultyRegistry() as running:
+        yield running
+
+
+@pytest.fixture
+def image() -> SmallImage:
+    return make_image([{"a": b"1"}, {"b": bytes(range(256)) * 2000}])
+
+
+def configure(img: Img, text: str, path: str = "img/registries.toml") -> None:
+    place = img.home / ".config" / path
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(text)
+
+
+def test_docker_hub_is_pulled_from_its_mirror(empty: Img, mirror: FaultyRegistry, image: SmallImage) -> None:
+    mirror.add("hub/library/app", "1", image)
+    configure(empty, f'[registry."docker.io"]\nmirrors = ["{mirror.url}/hub"]\n')
+    empty.run("pull", "app:1").ok()
+    assert empty.names() == ["docker.io/library/app:1"]
+
+
+def test_what_the_mirror_lacks_comes_from_the_registry(
+    empty: Img, mirror: FaultyRegistry, registry: DockerRegistry, image: SmallImage
+) -> None:
+    source = registry.add("app", "1", image)
+    configure(empty, f'[registry."{registry.address}"]\nmirrors = ["{mirror.url}", "http://127.0.0.1:1"]\n')
+    empty.run("pull", source).ok()
+    assert mirror.asked("/v2/app/manifests/1")
+
+
+def test_a_layer_that_a_mirror_does_not_finish_is_continued_elsewhere(
+    empty: Img, mirror: FaultyRegistry, registry: DockerRegistry, image: SmallImage
+) -> None:
+    source = registry.add("app", "1", image)
+    mirror.add("app", "1", image)
+    mirror.rule("/blobs/", cut_after(300))
+    configure(empty, f'[registry."{registry.address}"]\nmirrors = ["{mirror.url}"]\n')
+    empty.run("pull", source).ok()
+    empty.run("unpack", "-o", empty.home / "rootfs", source).ok()
+
+
+def test_a_mirror_in_trouble_is_left_after_few_tries(
+    empty: Img, mirror: FaultyRegistry, registry: DockerRegistry, image: SmallImage
+) -> None:
+    source = registry.add("app", "1", image)
+    mirror.rule("/v2/app", status(503))
+    configure(empty, f'[registry."{registry.address}"]\nmirrors = ["{mirror.url}"]\n')
+    empty.run("pull", source).ok()
+    assert len(mirror.asked("/v2/app")) == 2
+
+
+def test_pushes_go_to_the_registry_and_not_to_its_mirror(
+    empty: Img, mirror: FaultyRegistry, registry: DockerRegistry, image: SmallImage
+) -> None:
+    source = registry.add("app", "1", image)
+    configure(empty, f'[registry."{registry.address}"]\nmirrors = ["{mirror.url}"]\n')
+    empty.run("pull", source).ok()
+    empty.run("tag", source, f"{registry.address}/app:2").ok()
+    empty.run("push", f"{registry.address}/app:2").ok()
+    assert not [item for item in mirror.requests if item.method not in {"GET", "HEAD"}]
+
+
+def test_a_blocked_registry_is_not_asked(empty: Img, mirror: FaultyRegistry, image: SmallImage) -> None:
+    mirror.add("app", "1", image)
+    configure(empty, f'[registry."{mirror.address}"]\nblocked = true\n')
+    empty.run("pull", f"{mirror.address}/app:1").refused(
+        6, f"registry `{mirror.address}` is blocked by", "registries.toml"
+    )
+    empty.run("login", "-u", "a", "--password-stdin", mirror.address, stdin=b"b").refused(6, "is blocked by")
+    assert mirror.requests == []
+
+
+def test_an_insecure_host_needs_no_flag(
+    empty: Img, tls_registry: DockerRegistry, image: SmallImage, authority: Authority
+) -> None:
+    source = tls_registry.add("app", "1", image)
+    empty.run("pull", source).refused(6, "certificate is not trusted")
+    configure(empty, f'[registry."{tls_registry.address}"]\ninsecure = true\n')
+    empty.run("pull", source).ok()
+
+
+@pytest.mark.parametrize("place", ["img/registries.toml", "containers/certs.d"])
+def test_a_certificate_is_trusted_for_its_host_only(
+    place: str, empty: Img, tls_registry: DockerRegistry, image: SmallImage, authority: Authority
+) -> None:
+    source = tls_registry.add("app", "1", image)
+    for host, works in (("127.0.0.1:1", False), (tls_registry.address, True)):
+        if place.endswith(".toml"):
+            configure(empty, f'[registry."{host}"]\nca = "{authority.certificate}"\n')
+        else:
+            configure(empty, authority.certificate.read_text(), f"{place}/{host}/ca.crt")
+        done = empty.run("pull", source)
+        done.ok() if works else done.refused(6, "certificate is not trusted")
+
+
+def test_a_certificate_file_that_is_none_is_named(empty: Img, tls_registry: DockerRegistry) -> None:
+    configure(empty, "rubbish", f"containers/certs.d/{tls_registry.address}/ca.crt")
+    empty.run("pull", f"{tls_registry.address}/app:1").refused(6, "a configured certificate cannot be used", "ca.crt")
+
+
+def test_registries_conf_of_podman_is_honoured(empty: Img, mirror: FaultyRegistry, image: SmallImage) -> None:
+    mirror.add("base/app", "1", image)
+    configure(
+        empty,
+        f'[[registry]]\nprefix = "docker.io/library"\nlocation = "{mirror.address}/base"\n',
+        "containers/registries.conf",
+    )
+    empty.run("pull", "app:1").ok()
+
+
+def test_a_broken_file_is_one_line(empty: Img) -> None:
+    configure(empty, "[")
+    empty.run("pull", "app:1").refused(2, "registries.toml is not valid TOML")
