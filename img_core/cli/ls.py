@@ -12,10 +12,9 @@ from img_core.cli._filters import parse_filters
 from img_core.cli._format import binary_size, human_age, render, table
 from img_core.cli._images import open_store
 from img_core.cli._output import echo
-from img_core.spec.errors import ImgError, UsageError
+from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
-    from img_core.spec.values import Descriptor
     from img_core.store import Store
     from img_core.store.images import Image
 
@@ -57,7 +56,7 @@ def command(
 
 def _row(store: Store, image: Image) -> tuple[str, ...]:
     now = time.time()
-    size = content_size(store, image.descriptor)
+    size = store.images.content_size(image)
     shown = "?" if size is None else binary_size(size)
     created, updated = human_age(now - image.created), human_age(now - image.updated)
     return (image.name, shown, created, updated, image.descriptor.digest)
@@ -66,7 +65,7 @@ def _row(store: Store, image: Image) -> tuple[str, ...]:
 def _record(store: Store, image: Image) -> dict[str, Any]:  # Any: JSON
     return {
         "Name": image.name,
-        "Size": content_size(store, image.descriptor),
+        "Size": store.images.content_size(image),
         "CreatedAt": _timestamp(image.created),
         "UpdatedAt": _timestamp(image.updated),
         "Digest": image.descriptor.digest,
@@ -76,21 +75,6 @@ def _record(store: Store, image: Image) -> dict[str, Any]:  # Any: JSON
 
 def _timestamp(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-
-
-def content_size(store: Store, descriptor: Descriptor) -> int | None:
-    """Return the stored bytes of the image for this host (else of the first one): manifest, config and layers. None if damaged."""
-    from img_core.kit import platforms
-
-    try:
-        contents = list(store.images.contents(descriptor))
-    except ImgError:
-        return None
-    if not contents:
-        return None
-    chosen = platforms.choose(platforms.host_platform(), [content.config.platform for content in contents])
-    content = contents[chosen or 0]
-    return content.manifest.size + content.config_descriptor.size + sum(layer.size for layer in content.layers)
 
 
 def _field(image: Image, path: tuple[str, ...]) -> str | None:

@@ -9,9 +9,9 @@ import click
 
 from img_core.cli._base import Command, settings_of
 from img_core.cli._format import binary_size
+from img_core.cli._images import normalized
 from img_core.cli._output import echo, flush, say
 from img_core.cli._transfers import showing_transfers
-from img_core.cli.ls import content_size
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,14 +55,13 @@ def command(
         status = opened.enter_context(showing_transfers("pulling", quiet=quiet))
         insecure = ("*",) if insecure_registry else ()
         descriptor = pull(session, name, wanted=wanted, all_platforms=all_platforms, insecure=insecure, status=status)
-        size = content_size(session.store, descriptor)
+        size = session.store.images.content_size(session.store.images.get(normalized(name), name))
     echo(f"Pulled: {descriptor.digest}")
     echo(f"Size: {binary_size(size or descriptor.size)}")
 
 
 def _checked(name: str, specifiers: tuple[str, ...]) -> list[Platform]:
     """Refuse a bad name or platform before anything is opened."""
-    from img_core.cli._images import normalized
     from img_core.kit import platforms
 
     normalized(name)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA_VERSION", "Database", "boot_id"]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 BUSY_SECONDS = 30.0
 
 _SCHEMA = """
@@ -83,6 +83,7 @@ CREATE TABLE cache_mount (
     name TEXT PRIMARY KEY, description TEXT NOT NULL, created REAL NOT NULL, used REAL NOT NULL
 ) WITHOUT ROWID
 """,
+    3: "ALTER TABLE image ADD COLUMN content_size INTEGER",
 }
 
 #: Dropped when they are older than the last boot and were never synced; children first, for the foreign keys.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from img_core.kit import fs, oci
-from img_core.spec.errors import NotFoundError
+from img_core.spec.errors import ImgError, NotFoundError
 from img_core.spec.values import Descriptor, DiffId, Digest
 from img_core.store.locks import ensure_directory
 
@@ -25,12 +25,16 @@ __all__ = ["Image", "ImageContent", "Images"]
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A name and what it means; times in seconds since 1970 UTC."""
+    """A name and what it means; times in seconds since 1970 UTC.
+
+    *content_size* is the stored bytes of its manifest, config and layers for this host (else of the first platform), if that was noted.
+    """
 
     name: str
     descriptor: Descriptor
     created: float
     updated: float
+    content_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ class Images:
 
         The caller syncs the file system before: see `Store.tag`.
         """
-        self._require_complete(descriptor)
+        size = _content_size(self._require_complete(descriptor))
         # Beside the database, only read to rebuild it after damage.
         ensure_directory(self._names)
         note = {"name": name, "digest": descriptor.digest, "mediaType": descriptor.media_type, "size": descriptor.size}
@@ -81,10 +85,10 @@ class Images:
         now = time.time()
         with self._database.transaction() as cursor:
             cursor.execute(
-                "INSERT INTO image (name, digest, media_type, size, created, updated) VALUES (?, ?, ?, ?, ?, ?)"
+                "INSERT INTO image (name, digest, media_type, size, content_size, created, updated) VALUES (?, ?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (name) DO UPDATE SET digest = excluded.digest, media_type = excluded.media_type,"
-                " size = excluded.size, updated = excluded.updated",
-                (name, descriptor.digest, descriptor.media_type, descriptor.size, now, now),
+                " size = excluded.size, content_size = excluded.content_size, updated = excluded.updated",
+                (name, descriptor.digest, descriptor.media_type, descriptor.size, size, now, now),
             )
 
     def remove(self, name: str) -> bool:
@@ -129,7 +133,16 @@ class Images:
         oci.check_layers(manifest, config, name=descriptor.digest)
         return ImageContent(descriptor, tuple(manifest.layers), config, manifest.config, tuple(config.diff_ids))
 
-    def _require_complete(self, descriptor: Descriptor) -> None:
+    def content_size(self, image: Image) -> int | None:
+        """Return the stored bytes of *image*, as noted when it was named; None if it is damaged."""
+        if image.content_size is not None and os.path.exists(self._blobs.path(image.descriptor.digest)):
+            return image.content_size
+        try:
+            return _content_size(list(self.contents(image.descriptor)))
+        except ImgError:
+            return None
+
+    def _require_complete(self, descriptor: Descriptor) -> list[ImageContent]:
         if not self._blobs.has(descriptor.digest):
             raise NotFoundError(f"blob {descriptor.digest}: not found")
         contents = list(self.contents(descriptor))
@@ -139,6 +152,7 @@ class Images:
             missing = [layer.digest for layer in content.layers if not self._blobs.has(layer.digest)]
             if missing:
                 raise NotFoundError(f"layer {missing[0]} of {descriptor.digest}: not found")
+        return contents
 
     def _note_path(self, name: str) -> str:
         return os.path.join(self._names, oci.digest(name.encode()).removeprefix("sha256:") + ".json")
@@ -157,4 +171,15 @@ class Images:
 
 def _image(row: sqlite3.Row) -> Image:
     descriptor = Descriptor(row["media_type"], Digest(row["digest"]), row["size"])
-    return Image(row["name"], descriptor, row["created"], row["updated"])
+    noted = row["content_size"] if "content_size" in row.keys() else None  # noqa: SIM118  # a read-only state of an older img
+    return Image(row["name"], descriptor, row["created"], row["updated"], noted)
+
+
+def _content_size(contents: Sequence[ImageContent]) -> int | None:
+    from img_core.kit import platforms
+
+    if not contents:
+        return None
+    chosen = platforms.choose(platforms.host_platform(), [content.config.platform for content in contents])
+    content = contents[chosen or 0]
+    return content.manifest.size + content.config_descriptor.size + sum(layer.size for layer in content.layers)

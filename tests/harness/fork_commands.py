@@ -151,7 +151,7 @@ def _session(request: Request, *, namespace: bool = True) -> Any:
 
 
 def _pull(request: Request) -> Any:
-    from img_core.api._images import pull
+    from img_core.api._pull import pull
 
     with _session(request, namespace=False) as session:
         return pull(session, request["name"]).digest
@@ -190,7 +190,7 @@ def _check(request: Request) -> Any:
         for image in store.images.list():
             listed[image.name] = image.descriptor.digest
             _read_all(store, image.descriptor)
-        return {"listed": listed, "integrity": _integrity(request["state"])}
+        return {"listed": listed, "integrity": _integrity(request["state"]), "garbage": _garbage(request["state"])}
 
 
 def _read_all(store: Any, descriptor: Any) -> None:
@@ -216,10 +216,29 @@ def _integrity(state: str) -> str:
         return answer if not broken else f"foreign keys: {broken}"
 
 
+def _garbage(state: str) -> list[str]:
+    """Return the names of blobs and snapshots on disk that the database does not know."""
+    import sqlite3
+
+    with sqlite3.connect(os.path.join(state, "img.db")) as database:
+        known = {row[0].removeprefix("sha256:") for row in database.execute("SELECT digest FROM blob")}
+        known |= {row[0] for row in database.execute("SELECT directory FROM snapshot")}
+    found = [*Path(state).glob("blobs/sha256/*"), *Path(state).glob("snapshots/*/*")]
+    return sorted(path.name for path in found if path.name not in known)
+
+
+def _prune(request: Request) -> Any:
+    from img_core.store.collect import Policy, prune
+
+    with _session(request) as session:
+        return len(prune(session.store, Policy(**request.get("policy", {}))))
+
+
 _COMMANDS: dict[str, Callable[[Request], Any]] = {
     "build": _build,
     "check": _check,
     "load": _load,
+    "prune": _prune,
     "pull": _pull,
     "rm": _remove,
     "save": _save,

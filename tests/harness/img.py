@@ -11,7 +11,7 @@ from typing import IO
 
 from harness.host import AS_ROOT, tool_path
 
-__all__ = ["COMMAND", "Finished", "Img", "environment", "remove_as_mapped_root", "write_context"]
+__all__ = ["COMMAND", "Finished", "Img", "copy_as_mapped_root", "environment", "remove_as_mapped_root", "write_context"]
 
 COMMAND = (sys.executable, "-m", "img_core")
 _TIMEOUT = 300.0
@@ -152,8 +152,17 @@ def full_name(name: str) -> str:
 
 def remove_as_mapped_root(directory: Path) -> None:
     """Remove *directory* with files of ids that are ours only inside a user namespace."""
+    _as_mapped_root("rm", "-rf", "--", directory)
+
+
+def copy_as_mapped_root(source: Path, dest: Path) -> None:
+    """Copy the directory *source* with all owners, links and whiteouts to the new directory *dest*."""
+    _as_mapped_root("cp", "-a", "--", source, dest)
+
+
+def _as_mapped_root(*command: str | Path) -> None:
     enter = [] if AS_ROOT else ["unshare", "--user", "--map-root-user", "--map-auto"]
-    subprocess.run([*enter, "rm", "-rf", "--", directory], check=True, env={"PATH": tool_path()})
+    subprocess.run([*enter, *command], check=True, env={"PATH": tool_path()})
 
 
 def write_context(directory: Path, dockerfile: str, files: dict[str, bytes | str] | None = None) -> Path:

@@ -300,7 +300,9 @@ def test_retry_after_is_waited_for(
         waited.append(seconds)
         return False
 
-    monkeypatch.setattr(client._places.main("app").session._stop, "wait", wait)  # the clock is the one thing not to be real here
+    monkeypatch.setattr(
+        client._places.main("app").session._stop, "wait", wait
+    )  # the clock is the one thing not to be real here
     client.manifest("app", "1")
     assert waited == [7.0]
 

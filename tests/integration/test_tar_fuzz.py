@@ -22,7 +22,7 @@ import pytest
 
 from img_core.kit import codecs, fs
 from img_core.kit.tar import Limits, OwnerPolicy, TarReader, extract
-from img_core.kit.tar.extract import Mode
+from img_core.kit.tar.extraction import Mode
 from img_core.spec.errors import ArchiveError, HostError, ImgError
 from img_core.testing import archives
 from img_core.testing.archives import Mutation, mutations

@@ -82,7 +82,9 @@ def test_numbers_need_no_files(empty: int) -> None:
 
 
 def test_an_unknown_user_is_named_with_a_near_one(image: int) -> None:
-    with pytest.raises(NotFoundError, match=r"^unable to find user appp: no matching entries in passwd file$") as caught:
+    with pytest.raises(
+        NotFoundError, match=r"^unable to find user appp: no matching entries in passwd file$"
+    ) as caught:
         resolve_owner(image, "appp")
     assert caught.value.hint == "did you mean `app`?"
 
