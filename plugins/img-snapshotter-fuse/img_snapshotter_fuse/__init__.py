@@ -1,0 +1,1 @@
+"""Snapshots as stacked directories that a FUSE file system of ours merges."""

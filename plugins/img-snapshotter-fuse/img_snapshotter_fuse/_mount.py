@@ -1,0 +1,125 @@
+"""The builder's side: detached mounts, and the process that serves them."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Final
+
+from img_core.kit import fs, linux, mounts
+from img_core.spec.errors import HostError
+from img_snapshotter_fuse._server import LONGEST_REQUEST
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from img_core.spec.host import Spawned, Spawner
+
+__all__ = ["DEVICE", "FuseRoot", "Server"]
+
+DEVICE: Final = "/dev/fuse"
+_ENTRY: Final = "img_snapshotter_fuse._server:main"
+
+
+class FuseRoot:
+    """A detached mount; *work* is the directory that is useless once it is closed."""
+
+    def __init__(self, fd: int, work: str = "") -> None:
+        self.fd = fd
+        self._work = work
+
+    def close(self) -> None:
+        """Write what the kernel still holds and close the mount, which ends it; harmless when called twice."""
+        if self.fd < 0:
+            return
+        try:
+            if self._work:
+                self._sync()
+        finally:
+            os.close(self.fd)
+            self.fd = -1
+        if self._work:
+            fs.remove_tree(self._work)
+
+    def _sync(self) -> None:
+        # A container may still be going down with its own reference to the mount: do not rely on the unmount to write all.
+        fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
+        try:
+            linux.syncfs(fd)
+        finally:
+            os.close(fd)
+
+
+class Server:
+    """Handle of the serving process, which starts with the first mount and ends with this object."""
+
+    def __init__(self, spawner: Spawner | None) -> None:
+        self._spawner = spawner
+        self._starting = threading.Lock()  # guards the two below
+        self._requests: socket.socket | None = None
+        self._process: Spawned | subprocess.Popen[bytes] | None = None
+
+    def mount(self, lowers: Sequence[str], upper: str = "", work: str = "") -> int:
+        """Return a detached mount of the merged directories; read-only without *upper*. Raises HostError."""
+        try:
+            device = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as err:
+            raise HostError(f"cannot open `{DEVICE}`: {os.strerror(err.errno or 0).lower()}") from err
+        # The server must be the only one that holds the device: if it dies, whoever waits for an answer gets an error.
+        try:
+            fd = self._mounted(device, readonly=not upper)
+            try:
+                self._send({"lowers": list(lowers), "upper": upper, "work": work}, device)
+            except BaseException:
+                os.close(fd)
+                raise
+            return fd
+        finally:
+            os.close(device)
+
+    @staticmethod
+    def _mounted(device: int, *, readonly: bool) -> int:
+        options = (
+            ("source", "img"),
+            ("fd", str(device)),
+            ("rootmode", "40000"),
+            ("user_id", "0"),
+            ("group_id", "0"),
+            ("default_permissions", ""),
+            ("allow_other", ""),
+        )
+        try:
+            return mounts.create("fuse", options, attributes=linux.MOUNT_ATTR_RDONLY if readonly else 0)
+        except OSError as err:
+            raise HostError(f"cannot mount a FUSE file system: {err.strerror}") from err
+
+    def _send(self, request: dict[str, object], device: int) -> None:
+        message = json.dumps(request).encode()
+        if len(message) > LONGEST_REQUEST:
+            raise HostError("too many layers for one FUSE mount")
+        try:
+            socket.send_fds(self._connection(), [message], [device])
+        except OSError as err:
+            raise HostError("the process that serves FUSE mounts has died") from err
+
+    def _connection(self) -> socket.socket:
+        with self._starting:
+            if self._requests is None:
+                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * LONGEST_REQUEST)
+                with theirs:
+                    self._process = self._start(theirs.fileno())
+                self._requests = ours
+            return self._requests
+
+    def _start(self, fd: int) -> Spawned | subprocess.Popen[bytes]:
+        if self._spawner is not None:
+            return self._spawner.spawn(_ENTRY, {}, fds=[fd])
+        # A program that uses snapshotters without a zygote. It ends when our end of the socket is closed.
+        command = [sys.executable, "-m", "img_snapshotter_fuse._server", str(fd)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}
+        return subprocess.Popen(command, pass_fds=[fd], stdin=subprocess.DEVNULL, env=environment)
