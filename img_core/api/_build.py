@@ -9,7 +9,7 @@ from img_core.api._contexts import parse_contexts
 from img_core.api._entitlements import check_entitlements
 from img_core.api._main_context import prepare_context
 from img_core.api._request import BuildResult, Output
-from img_core.kit import platforms
+from img_core.kit import fs, platforms
 from img_core.kit.reference import Reference
 from img_core.solver.events import Events
 from img_core.spec.errors import ImgError, PluginError, UsageError
@@ -57,6 +57,7 @@ class Build:
         session, request = self._session, self._request
         exporters = self._exporters()
         with ExitStack() as opened:
+            opened.enter_context(fs.disk_errors(session.store.state))  # whatever was not told in other words below
             definition, sources, resolver = self._prepare()
             drivers = Drivers(
                 session.snapshotter(request.backend),

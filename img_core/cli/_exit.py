@@ -90,6 +90,9 @@ def guarded(command: Callable[[], None]) -> int:
     except BaseException as err:
         if isinstance(err, BrokenPipeError) and reader_is_gone():  # raised by who writes an archive to standard output
             return _PIPE_EXIT_CODE
+        if (full := _disk_error(err)) is not None:
+            show_error(full)
+            return full.exit_code
         _report_bug(err)
         return BUG_EXIT_CODE
     return 0
@@ -139,6 +142,15 @@ def _stop(signum: int, _frame: FrameType | None) -> None:
         raise Stopped(signum)
     if _state.signals >= _PATIENCE:  # the second one might hit us while we clean up after the first
         os._exit(128 + signum)
+
+
+def _disk_error(err: BaseException) -> ImgError | None:
+    """Return *err* in words if it is a full or failing disk: never a bug of ours, wherever it was met."""
+    from img_core.kit import fs
+
+    if not isinstance(err, OSError) or err.errno not in fs.DISK_ERRORS:
+        return None
+    return fs.disk_error(err, err.filename or "the state directory or the destination")
 
 
 def _report_bug(err: BaseException) -> None:
