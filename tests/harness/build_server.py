@@ -6,6 +6,7 @@ maps ids to their text, ``ssh`` ids to sockets) and answers each with one JSON l
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -114,7 +115,7 @@ class Workshop:
         self.server = server
         self.context = directory / "context"
         self.context.mkdir()
-        self._name = name
+        self._name = hashlib.sha256(name.encode()).hexdigest()[:16]
 
     def write(self, files: dict[str, str | bytes]) -> None:
         """Write files; a name that ends with ``@`` becomes a link to its content, one that ends with ``/`` a directory."""
