@@ -93,9 +93,18 @@ class Blobs:
         """Give *temporary* its final name and a row."""
         ensure_directory(self._directory)
         now = time.time()
-        with self._database.transaction() as cursor:
+        path = self.path(descriptor.digest)
+        ours = False
+
+        def take_back() -> None:
+            if ours:
+                os.unlink(path)
+
+        with self._database.transaction(undo=take_back) as cursor:
             # In the transaction: a collector takes a file without a row for garbage.
-            temporary.commit(self.path(descriptor.digest))
+            known = cursor.execute("SELECT 1 FROM blob WHERE digest = ?", (descriptor.digest,)).fetchone()
+            temporary.commit(path)
+            ours = known is None
             cursor.execute(
                 "INSERT INTO blob (digest, size, media_type, created, used, boot) VALUES (?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (digest) DO UPDATE SET size = excluded.size, boot = excluded.boot, synced = 0",

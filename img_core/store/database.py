@@ -11,14 +11,14 @@ import os
 import sqlite3
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from img_core.kit import fs
 from img_core.spec.errors import StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 __all__ = ["SCHEMA_VERSION", "Database", "boot_id"]
 
@@ -162,8 +162,11 @@ class Database:
             cursor.execute(f"PRAGMA user_version = {version}")
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Cursor]:
-        """Run the block in one write transaction; a crash point lies before its commit."""
+    def transaction(self, undo: Callable[[], None] | None = None) -> Iterator[sqlite3.Cursor]:
+        """Run the block in one write transaction; a crash point lies before its commit.
+
+        If it fails, *undo* takes back what the block did on the disk, while nobody else can write yet.
+        """
         with self._connection_lock, self._errors(), fs.disk_errors(self.path):
             cursor = self._connection.cursor()
             cursor.execute("BEGIN IMMEDIATE")
@@ -173,6 +176,9 @@ class Database:
                 cursor.execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:  # a full disk may have rolled it back already
+                    if undo is not None:
+                        with suppress(OSError):  # what stays is garbage without a row
+                            undo()
                     cursor.execute("ROLLBACK")
                 raise
 

@@ -81,9 +81,15 @@ class Snapshots:
         identifier = secrets.token_hex(12)
         now = time.time()
         chain = _chain(parent, diff_id)
-        with self._database.transaction() as cursor:
+        final = os.path.join(self._directory, name)
+
+        def move_back() -> None:
+            if moved_from and os.path.lexists(final):
+                os.rename(final, moved_from)
+
+        with self._database.transaction(undo=move_back) as cursor:
             if moved_from:  # in the transaction: a collector takes a directory without a row for garbage
-                fs.rename(moved_from, os.path.join(self._directory, name))
+                fs.rename(moved_from, final)
             cursor.execute(
                 "INSERT INTO snapshot (id, directory, backend, mapping, parent, chain_id, diff_id, description, created, used, boot)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -94,8 +100,7 @@ class Snapshots:
             )  # fmt: skip
             self._leases.add(cursor, SNAPSHOT, identifier)
         self.written.add(identifier)
-        directory = os.path.join(self._directory, name)
-        return Snapshot(identifier, directory, parent.directories if parent else (), now, diff_id, chain)
+        return Snapshot(identifier, final, parent.directories if parent else (), now, diff_id, chain)
 
     def rebase(self, snapshot: Snapshot, parent: Snapshot | None) -> Snapshot:
         """Return a snapshot that shows the directory of *snapshot* on *parent*; for snapshotters with independent layers only."""
