@@ -39,6 +39,7 @@ FROM busybox
 COPY --from=one /one /w/
 COPY d/ /w/d/
 """
+RETRY_EVERY = 3  #: after how many failures the whole command is run again: it takes most of the time
 MOST = 2000  #: no command needs as many changes of the disk
 
 
@@ -193,9 +194,10 @@ def enumerate_failures(trials: list[Trial], error: int, *, step: int = 1) -> int
         found = trial.listed()
         assert found.keys() in (before.keys(), after.keys()), f"at {number}: {found}"
         assert trial.garbage == [], f"space is not given back at {number}"
-        again = trial.run()
-        assert again.status == 0, f"after a failure at {number}: {again}"
-        assert trial.listed().keys() == after.keys(), f"at {number}"
+        if number % RETRY_EVERY == 0:
+            again = trial.run()
+            assert again.status == 0, f"after a failure at {number}: {again}"
+            assert trial.listed().keys() == after.keys(), f"at {number}"
         return True
 
     return with_every_number(trials, attempt, step)
