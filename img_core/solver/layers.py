@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from img_core.kit import fs, oci
-from img_core.spec.errors import ImgError, IntegrityError
+from img_core.spec.errors import ArchiveError, ImgError, IntegrityError
 from img_core.spec.values import Descriptor, DiffId, Digest
 from img_core.store.snapshots import chain_id
 
@@ -165,7 +165,11 @@ class Layers:
             layer.diff_id,
         )
         with self._removed_on_error(directory), fs.disk_errors(directory):
-            applied = self._snapshotter.apply(directory, parent.directories if parent else (), stream)
+            try:
+                applied = self._snapshotter.apply(directory, parent.directories if parent else (), stream)
+            except ArchiveError as err:  # it knows what is wrong, but not which of many layers it is about
+                message = f"layer {layer.descriptor.digest} cannot be unpacked: {err.message}"
+                raise ArchiveError(message, hint=err.hint) from err
             self._store.blobs.remember_layer(layer.descriptor.digest, applied.diff_id)
         for text in applied.skipped:
             self._events.status(layer.step, f"left out {text}")

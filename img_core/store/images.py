@@ -142,7 +142,7 @@ class Images:
         except ImgError:
             return None
 
-    def _require_complete(self, descriptor: Descriptor) -> list[ImageContent]:
+    def _require_complete(self, descriptor: Descriptor) -> Sequence[ImageContent]:
         if not self._blobs.has(descriptor.digest):
             raise NotFoundError(f"blob {descriptor.digest}: not found")
         contents = list(self.contents(descriptor))

@@ -13,7 +13,7 @@ import pytest
 from harness.containers import Containers
 from harness.img import Img, write_context
 from img_core.spec.values import Platform
-from img_core.testing.faulty_registry import FaultyRegistry, lose_upload_after, status
+from img_core.testing.faulty_registry import FaultyRegistry, challenge, lose_upload_after, reply, status
 from img_core.testing.images import SmallImage, make_image, make_index
 from img_core.testing.registry import Authority, DockerRegistry
 
@@ -235,3 +235,16 @@ def test_a_failed_push_leaves_no_name_behind(
     faulty_registry.rule("PATCH", status(403))
     empty.run("push", target).refused(5, "403")
     assert faulty_registry.asked("PUT /v2/app/manifests") == []
+
+
+def test_a_token_without_the_right_to_push_is_told_in_the_words_of_the_original(
+    empty: Img, registry: DockerRegistry, faulty_registry: FaultyRegistry
+) -> None:
+    source, target = registry.add("app", "1", make_image()), f"{faulty_registry.address}/app:1"
+    empty.run("pull", source).ok()
+    empty.run("tag", source, target).ok()
+    faulty_registry.rule("GET /token", reply(200, b'{"token":"T"}'))
+    faulty_registry.rule(
+        "/v2/", challenge(f'Bearer realm="{faulty_registry.url}/token",error="insufficient_scope",scope="x"')
+    )
+    empty.run("push", target).refused(5, "insufficient_scope: authorization failed")

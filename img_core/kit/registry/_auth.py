@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from img_core.kit.registry._http import Http, Response
     from img_core.spec.values import Credentials
 
-__all__ = ["Authenticator", "Challenge", "parse_challenges"]
+__all__ = ["Authenticator", "Challenge", "lacking_rights", "parse_challenges"]
 
 _TOKEN_ANSWER_LIMIT = 1024 * 1024
 _CHALLENGE_LIMIT = 16 * 1024
@@ -82,31 +82,34 @@ class Authenticator:
             return token.header
         return self._basic
 
-    def answer(self, response: Response, scope: str, *, sent: str | None) -> str:
+    def answer(self, response: Response, scope: str, *, sent: str | None) -> tuple[str, bool]:
         """Return a new ``Authorization`` after *response* (401) refused *sent*; asks the token server if there is one.
+
+        The second value tells whether it was made for this call; else another thread got it a moment ago.
 
         Raises `CredentialsError` if nothing better is known, `Failure` if the token server cannot be asked.
         """
         with self._lock:  # threads that were refused at the same time share one new token
             known = self.header(scope)
             if known is not None and known != sent:
-                return known
+                return known, False
             if not self._asked:  # not before it is needed: a credential helper may take seconds, or a touch on a key
                 self._credentials, self._asked = self._ask_credentials(), True
             challenges = parse_challenges(response.headers("www-authenticate"))
             for challenge in challenges:
                 if challenge.scheme == "bearer" and "realm" in challenge.parameters:
-                    return self._fetch_token(challenge, scope)
+                    return self._fetch_token(challenge, scope), True
             if any(challenge.scheme == "basic" for challenge in challenges):
-                return self._use_basic(sent)
+                return self._use_basic(sent), True
         raise CredentialsError(f"`{self._server}` refuses access and does not say how to log in")
 
-    def refusal(self, repository: str) -> CredentialsError:
-        """Return the error for a 401 in answer to the best that we have."""
+    def refusal(self, repository: str, reason: str = "") -> CredentialsError:
+        """Return the error for a 401 in answer to the best that we have; *reason* is the registry's, if it gave one."""
         what = f"`{repository}` of `{self._server}`" if repository else f"`{self._server}`"
+        told = f": {reason}" if reason else ""
         if self._credentials is None:
-            return CredentialsError(f"{what} does not exist or needs a login", hint=self._login_hint)
-        return CredentialsError(f"{what} refused the login{self._who}", hint=self._login_hint)
+            return CredentialsError(f"{what} does not exist or needs a login{told}", hint=self._login_hint)
+        return CredentialsError(f"{what} refused the login{self._who}{told}", hint=self._login_hint)
 
     @property
     def _login_hint(self) -> str:
@@ -216,6 +219,14 @@ def _foreign_scope(challenge: Challenge) -> str:
     """Return the challenge's scope unless it is about repositories, whose rights we choose ourselves (``aws`` is no such)."""
     scope = challenge.parameters.get("scope", "")
     return "" if scope.startswith("repository:") else scope
+
+
+def lacking_rights(response: Response) -> str:
+    """Return what a 401 says about rights that our token lacks (RFC 6750, 3.1), in the words people know; empty if nothing."""
+    for challenge in parse_challenges(response.headers("www-authenticate")):
+        if challenge.parameters.get("error") == "insufficient_scope":
+            return "insufficient_scope: authorization failed"
+    return ""
 
 
 # --- WWW-Authenticate ---------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from img_core import __version__
-from img_core.kit.registry._auth import Authenticator
+from img_core.kit.registry._auth import Authenticator, lacking_rights
 from img_core.kit.registry._errors import failure_of_status, public_error
 from img_core.kit.registry._hosts import authority, is_insecure, is_loopback, origin, split_port
 from img_core.kit.registry._http import Http
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Session", "location_of"]
 
 Answer = TypeVar("Answer")
+_LOGINS = 3  # a token that another thread got may have expired when we use it; one of our own is the last word
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -107,13 +108,16 @@ class Session:
         at_home = origin(url) == origin(base)
         authorization = authenticator.header(scope) if at_home else None
         response = self._follow(method, url, sent, content, authorization)
+        fresh = False
+        for _ in range(_LOGINS):
+            if fresh or not self._wants_login(response, base):
+                break
+            with response:
+                authorization, fresh = authenticator.answer(response, scope, sent=authorization)
+            response = self._follow(method, url, sent, content, authorization if at_home else None)
         if self._wants_login(response, base):
             with response:
-                authorization = authenticator.answer(response, scope, sent=authorization)
-            response = self._follow(method, url, sent, content, authorization if at_home else None)
-            if self._wants_login(response, base):
-                with response:
-                    raise authenticator.refusal(repository)
+                raise authenticator.refusal(repository, lacking_rights(response))
         if 200 <= response.status < 300:
             return response
         with response:

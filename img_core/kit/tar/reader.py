@@ -151,15 +151,20 @@ class TarReader:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _skip(self) -> None:
-        """Go behind the current member's data and padding."""
-        size = self._left + self._padding
+        """Go behind the current member's data and padding.
+
+        An archive that ends right behind the data is whole: some tools (umoci) do not pad the last entry.
+        """
+        padding, size = self._padding, self._left + self._padding
         self._left = self._padding = 0
         available = len(self._buffer) - self._position
         while size > available:
             size -= available
             self._position = len(self._buffer)
             if not self._fill(1):
-                self._fail("the archive ends inside the data of an entry")
+                if size > padding:
+                    self._fail("the archive ends inside the data of an entry")
+                return
             available = len(self._buffer)
         self._position += size
 

@@ -258,3 +258,13 @@ def test_fractions_of_seconds_on_demand() -> None:
         writer.add(b"%d" % number, mtime_ns=time, data=b"")
     writer.finish()
     assert [member.mtime_ns for member, _ in members(out.getvalue())] == times
+
+
+@pytest.mark.parametrize("end", [b"", b"\0" * 100])
+def test_an_archive_that_ends_behind_the_data_of_its_last_entry_is_whole(end: bytes) -> None:
+    """As ``umoci insert`` writes them; one byte less is damage."""
+    archive = entry(b"first", b"one") + entry(b"last", b"x" * 600)
+    cut = archive[: len(archive) - (-600 % 512)]
+    assert [data for _, data in members(cut + end)] == [b"one", b"x" * 600]
+    with pytest.raises(ArchiveError, match="ends inside the data"):
+        members(cut[:-1])

@@ -1,0 +1,359 @@
+"""Pull and push under load, interruption and lies, with the real command: what people rely on in CI."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.containers import Containers
+from harness.img import Img
+from img_core.kit import oci
+from img_core.store import Store
+from img_core.testing.faulty_registry import Exchange, FaultyRegistry, cut_after, reply, stall, status
+from img_core.testing.images import SmallImage, make_image, tar_layer
+from img_core.testing.registry import DockerRegistry
+
+pytest_plugins = ["img_core.testing.fixtures"]
+pytestmark = pytest.mark.registry
+
+GIGABYTE = 1 << 30
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Img:
+    (tmp_path / "home").mkdir()
+    return Img(tmp_path / "state", tmp_path / "home")
+
+
+def blobs_of(img: Img) -> set[str]:
+    directory = img.state / "blobs/sha256"
+    return set(os.listdir(directory)) if directory.exists() else set()
+
+
+def largest(image: SmallImage) -> str:
+    return max(image.layers, key=lambda layer: layer.size).digest
+
+
+# --- images of other tools ------------------------------------------------------------------------------------------------
+
+
+def make_with_buildah(containers: Containers, registry: DockerRegistry, files: Path, form: str) -> str:
+    name = containers.run("buildah", "from", "scratch").strip()
+    containers.run("buildah", "copy", name, files, "/data")
+    containers.run("buildah", "config", "--cmd", "/data/a", "--label", "x=y", name)
+    containers.run("buildah", "commit", "--format", form, name, "made")
+    target = f"{registry.address}/buildah/{form}:1"
+    containers.run("buildah", "push", "-q", "--tls-verify=false", "made", f"docker://{target}")
+    return target
+
+
+def make_with_umoci(containers: Containers, registry: DockerRegistry, files: Path, directory: Path) -> str:
+    layout = directory / "layout"
+    containers.run("umoci", "init", "--layout", layout)
+    containers.run("umoci", "new", "--image", f"{layout}:1")
+    containers.run("umoci", "insert", "--rootless", "--image", f"{layout}:1", files, "/data")
+    target = f"{registry.address}/umoci/app:1"
+    containers.run("skopeo", "copy", "-q", "--dest-tls-verify=false", f"oci:{layout}:1", f"docker://{target}")
+    return target
+
+
+@pytest.mark.parametrize("maker", ["buildah oci", "buildah docker", "umoci"])
+def test_images_of_other_tools_are_pulled_saved_and_unpacked(
+    maker: str, empty: Img, registry: DockerRegistry, containers: Containers, tmp_path: Path
+) -> None:
+    files = tmp_path / "files"
+    (files / "directory").mkdir(parents=True)
+    (files / "a").write_text("content")
+    (files / "directory/link").symlink_to("../a")
+    (files / "program").write_text("#!/bin/sh\n")
+    (files / "program").chmod(0o755)
+    if maker == "umoci":
+        name = make_with_umoci(containers, registry, files, tmp_path)
+    else:
+        name = make_with_buildah(containers, registry, files, maker.split()[1])
+    empty.run("pull", name).ok()
+    empty.run("save", "--format", "oci", "-o", tmp_path / "ours.tar", name).ok()
+    containers.run(
+        "skopeo",
+        "copy",
+        "-q",
+        "--preserve-digests",
+        "--src-tls-verify=false",
+        f"docker://{name}",
+        f"dir:{tmp_path}/theirs",
+    )
+    theirs = (tmp_path / "theirs/manifest.json").read_bytes()
+    assert empty.digest(name) == oci.digest(theirs)
+    containers.take(tmp_path / "ours.tar", f"localhost/{maker.replace(' ', '-')}")
+    empty.run("unpack", "-o", tmp_path / "rootfs", name).ok()
+    assert (tmp_path / "rootfs/data/directory/link").read_text() == "content"
+    assert (tmp_path / "rootfs/data/program").stat().st_mode & 0o777 == 0o755
+
+
+# --- several at once ------------------------------------------------------------------------------------------------------
+
+
+def test_two_pulls_at_once_fetch_each_blob_once(empty: Img, faulty_registry: FaultyRegistry) -> None:
+    image = make_image([{f"{number}": os.urandom(2_000_000)} for number in range(6)])
+    faulty_registry.add("app", "1", image)
+    name = f"{faulty_registry.address}/app:1"
+    running = [empty.start("pull", name, log=empty.home / f"log{number}") for number in range(3)]
+    assert [process.wait(60) for process in running] == [0, 0, 0]
+    for layer in image.layers:
+        assert len(faulty_registry.asked(f"GET /v2/app/blobs/{layer.digest}")) == 1
+    empty.run("unpack", "-o", empty.home / "rootfs", name).ok()
+
+
+def test_a_hundred_layers_there_and_back(empty: Img, registry: DockerRegistry) -> None:
+    image = make_image([{f"file{number}": b"%d" % number, "last": b"%d" % number} for number in range(100)])
+    source = registry.add("many", "1", image)
+    empty.run("pull", source).ok()
+    empty.run("tag", source, f"{registry.address}/other:1").ok()
+    empty.run("push", f"{registry.address}/other:1").ok()
+    empty.run("unpack", "-o", empty.home / "rootfs", source).ok()
+    assert (empty.home / "rootfs/last").read_text() == "99"
+    assert len(os.listdir(empty.home / "rootfs")) == 101
+
+
+def name_images(img: Img, count: int) -> None:
+    """Give *count* names to as many images, as so many builds would."""
+    with Store(str(img.state)) as store:
+        for number in range(count):
+            image = make_image([{"f": b"%d" % number}])
+            for digest, content in sorted(image.blobs.items(), key=lambda item: item[0] == image.top.digest):
+                store.put(content, oci.OCI_MANIFEST if digest == image.top.digest else "x")
+            store.images.tag(f"docker.io/library/app:{number:04}", image.top)
+
+
+def test_five_hundred_tags_are_listed_saved_and_removed(empty: Img) -> None:
+    name_images(empty, 1)
+    with Store(str(empty.state)) as store:
+        found = store.images.get("docker.io/library/app:0000").descriptor
+        for number in range(500):
+            store.images.tag(f"docker.io/library/tag:{number}", found)
+    assert len(empty.names()) == 501
+    empty.run("save", "-o", empty.home / "out.tar", *[f"tag:{number}" for number in range(500)]).ok()
+    assert (empty.home / "out.tar").stat().st_size < 500_000
+    empty.run("rm", "tag:*").ok()
+    assert len(empty.names()) == 1
+
+
+def test_a_thousand_images_are_listed_at_once(empty: Img) -> None:
+    name_images(empty, 1000)
+    used = []
+    for _ in range(3):
+        process = empty.start("ls")
+        _, outcome, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(outcome)
+        assert process.returncode == 0
+        used.append(usage.ru_utime + usage.ru_stime)
+    assert min(used) < 0.2, used  # CPU time: 150 ms on a quiet machine
+    assert len(empty.names()) == 1000
+
+
+# --- interrupted ------------------------------------------------------------------------------------------------------------
+
+
+def wait_until(condition, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert process.poll() is None, "ended too early"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_pull_leaves_no_image_and_goes_on(
+    signum: signal.Signals, empty: Img, faulty_registry: FaultyRegistry
+) -> None:
+    image = make_image([{"small": os.urandom(100_000)}, {"big": os.urandom(1_000_000)}])
+    small = min(image.layers, key=lambda layer: layer.size).digest
+    faulty_registry.add("app", "1", image)
+    name = f"{faulty_registry.address}/app:1"
+    faulty_registry.rule(f"GET /v2/app/blobs/{largest(image)}", stall(300_000), times=1)
+    with empty.start("pull", name) as process:
+        wait_until(lambda: small.removeprefix("sha256:") in blobs_of(empty), process)
+        wait_until(lambda: faulty_registry.asked(f"blobs/{largest(image)}"), process)
+        started = time.monotonic()
+        process.send_signal(signum)
+        ended = process.wait(20)
+    assert time.monotonic() - started < 3
+    assert ended == (-signum if signum == signal.SIGKILL else 128 + signum)
+    assert empty.names() == []
+    assert largest(image).removeprefix("sha256:") not in blobs_of(empty)
+    empty.run("pull", name).ok()
+    assert len(faulty_registry.asked(f"GET /v2/app/blobs/{small}")) == 1
+    empty.run("rm", name).ok()
+    empty.run("prune", "--all").ok()
+    assert blobs_of(empty) == set()
+    assert os.listdir(empty.state / "run") == []
+
+
+def test_an_interrupted_push_gives_no_name_and_goes_on(
+    empty: Img, registry: DockerRegistry, faulty_registry: FaultyRegistry
+) -> None:
+    image = make_image([{"small": os.urandom(100_000)}, {"big": os.urandom(1_000_000)}])
+    source, target = registry.add("app", "1", image), f"{faulty_registry.address}/app:1"
+    empty.run("pull", source).ok()
+    empty.run("tag", source, target).ok()
+
+    def hang(exchange: Exchange) -> None:
+        if int(exchange.request.headers.get("content-length", "0")) > 500_000:
+            time.sleep(3)
+        exchange.serve()
+
+    faulty_registry.rule("PATCH", hang, times=3)
+    with empty.start("push", target) as process:
+        wait_until(lambda: len(faulty_registry.asked("PATCH")) == 3, process)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+    assert faulty_registry.find("/v2/app/manifests/1") is None
+    empty.run("push", target).ok()
+    assert faulty_registry.find("/v2/app/manifests/1") is not None
+
+
+# --- lies ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("other content", "sha256:"),
+        ("too short", "sha256:"),
+        ("too long", "sha256:"),
+        ("gone", "not found"),
+        ("forbidden", "403"),
+    ],
+)
+def test_a_lie_is_one_line_and_nothing_of_it_is_kept(
+    what: str, words: str, empty: Img, faulty_registry: FaultyRegistry
+) -> None:
+    image = make_image([{"a": os.urandom(50_000)}])
+    layer = image.layers[0]
+    content = image.blobs[layer.digest]
+    lies = {
+        "other content": reply(200, bytes(layer.size)),
+        "too short": reply(200, content[:-100]),
+        "too long": reply(200, content + b"more"),
+        "gone": status(404),
+        "forbidden": status(403),
+    }
+    faulty_registry.add("app", "1", image)
+    faulty_registry.rule(f"GET /v2/app/blobs/{layer.digest}", lies[what])
+    done = empty.run("pull", f"{faulty_registry.address}/app:1")
+    assert done.returncode in (1, 5, 6), str(done)
+    done.refused(done.returncode, words)
+    assert empty.names() == []
+    assert layer.digest.removeprefix("sha256:") not in blobs_of(empty)
+
+
+def test_a_cut_transfer_goes_on_where_it_stopped(empty: Img, faulty_registry: FaultyRegistry) -> None:
+    image = make_image([{"big": os.urandom(3_000_000)}])
+    layer = image.layers[0]
+    faulty_registry.add("app", "1", image)
+    faulty_registry.rule(f"GET /v2/app/blobs/{layer.digest}", cut_after(1_000_000), times=2)
+    empty.run("pull", f"{faulty_registry.address}/app:1").ok()
+    asked = faulty_registry.asked(f"GET /v2/app/blobs/{layer.digest}")
+    offsets = [int(item.headers.get("range", "bytes=0-").removeprefix("bytes=").partition("-")[0]) for item in asked]
+    assert len(offsets) == 3
+    assert 0 == offsets[0] < offsets[1] < offsets[2]
+
+
+def test_a_truncated_layer_is_named_when_it_is_unpacked(empty: Img, faulty_registry: FaultyRegistry) -> None:
+    whole = gzip.compress(tar_layer({"file": os.urandom(100_000)}))
+    layer = whole[:-20_000]
+    image = make_image([{"a": b"1"}])
+    document = json.loads(image.content)
+    document["layers"] = [{"mediaType": oci.OCI_LAYER_GZIP, "digest": oci.digest(layer), "size": len(layer)}]
+    faulty_registry.add("app", "1", image)
+    faulty_registry.add_blob("app", layer)
+    faulty_registry.add_manifest("app", "broken", oci.OCI_MANIFEST, oci.canonical_json(document))
+    name = f"{faulty_registry.address}/app:broken"
+    empty.run("pull", name).ok()
+    done = empty.run("unpack", "-o", empty.home / "rootfs", name)
+    done.refused(1, oci.digest(layer))
+    assert not (empty.home / "rootfs").exists()
+
+
+def test_a_token_that_expires_in_the_middle_of_a_push_is_renewed(
+    empty: Img, registry: DockerRegistry, faulty_registry: FaultyRegistry
+) -> None:
+    source = registry.add("app", "1", make_image([{str(number): b"x"} for number in range(8)]))
+    target = f"{faulty_registry.address}/app:1"
+    empty.run("pull", source).ok()
+    empty.run("tag", source, target).ok()
+    left: dict[str, int] = {}
+
+    def token(exchange: Exchange) -> None:
+        name = f"T{len(left)}"
+        left[f"Bearer {name}"] = 8
+        exchange.answer(200, f'{{"token":"{name}","expires_in":300}}'.encode())
+
+    def api(exchange: Exchange) -> None:
+        shown = exchange.request.headers.get("authorization", "")
+        if left.get(shown, 0) > 0:
+            left[shown] -= 1
+            exchange.serve()
+        else:
+            exchange.answer(401, b"", {"WWW-Authenticate": f'Bearer realm="{faulty_registry.url}/token"'})
+
+    faulty_registry.rule("GET /token", token)
+    faulty_registry.rule("/v2/", api)
+    empty.run("push", target).ok()
+    assert len(left) >= 4
+
+
+# --- large --------------------------------------------------------------------------------------------------------------------
+
+
+def peak_of(img: Img, *arguments: str) -> int:
+    """Run a command; return the largest memory of it in bytes."""
+    log = img.home / "log"
+    process = img.start(*arguments, log=log)
+    _, outcome, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(outcome)
+    assert process.returncode == 0, log.read_text()
+    return usage.ru_maxrss * 1024
+
+
+@pytest.mark.slow
+def test_a_gigabyte_moves_through_little_memory(
+    empty: Img, registry: DockerRegistry, faulty_registry: FaultyRegistry
+) -> None:
+    zeros = bytes(1 << 20)
+    hasher = hashlib.sha256()
+    for _ in range(GIGABYTE >> 20):
+        hasher.update(zeros)
+    digest = f"sha256:{hasher.hexdigest()}"
+    image = make_image([{"a": b"1"}], compress=False)
+    assert image.config is not None
+    config = image.blobs[image.config.digest].replace(image.layers[0].digest.encode(), digest.encode())
+    document = {
+        "schemaVersion": 2,
+        "mediaType": oci.OCI_MANIFEST,
+        "config": {"mediaType": oci.OCI_CONFIG, "digest": oci.digest(config), "size": len(config)},
+        "layers": [{"mediaType": oci.OCI_LAYER, "digest": digest, "size": GIGABYTE}],
+    }
+
+    def serve(exchange: Exchange) -> None:
+        exchange.head(200, {"Content-Length": str(GIGABYTE)})
+        for _ in range(GIGABYTE >> 20):
+            if not exchange.write(zeros):
+                return
+
+    faulty_registry.add("app", "1", image)
+    faulty_registry.add_blob("app", config)
+    faulty_registry.add_manifest("app", "1", oci.OCI_MANIFEST, oci.canonical_json(document))
+    faulty_registry.rule(f"GET /v2/app/blobs/{digest}", serve)
+    source, target = f"{faulty_registry.address}/app:1", f"{registry.address}/app:1"
+    assert peak_of(empty, "pull", source) < 100e6
+    empty.run("tag", source, target).ok()
+    assert peak_of(empty, "push", target) < 100e6
