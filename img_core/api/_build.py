@@ -12,7 +12,7 @@ from img_core.api._request import BuildResult, Output
 from img_core.kit import fs, platforms
 from img_core.kit.reference import Reference
 from img_core.solver.events import Events
-from img_core.spec.errors import ImgError, PluginError, UsageError
+from img_core.spec.errors import Canceled, ImgError, PluginError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -232,6 +232,7 @@ class Build:
     def _export(self, outcome: BuildOutcome, exporters: Sequence[Exporter]) -> dict[str, Any]:
         metadata: dict[str, Any] = {}
         for exporter in exporters:
+            outcome.need_base_blobs(exporter.needs_base_blobs)
             with self._step(f"exporting to {exporter.name}") as step:
                 metadata.update(exporter.export(outcome, _ExportProgress(step, self._events, self._cancellation)))
         return metadata
@@ -253,6 +254,10 @@ class Build:
         self._events.started(name, name)
         try:
             yield name
+        except Canceled:
+            self._events.finished(name, canceled=True)
+            self._cancellation.check()  # which knows the signal
+            raise
         except ImgError as err:
             self._events.finished(name, error=err.message)
             raise

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
+_AT_HAND = "local"  # the source that never waits, and the only one that most builds need
+
 
 class Session:
     """One command's use of one state directory. Use as a context manager.
@@ -124,9 +126,17 @@ class Session:
                 if scheme not in made:
                     made[scheme] = self.plugins.driver("source", scheme)(context)
                     self._opened.callback(made[scheme].close)
+                    if scheme != _AT_HAND:
+                        self._close_on_cancel(made[scheme], context.cancel_fd)
                 return made[scheme]
 
         return source
+
+    def _close_on_cancel(self, source: Source, cancel_fd: int) -> None:
+        """End what *source* waits for when *cancel_fd* becomes readable."""
+        from img_core.api._cancel import CloseOnCancel
+
+        self._opened.callback(CloseOnCancel(cancel_fd, source).stop)
 
     def registries(self, insecure: Sequence[str] = ()) -> Clients:
         """Return clients of registries that use our credentials; they are closed with the session at the latest."""

@@ -185,6 +185,7 @@ class Evaluator:
             yield report
         except Canceled:
             self._events.finished(vertex.digest, canceled=True)
+            self._cancellation.check()  # which knows the signal
             raise
         except ImgError as err:
             self._events.finished(vertex.digest, error=err.message)

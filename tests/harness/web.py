@@ -64,8 +64,11 @@ def web_server() -> Iterator[WebServer]:
                     self.send_header(name, value)
             body = b"" if status == 304 else page.content
             self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            try:
+                self.end_headers()
+                self.wfile.write(body)
+            except ConnectionError:
+                pass  # they stopped listening
 
         def log_message(self, *_arguments: object) -> None:
             """Say nothing."""
