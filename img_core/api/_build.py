@@ -232,6 +232,7 @@ class Build:
     def _export(self, outcome: BuildOutcome, exporters: Sequence[Exporter]) -> dict[str, Any]:
         metadata: dict[str, Any] = {}
         for exporter in exporters:
+            outcome.need_base_blobs(exporter.needs_base_blobs)
             with self._step(f"exporting to {exporter.name}") as step:
                 metadata.update(exporter.export(outcome, _ExportProgress(step, self._events, self._cancellation)))
         return metadata

@@ -286,6 +286,12 @@ class Layers:
             self._store.snapshots.set_diff_id(snapshot, layer.diff_id)
         return layer.descriptor
 
+    def describe(self, layer: Layer) -> Descriptor:
+        """Return what the stored blob of *layer* is, or would be: a layer of a base image that nobody needed stays in its registry."""
+        if layer.base and layer.descriptor is not None and layer.fetch is not None:
+            return layer.descriptor
+        return self.write_blob(layer)
+
     def _write_from_snapshot(self, layer: Layer, snapshot: Snapshot) -> None:
         from img_core.kit.tar import write_layer
 

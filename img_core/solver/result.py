@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from img_core.solver.layers import Layer, Layers, Stack
-    from img_core.spec.exporter import BuiltImage, ImageStore
+    from img_core.spec.exporter import ImageStore
     from img_core.spec.frontend import PlannedImage
     from img_core.spec.snapshotter import Snapshotter
 
@@ -72,12 +72,13 @@ class ImageOutcome:
         self._snapshotter = snapshotter
         self._recorded = recorded
         self._epoch = source_date_epoch
+        self.needs_base_blobs = True
 
     def layers(self) -> Sequence[BuiltLayer]:
-        """Return the layers, lowest first, as stored."""
+        """Return the layers, lowest first, as stored; without *needs_base_blobs* those of a base image perhaps only in its registry."""
         built = []
         for layer in self._stack.layers:
-            descriptor = self._layers.write_blob(layer)
+            descriptor = self._layers.write_blob(layer) if self.needs_base_blobs else self._layers.describe(layer)
             if layer.diff_id is None:
                 raise AssertionError("a written layer has a diff id")
             built.append(BuiltLayer(descriptor, layer.diff_id, self._created(layer), layer.base))
@@ -143,12 +144,17 @@ class BuildOutcome:
     """A finished build (spec.exporter.Result)."""
 
     def __init__(
-        self, images: Sequence[BuiltImage], names: Sequence[str], store: ImageStore, source_date_epoch: int | None
+        self, images: Sequence[ImageOutcome], names: Sequence[str], store: ImageStore, source_date_epoch: int | None
     ) -> None:
-        self.images: Sequence[BuiltImage] = images
+        self.images: Sequence[ImageOutcome] = images
         self.names: Sequence[str] = names
         self.store: ImageStore = store
         self.source_date_epoch = source_date_epoch
+
+    def need_base_blobs(self, needed: bool) -> None:
+        """Say whether the next exporter reads the blobs of base layers; see `Exporter.needs_base_blobs`."""
+        for image in self.images:
+            image.needs_base_blobs = needed
 
 
 def workers() -> int:

@@ -54,6 +54,9 @@ class ImageExporter(Exporter):
         super().__init__(host, options)
         self._packing = Packing.from_options(options)
         self._names = all_names((), options)
+        self._stores = bool(options.get("store", not self._push_by_default))
+        # What is pushed only can be copied from registry to registry; another form of it needs the bytes here.
+        self.needs_base_blobs = self._stores or bool(options.get("force-compression"))
         self._by_digest = bool(options.get("push-by-digest"))
         self._pushes = bool(options.get("push", self._push_by_default)) or self._by_digest
 
@@ -65,7 +68,7 @@ class ImageExporter(Exporter):
         names = list(self._wanted_names(result.names, assembled))
         if self._pushes:
             self._push(names, assembled, result, progress)
-        if self.options.get("store", not self._push_by_default):
+        if self._stores:
             for name in names:
                 progress.status(f"naming to {name}")
                 result.store.tag(name, assembled.top)

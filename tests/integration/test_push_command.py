@@ -13,7 +13,7 @@ import pytest
 from harness.containers import Containers
 from harness.img import Img, write_context
 from img_core.spec.values import Platform
-from img_core.testing.faulty_registry import FaultyRegistry, challenge, lose_upload_after, reply, status
+from img_core.testing.faulty_registry import FaultyRegistry, lose_upload_after, reply, status
 from img_core.testing.images import SmallImage, make_image, make_index
 from img_core.testing.registry import Authority, DockerRegistry
 
@@ -157,6 +157,25 @@ def test_output_of_type_registry_only_pushes(img: Img, registry: DockerRegistry,
     assert b"layers" in raw_manifest(registry, "org/built", "1")
 
 
+def test_a_push_of_a_build_that_needs_no_base_file_moves_no_base_bytes(
+    empty: Img, registry: DockerRegistry, second_registry: DockerRegistry, tmp_path: Path
+) -> None:
+    base = big_image()
+    source = registry.add("base", "1", base)
+    target = f"{second_registry.address}/org/built:1"
+    context = write_context(tmp_path / "context", f"FROM {source}\nENV A=b\nCMD run\n")
+    empty.build(context, "-o", f"type=registry,name={target}", tag="").ok()
+    layers = {layer.digest.removeprefix("sha256:") for layer in base.layers}
+    assert not set(os.listdir(empty.state / "blobs/sha256")) & layers
+    manifest = json.loads(raw_manifest(second_registry, "org/built", "1"))
+    assert [layer["digest"] for layer in manifest["layers"]] == [layer.digest for layer in base.layers]
+    beside = f"{registry.address}/org/built:1"
+    empty.build(context, "-o", f"type=registry,name={beside}", tag="").ok()
+    assert registry.log.count("mount=sha256") == 2
+    empty.build(context, tag="here").ok()  # what is named here is here
+    assert set(os.listdir(empty.state / "blobs/sha256")) >= layers
+
+
 # --- who may --------------------------------------------------------------------------------------------------------------
 
 
@@ -244,7 +263,6 @@ def test_a_token_without_the_right_to_push_is_told_in_the_words_of_the_original(
     empty.run("pull", source).ok()
     empty.run("tag", source, target).ok()
     faulty_registry.rule("GET /token", reply(200, b'{"token":"T"}'))
-    faulty_registry.rule(
-        "/v2/", challenge(f'Bearer realm="{faulty_registry.url}/token",error="insufficient_scope",scope="x"')
-    )
+    header = f'Bearer realm="{faulty_registry.url}/token",error="insufficient_scope",scope="x"'
+    faulty_registry.rule("/v2/", reply(401, b"", {"WWW-Authenticate": header}))
     empty.run("push", target).refused(5, "insufficient_scope: authorization failed")
