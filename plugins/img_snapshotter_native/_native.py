@@ -15,7 +15,6 @@ from img_core.kit import fs, linux, mounts
 from img_core.kit.changes import disk_usage, read_records
 from img_core.kit.codecs import codec_of_media_type
 from img_core.kit.ownership import format_records, merge_records
-from img_core.kit.tar import OwnerPolicy, unpack_stream
 from img_core.spec.snapshotter import Applied, LayerStream, Rootfs, Snapshotter
 from img_core.spec.values import DiffId
 from img_snapshotter_native._changes import CopyChanges, read_index, write_index
@@ -78,6 +77,8 @@ class NativeSnapshotter(Snapshotter):
 
     def apply(self, directory: str, parents: Sequence[str], layer: LayerStream) -> Applied:
         """Copy the topmost parent and unpack *layer* over it, deletions included."""
+        from img_core.kit.tar import OwnerPolicy, unpack_stream  # 15 ms; a cached build unpacks nothing
+
         root_fd = self._copy(directory, parents)
         try:
             info, stats = unpack_stream(

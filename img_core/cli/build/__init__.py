@@ -179,14 +179,14 @@ def _run(
 
 def _with_stdin(session: Session, request: BuildRequest, file: str | None) -> BuildRequest:
     """Fill in what comes from standard input."""
-    from img_core.cli.build import _stdin
+    if "-" not in (request.context, file):
+        return request
+    from img_core.cli.build import _stdin  # 15 ms
 
     if request.context == "-":
         context = _stdin.unpack_context(session.host.run_directory, file)
         return _changed(request, context=context.directory, definition=context.definition)
-    if file == "-":
-        return _changed(request, definition=_stdin.read_definition())
-    return request
+    return _changed(request, definition=_stdin.read_definition())
 
 
 def _changed(request: BuildRequest, **changes: Any) -> BuildRequest:  # Any: fields of the request

@@ -19,7 +19,6 @@ from img_core.kit.overlay.changes import OverlayChanges, hides
 from img_core.kit.overlay.implied import remember, settle
 from img_core.kit.overlay.layout import FILES, WORK, make_stub
 from img_core.kit.ownership import format_records, merge_records
-from img_core.kit.tar import OwnerPolicy, unpack_stream
 from img_core.spec.errors import HostError, Unsupported
 from img_core.spec.snapshotter import Applied, LayerStream, Rootfs, Snapshotter
 from img_core.spec.values import DiffId
@@ -84,6 +83,8 @@ class OverlayFormatSnapshotter(Snapshotter):
 
     def apply(self, directory: str, parents: Sequence[str], layer: LayerStream) -> Applied:
         """Unpack *layer* with whiteouts as overlayfs marks them; *parents* do not matter."""
+        from img_core.kit.tar import OwnerPolicy, unpack_stream  # 15 ms; a cached build unpacks nothing
+
         _make_layer(directory)
         root_fd = os.open(f"{directory}/{FILES}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
