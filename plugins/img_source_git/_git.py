@@ -93,9 +93,12 @@ def _environment(context: SourceContext, address: Address, directory: str) -> di
     settings = dict(_SETTINGS)
     header = login_header(context, address)
     if header:
-        where = urlsplit(address.public_remote)
-        # Bound to the host: submodules and redirects elsewhere do not get it. In the environment, because arguments can be read by all.
-        settings[f"http.{where.scheme}://{where.netloc}/.extraHeader"] = f"Authorization: {header}"
+        parts = urlsplit(address.public_remote)
+        home = f"http.{parts.scheme}://{parts.netloc}/"
+        # Bound to the host, so that submodules elsewhere do not get it; in the environment, because arguments can be read by all.
+        settings[f"{home}.extraHeader"] = f"Authorization: {header}"
+        # git would go on with the header at the place that it is redirected to.
+        settings[f"{home}.followRedirects"] = "false"
     values["GIT_CONFIG_COUNT"] = str(len(settings))
     for number, (name, value) in enumerate(settings.items()):
         values[f"GIT_CONFIG_KEY_{number}"], values[f"GIT_CONFIG_VALUE_{number}"] = name, value

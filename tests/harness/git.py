@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-__all__ = ["Repository", "git_daemon"]
+__all__ = ["Repository", "git_daemon", "git_web_server"]
 
 _DATE = "1600000000 +0000"
 
@@ -93,3 +96,67 @@ def _wait_for(port: int) -> None:
             time.sleep(0.01)
         else:
             return
+
+
+@contextmanager
+def git_web_server(root: Path, answers: dict[str, str] | None = None) -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """Serve the repositories below *root* over HTTP; give the URL of *root* and the headers of all requests, names in lower case.
+
+    *answers* maps paths to ``401`` (always refused), ``<host:port>`` (sent there) or a value that ``Authorization`` must have.
+    """
+    requests: list[dict[str, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            requests.append({name.lower(): value for name, value in self.headers.items()})
+            path, _, query = self.path.partition("?")
+            rule = next((rule for start, rule in (answers or {}).items() if path.startswith(start)), "")
+            if re.fullmatch(r"[\d.]+:\d+", rule):
+                self._answer(302, {"Location": f"http://{rule}{self.path}"})
+            elif rule and self.headers.get("Authorization") != rule:
+                self._answer(401, {"WWW-Authenticate": 'Basic realm="x"'})
+            else:
+                self._serve(path, query)
+
+        do_POST = do_GET  # noqa: N815 - the library's name
+
+        def _answer(self, status: int, headers: dict[str, str]) -> None:
+            self.send_response(status)
+            for name, value in {"Content-Length": "0", **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+
+        def _serve(self, path: str, query: str) -> None:
+            length = int(self.headers.get("Content-Length", 0))
+            environment = {
+                "PATH": os.environ["PATH"], "GIT_PROJECT_ROOT": str(root), "GIT_HTTP_EXPORT_ALL": "1", "PATH_INFO": path,
+                "QUERY_STRING": query, "REQUEST_METHOD": self.command, "CONTENT_LENGTH": str(length),
+                "CONTENT_TYPE": self.headers.get("Content-Type", ""), "REMOTE_ADDR": "127.0.0.1",
+                "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+                "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""), "GIT_CONFIG_COUNT": "1",
+                "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*",
+            }  # fmt: skip
+            done = subprocess.run(
+                ["git", "http-backend"], input=self.rfile.read(length), env=environment, capture_output=True, check=True
+            )
+            head, _, body = done.stdout.partition(b"\r\n\r\n")
+            lines = [line.partition(": ") for line in head.decode().split("\r\n")]
+            status = next((int(value.split()[0]) for name, _, value in lines if name == "Status"), 200)
+            self.send_response(status)
+            for name, _, value in lines:
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_arguments: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", requests
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import tarfile
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.git import Repository, git_daemon
+from harness.git import Repository, git_daemon, git_web_server
 from harness.host import need
 from harness.img import Finished, Img, write_context
 
@@ -257,3 +258,65 @@ def test_git_runs_as_the_user_and_not_as_the_root_of_a_namespace(
     build(img.with_environment(PATH=path, SECRET_THING="c4nary"), tmp_path, f"ADD {url}/r.git /g/")
     assert int((tmp_path / "uid").read_text()) == os.getuid()
     assert "c4nary" not in (tmp_path / "env").read_text()
+
+
+# ----------------------------------------------------------------------------------------------------------- over HTTP
+
+
+def basic(pair: str) -> str:
+    return "Basic " + base64.b64encode(pair.encode()).decode()
+
+
+LOGINS = {
+    "token": (["--secret", "id=GIT_AUTH_TOKEN"], {"GIT_AUTH_TOKEN": "t0ken"}, "", basic("x-access-token:t0ken")),
+    "token-of-host": (
+        ["--secret", "id=GIT_AUTH_TOKEN.127.0.0.1,env=T"], {"T": "t0ken"}, "", basic("x-access-token:t0ken"),
+    ),
+    "header": (["--secret", "id=GIT_AUTH_HEADER"], {"GIT_AUTH_HEADER": "Bearer t0ken"}, "", "Bearer t0ken"),
+    "address": ([], {}, "me:t0ken@", basic("me:t0ken")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", LOGINS)
+def test_logins_reach_their_host_and_nothing_else(img: Img, tmp_path: Path, repository: Repository, way: str) -> None:
+    arguments, variables, user, wanted = LOGINS[way]
+    inner = Repository(tmp_path / "served", "inner.git", tmp_path / "inner-work")
+    inner.write({"deep": "inside"}).commit()
+    served = tmp_path / "served"
+    with git_web_server(served) as (other, strange), git_web_server(served, {"/r.git": wanted}) as (home, _):
+        repository.git("submodule", "--quiet", "add", str(inner.bare), "mod")
+        repository.git("config", "-f", ".gitmodules", "submodule.mod.url", f"{other}/inner.git")
+        repository.commit()
+        url = home.replace("://", f"://{user}") + "/r.git"
+        files = tree(img.with_environment(**variables), tmp_path, f"ADD --keep-git-dir {url} /g/", *arguments)
+    assert "g/mod/deep" in files
+    assert strange
+    assert not [headers for headers in strange if "authorization" in headers]
+    with tarfile.open(tmp_path / "out.tar") as archive:
+        stored = [file.read() for member in archive if (file := archive.extractfile(member)) is not None]
+    assert not [data for data in stored if b"t0ken" in data]
+    leaks = [path for path in img.state.rglob("*") if path.is_file() and b"t0ken" in path.read_bytes()]
+    assert way == "address" or not leaks
+
+
+def test_a_login_does_not_follow_a_redirect_to_another_host(img: Img, tmp_path: Path, repository: Repository) -> None:
+    served = tmp_path / "served"
+    with git_web_server(served) as (other, strange):
+        elsewhere = {"/r.git": other.removeprefix("http://")}
+        with git_web_server(served, elsewhere) as (home, _):
+            build(img, tmp_path, f"ADD {home}/r.git /without/").ok()
+            assert strange
+            tokens = img.with_environment(GIT_AUTH_TOKEN="t0ken")
+            refused = build(tokens, tmp_path, f"ADD {home}/r.git /g/", "--secret", "id=GIT_AUTH_TOKEN")
+    assert refused.returncode == 6
+    assert not [headers for headers in strange if "authorization" in headers]
+
+
+def test_a_private_repository_without_login_is_an_error_and_no_question(
+    img: Img, tmp_path: Path, repository: Repository
+) -> None:
+    with git_web_server(tmp_path / "served", {"/r.git": "401"}) as (url, _):
+        refused = build(img, tmp_path, f"ADD {url}/r.git /g/")
+    assert refused.returncode == 6
+    assert f"cannot read git repository `{url}/r.git`" in refused.stderr
+    assert "hint: for a private one give a token" in refused.stderr
