@@ -1,0 +1,157 @@
+"""What every source of directory trees promises. Subclass `TreeSourceContract`, name the class and give operations::
+
+class TestMine(TreeSourceContract):
+    source_class = MySource
+
+    @pytest.fixture
+    def op(self) -> SourceOp: …  # something that can be had
+
+    @pytest.fixture
+    def other_op(self) -> SourceOp: …  # something with other content
+"""
+
+# ruff: noqa: D102 - a test's name is its claim
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, ClassVar
+
+import pytest
+
+from img_core.spec.errors import ImgError
+from img_core.spec.host import Host
+from img_core.spec.source import SourceContext, TreeSource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from img_core.spec.graph import SourceOp
+    from img_core.spec.source import PinnedTree
+
+__all__ = ["TreeSourceContract"]
+
+
+class TreeSourceContract:
+    """The promises of `img_core.spec.TreeSource` for trees that are fetched, each as a test."""
+
+    source_class: ClassVar[type[TreeSource]]
+
+    @pytest.fixture
+    def op(self) -> SourceOp:
+        """Something that can be had."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def other_op(self) -> SourceOp:
+        """Something with other content."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def missing_op(self) -> SourceOp:
+        """Something that does not exist."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def context(self, tmp_path: Path) -> SourceContext:
+        """What the source may use."""
+        for name in ("state", "run"):
+            (tmp_path / name).mkdir()
+        environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+        host = Host("none", str(tmp_path / "state"), str(tmp_path / "run"), environment=environment)
+        return SourceContext(host)
+
+    @pytest.fixture
+    def source(self, context: SourceContext) -> Iterator[TreeSource]:
+        made = self.source_class(context)
+        yield made
+        made.close()
+
+    @pytest.fixture
+    def fetched(self, source: TreeSource, op: SourceOp, tmp_path: Path) -> Path:
+        """Give a directory into which the tree was fetched."""
+        return self._fetch(source, source.pin(op, None), tmp_path / "fetched")
+
+    def _fetch(self, source: TreeSource, pinned: PinnedTree, directory: Path) -> Path:
+        directory.mkdir()
+        source.fetch(pinned, str(directory))
+        return directory
+
+    def test_identity_begins_with_the_scheme_and_fits_a_line(self, source: TreeSource, op: SourceOp) -> None:
+        identity = source.pin(op, None).identity
+        assert identity.startswith(f"{self.source_class.name}:")
+        assert identity.isprintable()
+
+    def test_the_same_content_has_the_same_identity_in_every_build(
+        self, context: SourceContext, source: TreeSource, op: SourceOp
+    ) -> None:
+        first = source.pin(op, None).identity
+        again = self.source_class(context)
+        try:
+            assert again.pin(op, None).identity == first == source.pin(op, None).identity
+        finally:
+            again.close()
+
+    def test_other_content_has_another_identity(self, source: TreeSource, op: SourceOp, other_op: SourceOp) -> None:
+        assert source.pin(op, None).identity != source.pin(other_op, None).identity
+
+    def test_fetching_fills_the_directory_with_files_of_the_caller(self, fetched: Path) -> None:
+        entries = list(fetched.rglob("*"))
+        assert entries
+        assert {path.lstat().st_uid for path in entries} == {os.getuid()}
+        assert all(stat.S_ISREG(path.lstat().st_mode) or path.is_dir() or path.is_symlink() for path in entries), (
+            "no devices, sockets or pipes"
+        )
+
+    def test_what_was_pinned_can_be_fetched_by_another_object_and_is_equal(
+        self, context: SourceContext, source: TreeSource, op: SourceOp, fetched: Path, tmp_path: Path
+    ) -> None:
+        again = self.source_class(context)
+        try:
+            other = self._fetch(again, again.pin(op, None), tmp_path / "again")
+        finally:
+            again.close()
+        assert _content(other) == _content(fetched)
+
+    def test_pin_and_fetch_work_from_several_threads_at_once(
+        self, source: TreeSource, op: SourceOp, other_op: SourceOp, tmp_path: Path
+    ) -> None:
+        def work(number: int) -> tuple[int, dict[str, str]]:
+            pinned = source.pin(op if number % 2 else other_op, None)
+            return number % 2, _content(self._fetch(source, pinned, tmp_path / f"t{number}"))
+
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(work, range(8)))
+        assert len({(kind, str(sorted(content.items()))) for kind, content in found}) == 2
+
+    def test_the_run_directory_holds_nothing_open_to_others(self, context: SourceContext, fetched: Path) -> None:
+        for name in os.listdir(context.host.run_directory):
+            mode = os.lstat(os.path.join(context.host.run_directory, name)).st_mode
+            assert not mode & 0o077, name
+
+    def test_what_does_not_exist_is_an_error_in_one_line(self, source: TreeSource, missing_op: SourceOp) -> None:
+        with pytest.raises(ImgError) as caught:
+            source.pin(missing_op, None)
+        assert "\n" not in caught.value.message
+        assert caught.value.message[0].islower() or not caught.value.message[0].isalpha()
+
+    def test_close_may_be_called_twice(self, source: TreeSource, fetched: Path) -> None:
+        source.close()
+        source.close()
+
+
+def _content(directory: Path) -> dict[str, str]:
+    """Return mode and digest of every file below *directory*, the target of every link."""
+    found = {}
+    for path in sorted(directory.rglob("*")):
+        name = str(path.relative_to(directory))
+        if path.is_symlink():
+            found[name] = f"link {os.readlink(path)}"
+        elif path.is_file():
+            found[name] = f"{path.stat().st_mode:o} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        else:
+            found[name] = f"{path.stat().st_mode:o}"
+    return found
