@@ -112,6 +112,8 @@ def _ask(accounts: Accounts, server: str, username: str, password: str) -> Crede
 
     if not username or not password:
         if sys.stdin is None or not sys.stdin.isatty():
+            if not username and not password and (known := accounts.find(server)):
+                return known  # e.g. of a credential helper: scripts log in with what is there, as docker does
             raise UsageError(
                 "cannot perform an interactive login from a non TTY device",
                 hint="give `-u NAME --password-stdin`",

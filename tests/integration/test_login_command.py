@@ -205,6 +205,14 @@ def test_docker_hub_has_a_welcome(empty: Img) -> None:
     assert "password is required" in shown
 
 
+def test_without_a_terminal_what_is_known_already_is_checked_again(empty: Img, login_registry: DockerRegistry) -> None:
+    log_in(empty, login_registry.address).ok()  # type: ignore[attr-defined]
+    assert empty.run("login", login_registry.address).ok().text == "Login succeeded.\n"
+    path = empty.home / ".docker/config.json"
+    path.write_text(json.dumps({"auths": {login_registry.address: entry(USER, "changed meanwhile")}}))
+    empty.run("login", login_registry.address).refused(5, login_registry.address)
+
+
 # --- logging out ------------------------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from img_core.kit import oci
 from img_core.kit.reference import is_digest
+from img_core.kit.registry._listing import find_referrers, list_tags
 from img_core.kit.registry._places import Places
 from img_core.kit.registry._retry import Failure
 from img_core.kit.registry._upload import Upload, Uploaded
@@ -141,6 +142,18 @@ class RegistryClient:
             )
         return b"".join(self.blob(repository, descriptor))
 
+    def tags(self, repository: str) -> list[str]:
+        """Return all tags of *repository*, in the registry's order."""
+        place = self._places.main(repository)
+        with place.session.reported(f"list the tags of {self.domain}/{repository}"):
+            return list_tags(place)
+
+    def referrers(self, repository: str, digest: Digest, *, artifact_type: str = "") -> list[Descriptor]:
+        """Return the manifests (signatures, bills of materials…) whose subject is *digest*, if asked only those of *artifact_type*."""
+        place = self._places.main(repository)
+        with place.session.reported(f"list what refers to {self.domain}/{repository}@{digest}"):
+            return find_referrers(place, digest, artifact_type)
+
     # --- push -------------------------------------------------------------------------------------------------------
 
     def upload(
@@ -178,6 +191,13 @@ class RegistryClient:
         if told and told.startswith("sha256:") and told != digest:
             raise IntegrityError(f"{name}: the registry stored other content: {show(told)} instead of {digest}")
         return digest
+
+    def delete_manifest(self, repository: str, reference: str) -> None:
+        """Delete a manifest (by digest), or only a tag where the registry can do that. Raises NotFoundError if it is not there."""
+        name, place = self._name(repository, reference), self._places.main(repository)
+        path, scope = _manifest_path(place.repository, reference), f"repository:{place.repository}:delete,pull,push"
+        with place.session.reported(f"delete {name}"):
+            place.session.repeated(lambda: place.session.send("DELETE", place.repository, path, scope=scope).close())
 
     # --- parts ------------------------------------------------------------------------------------------------------
 
