@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA_VERSION", "Database", "boot_id"]
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 BUSY_SECONDS = 30.0
 
 _SCHEMA = """
@@ -84,7 +84,10 @@ CREATE TABLE cache_mount (
 ) WITHOUT ROWID
 """,
     3: "ALTER TABLE image ADD COLUMN content_size INTEGER",
+    4: "DROP TABLE lease",  # they have a file of their own since
 }
+
+_LEASES = "CREATE TABLE leases.lease (run TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (run, kind, id)) WITHOUT ROWID"
 
 #: Dropped when they are older than the last boot and were never synced; children first, for the foreign keys.
 _UNSYNCED = (
@@ -134,11 +137,14 @@ class Database:
                 hint="use the newer img, or another state directory with `-s`",
             )
         if self.read_only:
+            connection.execute("ATTACH ':memory:' AS leases")
+            connection.execute(_LEASES)
             return
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         if version < SCHEMA_VERSION:
             self._upgrade()
+        self._attach_leases()
         stale = connection.execute(
             "SELECT 1 FROM snapshot WHERE synced = 0 AND boot <> ? LIMIT 1", (self.boot,)
         ).fetchone()
@@ -150,6 +156,28 @@ class Database:
             with self.transaction() as cursor:
                 for statement in _UNSYNCED:
                     cursor.execute(statement, (self.boot,))
+
+    def _attach_leases(self) -> None:
+        """Open the leases, which mean nothing after the next boot: a file that is never synced, so that a cached build waits for no disk.
+
+        They are a database of the same connection, because whether a thing exists and who uses it must be one transaction.
+        """
+        path = ":memory:" if self.path == ":memory:" else f"{self.path}-leases-{self.boot[:8]}"
+        self._connection.execute("ATTACH ? AS leases", (path,))
+        self._connection.execute("PRAGMA leases.synchronous = OFF")
+        self._connection.execute("PRAGMA leases.journal_mode = PERSIST")
+        if not self._connection.execute("SELECT 1 FROM leases.sqlite_master").fetchone():
+            with self.transaction() as cursor:
+                if not cursor.execute("SELECT 1 FROM leases.sqlite_master").fetchone():
+                    cursor.execute(_LEASES)
+            self._remove_old_leases(path)
+
+    def _remove_old_leases(self, current: str) -> None:
+        directory, name = os.path.split(self.path)
+        for entry in os.listdir(directory) if directory else []:
+            if entry.startswith(f"{name}-leases-") and not entry.startswith(os.path.basename(current)):
+                with suppress(OSError):
+                    fs.unlink(os.path.join(directory, entry))
 
     def _upgrade(self) -> None:
         """Bring an empty or older database to our version; each version adds to the one before."""

@@ -23,12 +23,15 @@ __all__ = ["BLOB", "CACHE_MOUNT", "SNAPSHOT", "Leases", "leased"]
 
 BLOB, SNAPSHOT, CACHE_MOUNT = "blob", "snapshot", "cache-mount"
 
-#: How to mark a thing as used now, which also tells whether it exists.
-_TOUCH = {
-    BLOB: "UPDATE blob SET used = ? WHERE digest = ?",
-    SNAPSHOT: "UPDATE snapshot SET used = ? WHERE id = ?",
-    CACHE_MOUNT: "UPDATE cache_mount SET used = ? WHERE name = ?",
+#: Where a thing tells when it was used last.
+_USED = {
+    BLOB: ("SELECT used FROM blob WHERE digest = ?", "UPDATE blob SET used = ? WHERE digest = ?"),
+    SNAPSHOT: ("SELECT used FROM snapshot WHERE id = ?", "UPDATE snapshot SET used = ? WHERE id = ?"),
+    CACHE_MOUNT: ("SELECT used FROM cache_mount WHERE name = ?", "UPDATE cache_mount SET used = ? WHERE name = ?"),
 }
+
+#: How exact that is, in seconds: a build that is cached should not write for every step that it finds.
+_USED_PRECISION = 600.0
 
 
 class Leases:
@@ -43,9 +46,14 @@ class Leases:
         """Keep a thing from being collected as long as we live, and note that it is used now; return whether it exists."""
         if not self._run or (kind, identifier) in self._held:
             return True
+        select, update = _USED[kind]
         with self._database.transaction() as cursor:
-            if cursor.execute(_TOUCH[kind], (time.time(), identifier)).rowcount == 0:
+            row = cursor.execute(select, (identifier,)).fetchone()
+            if row is None:
                 return False
+            now = time.time()
+            if now - row["used"] > _USED_PRECISION:
+                cursor.execute(update, (now, identifier))
             self.add(cursor, kind, identifier)
         return True
 
