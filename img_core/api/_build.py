@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from img_core.api._contexts import parse_contexts
@@ -13,6 +14,7 @@ from img_core.kit import fs, platforms
 from img_core.kit.reference import Reference
 from img_core.solver.events import Events
 from img_core.spec.errors import Canceled, ImgError, PluginError, UsageError
+from img_core.spec.graph import SourceOp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -127,6 +129,7 @@ class Build:
             self._events,
             pull=request.pull,
             contexts={name: (named.kind, named.reference) for name, named in contexts.items()},
+            ignore_file=cache(lambda: sources("local").pin(SourceOp("local", "context"), None).ignore),
         )
         return context.definition, sources, resolver
 

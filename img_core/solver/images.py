@@ -59,8 +59,10 @@ class Resolver:
         *,
         pull: bool = False,
         contexts: Mapping[str, tuple[str, str]] | None = None,
+        ignore_file: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._contexts = {"context": ("local", "context"), **(contexts or {})}  #: name to kind and reference
+        self._ignore_file = ignore_file
         self._store = store
         self._source = source
         self._events = events
@@ -81,6 +83,10 @@ class Resolver:
         if name not in self._contexts:
             raise NotFoundError(f"build context `{name}`: not found")
         return self._contexts[name][1]
+
+    def ignore_file(self) -> str | None:
+        """Return the text of the main context's ignore file."""
+        return self._ignore_file()
 
     def resolve(self, text: str, platform: Platform) -> ResolvedImage:
         """Return the image that *text* means for *platform*, the same one each time within a build.

@@ -38,6 +38,9 @@ class Resolver(Protocol):
     def context_reference(self, name: str) -> str:
         """Return the value behind a named context without its scheme (an image reference, a path, a URL)."""
 
+    def ignore_file(self) -> str | None:
+        """Return the text of the ignore file that filters the main context, or None if there is none."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:

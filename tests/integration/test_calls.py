@@ -115,3 +115,10 @@ def test_an_unknown_entitlement_is_refused(img: Img, context: Path) -> None:
 def test_a_cgroup_parent_is_ignored_with_a_warning(img: Img, context: Path) -> None:
     write_context(context, "FROM busybox\nRUN true\n")
     assert "`--cgroup-parent` is ignored" in img.build(context, "--cgroup-parent", "x").ok().stderr
+
+
+def test_check_knows_what_the_ignore_file_hides(img: Img, context: Path) -> None:
+    write_context(context, "FROM busybox\nCOPY a.log /a\n", {".dockerignore": "*.log\n", "a.log": ""})
+    done = img.run("build", "--check", context)
+    assert done.returncode == 1
+    assert 'Attempting to Copy file "a.log" that is excluded by .dockerignore' in done.text

@@ -28,6 +28,7 @@ class DictResolver:
     contexts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     platform: Platform | None = None
     asked: list[tuple[str, str]] = field(default_factory=list)
+    ignore: str | None = None
 
     def base_image(self, reference: str, platform: Platform) -> BaseImage:
         self.asked.append((reference, str(platform)))
@@ -41,6 +42,9 @@ class DictResolver:
 
     def context_reference(self, name: str) -> str:
         return self.contexts[name][1]
+
+    def ignore_file(self) -> str | None:
+        return self.ignore
 
 
 def plan(

@@ -1,7 +1,7 @@
 """Lint rules: each rule on one example, with its text and line; and how they are skipped."""
 
 import pytest
-from frontend_support import plan, rules
+from frontend_support import DictResolver, plan, rules
 
 
 @pytest.mark.parametrize(
@@ -177,3 +177,17 @@ def test_same_finding_on_two_platforms_is_reported_once() -> None:
     from frontend_support import AMD64, ARM64
 
     assert rules("FROM b\nENV X=$U", platforms=(AMD64, ARM64)) == ["UndefinedVar"]
+
+
+def test_copy_of_an_ignored_file() -> None:
+    resolver = DictResolver(ignore="*.txt\nbuild\n")
+    found = plan("FROM b\nCOPY a.txt b /x/\nADD ./build/out /x/\nCOPY --from=b c.txt /x/", resolver=resolver).warnings
+    assert [(warning.rule, warning.message, warning.location.first_line) for warning in found if warning.location] == [
+        ("CopyIgnoredFile", 'Attempting to Copy file "a.txt" that is excluded by .dockerignore', 2),
+        ("CopyIgnoredFile", 'Attempting to Add file "build/out" that is excluded by .dockerignore', 3),
+    ]
+
+
+@pytest.mark.parametrize("ignore", ["*.txt\n!b.txt", "!", "[", ""])
+def test_ignore_file_that_may_bring_things_back_or_is_bad_gives_no_finding(ignore: str) -> None:
+    assert not plan("FROM b\nCOPY a.txt /x/", resolver=DictResolver(ignore=ignore)).warnings
