@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from img_core.spec.host import Spawned, Spawner
 
-__all__ = ["DEVICE", "FuseRoot", "Server"]
+__all__ = ["DEVICE", "FuseRoot", "Server", "mount_device", "open_device"]
 
 DEVICE: Final = "/dev/fuse"
 _ENTRY: Final = "img_snapshotter_fuse._server:main"
@@ -54,6 +54,34 @@ class FuseRoot:
             os.close(fd)
 
 
+def open_device() -> int:
+    """Open the device over which a FUSE file system is served.
+
+    Whoever serves it must be the only one that keeps it open: if that process dies, those who wait for an answer get an error.
+    """
+    try:
+        return os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as err:
+        raise HostError(f"cannot open `{DEVICE}`: {os.strerror(err.errno or 0).lower()}") from err
+
+
+def mount_device(device: int, *, readonly: bool) -> int:
+    """Return a detached mount of the file system that is going to be served over *device*."""
+    options = (
+        ("source", "img"),
+        ("fd", str(device)),
+        ("rootmode", "40000"),
+        ("user_id", "0"),
+        ("group_id", "0"),
+        ("default_permissions", ""),
+        ("allow_other", ""),
+    )
+    try:
+        return mounts.create("fuse", options, attributes=linux.MOUNT_ATTR_RDONLY if readonly else 0)
+    except OSError as err:
+        raise HostError(f"cannot mount a FUSE file system: {err.strerror}") from err
+
+
 class Server:
     """Handle of the serving process, which starts with the first mount and ends with this object."""
 
@@ -63,39 +91,19 @@ class Server:
         self._requests: socket.socket | None = None
         self._process: Spawned | subprocess.Popen[bytes] | None = None
 
-    def mount(self, lowers: Sequence[str], upper: str = "", work: str = "") -> int:
-        """Return a detached mount of the merged directories; read-only without *upper*. Raises HostError."""
+    def mount(self, lowers: Sequence[str], upper: str = "", work: str = "") -> FuseRoot:
+        """Return the root of the merged directories; read-only without *upper*. Raises HostError."""
+        device = open_device()
         try:
-            device = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
-        except OSError as err:
-            raise HostError(f"cannot open `{DEVICE}`: {os.strerror(err.errno or 0).lower()}") from err
-        # The server must be the only one that holds the device: if it dies, whoever waits for an answer gets an error.
-        try:
-            fd = self._mounted(device, readonly=not upper)
+            fd = mount_device(device, readonly=not upper)
             try:
                 self._send({"lowers": list(lowers), "upper": upper, "work": work}, device)
             except BaseException:
                 os.close(fd)
                 raise
-            return fd
+            return FuseRoot(fd, work)
         finally:
             os.close(device)
-
-    @staticmethod
-    def _mounted(device: int, *, readonly: bool) -> int:
-        options = (
-            ("source", "img"),
-            ("fd", str(device)),
-            ("rootmode", "40000"),
-            ("user_id", "0"),
-            ("group_id", "0"),
-            ("default_permissions", ""),
-            ("allow_other", ""),
-        )
-        try:
-            return mounts.create("fuse", options, attributes=linux.MOUNT_ATTR_RDONLY if readonly else 0)
-        except OSError as err:
-            raise HostError(f"cannot mount a FUSE file system: {err.strerror}") from err
 
     def _send(self, request: dict[str, object], device: int) -> None:
         message = json.dumps(request).encode()

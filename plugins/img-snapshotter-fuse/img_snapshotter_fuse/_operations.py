@@ -26,6 +26,7 @@ __all__ = ["OverlayOperations"]
 
 #: seconds for which the kernel need not ask again: nobody else writes here
 _FOREVER: Final = 10_000_000.0
+_CAPABILITY: Final = "security.capability"
 _NOT_OURS: Final = os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOATIME | os.O_SYNC | os.O_DIRECT | os.O_ACCMODE
 
 
@@ -272,7 +273,11 @@ class OverlayOperations(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 ha
         if handle in self._unsafe:
             self._unsafe.discard(handle)
             self._tree.drop_set_id(node, info)
+        capability = _capability(handle)
         written = os.pwrite(handle, data, offset)
+        if capability:
+            # The kernel removes it where a write should; it does not do so for writes through a mapping, but our own write did.
+            os.setxattr(handle, _CAPABILITY, capability)
         # The time of the write is that at which the kernel took it, which it tells us if it is another one than before.
         os.utime(handle, ns=(info.st_atime_ns, node.modified))
         return written
@@ -361,6 +366,13 @@ class _Listing:
         self.node = node
         self.entries: list[tuple[bytes, Found]] | None = None
         self.version = 0
+
+
+def _capability(fd: int) -> bytes:
+    try:
+        return os.getxattr(fd, _CAPABILITY)
+    except OSError:
+        return b""
 
 
 def _attributes(node: Node, info: os.stat_result, *, entry: bool = False) -> EntryAttributes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import os
 import resource
 import signal
@@ -31,6 +32,8 @@ def main(_payload: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON
     import pyfuse3  # noqa: F401  # 150 ms, here and not in each child
 
     os.umask(0)
+    # The last answers come too late when a file system goes: that is no news.
+    logging.getLogger("pyfuse3").setLevel(logging.CRITICAL)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel collects the children
     _allow_many_files()
     gc.freeze()
