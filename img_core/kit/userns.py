@@ -23,7 +23,7 @@ from typing import Final, Literal
 from img_core.kit import linux
 from img_core.spec.errors import HostError, UsageError
 
-__all__ = ["IdRange", "Identity", "IdmapMode", "enter", "sub_id_ranges"]
+__all__ = ["IdRange", "Identity", "IdmapMode", "current", "enter", "sub_id_ranges"]
 
 IdmapMode = Literal["full", "single", "root"]
 
@@ -71,7 +71,7 @@ def enter() -> Identity:
         reason, entered = _enter_user_namespace(real, wanted), True
     _make_mounts_slave()
     uid_ranges, gid_ranges = _read_map("uid"), _read_map("gid")
-    return Identity(
+    identity = Identity(
         mode=_mode_of(uid_ranges, gid_ranges),
         uid_ranges=uid_ranges,
         gid_ranges=gid_ranges,
@@ -83,6 +83,16 @@ def enter() -> Identity:
         user=real.user,
         home=real.home,
     )
+    _entered.append(identity)
+    return identity
+
+
+_entered: list[Identity] = []  # a process enters once, and it is the whole process that does
+
+
+def current() -> Identity | None:
+    """Return what `enter` gave this process; None if it was not called in it."""
+    return _entered[-1] if _entered else None
 
 
 @dataclass(frozen=True, slots=True)

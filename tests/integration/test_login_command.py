@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.img import Img
+from harness.img import Img, write_context
 from img_core.testing.faulty_registry import Exchange, FaultyRegistry, challenge, reply
 from img_core.testing.images import make_image
 from img_core.testing.registry import PASSWORD, USER, Authority, DockerRegistry
@@ -251,3 +251,22 @@ def test_logins_go_to_the_file_of_podman_where_that_is_named(empty: Img, login_r
 def test_login_makes_no_state_directory(empty: Img, login_registry: DockerRegistry) -> None:
     log_in(empty, login_registry.address)
     assert not empty.state.exists()
+
+
+@pytest.mark.rootless
+def test_credential_helpers_run_as_the_user_also_in_a_build(
+    empty: Img, login_registry: DockerRegistry, tmp_path: Path
+) -> None:
+    """A build is root in a namespace; what talks to the user's desktop must not be."""
+    source = login_registry.add("base", "1", make_image([{"f": b"1"}]))
+    helper = tmp_path / "bin/docker-credential-told"
+    helper.parent.mkdir()
+    answer = json.dumps({"ServerURL": "x", "Username": USER, "Secret": PASSWORD})
+    helper.write_text(f"#!/bin/sh\nid -u > {tmp_path}/uid\ncat > /dev/null\necho '{answer}'\n")
+    helper.chmod(0o755)
+    (empty.home / ".docker").mkdir()
+    (empty.home / ".docker/config.json").write_text(json.dumps({"credsStore": "told"}))
+    context = write_context(tmp_path / "context", f"FROM {source}\nCOPY --from={source} /f /g\n")
+    told = empty.with_environment(PATH=f"{helper.parent}:{os.environ['PATH']}")
+    told.build(context).ok()
+    assert (tmp_path / "uid").read_text().strip() == str(os.getuid())
