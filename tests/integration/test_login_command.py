@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from harness.img import Img, write_context
+from img_core.spec.values import Platform
 from img_core.testing.faulty_registry import Exchange, FaultyRegistry, challenge, reply
-from img_core.testing.images import make_image
+from img_core.testing.images import make_image, make_index
 from img_core.testing.registry import PASSWORD, USER, Authority, DockerRegistry
 
 pytest_plugins = ["img_core.testing.fixtures"]
@@ -77,6 +78,21 @@ def test_a_login_is_kept_as_docker_keeps_it_and_used(empty: Img, login_registry:
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert '\n\t"auths": {\n\t\t' in path.read_text()
     empty.run("pull", login_registry.add("app", "1", make_image())).ok()
+
+
+def test_a_push_uses_the_login_and_copies_with_each_registrys_own(
+    empty: Img, login_registry: DockerRegistry, registry: DockerRegistry
+) -> None:
+    log_in(empty, login_registry.address).ok()  # type: ignore[attr-defined]
+    index = make_index([make_image(), make_image([{"arm": b"1"}], platform=Platform("linux", "arm64"))])
+    source = login_registry.add("app", "1", index)
+    empty.run("pull", "--platform", "linux/amd64", source).ok()
+    for target in (f"{login_registry.address}/other:1", f"{registry.address}/copy:1"):
+        empty.run("tag", source, target).ok()
+        empty.run("push", target).ok()
+    assert PASSWORD not in registry.log
+    command = ["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{registry.address}/copy:1"]
+    assert subprocess.run(command, check=True, capture_output=True).stdout == index.content
 
 
 def test_skopeo_uses_the_same_login(empty: Img, login_registry: DockerRegistry) -> None:
