@@ -136,19 +136,27 @@ class Build:
     def _context(self) -> MainContext:
         with self._step("[internal] load build definition from Dockerfile"):
             return prepare_context(
-                self._request, lambda scheme: self._sources()(scheme), self._session.host.run_directory
+                self._request, lambda scheme: self._sources(trusted=True)(scheme), self._session.host.run_directory
             )
 
     def _sources(
-        self, contexts: Mapping[str, str] | None = None, ignore_files: Mapping[str, str] | None = None
+        self,
+        contexts: Mapping[str, str] | None = None,
+        ignore_files: Mapping[str, str] | None = None,
+        *,
+        trusted: bool = False,
     ) -> Callable[[str], Any]:  # Any: an image or a tree source
+        """Return the sources of this build. What the user named himself is *trusted* with his ssh agent and keys; a Dockerfile is not."""
         request = self._request
+        agents = {name: agent.path for name, agent in request.ssh.items()}
+        if trusted:
+            agents.setdefault("default", self._session.config.environment.get("SSH_AUTH_SOCK", ""))
         return self._session.sources(
             contexts=contexts,
             ignore_files=ignore_files,
             insecure=request.insecure_registries,
             secrets=self._secret,
-            agents={name: agent.path for name, agent in request.ssh.items()},
+            agents=agents,
             reproducible="SOURCE_DATE_EPOCH" in self._build_args(),
             cancel_fd=self._cancellation.fd,
         )

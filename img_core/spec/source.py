@@ -24,9 +24,9 @@ class SourceContext:
     *contexts* maps the names of local build contexts to directories, *ignore_files* to files that replace their ``.dockerignore``.
     *credentials* looks up a registry's credentials by ``(server, repository)``. *insecure* lists the hosts for which plain HTTP or
     unverified TLS was asked; ``*`` means all. *secrets* gives the content of a secret of this build by its id; only for logging in where
-    the files come from. *agents* maps ids of ssh agents to their sockets. With *reproducible* (``SOURCE_DATE_EPOCH`` is set) the times
-    of files come from their origin, never from the clock. *cancel_fd*, if not -1, becomes readable when the build must stop: whoever
-    waits long watches it.
+    the files come from. *agents* maps ids of ssh agents to their sockets (empty: there is none, but keys of the user may be used). With
+    *reproducible* (``SOURCE_DATE_EPOCH`` is set) the times of files come from their origin, never from the clock. *cancel_fd*, if not -1,
+    becomes readable when the build must stop: whoever waits long watches it.
     """
 
     host: Host

@@ -28,9 +28,11 @@ _PROTOCOLS = "http:https:git:ssh"
 _PASSED_ON = (
     "PATH",
     "http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
-    "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "CURL_CA_BUNDLE",
 )  # fmt: skip
 _SSH = "ssh -o BatchMode=yes -o ConnectTimeout=30 -o ServerAliveInterval=30"
+#: Without leave to use keys: a Dockerfile of a stranger must not fetch what only the user may read.
+_NO_KEYS = " -o IdentityAgent=none -o IdentitiesOnly=yes -o IdentityFile=/dev/null"
 _SETTINGS = {
     "advice.detachedHead": "false",
     "core.autocrlf": "false",
@@ -82,14 +84,13 @@ def _environment(context: SourceContext, address: Address, directory: str) -> di
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_LFS_SKIP_SMUDGE": "1",
         "GIT_PROTOCOL_FROM_USER": "0",
-        "GIT_SSH_COMMAND": _SSH,
+        "GIT_SSH_COMMAND": _SSH if "default" in context.agents else _SSH + _NO_KEYS,
         "GIT_TEMPLATE_DIR": os.path.join(directory, "templates"),
         "GIT_TERMINAL_PROMPT": "0",
         "LC_ALL": "C",
     }
-    socket = context.agents.get("default") or given.get("SSH_AUTH_SOCK", "")
-    if socket:
-        values["SSH_AUTH_SOCK"] = socket
+    if context.agents.get("default"):
+        values["SSH_AUTH_SOCK"] = context.agents["default"]
     settings = dict(_SETTINGS)
     header = login_header(context, address)
     if header:

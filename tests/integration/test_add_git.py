@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import socket
 import tarfile
 import time
 from collections.abc import Iterator
@@ -320,3 +321,37 @@ def test_a_private_repository_without_login_is_an_error_and_no_question(
     assert refused.returncode == 6
     assert f"cannot read git repository `{url}/r.git`" in refused.stderr
     assert "hint: for a private one give a token" in refused.stderr
+
+
+# ------------------------------------------------------------------------------------------------------------ over ssh
+
+
+@pytest.mark.parametrize(
+    ("where", "granted"), [("add", False), ("add-with-leave", True), ("context", True), ("build-context", False)]
+)
+def test_agent_and_keys_of_the_user_are_for_what_the_user_named_or_allowed(
+    img: Img, tmp_path: Path, where: str, granted: bool
+) -> None:
+    need("git")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "ssh").write_text(
+        f'#!/bin/sh\necho "$@" > {tmp_path}/said; env >> {tmp_path}/said; id -u >> {tmp_path}/said\n'
+    )
+    (programs / "ssh").chmod(0o755)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
+        agent.bind(str(tmp_path / "agent"))
+        path = f"{programs}:{img.environment()['PATH']}"
+        mine = img.with_environment(PATH=path, SSH_AUTH_SOCK=str(tmp_path / "agent"))
+        address = "git@127.0.0.1:o/r.git"
+        if where == "context":
+            mine.run("build", "-t", "x", address)
+        elif where == "build-context":
+            build(mine, tmp_path, "COPY --from=x / /", "--build-context", f"x={address}")
+        else:
+            build(mine, tmp_path, f"ADD {address} /g", *(["--ssh", "default"] if granted else []))
+    said = (tmp_path / "said").read_text()
+    assert ("SSH_AUTH_SOCK=" in said) == granted
+    assert ("IdentityAgent=none" in said) != granted
+    assert "BatchMode=yes" in said
+    assert said.splitlines()[-1] == str(os.getuid())
