@@ -50,6 +50,9 @@ class RunMounts:
         self._secrets = secrets
         self._cancellation = cancellation
         self._cache_namespace = cache_namespace
+        self._copies: dict[tuple[str, str | None, str], str] = {}  # of trees from outside: identity, ignore file, path
+        self._copy_locks: dict[tuple[str, str | None, str], threading.Lock] = {}
+        self._copying = threading.Lock()  # guards these locks
         self._emptied: set[str] = set()
         self._emptying = threading.Lock()
         self._kinds: Mapping[str, Callable[[ExitStack, RunMount, Sequence[Evaluated]], Mount | None]] = {
@@ -86,23 +89,42 @@ class RunMounts:
         source = inputs[mount.input]
         if isinstance(source, PinnedTree):
             # A copy: the step must neither see what the ignore file hides nor reach the user's own files.
-            root_fd, path = self._copy(opened, source, mount.source)
+            root_fd, path = self._copy(opened, source, mount.source, shared=mount.readonly)
         elif mount.readonly:
             root_fd, path = opened.enter_context(self._layers.view(source)).fd, mount.source
         else:
             root_fd, path = self._scratch(opened, source), mount.source
         return Mount(mount.target, source_fd=_open(opened, root_fd, path), readonly=mount.readonly)
 
-    def _copy(self, opened: ExitStack, source: PinnedTree, path: str) -> tuple[int, str]:
-        """Copy *path* of *source*; return a descriptor of a directory and the name of the copy in it."""
-        assert self._store.run is not None
-        directory = self._store.run.new_path("mount")
-        fs.mkdir(directory, 0o755)
-        opened.callback(fs.remove_tree, directory)
-        self._files.copy_into(directory, source, path, "source")
+    def _copy(self, opened: ExitStack, source: PinnedTree, path: str, *, shared: bool) -> tuple[int, str]:
+        """Copy *path* of *source*; return a descriptor of a directory and the name of the copy in it.
+
+        All steps of a build that cannot write see the same copy, and thereby the same files. It goes with the run directory.
+        """
+        if shared:
+            directory = self._shared_copy(source, path)
+        else:
+            directory = self._new_copy(source, path)
+            opened.callback(fs.remove_tree, directory)
         descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         opened.callback(os.close, descriptor)
         return descriptor, "source"
+
+    def _shared_copy(self, source: PinnedTree, path: str) -> str:
+        key = (source.identity, source.ignore, path)
+        with self._copying:
+            lock = self._copy_locks.setdefault(key, threading.Lock())
+        with lock:
+            if key not in self._copies:
+                self._copies[key] = self._new_copy(source, path)
+            return self._copies[key]
+
+    def _new_copy(self, source: PinnedTree, path: str) -> str:
+        assert self._store.run is not None
+        directory = self._store.run.new_path("mount")
+        fs.mkdir(directory, 0o755)
+        self._files.copy_into(directory, source, path, "source")
+        return directory
 
     def _scratch(self, opened: ExitStack, source: Stack) -> int:
         assert self._store.run is not None

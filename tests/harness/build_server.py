@@ -74,13 +74,13 @@ class BuildServer:
             text=True, env={**environment, "PYTHONPATH": path},
         )  # fmt: skip
 
-    def build(self, context: Path, dockerfile: str, **request: Any) -> Built:
-        """Run one build."""
+    def build(self, context: Path, text: str | None, /, **request: Any) -> Built:
+        """Run one build; without the *text* of a Dockerfile it is looked up in the context."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         if "tags" not in request and "outputs" not in request:
             request["tags"] = ["server/result"]
-        request |= {"context": str(context), "definition": dockerfile}
+        request |= {"context": str(context)} | ({} if text is None else {"definition": text})
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
@@ -173,7 +173,8 @@ def _run(session: Any, document: dict[str, Any]) -> dict[str, Any]:
 def _request(document: dict[str, Any]) -> Any:
     from img_core.api import BuildRequest, Output, SecretSource, SshAgent
 
-    document["definition"] = document["definition"].encode("utf-8", "surrogateescape")
+    if "definition" in document:
+        document["definition"] = document["definition"].encode("utf-8", "surrogateescape")
     document["outputs"] = tuple(Output(kind, options) for kind, options in document.get("outputs", ()))
     document["secrets"] = {
         name: SecretSource(value=text.encode()) for name, text in document.get("secrets", {}).items()

@@ -128,6 +128,28 @@ def test_a_step_cannot_change_the_context(workshop: Workshop) -> None:
     assert (workshop.context / "d" / "e").exists()
 
 
+def test_what_a_step_writes_into_its_mount_is_not_seen_by_the_next(workshop: Workshop) -> None:
+    read, write = "RUN --mount=target=/c cat /c/a.txt\n", "RUN --mount=target=/c,rw echo own > /c/a.txt\n"
+    built = workshop.build(read + write + read.replace("cat", "cat -v") + read.replace("cat", "cat -u")).ok()
+    assert built.log.split() == ["A", "A", "A"]
+
+
+def test_two_contexts_in_one_directory_keep_their_own_ignore_files(workshop: Workshop, tmp_path: Path) -> None:
+    workshop.write({".dockerignore": "a.txt\n", "Other": "FROM busybox\n", "Other.dockerignore": "d\n"})
+    dockerfile = workshop.context / "Other"
+    dockerfile.write_text(
+        "FROM busybox\nRUN --mount=target=/main ls /main | sed s/^/main-/\n"
+        "RUN --mount=from=again,target=/named ls /named | sed s/^/named-/\n"
+    )
+    log = workshop.server.build(
+        workshop.context, None, dockerfile=str(dockerfile), contexts={"again": str(workshop.context)}
+    ).ok().log  # fmt: skip
+    assert "main-a.txt" in log
+    assert "main-d\n" not in log
+    assert "named-d\n" in log
+    assert "named-a.txt" not in log
+
+
 @pytest.mark.parametrize("source", ["nope", "a.txt/x", "d/nope"])
 def test_a_missing_source_is_named(workshop: Workshop, source: str) -> None:
     workshop.build(f"RUN --mount=source={source},target=/c true").refused(f'"/{source}": not found')
