@@ -63,11 +63,19 @@ class RunMounts:
             "ssh": self._ssh,
         }
 
-    def open(self, opened: ExitStack, op: RunOp, inputs: Sequence[Evaluated], *, use_cache: bool) -> Iterator[Mount]:
-        """Give the mounts of *op*. Without *use_cache* its cache mounts start empty, once per build."""
+    def open(
+        self,
+        opened: ExitStack,
+        op: RunOp,
+        inputs: Sequence[Evaluated],
+        *,
+        use_cache: bool,
+        note: Callable[[str], None] = lambda _text: None,
+    ) -> Iterator[Mount]:
+        """Give the mounts of *op*. Without *use_cache* its cache mounts start empty, once per build; *note* gets a line about each."""
         for mount in op.mounts:
-            if mount.type == "cache" and not use_cache:
-                self._empty(mount)
+            if mount.type == "cache" and not use_cache and self._empty(mount):
+                note(f"the cache mount `{fs.show(mount.target)}` was emptied, because the cache is not to be used")
             made = self._kinds[mount.type](opened, mount, inputs)
             if made is not None:
                 yield made
@@ -189,18 +197,20 @@ class RunMounts:
         self._files.own(new, mount.uid, mount.gid, 0o755 if mount.mode is None else mount.mode)
         fs.rename(new, directory)
 
-    def _empty(self, mount: RunMount) -> None:
+    def _empty(self, mount: RunMount) -> bool:
+        """Empty a cache mount, once per build; tell whether there was one."""
         name = self._name(mount)
         with self._emptying:
             if name in self._emptied:
-                return
+                return False
             self._emptied.add(name)
             directory = os.path.join(self._store.state, "cache-mounts", name)
             with self._store.lock(f"cache-mount-making:{name}", self._cancellation.check):
-                if os.path.isdir(directory):
-                    assert self._store.run is not None
-                    aside = self._store.run.new_path("cache")  # removed with the run directory
-                    fs.rename(directory, aside)
+                if not os.path.isdir(directory):
+                    return False
+                assert self._store.run is not None
+                fs.rename(directory, self._store.run.new_path("cache"))  # removed with the run directory
+                return True
 
     # ------------------------------------------------------------------------------------------------- secret, ssh
 

@@ -66,7 +66,13 @@ class RunSteps:
                 security=op.security,
                 mounts=(
                     *self._name_files(opened, op),
-                    *self._mounts.open(opened, op, inputs, use_cache=vertex.use_cache),
+                    *self._mounts.open(
+                        opened,
+                        op,
+                        inputs,
+                        use_cache=vertex.use_cache,
+                        note=lambda text: self._events.status(vertex.digest, text),
+                    ),
                 ),
                 shm_size=op.shm_size or DEFAULT_SHM_SIZE,
                 ulimits=op.ulimits,

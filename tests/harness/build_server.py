@@ -37,6 +37,7 @@ class Built:
     log: str
     steps: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
+    notes: tuple[str, ...]  #: what steps said about themselves
 
     def ok(self) -> Built:
         """Insist on success."""
@@ -87,7 +88,8 @@ class BuildServer:
         assert line, "the build server died"
         answer = json.loads(line)
         steps = tuple((name, end) for name, end in answer.pop("steps"))
-        return Built(**answer | {"steps": steps, "warnings": tuple(answer["warnings"])})
+        lists = {name: tuple(answer[name]) for name in ("warnings", "notes")}
+        return Built(**answer | lists | {"steps": steps})
 
     def close(self) -> None:
         """End it."""
@@ -187,12 +189,13 @@ def _request(document: dict[str, Any]) -> Any:
 
 
 def _told(events: list[Any]) -> dict[str, Any]:
-    from img_core.spec.progress import StepFinished, StepLog, StepStarted, WarningRaised
+    from img_core.spec.progress import StepFinished, StepLog, StepStarted, StepStatus, WarningRaised
 
     names: dict[str, str] = {}
     steps: list[tuple[str, str]] = []
     log = b""
     warnings: list[str] = []
+    notes: list[str] = []
     for event in events:
         if isinstance(event, StepStarted):
             names[event.step] = event.name
@@ -203,7 +206,9 @@ def _told(events: list[Any]) -> dict[str, Any]:
             log += event.data
         elif isinstance(event, WarningRaised):
             warnings.append(event.text)
-    return {"steps": steps, "log": log.decode("utf-8", "replace"), "warnings": warnings}
+        elif isinstance(event, StepStatus):
+            notes.append(event.text)
+    return {"steps": steps, "log": log.decode("utf-8", "replace"), "warnings": warnings, "notes": notes}
 
 
 if __name__ == "__main__":

@@ -181,6 +181,12 @@ def test_keep_git_dir_gives_a_repository(img: Img, tmp_path: Path, url: str, rep
     assert not [name for name in files if name.startswith("g/.git/hooks/")]
 
 
+def test_flags_hold_for_files_of_a_repository(img: Img, tmp_path: Path, url: str, repository: Repository) -> None:
+    files = tree(img, tmp_path, f"ADD --chown=1:2 --chmod=700 --exclude=sub/p* --link {url}/r.git /g/")
+    assert "g/sub/private" not in files
+    assert (files["g/sub/file"].uid, files["g/sub/file"].gid, files["g/sub/file"].mode) == (1, 2, 0o700)
+
+
 def test_submodules_come_along_without_their_metadata(
     img: Img, tmp_path: Path, url: str, repository: Repository
 ) -> None:

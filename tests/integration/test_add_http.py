@@ -212,3 +212,23 @@ def test_the_state_does_not_tell_the_url(img: Img, tmp_path: Path, web: WebServe
     memos = list((img.state / "sources" / "https").iterdir())
     assert len(memos) == 1
     assert b"c4nary" not in memos[0].read_bytes()
+
+
+def test_the_same_url_in_two_stages_is_asked_once_per_build(img: Img, tmp_path: Path, web: WebServer) -> None:
+    web.pages["/f"] = Page(b"text")
+    add = f"ADD {web.url}/f"
+    dockerfile = f"FROM scratch AS a\n{add} /1\nFROM scratch\nCOPY --from=a /1 /1\n{add} /2\n{add} /3/renamed\n"
+    assert {"1", "2", "3/renamed"} <= set(tree(img, tmp_path, dockerfile))
+    assert len(web.requests) == 1
+
+
+def test_flags_hold_for_files_of_the_web(img: Img, tmp_path: Path, web: WebServer) -> None:
+    web.pages |= {"/f[1]*.txt": Page(b"text"), "/a.tgz": Page(archive())}
+    dockerfile = (
+        f"FROM scratch\nADD --chown=1:2 --chmod=755 --link {web.url}/f[1]*.txt /x/\n"
+        f"ADD --unpack --chown=3:4 {web.url}/a.tgz /y/\n"
+    )
+    files = tree(img, tmp_path, dockerfile)
+    file, inside = files["x/f[1]*.txt"], files["y/inside"]
+    assert (file.uid, file.gid, file.mode) == (1, 2, 0o755)
+    assert (inside.uid, inside.gid) == (3, 4)

@@ -203,6 +203,7 @@ def test_mt13_without_cache_it_starts_empty_once_per_build_and_stays_replaced(wo
     workshop.build(touch.format("old")).ok()
     fresh = workshop.build(touch.format("new") + touch.format("newer"), no_cache=True).ok()
     assert "old" not in fresh.log
+    assert len([text for text in fresh.notes if "`/mt13` was emptied" in text]) == 1
     assert fresh.log.count("new") == 1  # the second step sees what the first one left
     after = workshop.build(touch.format("last")).ok().log
     assert "newer" in after
