@@ -39,6 +39,8 @@ class FuseRoot:
         try:
             if self._work:
                 self._sync()
+        except OSError as err:
+            raise HostError(f"the server of a FUSE mount has failed: {os.strerror(err.errno or 0).lower()}") from err
         finally:
             os.close(self.fd)
             self.fd = -1

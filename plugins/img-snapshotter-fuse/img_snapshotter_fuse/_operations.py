@@ -26,6 +26,7 @@ __all__ = ["OverlayOperations"]
 
 #: seconds for which the kernel need not ask again: nobody else writes here
 _FOREVER: Final = 10_000_000.0
+_SET_ID: Final = stat.S_ISUID | stat.S_ISGID
 _CAPABILITY: Final = "security.capability"
 _NOT_OURS: Final = os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOATIME | os.O_SYNC | os.O_DIRECT | os.O_ACCMODE
 
@@ -268,16 +269,14 @@ class OverlayOperations(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 ha
 
     @_answer
     def write(self, handle: int, offset: int, data: bytes) -> int:
-        """Write."""
+        """Write, and restore what a write takes away: where that is due the kernel has removed it before (not so through a mapping)."""
         node, info = self._files[handle], os.fstat(handle)
-        if handle in self._unsafe:
-            self._unsafe.discard(handle)
-            self._tree.drop_set_id(node, info)
         capability = _capability(handle)
         written = os.pwrite(handle, data, offset)
         if capability:
-            # The kernel removes it where a write should; it does not do so for writes through a mapping, but our own write did.
             os.setxattr(handle, _CAPABILITY, capability)
+        if info.st_mode & _SET_ID and handle not in self._unsafe:
+            os.chmod(handle, stat.S_IMODE(info.st_mode))
         # The time of the write is that at which the kernel took it, which it tells us if it is another one than before.
         os.utime(handle, ns=(info.st_atime_ns, node.modified))
         return written
@@ -381,10 +380,10 @@ def _attributes(node: Node, info: os.stat_result, *, entry: bool = False) -> Ent
     made.entry_timeout = made.attr_timeout = _FOREVER
     made.st_ino = node.number
     if node.shown:
-        # pyfuse3 has one field for the number of the node and the one to show: the kernel has to ask for the latter.
-        if entry:
-            made.attr_timeout = 0.0
-        else:
+        # Other names of the same lower file: what they share ends when one of them is written, so the kernel asks each time.
+        # pyfuse3 has one field for the number of the node and the one to show, the latter can only be told in that answer.
+        made.attr_timeout = 0.0
+        if not entry:
             made.st_ino = node.shown
     made.st_mode = info.st_mode
     made.st_nlink = 1 if len(node.layers) > 1 else info.st_nlink

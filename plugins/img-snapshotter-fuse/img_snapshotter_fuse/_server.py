@@ -75,6 +75,8 @@ def _serve(request: dict[str, Any], device: int) -> NoReturn:
         pyfuse3.init(OverlayOperations(tree), f"/dev/fd/{device}", set())
         run(pyfuse3)
         status = 0
+    except ConnectionAbortedError:
+        status = 0  # the mount was gone before its first request
     except BaseException:
         traceback.print_exc(file=sys.stderr)
     finally:

@@ -90,7 +90,7 @@ class Pair:
 
     def compare_trees(self) -> None:
         first, second = (_described(f"/proc/self/fd/{root.fd}") for root in self.roots)
-        assert first == second
+        assert first == second, _difference(first, second)
 
     def finish(self) -> None:
         """Compare what is on disk, read by the driver that did not write it."""
@@ -98,15 +98,54 @@ class Pair:
             root.close()
         shelves = (self.ours, self.kernel)
         changes = [shelf.changes(path, self.parents) for shelf, path in zip(shelves, self.directories, strict=True)]
-        trees = [shelf.tree([*self.parents, path]) for shelf, path in zip(shelves, self.directories, strict=True)]
+        trees = [
+            _without_inodes(shelf.tree([*self.parents, path]))
+            for shelf, path in zip(shelves, self.directories, strict=True)
+        ]
         for path in self.directories:
             self.ours.driver.remove(path)
-        assert changes[0] == changes[1]
-        assert trees[0] == trees[1]
+        assert changes[0] == changes[1], set(changes[0]) ^ set(changes[1])
+        assert trees[0] == trees[1], _difference(*trees)
 
 
 def _described(path: str) -> dict[bytes, tuple[Any, ...]]:
-    return fingerprint(path, times=False)
+    return _without_inodes(fingerprint(path, times=False))
+
+
+def _difference(first: dict[bytes, Any], second: dict[bytes, Any]) -> list[Any]:
+    names = sorted(first.keys() | second.keys())
+    return [(name, first.get(name), second.get(name)) for name in names if first.get(name) != second.get(name)]
+
+
+def _without_inodes(tree: dict[bytes, tuple[Any, ...]]) -> dict[bytes, tuple[Any, ...]]:
+    """Leave out which names share an inode: the kernel's overlayfs does not always tell, ours does."""
+    return {path: (*item[:5], *item[6:]) for path, item in tree.items()}
+
+
+def test_names_of_one_file_show_one_inode_whatever_happens(tmp_path: Path) -> None:
+    mapping = mappings()[0]
+    base = os.path.join(tmp_path, "pair")
+    os.mkdir(base)
+
+    def body() -> None:
+        shelf = Shelf.make(FuseSnapshotter, base, mapping)
+        first = shelf.step([], _lowest)
+
+        def work(tree: Tree) -> None:
+            def number(name: str) -> int:
+                return os.lstat(tree.at(name)).st_ino
+
+            assert number("linked") == number("dir/linked")
+            os.link(tree.at("file"), tree.at("new"))
+            assert number("file") == number("new")
+            tree.write("dir/linked", "written")
+            assert number("linked") != number("dir/linked")
+            assert tree.read("linked") == "two names"
+
+        shelf.step([first], work)
+        fs.remove_tree(base)
+
+    run_inside(mapping, body)
 
 
 def _outcome(name: str, root: Rootfs, first: str, second: str, number: int) -> Any:
