@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from img_core.kit import fs, linux
-from img_core.solver.ssh_relay import Relay
+from img_core.solver.ssh_relay import Relay, short_address
 from img_core.spec.errors import ImgError, UsageError
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ class Secrets:
         path = os.path.join(self._directory(), random.token_hex(8))
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         opened.callback(listener.close)
-        listener.bind(path)
+        with short_address(path) as address:
+            listener.bind(address)
         opened.callback(os.unlink, path)
         os.chmod(path, mode)
         _own(path, uid, gid)

@@ -6,16 +6,32 @@ The agent asks the kernel who connects, and must see us, not an id of the contai
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-__all__ = ["Relay"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Relay", "short_address"]
 
 _REQUEST_IDENTITIES = 11
 _SIGN_REQUEST = 13
 _ALLOWED = (_REQUEST_IDENTITIES, _SIGN_REQUEST)
 _FAILURE = b"\x00\x00\x00\x01\x05"
 _LONGEST_MESSAGE = 256 * 1024  # what OpenSSH's agent accepts
+
+
+@contextmanager
+def short_address(path: str) -> Iterator[str]:
+    """Give an address of the socket *path* that fits into the 108 bytes of unix(7), however long *path* is."""
+    directory = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{os.path.basename(path)}"
+    finally:
+        os.close(directory)
 
 
 class Relay:
@@ -46,7 +62,8 @@ class Relay:
     def _serve(self, client: socket.socket) -> None:
         with client, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
             try:
-                agent.connect(self._target)
+                with short_address(self._target) as address:
+                    agent.connect(address)
                 while (request := _receive(client)) is not None:
                     client.sendall(_answer(agent, request))
             except OSError:

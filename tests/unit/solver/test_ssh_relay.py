@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from img_core.solver.ssh_relay import Relay
+from img_core.solver.ssh_relay import Relay, short_address
 
 FAILURE = b"\x00\x00\x00\x01\x05"
 
@@ -99,3 +99,14 @@ def test_garbage_ends_the_connection(client: socket.socket, agent: RecordingAgen
     client.sendall(garbage)
     assert client.recv(100) == b""
     assert agent.asked == []
+
+
+def test_a_socket_deep_in_the_tree_has_a_short_address(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 100) / ("e" * 100)
+    deep.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        with short_address(str(deep / "socket")) as address:
+            listener.bind(address)
+            listener.listen()
+            client.connect(address)
+    assert (deep / "socket").is_socket()
