@@ -60,7 +60,9 @@ def zstd(data: bytes) -> bytes:
     return subprocess.run(["zstd", "-qc"], input=data, capture_output=True, check=True).stdout
 
 
-@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress, zstd])
+@pytest.mark.parametrize(
+    "pack", [bytes, gzip.compress, bz2.compress, lzma.compress, zstd], ids=["plain", "gzip", "bzip2", "xz", "zstd"]
+)
 def test_ad1_archives_are_known_by_their_content(
     workshop: Workshop, tmp_path: Path, pack: Callable[[bytes], bytes]
 ) -> None:
@@ -73,6 +75,7 @@ def test_ad1_archives_are_known_by_their_content(
 @pytest.mark.parametrize(
     ("name", "content"),
     [("x.gz", gzip.compress(b"text")), ("x.tar.gz", b""), ("x.tar", b"no tar at all"), ("x.xz", lzma.compress(b"t"))],
+    ids=["gzip-of-text", "empty", "text", "xz-of-text"],
 )
 def test_ad2_what_is_no_archive_is_copied(workshop: Workshop, tmp_path: Path, name: str, content: bytes) -> None:
     workshop.write({name: content})

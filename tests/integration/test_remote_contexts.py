@@ -58,7 +58,9 @@ def names(result: Path) -> set[str]:
         return {member.name.rstrip("/") for member in files if not member.isdir()}
 
 
-@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress, zstd])
+@pytest.mark.parametrize(
+    "pack", [bytes, gzip.compress, bz2.compress, lzma.compress, zstd], ids=["plain", "gzip", "bzip2", "xz", "zstd"]
+)
 def test_an_archive_on_standard_input_in_every_compression(
     img: Img, tmp_path: Path, pack: Callable[[bytes], bytes]
 ) -> None:
