@@ -104,9 +104,12 @@ def test_garbage_ends_the_connection(client: socket.socket, agent: RecordingAgen
 def test_a_socket_deep_in_the_tree_has_a_short_address(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 100) / ("e" * 100)
     deep.mkdir(parents=True)
-    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
-        with short_address(str(deep / "socket")) as address:
-            listener.bind(address)
-            listener.listen()
-            client.connect(address)
+    with (
+        socket.socket(socket.AF_UNIX) as listener,
+        socket.socket(socket.AF_UNIX) as client,
+        short_address(str(deep / "socket")) as address,
+    ):
+        listener.bind(address)
+        listener.listen()
+        client.connect(address)
     assert (deep / "socket").is_socket()
