@@ -1,0 +1,49 @@
+"""Write docs/reference/commands.md from the help pages of the commands: run it after changing one.
+
+With ``--check`` it only tells whether the page is up to date.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs/reference/commands.md"
+
+HEAD = """# Commands
+
+<!-- Made by contrib/docs/commands.py from the help pages; a test keeps it up to date. -->
+
+Options may stand before or after the command. stdout is data, stderr is talk. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the Dockerfile is
+wrong, 4 a step failed, 5 a registry refused our identity, 6 a registry failed, 7 the host lacks something, 125 a bug in img, 130 and 143 stopped
+by Ctrl-C and SIGTERM.
+
+docker's words work too: `images`, `rmi`, `image ls`, `builder prune`, `system df` and others.
+"""
+
+
+def page() -> str:
+    """Return the whole page."""
+    from img_core.cli._commands import COMMANDS
+
+    parts = [HEAD]
+    parts += [f"\n## img {name}\n\n```text\n{help_of(name)}\n```\n" for name in sorted(COMMANDS)]
+    return "".join(parts)
+
+
+def help_of(name: str) -> str:
+    command = [sys.executable, "-m", "img_core", name, "--help"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return "\n".join(line.rstrip() for line in text.splitlines()).strip()
+
+
+def main() -> None:
+    if "--check" in sys.argv[1:]:
+        sys.exit(None if PAGE.read_text() == page() else f"{PAGE} is out of date: run {Path(__file__).name}")
+    PAGE.write_text(page())
+
+
+if __name__ == "__main__":
+    main()
