@@ -16,9 +16,9 @@ HEAD = """# Commands
 
 <!-- Made by contrib/docs/commands.py from the help pages; a test keeps it up to date. -->
 
-Options may stand before or after the command. stdout is data, stderr is talk. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the Dockerfile is
-wrong, 4 a step failed, 5 a registry refused our identity, 6 a registry failed, 7 the host lacks something, 125 a bug in img, 130 and 143 stopped
-by Ctrl-C and SIGTERM.
+Options may stand before or after the command. stdout is data, stderr is talk. Exit codes: 0 done, 1 failed, 2 wrong usage,
+3 the Dockerfile is wrong, 4 a step failed, 5 a registry refused our identity, 6 a registry failed, 7 the host lacks something,
+125 a bug in img, 130 and 143 stopped by Ctrl-C and SIGTERM.
 
 docker's words work too: `images`, `rmi`, `image ls`, `builder prune`, `system df` and others.
 """
