@@ -92,7 +92,7 @@ class Session:
     def snapshotter(self, name: str) -> Snapshotter:
         """Return the snapshotter *name* (or ``auto``) and let the store use its snapshots."""
         driver = self.plugins.select("snapshotter", [name], self.host)
-        self.store.use(driver.name)
+        self.store.use(driver.format or driver.name)
         made: Snapshotter = driver(self.host)
         return made
 

@@ -74,7 +74,8 @@ class Snapshotter(ABC):
     several threads at once. On failure they leave nothing behind but the given directory, which the core removes.
     """
 
-    name: ClassVar[str]  #: the word that selects it, and its directory name in the state
+    name: ClassVar[str]  #: the word that selects it
+    format: ClassVar[str] = ""  #: its directory name in the state; drivers of one format share snapshots (empty: *name*)
     api: ClassVar[tuple[int, int]] = (1, 1)
     schema: ClassVar[Mapping[str, Any] | None] = None  #: JSON Schema of its options; Any: JSON
     independent_layers: ClassVar[bool] = (

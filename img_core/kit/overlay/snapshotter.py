@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.kit import fs
 from img_core.kit.changes import copy_look, disk_usage, read_records, scan
@@ -36,6 +36,8 @@ _RECORDS = "owners"
 
 class OverlayFormatSnapshotter(Snapshotter):
     """Snapshots that are merged when they are used; a subclass mounts them."""
+
+    format: ClassVar[str] = "overlayfs"  # so those of one are used by the others
 
     def __init__(self, host: Host, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(host, options)

@@ -26,6 +26,7 @@ __all__ = ["OverlayOperations"]
 
 #: seconds for which the kernel need not ask again: nobody else writes here
 _FOREVER: Final = 10_000_000.0
+_MOST_LISTED: Final = 50_000  # entries of directories that are kept
 _SET_ID: Final = stat.S_ISUID | stat.S_ISGID
 _CAPABILITY: Final = "security.capability"
 _NOT_OURS: Final = os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOATIME | os.O_SYNC | os.O_DIRECT | os.O_ACCMODE
@@ -63,7 +64,9 @@ class OverlayOperations(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 ha
         self._nodes = tree.nodes
         self._files: dict[int, Node] = {}  # by descriptor, which is the handle
         self._unsafe: set[int] = set()  # descriptors through which an ordinary user writes
-        self._listings: dict[int, _Listing] = {}
+        self._handles_of_directories: dict[int, _Listing] = {}
+        self._listings: dict[int, _Listing] = {}  # the last one of each directory, by its node's number
+        self._listed = 0
         self._handles = count(1)
         self._nothing = EntryAttributes()
         self._nothing.st_ino = 0
@@ -270,6 +273,7 @@ class OverlayOperations(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 ha
     @_answer
     def write(self, handle: int, offset: int, data: bytes) -> int:
         """Write, and restore what a write takes away: where that is due the kernel has removed it before (not so through a mapping)."""
+        self._tree.attributes_version += 1
         node, info = self._files[handle], os.fstat(handle)
         capability = _capability(handle)
         written = os.pwrite(handle, data, offset)
@@ -311,34 +315,52 @@ class OverlayOperations(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 ha
     def opendir(self, number: int, _context: Any) -> int:
         """Begin to list a directory."""
         handle = next(self._handles)
-        self._listings[handle] = _Listing(self._nodes[number])
+        self._handles_of_directories[handle] = _Listing(self._nodes[number])
         return handle
 
     @_answer
     def readdir(self, handle: int, start: int, token: Any) -> None:
         """List names and attributes, as many as the token takes."""
-        listing = self._listings[handle]
-        if start == 0 or listing.entries is None:
-            listing.entries = self._stack.listing(listing.node)
-            listing.version = self._tree.version
+        listing = self._handles_of_directories[handle]
+        if start == 0 or listing.version < 0:
+            listing = self._handles_of_directories[handle] = self._list(listing.node)
         if start < 2 and not self._dots(listing.node, start, token):
             return
-        entries, adopt, reply = listing.entries, self._nodes.adopt, pyfuse3.readdir_reply
-        node = listing.node
-        for position in range(max(start - 2, 0), len(entries)):
-            name, found = entries[position]
+        node, names, adopt, reply = listing.node, listing.names, self._nodes.adopt, pyfuse3.readdir_reply
+        for position in range(max(start - 2, 0), len(names)):
+            name, found = names[position]
+            attributes = listing.attributes[position]
             if listing.version != self._tree.version:
                 now = self._stack.find(node, name)
                 if now is None:
                     continue
-                found = now
+                found, attributes = now, None
             entry = adopt(node, name, found)
-            if not reply(token, name, _attributes(entry, found.info, entry=True), position + 3):
+            if attributes is None or attributes.st_ino != entry.number:
+                attributes = listing.attributes[position] = _attributes(entry, found.info, entry=True)
+            if not reply(token, name, attributes, position + 3):
                 self._nodes.forget(entry)  # if nobody else knows it
                 return
             entry.lookups += 1
             if entry.modified < 0:
                 entry.modified = found.info.st_mtime_ns
+
+    def _list(self, node: Node) -> _Listing:
+        """List a directory, or find out that the last listing still holds."""
+        last = self._listings.get(node.number)
+        versions = (self._tree.version, self._tree.attributes_version)
+        if last is not None and last.node is node and (last.version, last.attributes_version) == versions:
+            return last
+        listing = _Listing(node)
+        listing.names = self._stack.listing(node)
+        listing.attributes = [None] * len(listing.names)
+        listing.version, listing.attributes_version = versions
+        self._listed += len(listing.names) + 1
+        if self._listed > _MOST_LISTED:
+            self._listings.clear()
+            self._listed = 0
+        self._listings[node.number] = listing
+        return listing
 
     def _dots(self, node: Node, start: int, token: Any) -> bool:
         for position, name in ((0, b"."), (1, b"..")):
@@ -353,18 +375,20 @@ class OverlayOperations(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 ha
     @_answer
     def releasedir(self, handle: int) -> None:
         """End a listing."""
-        del self._listings[handle]
+        del self._handles_of_directories[handle]
 
 
 class _Listing:
-    """A directory that somebody lists."""
+    """A directory's entries, and what the kernel was told about them."""
 
-    __slots__ = ("entries", "node", "version")
+    __slots__ = ("attributes", "attributes_version", "names", "node", "version")
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        self.entries: list[tuple[bytes, Found]] | None = None
-        self.version = 0
+        self.names: list[tuple[bytes, Found]] = []
+        self.attributes: list[EntryAttributes | None] = []
+        self.version = -1  # not read yet
+        self.attributes_version = 0
 
 
 def _capability(fd: int) -> bytes:

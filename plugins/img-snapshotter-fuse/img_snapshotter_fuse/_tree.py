@@ -33,13 +33,14 @@ class Tree:
     """Layers as one tree, writable if *upper* is given; *work* is a directory on the same file system.
 
     Methods raise OSError. They are called from one thread, with what the kernel has looked up and checked (permissions, types).
-    *version* changes whenever a name does.
+    *version* changes whenever a name does, or the layer of a file; *attributes_version* whenever attributes may have.
     """
 
     def __init__(self, lowers: Sequence[str], upper: str = "", work: str = "") -> None:
         self.stack = Stack([upper, *lowers] if upper else lowers)
         self.writable = bool(upper)
         self.version = 0
+        self.attributes_version = 0
         layers = tuple(range(len(self.stack)))
         info = os.stat(self.stack.place(0, b""))
         self.root = Node(ROOT, stat.S_IFDIR, 0, layers, (info.st_dev, info.st_ino), lookups=1)
@@ -50,7 +51,10 @@ class Tree:
         """Make *node* writable."""
         if self._copies is None:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        self._copies.ensure(node, content=content)
+        self.attributes_version += 1
+        if node.layer:
+            self.version += 1
+            self._copies.ensure(node, content=content)
 
     def lookup(self, parent: Node, name: bytes) -> tuple[Node, os.stat_result] | None:
         """Return the node called *name*, and its attributes."""
