@@ -1,0 +1,263 @@
+"""COPY in real builds: the rows CP (and IG18, IG19) of the Dockerfile notes, each by the file system of its result."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from harness.build_server import Workshop
+from harness.oci import Entry, ImageArchive, Tree
+
+pytestmark = pytest.mark.rootless
+
+Files = dict[str, str | bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Is:
+    """What a path of the result must be; what is None does not matter."""
+
+    kind: str
+    content: str | None = None
+    mode: int | None = None
+    owner: str | None = None
+
+    def check(self, path: str, entry: Entry | None) -> None:
+        assert entry is not None, f"{path} is missing"
+        assert entry.kind == self.kind, path
+        if self.content is not None:
+            assert entry.content == self.content, path
+        if self.mode is not None:
+            assert oct(entry.mode) == oct(self.mode), path
+        if self.owner is not None:
+            assert f"{entry.uid}:{entry.gid}" == self.owner, path
+
+
+def a_file(text: str, mode: int | None = None, owner: str | None = None) -> Is:
+    return Is("file", hashlib.sha256(text.encode()).hexdigest(), mode, owner)
+
+
+def a_directory(mode: int | None = None, owner: str | None = None) -> Is:
+    return Is("directory", None, mode, owner)
+
+
+def a_link(target: str) -> Is:
+    return Is("symlink", target)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A build and its result: paths that must be something, or (None) must not be there."""
+
+    body: str
+    result: dict[str, Is | None]
+    files: Files = field(default_factory=dict)
+    change: Callable[[Path], object] = lambda _context: None
+
+
+FILES: Files = {
+    "a.txt": "A", "b.txt": "B", ".dot": "dot", "dir/a.txt": "A", "dir/sub/c": "C", "dir/sub/.hidden": "H", "flnk@": "a.txt",
+    "dlnk@": "dir", "dir/ln@": "a.txt", "abs@": "/etc/passwd",
+}  # fmt: skip
+
+
+def _modes(context: Path) -> None:
+    (context / "dir").chmod(0o700)
+    (context / "dir" / "sub").chmod(0o711)
+    (context / "dir" / "sub" / "c").chmod(0o755)
+
+
+def _times(context: Path) -> None:
+    for name in ("a.txt", "dir/sub/c", "dir/sub", "dir/a.txt", "dir"):
+        os.utime(context / name, (1111111111, 1111111111))
+
+
+ROWS = {
+    "CP1": Row("COPY a.txt /x/\nCOPY b.txt /x", {"x/a.txt": a_file("A"), "x/b.txt": a_file("B")}),
+    "CP3": Row("RUN mkdir /x\nCOPY a.txt b.txt /x", {"x/a.txt": a_file("A"), "x/b.txt": a_file("B")}),
+    "CP4-plain": Row("COPY dir /x", {"x/a.txt": a_file("A"), "x/sub/c": a_file("C"), "x/dir": None}),
+    "CP4-slash": Row("COPY dir/ /x/", {"x/a.txt": a_file("A"), "x/sub/c": a_file("C"), "x/dir": None}),
+    "CP4-dot": Row("COPY dir/. /x/", {"x/a.txt": a_file("A"), "x/sub/c": a_file("C"), "x/dir": None}),
+    "CP5": Row("COPY dir /new", {"new": a_directory(0o755), "new/sub": a_directory(0o711)}, change=_modes),
+    "CP6": Row("RUN mkdir -m 1777 /t\nCOPY dir /t/", {"t": a_directory(0o1777), "t/a.txt": a_file("A")}),
+    "CP6-link": Row("RUN mkdir -m 1777 /t\nCOPY --link dir /t/", {"t": a_directory(0o755), "t/a.txt": a_file("A")}),
+    "CP7": Row(
+        "RUN mkdir /t3\nCOPY --chown=5:5 dir /t3/",
+        {"t3": a_directory(owner="0:0"), "t3/a.txt": a_file("A", owner="5:5"), "t3/sub": a_directory(owner="5:5")},
+    ),
+    "CP8": Row(
+        "COPY --chown=5 a.txt /x/y/",
+        {"x": a_directory(owner="5:5"), "x/y": a_directory(owner="5:5"), "x/y/a.txt": a_file("A", owner="5:5")},
+    ),
+    "CP9": Row(
+        "COPY --chown=www a.txt /1\nCOPY --chown=www:staff a.txt /2\nCOPY --chown=:staff a.txt /3",
+        {"1": a_file("A", owner="33:34"), "2": a_file("A", owner="33:50"), "3": a_file("A", owner="0:50")},
+    ),
+    "CP11": Row(
+        "COPY --chmod=700 a.txt /p/q/",
+        {"p": a_directory(0o700), "p/q": a_directory(0o700), "p/q/a.txt": a_file("A", 0o700)},
+    ),
+    "CP11-symbolic": Row(
+        "COPY --chmod=u=rwx,go= a.txt /p/q/",
+        {"p": a_directory(0o755), "p/q": a_directory(0o755), "p/q/a.txt": a_file("A", 0o700)},
+    ),
+    "CP12": Row("COPY --chmod=0640 dir /x/", {"x/sub": a_directory(0o640), "x/sub/c": a_file("C", 0o640)}),
+    "CP13": Row(
+        "COPY --chmod=u=rwX,go=rX dir /x/",
+        {"x/sub": a_directory(0o755), "x/a.txt": a_file("A", 0o644), "x/sub/c": a_file("C", 0o755)},
+        change=_modes,
+    ),
+    "CP14": Row("COPY *.zzz /x/", {"x": None}),
+    "CP16": Row("COPY a.txt *.zzz /x/", {"x/a.txt": a_file("A")}),
+    "CP18": Row(
+        "COPY * /x/",
+        {"x/.dot": a_file("dot"), "x/a.txt": a_file("A"), "x/sub/c": a_file("C"), "x/dir": None},
+        change=lambda context: (context / "abs").unlink(),
+    ),
+    "CP19": Row(
+        "COPY d[0-9] /x/",
+        {"x/a": a_file("1"), "x/b": a_file("2"), "x/d3": a_file("3"), "x/d1": None},
+        {"d1/a": "1", "d2/b": "2", "d3": "3"},
+    ),
+    "CP20": Row("COPY **/f /x/", {"x/f": a_file("one")}, {"one/f": "one", "deep/er/f": "two"}),
+    "CP21": Row("COPY ../a.txt /x/\nCOPY /b.txt /x/", {"x/a.txt": a_file("A"), "x/b.txt": a_file("B")}),
+    "CP22": Row("COPY a.txt/ /x", {"x": a_file("A")}),
+    "CP23": Row("COPY flnk /x/", {"x/flnk": a_file("A")}),
+    "CP24": Row("COPY dlnk /x/", {"x/a.txt": a_file("A"), "x/ln": a_link("a.txt"), "x/dlnk": None}),
+    "CP26": Row(
+        "FROM busybox AS s\nRUN echo -n inside > /real && ln -s /real /lnk\nFROM busybox\nCOPY --from=s /lnk /y",
+        {"y": a_file("inside")},
+    ),
+    "CP27": Row(
+        "RUN mkdir /real && ln -s /real /ln\nCOPY a.txt /ln/\nCOPY dir /ln",
+        {"ln": a_link("/real"), "real/a.txt": a_file("A"), "real/sub/c": a_file("C")},
+    ),
+    "CP28": Row(
+        "RUN echo old > /orig && ln -s /orig /ln6\nCOPY a.txt /ln6", {"ln6": a_link("/orig"), "orig": a_file("A")}
+    ),
+    "CP29": Row("RUN ln -s ../../../tmp/zz /ln\nCOPY a.txt /ln", {"tmp/zz": a_file("A")}),
+    "CP30": Row(
+        "RUN mkdir /real && ln -s /real /ln\nCOPY --link a.txt /ln/",
+        {"ln": a_directory(), "ln/a.txt": a_file("A"), "real/a.txt": None},
+    ),
+    "CP31": Row(
+        "RUN mkdir /q && echo -n old > /target && ln -s /target /q/a.txt\nCOPY dir/ /q/",
+        {"q/a.txt": a_file("A"), "target": a_file("old")},
+    ),
+    "CP33-link": Row("RUN mkdir -p /d/a.txt\nCOPY --link a.txt /d/", {"d/a.txt": a_file("A")}),
+    "CP34": Row("USER 33\nCOPY a.txt /x/", {"x": a_directory(owner="0:0"), "x/a.txt": a_file("A", owner="0:0")}),
+    "CP37-better": Row(
+        "COPY --exclude=*.txt hom* /d/", {"d/home.md": a_file("md"), "d/home.txt": None}, {"home.txt": "t", "home.md": "md"}
+    ),
+    "CP38": Row(
+        "COPY --exclude=*.txt src /o/", {"o/a.txt": None, "o/in/b.txt": a_file("b")}, {"src/a.txt": "a", "src/in/b.txt": "b"}
+    ),
+    "CP38-everywhere": Row(
+        "COPY --exclude=**/*.txt src /o/", {"o/a.txt": None, "o/in/b.txt": None, "o/in/c": a_file("c")},
+        {"src/a.txt": "a", "src/in/b.txt": "b", "src/in/c": "c"},
+    ),
+    "CP39": Row(
+        "COPY --exclude=src --exclude=!src/x . /o/", {"o/src/x": a_file("x"), "o/src/y": None}, {"src/x": "x", "src/y": "y"}
+    ),
+    "CP40-better": Row("ARG P=*.txt\nCOPY --exclude=$P dir /o/", {"o/a.txt": None, "o/sub/c": a_file("C")}),
+    "CP41": Row(
+        "COPY --parents ./x/./y/*.txt /p/\nCOPY --parents src/./x /p/", {"p/y/a.txt": a_file("1"), "p/x": a_file("2")},
+        {"x/y/a.txt": "1", "src/x": "2"},
+    ),
+    "CP42": Row(
+        "COPY --parents ./src/**/*.txt /p/",
+        {"p/src/a.txt": a_file("1"), "p/src/d/e/b.txt": a_file("2"), "p/src/d/no": None},
+        {"src/a.txt": "1", "src/d/e/b.txt": "2", "src/d/no": "3"},
+    ),
+    "CP43-pattern": Row("COPY --parents src/*.nope /p/", {"p/src": None}, {"src/a": "1"}),
+    "CP44": Row("COPY --parents src/a.txt /p", {"p/src/a.txt": a_file("1")}, {"src/a.txt": "1"}),
+    "CP45": Row("WORKDIR /w\nCOPY a.txt $EMPTY", {"w/a.txt": a_file("A")}),
+    "CP46": Row("WORKDIR /w\nCOPY a.txt ..", {"a.txt": a_file("A")}),
+    "CP47-better": Row(
+        "RUN mkdir /real && ln -s /real /ln\nCOPY --link --chmod=600 a.txt /ln/",
+        {"ln": a_directory(), "ln/a.txt": a_file("A", 0o600), "real/a.txt": None},
+    ),
+    "IG19": Row("COPY a.txt /x", {"x": a_file("A")}, {"elsewhere/.dockerignore": "a.txt\n"}),
+}  # fmt: skip
+
+ERRORS = {
+    "CP2-better": ("COPY a.txt b.txt /x", "/x"),
+    "CP10-better": ("COPY --chown=nosuch a.txt /x", "nosuch"),
+    "CP15": ("COPY nope /x/", '"/nope": not found'),
+    "CP25": ("COPY abs /x/", "not found"),
+    "CP32": ("RUN mkdir -p /q /other && ln -s /other /q/sub\nCOPY dir/ /q/", "/q/sub"),
+    "CP33": ("RUN mkdir -p /d/a.txt\nCOPY a.txt /d/", "/d/a.txt"),
+    "CP43": ("COPY --parents dir/nope /p/", '"/dir/nope": not found'),
+}
+
+
+def result(workshop: Workshop, tmp_path: Path, body: str, name: str = "out.tar") -> ImageArchive:
+    workshop.build(body, outputs=[["oci", {"dest": str(tmp_path / name)}]]).ok()
+    return ImageArchive(tmp_path / name)
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
+def test_row(workshop: Workshop, tmp_path: Path, row: Row) -> None:
+    workshop.write(row.files or FILES)
+    if row.files:
+        workshop.write({"a.txt": "A"})
+    row.change(workshop.context)
+    tree: Tree = result(workshop, tmp_path, row.body).tree()
+    for path, wanted in row.result.items():
+        if wanted is None:
+            assert path not in tree, f"{path} is there"
+        else:
+            wanted.check(path, tree.get(path))
+
+
+@pytest.mark.parametrize(("body", "words"), ERRORS.values(), ids=ERRORS.keys())
+def test_error(workshop: Workshop, body: str, words: str) -> None:
+    workshop.write(FILES)
+    built = workshop.build(body).refused(words)
+    assert ">>> COPY" in built.excerpt
+    assert str(workshop.context) not in built.error
+
+
+def test_cp35_times_of_what_is_copied_stay_and_those_of_what_is_made_are_now(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    workshop.write(FILES)
+    _times(workshop.context)
+    started = int(time.time()) - 1
+    tree = result(workshop, tmp_path, "COPY a.txt /n/\nCOPY dir /m").tree()
+    assert {int(tree[path].mtime) for path in ("n/a.txt", "m/a.txt", "m/sub", "m/sub/c")} == {1111111111}
+    assert tree["n"].mtime >= started
+
+
+def test_cp36_hard_links_stay(workshop: Workshop, tmp_path: Path) -> None:
+    workshop.write({"d/one": "1"})
+    os.link(workshop.context / "d" / "one", workshop.context / "d" / "two")
+    records = result(workshop, tmp_path, "COPY d /d").layers()[-1]
+    assert [(path, target) for path, entry, target in records if entry is None] == [("d/two", "d/one")]
+
+
+def test_cp48_a_linked_layer_stays_when_what_is_below_changes(workshop: Workshop, tmp_path: Path) -> None:
+    workshop.write(FILES)
+    first = result(workshop, tmp_path, "RUN echo 1 > /f\nCOPY --link a.txt /x/", "1.tar")
+    second = result(workshop, tmp_path, "RUN echo 2 > /f\nCOPY --link a.txt /x/", "2.tar")
+    assert first.diff_ids[-1] == second.diff_ids[-1]
+    assert first.diff_ids[-2] != second.diff_ids[-2]
+
+
+@pytest.mark.parametrize(("own", "left"), [("", {"a.txt", "b.txt"}), ("b.txt\n", {"a.txt"})])
+def test_ig18_the_ignore_file_beside_the_dockerfile_replaces_that_of_the_context(
+    workshop: Workshop, tmp_path: Path, own: str, left: set[str]
+) -> None:
+    files: Files = {"a.txt": "A", "b.txt": "B", ".dockerignore": "*.txt\n", "my.Dockerfile.dockerignore": own}
+    workshop.write({**files, "my.Dockerfile": "FROM scratch\nCOPY *.txt /c/\n"})
+    dockerfile = str(workshop.context / "my.Dockerfile")
+    outputs = [["oci", {"dest": str(tmp_path / "out.tar")}]]
+    workshop.server.build(workshop.context, None, dockerfile=dockerfile, outputs=outputs).ok()
+    tree = ImageArchive(tmp_path / "out.tar").tree()
+    assert {path.removeprefix("c/") for path, entry in tree.items() if entry.kind == "file"} == left
