@@ -352,3 +352,27 @@ def test_ig10_the_directory_itself_stays(workshop: Workshop, tmp_path: Path) -> 
     tree = result(workshop, tmp_path, "FROM scratch\nCOPY . /c/\n")
     assert tree["c/d"].kind == "directory"
     assert "c/d/a.txt" not in tree
+
+
+# -------------------------------------------------------------------------------------------------- layers of steps
+
+
+def test_cf12_a_step_that_changes_nothing_makes_a_layer_without_entries(workshop: Workshop, tmp_path: Path) -> None:
+    image = export(workshop, tmp_path, "RUN true\nRUN : again")
+    assert image.layers()[-1] == image.layers()[-2] == []
+    assert image.diff_ids[-1] == image.diff_ids[-2]
+
+
+def test_cf13_a_directory_that_was_made_anew_hides_the_old_entries_one_by_one(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    body = "RUN mkdir /w && touch /w/a /w/b\nRUN rm -r /w && mkdir /w && echo >/w/c"
+    names = {name for name, _, _ in export(workshop, tmp_path, body).layers()[-1]}
+    assert names in ({"w", "w/.wh.a", "w/.wh.b", "w/c"}, {"w", "w/.wh..wh..opq", "w/c"})
+
+
+def test_cf14_what_a_step_writes_to_dev_is_gone_and_to_run_and_tmp_is_kept(workshop: Workshop, tmp_path: Path) -> None:
+    body = "RUN touch /dev/x /dev/shm/y && mkdir -p /run && touch /run/kept /tmp/kept"
+    names = {name for name, _, _ in export(workshop, tmp_path, body).layers()[-1]}
+    assert {"run/kept", "tmp/kept"} <= names
+    assert not [name for name in names if name.startswith(("dev", "proc", "sys"))]
