@@ -167,7 +167,12 @@ class Layers:
         with self._removed_on_error(directory), fs.disk_errors(directory):
             try:
                 applied = self._snapshotter.apply(directory, parent.directories if parent else (), stream)
-            except ArchiveError as err:  # it knows what is wrong, but not which of many layers it is about
+            except (ArchiveError, IntegrityError) as err:
+                if self._store.blobs.has(layer.descriptor.digest):
+                    self._store.blobs.verify(layer.descriptor)  # the disk may be to blame
+                if isinstance(err, IntegrityError):
+                    raise
+                # It knows what is wrong, but not which of many layers it is about.
                 message = f"layer {layer.descriptor.digest} cannot be unpacked: {err.message}"
                 raise ArchiveError(message, hint=err.hint) from err
             self._store.blobs.remember_layer(layer.descriptor.digest, applied.diff_id)

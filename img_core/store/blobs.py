@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from img_core.kit import fs, oci
@@ -133,7 +134,7 @@ class Blobs:
         if len(data) > oci.DOCUMENT_LIMIT:
             raise IntegrityError(f"document {digest} is larger than {oci.DOCUMENT_LIMIT} bytes")
         if oci.digest(data) != digest:
-            raise damaged(digest)
+            raise self._discarded(digest)
         return data
 
     def chunks(self, descriptor: Descriptor) -> Iterator[bytes]:
@@ -144,7 +145,19 @@ class Blobs:
                 digest.update(chunk)
                 yield chunk
         if "sha256:" + digest.hexdigest() != descriptor.digest:
-            raise damaged(descriptor.digest)
+            raise self._discarded(descriptor.digest)
+
+    def verify(self, descriptor: Descriptor) -> None:
+        """Read a whole blob. Raises IntegrityError if it is not what the digest says."""
+        for _chunk in self.chunks(descriptor):
+            pass
+
+    def _discarded(self, digest: Digest) -> IntegrityError:
+        """Remove the file of a blob that changed on disk, so that it can be fetched or made again; return the error that says so."""
+        if self._run is not None:
+            with suppress(OSError):
+                fs.unlink(self.path(digest))
+        return IntegrityError(f"blob {digest} is damaged on disk", hint="pull or build the image again")
 
     def remember_layer(self, digest: Digest, diff_id: DiffId) -> None:
         """Record that the blob *digest* unpacks to *diff_id*."""
@@ -243,8 +256,3 @@ def check(found: Descriptor, digest: Digest | None, size: int | None) -> None:
         raise IntegrityError(f"blob {name} ended after {found.size} of {size} bytes")
     if digest is not None and found.digest != digest:
         raise IntegrityError(f"blob {digest} does not match its digest: got {found.digest}")
-
-
-def damaged(digest: Digest) -> IntegrityError:
-    """Return the error for a kept blob that changed on disk."""
-    return IntegrityError(f"blob {digest} is damaged on disk", hint="remove the image and pull or build it again")

@@ -357,3 +357,30 @@ def test_a_gigabyte_moves_through_little_memory(
     assert peak_of(empty, "pull", source) < 100e6
     empty.run("tag", source, target).ok()
     assert peak_of(empty, "push", target) < 100e6
+
+
+# --- damage -------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_layer_that_changed_on_disk_is_named_and_fetched_again(
+    empty: Img, registry: DockerRegistry, faulty_registry: FaultyRegistry
+) -> None:
+    image = make_image([{"a": os.urandom(200_000)}])
+    source, target = registry.add("app", "1", image), f"{faulty_registry.address}/app:1"
+    layer = image.layers[0].digest
+    stored = empty.state / "blobs/sha256" / layer.removeprefix("sha256:")
+
+    def damage() -> None:
+        empty.run("pull", source).ok()
+        content = bytearray(stored.read_bytes())
+        content[100_000] ^= 1
+        stored.write_bytes(content)
+
+    damage()
+    empty.run("unpack", "-o", empty.home / "rootfs", source).refused(1, f"blob {layer} is damaged on disk")
+    damage()
+    empty.run("tag", source, target).ok()
+    empty.run("push", target).refused(1, f"blob {layer} is damaged on disk")
+    empty.run("pull", source).ok()
+    empty.run("unpack", "-o", empty.home / "rootfs", source).ok()
+    empty.run("push", target).ok()

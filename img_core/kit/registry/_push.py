@@ -14,7 +14,7 @@ from img_core.kit import oci
 from img_core.kit.parallel import run_together
 from img_core.kit.reference import Reference
 from img_core.kit.registry._upload import Uploaded
-from img_core.spec.errors import ImgError, IntegrityError, NotFoundError
+from img_core.spec.errors import ImgError, IntegrityError, NotFoundError, RegistryError
 from img_core.spec.values import Descriptor
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ class Contents(Protocol):
 
     def read(self, digest: Digest) -> bytes:
         """Return a small document, verified against its digest. Raises NotFoundError."""
+
+    def chunks(self, descriptor: Descriptor) -> Iterator[bytes]:
+        """Give a blob's bytes. Raises IntegrityError at the end when they are damaged."""
 
     def origins(self, digest: Digest) -> Sequence[str]:
         """Return the repositories (``domain/path``) that are known to have the blob, the best first."""
@@ -173,7 +176,14 @@ class _Push:
             if not places:
                 raise
             read = partial(self._copied, blob, places[0])
-        way = self._target.upload(self._reference.path, blob, read, mount_from=neighbours[0] if neighbours else None)
+        try:
+            way = self._target.upload(
+                self._reference.path, blob, read, mount_from=neighbours[0] if neighbours else None
+            )
+        except RegistryError as err:
+            if err.status == 400 and read.func == self._stored:
+                self._verify(blob)  # the registry does not like the digest: the disk may be to blame
+            raise
         self.ways[blob.digest] = way
         self._status(blob.digest, blob.size, blob.size)
 
@@ -185,6 +195,10 @@ class _Push:
                 done += len(chunk)
                 self._status(blob.digest, min(done, blob.size), blob.size)
                 yield chunk
+
+    def _verify(self, blob: Descriptor) -> None:
+        for _chunk in self._contents.chunks(blob):
+            pass
 
     def _copied(self, blob: Descriptor, source: Reference, offset: int) -> Iterator[bytes]:
         """Give the bytes of a blob of another registry; the target verifies the digest."""
