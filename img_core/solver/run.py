@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,7 @@ class RunSteps:
         self._mounts = mounts
         self._events = events
         self._cancellation = cancellation
+        self._name_files_lock = threading.Lock()  #: guards the making of files that steps share
 
     def run(self, vertex: Vertex, op: RunOp, inputs: Sequence[Evaluated], place: Place) -> None:
         """Run *op* in *place*. Raises StepError if it fails."""
@@ -123,8 +125,9 @@ class RunSteps:
     def _file(self, opened: ExitStack, name: str, content: bytes) -> int:
         """Return a descriptor of a file with *content*, shared by the steps of this build that want the same."""
         path = os.path.join(self._host.run_directory, f"{name}-{digest_of(content.hex())[:16]}")
-        if not os.path.exists(path):
-            fs.replace_file(path, content, 0o644)
+        with self._name_files_lock:  # the kernel mounts no file that another step has replaced meanwhile
+            if not os.path.exists(path):
+                fs.replace_file(path, content, 0o644)
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         opened.callback(os.close, descriptor)
         return descriptor

@@ -95,3 +95,15 @@ def test_waiting_build_goes_on_when_the_working_one_is_killed(img: Img, tmp_path
     first.wait()
     finish(second, tmp_path / "second")
     assert img.names() == ["docker.io/library/busybox:latest", "docker.io/library/second:latest"]
+
+
+@pytest.mark.parametrize("executor", ["userns", "runc"])
+def test_first_steps_of_many_stages_start_at_once(img: Img, tmp_path: Path, executor: str) -> None:
+    """They share files such as /etc/hosts, which must stay what the first of them opened."""
+    stages = [f"FROM busybox AS s{number}\nRUN cat /etc/hosts /etc/resolv.conf > /hosts{number}" for number in range(6)]
+    copies = [f"COPY --from=s{number} /hosts{number} /" for number in range(6)]
+    context = tmp_path / "context"
+    context.mkdir()
+    write_context(context, "\n".join([*stages, "FROM busybox", *copies]) + "\n")
+    for _ in range(4):
+        img.build(context, "--no-cache", "--executor", executor, "--max-parallelism", "6").ok()
