@@ -53,7 +53,9 @@ class CopyUp:
         self._moved(node, info)
 
     def _copy_nameless(self, node: Node, *, content: bool) -> None:
-        """Copy a file that is open although it was deleted."""
+        """Copy a file that is open although it was deleted; a directory can only be asked about then."""
+        if node.is_directory:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         temporary = self.temporary()
         info = self._copy(node, self._stack.file(node), temporary, content=content)
         fd = os.open(temporary, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ class Found(NamedTuple):
 class Node:
     """One inode: a directory, or a file with all its names.
 
-    *layer* is where its content and attributes are now (0 is the upper layer of a writable tree). *fd* keeps a file without names.
+    *layer* is where its content and attributes are now (0 is the upper layer of a writable tree). *fd* keeps what has no names any more.
     *readers* are descriptors that read it in a lower layer. *shown* is the inode number for people, if not *number*. *modified* is the
     time of modification that the kernel believes in, which decides about it (-1: not known yet).
     """
@@ -54,12 +55,17 @@ class Node:
         return self.layers == (0,)
 
     def path(self) -> bytes:
-        """Return the path below the root of the tree; empty for the root itself."""
+        """Return the path below the root of the tree; empty for the root itself. Raises FileNotFoundError for what was deleted.
+
+        A deleted directory must never be reached by its old path: there may be a symbolic link now, to anywhere on the host.
+        """
         parts = []
         node = self
         while node.names:
             node, name = node.names[0]
             parts.append(name)
+        if node.number != ROOT:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         parts.reverse()
         return b"/".join(parts)
 
@@ -90,6 +96,9 @@ class Nodes:
             if node.is_directory:
                 node.names.clear()
             node.names.append((parent, name))
+            if node.fd >= 0:  # it had lost all names that were known
+                os.close(node.fd)
+                node.fd = -1
         return node
 
     def known(self, parent: Node, name: bytes, found: Found) -> Node | None:

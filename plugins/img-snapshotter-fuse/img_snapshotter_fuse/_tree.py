@@ -86,9 +86,7 @@ class Tree:
     def link(self, node: Node, parent: Node, name: bytes) -> os.stat_result:
         """Give *node* one more name."""
         self.copy_up(node)
-        if node.fd >= 0:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        source = self.stack.file(node)
+        source = self.stack.place(0, node.path())
         place = self._new_place(parent, name)
         self._put(place, lambda target: os.link(source, target, follow_symlinks=False))
         self.version += 1
@@ -175,12 +173,9 @@ class Tree:
         """Keep the file of *node* for those who use it, now that it loses a name."""
         if node is None:
             return
-        if node.is_directory:
-            self.nodes.unkey(node)
-            return
-        if len(node.names) <= 1:
+        if len(node.names) <= 1 and node.fd < 0:
             node.fd = os.open(self.stack.file(node), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-            if os.fstat(node.fd).st_nlink <= 1 or node.layer:
+            if node.is_directory or node.layer or os.fstat(node.fd).st_nlink <= 1:
                 self.nodes.unkey(node)
         if (parent, name) in node.names:
             node.names.remove((parent, name))
@@ -230,7 +225,7 @@ class Tree:
             self._require_empty(new_parent, new_name, new)
 
     def _move(self, node: Node, old: tuple[Node, bytes], target: Found | None, new: tuple[Node, bytes]) -> None:
-        source = self.stack.file(node) if not node.names or node.names[0] == old else self._place_of(*old)
+        source = self._place_of(*old)
         place = self._place_of(*new)
         hides = self.stack.lower_has(*old)
         if node.is_directory and len(new[0].layers) > 1:

@@ -3,6 +3,7 @@
 # ruff: noqa: D103, SLF001 - a name is the claim
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -85,7 +86,11 @@ def test_an_archive_unpacked_inside_comes_out_the_same(tmp_path: Path) -> None:
 
 def test_writers_in_several_threads_do_not_disturb_each_other(tmp_path: Path) -> None:
     def body(shelf: Shelf) -> None:
-        first = shelf.step([], lambda tree: [tree.write(f"lower/{number}", "x" * 5000) for number in range(40)][0])
+        def lower(tree: Tree) -> None:
+            for number in range(40):
+                tree.write(f"lower/{number}", "x" * 5000)
+
+        first = shelf.step([], lower)
 
         def work(tree: Tree) -> None:
             def one(number: int) -> None:
@@ -124,6 +129,41 @@ def test_a_path_longer_than_a_system_call_takes(tmp_path: Path) -> None:
     run(tmp_path, mappings()[0], body)
 
 
+@pytest.mark.parametrize("lower", [True, False])
+def test_a_deleted_directory_is_no_way_to_what_its_path_leads_to_now(tmp_path: Path, lower: bool) -> None:
+    outside = tmp_path / "outside"
+    (outside / "inner").mkdir(parents=True, mode=0o700)
+
+    def body(shelf: Shelf) -> None:
+        first = shelf.step([], lambda tree: tree.mkdir("dir/inner") if lower else None)
+
+        def work(tree: Tree) -> None:
+            tree.mkdir("dir/inner")
+            fd = os.open(tree.at("dir/inner"), os.O_RDONLY | os.O_DIRECTORY)
+            before = os.fstat(fd)
+            tree.remove("dir")
+            os.symlink(outside, tree.at("dir"))
+            for attempt in (
+                lambda: os.fchmod(fd, 0o777),
+                lambda: os.utime(fd, (1, 1)),
+                lambda: os.setxattr(fd, "user.escaped", b"1"),
+                lambda: os.close(os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=fd)),
+            ):
+                with contextlib.suppress(OSError):
+                    attempt()
+            assert os.fstat(fd).st_ino == before.st_ino
+            os.close(fd)
+
+        shelf.step([first], work)
+
+    mapping = mappings()[0]
+    run(tmp_path, mapping, body)
+    info = (outside / "inner").stat()
+    assert (info.st_mode & 0o777, info.st_mtime > 1) == (0o700, True)
+    assert os.listxattr(outside / "inner") == []
+    assert os.listdir(outside / "inner") == []
+
+
 def test_when_its_server_dies_a_mount_gives_errors_and_nobody_hangs(tmp_path: Path) -> None:
     def body(shelf: Shelf) -> None:
         root = shelf.driver.prepare(shelf.new(), [])
@@ -131,7 +171,7 @@ def test_when_its_server_dies_a_mount_gives_errors_and_nobody_hangs(tmp_path: Pa
         server = shelf.driver._chosen()._process
         for child in Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split():
             os.kill(int(child), signal.SIGKILL)
-        with pytest.raises(OSError, match="(?i)not connected|abort"):
+        with pytest.raises(OSError, match=r"(?i)not connected|abort"):
             Tree(root.fd).write("other/file")
         with pytest.raises(HostError, match="the server of a FUSE mount has failed"):
             root.close()
