@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import settings
+
+# A runner in the background starts us with some signals ignored, which every program that we start would inherit.
+for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    if signal.getsignal(signum) is signal.SIG_IGN:
+        signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
 
 # One profile everywhere: no clock decides, and a checkout that we may not write to is no error.
 settings.register_profile("img", deadline=None, **({} if os.access(os.getcwd(), os.W_OK) else {"database": None}))

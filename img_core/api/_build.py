@@ -58,6 +58,8 @@ class Build:
 
         session, request = self._session, self._request
         exporters = self._exporters()
+        if request.executor != "auto":
+            session.plugins.driver("executor", request.executor)  # a wrong name is told even if no step runs
         with ExitStack() as opened:
             opened.enter_context(fs.disk_errors(session.store.state))  # whatever was not told in other words below
             definition, sources, resolver = self._prepare()

@@ -75,7 +75,9 @@ class Snapshotter(ABC):
     """
 
     name: ClassVar[str]  #: the word that selects it
-    format: ClassVar[str] = ""  #: its directory name in the state; drivers of one format share snapshots (empty: *name*)
+    format: ClassVar[str] = (
+        ""  #: its directory name in the state; drivers of one format share snapshots (empty: *name*)
+    )
     api: ClassVar[tuple[int, int]] = (1, 1)
     schema: ClassVar[Mapping[str, Any] | None] = None  #: JSON Schema of its options; Any: JSON
     independent_layers: ClassVar[bool] = (

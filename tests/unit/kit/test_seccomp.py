@@ -151,7 +151,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 def attempt(*arguments):
     result = libc.syscall(*arguments)
     return 0 if result >= 0 else ctypes.get_errno()
-print(attempt(435, 0, 0), attempt(999), attempt(428, 0, 0, 0), attempt(436, 100, 200, 0))
+print(attempt(435, 0, 0), attempt(999), attempt(428, 0, 0, 0), attempt(436, 100, 200, 0), flush=True)
 os.write(1, b"alive\\n")
 """
 
