@@ -5,6 +5,7 @@ With ``--check`` it only tells whether the page is up to date.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +36,10 @@ def page() -> str:
 
 def help_of(name: str) -> str:
     command = [sys.executable, "-m", "img_core", name, "--help"]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    # Defaults are shown as they are for everybody, not for whoever makes the page.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "IMG_"))}
+    environment["HOME"] = "/home/you"
+    text = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
     return "\n".join(line.rstrip() for line in text.splitlines()).strip()
 
 

@@ -21,11 +21,12 @@ def push(
     session: Session,
     name: str,
     *,
+    destination: str = "",
     platform: Platform | None = None,
     insecure: Sequence[str] = (),
     status: Callable[[str, int, int], None] = lambda _digest, _current, _total: None,
 ) -> Pushed:
-    """Push the stored image *name* to the registry and under the name that it has, byte for byte.
+    """Push the stored image *name* to the registry and under the name that it has, or as *destination*, byte for byte.
 
     Of an index all images are pushed, or only the manifest for *platform*, if given. What the registry has is not sent again, and what
     we do not have ourselves is copied from where the image was pulled. *status* gets a digest and its bytes done and to do, from several
@@ -33,9 +34,9 @@ def push(
     """
     from img_core.kit.registry import push_image
 
-    reference = Reference.parse(name).with_default_tag()
+    reference = Reference.parse(destination or name).with_default_tag()
     store = session.store
-    top = store.images.get(str(reference), name).descriptor
+    top = store.images.get(str(Reference.parse(name).with_default_tag()), name).descriptor
     if platform is not None:
         top = store.images.content(top, platform, name).manifest
     with session.registries(insecure) as clients:

@@ -20,7 +20,7 @@ __all__ = ["command"]
 @click.option("--insecure-registry", is_flag=True, help="allow plain HTTP and unverified TLS")
 @click.option("--platform", default="", help="push only the image for this platform, e.g. linux/arm64")
 @click.option("-q", "--quiet", is_flag=True, help="show no progress")
-@click.argument("names", nargs=-1, metavar="NAME[:TAG]")
+@click.argument("names", nargs=-1, metavar="NAME[:TAG] [DESTINATION]")
 @click.pass_context
 def command(
     context: click.Context,
@@ -39,11 +39,14 @@ def command(
     from img_core.api.session import Session
     from img_core.kit import platforms
 
-    name = names[0]
-    normalized(name)
+    if len(names) > 2:
+        raise UsageError(f"push expects one image and perhaps a destination, found {len(names)} names")
+    name, shown = names[0], names[-1]
+    for text in names:
+        normalized(text)
     wanted = platforms.parse(platform) if platform else None
     config = settings_of(context).config()
-    echo(f"Pushing {name}...")
+    echo(f"Pushing {shown}...")
     flush()
     # Blobs belong to us, whoever owns the files inside: no namespace is needed to send them.
     with ExitStack() as opened:
@@ -51,5 +54,12 @@ def command(
         session = opened.enter_context(Session(config, namespace=False, notice=notice))
         find_image(session.store, name, doing=f'getting image "{name}" failed')
         status = opened.enter_context(showing_transfers("pushing", quiet=quiet))
-        push(session, name, platform=wanted, insecure=("*",) if insecure_registry else (), status=status)
-    echo(f"Successfully pushed {name}")
+        push(
+            session,
+            name,
+            destination=shown,
+            platform=wanted,
+            insecure=("*",) if insecure_registry else (),
+            status=status,
+        )
+    echo(f"Successfully pushed {shown}")

@@ -185,6 +185,17 @@ def test_an_unknown_image_is_named_in_the_words_of_the_original(empty: Img) -> N
     assert done.text == "Pushing nope...\n"
 
 
+def test_an_image_can_be_pushed_under_another_name(empty: Img, registry: DockerRegistry) -> None:
+    image = make_image()
+    source, target = registry.add("app", "1", image), f"{registry.address}/elsewhere/app:2"
+    empty.run("pull", source).ok()
+    done = empty.run("push", source, target).ok()
+    assert done.text == f"Pushing {target}...\nSuccessfully pushed {target}\n"
+    assert raw_manifest(registry, "elsewhere/app", "2") == image.content
+    assert empty.names() == [source]
+    empty.run("push", "a", "b", "c").refused(2, "found 3 names")
+
+
 def test_push_needs_a_name(empty: Img) -> None:
     empty.run("push").refused(2, "must pass an image or repository to push")
 
