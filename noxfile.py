@@ -79,6 +79,15 @@ def packaging(session: nox.Session) -> None:
 
 
 @nox.session
+def fuse(session: nox.Session) -> None:
+    """The FUSE snapshotter; compiles pyfuse3 (libfuse3-dev, pkg-config, gcc), needs a /dev/fuse that the user may open."""
+    install(session)
+    if session.virtualenv.is_sandboxed:
+        session.install("-e", "plugins/img-snapshotter-fuse")
+    session.run("pytest", "plugins/img-snapshotter-fuse/tests", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure against other builders, in alternation; as an ordinary user."""
     require_ordinary_user(session)
