@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from img_core.kit import fs
+from img_core.kit.git_urls import is_git, is_web
 from img_core.kit.reference import Reference
 from img_core.spec.errors import ImgError, NotFoundError, UsageError
 
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["NamedContext", "is_remote", "parse_contexts"]
-
-_GIT_PREFIXES = ("git://", "ssh://", "git+ssh://", "git@")
-_WEB_PREFIXES = ("http://", "https://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +32,9 @@ def parse_contexts(given: Mapping[str, str]) -> dict[str, NamedContext]:
 
 def is_remote(context: str) -> str | None:
     """Return the scheme of the source behind a context given as a URL (``git`` or ``https``), or None for a path."""
-    if context.startswith(_GIT_PREFIXES) or (context.startswith("github.com/") and not os.path.isdir(context)):
+    if is_git(context) or (context.startswith("github.com/") and not os.path.isdir(context)):
         return "git"
-    if context.startswith(_WEB_PREFIXES):
-        path = context.partition("#")[0].partition("?")[0]
-        return "git" if path.endswith(".git") else "https"
-    return None
+    return "https" if is_web(context) else None
 
 
 def _key(name: str) -> str:

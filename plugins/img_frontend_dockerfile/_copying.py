@@ -7,12 +7,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from img_core.kit.git_urls import is_git, is_web
 from img_core.kit.ignore import IgnoreMatcher
 from img_core.spec.errors import DockerfileError
 from img_core.spec.graph import Copy, FileAction, FileOp, MergeOp, WriteFile
 from img_frontend_dockerfile._heredocs import Heredoc
 from img_frontend_dockerfile._ignored import lint_ignored
-from img_frontend_dockerfile._remote import check_checksum, git_source, http_source, is_git, is_http
+from img_frontend_dockerfile._remote import check_checksum, git_source, http_source
 from img_frontend_dockerfile._source import Fault
 from img_frontend_dockerfile._stage import Inputs, StageBuilder, clean_path
 from img_frontend_dockerfile._values import check_mode, is_numeric_owner
@@ -101,7 +102,7 @@ def _check(builder: StageBuilder, expanded: _Expanded) -> None:
             )
         if not instruction.add and is_git(path):
             raise Fault("source can't be a git ref for COPY", hint="use ADD")
-        if not instruction.add and is_http(path):
+        if not instruction.add and is_web(path):
             raise Fault("source can't be a URL for COPY", hint="use ADD")
     check_checksum(expanded.checksum, expanded.paths, inline=bool(expanded.heredocs))
     if expanded.mode:
@@ -164,7 +165,7 @@ def _remote_action(builder: StageBuilder, expanded: _Expanded, path: str, inputs
             git_source(path, instruction, expanded.checksum), (), f"[internal] load {path}", numbered=False
         )
         return _copy(expanded, inputs.add(source), ("/",), unpack=False)
-    if not is_http(path):
+    if not is_web(path):
         return None
     op, name = http_source(path, expanded.checksum)
     source = builder.vertex(op, (), f"[internal] load {path}", numbered=False)

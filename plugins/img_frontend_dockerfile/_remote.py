@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from img_core.kit.git_urls import QUERY_KEYS, is_git, is_web
 from img_core.spec.graph import SourceOp
 from img_frontend_dockerfile._source import Fault
 from img_frontend_dockerfile._text import did_you_mean, quote
@@ -14,44 +15,19 @@ from img_frontend_dockerfile._text import did_you_mean, quote
 if TYPE_CHECKING:
     from img_frontend_dockerfile import _instructions as ins
 
-__all__ = ["check_checksum", "git_source", "http_source", "is_git", "is_http"]
+__all__ = ["check_checksum", "git_source", "http_source"]
 
-_GIT_SCHEME = re.compile(r"(?:git|ssh|git\+ssh)://")
-_GIT_HOST_PATH = re.compile(r"[A-Za-z0-9_-]+@[A-Za-z0-9.-]+:")
-_GIT_HTTP = re.compile(r"https?://[^?#]*\.git/?(?:[?#]|$)")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
 _COMMIT = re.compile(r"[0-9a-f]{1,64}")
-_QUERY_KEYS = (
-    "ref",
-    "tag",
-    "branch",
-    "subdir",
-    "checksum",
-    "commit",
-    "keep-git-dir",
-    "submodules",
-    "mtime",
-    "fetch-by-commit",
-)
 _UNNAMED = "__unnamed__"
-
-
-def is_git(source: str) -> bool:
-    """Say whether *source* names a git repository."""
-    return any(pattern.match(source) for pattern in (_GIT_SCHEME, _GIT_HOST_PATH, _GIT_HTTP))
-
-
-def is_http(source: str) -> bool:
-    """Say whether *source* is a URL; the scheme counts in lower case only."""
-    return source.startswith(("http://", "https://"))
 
 
 def git_source(source: str, instruction: ins.Copy, checksum: str) -> SourceOp:
     """Return the source of a git ADD. Raises `Fault` for query keys that nobody knows."""
     query = source.partition("#")[0].partition("?")[2]
     for key, _ in parse_qsl(query, keep_blank_values=True):
-        if key not in _QUERY_KEYS:
-            raise Fault(f"unexpected query {quote(key)}{did_you_mean(key, _QUERY_KEYS)}")
+        if key not in QUERY_KEYS:
+            raise Fault(f"unexpected query {quote(key)}{did_you_mean(key, QUERY_KEYS)}")
     options = []
     if checksum:
         options.append(("checksum", checksum))
@@ -88,7 +64,7 @@ def check_checksum(checksum: str, sources: list[str], *, inline: bool) -> None:
     if is_git(source):
         if not _COMMIT.fullmatch(checksum):
             raise Fault("invalid checksum digest format", hint="git sources take a full or shortened commit id")
-    elif not is_http(source):
+    elif not is_web(source):
         raise Fault("checksum requires HTTP(S) or Git sources")
     elif not _DIGEST.fullmatch(checksum):
         raise Fault("invalid checksum digest format", hint="write `sha256:` and 64 hex digits")

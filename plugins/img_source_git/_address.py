@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
+from img_core.kit.git_urls import QUERY_KEYS
 from img_core.kit.text import show
 from img_core.spec.errors import UsageError
 
@@ -25,18 +26,6 @@ _SHORT_COMMIT = re.compile(r"[0-9a-f]{4,64}")
 #: What git-check-ref-format(1) forbids, and what would be a pattern or a refspec.
 _BAD_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/.]|/$|/\.|\.lock(?:/|$)|\.$|^@$")
 _TRUE, _FALSE = frozenset({"", "1", "true", "t"}), frozenset({"0", "false", "f"})
-_KEYS = (
-    "ref",
-    "tag",
-    "branch",
-    "subdir",
-    "checksum",
-    "commit",
-    "keep-git-dir",
-    "submodules",
-    "mtime",
-    "fetch-by-commit",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +122,8 @@ def _check_remote(remote: str) -> None:
 def _query(query: str) -> dict[str, str]:
     values: dict[str, str] = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
-        if key not in _KEYS:
-            raise UsageError(f'unexpected query "{show(key)}"', hint=f"known: {', '.join(_KEYS)}")
+        if key not in QUERY_KEYS:
+            raise UsageError(f'unexpected query "{show(key)}"', hint=f"known: {', '.join(QUERY_KEYS)}")
         values[key] = value
     return values
 
