@@ -75,6 +75,38 @@ def test_it_runs_steps_where_there_is_no_other_runc(with_runc: Environment) -> N
     assert (with_runc.home / "out/made").read_text() == "made by 0\n"
 
 
+CONTRACT = """\
+import pytest
+from img_core.testing.contracts.executor import ExecutorContract
+from img_runc_embedded._executor import EmbeddedRuncExecutor
+
+class TestEmbedded(ExecutorContract):
+    executor = EmbeddedRuncExecutor
+    budget = 2.0
+"""
+
+
+@pytest.mark.rootless
+@pytest.mark.slow
+def test_it_keeps_the_contract_of_executors(with_runc: Environment) -> None:
+    (with_runc.home / "test_contract.py").write_text(CONTRACT)
+    command = [
+        str(with_runc.path / "bin" / "python"),
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "test_contract.py",
+    ]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(with_runc.home), "TMPDIR": str(with_runc.home)}
+    done = subprocess.run(
+        command, cwd=with_runc.home, capture_output=True, text=True, env=environment, check=False, timeout=500
+    )
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
+
+
 @pytest.mark.rootless
 def test_it_steps_back_for_the_runc_of_the_host(with_runc: Environment) -> None:
     (with_runc.home / "programs/runc").symlink_to(RUNC)
