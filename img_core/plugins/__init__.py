@@ -79,7 +79,7 @@ class Plugins:
 
     @cached_property
     def _found(self) -> dict[tuple[str, str], list[Found]]:
-        return discover()
+        return discover(self._config.environment)
 
     def names(self, kind: str) -> list[str]:
         """Return the sorted names of a kind that are installed and not switched off. Imports no plugin."""

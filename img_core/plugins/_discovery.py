@@ -1,7 +1,8 @@
 """Finding plugins: live entry points of installed distributions, loaded by stevedore.
 
 stevedore's own listing goes through a cache on disk that loses which distribution an entry point belongs to and notices changes late
-(its key has a resolution of minutes), so our manager is given live entry points of `importlib.metadata` instead.
+(its key has a resolution of minutes), so our manager is given live entry points of `importlib.metadata` instead. What was found is
+remembered in an index of our own, which notices every change; what it lists is imported directly.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from img_core.plugins import _index
 from img_core.plugins._kinds import GROUPS, KINDS
 from img_core.spec.errors import PluginError
 
@@ -26,72 +28,90 @@ OWN_DISTRIBUTION = "img-builder"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A plugin as its distribution announces it; nothing is imported. *entry_point* knows the module."""
+    """A plugin as its *distribution* announces it; nothing is imported. *module* is what loading it imports.
+
+    *entry_point* is missing for a plugin that the index remembers.
+    """
 
     kind: str
     name: str
-    entry_point: EntryPoint
-
-    @property
-    def distribution(self) -> str:
-        """Name of the distribution that ships it."""
-        # An EntryPoint made by hand has no distribution; those from metadata always do.
-        return self.entry_point.dist.name if self.entry_point.dist is not None else "unknown"
-
-    @property
-    def version(self) -> str:
-        """Version of that distribution."""
-        return self.entry_point.dist.version if self.entry_point.dist is not None else "unknown"
-
-    @property
-    def module(self) -> str:
-        """Name of the module that is imported to load it."""
-        return self.entry_point.value
+    module: str
+    distribution: str
+    version: str
+    entry_point: EntryPoint | None = None
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name} of {self.distribution} {self.version}"
 
 
-def discover() -> dict[tuple[str, str], list[Found]]:
-    """Return all installed plugins by kind and name; more than one entry means that distributions quarrel about a name."""
-    from importlib.metadata import entry_points  # 35 ms; `img ls` and `img --version` do without
+def discover(environment: Mapping[str, str]) -> dict[tuple[str, str], list[Found]]:
+    """Return all installed plugins by kind and name; more than one entry means that distributions quarrel about a name.
+
+    *environment* tells where the user's cache directory is.
+    """
+    current = _index.fingerprint()
+    rows = _index.load(environment, current)
+    if rows is None:
+        listed, installed = _list_entry_points()
+        if installed:  # an uninstalled checkout changes in other ways
+            _index.save(
+                environment,
+                current,
+                [(found.kind, found.name, found.module, found.distribution, found.version) for found in listed],
+            )
+    else:
+        listed = [Found(*row) for row in rows]
+    plugins: dict[tuple[str, str], list[Found]] = {}
+    for found in listed:
+        plugins.setdefault((found.kind, found.name), []).append(found)
+    return plugins
+
+
+def _list_entry_points() -> tuple[list[Found], bool]:
+    """Return all plugins, and whether ours are installed; if not, they are those of the checkout that we run from."""
+    from importlib.metadata import entry_points  # 35 ms; only when something was installed or removed
 
     installed = entry_points()
-    points = [(kind, point) for kind in KINDS for point in installed.select(group=GROUPS[kind])]
-    if not any(_owner(point) == OWN_DISTRIBUTION for _, point in points):
-        checkout = _checkout_entry_points()
-        points += [(kind, point) for kind in KINDS for point in checkout.select(group=GROUPS[kind])]
-    found: dict[tuple[str, str], list[Found]] = {}
-    for kind, point in points:
-        found.setdefault((kind, point.name), []).append(Found(kind, point.name, point))
-    return found
+    listed = [_found(kind, point) for kind in KINDS for point in installed.select(group=GROUPS[kind])]
+    if any(_is_own(found.distribution) for found in listed):
+        return listed, True
+    checkout = _checkout_entry_points()
+    return listed + [_found(kind, point) for kind in KINDS for point in checkout.select(group=GROUPS[kind])], False
 
 
-def _owner(point: EntryPoint) -> str:
-    return point.dist.name.lower().replace("_", "-") if point.dist is not None else ""
+def _found(kind: str, point: EntryPoint) -> Found:
+    # An EntryPoint made by hand has no distribution; those from metadata always do.
+    distribution, version = (point.dist.name, point.dist.version) if point.dist is not None else ("unknown", "unknown")
+    return Found(kind, point.name, point.value, distribution, version, point)
+
+
+def _is_own(distribution: str) -> bool:
+    return distribution.lower().replace("_", "-") == OWN_DISTRIBUTION
 
 
 def load_module(found: Found) -> object:
     """Import what *found* names. Raises PluginError for anything that goes wrong in there, SystemExit included."""
-    from stevedore.named import NamedExtensionManager  # 15 ms; only when a plugin is loaded
+    try:
+        if found.entry_point is not None:
+            return _load_with_stevedore(found, found.entry_point)
+        return _import(found.module)
+    except (KeyboardInterrupt, PluginError):
+        raise
+    except BaseException as err:  # SystemExit and AssertionError of a plugin must not end the program
+        raise PluginError(
+            f"plugin {found} cannot be imported: {describe_failure(err)}",
+            hint=f"reinstall {found.distribution}, or do without: `--no-plugin {found.kind}:{found.name}`",
+        ) from err
+
+
+def _load_with_stevedore(found: Found, entry_point: EntryPoint) -> object:
+    from stevedore.named import NamedExtensionManager  # 15 ms; only for a plugin that the index does not know
 
     class LiveManager(NamedExtensionManager[Any]):  # Any: the class of the plugin is not known yet
         """Loads the one entry point it is given."""
 
         def list_entry_points(self) -> list[EntryPoint]:
-            return [found.entry_point]
-
-        def _load_one_plugin(self, *args: Any) -> Any:
-            # stevedore lets SystemExit and AssertionError of a plugin end the program
-            try:
-                return super()._load_one_plugin(*args)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as err:
-                raise PluginError(
-                    f"plugin {found} cannot be imported: {describe_failure(err)}",
-                    hint=f"reinstall {found.distribution}, or do without: `--no-plugin {found.kind}:{found.name}`",
-                ) from err
+            return [entry_point]
 
     def pass_on(_manager: object, _entry_point: object, err: BaseException) -> None:
         raise err
@@ -100,6 +120,17 @@ def load_module(found: Found) -> object:
         GROUPS[found.kind], [found.name], on_load_failure_callback=pass_on, on_missing_entrypoints_callback=None
     )
     loaded: object = manager[found.name].plugin
+    return loaded
+
+
+def _import(value: str) -> object:
+    """Import what an entry point's *value* names: ``module`` or ``module:attribute`` (entry points specification)."""
+    from importlib import import_module
+
+    name, _, attribute = value.partition(":")
+    loaded: object = import_module(name.strip())
+    for part in attribute.strip().split(".") if attribute.strip() else ():
+        loaded = getattr(loaded, part)
     return loaded
 
 
