@@ -28,7 +28,6 @@ import signal
 import socket
 import sys
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from img_core.kit import linux
@@ -197,10 +196,10 @@ def _needs_outer_pids() -> bool:
     With a single mapped id a supervisor looks at the step's processes in /proc (see `owner_supervisor`). In a container with
     a masked /proc it cannot mount one for a pid namespace of ours.
     """
-    uid_map = Path("/proc/self/uid_map").read_text().split()
+    uid_map = _read_text("/proc/self/uid_map").split()
     if uid_map[2:] != ["1"]:
         return False
-    points = [line.split(" ", 5)[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    points = [line.split(" ", 5)[4] for line in _read_text("/proc/self/mountinfo").splitlines()]
     # binfmt_misc sits on a directory that is always empty: it hides nothing.
     return any(point.startswith("/proc/") and point != "/proc/sys/fs/binfmt_misc" for point in points)
 
@@ -213,6 +212,11 @@ def _fork_zygote() -> tuple[int, int]:
         return _fork() if _needs_outer_pids() else linux.clone(linux.CLONE_NEWPID)
     except OSError:  # nested too deeply, or a limit: then only the parent-death signal protects us
         return _fork()
+
+
+def _read_text(path: str) -> str:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
 
 
 def _fork() -> tuple[int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -136,7 +135,7 @@ class Evaluator:
                 return found
             snapshot = self._do(vertex, self._layers.top(base), work, mount_points=mount_points)
             # A step that ran again may have given something else: what was built on its old result must not be found.
-            identity = digest_of("again", secrets.token_hex(16)) if self._store.records.step(key) else key
+            identity = digest_of("again", os.urandom(16).hex()) if self._store.records.step(key) else key
             self._store.records.add_step(Step(key, identity, snapshot.id))
         return self._stacked(base, snapshot, identity, vertex)
 

@@ -6,7 +6,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import secrets
 import struct
 import time
 from contextlib import contextmanager, suppress
@@ -84,7 +83,7 @@ class RunDirectory:
         ensure_directory(parent)
         # Shared: only excludes a sweep, which could otherwise take the directory between its making and its locking.
         with _held(parent, fcntl.LOCK_SH):
-            self.path = os.path.join(parent, secrets.token_hex(8))
+            self.path = os.path.join(parent, os.urandom(8).hex())
             fs.mkdir(self.path, 0o700)
             self._descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
@@ -93,7 +92,7 @@ class RunDirectory:
     def new_path(self, prefix: str) -> str:
         """Return a path in the directory that nothing uses yet."""
         self._count += 1
-        return os.path.join(self.path, f"{prefix}-{self._count}-{secrets.token_hex(4)}")
+        return os.path.join(self.path, f"{prefix}-{self._count}-{os.urandom(4).hex()}")
 
     def close(self) -> None:
         """Remove the directory with all that is left in it; what cannot be removed now is left to the next `sweep`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -72,13 +71,13 @@ class Snapshots:
     ) -> Snapshot:
         """Keep the finished *directory* (it is renamed) as a new snapshot on *parent*."""
         ensure_directory(self._directory)
-        name = secrets.token_hex(12)
+        name = os.urandom(12).hex()
         return self._insert(name, parent, description, diff_id, directory)
 
     def _insert(
         self, name: str, parent: Snapshot | None, description: str, diff_id: DiffId | None, moved_from: str = ""
     ) -> Snapshot:
-        identifier = secrets.token_hex(12)
+        identifier = os.urandom(12).hex()
         now = time.time()
         chain = _chain(parent, diff_id)
         final = os.path.join(self._directory, name)
