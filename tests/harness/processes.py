@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["Orphans", "descendants", "running", "wait_until"]
+from harness.img import Img
+
+__all__ = ["Orphans", "descendants", "peak_memory", "run_and_watch", "running", "wait_until"]
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -97,3 +100,23 @@ class Orphans:
                     os.waitid(os.P_PID, int(entry.name), os.WEXITED | os.WNOHANG)
                 except ChildProcessError:
                     pass
+
+
+def peak_memory(pid: int) -> int:
+    """Return the largest resident size that the process *pid* ever had, 0 if it is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM:")), 0)
+
+
+def run_and_watch(img: Img, log: Path, *arguments: str | Path) -> int:
+    """Run a command; return the peak of the largest of its processes (those inside of containers are small here)."""
+    builder: subprocess.Popen[bytes] = img.start(*arguments, log=log)
+    largest = 0
+    while builder.poll() is None:
+        largest = max(largest, *(peak_memory(pid) for pid in {builder.pid, *descendants(builder.pid)}))
+        time.sleep(0.02)
+    assert builder.returncode == 0, log.read_text()
+    return largest

@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.img import Img, write_context
-from harness.processes import descendants
+from harness.processes import run_and_watch
 
 pytestmark = [pytest.mark.rootless, pytest.mark.slow]
 
 LIMIT = 150 << 20
 LAYER = 1 << 30
-
-
-def peak(pid: int) -> int:
-    """Return the largest resident size that the process *pid* ever had, 0 if it is gone."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM:")), 0)
-
-
-def run_and_watch(img: Img, log: Path, *arguments: str | Path) -> int:
-    """Run a command; return the peak of the largest of its processes (those inside of containers are small here)."""
-    builder: subprocess.Popen[bytes] = img.start(*arguments, log=log)
-    largest = 0
-    while builder.poll() is None:
-        largest = max(largest, *(peak(pid) for pid in {builder.pid, *descendants(builder.pid)}))
-        time.sleep(0.02)
-    assert builder.returncode == 0, log.read_text()
-    return largest
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ import pytest
 
 from harness.containers import Containers
 from harness.img import Img
+from harness.processes import run_and_watch
 from img_core.kit import oci
 from img_core.store import Store
 from img_core.testing.faulty_registry import Exchange, FaultyRegistry, cut_after, reply, stall, status
@@ -314,16 +315,6 @@ def test_a_token_that_expires_in_the_middle_of_a_push_is_renewed(
 # --- large --------------------------------------------------------------------------------------------------------------------
 
 
-def peak_of(img: Img, *arguments: str) -> int:
-    """Run a command; return the largest memory of it in bytes."""
-    log = img.home / "log"
-    process = img.start(*arguments, log=log)
-    _, outcome, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(outcome)
-    assert process.returncode == 0, log.read_text()
-    return usage.ru_maxrss * 1024
-
-
 @pytest.mark.slow
 def test_a_gigabyte_moves_through_little_memory(
     empty: Img, registry: DockerRegistry, faulty_registry: FaultyRegistry
@@ -354,9 +345,9 @@ def test_a_gigabyte_moves_through_little_memory(
     faulty_registry.add_manifest("app", "1", oci.OCI_MANIFEST, oci.canonical_json(document))
     faulty_registry.rule(f"GET /v2/app/blobs/{digest}", serve)
     source, target = f"{faulty_registry.address}/app:1", f"{registry.address}/app:1"
-    assert peak_of(empty, "pull", source) < 100e6
+    assert run_and_watch(empty, empty.home / "log", "pull", source) < 100e6
     empty.run("tag", source, target).ok()
-    assert peak_of(empty, "push", target) < 100e6
+    assert run_and_watch(empty, empty.home / "log", "push", target) < 100e6
 
 
 # --- damage -------------------------------------------------------------------------------------------------------------------
