@@ -60,6 +60,24 @@ def test_everything_is_cached_and_the_digest_stays(img: Img, context: Path) -> N
     assert img.digest("built") == digest
 
 
+def test_a_cached_build_imports_nothing_that_only_work_needs(img: Img, context: Path) -> None:
+    img.build(context).ok()
+    img.build(context).ok()  # by now the index of plugins is there
+    second = img.with_environment(PYTHONPROFILEIMPORTTIME="1").build(context).ok()
+    imported = set(re.findall(r"^import time:.*\| +(\S+)$", second.stderr, re.MULTILINE))
+    assert "img_core.solver.solver" in imported, "imports were seen"
+    heavy = {
+        "httpx",
+        "jsonschema",
+        "rich",
+        "asyncio",
+        "concurrent.futures",
+        "img_core.kit.tar.reader",
+        "img_core.solver.run",
+    }
+    assert imported & heavy == set()
+
+
 @contextmanager
 def locked_away(*directories: Path) -> Iterator[None]:
     """Take all permissions from *directories*; root in a namespace still gets in, so strace looks as well."""
