@@ -2,6 +2,7 @@
 # The whole path as an ordinary user: base image from this machine's own files, build, save, unpack, run the result.
 # Needs: this package installed in the Python that `PYTHON` names (default: python3), and nothing else.
 set -eu
+PATH=$PATH:/usr/sbin:/sbin  # chroot(8); ordinary users do not always have it
 here=$(cd "$(dirname "$0")" && pwd)
 python=${PYTHON:-python3}
 work=$(mktemp -d)
