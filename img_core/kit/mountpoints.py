@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -128,7 +129,8 @@ class MountPoints:
         try:
             return os.open(name, flags, dir_fd=parent_fd)
         except FileNotFoundError:
-            self._create(parent_fd, name, directory=directory)
+            with suppress(FileExistsError):  # another step in the same root made it meanwhile, and will remove it
+                self._create(parent_fd, name, directory=directory)
             return os.open(name, flags, dir_fd=parent_fd)
 
     @staticmethod
