@@ -113,10 +113,7 @@ class Prefetch:
                     raise self._error
             else:
                 self._rest = block
-        if len(self._rest) <= size:
-            piece, self._rest = self._rest, b""
-        else:
-            piece, self._rest = self._rest[:size], self._rest[size:]
+        piece, self._rest = _split(self._rest, size)
         return piece
 
     def __enter__(self) -> Self:
@@ -127,6 +124,11 @@ class Prefetch:
     ) -> None:
         self._stop.set()
         self._thread.join()
+
+
+def _split(block: bytes, size: int) -> tuple[bytes, bytes]:
+    """Return the first *size* bytes and the rest; a block that fits is not copied."""
+    return (block, b"") if len(block) <= size else (block[:size], block[size:])
 
 
 class Serial:
@@ -143,10 +145,7 @@ class Serial:
             if block is None:
                 return b""
             self._rest = block
-        if len(self._rest) <= size:
-            piece, self._rest = self._rest, b""
-        else:
-            piece, self._rest = self._rest[:size], self._rest[size:]
+        piece, self._rest = _split(self._rest, size)
         return piece
 
     def __enter__(self) -> Self:
