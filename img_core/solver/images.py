@@ -12,13 +12,14 @@ from img_core.kit.reference import Reference
 from img_core.spec.errors import ImgError, NotFoundError, RegistryError
 from img_core.spec.frontend import BaseImage
 from img_core.spec.graph import SourceOp
+from img_core.spec.source import PinnedImage
 from img_core.store.records import Pin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from img_core.solver.events import Events
-    from img_core.spec.source import ImageSource, PinnedImage
+    from img_core.spec.source import ImageSource
     from img_core.spec.values import Descriptor, Platform
     from img_core.store import Store
     from img_core.store.images import ImageContent
@@ -154,15 +155,18 @@ class Resolver:
             content = self._content(pin, size)
         except ImgError:  # a document is missing or damaged: ask again
             return None
-        op = SourceOp("docker-image", name)
 
         def fetch(layer: Descriptor) -> Iterator[bytes]:
-            source = self._source("docker-image")
-            digest_reference = Reference.parse(op.reference).with_digest(content.manifest.digest)
-            pinned = source.pin(SourceOp("docker-image", str(digest_reference)), content.config.platform)
-            return source.blob(pinned, layer)
+            return self._source("docker-image").blob(self._pinned_before(name, content), layer)
 
         return ResolvedImage(name, content, fetch)
+
+    def _pinned_before(self, name: str, content: ImageContent) -> PinnedImage:
+        """Return what a source gave for *name* in an earlier build."""
+        manifest, config = content.manifest, content.config_descriptor
+        documents = {item.digest: self._store.read(item.digest) for item in (manifest, config)}
+        reference = str(Reference.parse(name).with_digest(manifest.digest))
+        return PinnedImage(reference, manifest, manifest, config, content.layers, documents)
 
     def _content(self, pin: Pin, size: int) -> ImageContent:
         from img_core.spec.values import Descriptor

@@ -33,7 +33,8 @@ __all__ = ["EMPTY", "Layer", "Layers", "Stack", "image_stack"]
 class Layer:
     """One layer. A layer of an image knows *descriptor* and *diff_id* and gets a snapshot when needed; one of a step the other way round.
 
-    *fetch* gives the bytes of the blob where the store has none. *created* is in seconds since 1970 UTC.
+    A linked layer (``COPY --link``) knows only its *origin*, the same layer on an empty root, and gets both when needed: its blob is that
+    of the origin. *fetch* gives the bytes of the blob where the store has none. *created* is in seconds since 1970 UTC.
     """
 
     __slots__ = ("base", "created", "descriptor", "diff_id", "fetch", "lock", "origin", "snapshot", "step")
@@ -50,7 +51,7 @@ class Layer:
         base: bool = False,
         origin: Layer | None = None,
     ) -> None:
-        self.origin = origin  #: the layer whose blob this one shares: a linked layer is what it was on its empty root
+        self.origin = origin
         self.base = base  #: comes from an image: keeps its bytes
         self.descriptor = descriptor
         self.diff_id = diff_id
@@ -71,6 +72,11 @@ class Stack:
     def with_layer(self, layer: Layer, identity: str) -> Stack:
         """Return the stack with one more layer on top."""
         return Stack((*self.layers, layer), identity)
+
+    def with_linked(self, upper: Stack, identity: str) -> Stack:
+        """Return the stack with the layers of *upper*, made on an empty root, on top (``COPY --link``); this touches neither of them."""
+        linked = (Layer(origin=layer.origin or layer, created=layer.created, step=layer.step) for layer in upper.layers)
+        return Stack((*self.layers, *linked), identity)
 
 
 #: ``FROM scratch``
@@ -107,75 +113,79 @@ class Layers:
         """Return the snapshot of *stack* (None for an empty one), unpacking image layers that nobody needed before."""
         if not stack.layers:
             return None
-        if stack.layers[-1].snapshot is not None:
-            return stack.layers[-1].snapshot
-        missing = self._find_snapshots(stack)
-        if missing < len(stack.layers):
+        if stack.layers[-1].snapshot is None and self._find_snapshots(stack.layers) < len(stack.layers):
             # Two builds on one new base: the second waits and finds the first one's work.
-            with self._store.lock(f"unpack:{stack.layers[0].diff_id}", self._cancellation.check):
-                missing = self._find_snapshots(stack)
-                self._unpack(stack.layers, missing)
+            with self._store.lock(f"unpack:{stack.layers[0].diff_id or stack.identity}", self._cancellation.check):
+                self._make_snapshots(stack.layers, self._find_snapshots(stack.layers))
         return stack.layers[-1].snapshot
 
-    def _find_snapshots(self, stack: Stack) -> int:
-        """Give each layer the snapshot that exists for it; return the index of the first one without."""
-        chain: list[ChainId] = []
-        for index, layer in enumerate(stack.layers):
-            if layer.snapshot is None:
-                if layer.diff_id is None:
-                    raise AssertionError("a layer without a snapshot has a diff id")
-                chain = [chain_id(chain, layer.diff_id)]
-                layer.snapshot = self._store.snapshots.by_chain(chain[0])
-                if layer.snapshot is None:
-                    return index
-            elif layer.snapshot.chain_id:
-                chain = [layer.snapshot.chain_id]
-        return len(stack.layers)
-
-    def _unpack(self, layers: Sequence[Layer], first: int) -> None:
-        if self._snapshotter.independent_layers and len(layers) - first > 1:
-            self._unpack_together(layers, first)
-            return
+    def _find_snapshots(self, layers: Sequence[Layer]) -> int:
+        """Give layers the snapshots that exist for them; return the index of the first one that needs to be made."""
+        first = max((index for index, layer in enumerate(layers, 1) if layer.snapshot is not None), default=0)
         for index in range(first, len(layers)):
-            parent = layers[index - 1].snapshot if index else None
-            directory = self._apply(layers[index], parent)
-            self._keep(layers[index], directory, parent)
+            layers[index].snapshot = self._find(layers[index], layers[index - 1].snapshot if index else None)
+            if layers[index].snapshot is None:
+                return index
+        return len(layers)
 
-    def _unpack_together(self, layers: Sequence[Layer], first: int) -> None:
+    def _find(self, layer: Layer, parent: Snapshot | None) -> Snapshot | None:
+        if apart := self._unpacked_apart(layer):
+            return self._store.snapshots.rebased(apart, parent)
+        if layer.diff_id is None:
+            self.write_blob(layer)
+        assert layer.diff_id is not None
+        return self._store.snapshots.find(parent, layer.diff_id)
+
+    def _unpacked_apart(self, layer: Layer) -> Snapshot | None:
+        """Return the snapshot of a linked layer on its empty root if its directory can be used on any other root as well."""
+        return layer.origin.snapshot if layer.origin and self._snapshotter.independent_layers else None
+
+    def _make_snapshots(self, layers: Sequence[Layer], first: int) -> None:
+        """Give all *layers* from *first* on a snapshot; those that do not need each other are unpacked at the same time."""
+        unpacked = self._unpack_together(layers[first:]) if self._snapshotter.independent_layers else {}
+        for index in range(first, len(layers)):
+            layer, parent = layers[index], layers[index - 1].snapshot if index else None
+            if apart := self._unpacked_apart(layer):
+                layer.snapshot = self._store.snapshots.rebase(apart, parent)
+            else:
+                self._keep(layer, unpacked.get(layer) or self._apply(layer, parent), parent)
+
+    def _unpack_together(self, layers: Sequence[Layer]) -> dict[Layer, str]:
+        packed = [layer for layer in layers if not self._unpacked_apart(layer)]
+        if len(packed) < 2:
+            return {}
         from concurrent.futures import ThreadPoolExecutor  # 9 ms; only when unpacking
 
         with ThreadPoolExecutor(max_workers=4, thread_name_prefix="unpack") as pool:
-            directories = [pool.submit(self._apply, layer, None) for layer in layers[first:]]
-        for index, future in enumerate(directories, first):
-            self._keep(layers[index], future.result(), layers[index - 1].snapshot if index else None)
+            directories = [pool.submit(self._apply, layer, None) for layer in packed]
+        return {layer: future.result() for layer, future in zip(packed, directories, strict=True)}
 
     def _apply(self, layer: Layer, parent: Snapshot | None) -> str:
         """Unpack *layer* into a directory of this process."""
-        if layer.descriptor is None:
-            raise AssertionError("an image layer has a descriptor")
+        descriptor = layer.descriptor or self.write_blob(layer)
         assert self._store.run is not None
         directory = self._store.run.new_path("snapshot")
         from img_core.spec.snapshotter import LayerStream
 
         stream = LayerStream(
             self.chunks(layer),
-            layer.descriptor.media_type,
-            layer.descriptor.digest,
-            layer.descriptor.size,
+            descriptor.media_type,
+            descriptor.digest,
+            descriptor.size,
             layer.diff_id,
         )
         with self._removed_on_error(directory), fs.disk_errors(directory):
             try:
                 applied = self._snapshotter.apply(directory, parent.directories if parent else (), stream)
             except (ArchiveError, IntegrityError) as err:
-                if self._store.blobs.has(layer.descriptor.digest):
-                    self._store.blobs.verify(layer.descriptor)  # the disk may be to blame
+                if self._store.blobs.has(descriptor.digest):
+                    self._store.blobs.verify(descriptor)  # the disk may be to blame
                 if isinstance(err, IntegrityError):
                     raise
                 # It knows what is wrong, but not which of many layers it is about.
-                message = f"layer {layer.descriptor.digest} cannot be unpacked: {err.message}"
+                message = f"layer {descriptor.digest} cannot be unpacked: {err.message}"
                 raise ArchiveError(message, hint=err.hint) from err
-            self._store.blobs.remember_layer(layer.descriptor.digest, applied.diff_id)
+            self._store.blobs.remember_layer(descriptor.digest, applied.diff_id)
         for text in applied.skipped:
             self._events.status(layer.step, f"left out {text}")
         return directory
@@ -207,27 +217,6 @@ class Layers:
             yield rootfs
         finally:
             rootfs.close()
-
-    def stack_on(self, base: Stack, upper: Stack, identity: str) -> Stack:
-        """Put the layers of *upper*, made on an empty root, on *base* (``COPY --link``)."""
-        if self._snapshotter.independent_layers:
-            return Stack((*base.layers, *self._rebased(base, upper)), identity)
-        layers = list(base.layers)
-        for layer in upper.layers:
-            self.write_blob(layer)
-            layers.append(
-                Layer(descriptor=layer.descriptor, diff_id=layer.diff_id, created=layer.created, step=layer.step)
-            )
-        return Stack(tuple(layers), identity)
-
-    def _rebased(self, base: Stack, upper: Stack) -> Iterator[Layer]:
-        parent = self.top(base)
-        for layer in upper.layers:
-            if layer.snapshot is None:
-                raise AssertionError("a linked layer was made by a step")
-            snapshot = self._store.snapshots.rebase(layer.snapshot, parent)
-            yield Layer(snapshot=snapshot, created=layer.created, step=layer.step, origin=layer)
-            parent = snapshot
 
     # ------------------------------------------------------------------------------------------------------- blobs
 
@@ -270,13 +259,13 @@ class Layers:
         with layer.lock:
             if layer.descriptor is not None and self._store.blobs.has(layer.descriptor.digest):
                 return layer.descriptor
+            if layer.origin is not None:
+                return self._share_blob(layer, layer.origin)
             if layer.base or layer.snapshot is None:
                 for _chunk in self.chunks(layer):
                     pass
                 assert layer.descriptor is not None
                 return layer.descriptor
-            if layer.origin is not None:
-                return self._share_blob(layer, layer.origin, layer.snapshot)
             layer.diff_id = layer.snapshot.diff_id
             layer.descriptor = self._store.blobs.find_layer(layer.diff_id) if layer.diff_id else None
             if layer.descriptor is None:
@@ -284,11 +273,11 @@ class Layers:
             assert layer.descriptor is not None
             return layer.descriptor
 
-    def _share_blob(self, layer: Layer, origin: Layer, snapshot: Snapshot) -> Descriptor:
+    def _share_blob(self, layer: Layer, origin: Layer) -> Descriptor:
         layer.descriptor = self.write_blob(origin)
         layer.diff_id = origin.diff_id
-        if layer.diff_id is not None and snapshot.diff_id is None:
-            self._store.snapshots.set_diff_id(snapshot, layer.diff_id)
+        if layer.diff_id is not None and layer.snapshot is not None and layer.snapshot.diff_id is None:
+            self._store.snapshots.set_diff_id(layer.snapshot, layer.diff_id)
         return layer.descriptor
 
     def describe(self, layer: Layer) -> Descriptor:

@@ -75,7 +75,13 @@ class Evaluator:
         self._host_platform = host_platform
         self._finished = finished
         self.blobs_wanted: frozenset[str] = frozenset()  #: digests of vertices whose layers an exporter will want
-        self.cached_steps = 0
+        self._cached: set[str] = set()  # digests of vertices that were found
+        self._made: set[str] = set()  # digests of steps that were not
+
+    @property
+    def cached_steps(self) -> int:
+        """How many steps were found in the cache."""
+        return len(self._cached)
 
     def evaluate(self, vertex: Vertex, inputs: Sequence[Evaluated]) -> Evaluated:
         """Return the result of *vertex*."""
@@ -84,8 +90,10 @@ class Evaluator:
             if isinstance(op, SourceOp):
                 return self._source(vertex, op)
             if isinstance(op, MergeOp):
+                # Nothing is done either way; it is as new as what it puts together.
+                report.cached = not any(item.digest in self._made for item in vertex.inputs)
                 base, upper = _stack(inputs[0]), _stack(inputs[1])
-                return self._layers.stack_on(base, upper, digest_of("merge", base.identity, upper.identity))
+                return base.with_linked(upper, digest_of("merge", base.identity, upper.identity))
             base = _stack(inputs[0]) if op.has_base else EMPTY
             if isinstance(op, RunOp):
                 return self._step(
@@ -192,7 +200,8 @@ class Evaluator:
         except BaseException as err:
             self._events.finished(vertex.digest, error=repr(err))
             raise
-        self.cached_steps += report.cached
+        if not isinstance(vertex.op, SourceOp):
+            (self._cached if report.cached else self._made).add(vertex.digest)
         self._events.finished(vertex.digest, cached=report.cached)
         self._finished(vertex, report.cached, time.monotonic() - started)
 

@@ -66,6 +66,16 @@ class Snapshots:
         )
         return self._snapshot(row) if row else None
 
+    def find(self, parent: Snapshot | None, diff_id: DiffId) -> Snapshot | None:
+        """Return a snapshot of the layer *diff_id* on the layers of *parent*, or None."""
+        if chain := _chain(parent, diff_id):
+            return self.by_chain(chain)
+        assert parent is not None
+        row = self._database.one(
+            "SELECT * FROM snapshot WHERE parent = ? AND diff_id = ? ORDER BY created LIMIT 1", (parent.id, diff_id)
+        )
+        return self._snapshot(row) if row else None
+
     def commit(
         self, directory: str, parent: Snapshot | None, *, description: str, diff_id: DiffId | None = None
     ) -> Snapshot:
@@ -101,14 +111,21 @@ class Snapshots:
         self.written.add(identifier)
         return Snapshot(identifier, final, parent.directories if parent else (), now, diff_id, chain)
 
+    def rebased(self, snapshot: Snapshot, parent: Snapshot | None) -> Snapshot | None:
+        """Return what `rebase` made before, or None."""
+        row = self._database.one(
+            "SELECT * FROM snapshot WHERE directory = ? AND parent IS ?",
+            (os.path.basename(snapshot.directory), parent.id if parent else None),
+        )
+        return self._snapshot(row) if row else None
+
     def rebase(self, snapshot: Snapshot, parent: Snapshot | None) -> Snapshot:
         """Return a snapshot that shows the directory of *snapshot* on *parent*; for snapshotters with independent layers only."""
-        name = os.path.basename(snapshot.directory)
-        row = self._database.one(
-            "SELECT * FROM snapshot WHERE directory = ? AND parent IS ?", (name, parent.id if parent else None)
-        )
-        found = self._snapshot(row) if row else None
-        return found or self._insert(name, parent, "linked layer", snapshot.diff_id)
+        if found := self.rebased(snapshot, parent):
+            return found
+        row = self._database.one("SELECT diff_id FROM snapshot WHERE id = ?", (snapshot.id,))  # maybe known by now
+        diff_id = DiffId(row["diff_id"]) if row and row["diff_id"] else None
+        return self._insert(os.path.basename(snapshot.directory), parent, "linked layer", diff_id)
 
     def set_diff_id(self, snapshot: Snapshot, diff_id: DiffId) -> None:
         """Record what layer *snapshot* turned out to be."""
@@ -121,13 +138,6 @@ class Snapshots:
             if parent is not None and (parent["parent"] is None or parent["chain"] is not None):
                 chain = chain_id([ChainId(parent["chain"])] if parent["chain"] else [], diff_id)
             cursor.execute("UPDATE snapshot SET diff_id = ?, chain_id = ? WHERE id = ?", (diff_id, chain, snapshot.id))
-
-    def parent_of(self, snapshot: Snapshot) -> Snapshot | None:
-        """Return the snapshot that *snapshot* was made on."""
-        row = self._database.one(
-            "SELECT p.* FROM snapshot s JOIN snapshot p ON p.id = s.parent WHERE s.id = ?", (snapshot.id,)
-        )
-        return self._snapshot(row) if row else None
 
     def _snapshot(self, row: sqlite3.Row) -> Snapshot | None:
         """Return the snapshot of *row*; from now on it stays as long as this process lives, and so do those below it."""

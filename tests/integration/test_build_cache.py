@@ -14,6 +14,7 @@ import pytest
 
 from harness.host import AS_ROOT, need
 from harness.img import Img, write_context
+from harness.steps import made, statuses
 
 pytestmark = pytest.mark.rootless
 
@@ -29,18 +30,6 @@ RUN cat /w/one > /w/two
 ENV DONE=yes
 """
 STEPS = 6  # what is more than configuration
-
-
-def statuses(log: str) -> dict[str, str]:
-    """Return the name of each step with how it ended."""
-    names = dict(re.findall(r"^#(\d+) (\[.*)$", log, re.MULTILINE))
-    ends = dict(re.findall(r"^#(\d+) (CACHED|DONE|ERROR)", log, re.MULTILINE))
-    return {name: ends.get(number, "") for number, name in names.items() if not name.startswith("[internal]")}
-
-
-def made(log: str) -> list[str]:
-    """Return the steps that were not cached, bases left out."""
-    return sorted(name for name, end in statuses(log).items() if end != "CACHED" and "FROM " not in name)
 
 
 @pytest.fixture
