@@ -181,7 +181,9 @@ class Build:
         from img_core.spec.frontend import PlanRequest
 
         request = self._request
-        wanted = [platforms.parse(text, prefix="failed to parse target platform ") for text in request.platforms]
+        wanted = [
+            platforms.parse(text, prefix=f"failed to parse target platform {text}: ") for text in request.platforms
+        ]
         return PlanRequest(
             definition=definition.text,
             filename=definition.name,

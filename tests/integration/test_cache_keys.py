@@ -158,7 +158,7 @@ def test_ca8_other_labels_and_command_of_the_base(workshop: Workshop) -> None:
     assert workshop.build("FROM server/ca8:2\nCOPY a /a\nRUN cat /a").ok().made == []
 
 
-def test_equal_steps_of_two_stages_run_once_even_without_cache(workshop: Workshop) -> None:  # ST5
+def test_st5_equal_steps_of_two_stages_run_once_even_without_cache(workshop: Workshop) -> None:
     body = (
         "FROM busybox AS one\nRUN head -c 8 /dev/urandom | md5sum > /r\n"
         "FROM busybox AS two\nRUN head -c 8 /dev/urandom | md5sum > /r\n"

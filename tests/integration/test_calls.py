@@ -122,3 +122,7 @@ def test_check_knows_what_the_ignore_file_hides(img: Img, context: Path) -> None
     done = img.run("build", "--check", context)
     assert done.returncode == 1
     assert 'Attempting to Copy file "a.log" that is excluded by .dockerignore' in done.text
+
+
+def test_standard_input_cannot_be_context_and_dockerfile(img: Img) -> None:
+    img.run("build", "-t", "x", "-f", "-", "-").refused(2, "cannot both come from standard input")

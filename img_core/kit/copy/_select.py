@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from img_core.kit import fs
-from img_core.kit.copy._tree import FileInfo, SourceTree, clean_path, list_directory, lookup, resolve
+from img_core.kit.copy._tree import FileInfo, SourceTree, clean_path, follow, list_directory, lookup, resolve
 from img_core.kit.ignore import IgnoreMatcher, translate_pattern
 from img_core.spec.errors import DockerfileError, NotFoundError
 
@@ -279,11 +279,19 @@ def _split_pivot(source: bytes) -> tuple[bytes, bytes]:
 def not_found(tree: SourceTree, path: bytes) -> NotFoundError:
     """Say that a source does not exist: why, or what has a similar name."""
     message = f'"/{fs.show(path)}": not found in {tree.name}'
-    rule = tree.ignore.rule_for(path) if tree.ignore is not None and tree.hides(path) else None
+    way = follow(tree, path)
+    if way.link is not None:
+        message += f": `/{fs.show(way.link[0])}` links to `{fs.show(way.link[1])}`"
+    rule = tree.ignore.rule_for(way.path) if tree.ignore is not None and tree.hides(way.path) else None
     if rule is not None:
-        message += f": excluded by line {rule.line} of `{tree.ignore_name}`: `{fs.show(str(rule))}`"
-        return NotFoundError(message, hint=f"add `!{fs.show(path)}` at the end of `{tree.ignore_name}`")
-    return NotFoundError(message, hint=_near_names(tree, path))
+        message += f"{', which is' if way.link else ':'} excluded by line {rule.line} of `{tree.ignore_name}`: `{fs.show(str(rule))}`"
+        return NotFoundError(message, hint=f"add `!{fs.show(way.path)}` at the end of `{tree.ignore_name}`")
+    if way.link is not None:
+        outside = way.link[1].startswith((b"/", b"../"))
+        return NotFoundError(
+            f"{message}, which is not there", hint=f"links lead nowhere outside {tree.name}" if outside else None
+        )
+    return NotFoundError(message, hint=_near_names(tree, way.path))
 
 
 def _near_names(tree: SourceTree, path: bytes) -> str | None:

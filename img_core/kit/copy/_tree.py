@@ -20,6 +20,7 @@ __all__ = [
     "FileInfo",
     "SourceTree",
     "clean_path",
+    "follow",
     "list_directory",
     "lookup",
     "open_directory",
@@ -134,16 +135,36 @@ def list_directory(tree: SourceTree, path: bytes) -> list[tuple[bytes, FileInfo]
     return found
 
 
+class Way(NamedTuple):
+    """Where a path leads: *path* and what is there, or the first *path* on the way where nothing is to be seen.
+
+    *link* is a link and its target, if it is the target that leads nowhere.
+    """
+
+    path: bytes
+    info: FileInfo | None
+    link: tuple[bytes, bytes] | None
+
+
 def resolve(tree: SourceTree, path: bytes) -> tuple[bytes, FileInfo] | None:
     """Follow the links on *path* inside the tree; return where it leads, or None where that does not exist or is hidden.
 
     A directory that the ignore file hides is returned if something below it may be visible.
     """
+    way = follow(tree, path)
+    return None if way.info is None else (way.path, way.info)
+
+
+def follow(tree: SourceTree, path: bytes) -> Way:
+    """Follow *path* as `resolve` does, and tell where it ended. Raises ImgError for a circle of links."""
     todo = path.split(b"/")[::-1]
     done: list[bytes] = []
-    links = 0
+    link: tuple[bytes, bytes] | None = None
+    links = behind = 0  # behind: how many parts follow those of the link's target
     info = lookup(tree, b"")
     while todo and info is not None:
+        if len(todo) <= behind:
+            link = None
         part = todo.pop()
         if part in (b"", b"."):
             continue
@@ -155,18 +176,19 @@ def resolve(tree: SourceTree, path: bytes) -> tuple[bytes, FileInfo] | None:
         here = b"/".join(done)
         info = lookup(tree, here)
         if info is None or (tree.hides(here) and not (stat.S_ISDIR(info.st_mode) and tree.shows_below(here))):
-            return None
+            return Way(here, None, link)
         if stat.S_ISLNK(info.st_mode):
             links += 1
             if links > _LINK_LIMIT:
                 raise ImgError(f"too many links: `/{fs.show(path)}` in {tree.name}")
             done.pop()
-            target = _read_link(tree, here)
-            if target.startswith(b"/"):
+            link = here, _read_link(tree, here)
+            behind = len(todo)
+            if link[1].startswith(b"/"):
                 done.clear()
-            todo.extend(target.split(b"/")[::-1])
+            todo.extend(link[1].split(b"/")[::-1])
             info = lookup(tree, b"/".join(done))
-    return None if info is None else (b"/".join(done), info)
+    return Way(b"/".join(done), info, link)
 
 
 def _read_link(tree: SourceTree, path: bytes) -> bytes:
