@@ -1,7 +1,7 @@
-"""Measure img against buildah on this machine, in alternation, and print a table in Markdown.
+"""Measure img against other tools on this machine, in alternation, and print tables in Markdown.
 
-Run as an ordinary user by ``nox -s bench``. Only ratios of one run mean something: the machine is shared, so every round times every
-candidate once and the minima and medians are compared. Figures of a quiet machine stand in docs/explanation/performance.md.
+Run as an ordinary user by ``nox -s bench``, with the names of some parts after ``--`` for those only. Figures of a quiet machine stand in
+docs/explanation/performance.md.
 """
 
 from __future__ import annotations
@@ -9,70 +9,15 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-Command = list[str]
+from measure import Command, alternate, clean_environment, cpu, remove, run
+from transfers import TransferBench
 
 STEPS = 20
-
-
-@dataclass
-class Figure:
-    name: str
-    seconds: list[float]
-
-    @property
-    def low(self) -> float:
-        return min(self.seconds)
-
-    @property
-    def middle(self) -> float:
-        return statistics.median(self.seconds)
-
-
-def run(command: Command, *, env: dict[str, str] | None = None, cwd: str | None = None) -> float:
-    """Run *command* and return its wall time in seconds; its output is shown only if it fails."""
-    started = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=cwd, check=False)
-    seconds = time.perf_counter() - started
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} failed with {done.returncode}:\n{done.stdout}\n{done.stderr}")
-    return seconds
-
-
-def cpu(command: Command) -> float:
-    """Return the processor time of *command* in seconds."""
-    pid = os.posix_spawn(
-        command[0],
-        command,
-        clean_environment(),
-        file_actions=[(os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0)],
-    )
-    _, status, usage = os.wait4(pid, 0)
-    if status:
-        sys.exit(f"{' '.join(command)} failed with {os.waitstatus_to_exitcode(status)}")
-    return usage.ru_utime + usage.ru_stime
-
-
-def clean_environment() -> dict[str, str]:
-    """Return the environment without what makes Python slow or different."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-
-
-def alternate(rounds: int, candidates: dict[str, Callable[[], float]]) -> list[Figure]:
-    """Time every candidate once per round."""
-    figures = [Figure(name, []) for name in candidates]
-    for _ in range(rounds):
-        for figure, candidate in zip(figures, candidates.values(), strict=True):
-            figure.seconds.append(candidate())
-    return figures
 
 
 def busybox_root(directory: Path) -> Path:
@@ -185,21 +130,32 @@ class Bench:
             )
 
 
+BUILDS = ("start_up", "cached", "run_steps")
+TRANSFERS = ("list_many", "pull_and_unpack", "pull_large", "push_large")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join((*BUILDS, *TRANSFERS))}; default: all")
     options = parser.parse_args()
+    if unknown := set(options.parts) - {*BUILDS, *TRANSFERS}:
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    wanted = options.parts or [*BUILDS, *TRANSFERS]
     work = Path(tempfile.mkdtemp(prefix="img-bench-"))
+    print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, Python {sys.version.split()[0]}")
     try:
-        bench = Bench(work, options.rounds)
-        print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, Python {sys.version.split()[0]}")
-        bench.start_up()
-        bench.cached()
-        bench.run_steps()
+        if builds := [name for name in BUILDS if name in wanted]:
+            (work / "builds").mkdir()
+            bench = Bench(work / "builds", options.rounds)
+            for name in builds:
+                getattr(bench, name)()
+        if transfers := [name for name in TRANSFERS if name in wanted]:
+            with TransferBench(work / "transfers", options.rounds) as transfer_bench:
+                for name in transfers:
+                    getattr(transfer_bench, name)()
     finally:
-        # files of sub-ids can only be removed in the namespace that made them
-        remover = "import sys; from img_core.kit import fs, userns; userns.enter(); fs.remove_tree(sys.argv[1])"
-        subprocess.run([sys.executable, "-c", remover, str(work)], check=False)
+        remove(work)
 
 
 if __name__ == "__main__":

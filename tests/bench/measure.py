@@ -1,0 +1,88 @@
+"""Time commands in alternation. Only ratios of one run mean something: the machine is shared, so each round times each candidate once."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Command", "Figure", "alternate", "clean_environment", "cpu", "remove", "run", "table"]
+
+Command = list[str]
+
+
+@dataclass
+class Figure:
+    """The wall times of one candidate, in seconds."""
+
+    name: str
+    seconds: list[float]
+
+    @property
+    def low(self) -> float:
+        return min(self.seconds)
+
+    @property
+    def middle(self) -> float:
+        return statistics.median(self.seconds)
+
+
+def run(command: Command, *, env: dict[str, str] | None = None, cwd: str | None = None) -> float:
+    """Run *command* and return its wall time in seconds; its output is shown only if it fails."""
+    started = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=cwd, check=False)
+    seconds = time.perf_counter() - started
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+    return seconds
+
+
+def cpu(command: Command) -> float:
+    """Return the processor time of *command* in seconds."""
+    pid = os.posix_spawn(
+        command[0],
+        command,
+        clean_environment(),
+        file_actions=[(os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0)],
+    )
+    _, status, usage = os.wait4(pid, 0)
+    if status:
+        sys.exit(f"{' '.join(command)} failed with {os.waitstatus_to_exitcode(status)}")
+    return usage.ru_utime + usage.ru_stime
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the environment without what makes Python slow or different."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+
+def alternate(rounds: int, candidates: dict[str, Callable[[], float]]) -> list[Figure]:
+    """Time every candidate once per round."""
+    figures = [Figure(name, []) for name in candidates]
+    for _ in range(rounds):
+        for figure, candidate in zip(figures, candidates.values(), strict=True):
+            figure.seconds.append(candidate())
+    return figures
+
+
+def table(title: str, figures: list[Figure]) -> None:
+    """Print *figures* in Markdown, each with its ratio to the first, of the best and of the median times."""
+    print(f"\n| {title} | best, ms | median, ms | times the first |\n|---|---|---|---|")
+    first = figures[0]
+    for figure in figures:
+        ratios = f"{figure.low / first.low:.2f}, {figure.middle / first.middle:.2f}"
+        print(f"| {figure.name} | {figure.low * 1000:.0f} | {figure.middle * 1000:.0f} | {ratios} |")
+
+
+_REMOVE = "import sys; from img_core.kit import fs, userns; userns.enter(); fs.remove_tree(sys.argv[1])"
+
+
+def remove(directory: Path) -> None:
+    """Remove *directory* with files of sub-ids, which can only be removed in the namespace that made them."""
+    if directory.exists():
+        subprocess.run([sys.executable, "-c", _REMOVE, str(directory)], check=False)
