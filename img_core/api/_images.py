@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
-from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from img_core.kit import fs, oci, platforms
+from img_core.kit import oci, platforms
 from img_core.kit.reference import Reference
-from img_core.spec.errors import ImgError
 from img_core.spec.values import Descriptor, DiffId, Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any, BinaryIO
 
-    from img_core.api.session import Session
     from img_core.kit.bundle import LoadedImage
-    from img_core.kit.treecopy import Copied
     from img_core.spec.values import Platform
     from img_core.store import Store
 
-__all__ = ["import_rootfs", "load", "normalize", "save", "unpack"]
+__all__ = ["import_rootfs", "load", "normalize", "save"]
 
 CHUNK = 1024 * 1024
 
@@ -133,67 +127,3 @@ def save(store: Store, names: Sequence[str], dest: str | None, *, docker: bool =
         )
     with open_output(dest) as output:
         write_tar(output, list(images.values()), store, docker=docker)
-
-
-def unpack(
-    session: Session,
-    name: str,
-    directory: str,
-    *,
-    backend: str = "auto",
-    platform: Platform | None = None,
-    force: bool = False,
-) -> Copied:
-    """Write the root file system of the image *name* into the new *directory*; with *force* it replaces an existing one.
-
-    As root files get their owners; else all belong to the caller. Devices and sockets are left out and told in the result.
-    """
-    from img_core.kit.treecopy import CopyPolicy, copy_tree
-    from img_core.solver.cancellation import Cancellation
-    from img_core.solver.events import Events
-    from img_core.solver.layers import Layers, image_stack
-    from img_core.solver.result import open_tree
-
-    final = os.path.abspath(directory)
-    if os.path.lexists(final) and not force:
-        raise ImgError(
-            f"destination directory already exists: {fs.show(directory)}", hint="remove it, or use `--force`"
-        )
-    store = session.store
-    image = store.images.get(normalize(name), name)
-    content = store.images.content(image.descriptor, platform or platforms.host_platform(), name)
-    snapshotter = session.snapshotter(backend)
-    layers = Layers(store, snapshotter, Events(session.notice), Cancellation())
-    policy = CopyPolicy(owners=session.host.mapping == "root")
-    with (
-        open_tree(layers, snapshotter, image_stack(content), recorded=session.host.mapping == "single") as tree,
-        _staged(final) as stage_fd,
-    ):
-        return copy_tree(tree, stage_fd, policy)
-
-
-@contextmanager
-def _staged(final: str) -> Iterator[int]:
-    """Give a descriptor of a new directory that becomes *final* when the block succeeds, and vanishes when it fails."""
-    parent = os.path.dirname(final)
-    with fs.disk_errors(parent):
-        os.makedirs(parent, exist_ok=True)
-        stage = os.path.join(parent, f".{os.path.basename(final)}.{secrets.token_hex(6)}")
-        fs.mkdir(stage, 0o755)
-    try:
-        descriptor = os.open(stage, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
-        if os.path.lexists(final):
-            aside = f"{stage}.old"
-            fs.rename(final, aside)
-            fs.rename(stage, final)
-            fs.remove_tree(aside)
-        else:
-            fs.rename(stage, final)
-    except BaseException:
-        with suppress(OSError):
-            fs.remove_tree(stage)
-        raise

@@ -14,7 +14,7 @@ from img_core.kit.text import show
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
-    from img_core.kit.treecopy import Copied
+    from img_core.api._unpack import Unpacked
 
 __all__ = ["command"]
 
@@ -37,19 +37,20 @@ def command(context: click.Context, force: bool, output: str, platform: str, nam
         raise UsageError(f"destination directory already exists: {show(output)}", hint="remove it, or use `--force`")
     normalized(names[0])
     wanted = platforms.parse(platform) if platform else None
-    from img_core.api._images import unpack
+    from img_core.api._unpack import unpack
     from img_core.api.session import Session
 
     settings = settings_of(context)
     with Session(settings.config(), namespace=True, notice=lambda text: say(f"warning: {text}")) as session:
         settings.check_backend(session.plugins)
-        copied = unpack(session, names[0], output, backend=settings.backend, platform=wanted, force=force)
-    _tell_skipped(copied)
+        owners = session.host.mapping == "root"
+        unpacked = unpack(session.store, names[0], output, owners=owners, platform=wanted, force=force)
+    _tell_skipped(unpacked)
     echo(f"Successfully unpacked rootfs for {names[0]} to: {output}")
 
 
-def _tell_skipped(copied: Copied) -> None:
-    if copied.skipped_count:
-        names = ", ".join(f"`/{show(path)}`" for path in copied.skipped[:3])
-        rest = copied.skipped_count - min(3, len(copied.skipped))
-        say(f"warning: devices and sockets were left out: {names}" + (f" and {rest} more" if rest > 0 else ""))
+def _tell_skipped(unpacked: Unpacked) -> None:
+    if unpacked.skipped_count:
+        names = ", ".join(f"`/{show(path)}`" for path in unpacked.skipped[:3])
+        rest = unpacked.skipped_count - min(3, len(unpacked.skipped))
+        say(f"warning: devices were left out: {names}" + (f" and {rest} more" if rest > 0 else ""))

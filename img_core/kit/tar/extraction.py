@@ -192,7 +192,7 @@ class _Extractor:
             self.owners.own_file(fd, member, directory, path)
             if member.xattrs is not None:
                 self._set_xattrs(fd, member.xattrs, path)
-            os.fchmod(fd, member.mode & 0o7777)
+            os.fchmod(fd, member.mode & self.owners.mode_bits)
             os.utime(fd, ns=(member.mtime_ns, member.mtime_ns))
         finally:
             os.close(fd)
@@ -239,7 +239,7 @@ class _Extractor:
         finally:
             os.close(fd)
         self.implied.pop(path, None)
-        self.directories[path] = (member.mode & 0o7777, member.mtime_ns)
+        self.directories[path] = (member.mode & self.owners.mode_bits, member.mtime_ns)
         if len(self.directories) >= _DIRECTORIES:
             self._finish_directories(except_above=path)
 
@@ -290,6 +290,10 @@ class _Extractor:
         number = 0
         if member.type != FIFO:
             number = _device_number(member)
+            if not self.owners.devices:
+                self._clear(directory, name)
+                self._skip(path)
+                return
         mutation("mknod", path)
         self._clear(directory, name)
         try:
@@ -300,10 +304,12 @@ class _Extractor:
             self._skip(path)
             return
         self.owners.own_other(name, directory, member, path)
-        _change_mode(directory.fd, name, member.mode & 0o7777, member.type)
+        _change_mode(directory.fd, name, member.mode & self.owners.mode_bits, member.type)
         os.utime(name, ns=(member.mtime_ns, member.mtime_ns), dir_fd=directory.fd, follow_symlinks=False)
 
     def _set_xattrs(self, fd: int, attributes: dict[bytes, bytes], path: bytes) -> None:
+        if prefix := self.owners.attributes:
+            attributes = {key: value for key, value in attributes.items() if key.startswith(prefix)}
         try:
             lost = xattrs.write(fd, attributes)
         except OSError as err:  # ENOSPC here mostly means "too large for one inode"

@@ -22,11 +22,13 @@ __all__ = ["OwnerPolicy", "Owners"]
 class OwnerPolicy:
     """*mode* ``set`` gives files their owner; ``record`` notes owners other than the caller (one mapped id).
 
-    *force* replaces the archive's owners, as ``ADD --chown`` does.
+    ``caller`` makes files of the caller's own: without set-id bits, which would mean the caller, and with ``user.`` attributes only.
+    *force* replaces the archive's owners, as ``ADD --chown`` does. Without *devices* those are left out, whoever we are.
     """
 
-    mode: Literal["set", "record"] = "set"
+    mode: Literal["set", "record", "caller"] = "set"
     force: tuple[int, int] | None = None
+    devices: bool = True
 
 
 class Owners:
@@ -35,6 +37,10 @@ class Owners:
     def __init__(self, policy: OwnerPolicy) -> None:
         self._force = policy.force
         self._record = policy.mode == "record"
+        self._keep = policy.mode == "caller"
+        self.devices = policy.devices
+        self.mode_bits = 0o1777 if self._keep else 0o7777
+        self.attributes = b"user." if self._keep else b""  #: what the names of attributes start with that are set
         self._self = (os.geteuid(), os.getegid())
         self.recorded: list[tuple[bytes, int, int]] = []
 
@@ -44,7 +50,7 @@ class Owners:
     def own_file(self, fd: int, member: Member, directory: Directory, path: bytes) -> None:
         """Give the new, open file *fd* its owner."""
         wanted = self._wanted(member)
-        if wanted == self._self and not directory.inherits:
+        if self._keep or (wanted == self._self and not directory.inherits):
             return
         if not self._record:
             self._chown(fd, wanted, path)
@@ -54,6 +60,8 @@ class Owners:
     def own_directory(self, fd: int, member: Member, path: bytes) -> None:
         """Give the open directory *fd*, new or not, its owner."""
         wanted = self._wanted(member)
+        if self._keep:
+            return
         if not self._record:
             self._chown(fd, wanted, path)
         elif wanted != self._self:
@@ -68,7 +76,7 @@ class Owners:
     def own_other(self, name: bytes, directory: Directory, member: Member, path: bytes) -> None:
         """Give the symlink, device or FIFO *name* its owner, by name because it cannot be opened."""
         wanted = self._wanted(member)
-        if wanted == self._self and not directory.inherits:
+        if self._keep or (wanted == self._self and not directory.inherits):
             return
         if self._record:
             if wanted != self._self:

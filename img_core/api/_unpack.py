@@ -1,0 +1,119 @@
+"""The root file system of a kept image as a directory of the user's own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from img_core.api._images import normalize
+from img_core.kit import fs, platforms
+from img_core.spec.errors import ArchiveError, ImgError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from img_core.kit.tar import OwnerPolicy, Stats
+    from img_core.spec.values import Descriptor, DiffId, Platform
+    from img_core.store import Store
+
+__all__ = ["Unpacked", "unpack"]
+
+_REMEMBERED = 100  # how many left-out entries are named
+
+
+@dataclass(slots=True)
+class Unpacked:
+    """What `unpack` did. *skipped* names entries that were left out (devices), at most 100 of them."""
+
+    skipped: list[bytes] = field(default_factory=list)
+    skipped_count: int = 0
+
+
+def unpack(
+    store: Store,
+    name: str,
+    directory: str,
+    *,
+    owners: bool = False,
+    platform: Platform | None = None,
+    force: bool = False,
+) -> Unpacked:
+    """Write the root file system of the image *name* into the new *directory*; with *force* it replaces an existing one.
+
+    The layers are unpacked one over the other, straight from their blobs. With *owners* files get their owners, which takes
+    real root; else all belong to the caller, without set-id bits and with ``user.`` attributes only. Devices are left out.
+    Leaves the whole tree or nothing. Raises NotFoundError, ArchiveError, IntegrityError, and ImgError for the disk.
+    """
+    from img_core.kit.tar import OwnerPolicy
+
+    final = os.path.abspath(directory)
+    if os.path.lexists(final) and not force:
+        raise ImgError(
+            f"destination directory already exists: {fs.show(directory)}", hint="remove it, or use `--force`"
+        )
+    image = store.images.get(normalize(name), name)
+    content = store.images.content(image.descriptor, platform or platforms.host_platform(), name)
+    policy = OwnerPolicy("set" if owners else "caller", devices=False)
+    unpacked = Unpacked()
+    with _staged(final) as stage_fd:
+        for layer, diff_id in zip(content.layers, content.diff_ids, strict=True):
+            stats = _apply(store, layer, diff_id, stage_fd, policy)
+            unpacked.skipped = (unpacked.skipped + stats.skipped)[:_REMEMBERED]
+            unpacked.skipped_count += stats.skipped_count
+    return unpacked
+
+
+def _apply(store: Store, layer: Descriptor, diff_id: DiffId, root_fd: int, policy: OwnerPolicy) -> Stats:
+    """Unpack one layer over those below it, deletions included."""
+    from img_core.kit.codecs import codec_of_media_type
+    from img_core.kit.tar import unpack_stream
+
+    try:
+        _, stats = unpack_stream(
+            store.blobs.chunks(layer),
+            root_fd,
+            "layer-apply",
+            policy,
+            compression=codec_of_media_type(layer.media_type),
+            expected_digest=layer.digest,
+            expected_size=layer.size,
+            expected_diff_id=diff_id,
+        )
+    except NotFoundError:
+        raise NotFoundError(
+            f"layer {layer.digest} is missing in the state directory", hint="pull the image again"
+        ) from None
+    except ArchiveError as err:
+        message = f"layer {layer.digest} cannot be unpacked: {err.message}"
+        raise ArchiveError(message, hint=err.hint) from err
+    return stats
+
+
+@contextmanager
+def _staged(final: str) -> Iterator[int]:
+    """Give a descriptor of a new directory that becomes *final* when the block succeeds, and vanishes when it fails."""
+    parent = os.path.dirname(final)
+    with fs.disk_errors(parent):
+        os.makedirs(parent, exist_ok=True)
+        stage = os.path.join(parent, f".{os.path.basename(final)}.{secrets.token_hex(6)}")
+        fs.mkdir(stage, 0o755)
+    try:
+        descriptor = os.open(stage, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+        if os.path.lexists(final):
+            aside = f"{stage}.old"
+            fs.rename(final, aside)
+            fs.rename(stage, final)
+            fs.remove_tree(aside)
+        else:
+            fs.rename(stage, final)
+    except BaseException:
+        with suppress(OSError):
+            fs.remove_tree(stage)
+        raise
