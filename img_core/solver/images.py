@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from img_core.kit import oci, platforms
+from img_core.kit.parallel import run_together
 from img_core.kit.reference import Reference
 from img_core.spec.errors import ImgError, NotFoundError, RegistryError
 from img_core.spec.frontend import BaseImage
@@ -16,7 +19,7 @@ from img_core.spec.source import PinnedImage
 from img_core.store.records import Pin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from img_core.solver.events import Events
     from img_core.spec.source import ImageSource
@@ -28,6 +31,7 @@ __all__ = ["PIN_SECONDS", "ResolvedImage", "Resolver"]
 
 #: A tag that was looked up in its registry is not looked up again for this long, unless ``--pull`` asks for it.
 PIN_SECONDS = 300.0
+_WORKERS = 4  # images that are looked up at the same time
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,28 @@ class ResolvedImage:
         """What a frontend may know of it."""
         config = self.content.config
         return BaseImage(self.reference, self.content.manifest.digest, config.platform, config.document)
+
+
+class _Answer:
+    """What asking for one image gave; asked once, whoever asks at the same time, also if that fails."""
+
+    def __init__(self) -> None:
+        self._asking = threading.Lock()
+        self._image: ResolvedImage | None = None
+        self._error: ImgError | None = None
+
+    def get(self, ask: Callable[[], ResolvedImage | None]) -> ResolvedImage | None:
+        """Return the image, by *ask* if there is none yet. Raises what that raised, now or before."""
+        with self._asking:
+            if self._error is not None:
+                raise self._error
+            if self._image is None:
+                try:
+                    self._image = ask()
+                except ImgError as err:
+                    self._error = err
+                    raise
+            return self._image
 
 
 class Resolver:
@@ -68,8 +94,8 @@ class Resolver:
         self._source = source
         self._events = events
         self._pull = pull
-        self._known: dict[tuple[str, str], ResolvedImage] = {}
-        self._known_lock = threading.Lock()
+        self._answers: dict[tuple[str, str], _Answer] = {}  #: by name and platform
+        self._answers_lock = threading.Lock()  # guards the dictionary, not what is in it
 
     def base_image(self, reference: str, platform: Platform) -> BaseImage:
         """Resolve an image for the frontend."""
@@ -95,14 +121,40 @@ class Resolver:
         *text* is a reference, or ``<scheme>://<reference>`` for another source of images than registries.
         """
         scheme, elsewhere, rest = text.partition("://")
-        reference = None if elsewhere else Reference.parse(text).with_default_tag()
-        key = (str(reference or text), str(platform))
-        with self._known_lock:
-            found = self._known.get(key)
-            if found is None:
-                found = self._resolve(reference, platform) if reference else self._pin(scheme, rest, platform)
-                self._known[key] = found
-            return found
+        if elsewhere:
+            return self._asked(text, platform, lambda: self._pin(scheme, rest, platform))
+        reference = Reference.parse(text).with_default_tag()
+        return self._known(reference, platform) or self._asked(
+            str(reference), platform, lambda: self._ask(reference, platform)
+        )
+
+    def expect(self, images: Sequence[tuple[str, Platform]]) -> None:
+        """Ask for several images at the same time; who wants one gets what came of it, or the error."""
+
+        def look_up(reference: Reference, platform: Platform) -> None:
+            with suppress(ImgError):
+                self.resolve(str(reference), platform)
+
+        missing = []
+        for text, platform in dict.fromkeys(images) if len(images) > 1 else ():
+            with suppress(ImgError):
+                reference = None if "://" in text else Reference.parse(text).with_default_tag()
+                if reference and self._known(reference, platform) is None:
+                    missing.append(partial(look_up, reference, platform))
+        if len(missing) > 1:
+            run_together(missing, workers=_WORKERS, stop=lambda: None)
+
+    def _known(self, reference: Reference, platform: Platform) -> ResolvedImage | None:
+        return self._answer(str(reference), platform).get(lambda: self._at_hand(reference, platform))
+
+    def _asked(self, name: str, platform: Platform, ask: Callable[[], ResolvedImage]) -> ResolvedImage:
+        found = self._answer(name, platform).get(ask)
+        assert found is not None
+        return found
+
+    def _answer(self, name: str, platform: Platform) -> _Answer:
+        with self._answers_lock:
+            return self._answers.setdefault((name, str(platform)), _Answer())
 
     def _pin(self, scheme: str, reference: str, platform: Platform) -> ResolvedImage:
         """Resolve an image of a source that is at hand: asked in each build, nothing is remembered."""
@@ -112,21 +164,28 @@ class Resolver:
         content = next(self._store.images.contents(pinned.manifest))
         return ResolvedImage(f"{scheme}://{reference}", content, lambda layer: source.blob(pinned, layer))
 
-    def _resolve(self, reference: Reference, platform: Platform) -> ResolvedImage:
+    def _at_hand(self, reference: Reference, platform: Platform) -> ResolvedImage | None:
+        """Return the image if no registry needs to be asked."""
+        if self._pull:
+            return None
         name = str(reference)
-        if not self._pull and (local := self._local(name, platform)):
+        if local := self._local(name, platform):
             return local
         pin = self._store.records.pin(name, str(platform))
         fresh = pin is not None and (reference.digest or time.time() - pin.checked < PIN_SECONDS)
-        if pin and fresh and not self._pull and (remembered := self._remembered(name, pin)):
-            return remembered
+        return self._remembered(name, pin) if pin and fresh else None
+
+    def _ask(self, reference: Reference, platform: Platform) -> ResolvedImage:
+        """Ask the registry; when it cannot be reached, take what it said last."""
+        name = str(reference)
         step = f"pin {name} {platform}"
         self._events.started(step, f"[internal] load metadata for {name}")
         try:
             resolved = self._ask_registry(reference, platform)
         except RegistryError as err:
             self._events.finished(step, error=str(err))
-            known = self._remembered(name, pin) if pin and not self._pull else None
+            pin = None if self._pull else self._store.records.pin(name, str(platform))
+            known = self._remembered(name, pin) if pin else None
             if known is None:
                 raise
             self._events.status(step, f"using what {name} meant before: {err}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -28,6 +28,9 @@ class BaseImage:
 
 class Resolver(Protocol):
     """What a frontend may ask while it plans. Answers are stable within one build."""
+
+    def expect(self, images: Sequence[tuple[str, Platform]]) -> None:
+        """Hear which *images* `base_image` will be asked for, to look them up at the same time; voluntary, raises nothing."""
 
     def base_image(self, reference: str, platform: Platform) -> BaseImage:
         """Resolve an image (any spelling that Docker accepts). Raises NotFoundError, RegistryError, CredentialsError."""

@@ -21,7 +21,7 @@ from img_frontend_dockerfile._text import did_you_mean, quote, undefined_variabl
 from img_frontend_dockerfile._warnings import WarningList
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from img_core.spec.frontend import BuildWarning, Resolver
     from img_core.spec.graph import Location
@@ -42,9 +42,7 @@ class DockerfileFrontend(Frontend):
     def plan(self, request: PlanRequest, resolver: Resolver) -> Plan:
         """Plan one image for each platform of *request*."""
         planning = _Planning(request, resolver)
-        images = []
-        for lowering in planning.lowerings():
-            images.append(lowering.image(planning.target))
+        images = [lowering.image(planning.target) for lowering in planning.lowerings([planning.target])]
         return Plan(tuple(images), planning.finish(), planning.epoch)
 
     def check(self, request: PlanRequest, resolver: Resolver) -> tuple[BuildWarning, ...]:
@@ -54,7 +52,7 @@ class DockerfileFrontend(Frontend):
         """
         planning = _Planning(request, resolver)
         targets = [planning.target] if request.target else range(len(planning.program.stages))
-        for lowering in planning.lowerings():
+        for lowering in planning.lowerings(targets):
             for target in targets:
                 lowering.image(target)
         return planning.finish()
@@ -62,7 +60,7 @@ class DockerfileFrontend(Frontend):
     def outline(self, request: PlanRequest, resolver: Resolver) -> dict[str, Any]:
         """Return what the target takes from outside as JSON: arguments, secrets, ssh sockets (see `_calls.outline`)."""
         planning = _Planning(request, resolver)
-        lowering = next(iter(planning.lowerings()))
+        lowering = planning.lowerings([planning.target])[0]
         image = lowering.image(planning.target)
         stage = planning.program.stages[planning.target]
         return outline(planning.program, stage, lowering.states, lowering.scope, image.root)
@@ -93,17 +91,20 @@ class _Planning:
         self._declared: set[str] = set()
         lint_program(self.program, self._warnings)
 
-    def lowerings(self) -> Iterator[Lowering]:
-        """Yield one for each platform, in the order of the request."""
-        for platform in self.request.platforms:
-            scope = _global_scope(self.program, self.request, platform, self._warnings)
-            self._declared |= scope.declared
-            self.epoch = _epoch(scope)
-            names = Names(self.program.stages, self._resolver, platform)
-            shared = Shared(
-                self.program, self.request, self._resolver, platform, names, scope, self._warnings, self._declared
-            )
-            yield Lowering(shared)
+    def lowerings(self, targets: Iterable[int]) -> list[Lowering]:
+        """Return one for each platform, in the order of the request; tell the resolver which images *targets* will need."""
+        made = [self._lowering(platform) for platform in self.request.platforms]
+        self._resolver.expect([base for lowering in made for target in targets for base in lowering.bases(target)])
+        return made
+
+    def _lowering(self, platform: Platform) -> Lowering:
+        scope = _global_scope(self.program, self.request, platform, self._warnings)
+        self._declared |= scope.declared
+        self.epoch = _epoch(scope)
+        names = Names(self.program.stages, self._resolver, platform)
+        return Lowering(
+            Shared(self.program, self.request, self._resolver, platform, names, scope, self._warnings, self._declared)
+        )
 
     def finish(self) -> tuple[BuildWarning, ...]:
         """Return the findings. Raises DockerfileError if the file wants findings to be errors."""

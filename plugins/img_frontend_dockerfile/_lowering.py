@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from img_core.spec.errors import ImgError
@@ -22,7 +23,7 @@ from img_frontend_dockerfile._stages import StageGraph
 from img_frontend_dockerfile._text import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from img_core.spec.frontend import BaseImage
     from img_core.spec.values import Platform
@@ -62,6 +63,14 @@ class Lowering:
         self.scope = shared.scope
         self.states: dict[int, StageState] = {}  #: what is lowered so far, by stage
         self._graph = StageGraph(shared)
+
+    def bases(self, target: int) -> Iterator[tuple[str, Platform]]:
+        """Yield the images that the stages below *target* start from. Raises `DockerfileError` as `image` does."""
+        for index in sorted(self._graph.needed(target)):
+            stage = self._stages[index]
+            if reference := _base_reference(self._graph.base(stage)):
+                with suppress(Fault):  # told when the stage is lowered
+                    yield reference, self._graph.platform(stage)
 
     def image(self, target: int) -> PlannedImage:
         """Lower stage *target* and all that it needs. Raises `DockerfileError`, and what the resolver raises."""
@@ -127,8 +136,9 @@ class Lowering:
 
     def _fresh(self, stage: Stage, base: Target) -> StageState:
         platform = self._graph.platform(stage)
+        reference = _base_reference(base)
         try:
-            image = self._base_image(base, platform)
+            image = self._shared.resolver.base_image(reference, platform) if reference else None
         except ImgError as err:  # an image that is missing, or a registry that fails: show which FROM wanted it
             err.excerpt = err.excerpt or self._shared.program.source.excerpt(stage.start.span)
             raise
@@ -138,16 +148,6 @@ class Lowering:
         self._compare_platforms(stage, image, platform)
         config = ImageConfig.from_document(image.config)
         return StageState(platform, config, dict(config.env), base=image, history=_base_history(image))
-
-    def _base_image(self, base: Target, platform: Platform) -> BaseImage | None:
-        resolver = self._shared.resolver
-        if isinstance(base, ImageTarget):
-            return resolver.base_image(base.reference, platform)
-        if isinstance(base, ContextTarget) and base.kind == "docker-image" and base.value != "scratch":
-            return resolver.base_image(base.value, platform)
-        if isinstance(base, ContextTarget) and base.kind == "oci-layout":
-            return resolver.base_image(f"oci-layout://{base.value}", platform)
-        return None
 
     def _compare_platforms(self, stage: Stage, image: BaseImage, platform: Platform) -> None:
         have = image.platform
@@ -196,6 +196,17 @@ class Lowering:
         if index > current:
             raise self._graph.forward(index, current)
         return self._state(index).root
+
+
+def _base_reference(base: Target) -> str:
+    """Return what the resolver knows the image *base* by, empty if it is none."""
+    if isinstance(base, ImageTarget):
+        return base.reference
+    if isinstance(base, ContextTarget) and base.kind == "docker-image" and base.value != "scratch":
+        return base.value
+    if isinstance(base, ContextTarget) and base.kind == "oci-layout":
+        return f"oci-layout://{base.value}"
+    return ""
 
 
 def _image_vertex(reference: str, platform: Platform) -> Vertex:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tarfile
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import pytest
 
 from harness.img import Finished, Img, write_context
 from harness.steps import made, statuses
-from img_core.testing.faulty_registry import FaultyRegistry
+from img_core.testing.faulty_registry import Exchange, FaultyRegistry, status
 from img_core.testing.images import SmallImage, make_image
 
 pytest_plugins = ["img_core.testing.fixtures"]
@@ -74,10 +75,11 @@ def other_registry() -> Iterator[FaultyRegistry]:
 def build(bases: Bases, tmp_path: Path, img: Img) -> Build:
     context = tmp_path / "context"
 
-    def run(text: str, *arguments: str, backend: str = "overlayfs") -> Finished:
+    def run(text: str, *arguments: str, backend: str = "overlayfs", refused: bool = False) -> Finished:
         context.mkdir(exist_ok=True)
         write_context(context, bases.dockerfile(text), {"file": "content\n"})
-        return img.with_flags("-b", backend).run("build", *arguments, context).ok()
+        done = img.with_flags("-b", backend).run("build", *arguments, context)
+        return done if refused else done.ok()
 
     return run
 
@@ -164,3 +166,23 @@ def test_a_linked_layer_is_not_found_on_another_root(build: Build, bases: Bases)
     archive = build(text, "-o", "type=tar,dest=-", backend="native").stdout
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         assert set(tar.getnames()) >= {"one", "first", "linked"}
+
+
+def test_base_images_are_looked_up_at_the_same_time(build: Build, bases: Bases) -> None:
+    both = threading.Barrier(2)
+
+    def answer_together(exchange: Exchange) -> None:
+        both.wait(30)  # who comes alone waits in vain
+        exchange.serve()
+
+    bases.registry.rule("^GET .*/manifests/1$", answer_together)
+    build(OTHER_STAGE, "-o", "type=tar,dest=/dev/null")
+    assert len(bases.registry.asked("^GET .*/manifests/")) == 2
+
+
+def test_a_base_image_that_is_missing_is_asked_for_once_and_told_where_it_is_used(build: Build, bases: Bases) -> None:
+    bases.registry.rule("second/manifests", status(404))
+    done = build(OTHER_STAGE, "-o", "type=tar,dest=/dev/null", refused=True)
+    assert "library/second:1: not found" in done.error
+    assert "Dockerfile:2" in done.stderr
+    assert len(bases.registry.asked("second/manifests")) == 1

@@ -12,7 +12,7 @@ from img_core.spec.values import Digest, Platform
 from img_frontend_dockerfile._frontend import DockerfileFrontend
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 AMD64 = Platform("linux", "amd64")
 ARM64 = Platform("linux", "arm64")
@@ -28,7 +28,11 @@ class DictResolver:
     contexts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     platform: Platform | None = None
     asked: list[tuple[str, str]] = field(default_factory=list)
+    expected: list[tuple[str, str]] = field(default_factory=list)
     ignore: str | None = None
+
+    def expect(self, images: Sequence[tuple[str, Platform]]) -> None:
+        self.expected += [(reference, str(platform)) for reference, platform in images]
 
     def base_image(self, reference: str, platform: Platform) -> BaseImage:
         self.asked.append((reference, str(platform)))

@@ -287,3 +287,15 @@ class TestStepNames:
 def test_no_cache(options: dict[str, object], fresh: set[str]) -> None:
     root = image("FROM b AS one\nRUN 1\nFROM one AS two\nRUN 2", **options).root
     assert {v.name[-5:] for v in vertices(root) if not v.use_cache and "RUN" in v.name} == fresh
+
+
+def test_the_bases_of_all_needed_stages_are_announced_before_the_first_is_asked_for() -> None:
+    text = (
+        "FROM b AS one\nFROM --platform=linux/s390x c AS two\nFROM unused AS three\nFROM one\nCOPY --from=two /a /a\n"
+    )
+    resolver = DictResolver(images={"docker.io/library/c:latest": BUSYBOX})
+    plan(text, resolver=resolver, platforms=(AMD64, ARM64))
+    expected = [("docker.io/library/b:latest", "linux/amd64"), ("docker.io/library/c:latest", "linux/s390x")]
+    expected += [("docker.io/library/b:latest", "linux/arm64"), ("docker.io/library/c:latest", "linux/s390x")]
+    assert resolver.expected == expected
+    assert set(resolver.asked) == set(expected)
