@@ -50,4 +50,5 @@ class Credentials:
 
     username: str = ""
     password: str = field(default="", repr=False)
-    identity_token: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)  #: to be exchanged at the token server
+    registry_token: str = field(default="", repr=False)  #: a bearer token to be sent as it is

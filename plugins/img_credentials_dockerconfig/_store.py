@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.kit.credentials import AuthFile, load_object
@@ -26,7 +27,10 @@ class DockerConfigStore(CredentialStore):
         directory, home = environment.get("DOCKER_CONFIG"), environment.get("HOME")
         directory = directory or (os.path.join(home, ".docker") if home else None)
         self._file = AuthFile(
-            os.path.join(directory, "config.json") if directory else None, environment, older=self._read_older
+            os.path.join(directory, "config.json") if directory else None,
+            environment,
+            older=self._read_older,
+            default_helper=self._default_helper,
         )
 
     def get(self, server: str, repository: str = "") -> Credentials | None:
@@ -44,6 +48,12 @@ class DockerConfigStore(CredentialStore):
     def list(self) -> Mapping[str, str]:
         """Return server to user name; identity tokens have an empty one."""
         return self._file.list()
+
+    def _default_helper(self) -> str | None:
+        """Return what Docker uses on Linux where nothing is configured: `pass` if that is installed, else the desktop's keyring."""
+        path = self.environment.get("PATH")
+        name = "pass" if shutil.which("pass", path=path) else "secretservice"
+        return name if shutil.which(f"docker-credential-{name}", path=path) else None
 
     def _read_older(self) -> dict[str, Any] | None:  # Any: JSON
         """Return what versions of Docker before 1.7 left; they knew nothing but ``auths``."""

@@ -145,6 +145,7 @@ def test_what_docker_wrote_is_understood(store: DockerConfigStore, environment: 
         "quay.io": {**auth("robot:"), "identitytoken": "T"},
         "plain.example": {"username": "u", "password": "p"},
         "padded.example": auth("u:p\0\0"),
+        "bearer.example": {"registrytoken": "B"},
         "empty.example": {},
         "blank.example": {"auth": ""},
     }
@@ -154,6 +155,7 @@ def test_what_docker_wrote_is_understood(store: DockerConfigStore, environment: 
     assert store.get("quay.io") == Credentials("robot", "", "T")
     assert store.get("plain.example") == Credentials("u", "p")
     assert store.get("padded.example") == Credentials("u", "p")
+    assert store.get("bearer.example") == Credentials(registry_token="B")
     assert store.get("empty.example") is None
     assert store.get("blank.example") is None
     assert dict(store.list()) == {
@@ -162,6 +164,7 @@ def test_what_docker_wrote_is_understood(store: DockerConfigStore, environment: 
         "quay.io": "robot",
         "plain.example": "u",
         "padded.example": "u",
+        "bearer.example": "",
     }
 
 
@@ -294,6 +297,55 @@ def test_colon_in_a_user_name_is_refused(store: DockerConfigStore) -> None:
 
 
 # --- helpers ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("programs", "used"),
+    [
+        (["docker-credential-secretservice"], "secretservice"),
+        (["docker-credential-secretservice", "docker-credential-pass"], "secretservice"),
+        (["docker-credential-secretservice", "docker-credential-pass", "pass"], "pass"),
+        (["docker-credential-secretservice", "pass"], None),
+        (["docker-credential-drawer"], None),
+    ],
+)
+def test_helper_that_is_there_is_used_until_the_file_says_something(
+    programs: list[str], used: str | None, store: DockerConfigStore, environment: dict[str, str], tmp_path: Path
+) -> None:
+    environment["PATH"] = str(tmp_path / "bin")
+    for program in programs:
+        if program == "pass":
+            (tmp_path / "bin/pass").symlink_to("/bin/true")
+        else:
+            install_helper(tmp_path / "bin", program.removeprefix("docker-credential-"), HELPER)
+    write_config(environment, {"psFormat": "x"})
+    store.store("a.example", JOE)
+    document = json.loads((tmp_path / ".docker/config.json").read_text())
+    assert document.get("credsStore") == used
+    assert document["auths"]["a.example"] == ({} if used else auth("joe:pw"))
+    assert store.get("a.example") == JOE
+    assert store.erase("a.example")
+
+
+@pytest.mark.parametrize("document", [{"auths": {"b.example": {}}}, {"credHelpers": {"b.example": "drawer"}}])
+def test_helper_that_nobody_chose_is_not_asked_once_the_file_says_something(
+    document: dict[str, Any], store: DockerConfigStore, environment: dict[str, str], tmp_path: Path
+) -> None:
+    install_helper(tmp_path / "bin", "secretservice", HELPER)
+    Path(environment["HELPER_DATA"]).write_text(json.dumps({"a.example": ["joe", "pw"]}))
+    write_config(environment, document)
+    assert store.get("a.example") is None
+
+
+def test_helper_that_nobody_chose_and_that_does_not_work_stands_in_nobodys_way(
+    store: DockerConfigStore, environment: dict[str, str], tmp_path: Path
+) -> None:
+    install_helper(tmp_path / "bin", "secretservice", "#!/bin/sh\necho no desktop here; exit 1\n")
+    assert store.get("a.example") is None
+    assert store.list() == {}
+    assert not store.erase("a.example")
+    with pytest.raises(CredentialsError, match="no desktop here"):
+        store.store("a.example", JOE)
 
 
 def test_helper_of_a_server_comes_before_all_others(

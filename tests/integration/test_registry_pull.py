@@ -715,6 +715,45 @@ def test_foreign_token_server_does_not_get_the_password(faulty_registry: FaultyR
         assert SECRET not in caught.value.message
 
 
+def test_foreign_token_server_that_is_configured_gets_the_password(
+    faulty_registry: FaultyRegistry, image: SmallImage, tmp_path: Path
+) -> None:
+    faulty_registry.add("app", "1", image)
+    with FaultyRegistry(host="127.0.0.2") as stranger:
+        (tmp_path / "img").mkdir()
+        rule = f'[registry."{faulty_registry.address}"]\ntoken-servers = ["{stranger.address}"]\n'
+        (tmp_path / "img/registries.toml").write_text(rule)
+        with_tokens(faulty_registry, stranger.url + "/token")
+        stranger.rule("GET /token", reply(200, b'{"token":"T1"}'))
+        environment = {"XDG_CONFIG_HOME": str(tmp_path)}
+        with RegistryClient(
+            faulty_registry.address, credentials=lambda *_: JOE, environment=environment, limits=QUICK
+        ) as client:
+            client.manifest("app", "1")
+        assert secrets_seen(stranger) != []
+
+
+def test_token_of_the_configuration_is_sent_as_it_is(faulty_registry: FaultyRegistry, image: SmallImage) -> None:
+    faulty_registry.add("app", "1", image)
+    with_tokens(faulty_registry, faulty_registry.url + "/token")
+    given = Credentials(registry_token="T1")
+    with RegistryClient(faulty_registry.address, credentials=lambda *_: given, limits=QUICK) as client:
+        client.manifest("app", "1")
+    assert faulty_registry.asked("/token") == []
+
+
+def test_token_of_the_configuration_that_ran_out_is_named(faulty_registry: FaultyRegistry, image: SmallImage) -> None:
+    faulty_registry.add("app", "1", image)
+    with_tokens(faulty_registry, faulty_registry.url + "/token")
+    faulty_registry.rule("GET /token", status(401))
+    given = Credentials(registry_token="old")
+    with (
+        RegistryClient(faulty_registry.address, credentials=lambda *_: given, limits=QUICK) as client,
+        pytest.raises(CredentialsError, match="refused the login"),
+    ):
+        client.manifest("app", "1")
+
+
 def test_foreign_token_server_still_serves_public_images(faulty_registry: FaultyRegistry, image: SmallImage) -> None:
     faulty_registry.add("app", "1", image)
     with FaultyRegistry(host="127.0.0.2") as stranger:

@@ -22,13 +22,16 @@ if TYPE_CHECKING:
 
 __all__ = ["AuthFile", "load_object"]
 
+_SAYING = ("auths", "credHelpers", "credsStore")  # keys of a file that says something about credentials
+
 
 class AuthFile:
     """The credential file at *path*; None: there is no place for one.
 
     For each server exactly one place is asked: its ``credHelpers`` entry, else ``credsStore``, else ``auths``. Everything else
     in the file is kept as it is. *key_of* gives the key that a server's entry is written under. *older* is asked for a document where
-    there is no file.
+    there is no file. *default_helper* names the helper to use while the file says nothing about credentials; it is written down with
+    the first login.
     """
 
     def __init__(
@@ -38,18 +41,21 @@ class AuthFile:
         *,
         key_of: Callable[[str], str] = hub_url_key,
         older: Callable[[], dict[str, Any] | None] = lambda: None,  # Any: JSON
+        default_helper: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._path = path
         self._environment = environment
         self._key_of = key_of
         self._older = older
+        self._default_helper = default_helper
+        self._unasked = False  # the helper is not of the user's choice
 
     def get(self, server: str, repository: str = "") -> Credentials | None:
         """Return the credentials for *server*; a namespace entry (``host/team``) wins for repositories in it."""
         document = self._read()
         helper = self._helper(document, server)
         if helper is not None:
-            return helper.get(self._key_of(server))
+            return self._ask(helper, self._key_of(server))
         auths = self._auths(document)
         for key in keys_of(auths, server, repository):
             credentials = self._decode(key, auths[key])
@@ -77,7 +83,7 @@ class AuthFile:
 
     def erase(self, server: str) -> bool:
         """Forget *server* under every spelling."""
-        if not self._read():
+        if self._path is None or not self._read():
             return False
         with self._locked():
             document = self._read()
@@ -86,7 +92,7 @@ class AuthFile:
             helper = self._helper(document, server)
             if helper is not None:
                 key = self._key_of(server)
-                known = bool(keys) or helper.get(key) is not None
+                known = bool(keys) or self._ask(helper, key) is not None
                 if known:
                     helper.erase(key)
             else:
@@ -107,8 +113,18 @@ class AuthFile:
                 found[server_of(key)] = credentials.username
         for name in self._helper_names(document):
             helper = Helper(name, self._environment, fs.show(self._path or ""))
-            found |= {server_of(key): username for key, username in helper.list().items()}
+            with contextlib.suppress(CredentialsError) if self._unasked else contextlib.nullcontext():
+                found |= {server_of(key): username for key, username in helper.list().items()}
         return found
+
+    def _ask(self, helper: Helper, key: str) -> Credentials | None:
+        """Return what *helper* has; one that nobody chose and that does not work here, say without a desktop, has nothing."""
+        try:
+            return helper.get(key)
+        except CredentialsError:
+            if self._unasked:
+                return None
+            raise
 
     # --- the file ---------------------------------------------------------------------------------------------------
 
@@ -119,7 +135,11 @@ class AuthFile:
         document = load_object(self._path)
         if document is None:
             document = self._older()
-        return document or {}
+        document = document or {}
+        if not any(document.get(key) for key in _SAYING) and (name := self._default_helper()):
+            self._unasked = True
+            return {**document, "credsStore": name}
+        return document
 
     def _write(self, document: Mapping[str, Any]) -> None:  # Any: JSON
         path = os.path.realpath(self._path or "")  # a link into a directory of dot files stays a link
@@ -176,12 +196,12 @@ class AuthFile:
         if not isinstance(entry, dict):
             raise self._broken(f"the entry of `{fs.show(key)}` is not an object")
         username, password = entry.get("username") or "", entry.get("password") or ""
-        token = entry.get("identitytoken") or ""
+        token, bearer = entry.get("identitytoken") or "", entry.get("registrytoken") or ""
         if entry.get("auth"):
             username, password = self._decode_pair(key, entry["auth"])
-        if not all(isinstance(text, str) for text in (username, password, token)):
+        if not all(isinstance(text, str) for text in (username, password, token, bearer)):
             raise self._broken(f"the entry of `{fs.show(key)}` holds something else than texts")
-        return Credentials(username, password, token) if username or token else None
+        return Credentials(username, password, token, bearer) if username or token or bearer else None
 
     def _decode_pair(self, key: str, text: Any) -> tuple[str, str]:  # Any: JSON
         try:
@@ -228,6 +248,8 @@ def _encode(credentials: Credentials) -> dict[str, str]:
     entry = {"auth": base64.b64encode(pair).decode("ascii")}
     if credentials.identity_token:
         entry["identitytoken"] = credentials.identity_token
+    if credentials.registry_token:
+        entry["registrytoken"] = credentials.registry_token
     return entry
 
 

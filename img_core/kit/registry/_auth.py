@@ -4,7 +4,8 @@ Rules that keep a password where it belongs (RFC 9110; distribution "token authe
 
 - credentials go only to the origin (scheme, host, port) of the registry, and to a token server that is its neighbour;
 - a token server (``realm``) speaks https, except beside a registry that itself is spoken to in plain HTTP;
-- a token server on a foreign host is asked anonymously: what a stranger's header says must not move a password;
+- a token server on a foreign host is asked anonymously, unless the configuration names it: what a stranger's header says must not move a
+  password;
 - we ask for the rights we need, whatever the challenge suggests.
 """
 
@@ -63,6 +64,7 @@ class Authenticator:
         base: str,
         credentials: Callable[[], Credentials | None],
         insecure: Collection[str],
+        token_servers: Collection[str] = (),
     ) -> None:
         self._http = http
         self._server = server  # as in references: what people know it by
@@ -71,6 +73,7 @@ class Authenticator:
         self._asked = False
         self._credentials: Credentials | None = None
         self._insecure = insecure
+        self._token_servers = token_servers  # host[:port] that may see the password although they are no neighbours
         self._basic: str | None = None
         self._tokens: dict[str, _Token] = {}
         self._lock = threading.Lock()
@@ -95,6 +98,8 @@ class Authenticator:
                 return known, False
             if not self._asked:  # not before it is needed: a credential helper may take seconds, or a touch on a key
                 self._credentials, self._asked = self._ask_credentials(), True
+            if (bearer := self._given_token()) is not None and bearer != sent:
+                return bearer, True
             challenges = parse_challenges(response.headers("www-authenticate"))
             for challenge in challenges:
                 if challenge.scheme == "bearer" and "realm" in challenge.parameters:
@@ -102,6 +107,13 @@ class Authenticator:
             if any(challenge.scheme == "basic" for challenge in challenges):
                 return self._use_basic(sent), True
         raise CredentialsError(f"`{self._server}` refuses access and does not say how to log in")
+
+    def _given_token(self) -> str | None:
+        """Return the token that the user was given for this registry; unlike a password it works for nothing else, so it is tried first."""
+        if self._credentials is None or not self._credentials.registry_token:
+            return None
+        self._basic = f"Bearer {self._credentials.registry_token}"
+        return self._basic
 
     def refusal(self, repository: str, reason: str = "") -> CredentialsError:
         """Return the error for a 401 in answer to the best that we have; *reason* is the registry's, if it gave one."""
@@ -164,7 +176,8 @@ class Authenticator:
         where, base = origin(realm), origin(self._base)
         if where is None or base is None or urlsplit(realm).username is not None:
             raise CredentialsError(f"`{self._server}` names a token server that is no address: `{show(realm)}`")
-        neighbour = is_same_site(where.host, base.host)
+        trusted = where.host in self._token_servers or authority(realm) in self._token_servers
+        neighbour = trusted or is_same_site(where.host, base.host)
         if where.scheme == "http":
             plain_is_fine = (is_loopback(where.host) and is_loopback(base.host)) or is_insecure(
                 authority(realm), self._insecure
@@ -181,7 +194,8 @@ class Authenticator:
         where = authority(realm)
         if response.status in {400, 401, 403} and withheld:
             raise CredentialsError(
-                f"`{self._server}` wants the password sent to `{where}`, which is not its own host; it was not sent"
+                f"`{self._server}` wants the password sent to `{where}`, which is not its own host; it was not sent",
+                hint="if that is right, name it in `token-servers` of registries.toml",
             )
         if response.status in {400, 401, 403}:
             who = (

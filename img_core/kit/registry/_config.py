@@ -16,6 +16,7 @@ podman's) are added to all.
     ca = "/etc/ssl/corp.pem"
     client-cert = "/home/joe/corp.cert"
     client-key = "/home/joe/corp.key"
+    token-servers = ["login.example"]  # may see the password, although it is another site
 
     [registry."*.bad.example"]
     blocked = true
@@ -35,16 +36,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Endpoint", "HostsConfig", "Rules", "Trust"]
 
-_OWN_KEYS = frozenset({"mirrors", "insecure", "blocked", "ca", "client-cert", "client-key"})
+_OWN_KEYS = frozenset({"mirrors", "insecure", "blocked", "ca", "client-cert", "client-key", "token-servers"})
 _WHEN = {"all": "all", "digest-only": "digest", "tag-only": "tag"}
 
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Certificates beyond the system's: files of authorities, and our own certificate with its key."""
+    """Certificates beyond the system's, and our own with its key, both as files. *token_servers* may see the password."""
 
     authorities: tuple[str, ...] = ()
     client: tuple[str, str] | None = None
+    token_servers: tuple[str, ...] = ()  #: ``host[:port]``
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,7 @@ class HostsConfig:
         found = self._certificates(host)
         if trust is not None:
             client = trust.client or found.client
-            found = Trust((*trust.authorities, *found.authorities), client)
+            found = Trust((*trust.authorities, *found.authorities), client, trust.token_servers)
         return Endpoint(host, insecure=insecure, trust=found)
 
     # ------------------------------------------------------------------------------------------------------ places
@@ -236,18 +238,17 @@ def _own_entries(path: str) -> Iterator[_Entry]:
             path,
             insecure=_boolean(options, "insecure", path),
             blocked=_boolean(options, "blocked", path),
-            mirrors=tuple(_own_mirrors(options.get("mirrors", ()), path)),
+            mirrors=tuple(_own_mirrors(options, path)),
             trust=Trust(
                 tuple(_paths(options.get("ca"), os.path.dirname(path))),
                 (str(certificate), str(key or certificate)) if certificate else None,
+                tuple(_texts(options, "token-servers", path)),
             ),
         )
 
 
-def _own_mirrors(value: Any, path: str) -> Iterator[tuple[str, bool, str]]:  # Any: TOML
-    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-        raise UsageError(f"`mirrors` in {path} must be a list of addresses")
-    for url in value:
+def _own_mirrors(options: Mapping[str, Any], path: str) -> Iterator[tuple[str, bool, str]]:  # Any: TOML
+    for url in _texts(options, "mirrors", path):
         host, rest, plain = _address(url, path)
         yield "/".join(part for part in (host, rest) if part), plain, "all"
 
@@ -305,6 +306,13 @@ def _table(document: Mapping[str, Any], key: str, path: str) -> dict[str, dict[s
     value = document.get(key, {})
     if not isinstance(value, dict) or not all(isinstance(item, dict) for item in value.values()):
         raise UsageError(f"`{key}` in {path} must be a table of tables")
+    return value
+
+
+def _texts(options: Mapping[str, Any], key: str, path: str) -> list[str]:  # Any: TOML
+    value = options.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise UsageError(f"`{key}` in {path} must be a list of addresses")
     return value
 
 

@@ -48,6 +48,7 @@ class Session:
         self._host = host
         self._credentials = credentials
         self._insecure = insecure
+        self._token_servers = trust.token_servers
         self._limits = limits
         self._http = Http(
             environment=environment,
@@ -158,6 +159,7 @@ class Session:
                     base=base,
                     credentials=lambda: self._credentials(self.domain, repository),
                     insecure=self._insecure,
+                    token_servers=self._token_servers,
                 )
             return self._authenticators[repository]
 

@@ -75,6 +75,7 @@ def test_the_users_file_comes_before_the_administrators(files: Files) -> None:
         ('[registry."a"]\ninsecure = "yes"', "`insecure` in"),
         ('[registry."a"]\nmirrors = "b"', "`mirrors` in"),
         ('[registry."a"]\nmirrors = ["ftp://b"]', "`ftp://b` in"),
+        ('[registry."a"]\ntoken-servers = "b"', "`token-servers` in"),
         ("registry = 1", "`registry` in"),
         ("[", "is not valid TOML"),
     ],
