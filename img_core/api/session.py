@@ -32,7 +32,8 @@ class Session:
     """One command's use of one state directory. Use as a context manager.
 
     With *namespace* the process enters its user namespace (once; it must have a single thread) and starts the zygote: needed by whatever
-    runs steps, mounts, or touches files of other ids. Without it only names and blobs can be used. *notice* gets one-line messages.
+    runs steps, mounts, or touches files of other ids. Without it only names and blobs can be used. *notice* gets one-line messages,
+    *trace* what only somebody wants to read who looks for a fault.
     """
 
     def __init__(
@@ -42,11 +43,12 @@ class Session:
         namespace: bool,
         writable: bool = True,
         notice: Callable[[str], None] = lambda _text: None,
+        trace: Callable[[str], None] = lambda _text: None,
     ) -> None:
         from img_core.plugins import Plugins
 
         self.config = config
-        self.plugins: Plugins = Plugins(config)
+        self.plugins: Plugins = Plugins(config, trace)
         self.notice = notice
         self._opened = ExitStack()
         self._identity: Identity | None = None

@@ -66,13 +66,13 @@ def bind_fd(fd: int, *, attributes: int = 0) -> int:
         if err.errno != errno.EINVAL:
             raise
     # An older kernel: *fd* is a detached mount already and can be attached once, by whoever gets it.
-    return _configured(os.dup(fd), attributes)
+    return _configured(os.dup(fd), attributes) if attributes else os.dup(fd)
 
 
 def _configured(fd: int, attributes: int) -> int:
     try:
         # Private: what the host mounts below it later must not appear in a container.
-        linux.mount_setattr(fd, set_attributes=attributes, propagation=linux.MS_PRIVATE, recursive=True)
+        _change(fd, attributes, linux.MS_PRIVATE)
     except BaseException:
         os.close(fd)
         raise
@@ -81,7 +81,22 @@ def _configured(fd: int, attributes: int) -> int:
 
 def set_readonly(fd: int, *, attributes: int = 0) -> None:
     """Make the mount *fd* and all below it read-only."""
-    linux.mount_setattr(fd, set_attributes=linux.MOUNT_ATTR_RDONLY | attributes, recursive=True)
+    _change(fd, linux.MOUNT_ATTR_RDONLY | attributes, 0)
+
+
+def _change(fd: int, attributes: int, propagation: int) -> None:
+    try:
+        linux.mount_setattr(fd, set_attributes=attributes, propagation=propagation, recursive=True)
+    except OSError as err:
+        if err.errno != errno.ENOSYS:
+            raise
+    else:
+        return
+    from img_core.kit._remount import copy_with_attributes  # only on kernels before 5.12
+
+    copy = copy_with_attributes(fd, attributes)
+    os.dup2(copy, fd, inheritable=False)
+    os.close(copy)
 
 
 def overlay(

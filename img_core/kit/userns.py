@@ -61,6 +61,7 @@ def enter() -> Identity:
     Raises `HostError` when threads run (a library caller uses a subprocess) or the host forbids namespaces.
     """
     wanted = _forced_mode()
+    _require_kernel()
     real = _real_identity()
     _require_single_thread()
     if wanted != "single" and os.geteuid() == 0 and _has_capability(linux.CAP_SYS_ADMIN):
@@ -118,6 +119,24 @@ def _forced_mode() -> str | None:
     if wanted not in (None, "full", "single"):
         raise UsageError(f"`IMG_IDMAP` must be `full` or `single`, not `{wanted}`")
     return wanted
+
+
+def _require_kernel() -> None:
+    """Refuse a kernel without the calls that everything is built on, before half of the work is done.
+
+    Asking for them, not for a version: distributions add calls to old kernels, and containers hide them in new ones.
+    """
+    try:
+        os.close(linux.pidfd_open(os.getpid()))
+        os.close(linux.openat2(linux.AT_FDCWD, "/", os.O_PATH))
+        linux.close_range(0xFFFFFFFF)  # there is no such descriptor
+    except OSError as err:
+        if err.errno not in (errno.ENOSYS, errno.EPERM):
+            raise
+        raise HostError(
+            f"this kernel (Linux {os.uname().release}) is too old, or a container hides its newer calls: {err.strerror}",
+            hint="img needs Linux 5.10 or newer; in a container also a seccomp profile that knows its calls",
+        ) from err
 
 
 def _require_single_thread() -> None:

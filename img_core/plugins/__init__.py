@@ -17,7 +17,7 @@ from img_core.plugins._toggles import DISABLED_VARIABLE, Toggle, Toggles
 from img_core.spec.errors import HostError, ImgError, PluginError, Unsupported, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pluggy import HookRelay, PluginManager
 
@@ -67,10 +67,11 @@ class UnknownPlugin(PluginError):
 
 
 class Plugins:
-    """The plugins that one command may use."""
+    """The plugins that one command may use. *trace* gets a line about every choice that `select` makes."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, trace: Callable[[str], None] = lambda _text: None) -> None:
         self._config = config
+        self._trace = trace
         self._loaded: dict[tuple[str, str], Any] = {}  # Any: a driver class or a click command
 
     @cached_property
@@ -117,7 +118,9 @@ class Plugins:
                 _probe(driver, host)
             except ImgError as err:
                 reasons.append(f"{name}: {err.message}")
+                self._trace(f"{kind} `{name}` is not used: {err.message}")
             else:
+                self._trace(f"{kind} `{name}` is used")
                 return driver
         raise HostError(
             f"no {kind} works here: {'; '.join(reasons) or 'none is configured'}",

@@ -22,6 +22,7 @@ class Spawned(Protocol):
 
     pid: int
     pidfd: int
+    error: str  #: after `wait`: why the process could not become what was asked for, or an empty string
 
     def wait(self) -> int:
         """Wait until it ended; return its exit status, or 128 + n if signal n ended it."""

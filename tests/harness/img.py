@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
 from harness.host import AS_ROOT, tool_path
+from harness.situations import Situation
 
 __all__ = ["COMMAND", "Finished", "Img", "copy_as_mapped_root", "environment", "remove_as_mapped_root", "write_context"]
 
@@ -79,20 +80,28 @@ def environment(home: Path, **changes: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Img:
-    """The command with one *state* directory. *changes* are added to the environment, *flags* stand before every command."""
+    """The command with one *state* directory. *changes* are added to the environment, *flags* stand before every command.
+
+    It runs on this host as it is, or in a *situation*.
+    """
 
     state: Path
     home: Path
     changes: tuple[tuple[str, str], ...] = ()
     flags: tuple[str, ...] = ()
+    situation: Situation | None = None
 
     def with_environment(self, **changes: str) -> Img:
         """Return the same with more variables."""
-        return Img(self.state, self.home, (*self.changes, *changes.items()), self.flags)
+        return replace(self, changes=(*self.changes, *changes.items()))
 
     def with_flags(self, *flags: str) -> Img:
         """Return the same with more global flags."""
-        return Img(self.state, self.home, self.changes, (*self.flags, *flags))
+        return replace(self, flags=(*self.flags, *flags))
+
+    def on(self, situation: Situation) -> Img:
+        """Return the same on another host."""
+        return replace(self, situation=situation)
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a command."""
@@ -100,7 +109,8 @@ class Img:
 
     def command(self, *arguments: str | Path) -> list[str]:
         """Return the whole command line."""
-        return [*COMMAND, "-s", str(self.state), *self.flags, *map(str, arguments)]
+        command = [*COMMAND, "-s", str(self.state), *self.flags, *map(str, arguments)]
+        return self.situation.wrap(*command) if self.situation else command
 
     def run(
         self, *arguments: str | Path, stdin: bytes | IO[bytes] = b"", cwd: Path | None = None, timeout: float = _TIMEOUT

@@ -146,7 +146,12 @@ def _build(
         if flags["ssh"]:
             request = _changed(request, ssh=opened.enter_context(_agents(flags["ssh"])))
         session = opened.enter_context(
-            Session(settings.config(), namespace=True, notice=lambda text: say(f"warning: {text}"))
+            Session(
+                settings.config(),
+                namespace=True,
+                notice=lambda text: say(f"warning: {text}"),
+                trace=lambda text: say(f"debug: {text}") if settings.debug else None,
+            )
         )
         settings.check_backend(session.plugins)
         request = _with_stdin(session, _changed(request, backend=settings.backend), flags["file"])

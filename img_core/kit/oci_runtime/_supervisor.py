@@ -36,9 +36,7 @@ def main(request: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON
     linux.move_mount(mounts.create("proc", attributes=mounts.SAFE), "/proc")
     _attach(request, root, attached)
     _make_working_directory(request)
-    if request["hide_cgroups"]:
-        # crun refuses a hybrid cgroup layout even when it is told to leave cgroups alone.
-        linux.move_mount(mounts.tmpfs(attributes=mounts.SAFE), "/sys/fs/cgroup")
+    _attach_cgroups()
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     for number, fd in enumerate((null, stdout, stderr)):
         os.dup2(fd, number)
@@ -63,6 +61,20 @@ def _attach(request: Mapping[str, Any], root: int, attached: Sequence[int]) -> N
         else:
             os.close(os.open(source, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
         linux.move_mount(fd, source)
+
+
+def _attach_cgroups() -> None:
+    """Show the runtime the unified hierarchy from our own cgroup down, whatever the host has at that place.
+
+    crun refuses a hybrid layout even when it is told to leave cgroups alone; runc fails where the mount table names hierarchies
+    that are not there (any more). With this one both see that they may not change it, and that they need not.
+    """
+    try:
+        hierarchy = mounts.create("cgroup2", attributes=mounts.SAFE)
+    except OSError:  # a kernel without it, or a host that forbids it
+        hierarchy = mounts.tmpfs(attributes=mounts.SAFE)
+    if os.path.isdir("/sys/fs/cgroup"):
+        linux.move_mount(hierarchy, "/sys/fs/cgroup")
 
 
 def _make_working_directory(request: Mapping[str, Any]) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _ENTRY: Final = "img_core.kit.oci_runtime._supervisor:main"
 _PROBE: Final = "img_core.kit.oci_runtime._supervisor:probe"
-_PRIVATE: Final = linux.CLONE_NEWPID | linux.CLONE_NEWNS
+_PRIVATE: Final = linux.CLONE_NEWPID | linux.CLONE_NEWNS | linux.CLONE_NEWCGROUP
 
 _NOT_FOUND: Final = 127
 _CANNOT_EXECUTE: Final = 126
@@ -125,7 +125,6 @@ class OciRuntimeExecutor(Executor):
             "gid": process.gid,
             "single": self.host.mapping == "single",
             "insecure": process.security == "insecure",
-            "hide_cgroups": _is_crun(runtime),
         }
         owners_fd = io.stderr if owners is None else owners.container_fd
         root_fd = own(stack, mounts.bind_fd(rootfs.fd))
@@ -133,6 +132,8 @@ class OciRuntimeExecutor(Executor):
         spawned = spawner.spawn(_ENTRY, request, fds=fds, flags=_PRIVATE)
         stack.callback(spawned.close)
         code, canceled = wait_or_kill(spawned, io.cancel_fd)
+        if spawned.error:
+            raise HostError(f"cannot set up the container: {spawned.error}")
         if code and not canceled:
             code = _judge(code, bundle.log(), process.args[0], io.stderr)
         return ExitStatus(code, canceled, owners.finish() if owners else ())

@@ -1,0 +1,225 @@
+"""Become a command in the surrounding that a `harness.situations.Situation` describes. Run as a program: JSON, then the command.
+
+An ordinary user's sub-ids are enough: a user namespace in which the own id keeps its number, id 0 and the others are sub-ids. In it
+we are root for as long as the stage takes to set, then only what the situation grants.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from img_core.kit import linux, seccomp
+from img_core.kit.userns import sub_id_ranges
+
+_ROOT_IDS = 1000  # of the sub-ids, for ids of the surrounding from 0 on
+_FURTHER_IDS = 100_000  # from here on the rest of them, which its /etc/subuid gives to the user
+
+# What Docker, containerd and CRI-O give to a container.
+_CAPABILITIES = (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31)
+_COVERED_FILES = ("/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/latency_stats", "/proc/sched_debug")
+_COVERED_DIRECTORIES = ("/proc/acpi", "/proc/scsi", "/sys/firmware")
+_READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+_NODES = ("null", "zero", "full", "random", "urandom", "tty")
+_STAGE = Path("/mnt")
+
+Wanted = dict[str, Any]  # Any: JSON of a Situation
+
+
+def main() -> NoReturn:
+    wanted, command = json.loads(sys.argv[1]), sys.argv[2:]
+    uid, gid = os.getuid(), os.getgid()
+    enter_user_namespace(uid, gid)
+    linux.unshare(linux.CLONE_NEWPID)
+    child = os.fork()
+    if child:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda received, _frame: os.kill(child, received))
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        sys.exit(code if code >= 0 else 128 - code)
+    os.setresgid(0, 0, 0)
+    os.setgroups([])
+    os.setresuid(0, 0, 0)
+    set_stage(wanted, uid, gid)
+    restrict(wanted, uid, gid)
+    os.execvpe(command[0], command, environment(wanted))
+
+
+def enter_user_namespace(uid: int, gid: int) -> None:
+    """Keep our own id, map sub-ids around it."""
+    ready, go = os.pipe()
+    target = os.getpid()
+    helper = os.fork()
+    if helper == 0:
+        os.close(go)
+        os.read(ready, 1)
+        for tool, kind, own in (("newgidmap", "gid", gid), ("newuidmap", "uid", uid)):
+            subprocess.run([tool, str(target), *map(str, id_map(kind, own, uid))], check=True)
+        os._exit(0)
+    os.close(ready)
+    linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
+    os.close(go)
+    if os.waitpid(helper, 0)[1]:
+        sys.exit("cannot map sub-ids for the surrounding")
+
+
+def id_map(kind: str, own: int, uid: int) -> list[int]:
+    """Return (inside, outside, count) of three ranges: system ids, our own, and what the surrounding gives away again."""
+    import pwd
+
+    start, count = sub_id_ranges(f"/etc/sub{kind}", user=pwd.getpwuid(uid).pw_name, uid=uid)[0]
+    return [0, start, _ROOT_IDS, own, own, 1, _FURTHER_IDS, start + _ROOT_IDS, count - _ROOT_IDS]
+
+
+# --- the stage --------------------------------------------------------------------------------------------------------
+
+
+def set_stage(wanted: Wanted, uid: int, gid: int) -> None:
+    linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
+    linux.mount("tmpfs", _STAGE, "tmpfs", 0, "mode=755")
+    linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
+    give_ids(wanted["id_tools"], uid)
+    if wanted["overlay"]:
+        cover_with_overlay(wanted["overlay"], uid, gid)
+    if not wanted["cgroups"]:
+        linux.mount("tmpfs", "/sys/fs/cgroup", "tmpfs")
+        make_readonly("/sys")
+    if wanted["small_dev"]:
+        make_small_dev()
+    if not wanted["runtime_directory"]:
+        linux.mount("tmpfs", "/run", "tmpfs", linux.MS_RDONLY)
+    if not wanted["namespaces"]:
+        Path("/proc/sys/user/max_user_namespaces").write_text("0")
+    if wanted["masked_proc"]:
+        mask()
+
+
+def give_ids(tools: str, uid: int) -> None:
+    """Hand the further ids to the user, with tools of the surrounding: those of the host are nobody's here."""
+    for kind in ("uid", "gid"):
+        table = _STAGE / f"sub{kind}"
+        count = Path(f"/proc/self/{kind}_map").read_text().split()[-1]
+        table.write_text(f"{uid}:{_FURTHER_IDS}:{count}\n")
+        bind(table, f"/etc/sub{kind}")
+        tool = shutil.which(f"new{kind}map") or sys.exit(f"this host lacks `new{kind}map`")
+        if tools == "missing":
+            bind("/dev/null", tool)
+            continue
+        copy = _STAGE / f"new{kind}map"
+        shutil.copyfile(tool, copy)
+        copy.chmod(0o4755 if tools == "setuid" else 0o755)
+        if tools == "capable":
+            capability = linux.CAP_SETUID if kind == "uid" else linux.CAP_SETGID
+            # struct vfs_cap_data, revision 2, effective; the kernel adds our root id
+            os.setxattr(copy, "security.capability", struct.pack("<5I", 0x02000001, 1 << capability, 0, 0, 0))
+        bind(copy, tool)
+
+
+def cover_with_overlay(path: str, uid: int, gid: int) -> None:
+    """Put an overlay on *path*, whose changes are kept in memory."""
+    changes = _STAGE / "changes"
+    for name in ("upper", "work"):
+        (changes / name).mkdir(parents=True)
+    info = os.stat(path)
+    os.chown(changes / "upper", info.st_uid, info.st_gid)
+    os.chmod(changes / "upper", info.st_mode)
+    options = f"lowerdir={path},upperdir={changes}/upper,workdir={changes}/work,userxattr"
+    linux.mount("overlay", path, "overlay", 0, options)
+
+
+def make_small_dev() -> None:
+    new = _STAGE / "dev"
+    new.mkdir()
+    linux.mount("tmpfs", new, "tmpfs", linux.MS_NOSUID | linux.MS_NOEXEC, "mode=755")
+    for name in _NODES:
+        (new / name).touch()
+        bind(f"/dev/{name}", new / name)
+    for name in ("shm", "mqueue", "pts"):
+        (new / name).mkdir()
+    linux.mount("tmpfs", new / "shm", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=1777")
+    linux.mount("devpts", new / "pts", "devpts", 0, "newinstance,ptmxmode=0666")
+    for name, target in (("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd")):
+        (new / name).symlink_to(target)
+    linux.mount(new, "/dev", None, linux.MS_BIND | linux.MS_REC)
+
+
+def mask() -> None:
+    """Cover what runtimes cover; the kernel then refuses every new /proc, which would show it."""
+    for path in filter(os.path.exists, _COVERED_FILES):
+        bind("/dev/null", path)
+    for path in filter(os.path.isdir, _COVERED_DIRECTORIES):
+        linux.mount("tmpfs", path, "tmpfs", linux.MS_RDONLY)
+    for path in filter(os.path.exists, _READONLY):
+        bind(path, path)
+        make_readonly(path)
+
+
+def bind(source: str | Path, target: str | Path) -> None:
+    linux.mount(source if isinstance(source, str) else str(source), str(target), None, linux.MS_BIND | linux.MS_REC)
+
+
+def make_readonly(path: str) -> None:
+    tree = linux.open_tree(linux.AT_FDCWD, path, 0)
+    linux.mount_setattr(tree, set_attributes=linux.MOUNT_ATTR_RDONLY, recursive=True)
+    os.close(tree)
+
+
+# --- privileges -------------------------------------------------------------------------------------------------------
+
+
+def restrict(wanted: Wanted, uid: int, gid: int) -> None:
+    if wanted["newest_call"]:
+        seccomp.install(missing_calls(wanted["newest_call"]))
+    for number in range(64):
+        if number not in _CAPABILITIES:
+            drop(number)
+    if wanted["user"] == "ordinary":
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    else:
+        held = sum(1 << number for number in _CAPABILITIES)
+        linux.capset(held, held, 0)
+    if wanted["no_new_privileges"]:
+        linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
+    linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of credentials makes the kernel forget it
+
+
+def missing_calls(newest: int) -> bytes:
+    """Return a filter under which calls after number *newest* do not exist (only for the native architecture)."""
+    load_number, jump_if_greater, give = 0x20, 0x25, 0x06
+    steps = (
+        (load_number, 0, 0, 0),
+        (jump_if_greater, 0, 1, newest),
+        (give, 0, 0, 0x00050000 | errno.ENOSYS),
+        (give, 0, 0, 0x7FFF0000),
+    )
+    return b"".join(struct.pack("<HBBI", *step) for step in steps)
+
+
+def drop(number: int) -> None:
+    try:
+        linux.prctl(linux.PR_CAPBSET_DROP, number)
+    except OSError as err:
+        if err.errno != errno.EINVAL:  # beyond the last one of this kernel
+            raise
+
+
+def environment(wanted: Wanted) -> dict[str, str]:
+    kept = dict(os.environ)
+    if wanted["user"] == "root":
+        kept |= {"USER": "root", "LOGNAME": "root"}
+    if not wanted["runtime_directory"]:
+        kept.pop("XDG_RUNTIME_DIR", None)
+    return kept
+
+
+if __name__ == "__main__":
+    main()

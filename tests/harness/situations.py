@@ -1,0 +1,51 @@
+"""Hosts that are not like the developer's: a command in a container-like surrounding, made by an ordinary user.
+
+`Situation.wrap` returns a command line which sets the stage in namespaces of its own (`harness.outer`) and becomes the command:
+as the same user, or as root with the capabilities that containers have, but in either case with no privilege on the host and,
+unlike `unshare`, with none in the surrounding namespace. What a pod's node does to its containers is done here with the same
+means: overmounts in /proc, a small /dev, a read-only /sys, a bounding set.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["NORMAL", "POD", "Situation"]
+
+_OUTER = Path(__file__).with_name("outer.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the surrounding has and lacks. The defaults are a namespace in which everything works."""
+
+    user: Literal["ordinary", "root"] = "ordinary"  #: root: with the capabilities of a container, no SYS_ADMIN
+    id_tools: Literal["capable", "setuid", "missing"] = (
+        "capable"  #: newuidmap: as containers need it, as Debian has it, not at all
+    )
+    masked_proc: bool = False  #: parts of /proc are covered, so the kernel allows no new one
+    cgroups: bool = True  #: False: /sys/fs/cgroup is empty, /sys is read-only
+    runtime_directory: bool = True  #: False: no XDG_RUNTIME_DIR, /run is read-only
+    small_dev: bool = False  #: /dev has the usual nodes, no /dev/fuse, no /dev/net/tun
+    no_new_privileges: bool = False
+    namespaces: bool = True  #: False: the limit on user namespaces is 0
+    overlay: str = ""  #: a directory that is covered by an overlay of itself, like the root of a container
+    newest_call: int = 0  #: system calls with a greater number do not exist (0: all do)
+
+    def but(self, **changes: object) -> Situation:
+        """Return it with *changes*."""
+        return replace(self, **changes)  # type: ignore[arg-type]  # names are checked by the class
+
+    def wrap(self, *command: str) -> list[str]:
+        """Return the command line that runs *command* there."""
+        return [sys.executable, str(_OUTER), json.dumps(asdict(self)), *command]
+
+
+NORMAL = Situation()
+
+#: a pod of an ordinary user with everything that a restricted cluster takes away, but seccomp and AppArmor unconfined
+POD = Situation(masked_proc=True, cgroups=False, runtime_directory=False, small_dev=True)

@@ -1,0 +1,164 @@
+"""The same build on every kind of host: laptops, login nodes without sub-ids, pods, containers, old kernels.
+
+Every surrounding is real, see `harness.situations`; what cannot work in it has to say why in one line.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.compare import VOLATILE, config_differences, tree_differences
+from harness.fixtures import NewState
+from harness.host import AS_ROOT, need
+from harness.img import Img, write_context
+from harness.oci import ImageArchive
+from harness.situations import NORMAL, POD, Situation
+from img_core.kit import linux, mounts
+from img_core.kit._remount import copy_with_attributes
+from img_core.testing.namespaces import run_inside
+
+pytestmark = [pytest.mark.rootless, pytest.mark.skipif(AS_ROOT, reason="root needs none of this")]
+
+DOCKERFILE = """\
+FROM busybox AS build
+RUN mkdir /out && echo program > /out/program && chmod 4755 /out/program && chown -R 33:34 /out && ln -s program /out/link
+FROM busybox
+COPY --from=build /out /opt/out
+COPY --chown=www app /srv/app
+RUN test -r /proc/self/status && test -r /proc/uptime && head -c 4 /dev/urandom | wc -c && test -w /dev/shm
+RUN rm -r /srv/data && mkdir /srv/data && echo new > /srv/data/new && chown www:staff /srv/data/new
+USER www
+WORKDIR /home/www
+RUN echo mine > file
+"""
+#: executor, what IMG_RUNTIME says, backend
+USERNS = ("userns", "", "overlayfs")
+NATIVE = ("userns", "", "native")
+RUNC = ("runc", "runc", "overlayfs")
+CRUN = ("runc", "crun", "overlayfs")
+#: each single trouble, then all of them at once; "old": Linux 5.10 had no call after 440, later ones are missing there
+TROUBLES = {
+    "normal": {},
+    "masked-proc": {"masked_proc": True},
+    "no-cgroup": {"cgroups": False},
+    "no-runtime-dir": {"runtime_directory": False},
+    "no-fuse": {"small_dev": True},
+    "old-kernel": {"newest_call": 440},
+    "pod": {"masked_proc": True, "cgroups": False, "runtime_directory": False, "small_dev": True},
+}
+IDS = {"full": {"id_tools": "capable"}, "single": {"id_tools": "missing"}}
+HOSTS = {
+    **{
+        f"{ids}-{trouble}": Situation(**IDS[ids], **TROUBLES[trouble])  # type: ignore[arg-type]
+        for ids, trouble in itertools.product(IDS, TROUBLES)
+    },
+    "container-root": POD.but(user="root"),
+    "container-setuid-tools": POD.but(id_tools="setuid"),
+    "restricted-pod": POD.but(no_new_privileges=True),
+    "pod-on-old-kernel": POD.but(newest_call=440),
+}
+MASKED = "needs a fresh /proc, which this container (masked /proc) may not mount"
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_context(tmp_path_factory.mktemp("context"), DOCKERFILE, {"app": "app"})
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory, seed: Path, context: Path) -> Iterator[ImageArchive]:
+    """Give what this host as it is makes of the context."""
+    directory = tmp_path_factory.mktemp("reference")
+    maker = NewState(directory, seed)
+    maker().build(context, "-o", f"type=oci,dest={directory}/out.tar", tag="").ok()
+    yield ImageArchive(directory / "out.tar")
+    maker.close()
+
+
+def differences(found: ImageArchive, reference: ImageArchive) -> list[str]:
+    return [
+        *tree_differences(found.tree(), reference.tree(), volatile=VOLATILE),
+        *config_differences(found.config, reference.config),
+    ]
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_the_demo_builds_on_every_host_or_says_why_not(
+    img: Img, context: Path, reference: ImageArchive, tmp_path: Path, name: str
+) -> None:
+    need("runc", "crun", "newuidmap")
+    host = img.on(HOSTS[name])
+    for executor, runtime, backend in (USERNS, NATIVE, RUNC) if "pod" in name else (USERNS, RUNC, CRUN):
+        dest = tmp_path / f"{executor}-{runtime}-{backend}.tar"
+        chosen = host.with_flags("-b", backend).with_environment(IMG_RUNTIME=runtime)
+        done = chosen.build(context, "--no-cache", "--executor", executor, "-o", f"type=oci,dest={dest}", tag="")
+        if executor == "runc" and HOSTS[name].masked_proc:
+            done.refused(7, MASKED)
+            break  # the other one says the same
+        done.ok()
+        assert not differences(ImageArchive(dest), reference), f"{executor} {runtime} {backend}"
+
+
+def test_auto_goes_on_where_the_state_lies_on_an_overlay_and_debug_says_why(img: Img, context: Path) -> None:
+    """The root of a container is an overlay, and no overlay takes another one as its writable layer."""
+    img.state.parent.chmod(0o755)
+    host = img.on(POD.but(overlay=str(img.state)))
+    done = host.run("--debug", "build", "-t", "built", context).ok()
+    debug = [line for line in done.stderr.splitlines() if line.startswith("debug: ")]
+    assert "debug: executor `userns` is used" in debug
+    assert "debug: snapshotter `native` is used" in debug
+    refused = next(line for line in debug if line.startswith("debug: snapshotter `overlayfs` is not used: "))
+    assert "not supported as upperdir" in refused
+    assert "debug: " not in host.build(context, "--no-cache").ok().stderr
+    host.with_flags("-b", "overlayfs").build(context, "--no-cache").refused(7, "not supported as upperdir")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"newest_call": 423}, ("too old", "pidfd_open", "is not available")),  # Linux 5.0, RHEL 8
+        ({"newest_call": 435}, ("too old", "openat2")),  # Linux 5.4
+        ({"namespaces": False}, ("cannot create a user namespace", "limit on namespaces")),
+    ],
+    ids=["linux-5.0", "linux-5.4", "no-namespaces"],
+)
+def test_a_host_where_nothing_can_work_is_refused_in_one_line(
+    img: Img, context: Path, changes: dict[str, object], words: tuple[str, ...]
+) -> None:
+    host = img.on(NORMAL.but(**changes))
+    host.build(context).refused(7, *words)
+    doctor = host.run("doctor")
+    assert doctor.returncode == 7, str(doctor)
+    assert any(line.startswith("bad") and words[0] in line for line in doctor.text.splitlines()), str(doctor)
+    assert doctor.stderr == ""
+
+
+def test_attributes_reach_submounts_without_mount_setattr(tmp_path: Path) -> None:
+    """What `mounts.bind` does on kernels before 5.12."""
+    (tmp_path / "tree/a b").mkdir(parents=True)
+    (tmp_path / "file").touch()
+
+    def body() -> None:
+        linux.move_mount(mounts.tmpfs(), os.fspath(tmp_path / "tree/a b"))
+        before = Path("/proc/self/mountinfo").read_text()
+        flags = linux.OPEN_TREE_CLONE | linux.AT_RECURSIVE
+        original = linux.open_tree(linux.AT_FDCWD, os.fspath(tmp_path / "tree"), flags)
+        tree = copy_with_attributes(original, linux.MOUNT_ATTR_RDONLY | linux.MOUNT_ATTR_NOEXEC)
+        for name in ("x", "a b/x"):
+            with pytest.raises(OSError, match="Read-only"):
+                os.close(os.open(name, os.O_CREAT | os.O_WRONLY, dir_fd=tree))
+        for path in (tree, os.open("a b", os.O_PATH, dir_fd=tree)):
+            assert os.fstatvfs(path).f_flag & os.ST_NOEXEC
+        (tmp_path / "tree/still-writable").touch()
+        file = linux.open_tree(linux.AT_FDCWD, os.fspath(tmp_path / "file"))
+        file = copy_with_attributes(file, linux.MOUNT_ATTR_RDONLY)
+        assert os.fstatvfs(file).f_flag & os.ST_RDONLY
+        assert Path("/proc/self/mountinfo").read_text() == before
+        assert os.path.isdir("/sys/kernel")
+
+    run_inside("single", body)
