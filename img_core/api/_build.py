@@ -13,8 +13,8 @@ from img_core.api._request import BuildResult, Output
 from img_core.kit import fs, platforms
 from img_core.kit.reference import Reference
 from img_core.solver.events import Events
-from img_core.spec.errors import Canceled, ImgError, PluginError, UsageError
-from img_core.spec.graph import SourceOp
+from img_core.spec.errors import Canceled, PluginError, UsageError
+from img_core.spec.graph import SourceOp, inputs_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -214,7 +214,10 @@ class Build:
             self._events.warn(warning)
         hooks = self._session.plugins.listeners()
         hooks.img_build_planned(plan=plan)
-        self._events.listen(lambda event: self._report(notify(hooks, "img_event", event=event)))
+        if hooks.img_event.get_hookimpls():
+            self._events.listen(lambda event: self._report(notify(hooks, "img_event", event=event)))
+        for vertex in inputs_first(image.root for image in plan.images if image.root is not None):
+            self._events.planned(vertex.digest, vertex.name, tuple(item.digest for item in vertex.inputs))
 
         def finished(vertex: Any, cached: bool, seconds: float) -> None:
             self._report(notify(hooks, "img_step_finished", vertex=vertex, cached=cached, seconds=seconds))
@@ -266,17 +269,12 @@ class Build:
     @contextmanager
     def _step(self, name: str) -> Iterator[str]:
         """Show a step that is not a vertex."""
-        self._events.started(name, name)
         try:
-            yield name
+            with self._events.step(name):
+                yield name
         except Canceled:
-            self._events.finished(name, canceled=True)
             self._cancellation.check()  # which knows the signal
             raise
-        except ImgError as err:
-            self._events.finished(name, error=err.message)
-            raise
-        self._events.finished(name)
 
 
 class _ExportProgress:
@@ -287,10 +285,14 @@ class _ExportProgress:
         self._events = events
         self._cancellation = cancellation
 
-    def status(self, text: str, *, current: int = 0, total: int = 0) -> None:
+    def status(
+        self, text: str, *, current: int = 0, total: int = 0, finished: bool | None = None, outcome: str = ""
+    ) -> None:
         """Show *text*. Raises Canceled when the build must stop."""
         self._cancellation.check()
-        self._events.status(self._step, text, current, total, finished=not total or current >= total)
+        if finished is None:
+            finished = not total or current >= total
+        self._events.status(self._step, text, current, total, finished=finished, outcome=outcome)
 
 
 def _image_source(sources: Callable[[str], ImageSource | TreeSource]) -> Callable[[str], ImageSource]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from img_core.api.session import Session
+    from img_core.spec.progress import TransferStatus
     from img_core.spec.source import ImageSource, PinnedImage
     from img_core.spec.values import Descriptor, Platform
     from img_core.store import Store
@@ -32,12 +33,12 @@ def pull(
     wanted: Sequence[Platform] = (),
     all_platforms: bool = False,
     insecure: Sequence[str] = (),
-    status: Callable[[str, int, int], None] = lambda _digest, _current, _total: None,
+    status: TransferStatus = lambda *_news: None,
 ) -> Descriptor:
     """Fetch the image *name* with all layers and store it under that name with the registry's digest; return what the name means.
 
     Of an index only the *wanted* platforms (default: the host's) or *all_platforms* are fetched. Nothing is listed before all of it has
-    arrived; what arrived stays for the next try. *status* gets a digest and its bytes done and to do, from several threads.
+    arrived; what arrived stays for the next try. *status* hears of each layer.
     Raises RegistryError, CredentialsError, NotFoundError, IntegrityError.
     """
     source: ImageSource = session.sources(insecure=insecure)("docker-image")
@@ -98,13 +99,15 @@ def _fetches(
     store: Store,
     source: ImageSource,
     images: Iterable[PinnedImage],
-    status: Callable[[str, int, int], None],
+    status: TransferStatus,
     stop: threading.Event,
 ) -> Iterator[Callable[[], None]]:
     """Give one task per layer that is not there, the largest first."""
     layers = {layer.digest: (pinned, layer) for pinned in images for layer in pinned.layers}
     for pinned, layer in sorted(layers.values(), key=lambda pair: -pair[1].size):
-        if not store.blobs.has(layer.digest):
+        if store.blobs.has(layer.digest):
+            status(layer.digest, layer.size, layer.size, "reused")
+        else:
             yield partial(_fetch_layer, store, source, pinned, layer, status, stop)
 
 
@@ -113,7 +116,7 @@ def _fetch_layer(
     source: ImageSource,
     pinned: PinnedImage,
     layer: Descriptor,
-    status: Callable[[str, int, int], None],
+    status: TransferStatus,
     stop: threading.Event,
 ) -> None:
     def check() -> None:
@@ -122,12 +125,14 @@ def _fetch_layer(
 
     with store.lock(f"blob:{layer.digest}", check):  # two pulls of one image fetch each layer once
         if store.blobs.has(layer.digest):
+            status(layer.digest, layer.size, layer.size, "reused")
             return
         done = 0
         for chunk in store.blobs.ingest(layer, source.blob(pinned, layer)):
             check()
             done += len(chunk)
             status(layer.digest, done, layer.size)
+    status(layer.digest, done, layer.size, "done")
 
 
 def _keep_documents(store: Store, pinned: PinnedImage) -> None:

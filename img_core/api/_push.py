@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from img_core.kit.reference import Reference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from img_core.api.session import Session
     from img_core.kit.registry import Pushed
+    from img_core.spec.progress import TransferStatus
     from img_core.spec.values import Descriptor, Platform
     from img_core.store import Store
 
@@ -24,13 +25,13 @@ def push(
     destination: str = "",
     platform: Platform | None = None,
     insecure: Sequence[str] = (),
-    status: Callable[[str, int, int], None] = lambda _digest, _current, _total: None,
+    status: TransferStatus = lambda *_news: None,
 ) -> Pushed:
     """Push the stored image *name* to the registry and under the name that it has, or as *destination*, byte for byte.
 
     Of an index all images are pushed, or only the manifest for *platform*, if given. What the registry has is not sent again, and what
-    we do not have ourselves is copied from where the image was pulled. *status* gets a digest and its bytes done and to do, from several
-    threads. Raises NotFoundError, RegistryError, CredentialsError.
+    we do not have ourselves is copied from where the image was pulled. *status* hears of each blob.
+    Raises NotFoundError, RegistryError, CredentialsError.
     """
     from img_core.kit.registry import push_image
 

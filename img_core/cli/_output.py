@@ -5,10 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from img_core.spec.errors import ImgError
 
-__all__ = ["OutputClosed", "echo", "flush", "open_standard_descriptors", "reader_is_gone", "say"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["OutputClosed", "echo", "flush", "open_standard_descriptors", "reader_is_gone", "say", "saying_by"]
 
 
 class OutputClosed(BaseException):
@@ -67,13 +72,31 @@ def say(text: str) -> None:
     """Write a line for people to standard error. A closed or full one is not our business."""
     if sys.stderr is None:
         return
+    write = _writers[-1] if _writers else _write
     try:
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
+        write(text)
+    except UnicodeEncodeError:
+        write(text.encode("ascii", "backslashreplace").decode("ascii"))
     except (OSError, ValueError):
         pass
-    except UnicodeEncodeError:
-        sys.stderr.write(text.encode("ascii", "backslashreplace").decode("ascii") + "\n")
+
+
+@contextmanager
+def saying_by(write: Callable[[str], None]) -> Iterator[None]:
+    """Within the block, what is said goes through *write*: whoever draws on the terminal must know of every line on it."""
+    _writers.append(write)
+    try:
+        yield
+    finally:
+        _writers.remove(write)
+
+
+_writers: list[Callable[[str], None]] = []
+
+
+def _write(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
 
 
 def _translated(err: OSError) -> BaseException:

@@ -7,6 +7,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from img_core.cli._output import saying_by
 from img_core.spec.errors import PluginError, UsageError
 
 if TYPE_CHECKING:
@@ -15,43 +16,61 @@ if TYPE_CHECKING:
     from img_core.plugins import Plugins
     from img_core.spec.progress import Event, Progress
 
-__all__ = ["choose", "showing"]
+__all__ = ["HELP", "choose", "is_machine_readable", "showing"]
 
-AUTO, NONE = "auto", "none"
+HELP = "how to show progress: auto, plain, tty, rawjson, quiet or none"
+
+AUTO, NONE, TERMINAL = "auto", "none", "tty"
 _VARIABLE = "BUILDKIT_PROGRESS"
 
 
 def choose(flag: str, environment: Mapping[str, str], plugins: Plugins) -> list[str]:
     """Return the names of progress plugins to try for *flag* (empty: the variable BUILDKIT_PROGRESS, else ``auto``), best first.
 
-    Raises UsageError for a flag that names none. The variable is written for other tools, too: what it names may be missing here.
+    Raises UsageError for a flag that names none, or ``tty`` where there is no terminal. The variable is written for other tools and other
+    places, too: what it names may be missing or useless here, which is no error.
     """
     installed = plugins.names("progress")
-    variable = environment.get(_VARIABLE, "")
-    wanted = flag or (variable if variable in (NONE, *installed) else AUTO)
+    wanted = flag or _from_variable(environment.get(_VARIABLE, ""), installed)
     if wanted == NONE:
         return []
     if wanted == AUTO:
         candidates = plugins.candidates("progress", [AUTO])
-        return [name for name in candidates if name in installed and (name != "tty" or _is_terminal())]
+        return [name for name in candidates if name in installed and (name != TERMINAL or _can_be_drawn_on())]
     if wanted not in installed:
         known = ", ".join(f"`{name}`" for name in [AUTO, *installed, NONE])
         raise UsageError(f"unknown progress `{wanted}`", hint=f"known: {known}")
+    if wanted == TERMINAL and not _is_terminal():
+        raise UsageError("`--progress=tty` needs a terminal as standard error", hint="`--progress=plain` does not")
     return [wanted]
 
 
+def _from_variable(value: str, installed: Sequence[str]) -> str:
+    known = value in (NONE, *installed)
+    return value if known and (value != TERMINAL or _is_terminal()) else AUTO
+
+
+def is_machine_readable(names: Sequence[str], plugins: Plugins) -> bool:
+    """Tell whether programs read what the one plugin in *names* writes, so that nothing else must be written there."""
+    return len(names) == 1 and bool(plugins.driver("progress", names[0]).machine_readable)
+
+
 @contextmanager
-def showing(names: Sequence[str], plugins: Plugins) -> Iterator[Callable[[Event], None]]:
+def showing(
+    names: Sequence[str], plugins: Plugins, *, title: str = "Building"
+) -> Iterator[Callable[[Event], None] | None]:
     """Give the function that takes events, of the first plugin of *names* that loads; on leaving, what is held back is shown.
 
-    Raises PluginError if *names* has a single one, and that is broken.
+    None if nobody wants events. *title* says in one word what is done. Raises PluginError if *names* has a single one, and that is broken.
     """
     progress = _load(names, plugins)
     if progress is None:
-        yield lambda _event: None
+        yield None
         return
+    progress.title = title
     try:
-        yield progress.handle
+        with saying_by(progress.note):
+            yield progress.handle
     finally:
         progress.close()
 
@@ -72,4 +91,8 @@ def _load(names: Sequence[str], plugins: Plugins) -> Progress | None:
 
 
 def _is_terminal() -> bool:
-    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+def _can_be_drawn_on() -> bool:
+    return _is_terminal() and os.environ.get("TERM", "") not in ("", "dumb")

@@ -11,6 +11,7 @@ from img_core.cli._base import Command, settings_of
 from img_core.cli._format import binary_size
 from img_core.cli._images import normalized
 from img_core.cli._output import echo, flush, say
+from img_core.cli._progress import HELP as PROGRESS_HELP
 from img_core.cli._transfers import showing_transfers
 from img_core.spec.errors import UsageError
 
@@ -24,6 +25,7 @@ __all__ = ["command"]
 @click.option("-a", "--all-platforms", is_flag=True, help="fetch all platforms of an image that has several")
 @click.option("--insecure-registry", is_flag=True, help="allow plain HTTP and unverified TLS")
 @click.option("--platform", "specifiers", multiple=True, help="fetch the image for these platforms, e.g. linux/arm64")
+@click.option("--progress", default="", help=PROGRESS_HELP)
 @click.option("-q", "--quiet", is_flag=True, help="show no progress")
 @click.argument("names", nargs=-1, metavar="NAME[:TAG|@DIGEST]")
 @click.pass_context
@@ -32,6 +34,7 @@ def command(
     all_platforms: bool,
     insecure_registry: bool,
     specifiers: tuple[str, ...],
+    progress: str,
     quiet: bool,
     names: tuple[str, ...],
 ) -> None:
@@ -52,7 +55,9 @@ def command(
     with ExitStack() as opened:
         notice = lambda text: say(f"warning: {text}")  # noqa: E731
         session = opened.enter_context(Session(config, namespace=False, notice=notice))
-        status = opened.enter_context(showing_transfers("pulling", quiet=quiet))
+        flag = "none" if quiet else progress
+        shown = showing_transfers("Pulling", f"pulling {normalized(name)}", flag, session.plugins, config.environment)
+        status = opened.enter_context(shown)
         insecure = ("*",) if insecure_registry else ()
         descriptor = pull(session, name, wanted=wanted, all_platforms=all_platforms, insecure=insecure, status=status)
         size = session.store.images.content_size(session.store.images.get(normalized(name), name))

@@ -9,6 +9,7 @@ import click
 from img_core.cli._base import Command, settings_of
 from img_core.cli._images import find_image, normalized
 from img_core.cli._output import echo, flush, say
+from img_core.cli._progress import HELP as PROGRESS_HELP
 from img_core.cli._transfers import showing_transfers
 from img_core.spec.errors import UsageError
 
@@ -19,6 +20,7 @@ __all__ = ["command"]
 @click.option("-a", "--all-platforms", is_flag=True, help="push all platforms of an image that has several (default)")
 @click.option("--insecure-registry", is_flag=True, help="allow plain HTTP and unverified TLS")
 @click.option("--platform", default="", help="push only the image for this platform, e.g. linux/arm64")
+@click.option("--progress", default="", help=PROGRESS_HELP)
 @click.option("-q", "--quiet", is_flag=True, help="show no progress")
 @click.argument("names", nargs=-1, metavar="NAME[:TAG] [DESTINATION]")
 @click.pass_context
@@ -27,6 +29,7 @@ def command(
     all_platforms: bool,
     insecure_registry: bool,
     platform: str,
+    progress: str,
     quiet: bool,
     names: tuple[str, ...],
 ) -> None:
@@ -53,7 +56,16 @@ def command(
         notice = lambda text: say(f"warning: {text}")  # noqa: E731
         session = opened.enter_context(Session(config, namespace=False, notice=notice))
         find_image(session.store, name, doing=f'getting image "{name}" failed')
-        status = opened.enter_context(showing_transfers("pushing", quiet=quiet))
+        status = opened.enter_context(
+            showing_transfers(
+                "Pushing",
+                f"pushing {normalized(shown)}",
+                "none" if quiet else progress,
+                session.plugins,
+                config.environment,
+                verb="pushing",
+            )
+        )
         push(
             session,
             name,

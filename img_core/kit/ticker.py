@@ -32,7 +32,7 @@ class Ticker:
         self._calls += 1
         if done >= self._next or self._calls >= _CALLS:
             self._next, self._calls = done + _BYTES, 0
-            self._progress.status(self._text, current=done, total=done + 1)  # more than done: it goes on
+            self._progress.status(self._text, current=done, finished=False)
 
     def finish(self) -> None:
         """Tell that all is done."""

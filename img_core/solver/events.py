@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from img_core.spec.progress import StepFinished, StepLog, StepStarted, StepStatus, WarningRaised
+from img_core.spec.errors import Canceled, ImgError
+from img_core.spec.progress import StepFinished, StepLog, StepPlanned, StepStarted, StepStatus, WarningRaised
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from img_core.spec.frontend import BuildWarning
     from img_core.spec.progress import Event
 
 __all__ = ["Events"]
+
+_PACE = 0.1  #: seconds between two events about one unfinished part of a step
 
 
 class Events:
@@ -27,6 +31,7 @@ class Events:
         self._listeners: list[Callable[[Event], None]] = []
         self._listening_lock = threading.Lock()
         self._report = report
+        self._due: dict[tuple[str, str], float] = {}  #: by step and text: from when on a part may be told of again
 
     def listen(self, listener: Callable[[Event], None]) -> None:
         """Add a listener."""
@@ -34,6 +39,8 @@ class Events:
 
     def emit(self, event: Event) -> None:
         """Hand *event* out."""
+        if not self._listeners:
+            return
         with self._listening_lock:
             for listener in list(self._listeners):
                 try:
@@ -41,6 +48,10 @@ class Events:
                 except Exception as err:  # a plugin boundary
                     self._listeners.remove(listener)
                     self._report(f"progress listener {listener!r} failed and is dropped: {err}")
+
+    def planned(self, step: str, name: str, inputs: tuple[str, ...] = ()) -> None:
+        """Announce that *step* will have its turn."""
+        self.emit(StepPlanned(step, name, time.time(), inputs))
 
     def started(self, step: str, name: str, inputs: tuple[str, ...] = ()) -> None:
         """Announce that *step* begins."""
@@ -50,13 +61,42 @@ class Events:
         """Pass output of *step* on."""
         self.emit(StepLog(step, stream, data, time.time()))
 
-    def status(self, step: str, text: str, current: int = 0, total: int = 0, *, finished: bool = True) -> None:
-        """Tell how a part of *step* gets on."""
-        self.emit(StepStatus(step, text, time.time(), current, total, finished))
+    def status(
+        self, step: str, text: str, current: int = 0, total: int = 0, *, finished: bool = True, outcome: str = ""
+    ) -> None:
+        """Tell how a part of *step* gets on. Cheap: may be called for every chunk of bytes, what comes too soon is dropped."""
+        if not self._listeners:
+            return
+        key = (step, text)
+        if finished:
+            self._due.pop(key, None)
+        else:
+            now = time.monotonic()
+            if now < self._due.get(key, 0.0):
+                return
+            self._due[key] = now + _PACE
+        self.emit(StepStatus(step, text, time.time(), current, total, finished, outcome))
 
     def finished(self, step: str, *, cached: bool = False, canceled: bool = False, error: str = "") -> None:
         """Announce that *step* ended."""
         self.emit(StepFinished(step, time.time(), cached, canceled, error))
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[str]:
+        """Show the block as the step *name*, which is no vertex; gives its identity."""
+        self.started(name, name)
+        try:
+            yield name
+        except (Canceled, KeyboardInterrupt):
+            self.finished(name, canceled=True)
+            raise
+        except ImgError as err:
+            self.finished(name, error=err.message)
+            raise
+        except BaseException as err:
+            self.finished(name, error=repr(err))
+            raise
+        self.finished(name)
 
     def warn(self, warning: BuildWarning) -> None:
         """Pass a warning on."""

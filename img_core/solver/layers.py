@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -96,6 +95,11 @@ def image_stack(
     return Stack(tuple(layers), chain[0] if chain else EMPTY.identity)
 
 
+def _extracting(descriptor: Descriptor) -> str:
+    """Return how the unpacking of a layer is called (see `StepStatus`)."""
+    return f"extracting {descriptor.digest}"
+
+
 class Layers:
     """Turns layers into snapshots and blobs, each once, whatever asks for them at the same time."""
 
@@ -174,6 +178,7 @@ class Layers:
             descriptor.size,
             layer.diff_id,
         )
+        self._events.status(layer.step, _extracting(descriptor), finished=False)
         with self._removed_on_error(directory), fs.disk_errors(directory):
             try:
                 applied = self._snapshotter.apply(directory, parent.directories if parent else (), stream)
@@ -186,6 +191,7 @@ class Layers:
                 message = f"layer {descriptor.digest} cannot be unpacked: {err.message}"
                 raise ArchiveError(message, hint=err.hint) from err
             self._store.blobs.remember_layer(descriptor.digest, applied.diff_id)
+        self._events.status(layer.step, _extracting(descriptor), outcome="done")
         for text in applied.skipped:
             self._events.status(layer.step, f"left out {text}")
         return directory
@@ -225,34 +231,28 @@ class Layers:
         descriptor = layer.descriptor
         assert descriptor is not None
         if self._store.blobs.has(descriptor.digest):
-            yield from self._watched(self._store.blobs.chunks(descriptor))
+            yield from self._told(layer, _extracting(descriptor), self._store.blobs.chunks(descriptor))
             return
         with self._store.lock(f"blob:{descriptor.digest}", self._cancellation.check):
             if self._store.blobs.has(descriptor.digest):
-                yield from self._watched(self._store.blobs.chunks(descriptor))
+                yield from self._told(layer, _extracting(descriptor), self._store.blobs.chunks(descriptor))
                 return
             if layer.fetch is None:
                 raise IntegrityError(
                     f"layer {descriptor.digest} is missing in the state directory", hint="pull the image again"
                 )
-            yield from self._watched(self._shown(layer, self._store.blobs.ingest(descriptor, layer.fetch())))
+            yield from self._told(layer, descriptor.digest, self._store.blobs.ingest(descriptor, layer.fetch()))
+            self._events.status(layer.step, descriptor.digest, descriptor.size, descriptor.size, outcome="done")
 
-    def _watched(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    def _told(self, layer: Layer, text: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """Give *chunks* of the blob of *layer*, and tell under *text* how many bytes passed."""
+        assert layer.descriptor is not None
+        done = 0
         for chunk in chunks:
             self._cancellation.check()
-            yield chunk
-
-    def _shown(self, layer: Layer, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        descriptor = layer.descriptor
-        assert descriptor is not None
-        done, shown = 0, time.monotonic()
-        for chunk in chunks:
             done += len(chunk)
-            if time.monotonic() - shown > 0.5:
-                shown = time.monotonic()
-                self._events.status(layer.step, descriptor.digest, done, descriptor.size, finished=False)
+            self._events.status(layer.step, text, done, layer.descriptor.size, finished=False)
             yield chunk
-        self._events.status(layer.step, descriptor.digest, done, descriptor.size)
 
     def write_blob(self, layer: Layer) -> Descriptor:
         """Return the stored blob of *layer*; fetch it or write it from the snapshot if there is none."""

@@ -92,8 +92,10 @@ if TYPE_CHECKING:
         Progress,
         StepFinished,
         StepLog,
+        StepPlanned,
         StepStarted,
         StepStatus,
+        TransferStatus,
         WarningRaised,
     )
     from img_core.spec.snapshotter import (
@@ -201,8 +203,10 @@ _HOMES = {
         "Progress",
         "StepFinished",
         "StepLog",
+        "StepPlanned",
         "StepStarted",
         "StepStatus",
+        "TransferStatus",
         "WarningRaised",
     ),
     "snapshotter": (
@@ -302,8 +306,10 @@ __all__ = [  # a test keeps this equal to `_HOMES`
     "StepFinished",
     "StepIO",
     "StepLog",
+    "StepPlanned",
     "StepStarted",
     "StepStatus",
+    "TransferStatus",
     "Tree",
     "TreeSource",
     "Unsupported",

@@ -114,8 +114,13 @@ class ExportProgress(Protocol):
     A call raises Canceled when the build must stop: exporters report often while they move many bytes, and clean up behind it.
     """
 
-    def status(self, text: str, *, current: int = 0, total: int = 0) -> None:
-        """Show *text*; *current* and *total* are bytes."""
+    def status(
+        self, text: str, *, current: int = 0, total: int = 0, finished: bool | None = None, outcome: str = ""
+    ) -> None:
+        """Show *text*; *current* and *total* are bytes (0: unknown) and *outcome* that of a transfer (see `StepStatus`).
+
+        Without *finished* the work is done when *current* has reached *total*.
+        """
 
 
 class Exporter(ABC):

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from img_core.spec.values import Platform
 
 __all__ = [
@@ -182,6 +184,20 @@ class Vertex:
         canonical = [canonical_value(self.op), str(self.platform or ""), [vertex.digest for vertex in self.inputs]]
         text = json.dumps(canonical, ensure_ascii=True, separators=(",", ":"))
         object.__setattr__(self, "digest", "sha256:" + hashlib.sha256(text.encode()).hexdigest())
+
+
+def inputs_first(roots: Iterable[Vertex]) -> Iterator[Vertex]:
+    """Give each vertex below *roots* once, after its inputs."""
+    seen: set[str] = set()
+    pending = [(root, False) for root in roots][::-1]  # no recursion: Dockerfiles may be longer than Python's limit
+    while pending:
+        vertex, inputs_given = pending.pop()
+        if inputs_given:
+            yield vertex
+        elif vertex.digest not in seen:
+            seen.add(vertex.digest)
+            pending.append((vertex, True))
+            pending.extend((item, False) for item in reversed(vertex.inputs))
 
 
 def canonical_value(value: Any) -> Any:  # Any: JSON has no useful static type

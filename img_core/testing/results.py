@@ -186,7 +186,9 @@ class Recorder:
     cancel_at: int | None = None
     lines: list[str] = field(default_factory=list)
 
-    def status(self, text: str, *, current: int = 0, total: int = 0) -> None:
+    def status(
+        self, text: str, *, current: int = 0, total: int = 0, finished: bool | None = None, outcome: str = ""
+    ) -> None:
         """See `ExportProgress.status`."""
         self.lines.append(text)
         if self.cancel_at is not None and len(self.lines) >= self.cancel_at:

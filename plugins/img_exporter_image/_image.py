@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.kit.assemble import PACKING_PATTERNS, PACKING_PROPERTIES, Packing, assemble, image_metadata
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from img_core.spec.host import Host
 
 __all__ = ["ImageExporter", "RegistryExporter"]
-
-_STATUS_SECONDS = 0.5  # between two reports about one blob
 
 
 class ImageExporter(Exporter):
@@ -78,13 +75,8 @@ class ImageExporter(Exporter):
         from img_core.kit.reference import Reference
         from img_core.kit.registry import Clients, push_image  # only where something is pushed
 
-        told: dict[str, float] = {}
-
-        def status(digest: str, current: int, total: int) -> None:
-            now = time.monotonic()
-            if current >= total or now - told.get(digest, 0) >= _STATUS_SECONDS:
-                told[digest] = now
-                progress.status(f"pushing {digest}", current=current, total=total)
+        def status(digest: str, current: int, total: int, outcome: str = "") -> None:
+            progress.status(f"pushing {digest}", current=current, total=total, finished=bool(outcome), outcome=outcome)
 
         insecure = frozenset({"*"} if self.options.get("registry.insecure") else ())
         environment, credentials = self.host.environment, self.host.credentials

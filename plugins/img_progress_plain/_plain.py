@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from img_core.kit.progress.steps import Step, Steps, failure_block, warning_block
+from img_core.kit.progress.text import rate_text, size_text
+from img_core.kit.progress.writer import Writer
 from img_core.kit.text import show
 from img_core.spec.progress import Event, Progress, StepFinished, StepLog, StepStarted, StepStatus, WarningRaised
-from img_progress_plain._steps import Step, Steps, failure_block
-from img_progress_plain._text import size_text
-from img_progress_plain._writer import Writer
 
 __all__ = ["PlainProgress"]
 
 _PATIENCE = 1.0  #: seconds that a silent step keeps the screen while others wait with their lines
 _HELD_LIMIT = 200  #: lines that may wait
-_STATUS_INTERVAL = 5.0  #: seconds between two lines about the same unfinished transfer
+_FIRST_STATUS = (
+    2.0  #: seconds after which an unfinished transfer gets its first line; each further one takes twice as long…
+)
+_STATUS_INTERVAL = 30.0  #: …up to this many seconds: the logs of CI jobs are kept
+_SHORTEST = 0.01  #: seconds worth telling
 _TEXT_LIMIT = 1000
 
 
@@ -26,6 +30,19 @@ class _Waiting:
     step: Step
     lines: list[str] = field(default_factory=list)
     ended: bool = False
+
+
+@dataclass(slots=True)
+class _Part:
+    """An unfinished part of a step: since when, how many bytes there were then, and when its next line is due."""
+
+    started: float
+    first: int
+    wait: float = _FIRST_STATUS
+    due: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.due = self.started + self.wait
 
 
 class PlainProgress(Progress):
@@ -44,7 +61,7 @@ class PlainProgress(Progress):
         self._shown: Step | None = None  #: whose lines the last ones were
         self._shown_at = 0.0
         self._waiting: dict[int, _Waiting] = {}  #: by number of the step
-        self._status_at: dict[tuple[int, str], float] = {}
+        self._parts: dict[tuple[int, str], _Part] = {}
         self._warnings: list[WarningRaised] = []
 
     def handle(self, event: Event) -> None:
@@ -67,17 +84,22 @@ class PlainProgress(Progress):
         while self._waiting:
             self._show(self._next(), self._shown_at)
         for step in self._steps.failed():
-            self._writer.write(failure_block(step))
-        self._writer.write(_warning_block(self._warnings))
+            self._writer.write(failure_block(step.name, step.tail))
+        self._writer.write(warning_block(self._warnings))
 
     def _status(self, event: StepStatus) -> None:
         step = self._steps.of(event.step, event.time)
         key = (step.number, event.text)
-        last = self._status_at.get(key)
-        if not event.finished and last is not None and event.time - last < _STATUS_INTERVAL:
-            return
-        self._status_at[key] = event.time
-        self._add(step, [_status_line(event)], event.time)
+        part = self._parts.get(key) or _Part(event.time, event.current)
+        if event.finished:
+            self._parts.pop(key, None)
+        else:
+            self._parts[key] = part
+            if event.time < part.due:
+                return
+            part.wait = min(2 * part.wait, _STATUS_INTERVAL)
+            part.due = event.time + part.wait
+        self._add(step, [_status_line(event, part)], event.time)
 
     def _finish(self, event: StepFinished) -> None:
         step = self._steps.of(event.step, event.time)
@@ -124,25 +146,19 @@ class PlainProgress(Progress):
         self._writer.write(text + ("\n" if waiting.ended else ""))
 
 
-def _status_line(event: StepStatus) -> str:
+def _status_line(event: StepStatus, part: _Part) -> str:
+    """Return ``sha256:… 12.58MB / 45.10MB 2.1s``, at the end with ``done`` and the rate."""
     parts = [show(event.text, limit=_TEXT_LIMIT)]
-    if event.total:
+    moved = event.outcome in ("", "done")
+    if event.total and moved:
         parts.append(f"{size_text(event.current)} / {size_text(event.total)}")
-    elif event.current:
-        parts.append(size_text(event.current))
+    elif event.total or event.current:
+        parts.append(size_text(event.total or event.current))
+    seconds = event.time - part.started
+    if seconds > _SHORTEST:
+        parts.append(f"{seconds:.1f}s")
     if event.finished:
-        parts.append("done")
+        parts.append("done" if moved else event.outcome)
+        rate = rate_text(event.current - part.first, seconds) if moved and event.total else ""
+        parts += [f"({rate})"] if rate else []
     return " ".join(parts)
-
-
-def _warning_block(warnings: list[WarningRaised]) -> str:
-    if not warnings:
-        return ""
-    count = "1 warning found:" if len(warnings) == 1 else f"{len(warnings)} warnings found:"
-    return "\n".join(["", f" {count}", *(f" - {_warning_text(item)}" for item in warnings)]) + "\n"
-
-
-def _warning_text(warning: WarningRaised) -> str:
-    rule = f"{warning.rule}: " if warning.rule else ""
-    place = f" (line {warning.line})" if warning.line else ""
-    return show(f"{rule}{warning.text}{place}", limit=_TEXT_LIMIT)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TextIO
 
+from img_core.kit.progress.steps import Steps, failure_block
+from img_core.kit.progress.writer import Writer
 from img_core.spec.progress import Event, Progress, StepFinished, StepLog, StepStarted
-from img_progress_plain._steps import Steps, failure_block
-from img_progress_plain._writer import Writer
 
 __all__ = ["QuietProgress"]
 
@@ -37,4 +37,4 @@ class QuietProgress(Progress):
         """Show what the steps that failed had said; the error itself is shown by the command."""
         for step in self._steps.failed():
             if step.tail:
-                self._writer.write(failure_block(step))
+                self._writer.write(failure_block(step.name, step.tail))

@@ -16,7 +16,7 @@ from img_core.cli.build._flags import all_flags, refuse_unsupported, warn_ignore
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from img_core.api import BuildRequest, BuildResult, Output
@@ -52,18 +52,15 @@ def command(context: click.Context, /, paths: tuple[str, ...], **flags: Any) -> 
     if call is not None:
         from img_core.cli.build._calls import answer
 
-        context.exit(_build(settings_of(context), request, flags, lambda build: answer(build, call)))
+        context.exit(_build(settings_of(context), request, flags, (), lambda build: answer(build, call))[0])
     _check_id_file(flags["iidfile"], outputs, request)
-    if not flags["quiet"]:
-        say(f"Building {shown}")
-        say("Setting up the rootfs... this may take a bit.")
-    for warning in warnings:
-        say(f"warning: {warning}")
-    result = _build(settings_of(context), request, flags, lambda build: build.run())
+    first = [] if flags["quiet"] else [f"Building {shown}", "Setting up the rootfs... this may take a bit."]
+    first += [f"warning: {warning}" for warning in warnings]
+    result, talkative = _build(settings_of(context), request, flags, first, lambda build: build.run())
     _write_results(result, flags)
     if flags["quiet"]:
         echo(result.config_digest or result.digest)
-    else:
+    elif talkative:
         say(f"Successfully built {shown}")
 
 
@@ -136,9 +133,16 @@ def _request(path: str, flags: dict[str, Any], outputs: list[Output]) -> BuildRe
 
 
 def _build(
-    settings: Settings, request: BuildRequest, flags: dict[str, Any], use: Callable[[Build], Made]
-) -> Made:  # Any: values of flags
-    """Set up what *flags* ask for and return what *use* makes of the build."""
+    settings: Settings,
+    request: BuildRequest,
+    flags: dict[str, Any],  # Any: their values
+    first: Sequence[str],
+    use: Callable[[Build], Made],
+) -> tuple[Made, bool]:
+    """Set up what *flags* ask for; return what *use* makes of the build, and whether people read standard error.
+
+    If they do, the lines *first* come before all others.
+    """
     from img_core.api.session import Session
     from img_core.cli import _progress
 
@@ -157,8 +161,12 @@ def _build(
         request = _with_stdin(session, _changed(request, backend=settings.backend), flags["file"])
         wanted = "quiet" if flags["quiet"] else "plain" if flags["no_console"] else flags["progress"]
         progress = _progress.choose(wanted, session.config.environment, session.plugins)
+        talkative = not _progress.is_machine_readable(progress, session.plugins)
+        if talkative:
+            for line in first:
+                say(line)
         show = opened.enter_context(_progress.showing(progress, session.plugins))
-        return _run(session, request, show, use)
+        return _run(session, request, show, use), talkative
 
 
 def _agents(texts: tuple[str, ...]) -> AbstractContextManager[dict[str, SshAgent]]:
@@ -177,7 +185,7 @@ def _run(
     cancellation = Cancellation()
     try:
         with signals_to(cancellation.cancel):
-            return use(Build(session, request, cancellation, [show]))
+            return use(Build(session, request, cancellation, [show] if show else []))
     finally:
         cancellation.close()
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from img_core.cli._progress import HELP as PROGRESS_HELP
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ _SUPPORTED: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
         {**_LIST, "help": "output: type=local|tar|docker|oci|image[,dest=PATH][,name=NAME]"},
     ),
     (["--platform", "platforms"], {**_LIST, "help": "platforms to build for, e.g. linux/arm64"}),
-    (["--progress"], {"default": "", "help": "how to show progress: auto, plain, tty, rawjson, quiet or none"}),
+    (["--progress"], {"default": "", "help": PROGRESS_HELP}),
     (["--pull"], {**_FLAG, "help": "ask the registry for newer versions of base images"}),
     (["--push"], {**_FLAG, "help": "push the image to the registry of each of its names"}),
     (["-q", "--quiet"], {**_FLAG, "help": "show nothing but the image id"}),

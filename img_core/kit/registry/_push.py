@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from img_core.kit.registry._clients import Clients
+    from img_core.spec.progress import TransferStatus
     from img_core.spec.values import Digest
 
 __all__ = ["Contents", "Pushed", "push_image"]
@@ -29,6 +30,11 @@ __all__ = ["Contents", "Pushed", "push_image"]
 _WORKERS = 4  # blobs on the way at the same time
 _CHUNK = 256 * 1024
 _INDEX_DEPTH = 3
+_OUTCOMES = {
+    Uploaded.SENT: "done",
+    Uploaded.MOUNTED: "mounted",
+    Uploaded.EXISTED: "exists",
+}  # of spec.progress.StepStatus
 
 
 class Contents(Protocol):
@@ -69,12 +75,12 @@ def push_image(
     contents: Contents,
     clients: Clients,
     *,
-    status: Callable[[str, int, int], None] = lambda _digest, _current, _total: None,
+    status: TransferStatus = lambda *_news: None,
 ) -> Pushed:
     """Let *reference* in its registry mean *top* (a manifest or an index), byte for byte as it is in *contents*.
 
-    *status* gets a digest and the bytes done and to do, from several threads; an error that it raises ends the push. Without tag and
-    digest in *reference* the image is pushed under its digest only. Raises RegistryError, CredentialsError, IntegrityError, NotFoundError.
+    *status* hears of each blob; an error that it raises ends the push. Without tag and digest in *reference* the image is pushed under its
+    digest only. Raises RegistryError, CredentialsError, IntegrityError, NotFoundError.
     """
     push = _Push(reference, contents, clients, status)
     push.collect(top, depth=0)
@@ -87,9 +93,7 @@ def push_image(
 class _Push:
     """One push; first collects what there is to do, without sending anything."""
 
-    def __init__(
-        self, reference: Reference, contents: Contents, clients: Clients, status: Callable[[str, int, int], None]
-    ) -> None:
+    def __init__(self, reference: Reference, contents: Contents, clients: Clients, status: TransferStatus) -> None:
         self._reference = reference
         self._contents = contents
         self._clients = clients
@@ -185,7 +189,7 @@ class _Push:
                 self._verify(blob)  # the registry does not like the digest: the disk may be to blame
             raise
         self.ways[blob.digest] = way
-        self._status(blob.digest, blob.size, blob.size)
+        self._status(blob.digest, blob.size, blob.size, _OUTCOMES[way])
 
     def _stored(self, blob: Descriptor, offset: int) -> Iterator[bytes]:
         done = offset

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from img_core.cli._output import say
 from img_core.cli._progress import choose, showing
 from img_core.config import Config
 from img_core.plugins import Plugins
@@ -35,6 +36,7 @@ def test_an_unknown_flag_is_refused(plugins: Plugins) -> None:
 
 def test_a_broken_first_choice_gives_way_to_the_next(plugins: Plugins, capsys: pytest.CaptureFixture[str]) -> None:
     with showing(["missing", "plain"], plugins) as show:
+        assert show is not None
         show(StepStarted("a", "A", 0.0))
     assert capsys.readouterr().err == "#1 A\n"
 
@@ -44,7 +46,17 @@ def test_a_single_broken_choice_is_an_error(plugins: Plugins) -> None:
         pass
 
 
-def test_without_any_progress_events_are_dropped(plugins: Plugins, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_any_progress_nobody_wants_events(plugins: Plugins) -> None:
     with showing([], plugins) as show:
-        show(StepStarted("a", "A", 0.0))
-    assert capsys.readouterr().err == ""
+        assert show is None
+
+
+def test_what_is_said_meanwhile_goes_through_the_plugin(
+    plugins: Plugins, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = plugins.driver("progress", "plain")
+    monkeypatch.setattr(plain, "note", lambda self, text: self.stream.write(f"[{text}]"))
+    with showing(["plain"], plugins):
+        say("inside")
+    say("outside")
+    assert capsys.readouterr().err == "[inside]outside\n"

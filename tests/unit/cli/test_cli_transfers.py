@@ -1,69 +1,65 @@
-"""How transfers are shown: lines that can be read in a log, one line that is redrawn on a terminal."""
+"""How `img pull` and `img push` show their transfers: as one step, by the plugin that shows builds."""
 
 from __future__ import annotations
 
-import io
-import sys
+from pathlib import Path
 
 import pytest
 
-from img_core.cli import _transfers
+from img_core.cli._output import say
 from img_core.cli._transfers import showing_transfers
+from img_core.config import Config
+from img_core.plugins import Plugins
+from img_core.solver import events
+from img_core.spec import Canceled
 
 MEBIBYTE = 1 << 20
 DIGEST = "sha256:" + "a" * 64
 
 
-class Terminal(io.StringIO):
-    """Standard error that is a terminal."""
-
-    def isatty(self) -> bool:
-        return True
+@pytest.fixture
+def plugins(tmp_path: Path) -> Plugins:
+    return Plugins(Config(state_directory=str(tmp_path), config_directory=str(tmp_path)))
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Replace the clock by one that the test sets."""
-    now = [0.0]
-    monkeypatch.setattr(_transfers.time, "monotonic", lambda: now[0])
+    """Replace the clocks by one that the test sets."""
+    now = [100.0]
+    monkeypatch.setattr(events.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(events.time, "time", lambda: now[0])
     return now
 
 
-def test_a_log_gets_few_lines_with_bytes_and_rates(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    with showing_transfers("pulling") as status:
-        for second in range(11):
-            clock[0] = float(second)
-            status(DIGEST, second * MEBIBYTE, 10 * MEBIBYTE)
-        status(DIGEST, 10 * MEBIBYTE, 10 * MEBIBYTE)
+def test_a_log_gets_few_lines_with_bytes_and_rates(
+    clock: list[float], plugins: Plugins, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with showing_transfers("Pulling", "pulling x", "plain", plugins, {}) as status:
+        for second in range(21):
+            clock[0] = 100.0 + second
+            status(DIGEST, second * MEBIBYTE, 20 * MEBIBYTE)
+        status(DIGEST, 20 * MEBIBYTE, 20 * MEBIBYTE, "done")
+        status("sha256:b", 5, 5, "reused")
     assert capsys.readouterr().err.splitlines() == [
-        f"pulling {DIGEST} 5MiB / 10MiB 1MiB/s",
-        f"pulling {DIGEST} 10MiB / 10MiB 1MiB/s done",
+        "#1 pulling x",
+        f"#1 {DIGEST} 2.10MB / 20.97MB 2.0s",
+        f"#1 {DIGEST} 6.29MB / 20.97MB 6.0s",
+        f"#1 {DIGEST} 14.68MB / 20.97MB 14.0s",
+        f"#1 {DIGEST} 20.97MB / 20.97MB 20.0s done (1.05MB/s)",
+        "#1 sha256:b 5B reused",
+        "#1 DONE 20.0s",
+        "",
     ]
 
 
-def test_small_blobs_are_not_told(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    with showing_transfers("pushing") as status:
-        status(DIGEST, 100, 100)
-    assert capsys.readouterr().err == ""
+def test_a_failed_transfer_ends_its_step(plugins: Plugins, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Canceled), showing_transfers("Pushing", "pushing x", "plain", plugins, {}, verb="pushing"):
+        raise Canceled
+    assert capsys.readouterr().err == "#1 pushing x\n#1 CANCELED\n\n"
 
 
-def test_a_terminal_sees_one_line_that_goes_away(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    with showing_transfers("pulling") as status:
-        clock[0] = 1.0
-        status(DIGEST, 0, 4 * MEBIBYTE)
-        clock[0] = 2.0
-        status("other", 0, 4 * MEBIBYTE)
-        clock[0] = 3.0
-        status(DIGEST, 2 * MEBIBYTE, 4 * MEBIBYTE)
-    shown = terminal.getvalue()
-    assert "\n" not in shown
-    assert "pulling 2MiB / 8MiB" in shown
-    assert shown.endswith("\r\x1b[K")
-
-
-def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
-    with showing_transfers("pulling", quiet=True) as status:
-        status(DIGEST, MEBIBYTE, MEBIBYTE)
-    assert capsys.readouterr().err == ""
+def test_without_progress_there_is_only_what_is_said(plugins: Plugins, capsys: pytest.CaptureFixture[str]) -> None:
+    with showing_transfers("Pulling", "pulling x", "none", plugins, {}) as status:
+        status(DIGEST, MEBIBYTE, MEBIBYTE, "done")
+        say("warning: w")
+    assert capsys.readouterr().err == "warning: w\n"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import os
 
+from img_core.kit.progress.text import log_time, size_text
 from img_core.spec import StepFinished, StepLog, StepStarted, StepStatus, WarningRaised
 from img_progress_plain._plain import PlainProgress
 from img_progress_plain._quiet import QuietProgress
-from img_progress_plain._text import log_time, size_text
 
 
 def shown(*events: object, kind: type = PlainProgress, close: bool = True) -> str:
@@ -84,14 +84,26 @@ def test_transfers_are_lines_of_their_step() -> None:
     text = shown(
         start("a", "[internal] load build context"),
         StepStatus("a", "transferring context:", 0.1, current=172),
-        StepStatus("a", "sha256:abc", 0.2, current=1_050_000, total=3_200_000, finished=False),
-        StepStatus("a", "sha256:abc", 0.3, current=2_000_000, total=3_200_000, finished=False),
-        StepStatus("a", "sha256:abc", 0.4, current=3_200_000, total=3_200_000),
+        StepStatus("a", "sha256:abc", 0.2, current=50_000, total=3_200_000, finished=False),
+        StepStatus("a", "sha256:abc", 2.2, current=1_050_000, total=3_200_000, finished=False),
+        StepStatus("a", "sha256:abc", 2.3, current=2_000_000, total=3_200_000, finished=False),
+        StepStatus("a", "sha256:abc", 3.35, current=3_200_000, total=3_200_000, outcome="done"),
+        StepStatus("a", "extracting sha256:abc", 3.4, finished=False),
+        StepStatus("a", "extracting sha256:abc", 3.9, outcome="done"),
+        StepStatus("a", "pushing sha256:abc", 4.0, current=3_200_000, total=3_200_000, outcome="mounted"),
     )
     assert text == (
         "#1 [internal] load build context\n#1 transferring context: 172B done\n"
-        "#1 sha256:abc 1.05MB / 3.20MB\n#1 sha256:abc 3.20MB / 3.20MB done\n"
+        "#1 sha256:abc 1.05MB / 3.20MB 2.0s\n#1 sha256:abc 3.20MB / 3.20MB 3.1s done (1.00MB/s)\n"
+        "#1 extracting sha256:abc 0.5s done\n#1 pushing sha256:abc 3.20MB mounted\n"
     )
+
+
+def test_long_transfers_get_fewer_and_fewer_lines() -> None:
+    second = [StepStatus("a", "sha256:abc", float(n), current=n, total=1000, finished=False) for n in range(600)]
+    lines = shown(start("a", "A"), *second).splitlines()[1:]
+    assert [line.split()[-1] for line in lines[:6]] == ["2.0s", "6.0s", "14.0s", "30.0s", "60.0s", "90.0s"]
+    assert len(lines) == 22
 
 
 def test_output_cannot_play_with_the_terminal() -> None:

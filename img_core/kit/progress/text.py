@@ -1,10 +1,10 @@
-"""Texts of the plain progress: times and sizes as BuildKit writes them, and log lines that cannot play with the terminal."""
+"""Times, sizes and rates as BuildKit writes them, and log lines that cannot play with the terminal."""
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["clean_line", "log_time", "size_text", "split_lines"]
+__all__ = ["clean_line", "log_time", "rate_text", "size_text", "split_lines"]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 #: Colours are wanted; other escape sequences move the cursor, rename the window or answer as if typed.
@@ -30,6 +30,11 @@ def size_text(size: int) -> str:
     return f"{value:.2f}{_UNITS[unit]}"
 
 
+def rate_text(size: int, seconds: float) -> str:
+    """Return *size* bytes in *seconds* as ``6.18MB/s``; empty where that says nothing."""
+    return f"{size_text(int(size / seconds))}/s" if seconds > 0.01 and size > 0 else ""
+
+
 def split_lines(pending: bytes, data: bytes, *, limit: int) -> tuple[list[bytes], bytes]:
     """Return the complete lines of *pending* + *data* and the rest; a rest longer than *limit* bytes counts as a line."""
     *lines, rest = (pending + data).split(b"\n")
@@ -39,13 +44,16 @@ def split_lines(pending: bytes, data: bytes, *, limit: int) -> tuple[list[bytes]
     return lines, rest
 
 
-def clean_line(line: bytes) -> str:
-    """Return a log line as text: what a terminal would show of it, control characters escaped, colours kept."""
+def clean_line(line: bytes, *, colours: bool = True) -> str:
+    """Return a log line as text: what a terminal would show of it, control characters escaped, colours kept or left out."""
     visible = line.rstrip(b"\r").rpartition(b"\r")[2]  # a progress bar draws over itself
     text = visible.decode("utf-8", "backslashreplace")
     if text.isprintable():
         return text
-    return "".join(part if number % 2 else _escaped(part) for number, part in enumerate(_COLOUR.split(text)))
+    parts = _COLOUR.split(text)
+    if not colours:
+        return _escaped("".join(parts[::2]))
+    return "".join(part if number % 2 else _escaped(part) for number, part in enumerate(parts))
 
 
 def _escaped(text: str) -> str:

@@ -6,17 +6,20 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from img_core.kit.progress.text import clean_line, log_time, split_lines
 from img_core.kit.text import show
-from img_progress_plain._text import clean_line, log_time, split_lines
 
 if TYPE_CHECKING:
-    from img_core.spec.progress import StepLog, StepStarted
+    from collections.abc import Iterable, Sequence
 
-__all__ = ["Step", "Steps", "failure_block"]
+    from img_core.spec.progress import StepLog, StepStarted, WarningRaised
+
+__all__ = ["Step", "Steps", "failure_block", "warning_block"]
 
 _TAIL_LINES = 20  #: of the log of a failed step, shown again at the end
 _LINE_LIMIT = 16 * 1024  #: bytes after which output without a line end is shown anyway
 _NAME_LIMIT = 1000
+_WARNING_LIMIT = 1000
 
 
 @dataclass(slots=True)
@@ -73,6 +76,20 @@ class Steps:
         return [step for step in self._steps.values() if step.error]
 
 
-def failure_block(step: Step) -> str:
-    """Return the block that repeats a failed step with the end of its log."""
-    return "\n".join(["------", f" > {step.name}:", *step.tail, "------"]) + "\n"
+def failure_block(name: str, lines: Iterable[str]) -> str:
+    """Return the block that repeats a failed step with *lines* of its log."""
+    return "\n".join(["------", f" > {name}:", *lines, "------"]) + "\n"
+
+
+def warning_block(warnings: Sequence[WarningRaised]) -> str:
+    """Return the block that counts and repeats all warnings; empty if there are none."""
+    if not warnings:
+        return ""
+    count = "1 warning found:" if len(warnings) == 1 else f"{len(warnings)} warnings found:"
+    return "\n".join(["", f" {count}", *(f" - {_warning_text(item)}" for item in warnings)]) + "\n"
+
+
+def _warning_text(warning: WarningRaised) -> str:
+    rule = f"{warning.rule}: " if warning.rule else ""
+    place = f" (line {warning.line})" if warning.line else ""
+    return show(f"{rule}{warning.text}{place}", limit=_WARNING_LIMIT)

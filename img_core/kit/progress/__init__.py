@@ -1,0 +1,1 @@
+"""What plugins that show progress share: texts that are safe on a terminal, a writer that never fails, and what is known of each step."""
