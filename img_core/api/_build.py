@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Build"]
 
+MAIN_CONTEXT = SourceOp("local", "context")
+
 
 class Build:
     """One build in one session."""
@@ -131,7 +133,8 @@ class Build:
             self._events,
             pull=request.pull,
             contexts={name: (named.kind, named.reference) for name, named in contexts.items()},
-            ignore_file=cache(lambda: sources("local").pin(SourceOp("local", "context"), None).ignore),
+            ignore_file=cache(lambda: sources("local").pin(MAIN_CONTEXT, None).ignore),
+            source_time=lambda op: context.modified() if op == MAIN_CONTEXT else _source_time(sources(op.scheme), op),
         )
         return context.definition, sources, resolver
 
@@ -293,6 +296,10 @@ class _ExportProgress:
         if finished is None:
             finished = not total or current >= total
         self._events.status(self._step, text, current, total, finished=finished, outcome=outcome)
+
+
+def _source_time(source: TreeSource, op: SourceOp) -> int | None:
+    return source.modified(source.pin(op, None))
 
 
 def _image_source(sources: Callable[[str], ImageSource | TreeSource]) -> Callable[[str], ImageSource]:

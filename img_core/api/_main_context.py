@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from img_core.api._contexts import is_remote
 from img_core.api._definition import Definition, open_context, read_definition, read_definition_in
 from img_core.kit import fs
+from img_core.spec.errors import NotFoundError
 from img_core.spec.graph import SourceOp
 
 if TYPE_CHECKING:
@@ -22,11 +23,15 @@ __all__ = ["MainContext", "prepare_context"]
 
 @dataclass(frozen=True, slots=True)
 class MainContext:
-    """A context that is on this machine now. *ignore_file* is the file that replaces its ``.dockerignore``; None: its own."""
+    """A context that is on this machine now. *ignore_file* is the file that replaces its ``.dockerignore``; None: its own.
+
+    *modified* returns when a remote context was made, if its origin tells (`TreeSource.modified`).
+    """
 
     directory: str
     definition: Definition
     ignore_file: str | None = None
+    modified: Callable[[], int | None] = lambda: None
 
 
 def prepare_context(request: BuildRequest, source: Callable[[str], TreeSource], run_directory: str) -> MainContext:
@@ -40,11 +45,13 @@ def prepare_context(request: BuildRequest, source: Callable[[str], TreeSource], 
     directory = os.path.join(run_directory, "remote-context")
     fs.mkdir(directory, 0o700)
     driver = source(scheme)
-    driver.fetch(driver.pin(SourceOp(scheme, request.context, _options(request)), None), directory)
+    pinned = driver.pin(SourceOp(scheme, request.context, _options(request)), None)
+    driver.fetch(pinned, directory)
     # Ignore files are there to keep things from being sent; nothing was sent (section 8).
     ignore_file = os.path.join(run_directory, "no-ignore-file")
     fs.replace_file(ignore_file, b"")
-    return MainContext(directory, _definition(request, directory), ignore_file)
+    definition = _definition(request, directory)
+    return MainContext(_inside(request, directory), definition, ignore_file, lambda: driver.modified(pinned))
 
 
 def _options(request: BuildRequest) -> tuple[tuple[str, str], ...]:
@@ -63,7 +70,25 @@ def _local(request: BuildRequest, source: Callable[[str], TreeSource], run_direc
         os.close(descriptor)
     path = f"{definition.path}.dockerignore"
     own = path if definition.path and os.path.lexists(path) else None
-    return MainContext(os.path.abspath(request.context), definition, own)
+    return MainContext(_inside(request, os.path.abspath(request.context)), definition, own)
+
+
+def _inside(request: BuildRequest, directory: str) -> str:
+    """Return the part of the context *directory* that the build may see. No link on the way is followed."""
+    clean = os.path.normpath("/" + request.context_subdirectory).lstrip("/")
+    if not clean:
+        return directory
+    root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.close(fs.open_beneath(root, os.fsencode(clean), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except OSError as err:
+        raise NotFoundError(
+            f"sub-directory `{fs.show(clean)}` of the build context: {os.strerror(err.errno or 0).lower()}",
+            hint="links in its path are not followed",
+        ) from err
+    finally:
+        os.close(root)
+    return os.path.join(directory, clean)
 
 
 def _downloaded(url: str, source: Callable[[str], TreeSource], run_directory: str) -> Definition:

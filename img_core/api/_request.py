@@ -23,14 +23,16 @@ class Output:
 class BuildRequest:
     """One build. All of it is plain data: a request can be sent to another process.
 
-    *context* is a directory. *dockerfile* is a path (None: ``Dockerfile`` or ``dockerfile`` in the context); *definition* replaces it by
-    the text itself. *platforms* are specifiers such as ``linux/arm64`` (empty: the host's). *build_args* with a None value are taken from
-    the environment. *contexts* are named build contexts: directories, URLs, ``docker-image://…``, ``oci-layout://…``. *ssh* maps ids to the
-    sockets of agents. *insecure_registries* are hosts that may be used without TLS or with a certificate from nobody; ``*``: all.
-    *allow* lists entitlements: ``security.insecure`` lets steps ask for more rights.
+    *context* is a directory or a URL; steps see its *context_subdirectory*, the Dockerfile is looked up in the whole. *dockerfile* is a
+    path (None: ``Dockerfile`` or ``dockerfile`` in the context); *definition* replaces it by the text itself. *platforms* are specifiers
+    such as ``linux/arm64`` (empty: the host's). *build_args* with a None value are taken from the environment. *contexts* are named build
+    contexts: directories, URLs, ``docker-image://…``, ``oci-layout://…``. *ssh* maps ids to the sockets of agents. *insecure_registries*
+    are hosts that may be used without TLS or with a certificate from nobody; ``*``: all. *allow* lists entitlements:
+    ``security.insecure`` lets steps ask for more rights.
     """
 
     context: str = "."
+    context_subdirectory: str = ""
     dockerfile: str | None = None
     definition: bytes | None = None
     tags: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ from img_core.kit import codecs
 if TYPE_CHECKING:
     from img_core.kit.codecs import Readable
 
-__all__ = ["Chained", "is_archive", "read_fully", "unpack"]
+__all__ = ["Chained", "is_archive", "newest_member", "read_fully", "unpack"]
 
 #: How many bytes `is_archive` wants to see: one tar header.
 BLOCK = 512
@@ -41,6 +41,17 @@ def unpack(stream: Readable, directory: str) -> None:
         extract(TarReader(codecs.open_decompressed(stream)), root, mode="plain", owners=policy)
     finally:
         os.close(root)
+
+
+def newest_member(stream: Readable) -> int | None:
+    """Return the time of the newest member of the tar *stream*, plain or compressed, in seconds since 1970; None if it is empty.
+
+    Raises ArchiveError.
+    """
+    from img_core.kit.tar import TarReader
+
+    times = [member.mtime_ns // 10**9 for member in TarReader(codecs.open_decompressed(stream))]
+    return max(0, *times) if times else None
 
 
 def read_fully(stream: Readable, size: int) -> bytes:

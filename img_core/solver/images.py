@@ -87,9 +87,11 @@ class Resolver:
         pull: bool = False,
         contexts: Mapping[str, tuple[str, str]] | None = None,
         ignore_file: Callable[[], str | None] = lambda: None,
+        source_time: Callable[[SourceOp], int | None] = lambda _op: None,
     ) -> None:
         self._contexts = {"context": ("local", "context"), **(contexts or {})}  #: name to kind and reference
         self._ignore_file = ignore_file
+        self._source_time = source_time
         self._store = store
         self._source = source
         self._events = events
@@ -114,6 +116,10 @@ class Resolver:
     def ignore_file(self) -> str | None:
         """Return the text of the main context's ignore file."""
         return self._ignore_file()
+
+    def source_time(self, op: SourceOp) -> int | None:
+        """Return when the tree behind *op* was made, if its origin tells."""
+        return self._source_time(op)
 
     def resolve(self, text: str, platform: Platform) -> ResolvedImage:
         """Return the image that *text* means for *platform*, the same one each time within a build.

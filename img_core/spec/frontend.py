@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from img_core.spec.errors import Unsupported
 
 if TYPE_CHECKING:
-    from img_core.spec.graph import Location, Vertex
+    from img_core.spec.graph import Location, SourceOp, Vertex
     from img_core.spec.values import Digest, Platform
 
 __all__ = ["BaseImage", "BuildWarning", "Frontend", "HistoryEntry", "Plan", "PlanRequest", "PlannedImage", "Resolver"]
@@ -40,6 +40,12 @@ class Resolver(Protocol):
 
     def context_reference(self, name: str) -> str:
         """Return the value behind a named context without its scheme (an image reference, a path, a URL)."""
+
+    def source_time(self, op: SourceOp) -> int | None:
+        """Return when the tree behind *op* was made (`TreeSource.modified`); ``local``/``context`` is the main context, also a remote one.
+
+        None means that nobody can tell. Raises what pinning and fetching raise.
+        """
 
     def ignore_file(self) -> str | None:
         """Return the text of the ignore file that filters the main context, or None if there is none."""

@@ -121,3 +121,10 @@ class TreeSource(Source):
     def fetch(self, pinned: PinnedTree, directory: str) -> None:
         """Put the tree into the existing empty *directory*; only called when `PinnedTree.directory` is None."""
         raise NotImplementedError
+
+    def modified(self, pinned: PinnedTree) -> int | None:
+        """Return when the tree was made as its origin tells, in seconds since 1970 UTC, or None if that has no meaning.
+
+        May fetch what tells it. A directory of this machine has none: its files come and go.
+        """
+        return None

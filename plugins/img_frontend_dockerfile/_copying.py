@@ -161,9 +161,8 @@ def _origin(builder: StageBuilder, instruction: ins.Copy) -> Vertex | None:
 def _remote_action(builder: StageBuilder, expanded: _Expanded, path: str, inputs: Inputs) -> Copy | None:
     instruction = expanded.instruction
     if is_git(path):
-        source = builder.vertex(
-            git_source(path, instruction, expanded.checksum), (), f"[internal] load {path}", numbered=False
-        )
+        origin = git_source(path, instruction, expanded.checksum, dated=builder.shared.epoch is not None)
+        source = builder.vertex(origin, (), f"[internal] load {path}", numbered=False)
         return _copy(expanded, inputs.add(source), ("/",), unpack=False)
     if not is_web(path):
         return None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.spec.errors import DockerfileError
 from img_core.spec.frontend import Frontend, Plan, PlanRequest
 from img_frontend_dockerfile._calls import describe_targets, outline
 from img_frontend_dockerfile._directives import CheckOptions, detect_syntax, parse_check_options
+from img_frontend_dockerfile._epoch import epoch_of, settle_epoch
 from img_frontend_dockerfile._instructions import Arg
 from img_frontend_dockerfile._lint import lint_base_defaults, lint_program
 from img_frontend_dockerfile._lowering import Lowering
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["DockerfileFrontend"]
 
 _BUILT_IN_SYNTAX = re.compile(r"(?:docker\.io/)?docker/dockerfile(?:-upstream)?(?:[:@].*)?|dockerfile\.v0")
-#: Values that take the date from somewhere else; local contexts have none.
-_EPOCH_SOURCES = frozenset({"context"})
 
 
 class DockerfileFrontend(Frontend):
@@ -90,6 +90,13 @@ class _Planning:
         self._resolver = resolver
         self._declared: set[str] = set()
         lint_program(self.program, self._warnings)
+        self._find_epoch()
+
+    def _find_epoch(self) -> None:
+        """Ask what `SOURCE_DATE_EPOCH` names, and let everything after this see the number."""
+        shared = self._shared(self.request.platforms[0])
+        self.epoch = epoch_of(shared, lambda stage: Lowering(shared).image(stage).root)
+        self.request = replace(self.request, build_args=settle_epoch(dict(self.request.build_args), self.epoch))
 
     def lowerings(self, targets: Iterable[int]) -> list[Lowering]:
         """Return one for each platform, in the order of the request; tell the resolver which images *targets* will need."""
@@ -98,12 +105,24 @@ class _Planning:
         return made
 
     def _lowering(self, platform: Platform) -> Lowering:
+        shared = self._shared(platform)
+        shared.scope.values = settle_epoch(shared.scope.values, self.epoch)
+        self._declared |= shared.scope.declared
+        return Lowering(shared)
+
+    def _shared(self, platform: Platform) -> Shared:
         scope = _global_scope(self.program, self.request, platform, self._warnings)
-        self._declared |= scope.declared
-        self.epoch = _epoch(scope)
         names = Names(self.program.stages, self._resolver, platform)
-        return Lowering(
-            Shared(self.program, self.request, self._resolver, platform, names, scope, self._warnings, self._declared)
+        return Shared(
+            self.program,
+            self.request,
+            self._resolver,
+            platform,
+            names,
+            scope,
+            self._warnings,
+            self._declared,
+            self.epoch,
         )
 
     def finish(self) -> tuple[BuildWarning, ...]:
@@ -172,17 +191,6 @@ def _target(program: Program, target: str) -> int:
         f"target stage {quote(target)} could not be found{did_you_mean(target.lower(), named)}",
         hint=f"stages with a name: {', '.join(named)}" if named else "no stage has a name (`FROM … AS name`)",
     )
-
-
-def _epoch(scope: GlobalScope) -> int | None:
-    text = scope.build_arguments.get("SOURCE_DATE_EPOCH")
-    if text is None and "SOURCE_DATE_EPOCH" in scope.declared:
-        text = scope.values.get("SOURCE_DATE_EPOCH")
-    if not text or text in _EPOCH_SOURCES:
-        return None
-    if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise DockerfileError(f"invalid SOURCE_DATE_EPOCH: {text}", hint="write the seconds since 1970-01-01 UTC")
-    return int(text)
 
 
 def _warn_unused_arguments(program: Program, request: PlanRequest, declared: set[str], warnings: WarningList) -> None:

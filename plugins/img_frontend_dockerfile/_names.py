@@ -103,6 +103,11 @@ class Names:
             return StageTarget(later[0])
         return NoTarget() if name == _SCRATCH else self._image(name)
 
+    def known(self, name: str) -> Target | None:
+        """Return the named context or the last stage called *name*; None if there is neither."""
+        stages = self._by_name.get(name.lower())
+        return self._context(name) or (StageTarget(stages[-1]) if stages else None)
+
     def _before(self, name: str, current: int) -> int | None:
         found = [index for index in self._by_name.get(name.lower(), ()) if index < current]
         return found[-1] if found else None

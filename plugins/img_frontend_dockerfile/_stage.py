@@ -53,6 +53,7 @@ class Shared:
     scope: GlobalScope
     warnings: WarningList
     arguments: set[str]  #: names that ARG instructions declared anywhere
+    epoch: int | None = None  #: SOURCE_DATE_EPOCH
 
 
 @dataclass(slots=True, eq=False)

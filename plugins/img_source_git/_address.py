@@ -78,7 +78,7 @@ class Address:
 
 
 def parse_address(text: str, options: Mapping[str, str]) -> Address:
-    """Parse the address *text*; *options* are ``checksum`` and ``keep-git-dir`` of the instruction. Raises UsageError."""
+    """Parse the address *text*; *options* are those of `GitSource`. Raises UsageError."""
     before, _, fragment = text.partition("#")
     remote, _, query = before.partition("?")
     remote = remote.removeprefix("git+")
@@ -101,7 +101,7 @@ def parse_address(text: str, options: Mapping[str, str]) -> Address:
         checksum,
         keep_git_directory=_boolean(values, "keep-git-dir", default=options.get("keep-git-dir") == "true"),
         submodules=_boolean(values, "submodules", default=True),
-        commit_times=_commit_times(values.get("mtime", "checkout")),
+        commit_times=_commit_times(values.get("mtime") or options.get("mtime", "checkout")),
     )
 
 

@@ -16,25 +16,32 @@ if TYPE_CHECKING:
     from img_source_git._address import Address
     from img_source_git._git import Git
 
-__all__ = ["check_out"]
+__all__ = ["check_out", "commit_time"]
 
 _ALL_REFS = "+refs/*:refs/everything/*"
 
 
-def check_out(git: Git, address: Address, commit: str, *, commit_times: bool) -> None:
+def check_out(git: Git, address: Address, commit: str, *, commit_times: bool) -> int:
     """Write the files of *commit* into ``git.work``: with submodules if the address wants them, without ``.git`` unless it wants that.
 
-    With *commit_times* all have the time of the commit instead of now. Raises RegistryError.
+    With *commit_times* all have the time of the commit instead of now. Returns that time. Raises RegistryError.
     """
-    _fetch(git, address, commit)
+    seconds = commit_time(git, address, commit)
     _insist(git, address, "checkout", "--quiet", "--force", "--detach", commit)
     submodules = address.submodules and _is_file(os.path.join(git.work, ".gitmodules"))
     if submodules:
         _insist(git, address, "submodule", "--quiet", "update", "--init", "--recursive", "--depth=1")
     if commit_times:
-        _set_times(git.work, int(_insist(git, address, "show", "--no-patch", "--format=%ct", commit)))
+        _set_times(git.work, seconds)
     if not address.keep_git_directory:
         _drop_metadata(git.work, everywhere=submodules)
+    return seconds
+
+
+def commit_time(git: Git, address: Address, commit: str) -> int:
+    """Fetch *commit* and return its time in seconds since 1970. Raises RegistryError."""
+    _fetch(git, address, commit)
+    return int(_insist(git, address, "show", "--no-patch", "--format=%ct", commit))
 
 
 def _fetch(git: Git, address: Address, commit: str) -> None:

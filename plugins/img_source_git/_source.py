@@ -13,7 +13,7 @@ from img_core.kit.text import show
 from img_core.spec.errors import IntegrityError, NotFoundError, RegistryError
 from img_core.spec.source import PinnedTree, SourceContext, TreeSource
 from img_source_git._address import Address, parse_address
-from img_source_git._checkout import check_out
+from img_source_git._checkout import check_out, commit_time
 from img_source_git._git import Git
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ __all__ = ["GitSource"]
 
 
 class GitSource(TreeSource):
-    """Trees of git repositories. Options: ``checksum`` (beginning of a commit id) and ``keep-git-dir`` (``true``).
+    """Trees of git repositories. Options: ``checksum`` (beginning of a commit id), ``keep-git-dir`` (``true``), ``mtime`` (``commit``).
 
     The secrets ``GIT_AUTH_TOKEN`` and ``GIT_AUTH_HEADER`` (or with ``.<host>``) log in over HTTP; ssh uses the agent ``default``.
     """
@@ -35,6 +35,7 @@ class GitSource(TreeSource):
         super().__init__(context)
         self._programs = Programs(context.host, context.cancel_fd)
         self._commits: dict[tuple[str, str], tuple[str, str]] = {}
+        self._times: dict[str, int] = {}  # of commits that were fetched
         self._locks: dict[tuple[str, str], threading.Lock] = {}
         self._guard = threading.Lock()  # of the locks
 
@@ -60,10 +61,23 @@ class GitSource(TreeSource):
         private = self._new_directory()
         try:
             git = Git(self._programs, self.context, address, private)
-            check_out(git, address, pinned.details["commit"], commit_times=pinned.details["commit-times"])
+            commit = pinned.details["commit"]
+            self._times[commit] = check_out(git, address, commit, commit_times=pinned.details["commit-times"])
             _hand_over(git.work, address, directory)
         finally:
             fs.remove_tree(private)
+
+    def modified(self, pinned: PinnedTree) -> int | None:
+        """Return the time of the commit."""
+        commit = pinned.details["commit"]
+        if commit not in self._times:
+            private = self._new_directory()
+            try:
+                git = Git(self._programs, self.context, pinned.details["address"], private)
+                self._times[commit] = commit_time(git, pinned.details["address"], commit)
+            finally:
+                fs.remove_tree(private)
+        return self._times[commit]
 
     def close(self) -> None:
         """End all that git is doing."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from img_core.kit import fs
-from img_core.kit.archive_contexts import BLOCK, is_archive, unpack
+from img_core.kit.archive_contexts import BLOCK, is_archive, newest_member, unpack
 from img_core.kit.web import Web, shown_url
 from img_core.spec.errors import ImgError, IntegrityError, RegistryError
 from img_core.spec.source import PinnedTree, SourceContext, TreeSource
@@ -71,8 +71,27 @@ class WebSource(TreeSource):
 
     def fetch(self, pinned: PinnedTree, directory: str) -> None:
         """Write the file. Raises RegistryError, IntegrityError if the content is not what was pinned."""
-        url, digest, name = (str(pinned.details[key]) for key in ("url", "digest", "name"))
+        path, modified = self._file(pinned)
+        name = str(pinned.details["name"])
+        if name or not _holds_archive(path):
+            _place(path, os.path.join(directory, name or _name_of(str(pinned.details["url"]))), _seconds(modified))
+        else:
+            with open(path, "rb") as stream:
+                unpack(stream, directory)
+
+    def modified(self, pinned: PinnedTree) -> int | None:
+        """Return what the server calls the last modification, else the time of the newest member of an archive."""
         modified = str(pinned.details["last-modified"])
+        if not modified:
+            path, modified = self._file(pinned)
+            if not modified and _holds_archive(path):
+                with open(path, "rb") as stream:
+                    return newest_member(stream)
+        return _seconds(modified) or None
+
+    def _file(self, pinned: PinnedTree) -> tuple[str, str]:
+        """Return the path of the downloaded file, and its ``Last-Modified``."""
+        url, digest, modified = (str(pinned.details[key]) for key in ("url", "digest", "last-modified"))
         with self._alone(digest):
             path = self._files.get(digest)
             if path is None:
@@ -82,11 +101,7 @@ class WebSource(TreeSource):
                     fs.unlink(path)
                     raise _mismatch(url, got, digest)
                 self._files[digest] = path
-        if name or not _holds_archive(path):
-            _place(path, os.path.join(directory, name or _name_of(url)), _seconds(modified))
-        else:
-            with open(path, "rb") as stream:
-                unpack(stream, directory)
+        return path, modified
 
     def close(self) -> None:
         """Close all connections and end all waiting."""

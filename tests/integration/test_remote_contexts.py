@@ -8,6 +8,7 @@ import io
 import lzma
 import subprocess
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from harness.git import Repository, git_daemon
 from harness.host import need
 from harness.img import Img
+from harness.oci import ImageArchive
 from harness.web import Page, WebServer, web_server
 
 pytestmark = pytest.mark.rootless
@@ -35,12 +37,12 @@ def img(new_state) -> Img:  # type: ignore[no-untyped-def]
     return new_state(seeded=False)
 
 
-def archive(files: dict[str, str]) -> bytes:
+def archive(files: dict[str, str], *, mtime: int = 0) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as out:
         for name, text in files.items():
             member = tarfile.TarInfo(name)
-            member.size, member.mode, member.uid = len(text), 0o640, 1234
+            member.size, member.mode, member.uid, member.mtime = len(text), 0o640, 1234, mtime
             out.addfile(member, io.BytesIO(text.encode()))
         link = tarfile.TarInfo("link")
         link.type, link.linkname = tarfile.SYMTYPE, "file"
@@ -161,6 +163,56 @@ def test_a_second_build_of_a_repository_is_cached(img: Img, tmp_path: Path, repo
     assert "CACHED" in img.run(*arguments).ok().stderr
 
 
+def test_only_a_sub_directory_is_the_context_and_the_dockerfile_is_from_the_whole(
+    img: Img, tmp_path: Path, repository: tuple[str, Repository]
+) -> None:
+    img.run("build", "-o", f"type=tar,dest={tmp_path / 'o.tar'}", "--context-subdir", "sub", repository[0]).ok()
+    assert names(tmp_path / "o.tar") == {"c/Dockerfile", "c/inner"}
+
+
+def test_a_sub_directory_that_is_missing_or_a_link_is_refused(
+    img: Img, tmp_path: Path, repository: tuple[str, Repository]
+) -> None:
+    repository[1].write({"out@": str(tmp_path)}).commit()
+    for name in ("nope", "out", "out/served"):
+        img.run("build", "-t", "x", "--context-subdir", name, repository[0]).refused(1, f"sub-directory `{name}`")
+
+
+DATED = "FROM scratch\nARG SOURCE_DATE_EPOCH\nENV E=$SOURCE_DATE_EPOCH\nWORKDIR /w\n"
+COMMITTED = 1600000000
+
+
+def epoch_of(img: Img, tmp_path: Path, *arguments: str | Path) -> tuple[str, str, float]:
+    """Build; return the variable, the date of the image, and the time of the directory that WORKDIR made."""
+    img.run("build", "-o", f"type=oci,dest={tmp_path / 'o.tar'}", *arguments).ok()
+    image = ImageArchive(tmp_path / "o.tar")
+    variable = next(item for item in image.config["Env"] if item.startswith("E="))
+    return variable.removeprefix("E="), image.document["created"], image.tree()["w"].mtime
+
+
+def test_the_epoch_of_a_git_context_is_the_time_of_its_commit(
+    img: Img, tmp_path: Path, repository: tuple[str, Repository]
+) -> None:
+    dated = (str(COMMITTED), "2020-09-13T12:26:40Z", COMMITTED)
+    repository[1].write({"Dated": DATED, "Own": f"ARG SOURCE_DATE_EPOCH=context\n{DATED}"}).commit()
+    assert epoch_of(img, tmp_path, "--build-arg", "SOURCE_DATE_EPOCH=context", "-f", "Dated", repository[0]) == dated
+    assert epoch_of(img, tmp_path, "-f", "Own", repository[0]) == dated
+    (tmp_path / "c").mkdir()
+    by_name = ("--build-context", f"src={repository[0]}", "--build-arg", "SOURCE_DATE_EPOCH=src", tmp_path / "c")
+    (tmp_path / "c" / "Dockerfile").write_text(DATED)
+    assert epoch_of(img, tmp_path, *by_name) == dated
+
+
+def test_the_epoch_of_a_stage_is_that_of_what_it_adds_and_dates_its_files(
+    img: Img, tmp_path: Path, repository: tuple[str, Repository]
+) -> None:
+    (tmp_path / "c").mkdir()
+    add = f"FROM scratch AS src\nADD {repository[0]} /\n"
+    (tmp_path / "c" / "Dockerfile").write_text(f"ARG SOURCE_DATE_EPOCH=src\n{add}{DATED}COPY --from=src / /w/\n")
+    assert epoch_of(img, tmp_path, tmp_path / "c") == (str(COMMITTED), "2020-09-13T12:26:40Z", COMMITTED)
+    assert ImageArchive(tmp_path / "o.tar").tree()["w/file"].mtime == COMMITTED
+
+
 def test_a_repository_that_does_not_answer_is_named(img: Img) -> None:
     img.run("build", "-t", "x", "git://127.0.0.1:1/r.git").refused(6, "git://127.0.0.1:1/r.git", "refused")
 
@@ -194,6 +246,25 @@ def test_a_dockerfile_of_a_web_server_for_a_directory(img: Img, tmp_path: Path, 
     (tmp_path / "c" / "file").write_text("x")
     img.run("build", "-o", f"type=tar,dest={tmp_path / 'o.tar'}", "-f", f"{web.url}/my.Dockerfile", tmp_path / "c").ok()
     assert names(tmp_path / "o.tar") == {"c/file"}
+
+
+@pytest.mark.parametrize(("modified", "epoch"), [("Mon, 01 Jan 2018 00:00:00 GMT", 1514764800), ("", 1500000000)])
+def test_the_epoch_of_a_web_context_is_what_the_server_says_or_its_newest_file(
+    img: Img, tmp_path: Path, web: WebServer, modified: str, epoch: int
+) -> None:
+    web.pages["/c.tar"] = Page(archive({"Dockerfile": DATED, "file": "x"}, mtime=1500000000), modified=modified)
+    asked = ("--build-arg", "SOURCE_DATE_EPOCH=context", f"{web.url}/c.tar")
+    assert epoch_of(img, tmp_path, *asked)[::2] == (str(epoch), epoch)
+    assert epoch_of(img, tmp_path, *asked)[::2] == (str(epoch), epoch)  # known, and asked on condition
+
+
+def test_a_directory_has_no_time_and_leaves_the_epoch_unset(img: Img, tmp_path: Path) -> None:
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "Dockerfile").write_text(DATED)
+    started = int(time.time()) - 5
+    variable, _, made = epoch_of(img, tmp_path, "--build-arg", "SOURCE_DATE_EPOCH=context", tmp_path / "c")
+    assert variable == ""
+    assert made >= started
 
 
 def test_a_missing_web_context_is_a_status(img: Img, web: WebServer) -> None:

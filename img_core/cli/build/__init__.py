@@ -109,6 +109,7 @@ def _request(path: str, flags: dict[str, Any], outputs: list[Output]) -> BuildRe
     platforms = split_list(flags["platforms"]) or split_list([environment.get("DOCKER_DEFAULT_PLATFORM", "")])
     return BuildRequest(
         context=path,
+        context_subdirectory=flags["context_subdirectory"],
         dockerfile=None if flags["file"] in (None, "", "-") or path == "-" else flags["file"],
         tags=flags["tags"],
         outputs=tuple(outputs),

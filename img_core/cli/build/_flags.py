@@ -38,6 +38,13 @@ _SUPPORTED: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
     ),
     (["--call"], {"default": "build", "help": "ask instead of building: check, outline or targets[,format=json]"}),
     (["--check"], {**_FLAG, "help": "the same as --call=check"}),
+    (
+        ["--context-subdir", "context_subdirectory"],
+        {
+            "default": "",
+            "help": "let the build see only this directory of the context, e.g. of an archive or a repository",
+        },
+    ),
     (["--executor"], {"default": "auto", "help": "what runs the steps"}),
     (
         ["-f", "--file", "file"],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from img_core.spec.errors import DockerfileError, NotFoundError
 from img_core.spec.frontend import BaseImage, Plan, PlannedImage, PlanRequest
-from img_core.spec.graph import RunOp, Vertex
+from img_core.spec.graph import RunOp, SourceOp, Vertex
 from img_core.spec.values import Digest, Platform
 from img_frontend_dockerfile._frontend import DockerfileFrontend
 
@@ -30,6 +30,7 @@ class DictResolver:
     asked: list[tuple[str, str]] = field(default_factory=list)
     expected: list[tuple[str, str]] = field(default_factory=list)
     ignore: str | None = None
+    times: Mapping[str, int] = field(default_factory=dict)  #: by reference of the source
 
     def expect(self, images: Sequence[tuple[str, Platform]]) -> None:
         self.expected += [(reference, str(platform)) for reference, platform in images]
@@ -45,7 +46,10 @@ class DictResolver:
         return self.contexts[name][0] if name in self.contexts else None
 
     def context_reference(self, name: str) -> str:
-        return self.contexts[name][1]
+        return self.contexts[name][1] if name in self.contexts else name
+
+    def source_time(self, op: SourceOp) -> int | None:
+        return self.times.get(op.reference)
 
     def ignore_file(self) -> str | None:
         return self.ignore
