@@ -53,7 +53,7 @@ ERROR_TESTS = {
 def collected() -> str:
     """Return the ids of all tests that may hold cases, one a line; nothing is run."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests/unit", "tests/integration"],
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests/unit/frontend", "tests/unit/cli", "tests/integration"],
         capture_output=True, text=True, cwd=ROOT, check=False, env={**os.environ, "PYTEST_ADDOPTS": ""},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
