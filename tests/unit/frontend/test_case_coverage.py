@@ -52,8 +52,9 @@ ERROR_TESTS = {
 @cache
 def collected() -> str:
     """Return the ids of all tests that may hold cases, one a line; nothing is run."""
+    where = ("tests/unit/frontend", "tests/unit/cli", "tests/integration")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests/unit/frontend", "tests/unit/cli", "tests/integration"],
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *where],
         capture_output=True, text=True, cwd=ROOT, check=False, env={**os.environ, "PYTEST_ADDOPTS": ""},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
