@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from img_core.testing.images import SmallImage
+    from img_core.testing.token_server import TokenServer
 
 __all__ = ["PASSWORD", "USER", "Authority", "DockerRegistry", "free_port"]
 
@@ -88,11 +89,19 @@ _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes
 class DockerRegistry:
     """The ``docker-registry`` program with its files in *directory*; runs inside a ``with``.
 
-    *authority* makes it speak TLS. With *login* it wants `USER` and `PASSWORD` (Basic).
+    *authority* makes it speak TLS. With *login* it wants `USER` and `PASSWORD` (Basic), with *tokens* a token of that server.
     """
 
-    def __init__(self, directory: Path, *, authority: Authority | None = None, login: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        authority: Authority | None = None,
+        login: bool = False,
+        tokens: TokenServer | None = None,
+    ) -> None:
         self._directory = directory
+        self._tokens = tokens
         self._authority = authority
         self._login = login
         self._process: subprocess.Popen[bytes] | None = None
@@ -206,4 +215,11 @@ class DockerRegistry:
             passwords = self._directory / "htpasswd"
             passwords.write_text(_PASSWORD_FILE)
             config["auth"] = {"htpasswd": {"realm": "test", "path": str(passwords)}}
+        if self._tokens is not None:
+            from img_core.testing.token_server import ISSUER, SERVICE
+
+            bundle = str(self._tokens.authority.certificate)
+            config["auth"] = {
+                "token": {"realm": self._tokens.realm, "service": SERVICE, "issuer": ISSUER, "rootcertbundle": bundle}
+            }
         return config

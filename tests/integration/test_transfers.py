@@ -15,6 +15,7 @@ import pytest
 
 from harness.containers import Containers
 from harness.img import Img
+from harness.kept import keep
 from harness.processes import run_and_watch
 from img_core.kit import oci
 from img_core.store import Store
@@ -126,12 +127,7 @@ def test_a_hundred_layers_there_and_back(empty: Img, registry: DockerRegistry) -
 
 def name_images(img: Img, count: int) -> None:
     """Give *count* names to as many images, as so many builds would."""
-    with Store(str(img.state)) as store:
-        for number in range(count):
-            image = make_image([{"f": b"%d" % number}])
-            for digest, content in sorted(image.blobs.items(), key=lambda item: item[0] == image.top.digest):
-                store.put(content, oci.OCI_MANIFEST if digest == image.top.digest else "x")
-            store.images.tag(f"docker.io/library/app:{number:04}", image.top)
+    keep(img, {f"docker.io/library/app:{number:04}": make_image([{"f": b"%d" % number}]) for number in range(count)})
 
 
 def test_five_hundred_tags_are_listed_saved_and_removed(empty: Img) -> None:
