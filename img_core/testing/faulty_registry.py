@@ -171,6 +171,11 @@ class FaultyRegistry:
         """Let *action* answer requests whose ``METHOD path`` matches *pattern* (a regular expression), *times* or for ever."""
         self._rules.append(_Rule(re.compile(pattern), action, times))
 
+    def heal(self) -> None:
+        """Forget all rules: behave from now on."""
+        with self._lock:
+            self._rules.clear()
+
     def asked(self, pattern: str = "") -> list[Recorded]:
         """Return the recorded requests whose ``METHOD path`` matches *pattern*, without the probe of ``/v2/``."""
         return [item for item in self.requests if item.path != "/v2/" and re.search(pattern, str(item))]

@@ -13,7 +13,7 @@ import pytest
 from harness.containers import Containers
 from harness.img import Img, write_context
 from img_core.spec.values import Platform
-from img_core.testing.faulty_registry import FaultyRegistry, lose_upload_after, reply, status
+from img_core.testing.faulty_registry import FaultyRegistry, reply
 from img_core.testing.images import SmallImage, make_image, make_index
 from img_core.testing.registry import Authority, DockerRegistry
 
@@ -225,46 +225,6 @@ def test_an_untrusted_certificate_is_refused_unless_asked(
 
 
 # --- faults ---------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("pattern", "action"),
-    [
-        ("PATCH", status(500)),
-        ("PUT", status(503)),
-        ("POST", status(429, retry_after="0")),
-        ("PATCH", lose_upload_after(100_000)),
-    ],
-)
-def test_a_fault_that_passes_is_not_noticed(
-    pattern: str, action, empty: Img, registry: DockerRegistry, faulty_registry: FaultyRegistry
-) -> None:
-    source = registry.add("app", "1", big_image())
-    target = f"{faulty_registry.address}/app:1"
-    empty.run("pull", source).ok()
-    empty.run("tag", source, target).ok()
-    faulty_registry.rule(pattern, action, times=2)
-    empty.run("push", target).ok()
-    assert faulty_registry.find("/v2/app/manifests/1") is not None
-
-
-def test_a_registry_that_is_down_is_one_line(empty: Img, registry: DockerRegistry) -> None:
-    source = registry.add("app", "1", make_image())
-    empty.run("pull", source).ok()
-    empty.run("tag", source, "127.0.0.1:1/app:1").ok()
-    empty.run("push", "127.0.0.1:1/app:1").refused(6, "127.0.0.1:1", "connection refused")
-
-
-def test_a_failed_push_leaves_no_name_behind(
-    empty: Img, registry: DockerRegistry, faulty_registry: FaultyRegistry
-) -> None:
-    source = registry.add("app", "1", big_image())
-    target = f"{faulty_registry.address}/app:1"
-    empty.run("pull", source).ok()
-    empty.run("tag", source, target).ok()
-    faulty_registry.rule("PATCH", status(403))
-    empty.run("push", target).refused(5, "403")
-    assert faulty_registry.asked("PUT /v2/app/manifests") == []
 
 
 def test_a_token_without_the_right_to_push_is_told_in_the_words_of_the_original(

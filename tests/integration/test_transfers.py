@@ -19,7 +19,7 @@ from harness.kept import keep
 from harness.processes import run_and_watch
 from img_core.kit import oci
 from img_core.store import Store
-from img_core.testing.faulty_registry import Exchange, FaultyRegistry, cut_after, reply, stall, status
+from img_core.testing.faulty_registry import Exchange, FaultyRegistry, stall
 from img_core.testing.images import SmallImage, make_image, tar_layer
 from img_core.testing.registry import DockerRegistry
 
@@ -218,50 +218,6 @@ def test_an_interrupted_push_gives_no_name_and_goes_on(
 
 
 # --- lies ---------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("what", "words"),
-    [
-        ("other content", "sha256:"),
-        ("too short", "sha256:"),
-        ("too long", "sha256:"),
-        ("gone", "not found"),
-        ("forbidden", "403"),
-    ],
-)
-def test_a_lie_is_one_line_and_nothing_of_it_is_kept(
-    what: str, words: str, empty: Img, faulty_registry: FaultyRegistry
-) -> None:
-    image = make_image([{"a": os.urandom(50_000)}])
-    layer = image.layers[0]
-    content = image.blobs[layer.digest]
-    lies = {
-        "other content": reply(200, bytes(layer.size)),
-        "too short": reply(200, content[:-100]),
-        "too long": reply(200, content + b"more"),
-        "gone": status(404),
-        "forbidden": status(403),
-    }
-    faulty_registry.add("app", "1", image)
-    faulty_registry.rule(f"GET /v2/app/blobs/{layer.digest}", lies[what])
-    done = empty.run("pull", f"{faulty_registry.address}/app:1")
-    assert done.returncode in (1, 5, 6), str(done)
-    done.refused(done.returncode, words)
-    assert empty.names() == []
-    assert layer.digest.removeprefix("sha256:") not in blobs_of(empty)
-
-
-def test_a_cut_transfer_goes_on_where_it_stopped(empty: Img, faulty_registry: FaultyRegistry) -> None:
-    image = make_image([{"big": os.urandom(3_000_000)}])
-    layer = image.layers[0]
-    faulty_registry.add("app", "1", image)
-    faulty_registry.rule(f"GET /v2/app/blobs/{layer.digest}", cut_after(1_000_000), times=2)
-    empty.run("pull", f"{faulty_registry.address}/app:1").ok()
-    asked = faulty_registry.asked(f"GET /v2/app/blobs/{layer.digest}")
-    offsets = [int(item.headers.get("range", "bytes=0-").removeprefix("bytes=").partition("-")[0]) for item in asked]
-    assert len(offsets) == 3
-    assert 0 == offsets[0] < offsets[1] < offsets[2]
 
 
 def test_a_truncated_layer_is_named_when_it_is_unpacked(empty: Img, faulty_registry: FaultyRegistry) -> None:
