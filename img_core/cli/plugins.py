@@ -17,6 +17,8 @@ from img_core.spec.errors import NotFoundError, PluginError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from img_core.cli._settings import Settings
+
 __all__ = ["command"]
 
 
@@ -27,11 +29,14 @@ def command() -> None:
 
 @command.command("ls")
 @click.option("--kind", type=click.Choice(KINDS), help="only this kind: " + ", ".join(KINDS))
+@click.option("--probe", is_flag=True, help="ask each one, too, whether it works on this host")
 @click.option("--format", "template", default="", help="json, or a template such as {{.kind}}:{{.name}}")
 @click.pass_context
-def list_plugins(context: click.Context, kind: str | None, template: str) -> None:
+def list_plugins(context: click.Context, kind: str | None, probe: bool, template: str) -> None:
     """List all plugins with their state and origin."""
-    infos = [info for info in settings_of(context).plugins().inventory() if kind in (None, info.kind)]
+    settings = settings_of(context)
+    inventory = _probed(settings) if probe else settings.plugins().inventory()
+    infos = [info for info in inventory if kind in (None, info.kind)]
     if template:
         for info in infos:
             echo(render(template, asdict(info)))
@@ -39,6 +44,14 @@ def list_plugins(context: click.Context, kind: str | None, template: str) -> Non
     header = ("KIND", "NAME", "STATUS", "DISTRIBUTION", "VERSION", "REASON")
     rows = [(info.kind, info.name, info.status, info.distribution, info.version, info.reason) for info in infos]
     echo(table([header, *rows]))
+
+
+def _probed(settings: Settings) -> Sequence[PluginInfo]:
+    """Ask every plugin from where a build would: inside of the user namespace, which a mere listing does without."""
+    from img_core.api.session import Session
+
+    with Session(settings.config(), namespace=True) as session:
+        return session.plugins.inventory(host=session.host)
 
 
 @command.command("info")

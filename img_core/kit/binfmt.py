@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from img_core.spec.executor import Process
     from img_core.spec.host import IdMapping
 
-__all__ = ["Emulation", "program_machine"]
+__all__ = ["Emulation", "can_make_list", "emulated_platforms", "program_machine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,28 @@ class Emulation:
         if self._list >= 0:
             os.close(self._list)
             self._list = -1
+
+
+def emulated_platforms(mapping: IdMapping, environment: Mapping[str, str]) -> list[str]:
+    """Return the other platforms (``linux/arm64``) whose programs can run here, without changing anything."""
+    search_path = environment.get("PATH", os.defpath)
+    own_list = mapping != "root" and can_make_list()
+    native = _NATIVE.get(linux.MACHINE, (linux.MACHINE,))
+    return [
+        f"linux/{machine.platform}"
+        for machine in _MACHINES
+        if machine.qemu not in native
+        and (_host_knows(machine) or (own_list and _find_static_qemu(machine, search_path) is not None))
+    ]
+
+
+def can_make_list() -> bool:
+    """Tell whether our user namespace may have a list of interpreters of its own."""
+    try:
+        os.close(mounts.create("binfmt_misc"))
+    except OSError:
+        return False
+    return True
 
 
 def _register(list_fd: int, machine: _Machine, qemu: str) -> None:

@@ -49,7 +49,10 @@ AUTO = "auto"
 
 @dataclass(frozen=True, slots=True)
 class PluginInfo:
-    """What is known about one plugin. *status* is ``ok``, ``disabled``, ``unsupported`` or ``broken``; *reason* says by what or why."""
+    """What is known about one plugin.
+
+    *status* is ``ok``, ``disabled``, ``unsupported`` or ``broken``; *reason* says by what or why, *hint* what would help.
+    """
 
     kind: str
     name: str
@@ -58,6 +61,7 @@ class PluginInfo:
     distribution: str
     version: str
     module: str
+    hint: str = ""
 
 
 class UnknownPlugin(PluginError):
@@ -166,15 +170,15 @@ class Plugins:
         return [self._describe(found, host=host, check=check) for key in keys for found in self._found[key]]
 
     def _describe(self, found: Found, *, host: Host | None, check: bool) -> PluginInfo:
-        status, reason = self._status(found, host=host, check=check)
-        return PluginInfo(found.kind, found.name, status, reason, found.distribution, found.version, found.module)
+        status, reason, hint = self._status(found, host=host, check=check)
+        return PluginInfo(found.kind, found.name, status, reason, found.distribution, found.version, found.module, hint)
 
-    def _status(self, found: Found, *, host: Host | None, check: bool) -> tuple[str, str]:
+    def _status(self, found: Found, *, host: Host | None, check: bool) -> tuple[str, str, str]:
         toggle = self._toggles.of(found.kind, found.name)
         if not toggle.enabled:
-            return "disabled", f"by {toggle.by}"
+            return "disabled", f"by {toggle.by}", ""
         if not check:
-            return "ok", ""
+            return "ok", "", ""
         try:
             if found.kind == LISTENER:
                 self._check_listener(found)
@@ -183,10 +187,10 @@ class Plugins:
                 if host is not None:
                     _probe(driver, host)
         except Unsupported as err:
-            return "unsupported", err.message
+            return "unsupported", err.message, err.hint or ""
         except ImgError as err:
-            return "broken", err.message
-        return "ok", ""
+            return "broken", err.message, err.hint or ""
+        return "ok", "", ""
 
     def _check_listener(self, found: Found) -> None:
         from img_core.plugins._register import hook_manager, register_listener

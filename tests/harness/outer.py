@@ -86,7 +86,7 @@ def set_stage(wanted: Wanted, uid: int, gid: int) -> None:
     linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
     linux.mount("tmpfs", _STAGE, "tmpfs", 0, "mode=755")
     linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
-    give_ids(wanted["id_tools"], uid)
+    give_ids(wanted["id_tools"], str(uid) if wanted["sub_ids"] else "somebody")
     if wanted["overlay"]:
         cover_with_overlay(wanted["overlay"], uid, gid)
     if not wanted["cgroups"]:
@@ -102,12 +102,12 @@ def set_stage(wanted: Wanted, uid: int, gid: int) -> None:
         mask()
 
 
-def give_ids(tools: str, uid: int) -> None:
-    """Hand the further ids to the user, with tools of the surrounding: those of the host are nobody's here."""
+def give_ids(tools: str, owner: str) -> None:
+    """Hand the further ids to *owner*, with tools of the surrounding: those of the host are nobody's here."""
     for kind in ("uid", "gid"):
         table = _STAGE / f"sub{kind}"
         count = Path(f"/proc/self/{kind}_map").read_text().split()[-1]
-        table.write_text(f"{uid}:{_FURTHER_IDS}:{count}\n")
+        table.write_text(f"{owner}:{_FURTHER_IDS}:{count}\n")
         bind(table, f"/etc/sub{kind}")
         tool = shutil.which(f"new{kind}map") or sys.exit(f"this host lacks `new{kind}map`")
         if tools == "missing":

@@ -24,9 +24,9 @@ class Situation:
     """What the surrounding has and lacks. The defaults are a namespace in which everything works."""
 
     user: Literal["ordinary", "root"] = "ordinary"  #: root: with the capabilities of a container, no SYS_ADMIN
-    id_tools: Literal["capable", "setuid", "missing"] = (
-        "capable"  #: newuidmap: as containers need it, as Debian has it, not at all
-    )
+    #: newuidmap: as containers need it (file capabilities), as Debian has it, not at all
+    id_tools: Literal["capable", "setuid", "missing"] = "capable"
+    sub_ids: bool = True  #: False: /etc/subuid gives ids to somebody else only
     masked_proc: bool = False  #: parts of /proc are covered, so the kernel allows no new one
     cgroups: bool = True  #: False: /sys/fs/cgroup is empty, /sys is read-only
     runtime_directory: bool = True  #: False: no XDG_RUNTIME_DIR, /run is read-only

@@ -5,7 +5,9 @@ Every surrounding is real, see `harness.situations`; what cannot work in it has 
 
 from __future__ import annotations
 
+import getpass
 import itertools
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ from harness.oci import ImageArchive
 from harness.situations import NORMAL, POD, Situation
 from img_core.kit import linux, mounts
 from img_core.kit._remount import copy_with_attributes
+from img_core.kit.userns import sub_id_ranges
 from img_core.testing.namespaces import run_inside
 
 pytestmark = [pytest.mark.rootless, pytest.mark.skipif(AS_ROOT, reason="root needs none of this")]
@@ -136,6 +139,44 @@ def test_a_host_where_nothing_can_work_is_refused_in_one_line(
     assert doctor.returncode == 7, str(doctor)
     assert any(line.startswith("bad") and words[0] in line for line in doctor.text.splitlines()), str(doctor)
     assert doctor.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "text", "hint"),
+    [
+        ({"id_tools": "missing"}, "`newuidmap` is not on PATH", "install newuidmap"),
+        (
+            {"sub_ids": False},
+            "`/etc/subuid` gives no ids to",
+            "usermod --add-subuids {free}-{end} --add-subgids {free}-{end}",
+        ),
+        ({"id_tools": "setuid"}, "not permitted", "setcap cap_setuid+ep /"),
+        ({"no_new_privileges": True}, "failed: ", "allowPrivilegeEscalation: true"),
+    ],
+    ids=["no-tools", "no-sub-ids", "setuid-tools", "no-new-privileges"],
+)
+def test_the_doctor_says_why_there_is_one_id_only_and_what_gives_more(
+    img: Img, changes: dict[str, object], text: str, hint: str
+) -> None:
+    done = img.on(POD.but(**changes)).run("doctor", "--json").ok()
+    findings = {finding["what"]: finding for finding in json.loads(done.text)["findings"]}
+    ids = findings["user ids"]
+    assert ids["status"] == "worse"
+    assert text in ids["text"]
+    # Somebody has all sub-ids of the surrounding from 100000 on, which are this user's without the first thousand.
+    count = sub_id_ranges("/etc/subuid", user=getpass.getuser(), uid=os.getuid())[0][1] - 1000
+    assert hint.format(free=100_000 + count, end=165_535 + count) in ids["hint"]
+    assert findings["fuse"]["status"] == findings["cgroups"]["status"] == findings["executor runc"]["status"] == "note"
+    assert findings["executor userns"]["status"] == "ok"
+
+
+def test_the_doctor_and_a_probing_list_of_plugins_agree(img: Img) -> None:
+    host = img.on(POD)
+    rows = [line.split("\t") for line in host.run("plugins", "ls", "--probe").ok().text.splitlines()]
+    runc = next([cell for cell in row if cell] for row in rows if row[0] == "executor" and "runc" in row)
+    assert runc[2] == "unsupported"
+    assert MASKED in runc[-1]
+    assert "unsupported" not in img.run("plugins", "ls", "--kind", "executor").ok().text
 
 
 def test_attributes_reach_submounts_without_mount_setattr(tmp_path: Path) -> None:

@@ -1,0 +1,142 @@
+"""What the kernel, the file systems and the programs of the host offer."""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+from typing import TYPE_CHECKING, Final
+
+from img_core.cli._format import binary_size
+from img_core.cli.doctor._finding import BAD, NOTE, OK, WORSE, Finding, Status
+from img_core.kit import binfmt, linux
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from img_core.api.session import Session
+    from img_core.spec.host import Host
+
+__all__ = ["cgroups", "emulation", "fuse", "state_directory", "system"]
+
+_LITTLE_SPACE: Final = 2 * 1024**3
+_FUSE: Final = "/dev/fuse"
+_HIERARCHY: Final = "/sys/fs/cgroup"
+_LIMITS: Final = ("cpu", "memory", "pids")
+
+
+def system() -> Finding:
+    """Name the kernel, and what it lacks of what img can make use of."""
+    text = f"Linux {os.uname().release} {os.uname().machine}, Python {platform.python_version()}"
+    try:
+        linux.mount_setattr(-1, set_attributes=0)
+    except OSError as err:
+        if err.errno == errno.ENOSYS:
+            text += "; without mount_setattr (5.12) every mount of a step takes a few more system calls"
+            return Finding(NOTE, "kernel", text)
+    return Finding(OK, "kernel", text)
+
+
+# --- the state directory ----------------------------------------------------------------------------------------------
+
+
+def state_directory(session: Session) -> Iterator[Finding]:
+    """Look at the space, and whether the file system keeps the owners of files."""
+    what = "state directory"
+    usage = os.statvfs(session.store.state)
+    text = f"{session.store.state}, {binary_size(usage.f_bavail * usage.f_frsize)} free"
+    other = "choose another place with `-s DIR`"
+    if usage.f_bavail * usage.f_frsize < _LITTLE_SPACE:
+        yield Finding(WORSE, what, text, f"free some space, or {other}")
+    else:
+        yield Finding(OK, what, text)
+    failure = _owner_failure(session.host)
+    if failure:
+        # Network file systems: the server knows nothing of our ids, and often nothing of attributes.
+        status: Status = WORSE if session.host.mapping == "single" else BAD
+        yield Finding(status, "owners", f"this file system does not keep the owners of files: {failure}", other)
+
+
+def _owner_failure(host: Host) -> str:
+    """Try what images need of the file system; return why it failed, or an empty string."""
+    from img_core.kit.ownership import Owners
+
+    path = os.path.join(host.run_directory, "owner-probe")
+    fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        Owners(host.mapping).set_fd(fd, 1, 1)
+    except OSError as err:
+        return os.strerror(err.errno or 0).lower()
+    finally:
+        os.close(fd)
+        os.unlink(path)
+    return ""
+
+
+# --- devices, other architectures, limits -----------------------------------------------------------------------------
+
+
+def fuse(*, needed: bool) -> Finding:
+    """Tell whether the device can be opened; *needed*: overlayfs is not there to do without it."""
+    try:
+        os.close(os.open(_FUSE, os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        text = f"there is no `{_FUSE}`"
+        hint = f"`sudo modprobe fuse`; a container is started with `--device {_FUSE}`"
+    except OSError as err:
+        text = f"`{_FUSE}` cannot be opened: {(err.strerror or '').lower()}"
+        hint = f"`sudo chmod 666 {_FUSE}`, as distributions do by a udev rule"
+    else:
+        return Finding(OK, "fuse", f"`{_FUSE}` can be opened")
+    if needed:
+        return Finding(WORSE, "fuse", f"{text}: layers are copied instead of merged", hint)
+    return Finding(NOTE, "fuse", f"{text}; overlayfs does without it")
+
+
+def emulation(host: Host) -> Finding:
+    """Tell which other platforms can run their steps here."""
+    what = "other platforms"
+    found = binfmt.emulated_platforms(host.mapping, host.environment)
+    if found:
+        return Finding(OK, what, ", ".join(found))
+    return Finding(NOTE, what, "no emulator: RUN works for this machine's platform only", _emulator_hint(host))
+
+
+def _emulator_hint(host: Host) -> str:
+    if host.mapping != "root" and not binfmt.can_make_list():
+        # Before Linux 6.7 there is only the host's list; the package registers its programs there.
+        return "on the host itself: `sudo apt-get install qemu-user-static`"
+    return "`sudo apt-get install qemu-user-static`"
+
+
+def cgroups() -> Finding:
+    """Tell whether limits for steps could be set: that takes a control group that belongs to us."""
+    what = "cgroups"
+    own = _own_group()
+    if own is None:
+        return Finding(
+            NOTE, what, "no unified hierarchy is mounted: steps cannot be limited in memory or processor time"
+        )
+    try:
+        with open(f"{own}/cgroup.controllers", encoding="ascii") as file:
+            controllers = [name for name in file.read().split() if name in _LIMITS]
+    except OSError:
+        controllers = []
+    if os.access(own, os.W_OK) and os.access(f"{own}/cgroup.procs", os.W_OK) and controllers:
+        return Finding(OK, what, f"our own group can be divided: {', '.join(controllers)}")
+    hint = "`systemd-run --user --scope -p Delegate=yes img build …`"
+    return Finding(
+        NOTE, what, "our own group belongs to somebody else: steps cannot be limited in memory or processor time", hint
+    )
+
+
+def _own_group() -> str | None:
+    """Return the directory of our group in the unified hierarchy, see cgroups(7); None if it is not to be seen."""
+    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        path = next((line[3:].rstrip("\n") for line in file if line.startswith("0::")), None)
+    if path is None:
+        return None
+    for hierarchy in (_HIERARCHY, f"{_HIERARCHY}/unified"):
+        if os.path.exists(f"{hierarchy}/cgroup.controllers"):
+            return hierarchy + path.rstrip("/")
+    return None
