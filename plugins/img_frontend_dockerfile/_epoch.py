@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from img_core.kit.text import show
 from img_core.spec.errors import DockerfileError
 from img_core.spec.graph import FileOp, SourceOp
 from img_frontend_dockerfile._names import ContextTarget, StageTarget
+from img_frontend_dockerfile._source import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,12 +63,20 @@ def _origin(text: str, shared: Shared, lower: Callable[[int], Vertex | None]) ->
         return SourceOp(target.kind, target.value) if target.kind in _DATED else None
     if not isinstance(target, StageTarget):
         hint = "write the seconds since 1970-01-01 UTC, `context`, or the name of a build context or stage"
-        raise DockerfileError(f"invalid {EPOCH}: {text}", hint=hint)
+        raise _invalid(text, hint, shared)
     op = _only_source(lower(target.index))
     if op is None:
-        hint = f"stage `{text}` must be `FROM scratch` and one ADD of a URL or repository"
-        raise DockerfileError(f"invalid {EPOCH}: {text}", hint=hint)
+        raise _invalid(text, f"stage `{text}` must be `FROM scratch` and one ADD of a URL or repository", shared)
     return op
+
+
+def _invalid(text: str, hint: str, shared: Shared) -> DockerfileError:
+    """Return the error, with the place of the ARG if the value is from there."""
+    message = f"invalid {EPOCH}: {text}"
+    places = [item.span for item in shared.program.arguments if any(name == EPOCH for name, _ in item.pairs)]
+    if EPOCH in shared.scope.build_arguments or not places:
+        return DockerfileError(show(message), hint=show(hint))
+    return shared.program.source.error(Fault(message, hint=hint), places[-1])
 
 
 def _only_source(root: Vertex | None) -> SourceOp | None:

@@ -13,6 +13,7 @@ __all__ = ["Fault", "Source", "Span", "excerpt"]
 _CONTEXT_LINES = 2
 _RULE = "-" * 20
 _LONGEST_LINE = 2000
+_LONGEST_MESSAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +87,15 @@ class Source:
         return _excerpt(self.name, self.lines, span)
 
     def error(self, fault: Fault, *spans: Span) -> DockerfileError:
-        """Give *fault* its position: the first span is the line number, each span has its block in the excerpt."""
+        """Give *fault* its position: the first span is the line number, each span has its block in the excerpt.
+
+        Messages quote the Dockerfile of a stranger, so they become one printable line.
+        """
         first = spans[0].first
         prefix = f"dockerfile parse error on line {first}: " if fault.at_parse else ""
         return DockerfileError(
-            prefix + fault.message,
-            hint=fault.hint,
+            show(prefix + fault.message, limit=_LONGEST_MESSAGE),
+            hint=show(fault.hint, limit=_LONGEST_MESSAGE) if fault.hint else None,
             line=first,
             excerpt="\n".join(self.excerpt(span) for span in dict.fromkeys(spans)),
         )

@@ -202,6 +202,30 @@ def test_positions_cover_every_instruction_once_and_in_order(lines: list[str]) -
     assert all(not lines[number - 1].strip("\\ ") or lines[number - 1].startswith("#") for number in missing)
 
 
+_WORDS = st.text("ab=$'\"{}[],.-/#\\", min_size=1, max_size=5).filter(lambda w: not w.endswith("\\") and w[0] != "#")
+_BREAKS = st.sampled_from([" ", " \\\n", " \\ \t\n", " \\\n# c\n", " \\\n  # \\\n", " \\\n\n"])
+
+
+@given(
+    instructions=st.lists(
+        st.tuples(st.sampled_from(["RUN", "cmd", "Label"]), st.lists(st.tuples(_WORDS, _BREAKS), max_size=5), st.integers(0, 2)),
+        min_size=1, max_size=4,
+    )
+)  # fmt: skip
+def test_what_was_written_over_several_lines_reads_as_on_one(
+    instructions: list[tuple[str, list[tuple[str, str]], int]],
+) -> None:
+    text, expected = "", []
+    for keyword, words, gap in instructions:
+        first = text.count("\n") + 1
+        body = "".join(gap + word for word, gap in [*words, ("x", " ")])
+        text += keyword + body
+        expected.append((keyword, [word for word, _ in words] + ["x"], first, text.count("\n") + 1))
+        text += "\n" * (1 + gap)
+    nodes = parse_document(Source("D", text)).nodes
+    assert [(node.keyword, node.original.split()[1:], node.span.first, node.span.last) for node in nodes] == expected
+
+
 _KEYWORDS = """FROM RUN COPY ADD ENV ARG LABEL HEALTHCHECK ONBUILD EXPOSE CMD SHELL VOLUME USER WORKDIR STOPSIGNAL
     MAINTAINER ENTRYPOINT"""
 _OTHERS = """b a=1 $a ${a ${a:- } ' " \\ <<E <<-'E' E [ ["a"] --mount=type= bind cache, target=/x --from= 0 --chown= --chmod=
