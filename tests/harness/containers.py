@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 from pathlib import Path
 
 from harness.host import need, tool_path
 from harness.img import environment, remove_as_mapped_root
 
-__all__ = ["Containers"]
+__all__ = ["Containers", "skopeo"]
 
 _STORAGE = '[storage]\ndriver = "{driver}"\ngraphroot = "{directory}/graph"\nrunroot = "{directory}/run"\n'
 
@@ -62,3 +63,15 @@ class Containers:
     def close(self) -> None:
         """Remove the storage."""
         remove_as_mapped_root(self._directory)
+
+
+def skopeo(*arguments: str | Path, **changes: str) -> bytes:
+    """Run skopeo, insist on success, return its standard output. Home and runtime directory are its own, or those in *changes*."""
+    need("skopeo")
+    with tempfile.TemporaryDirectory() as directory:
+        own = {**environment(Path(directory)), "XDG_RUNTIME_DIR": directory, **changes}
+        done = subprocess.run(
+            ["skopeo", "--insecure-policy", *map(str, arguments)], capture_output=True, env=own, check=False
+        )
+    assert done.returncode == 0, f"$ skopeo {' '.join(map(str, arguments))}\n{done.stderr.decode(errors='replace')}"
+    return done.stdout

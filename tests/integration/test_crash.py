@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from harness.bases import BUSYBOX_CONFIG, busybox_root, write_oci_archive
+from harness.containers import skopeo
 from harness.fixtures import NewState, load
 from harness.fork_commands import ForkCommands, Outcome
 from harness.host import AS_ROOT, need
@@ -223,14 +224,10 @@ def test_build_survives_a_full_disk_at_every_change_of_it(trials: Any, context: 
 
 @pytest.mark.registry
 def test_pull_survives_a_crash_at_every_change_of_the_disk(trials: Any, tmp_path: Path) -> None:
-    need("skopeo")
     with DockerRegistry(tmp_path / "registry") as registry:
         archive = write_oci_archive(tmp_path / "pushed.tar", [busybox_root("sh"), busybox_root("ls")], name="x:1")
         name = f"{registry.address}/pulled:1"
-        subprocess.run(
-            ["skopeo", "copy", "-q", "--insecure-policy", "--dest-tls-verify=false", f"oci-archive:{archive}", f"docker://{name}"],
-            check=True,
-        )  # fmt: skip
+        skopeo("copy", "-q", "--dest-tls-verify=false", f"oci-archive:{archive}", f"docker://{name}")
         assert enumerate_crashes(trials("pull", name=name)) > 8
 
 

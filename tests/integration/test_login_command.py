@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.containers import skopeo
 from harness.img import Img, write_context
 from img_core.spec.values import Platform
 from img_core.testing.faulty_registry import Exchange, FaultyRegistry, challenge, reply
@@ -91,15 +92,14 @@ def test_a_push_uses_the_login_and_copies_with_each_registrys_own(
         empty.run("tag", source, target).ok()
         empty.run("push", target).ok()
     assert PASSWORD not in registry.log
-    command = ["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{registry.address}/copy:1"]
-    assert subprocess.run(command, check=True, capture_output=True).stdout == index.content
+    shown = skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{registry.address}/copy:1")
+    assert shown == index.content
 
 
 def test_skopeo_uses_the_same_login(empty: Img, login_registry: DockerRegistry) -> None:
     log_in(empty, login_registry.address)
     login_registry.add("app", "1", make_image())
-    command = ["skopeo", "inspect", "--tls-verify=false", f"docker://{login_registry.address}/app:1"]
-    subprocess.run(command, check=True, capture_output=True, env=empty.environment())
+    skopeo("inspect", "--tls-verify=false", f"docker://{login_registry.address}/app:1", **empty.environment())
 
 
 def test_a_wrong_password_is_refused_and_not_kept(empty: Img, login_registry: DockerRegistry) -> None:

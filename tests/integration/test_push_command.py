@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from harness.containers import Containers
+from harness.containers import Containers, skopeo
 from harness.img import Img, write_context
 from img_core.spec.values import Platform
 from img_core.testing.faulty_registry import FaultyRegistry, reply
@@ -42,14 +41,7 @@ def big_image(size: int = 1_000_000) -> SmallImage:
 
 
 def raw_manifest(registry: DockerRegistry, repository: str, reference: str) -> bytes:
-    command = [
-        "skopeo",
-        "inspect",
-        "--raw",
-        "--tls-verify=false",
-        f"docker://{registry.address}/{repository}:{reference}",
-    ]
-    return subprocess.run(command, check=True, capture_output=True).stdout
+    return skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{registry.address}/{repository}:{reference}")
 
 
 def uploads(registry: DockerRegistry) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.containers import skopeo
 from img_core.kit import oci
 from img_core.kit.registry import Limits, RegistryClient
 from img_core.spec.errors import Canceled, CredentialsError, ImgError, IntegrityError, NotFoundError, RegistryError
@@ -65,9 +65,8 @@ def client(faulty_registry: FaultyRegistry) -> Iterator[RegistryClient]:
 def push_with_skopeo(registry: DockerRegistry, name: str, image: SmallImage, directory: Path) -> str:
     write_layout(directory, {"it": image})
     reference = f"{registry.address}/{name}"
-    options = ["--insecure-policy", "copy", "--all", "--preserve-digests", "--dest-tls-verify=false"]
-    command = ["skopeo", *options, f"oci:{directory}:it", f"docker://{reference}"]
-    subprocess.run(command, check=True, capture_output=True)
+    options = ["copy", "--all", "--preserve-digests", "--dest-tls-verify=false"]
+    skopeo(*options, f"oci:{directory}:it", f"docker://{reference}")
     return reference
 
 

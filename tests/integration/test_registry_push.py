@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from harness.containers import skopeo
 from img_core.kit import oci
 from img_core.kit.registry import Limits, RegistryClient, Uploaded
 from img_core.spec.errors import CredentialsError, IntegrityError, RegistryError
@@ -78,10 +78,7 @@ def test_pushed_image_is_what_another_tool_pulls(
         push(client, "org/app", "1", image)
         assert client.resolve("org/app", "1") == image.top.digest
     login = ["--src-creds", f"{USER}:{PASSWORD}"] if kind == "login_registry" else []
-    command = ["skopeo", "--insecure-policy", "copy", "--src-tls-verify=false", *login]
-    subprocess.run(
-        [*command, f"docker://{registry.address}/org/app:1", f"dir:{tmp_path}"], check=True, capture_output=True
-    )
+    skopeo("copy", "--src-tls-verify=false", *login, f"docker://{registry.address}/org/app:1", f"dir:{tmp_path}")
     assert (tmp_path / "manifest.json").read_bytes() == image.content
     for layer in image.layers:
         assert (tmp_path / layer.digest.removeprefix("sha256:")).read_bytes() == image.blobs[layer.digest]
