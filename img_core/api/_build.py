@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from img_core.api._context_facts import ContextFacts
 from img_core.api._contexts import parse_contexts
 from img_core.api._entitlements import check_entitlements
 from img_core.api._main_context import prepare_context
@@ -14,7 +14,7 @@ from img_core.kit import fs, platforms
 from img_core.kit.reference import Reference
 from img_core.solver.events import Events
 from img_core.spec.errors import Canceled, PluginError, UsageError
-from img_core.spec.graph import SourceOp, inputs_first
+from img_core.spec.graph import inputs_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from img_core.spec.source import ImageSource, TreeSource
 
 __all__ = ["Build"]
-
-MAIN_CONTEXT = SourceOp("local", "context")
 
 
 class Build:
@@ -133,8 +131,7 @@ class Build:
             self._events,
             pull=request.pull,
             contexts={name: (named.kind, named.reference) for name, named in contexts.items()},
-            ignore_file=cache(lambda: sources("local").pin(MAIN_CONTEXT, None).ignore),
-            source_time=lambda op: context.modified() if op == MAIN_CONTEXT else _source_time(sources(op.scheme), op),
+            facts=ContextFacts(context, sources),
         )
         return context.definition, sources, resolver
 
@@ -296,10 +293,6 @@ class _ExportProgress:
         if finished is None:
             finished = not total or current >= total
         self._events.status(self._step, text, current, total, finished=finished, outcome=outcome)
-
-
-def _source_time(source: TreeSource, op: SourceOp) -> int | None:
-    return source.modified(source.pin(op, None))
 
 
 def _image_source(sources: Callable[[str], ImageSource | TreeSource]) -> Callable[[str], ImageSource]:

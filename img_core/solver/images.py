@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from img_core.kit import oci, platforms
 from img_core.kit.parallel import run_together
@@ -71,6 +71,17 @@ class _Answer:
             return self._image
 
 
+class ContextFacts(Protocol):
+    """What is known of the contents of build contexts (spec.frontend.Resolver)."""
+
+    @property
+    def ignore_text(self) -> str | None: ...
+
+    def source_time(self, op: SourceOp) -> int | None: ...
+
+    def why_missing(self, op: SourceOp, path: str, *, parents: bool) -> str | None: ...
+
+
 class Resolver:
     """Answers the frontend's and the solver's questions about images and contexts (spec.frontend.Resolver).
 
@@ -86,12 +97,10 @@ class Resolver:
         *,
         pull: bool = False,
         contexts: Mapping[str, tuple[str, str]] | None = None,
-        ignore_file: Callable[[], str | None] = lambda: None,
-        source_time: Callable[[SourceOp], int | None] = lambda _op: None,
+        facts: ContextFacts,
     ) -> None:
         self._contexts = {"context": ("local", "context"), **(contexts or {})}  #: name to kind and reference
-        self._ignore_file = ignore_file
-        self._source_time = source_time
+        self._facts = facts
         self._store = store
         self._source = source
         self._events = events
@@ -115,11 +124,15 @@ class Resolver:
 
     def ignore_file(self) -> str | None:
         """Return the text of the main context's ignore file."""
-        return self._ignore_file()
+        return self._facts.ignore_text
 
     def source_time(self, op: SourceOp) -> int | None:
         """Return when the tree behind *op* was made, if its origin tells."""
-        return self._source_time(op)
+        return self._facts.source_time(op)
+
+    def why_missing(self, op: SourceOp, path: str, *, parents: bool) -> str | None:
+        """Say why COPY of *path* from the local context *op* would find nothing; None if it may find something."""
+        return self._facts.why_missing(op, path, parents=parents)
 
     def resolve(self, text: str, platform: Platform) -> ResolvedImage:
         """Return the image that *text* means for *platform*, the same one each time within a build.

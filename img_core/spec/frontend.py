@@ -47,6 +47,12 @@ class Resolver(Protocol):
         None means that nobody can tell. Raises what pinning and fetching raise.
         """
 
+    def why_missing(self, op: SourceOp, path: str, *, parents: bool) -> str | None:
+        """Say in one line why a copy of *path* (absolute; `Copy.sources`) from the local context *op* would find nothing.
+
+        None if it would find something, if *path* is a pattern, or if the context is not on this machine. Looks at the disk.
+        """
+
     def ignore_file(self) -> str | None:
         """Return the text of the ignore file that filters the main context, or None if there is none."""
 

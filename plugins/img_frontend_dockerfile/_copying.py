@@ -11,8 +11,8 @@ from img_core.kit.git_urls import is_git, is_web
 from img_core.kit.ignore import IgnoreMatcher
 from img_core.spec.errors import DockerfileError
 from img_core.spec.graph import Copy, FileAction, FileOp, MergeOp, WriteFile
+from img_frontend_dockerfile._context_rules import lint_sources
 from img_frontend_dockerfile._heredocs import Heredoc
-from img_frontend_dockerfile._ignored import lint_ignored
 from img_frontend_dockerfile._remote import check_checksum, git_source, http_source
 from img_frontend_dockerfile._source import Fault
 from img_frontend_dockerfile._stage import Inputs, StageBuilder, clean_path
@@ -143,9 +143,8 @@ def _actions(builder: StageBuilder, expanded: _Expanded, inputs: Inputs) -> list
 
 def _local_action(builder: StageBuilder, expanded: _Expanded, paths: list[str], inputs: Inputs) -> Copy:
     instruction = expanded.instruction
-    if instruction.source_stage is None:
-        lint_ignored(builder, instruction, paths)
     origin = _origin(builder, instruction)
+    lint_sources(builder, instruction, origin, paths)
     unpack = instruction.add and instruction.unpack is not False
     return _copy(expanded, inputs.add(origin), tuple(paths), unpack=unpack)
 

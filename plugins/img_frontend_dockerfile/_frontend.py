@@ -50,7 +50,7 @@ class DockerfileFrontend(Frontend):
 
         Raises DockerfileError as `plan` does.
         """
-        planning = _Planning(request, resolver)
+        planning = _Planning(request, resolver, checking=True)
         targets = [planning.target] if request.target else range(len(planning.program.stages))
         for lowering in planning.lowerings(targets):
             for target in targets:
@@ -79,7 +79,8 @@ class DockerfileFrontend(Frontend):
 class _Planning:
     """What is done once for all platforms of a request."""
 
-    def __init__(self, request: PlanRequest, resolver: Resolver) -> None:
+    def __init__(self, request: PlanRequest, resolver: Resolver, *, checking: bool = False) -> None:
+        self._checking = checking
         self.request = request
         self.program = _parse(request)
         self.target = _target(self.program, request.target)
@@ -123,6 +124,7 @@ class _Planning:
             self._warnings,
             self._declared,
             self.epoch,
+            self._checking,
         )
 
     def finish(self) -> tuple[BuildWarning, ...]:

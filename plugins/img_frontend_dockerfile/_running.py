@@ -6,6 +6,7 @@ import posixpath
 from typing import TYPE_CHECKING
 
 from img_core.spec.graph import FileOp, RunMount, RunOp, WriteFile
+from img_frontend_dockerfile._context_rules import lint_missing
 from img_frontend_dockerfile._metadata import shell_words
 from img_frontend_dockerfile._mounts import MountSpec, parse_mount
 from img_frontend_dockerfile._scope import proxy_environment
@@ -148,6 +149,7 @@ def _tree(builder: StageBuilder, spec: MountSpec, inputs: Inputs) -> RunMount:
         origin = builder.context()
     if spec.type == "bind":
         source = clean_path(spec.source)
+        lint_missing(builder, origin, source)
         return RunMount("bind", target, input=inputs.add(origin), source=source, readonly=spec.readonly)
     namespace = builder.shared.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS", "")
     identity = spec.id or posixpath.normpath(spec.target)

@@ -54,6 +54,7 @@ class Shared:
     warnings: WarningList
     arguments: set[str]  #: names that ARG instructions declared anywhere
     epoch: int | None = None  #: SOURCE_DATE_EPOCH
+    checking: bool = False  #: nothing will be built: say what steps would find out
 
 
 @dataclass(slots=True, eq=False)

@@ -126,3 +126,27 @@ def test_check_knows_what_the_ignore_file_hides(img: Img, context: Path) -> None
 
 def test_standard_input_cannot_be_context_and_dockerfile(img: Img) -> None:
     img.run("build", "-t", "x", "-f", "-", "-").refused(2, "cannot both come from standard input")
+
+
+def test_check_looks_for_sources_in_the_context(img: Img, context: Path, tmp_path: Path) -> None:
+    (context / "lost").symlink_to("gone")
+    (tmp_path / "other").mkdir()
+    files: dict[str, bytes | str] = {"a.txt": "", "b.txt": "", "d/c": "", ".dockerignore": "b.txt\nd\n!d/c\n"}
+    lines = [
+        "FROM busybox", "COPY a.txx /x", "COPY lost /x", "COPY b.txt /x", "COPY --from=other f /x",
+        "RUN --mount=source=nope,target=/m true", "COPY *.zzz a.txt d /fine/", "COPY --parents ./d/./c /fine/",
+        "RUN --mount=source=d,target=/m true", "ADD https://h.invalid/x <<E /fine/", "E",
+    ]  # fmt: skip
+    write_context(context, "\n".join(lines), files)
+    done = img.run("build", "--call=check,format=json", "--build-context", f"other={tmp_path / 'other'}", context)
+    assert done.returncode == 1
+    found = [(item["location"]["ranges"][0]["start"]["line"], item) for item in json.loads(done.text)["warnings"]]
+    assert {item["ruleName"] for _, item in found} == {"CopyMissingFile"}
+    assert [(line, item["detail"]) for line, item in found] == [
+        (2, '"/a.txx": not found in the build context (did you mean `a.txt`?)'),
+        (3, '"/lost": not found in the build context: `/lost` links to `gone`, which is not there'),
+        (4, '"/b.txt": not found in the build context: excluded by line 1 of `.dockerignore`: `b.txt` '
+            "(add `!b.txt` at the end of `.dockerignore`)"),
+        (5, '"/f": not found in the build context'),
+        (6, '"/nope": not found in the build context'),
+    ]  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from img_core.kit.copy._digest import FileHashes, digest
-from img_core.kit.copy._select import Folder, Match, Selection, select
+from img_core.kit.copy._select import Folder, Match, Selection, check_source, select
 from img_core.kit.copy._tree import SourceTree
 from img_core.spec._lazy import names_from
 
@@ -26,6 +26,7 @@ __all__ = [
     "Selection",
     "SourceTree",
     "apply",
+    "check_source",
     "digest",
     "parse_mode",
     "select",

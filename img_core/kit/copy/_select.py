@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from img_core.spec.graph import Copy
 
-__all__ = ["Folder", "Match", "Selection", "select"]
+__all__ = ["Folder", "Match", "Selection", "check_source", "select"]
 
 _WILDCARD = re.compile(r"[*?\[\\]")
 _PIVOT = b"/./"
@@ -86,6 +86,11 @@ def select(tree: SourceTree, copy: Copy) -> Selection:
     return Selection(tree, tuple(matches), tuple(warnings))
 
 
+def check_source(tree: SourceTree, source: str, *, parents: bool) -> None:
+    """Raise what `select` would raise for a *source* that does not exist; patterns are not looked at."""
+    _Chooser(tree, os.fsencode(source), None, parents).literal()
+
+
 class _Chooser:
     """Finds the matches of one source."""
 
@@ -100,7 +105,7 @@ class _Chooser:
     def matches(self) -> Iterator[Match]:
         if not self.source:
             self.warnings.append(f"an empty source copies all of {self.tree.name}")
-        literal = self._literal()
+        literal = self.literal()
         if literal is not None:
             match = self._match(literal, wildcard=False)
             if match is not None:
@@ -117,7 +122,7 @@ class _Chooser:
 
     # --- finding ---
 
-    def _literal(self) -> _Candidate | None:
+    def literal(self) -> _Candidate | None:
         """Return the one path of a source without wildcards, or None for a pattern."""
         path = _join(self.base, self.pattern)
         wild = _WILDCARD.search(self.pattern.decode("latin-1"))

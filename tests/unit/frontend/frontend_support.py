@@ -30,6 +30,7 @@ class DictResolver:
     asked: list[tuple[str, str]] = field(default_factory=list)
     expected: list[tuple[str, str]] = field(default_factory=list)
     ignore: str | None = None
+    missing: frozenset[str] = frozenset()
     times: Mapping[str, int] = field(default_factory=dict)  #: by reference of the source
 
     def expect(self, images: Sequence[tuple[str, Platform]]) -> None:
@@ -50,6 +51,9 @@ class DictResolver:
 
     def source_time(self, op: SourceOp) -> int | None:
         return self.times.get(op.reference)
+
+    def why_missing(self, op: SourceOp, path: str, *, parents: bool) -> str | None:
+        return f"{path} is not in {op.reference}" if path in self.missing else None
 
     def ignore_file(self) -> str | None:
         return self.ignore

@@ -86,3 +86,18 @@ def test_targets_are_listed_with_the_default_marked() -> None:
 def test_unknown_target_is_refused() -> None:
     with pytest.raises(DockerfileError, match=r'target stage "x" could not be found'):
         DockerfileFrontend().targets(request(target="x"))
+
+
+def test_check_asks_for_sources_of_local_contexts_and_a_build_does_not() -> None:
+    text = (
+        "FROM b\nCOPY gone a.txt /x/\nADD https://h/gone /x/\nRUN --mount=source=gone,target=/m x\n"
+        "COPY --from=b /gone /x\nCOPY --from=dir gone /x/\n"
+    )
+    resolver = DictResolver(contexts={"dir": ("local", "dir")}, missing=frozenset({"/gone"}))
+    found = DockerfileFrontend().check(request(text), resolver)
+    assert [(item.rule, item.message, item.location.first_line) for item in found if item.location] == [
+        ("CopyMissingFile", "/gone is not in context", 2),
+        ("CopyMissingFile", "/gone is not in context", 4),
+        ("CopyMissingFile", "/gone is not in dir", 6),
+    ]
+    assert not DockerfileFrontend().plan(request(text), resolver).warnings
