@@ -27,6 +27,7 @@ __all__ = [
     "parents_first",
     "prepared_mounts",
     "read_all",
+    "root_mount",
     "wait_or_kill",
 ]
 
@@ -60,6 +61,14 @@ def own(stack: ExitStack, fd: int) -> int:
     return fd
 
 
+def root_mount(rootfs_fd: int, process: Process) -> int:
+    """Return a detached mount of the root file system for *process*.
+
+    Real root may make any device node, and without a device cgroup only ``nodev`` keeps a step from opening the host's disks.
+    """
+    return mounts.bind_fd(rootfs_fd, attributes=0 if process.security == "insecure" else linux.MOUNT_ATTR_NODEV)
+
+
 def parents_first(requested: Sequence[Mount]) -> list[Mount]:
     """Return the mounts in an order in which none covers an earlier one."""
     return sorted(requested, key=lambda mount: mount.target.rstrip("/").count("/"))
@@ -84,7 +93,8 @@ def _detached(mount: Mount) -> int:
         if mount.kind == "tmpfs":
             attributes = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV
             return mounts.tmpfs(size=mount.size, mode=mount.mode, attributes=attributes)
-        return mounts.bind_fd(mount.source_fd, attributes=linux.MOUNT_ATTR_RDONLY if mount.readonly else 0)
+        readonly = linux.MOUNT_ATTR_RDONLY if mount.readonly else 0
+        return mounts.bind_fd(mount.source_fd, attributes=linux.MOUNT_ATTR_NODEV | readonly)
     except OSError as err:
         raise HostError(f"cannot prepare the mount for `{mount.target}`: {err.strerror}") from err
 
@@ -95,11 +105,19 @@ def _make_mount_points(points: MountPoints, ordered: Sequence[Mount], detached: 
         points.refuse_symlink(target[1:])
         points.ensure(target, directory=True)
     for mount, fd in zip(ordered, detached, strict=True):
-        if not mount.target.startswith("/") or not mount.target.strip("/"):
-            raise StepError(f"cannot mount at `{mount.target}`", hint="the target must be an absolute path below `/`")
+        _check_target(mount.target)
         if not any(mount.target.startswith(f"{above.rstrip('/')}/") for above in covered):
             points.ensure(mount.target, directory=stat.S_ISDIR(os.stat(fd).st_mode))
         covered.append(mount.target)
+
+
+def _check_target(target: str) -> None:
+    if not target.startswith("/") or not target.strip("/"):
+        raise StepError(f"cannot mount at `{target}`", hint="the target must be an absolute path below `/`")
+    path = f"{os.path.normpath(target)}/"
+    if path.startswith("/proc/") or path == "/dev/":
+        # What programs and runtimes trust to come from the kernel; runc refuses it as well.
+        raise StepError(f"cannot mount at `{target}`: that is where the system's own files are")
 
 
 def wait_or_kill(spawned: Spawned, cancel_fd: int) -> tuple[int, bool]:

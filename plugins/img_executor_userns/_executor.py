@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.kit import linux, mounts
 from img_core.kit.binfmt import Emulation
-from img_core.kit.containers import check, own, parents_first, prepared_mounts, read_all, wait_or_kill
+from img_core.kit.containers import check, own, parents_first, prepared_mounts, read_all, root_mount, wait_or_kill
 from img_core.kit.owner_supervisor import OwnerSupervisor
 from img_core.spec.errors import HostError, StepError, Unsupported
 from img_core.spec.executor import Executor, ExitStatus, Mount, Process, StepIO
@@ -54,7 +54,7 @@ class UsernsExecutor(Executor):
         ordered = parents_first(process.mounts)
         with ExitStack() as stack:
             detached = stack.enter_context(prepared_mounts(rootfs.fd, ordered))
-            root_fd = own(stack, mounts.bind_fd(rootfs.fd))
+            root_fd = own(stack, root_mount(rootfs.fd, process))
             supervisor = None
             if self.host.mapping == "single":
                 supervisor = stack.enter_context(OwnerSupervisor(spawner, rootfs.fd))

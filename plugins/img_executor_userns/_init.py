@@ -67,6 +67,7 @@ def _set_up(request: Mapping[str, Any], fds: Sequence[int]) -> list[tuple[int, t
     stdout, stderr, root, *attached = fds
     os.umask(0o022)
     _isolate()
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)  # now: a mount of the step may cover it
     system = _system_mounts(request)
     sandbox.forbid_imports()
     _enter_root(root, request["staging"])
@@ -77,7 +78,7 @@ def _set_up(request: Mapping[str, Any], fds: Sequence[int]) -> list[tuple[int, t
     linux.sethostname(os.fsencode(request["hostname"]))
     if request["private_network"]:
         _bring_up_loopback()
-    _set_stdio(stdout, stderr)
+    _set_stdio(null, stdout, stderr)
     return _limits(request["ulimits"])
 
 
@@ -217,8 +218,7 @@ def _bring_up_loopback() -> None:
 # --- 3. and 4. the program --------------------------------------------------------------------------------------------
 
 
-def _set_stdio(stdout: int, stderr: int) -> None:
-    null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+def _set_stdio(null: int, stdout: int, stderr: int) -> None:
     os.dup2(null, 0)
     # The received descriptors are above 2, because the zygote keeps those open.
     os.dup2(stdout, 1)

@@ -18,6 +18,7 @@ from img_core.kit.containers import (
     own,
     parents_first,
     prepared_mounts,
+    root_mount,
     wait_or_kill,
 )
 from img_core.kit.oci_runtime._config import BoundMount, Surroundings, runtime_config
@@ -127,7 +128,7 @@ class OciRuntimeExecutor(Executor):
             "insecure": process.security == "insecure",
         }
         owners_fd = io.stderr if owners is None else owners.container_fd
-        root_fd = own(stack, mounts.bind_fd(rootfs.fd))
+        root_fd = own(stack, root_mount(rootfs.fd, process))
         fds = [owners_fd, io.stdout, io.stderr, root_fd, *detached]
         spawned = spawner.spawn(_ENTRY, request, fds=fds, flags=_PRIVATE)
         stack.callback(spawned.close)
