@@ -128,7 +128,7 @@ def _fetch_layer(
             status(layer.digest, layer.size, layer.size, "reused")
             return
         done = 0
-        for chunk in store.blobs.ingest(layer, source.blob(pinned, layer)):
+        for chunk in store.blobs.resume(layer, partial(source.blob_from, pinned, layer)):
             check()
             done += len(chunk)
             status(layer.digest, done, layer.size)

@@ -110,6 +110,14 @@ class ImageSource(Source):
     def blob(self, pinned: PinnedImage, descriptor: Descriptor) -> Iterator[bytes]:
         """Give the bytes of a layer as they arrive. The caller verifies size and digest and stops reading when they are exceeded."""
 
+    def blob_from(self, pinned: PinnedImage, descriptor: Descriptor, start: int) -> Iterator[bytes]:
+        """Like `blob`, from byte *start* on: continues a transfer that was cut. By default what comes before is fetched and dropped."""
+        position = 0
+        for chunk in self.blob(pinned, descriptor):
+            position += len(chunk)
+            if position > start:
+                yield chunk[max(0, len(chunk) - (position - start)) :]
+
 
 class TreeSource(Source):
     """A source of directory trees."""

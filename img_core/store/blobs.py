@@ -13,9 +13,10 @@ from img_core.spec.errors import ImgError, IntegrityError, NotFoundError
 from img_core.spec.values import Descriptor, DiffId, Digest
 from img_core.store.leases import BLOB
 from img_core.store.locks import ensure_directory
+from img_core.store.partial import DIRECTORY, PartialBlob
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
     from img_core.store.database import Database
@@ -33,6 +34,7 @@ class Blobs:
     def __init__(self, state: str, database: Database, run: RunDirectory | None, leases: Leases) -> None:
         self._leases = leases
         self._directory = os.path.join(state, "blobs", "sha256")
+        self._partial = os.path.join(state, DIRECTORY)
         self._database = database
         self._run = run
         self.written: set[Digest] = set()  #: blobs of this process that were not synced yet
@@ -68,9 +70,8 @@ class Blobs:
 
     def writer(self, media_type: str) -> BlobWriter:
         """Start writing a blob whose digest is not known yet."""
-        if self._run is None:
-            raise ImgError("the state directory is not writable", hint="choose another one with `-s`")
-        return BlobWriter(self, self._run, media_type)
+        with fs.disk_errors(self._directory):
+            return BlobWriter(self, self.new_file(), media_type)
 
     def put(self, data: bytes, media_type: str, *, references: Iterable[Digest] = ()) -> Descriptor:
         """Keep a small document and which blobs it names."""
@@ -90,7 +91,36 @@ class Blobs:
                 yield chunk
             writer.commit(digest=descriptor.digest, size=descriptor.size)
 
-    def publish(self, temporary: fs.AtomicFile, descriptor: Descriptor, references: Iterable[Digest] = ()) -> None:
+    def resume(self, descriptor: Descriptor, fetch: Callable[[int], Iterable[bytes]]) -> Iterator[bytes]:
+        """Like `ingest`, going on where an earlier transfer was cut. *fetch* gives the bytes from an offset on.
+
+        What arrived stays for the next time when *fetch* fails or nobody wants more, not when it is wrong. Hold the lock of the blob.
+        """
+        name = os.path.basename(self.path(descriptor.digest))
+        with fs.disk_errors(self._partial):
+            partial = PartialBlob.open(self._partial, name, limit=descriptor.size) if self._run else None
+        if partial is None:
+            yield from self.ingest(descriptor, fetch(0))
+            return
+        with BlobWriter(self, partial, descriptor.media_type) as writer:
+            try:
+                for chunk in partial.chunks():
+                    writer.note(chunk)
+                    yield chunk
+                for chunk in fetch(partial.size) if partial.size < descriptor.size else ():
+                    writer.write(chunk)
+                    if writer.size > descriptor.size:
+                        break
+                    yield chunk
+            except BaseException as err:
+                if not isinstance(err, IntegrityError):
+                    partial.keep()
+                raise
+            writer.commit(digest=descriptor.digest, size=descriptor.size)
+
+    def publish(
+        self, temporary: fs.AtomicFile | PartialBlob, descriptor: Descriptor, references: Iterable[Digest] = ()
+    ) -> None:
         """Give *temporary* its final name and a row."""
         ensure_directory(self._directory)
         now = time.time()
@@ -207,11 +237,10 @@ class Blobs:
 class BlobWriter:
     """Writes one blob and hashes it on the way; nothing is left unless `commit` succeeds."""
 
-    def __init__(self, blobs: Blobs, run: RunDirectory, media_type: str) -> None:
+    def __init__(self, blobs: Blobs, file: fs.AtomicFile | PartialBlob, media_type: str) -> None:
         self._blobs = blobs
         self._media_type = media_type
-        with fs.disk_errors(run.path):
-            self._file = fs.AtomicFile(run.path)
+        self._file = file
         self._hash = hashlib.sha256()
 
     @property
@@ -223,6 +252,10 @@ class BlobWriter:
         """Append *data*."""
         with fs.disk_errors(self._file.path):
             self._file.write(data)
+        self._hash.update(data)
+
+    def note(self, data: bytes) -> None:
+        """Take *data* as what the file holds already."""
         self._hash.update(data)
 
     def commit(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from img_core.kit import fs
+from img_core.store import partial
 from img_core.store.leases import BLOB, CACHE_MOUNT, SNAPSHOT
 from img_core.store.usage import Documents, Piece, Survey, measured
 
@@ -158,7 +159,10 @@ def _move_aside(store: Store, removed: Sequence[Piece]) -> list[str]:
                 continue  # kept again, or another snapshot shows the same directory
             aside = store.run.new_path("garbage")
             try:
-                fs.rename(piece.path, aside)
+                if piece.partial and not partial.set_aside(piece.path, aside):
+                    continue  # a transfer goes on with it
+                if not piece.partial:
+                    fs.rename(piece.path, aside)
             except FileNotFoundError:
                 continue
             moved.append(aside)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from img_core.kit import oci
 from img_core.spec.errors import ImgError
 from img_core.spec.values import Digest
+from img_core.store import partial
 from img_core.store.leases import BLOB, CACHE_MOUNT, SNAPSHOT, leased
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Piece:
     in_use: bool = False
     shared: bool = False
     document: bool = False
+    partial: bool = False  #: a blob that arrived in part
 
     @property
     def mutable(self) -> bool:
@@ -210,6 +212,11 @@ def _abandoned(cursor: sqlite3.Cursor, state: str) -> Iterator[Piece]:
     for name in _names(directory):
         if len(name) == _NAME_LENGTHS["blobs"] and name not in digests:
             yield _abandoned_piece(os.path.join(directory, name))
+    directory = os.path.join(state, partial.DIRECTORY)
+    for name in _names(directory):
+        path = os.path.join(directory, name)
+        piece = _abandoned_piece(path)
+        yield replace(piece, description="blob that arrived in part", in_use=partial.held(path), partial=True)
 
 
 def _abandoned_piece(path: str) -> Piece:

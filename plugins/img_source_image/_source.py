@@ -47,8 +47,12 @@ class RegistrySource(ImageSource):
 
     def blob(self, pinned: PinnedImage, descriptor: Descriptor) -> Iterator[bytes]:
         """Give the bytes of a layer; bounded in size here, verified by the caller as the contract says."""
+        return self.blob_from(pinned, descriptor, 0)
+
+    def blob_from(self, pinned: PinnedImage, descriptor: Descriptor, start: int) -> Iterator[bytes]:
+        """Ask for the part from *start* on."""
         reference = Reference.parse(pinned.reference)
-        return self._clients.get(reference.domain).blob(reference.path, descriptor, verify=False)
+        return self._clients.get(reference.domain).blob(reference.path, descriptor, verify=False, start=start)
 
     def close(self) -> None:
         """Close all connections and end all waiting."""

@@ -171,14 +171,15 @@ def wait_until(condition, process: subprocess.Popen[bytes]) -> None:
 def test_an_interrupted_pull_leaves_no_image_and_goes_on(
     signum: signal.Signals, empty: Img, faulty_registry: FaultyRegistry
 ) -> None:
-    image = make_image([{"small": os.urandom(100_000)}, {"big": os.urandom(1_000_000)}])
+    image = make_image([{"small": os.urandom(100_000)}, {"big": os.urandom(4_000_000)}])
     small = min(image.layers, key=lambda layer: layer.size).digest
+    partial = empty.state / "ingest" / largest(image).removeprefix("sha256:")
     faulty_registry.add("app", "1", image)
     name = f"{faulty_registry.address}/app:1"
-    faulty_registry.rule(f"GET /v2/app/blobs/{largest(image)}", stall(300_000), times=1)
+    faulty_registry.rule(f"GET /v2/app/blobs/{largest(image)}", stall(3_000_000), times=1)
     with empty.start("pull", name) as process:
         wait_until(lambda: small.removeprefix("sha256:") in blobs_of(empty), process)
-        wait_until(lambda: faulty_registry.asked(f"blobs/{largest(image)}"), process)
+        wait_until(lambda: partial.exists() and partial.stat().st_size == 3_000_000, process)
         started = time.monotonic()
         process.send_signal(signum)
         ended = process.wait(20)
@@ -188,6 +189,9 @@ def test_an_interrupted_pull_leaves_no_image_and_goes_on(
     assert largest(image).removeprefix("sha256:") not in blobs_of(empty)
     empty.run("pull", name).ok()
     assert len(faulty_registry.asked(f"GET /v2/app/blobs/{small}")) == 1
+    again = faulty_registry.asked(f"GET /v2/app/blobs/{largest(image)}")[1]
+    assert again.headers["range"].startswith("bytes=3000000-"), "what arrived of a layer is used, too"
+    empty.run("unpack", "-o", empty.home / "rootfs", name).ok()
     empty.run("rm", name).ok()
     empty.run("prune", "--all").ok()
     assert blobs_of(empty) == set()

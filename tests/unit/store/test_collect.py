@@ -56,6 +56,21 @@ def collect(state: Path, policy: Policy | None = None, **more: bool) -> list[Pie
         return prune(store, policy or Policy(), **more)
 
 
+def test_what_arrived_in_part_is_shown_and_goes_unless_it_is_growing(tmp_path: Path) -> None:
+    content = bytes(3 << 20)
+    blob = Descriptor("x", oci.digest(content), len(content))
+    with opened(tmp_path) as store:
+        growing = store.blobs.resume(blob, lambda _start: iter([content[: 2 << 20], content[2 << 20 :]]))
+        next(growing)
+        (shown,) = survey(store)
+        assert (shown.description, shown.size, shown.in_use) == ("blob that arrived in part", 2 << 20, True)
+        assert collect(tmp_path) == []
+        growing.close()
+        assert [piece.in_use for piece in survey(store)] == [False]
+        assert [piece.path for piece in collect(tmp_path)] == [shown.path]
+        assert os.listdir(tmp_path / "ingest") == []
+
+
 def test_tagged_images_survive_and_all_else_goes(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         kept = add_image(store, "docker.io/library/kept:latest", b"kept")
