@@ -12,6 +12,7 @@ from img_core.api._main_context import prepare_context
 from img_core.api._request import BuildResult, Output
 from img_core.kit import fs, platforms
 from img_core.kit.reference import Reference
+from img_core.plugins import AUTO
 from img_core.solver.events import Events
 from img_core.spec.errors import Canceled, PluginError, UsageError
 from img_core.spec.graph import inputs_first
@@ -71,8 +72,8 @@ class Build:
                 request.ssh,
                 request.build_args.get("BUILDKIT_CACHE_MOUNT_NS") or "",
             )
-            frontend = self._frontend()
             planned = self._plan_request(definition)
+            frontend = self._frontend(planned)
             plan = frontend.plan(planned, resolver)
             check_entitlements(plan, request.allow)
             hooks = self._announce(plan)
@@ -101,16 +102,19 @@ class Build:
     def check(self) -> tuple[BuildWarning, ...]:
         """Return all findings about the build definition; build nothing. Raises ImgError."""
         definition, _, resolver = self._prepare()
-        return self._frontend().check(self._plan_request(definition), resolver)
+        planned = self._plan_request(definition)
+        return self._frontend(planned).check(planned, resolver)
 
     def outline(self) -> Mapping[str, Any]:  # Any: JSON
         """Return what the target takes from outside (`Frontend.outline`). Raises ImgError."""
         definition, _, resolver = self._prepare()
-        return self._frontend().outline(self._plan_request(definition), resolver)
+        planned = self._plan_request(definition)
+        return self._frontend(planned).outline(planned, resolver)
 
     def targets(self) -> Mapping[str, Any]:  # Any: JSON
         """Return what can be built (`Frontend.targets`). Raises ImgError."""
-        return self._frontend().targets(self._plan_request(self._context().definition))
+        planned = self._plan_request(self._context().definition)
+        return self._frontend(planned).targets(planned)
 
     # --------------------------------------------------------------------------------------------------- preparation
 
@@ -172,9 +176,13 @@ class Build:
         host = self._session.host
         return Secrets(host.run_directory, host.environment, self._request.secrets).read(name)
 
-    def _frontend(self) -> Frontend:
+    def _frontend(self, planned: PlanRequest) -> Frontend:
+        """Return the frontend of the configuration, or the installed one that the definition itself asks for."""
         plugins = self._session.plugins
         made: Frontend = plugins.driver("frontend", plugins.candidates("frontend", [self._request.frontend])[0])()
+        wanted = made.wanted(planned) if self._request.frontend == AUTO else ""
+        if wanted and wanted in plugins.names("frontend"):
+            made = plugins.driver("frontend", wanted)()
         return made
 
     def _plan_request(self, definition: Definition) -> PlanRequest:

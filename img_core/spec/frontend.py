@@ -143,6 +143,13 @@ class Frontend(ABC):
     api: ClassVar[tuple[int, int]] = (1, 1)  #: lowest and highest contract version that it understands
     schema: ClassVar[Mapping[str, Any] | None] = None  #: JSON Schema of its options
 
+    def wanted(self, request: PlanRequest) -> str:
+        """Return the name of another frontend that the definition asks for (``# syntax=``); empty if this one shall plan it.
+
+        Asked first. If a frontend of that name is installed it takes over, else this one goes on and says what is wrong.
+        """
+        return ""
+
     @abstractmethod
     def plan(self, request: PlanRequest, resolver: Resolver) -> Plan:
         """Plan *request*."""

@@ -31,13 +31,18 @@ if TYPE_CHECKING:
 
 __all__ = ["DockerfileFrontend"]
 
-_BUILT_IN_SYNTAX = re.compile(r"(?:docker\.io/)?docker/dockerfile(?:-upstream)?(?:[:@].*)?|dockerfile\.v0")
+_BUILT_IN_SYNTAX = re.compile(r"(?:docker\.io/)?docker/dockerfile(?:-upstream)?(?:[:@].*)?|dockerfile(?:\.v0)?")
 
 
 class DockerfileFrontend(Frontend):
     """Plans Dockerfiles. All the I/O there is, is what the resolver does."""
 
     name: ClassVar[str] = "dockerfile"
+
+    def wanted(self, request: PlanRequest) -> str:
+        """Return what ``# syntax=`` names, without tag and digest, if that is not us."""
+        syntax = _other_syntax(request, Source.decode(request.filename, request.definition))
+        return re.sub(r"@.*|:[^/]*$", "", syntax)
 
     def plan(self, request: PlanRequest, resolver: Resolver) -> Plan:
         """Plan one image for each platform of *request*."""
@@ -136,18 +141,24 @@ class _Planning:
 
 def _parse(request: PlanRequest) -> Program:
     source = Source.decode(request.filename, request.definition)
-    syntax = request.build_args.get("BUILDKIT_SYNTAX") or detect_syntax(source.text)
-    if syntax and not _BUILT_IN_SYNTAX.fullmatch(syntax):
+    syntax = _other_syntax(request, source)
+    if syntax:
         line = next((number for number, text in enumerate(source.lines, start=1) if "syntax" in text.lower()), 1)
         raise source.error(
             Fault(
                 f"unknown frontend `{syntax}`",
-                hint="img has the Dockerfile frontend built in and runs no frontend images; "
-                "remove `# syntax=` or use `docker/dockerfile:1`",
+                hint="img runs no frontend images: remove `# syntax=`, use `docker/dockerfile:1`, which is built in, "
+                "or install a frontend plugin of that name",
             ),
             Span(line, line),
         )
     return parse_program(source)
+
+
+def _other_syntax(request: PlanRequest, source: Source) -> str:
+    """Return the frontend that the file or a build argument asks for, empty if that is the built-in one."""
+    syntax = request.build_args.get("BUILDKIT_SYNTAX") or detect_syntax(source.text) or ""
+    return "" if _BUILT_IN_SYNTAX.fullmatch(syntax) else syntax
 
 
 def _parse_checks(text: str) -> CheckOptions:

@@ -47,6 +47,10 @@ def apply_arg(builder: StageBuilder, instruction: ins.Arg) -> None:
         if value is None:
             value = builder.expand(default) if default is not None else shared.scope.values.get(name)
         if value is not None and name not in HIDDEN_ARGUMENTS:
+            if state.config.env.get(name, value) != value:
+                builder.warn(
+                    "", f"argument `{name}` hides the variable that ENV set, in this stage and not in the image"
+                )
             state.env[name] = value
         state.arguments[name] = value
         shown.append(name if value is None else f"{name}={value}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -222,6 +224,22 @@ def test_error(workshop: Workshop, body: str, words: str) -> None:
     built = workshop.build(body).refused(words)
     assert ">>> COPY" in built.excerpt
     assert str(workshop.context) not in built.error
+
+
+NOTES = {
+    "octal-mode-of-a-directory": ("COPY --chmod=644 dir /x", "makes directories that nobody but root can enter"),
+    "pattern-without-match": ("COPY *.zzz /y/", "`/*.zzz` matches nothing in the build context"),
+    "socket": ("COPY sockets /z/", "`/sockets/s` in the build context is a socket: not copied"),
+}
+
+
+@pytest.mark.parametrize(("body", "words"), NOTES.values(), ids=NOTES.keys())
+def test_what_may_surprise_is_said(workshop: Workshop, body: str, words: str) -> None:
+    workshop.write({**FILES, "sockets/f": ""})
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.chdir(workshop.context / "sockets"):
+        listener.bind("s")  # the whole path may be too long for an address
+        built = workshop.build(body).ok()
+    assert [note for note in built.notes if words in note], built.notes
 
 
 def test_cp35_times_of_what_is_copied_stay_and_those_of_what_is_made_are_now(

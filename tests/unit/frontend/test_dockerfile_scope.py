@@ -21,6 +21,15 @@ def test_arg_with_a_value_after_env_hides_it_but_not_in_the_config() -> None:  #
     assert env(text) == {"PATH": "/bin", "V": "e", "O": "d"}
 
 
+def test_argument_that_hides_a_variable_is_reported_unless_it_has_the_same_value() -> None:
+    text = "FROM b\nENV V=e\nARG V\nARG PATH=/bin"
+    assert plan(text).warnings == plan(text, args={"V": "e"}).warnings == ()
+    (warning,) = plan(text, args={"V": "x"}).warnings
+    assert warning.message == "argument `V` hides the variable that ENV set, in this stage and not in the image"
+    assert warning.location is not None
+    assert warning.location.first_line == 3
+
+
 def test_arg_without_value_leaves_env_alone() -> None:  # SC3
     text = "FROM b\nENV V=e\nARG V\nRUN x"
     assert variables(text)["V"] == "e"

@@ -33,14 +33,16 @@ def measured(text: str) -> float:
     return elapsed
 
 
-def test_two_thousand_lines_in_two_hundred_stages_are_planned_in_less_than_a_second_and_a_half(
+def test_two_thousand_lines_in_two_hundred_stages_are_planned_in_a_third_of_a_second(
     record_property: Callable[[str, object], None],
 ) -> None:
     text = many_stages(200, 9)
     assert text.count("\n") > 2000
-    elapsed = measured(text)
+    elapsed = min(
+        measured(text) for _ in range(4)
+    )  # the first one fills caches, and processor time depends on the neighbours
     record_property("seconds", f"{elapsed:.3f}")
-    assert elapsed < 1.5, f"{elapsed:.3f} s; the budget is 0.3 s on an idle machine"
+    assert elapsed < 0.45, f"{elapsed:.3f} s; the budget is 0.3 s on an idle machine, where it takes 0.11 s"
 
 
 def test_long_chains_need_no_recursion() -> None:

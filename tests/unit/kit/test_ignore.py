@@ -174,10 +174,13 @@ def test_fifty_thousand_paths_and_two_hundred_patterns_take_half_a_second() -> N
     patterns = [f"**/node{i}" for i in range(40)] + [f"**/*.e{i}" for i in range(40)]
     patterns += [f"dir{i}/sub/*" for i in range(40)] + [f"*foo{i}*" for i in range(30)]
     patterns += [f"a{i}/**/b{i}*.txt" for i in range(30)] + [f"!x{i}/y?" for i in range(20)]
-    matcher = IgnoreMatcher.from_patterns(patterns)
     paths = [f"d{i % 40}/s{i % 700}/name{i}.py".encode() for i in range(50_000)]
-    start = time.process_time()
-    excluded = sum(map(matcher.excludes, paths))
-    elapsed = time.process_time() - start
-    assert excluded == 0
-    assert elapsed < 1.5, f"{elapsed:.3f} s"  # 0.2 s on the machine where the budget of 0.5 s was set
+
+    def measured() -> float:
+        start = time.process_time()
+        matcher = IgnoreMatcher.from_patterns(patterns)
+        assert not any(map(matcher.excludes, paths))
+        return time.process_time() - start
+
+    elapsed = min(measured() for _ in range(3))
+    assert elapsed < 0.75, f"{elapsed:.3f} s"  # 0.2 s on the machine where the budget of 0.5 s was set
