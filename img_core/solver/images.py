@@ -36,11 +36,11 @@ _WORKERS = 4  # images that are looked up at the same time
 
 @dataclass(frozen=True, slots=True)
 class ResolvedImage:
-    """An exact image; its documents are in the store, its layers perhaps not. *fetch* gets one of them."""
+    """An exact image; its documents are in the store, its layers perhaps not. *fetch* gets one of them, from a byte on."""
 
     reference: str
     content: ImageContent
-    fetch: Callable[[Descriptor], Iterator[bytes]] | None
+    fetch: Callable[[Descriptor, int], Iterator[bytes]] | None
 
     @property
     def base(self) -> BaseImage:
@@ -181,7 +181,7 @@ class Resolver:
         pinned = source.pin(SourceOp(scheme, reference), platform)
         self._store_documents(pinned)
         content = next(self._store.images.contents(pinned.manifest))
-        return ResolvedImage(f"{scheme}://{reference}", content, lambda layer: source.blob(pinned, layer))
+        return ResolvedImage(f"{scheme}://{reference}", content, partial(source.blob_from, pinned))
 
     def _at_hand(self, reference: Reference, platform: Platform) -> ResolvedImage | None:
         """Return the image if no registry needs to be asked."""
@@ -234,8 +234,8 @@ class Resolver:
         except ImgError:  # a document is missing or damaged: ask again
             return None
 
-        def fetch(layer: Descriptor) -> Iterator[bytes]:
-            return self._source("docker-image").blob(self._pinned_before(name, content), layer)
+        def fetch(layer: Descriptor, start: int) -> Iterator[bytes]:
+            return self._source("docker-image").blob_from(self._pinned_before(name, content), layer, start)
 
         return ResolvedImage(name, content, fetch)
 
@@ -259,7 +259,7 @@ class Resolver:
         pin = Pin(pinned.top.digest, pinned.manifest.digest, time.time())
         self._store.records.set_pin(str(reference), str(platform), pin)
         content = next(self._store.images.contents(pinned.manifest))
-        return ResolvedImage(str(reference), content, lambda layer: source.blob(pinned, layer))
+        return ResolvedImage(str(reference), content, partial(source.blob_from, pinned))
 
     def keep(self, pinned: PinnedImage) -> None:
         """Store the documents of *pinned*, and where its layers can be had: a push can copy them from there."""

@@ -33,7 +33,7 @@ class Layer:
     """One layer. A layer of an image knows *descriptor* and *diff_id* and gets a snapshot when needed; one of a step the other way round.
 
     A linked layer (``COPY --link``) knows only its *origin*, the same layer on an empty root, and gets both when needed: its blob is that
-    of the origin. *fetch* gives the bytes of the blob where the store has none. *created* is in seconds since 1970 UTC.
+    of the origin. *fetch* gives the bytes of the blob from one on where the store has none. *created* is in seconds since 1970 UTC.
     """
 
     __slots__ = ("base", "created", "descriptor", "diff_id", "fetch", "lock", "origin", "snapshot", "step")
@@ -44,7 +44,7 @@ class Layer:
         descriptor: Descriptor | None = None,
         diff_id: DiffId | None = None,
         snapshot: Snapshot | None = None,
-        fetch: Callable[[], Iterator[bytes]] | None = None,
+        fetch: Callable[[int], Iterator[bytes]] | None = None,
         created: float | None = None,
         step: str = "",
         base: bool = False,
@@ -83,9 +83,9 @@ EMPTY = Stack((), "scratch")
 
 
 def image_stack(
-    content: ImageContent, *, fetch: Callable[[Descriptor], Iterator[bytes]] | None = None, step: str = ""
+    content: ImageContent, *, fetch: Callable[[Descriptor, int], Iterator[bytes]] | None = None, step: str = ""
 ) -> Stack:
-    """Return the layers of an image as a stack; *fetch* gives the bytes of those that the store lacks."""
+    """Return the layers of an image as a stack; *fetch* gives the bytes of those that the store lacks, from one on."""
     layers = []
     chain: list[ChainId] = []
     for descriptor, diff_id in zip(content.layers, content.diff_ids, strict=True):
@@ -241,7 +241,7 @@ class Layers:
                 raise IntegrityError(
                     f"layer {descriptor.digest} is missing in the state directory", hint="pull the image again"
                 )
-            yield from self._told(layer, descriptor.digest, self._store.blobs.ingest(descriptor, layer.fetch()))
+            yield from self._told(layer, descriptor.digest, self._store.blobs.resume(descriptor, layer.fetch))
             self._events.status(layer.step, descriptor.digest, descriptor.size, descriptor.size, outcome="done")
 
     def _told(self, layer: Layer, text: str, chunks: Iterator[bytes]) -> Iterator[bytes]:

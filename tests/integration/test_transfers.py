@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness.containers import Containers
-from harness.img import Img
+from harness.img import Img, write_context
 from harness.kept import keep
 from harness.processes import run_and_watch
 from img_core.kit import oci
@@ -196,6 +196,25 @@ def test_an_interrupted_pull_leaves_no_image_and_goes_on(
     empty.run("prune", "--all").ok()
     assert blobs_of(empty) == set()
     assert os.listdir(empty.state / "run") == []
+
+
+@pytest.mark.rootless
+def test_a_killed_build_goes_on_in_the_middle_of_a_layer_of_its_base(
+    empty: Img, faulty_registry: FaultyRegistry, tmp_path: Path
+) -> None:
+    image = make_image([{"big": os.urandom(4_000_000)}])
+    partial = empty.state / "ingest" / largest(image).removeprefix("sha256:")
+    faulty_registry.add("app", "1", image)
+    faulty_registry.rule(f"GET /v2/app/blobs/{largest(image)}", stall(3_000_000), times=1)
+    context = write_context(
+        tmp_path / "context", f"FROM {faulty_registry.address}/app:1 AS base\nFROM base\nCOPY --from=base /big /copy\n"
+    )
+    with empty.start("build", "-t", "built", context) as process:
+        wait_until(lambda: partial.exists() and partial.stat().st_size == 3_000_000, process)
+        process.kill()
+    empty.build(context).ok()
+    again = faulty_registry.asked(f"GET /v2/app/blobs/{largest(image)}")[1]
+    assert again.headers["range"].startswith("bytes=3000000-")
 
 
 def test_an_interrupted_push_gives_no_name_and_goes_on(
