@@ -191,7 +191,7 @@ class Layers:
                 message = f"layer {descriptor.digest} cannot be unpacked: {err.message}"
                 raise ArchiveError(message, hint=err.hint) from err
             self._store.blobs.remember_layer(descriptor.digest, applied.diff_id)
-        self._events.status(layer.step, _extracting(descriptor), outcome="done")
+        self._events.status(layer.step, _extracting(descriptor), descriptor.size, descriptor.size, outcome="done")
         for text in applied.skipped:
             self._events.status(layer.step, f"left out {text}")
         return directory

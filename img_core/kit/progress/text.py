@@ -8,6 +8,7 @@ __all__ = ["clean_line", "log_time", "rate_text", "size_text", "split_lines"]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 #: Colours are wanted; other escape sequences move the cursor, rename the window or answer as if typed.
+_RESET = "\x1b[0m"
 _COLOUR = re.compile(r"(\x1b\[[0-9;:]*m)")
 
 
@@ -53,7 +54,9 @@ def clean_line(line: bytes, *, colours: bool = True) -> str:
     parts = _COLOUR.split(text)
     if not colours:
         return _escaped("".join(parts[::2]))
-    return "".join(part if number % 2 else _escaped(part) for number, part in enumerate(parts))
+    shown = "".join(part if number % 2 else _escaped(part) for number, part in enumerate(parts))
+    # A line must not colour, or hide, what others write after it.
+    return shown if len(parts) == 1 or parts[-2:] == [_RESET, ""] else shown + _RESET
 
 
 def _escaped(text: str) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from img_core.cli._output import say
-from img_core.cli._progress import choose, showing
+from img_core.cli._progress import choose, is_machine_readable, showing
 from img_core.config import Config
 from img_core.plugins import Plugins
 from img_core.spec import PluginError, StepStarted, UsageError
@@ -51,6 +52,24 @@ def test_without_any_progress_nobody_wants_events(plugins: Plugins) -> None:
         assert show is None
 
 
+def test_a_terminal_is_needed_for_tty(plugins: Plugins) -> None:
+    with pytest.raises(UsageError, match="needs a terminal"):
+        choose("tty", {}, plugins)
+
+
+def test_the_variable_may_ask_for_what_cannot_be_had_here(plugins: Plugins) -> None:
+    assert choose("", {"BUILDKIT_PROGRESS": "tty"}, plugins) == ["plain"]
+
+
+@pytest.mark.parametrize(("terminal", "expected"), [("xterm", ["tty", "plain"]), ("dumb", ["plain"]), ("", ["plain"])])
+def test_auto_draws_on_terminals_that_can_be_drawn_on(
+    terminal: str, expected: list[str], plugins: Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", terminal)
+    assert choose("", {}, plugins) == expected
+
+
 def test_what_is_said_meanwhile_goes_through_the_plugin(
     plugins: Plugins, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,3 +79,9 @@ def test_what_is_said_meanwhile_goes_through_the_plugin(
         say("inside")
     say("outside")
     assert capsys.readouterr().err == "[inside]outside\n"
+
+
+def test_only_what_programs_read_is_machine_readable(plugins: Plugins) -> None:
+    assert is_machine_readable(["rawjson"], plugins)
+    assert not any(is_machine_readable([name], plugins) for name in ("plain", "quiet", "tty"))
+    assert not is_machine_readable([], plugins)

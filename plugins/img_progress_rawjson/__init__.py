@@ -1,0 +1,1 @@
+"""``--progress=rawjson``: events as JSON, for programs."""

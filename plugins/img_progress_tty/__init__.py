@@ -1,0 +1,1 @@
+"""``--progress=tty``: a block of lines that is redrawn while the build goes on."""

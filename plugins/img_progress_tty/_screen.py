@@ -1,0 +1,83 @@
+"""Drawing a block of lines on a terminal again and again, in place.
+
+Only what every terminal since the VT100 knows is used: cursor up, erase to the end of line and screen, colours. The cursor stays visible
+behind the block, so there is nothing to put right when the process is killed.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, TextIO
+
+from img_core.kit.progress.writer import Writer
+from img_progress_tty._layout import Style
+from img_progress_tty._text import width_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from img_progress_tty._layout import Line
+
+__all__ = ["Screen"]
+
+_COLOURS = {Style.DONE: "\x1b[34m", Style.ERROR: "\x1b[31m", Style.CANCELED: "\x1b[33m", Style.FAINT: "\x1b[2m"}
+_RESET = "\x1b[0m"
+_ERASE_LINE, _ERASE_BELOW = "\x1b[K", "\x1b[J"
+_SIZE = (80, 24)  #: columns and rows of a terminal that does not tell
+
+
+class Screen:
+    """One terminal. Not for several threads at once."""
+
+    def __init__(self, stream: TextIO, *, colours: bool) -> None:
+        self._stream = stream
+        self._writer = Writer(stream)
+        self._encoding = stream.encoding or "ascii"
+        self._colours = colours
+        self._drawn: list[Line] = []
+        self._columns = 0  #: width of the terminal when *drawn* was drawn
+
+    def size(self) -> tuple[int, int]:
+        """Return columns and rows now."""
+        try:
+            columns, rows = os.get_terminal_size(self._stream.fileno())
+        except (OSError, ValueError):  # no terminal (a test), or closed
+            columns, rows = _SIZE
+        return columns or _SIZE[0], rows or _SIZE[1]
+
+    def spelled(self, text: str) -> str:
+        """Return *text* with what the terminal's encoding lacks escaped."""
+        if text.isascii():
+            return text
+        return text.encode(self._encoding, "backslashreplace").decode(self._encoding)
+
+    def draw(self, lines: Sequence[Line], columns: int) -> None:
+        """Let the block be *lines*; what did not change is not sent again."""
+        same = self._drawn if columns == self._columns else []
+        if list(lines) == same:
+            return
+        sent = [self._to_top(columns)]
+        for index, line in enumerate(lines):
+            sent.append("\n" if index < len(same) and line == same[index] else f"{self._painted(line)}{_ERASE_LINE}\n")
+        self._writer.write("".join(sent) + _ERASE_BELOW)
+        self._drawn, self._columns = list(lines), columns
+
+    def write(self, text: str) -> None:
+        """Write *text*, which ends with a line end, in place of the block; the next one is drawn below."""
+        self._writer.write(f"{self._to_top(self.size()[0])}{_ERASE_BELOW}{text}" if self._drawn else text)
+        self._drawn = []
+
+    def append(self, text: str) -> None:
+        """Write *text* below the block, which stays as it is."""
+        self._writer.write(text)
+        self._drawn = []
+
+    def _to_top(self, columns: int) -> str:
+        """Return what brings the cursor to the first line of the block."""
+        # Terminals wrap lines that became too wide when they are made narrower.
+        rows = sum(max(1, -(-width_of(line.text) // columns)) for line in self._drawn)
+        return f"\r\x1b[{rows}A" if rows else "\r"
+
+    def _painted(self, line: Line) -> str:
+        colour = _COLOURS.get(line.style, "") if self._colours else ""
+        return f"{colour}{line.text}{_RESET}" if colour else line.text
