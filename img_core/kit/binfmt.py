@@ -12,14 +12,16 @@ import os
 import stat
 import struct
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from img_core.kit import linux, mounts
 from img_core.spec.errors import HostError
+from img_core.spec.executor import Mount
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import ExitStack
 
     from img_core.spec.executor import Process
     from img_core.spec.host import IdMapping
@@ -65,6 +67,7 @@ _MACHINES: Final = (
 #: what the processor runs by itself: machine of uname -> names of qemu
 _NATIVE: Final = {"x86_64": ("x86_64", "i386"), "aarch64": ("aarch64", "arm"), "ppc64le": ("ppc64le",)}
 _HOST_LIST: Final = "/proc/sys/fs/binfmt_misc"
+_CHOICE: Final = "IMG_EMULATION"
 _HEADER_SIZE: Final = 256
 _PT_INTERP: Final = 3
 
@@ -75,18 +78,42 @@ class Emulation:
     def __init__(self, mapping: IdMapping, environment: Mapping[str, str]) -> None:
         self._mapping = mapping
         self._search_path = environment.get("PATH", os.defpath)
+        self._direct = environment.get(_CHOICE) == "direct"
         self._lock = threading.Lock()  # guards the list
         self._list = -1  # a detached binfmt_misc; it ends with this descriptor
         self._known: set[str] = set()
 
-    def prepare(self, root_fd: int, process: Process) -> None:
-        """See to it that the program of *process* can run. Raises HostError when it is foreign and cannot."""
-        machine = program_machine(root_fd, process)
+    def prepare(self, root_fd: int, process: Process, opened: ExitStack) -> Process:
+        """See to it that the program of *process* can run, and return what to run. Raises HostError when it is foreign and cannot.
+
+        Normally that is *process* itself. If the user has chosen so by ``IMG_EMULATION=direct``, it is qemu with that program; what it
+        mounts for that is open until *opened* ends.
+        """
+        machine, words = _find_program(root_fd, process)
         if machine is None or machine.qemu in _NATIVE.get(linux.MACHINE, (linux.MACHINE,)):
-            return
+            return process
+        if self._direct:
+            return self._under_qemu(machine, words, process, opened)
         with self._lock:
             if machine.qemu not in self._known:
                 self._make_known(machine)
+        return process
+
+    def _under_qemu(self, machine: _Machine, words: Sequence[str], process: Process, opened: ExitStack) -> Process:
+        """Return *process* as an argument of qemu, which is mounted where no layer gets it.
+
+        For kernels without lists of our own: the program and its forks run, another program that it executes does not.
+        """
+        qemu = _find_static_qemu(machine, self._search_path)
+        if qemu is None:
+            raise _no_qemu(machine)
+        fd = os.open(qemu, os.O_PATH | os.O_CLOEXEC)
+        opened.callback(os.close, fd)
+        target = f"/dev/qemu-{machine.qemu}"
+        mount = Mount(target, source_fd=fd)
+        own_name = process.args[0] if len(words) == 1 else words[0]  # an interpreter is called by its path
+        args = (target, "-0", own_name, *words, *process.args[1:])
+        return replace(process, args=args, mounts=(*process.mounts, mount))
 
     def _make_known(self, wanted: _Machine) -> None:
         if _host_knows(wanted):
@@ -106,10 +133,7 @@ class Emulation:
                 _register(self._list, machine, qemu)
                 self._known.add(machine.qemu)
         if wanted.qemu not in self._known:
-            raise HostError(
-                f"the image is for `{wanted.platform}` and there is no static `qemu-{wanted.qemu}` on PATH",
-                hint="install the package `qemu-user-static`",
-            )
+            raise _no_qemu(wanted)
 
     def _new_list(self) -> int:
         try:
@@ -117,7 +141,8 @@ class Emulation:
         except OSError as err:
             raise HostError(
                 f"cannot run programs of other architectures here: {err.strerror}",
-                hint="it takes Linux 6.7, or a host where an administrator has registered qemu with the flag F",
+                hint="it takes Linux 6.7, or a host where an administrator has registered qemu with the flag F; "
+                f"for steps of a single program set `{_CHOICE}=direct`",
             ) from err
 
     def close(self) -> None:
@@ -125,6 +150,13 @@ class Emulation:
         if self._list >= 0:
             os.close(self._list)
             self._list = -1
+
+
+def _no_qemu(machine: _Machine) -> HostError:
+    return HostError(
+        f"the image is for `{machine.platform}` and there is no static `qemu-{machine.qemu}` on PATH",
+        hint="install the package `qemu-user-static`",
+    )
 
 
 def emulated_platforms(mapping: IdMapping, environment: Mapping[str, str]) -> list[str]:
@@ -210,21 +242,28 @@ def _is_static(path: str) -> bool:
 
 def program_machine(root_fd: int, process: Process) -> _Machine | None:
     """Return the architecture of the program that *process* names, as far as its file tells; None when it does not."""
+    return _find_program(root_fd, process)[0]
+
+
+def _find_program(root_fd: int, process: Process) -> tuple[_Machine | None, list[str]]:
+    """Return the architecture, and what the kernel would execute in place of the first argument: for a script its interpreter."""
     name = process.args[0]
     candidates: Sequence[str] = [name if name.startswith("/") else f"{process.cwd}/{name}"]
     if "/" not in name:
         path = dict(process.env).get("PATH") or "/bin"
         candidates = [f"{directory}/{name}" for directory in path.split(":")]
     for candidate in candidates:
-        header = _read_header(root_fd, candidate)
+        header, words = _read_header(root_fd, candidate), [candidate]
         for _ in range(4):  # scripts whose interpreters are scripts
             if not header.startswith(b"#!"):
                 break
-            words = header[2:].split(b"\n")[0].split()
-            header = _read_header(root_fd, os.fsdecode(words[0])) if words else b""
+            # The path, and all the rest of the line as one argument; see execve(2).
+            line = [os.fsdecode(word) for word in header[2:].split(b"\n")[0].strip().split(None, 1)]
+            words = line + words
+            header = _read_header(root_fd, line[0]) if line else b""
         if header:
-            return next((machine for machine in _MACHINES if _matches(machine, header)), None)
-    return None
+            return next((machine for machine in _MACHINES if _matches(machine, header)), None), words
+    return None, []
 
 
 def _matches(machine: _Machine, header: bytes) -> bool:

@@ -50,9 +50,9 @@ class UsernsExecutor(Executor):
         if spawner is None:
             raise HostError("this command cannot start processes")
         check(process)
-        self._emulation.prepare(rootfs.fd, process)
-        ordered = parents_first(process.mounts)
         with ExitStack() as stack:
+            process = self._emulation.prepare(rootfs.fd, process, stack)
+            ordered = parents_first(process.mounts)
             detached = stack.enter_context(prepared_mounts(rootfs.fd, ordered))
             root_fd = own(stack, root_mount(rootfs.fd, process))
             supervisor = None

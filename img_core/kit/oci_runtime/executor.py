@@ -75,9 +75,9 @@ class OciRuntimeExecutor(Executor):
         if spawner is None:
             raise HostError("this command cannot start processes")
         check(process)
-        self._emulation.prepare(rootfs.fd, process)
         runtime = self.find_runtime(self.host, self.options)
         with ExitStack() as stack:
+            process = self._emulation.prepare(rootfs.fd, process, stack)
             bundle = _Bundle.make(self.host.run_directory, stack)
             ordered = parents_first(process.mounts)
             detached = [*stack.enter_context(prepared_mounts(rootfs.fd, ordered))]

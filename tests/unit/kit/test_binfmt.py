@@ -1,5 +1,6 @@
 import os
 import struct
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -72,7 +73,7 @@ def test_native_programs_need_nothing(root):
     path, fd = root
     native = binfmt._NATIVE.get(linux.MACHINE, (linux.MACHINE,))[0]
     (path / "bin/sh").write_bytes(elf(native))
-    Emulation("single", {"PATH": "/nowhere"}).prepare(fd, SHELL)
+    Emulation("single", {"PATH": "/nowhere"}).prepare(fd, SHELL, ExitStack())
 
 
 def test_root_gets_a_hint_instead_of_a_change_of_the_host(root):
@@ -82,7 +83,7 @@ def test_root_gets_a_hint_instead_of_a_change_of_the_host(root):
     if binfmt._host_knows(BY_NAME[foreign]):
         pytest.skip("this host runs it")
     with pytest.raises(HostError, match=foreign) as caught:
-        Emulation("root", {"PATH": "/nowhere"}).prepare(fd, SHELL)
+        Emulation("root", {"PATH": "/nowhere"}).prepare(fd, SHELL, ExitStack())
     assert "qemu" in caught.value.hint
 
 
@@ -102,3 +103,22 @@ def test_dynamic_programs_are_not_taken_for_static(tmp_path):
     assert not binfmt._is_static(program(3))
     (tmp_path / "script").write_text("#!/bin/sh\n")
     assert not binfmt._is_static(str(tmp_path / "script"))
+
+
+@pytest.mark.skipif(linux.MACHINE != "x86_64", reason="the foreign program is for arm64")
+def test_direct_emulation_runs_the_interpreter_of_a_script_under_qemu(root, tmp_path):
+    path, fd = root
+    qemu = path / "qemu-aarch64-static"
+    header = bytearray(elf("x86_64")[:64])
+    struct.pack_into("<Q", header, 32, 64)
+    struct.pack_into("<HH", header, 54, 56, 1)
+    qemu.write_bytes(bytes(header) + struct.pack("<I", 1) + b"\0" * 52)
+    qemu.chmod(0o755)
+    (path / "bin/sh").write_bytes(elf("aarch64"))
+    (path / "run").write_text("#!/bin/sh -e x\n")
+    emulation = Emulation("single", {"PATH": str(path), "IMG_EMULATION": "direct"})
+    with ExitStack() as opened:
+        made = emulation.prepare(fd, replace(SHELL, args=("/run", "argument")), opened)
+        assert made.args == ("/dev/qemu-aarch64", "-0", "/bin/sh", "/bin/sh", "-e x", "/run", "argument")
+        assert [mount.target for mount in made.mounts] == ["/dev/qemu-aarch64"]
+        assert emulation.prepare(fd, SHELL, opened).args == ("/dev/qemu-aarch64", "-0", "sh", "/bin/sh")
