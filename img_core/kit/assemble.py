@@ -112,12 +112,12 @@ class Assembled:
 
 def assemble(result: Result, packing: Packing, progress: ExportProgress) -> Assembled:
     """Put the documents of *result* (and layers in a new form) into its store. Waits until all layers are written."""
-    if len(result.images) == 1 and any(packing.annotations.get(place) for place in ("index", "index-descriptor")):
+    if not result.multi_platform and any(packing.annotations.get(place) for place in ("index", "index-descriptor")):
         raise UsageError("index annotations not supported for single platform export")
     progress.status("exporting layers")
     packer = _Packer(result, packing, progress)
     images = tuple(map(packer.image, result.images))
-    if len(images) == 1:
+    if not result.multi_platform:
         top = replace(images[0].manifest, annotations=packing.annotations.get("manifest-descriptor", {}))
         return Assembled(top, images)
     return Assembled(packer.index(images), images)
@@ -129,7 +129,7 @@ def image_metadata(assembled: Assembled, names: Sequence[str]) -> dict[str, Any]
         "containerimage.digest": assembled.top.digest,
         "containerimage.descriptor": oci.descriptor_document(assembled.top),
     }
-    if len(assembled.images) == 1:
+    if [assembled.top.digest] == [image.manifest.digest for image in assembled.images]:
         metadata["containerimage.config.digest"] = assembled.images[0].config.digest
     if names:
         metadata["image.name"] = ",".join(names)

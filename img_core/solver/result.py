@@ -144,12 +144,19 @@ class BuildOutcome:
     """A finished build (spec.exporter.Result)."""
 
     def __init__(
-        self, images: Sequence[ImageOutcome], names: Sequence[str], store: ImageStore, source_date_epoch: int | None
+        self,
+        images: Sequence[ImageOutcome],
+        names: Sequence[str],
+        store: ImageStore,
+        source_date_epoch: int | None,
+        *,
+        multi_platform: bool,
     ) -> None:
         self.images: Sequence[ImageOutcome] = images
         self.names: Sequence[str] = names
         self.store: ImageStore = store
         self.source_date_epoch = source_date_epoch
+        self.multi_platform = multi_platform or len(images) > 1
 
     def need_base_blobs(self, needed: bool) -> None:
         """Say whether the next exporter reads the blobs of base layers; see `Exporter.needs_base_blobs`."""

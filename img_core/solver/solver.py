@@ -153,7 +153,7 @@ class Solver:
         results = scheduler.run(roots)
         self.steps = len(results)
         images = [self._outcome(image, results, plan.source_date_epoch) for image in plan.images]
-        return BuildOutcome(images, names, self._store, plan.source_date_epoch)
+        return BuildOutcome(images, names, self._store, plan.source_date_epoch, multi_platform=plan.multi_platform)
 
     def _outcome(self, image: PlannedImage, results: dict[str, Evaluated], epoch: int | None) -> ImageOutcome:
         stack = results[image.root.digest] if image.root is not None else EMPTY

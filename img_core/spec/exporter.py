@@ -107,6 +107,10 @@ class Result(Protocol):
     def source_date_epoch(self) -> int | None:
         """The latest time, in seconds since 1970, if the build fixes it."""
 
+    @property
+    def multi_platform(self) -> bool:
+        """The result is an index (a directory per platform): there are several images, or the build asked for it with one."""
+
 
 class ExportProgress(Protocol):
     """Tells people what an exporter does; each call is one line such as ``exporting layers``.

@@ -125,12 +125,13 @@ class PlannedImage:
 class Plan:
     """The result of planning: one image per requested platform, in the order of the request.
 
-    *source_date_epoch* is in seconds since 1970 UTC, when the build fixes it.
+    *source_date_epoch* is in seconds since 1970 UTC, when the build fixes it. *multi_platform* asks for an index even of one image.
     """
 
     images: tuple[PlannedImage, ...]
     warnings: tuple[BuildWarning, ...] = ()
     source_date_epoch: int | None = None
+    multi_platform: bool = False
 
 
 class Frontend(ABC):

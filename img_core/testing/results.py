@@ -177,6 +177,12 @@ class ReadyResult:
     names: Sequence[str]
     store: DirectoryStore
     source_date_epoch: int | None = None
+    as_index: bool = False
+
+    @property
+    def multi_platform(self) -> bool:
+        """See `Result.multi_platform`."""
+        return self.as_index or len(self.images) > 1
 
 
 @dataclass(slots=True)
@@ -275,6 +281,7 @@ def make_result(
     names: Sequence[str] = ("docker.io/library/sample:latest",),
     codec: str = "gzip",
     source_date_epoch: int | None = None,
+    as_index: bool = False,
 ) -> ReadyResult:
     """Build a result below *directory*: one tree, a base layer and a layer of the build per platform.
 
@@ -282,7 +289,7 @@ def make_result(
     """
     store = DirectoryStore(directory / "store")
     images = tuple(_image(directory, store, platform, codec) for platform in platforms)
-    return ReadyResult(images, tuple(names), store, source_date_epoch)
+    return ReadyResult(images, tuple(names), store, source_date_epoch, as_index)
 
 
 def _image(directory: Path, store: DirectoryStore, platform: Platform, codec: str) -> ReadyImage:

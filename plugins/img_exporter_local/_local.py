@@ -79,7 +79,7 @@ class LocalExporter(Exporter):
         return {}
 
     def _fill(self, stage: str, result: Result, progress: ExportProgress) -> None:
-        split = self.options.get("platform-split", len(result.images) > 1)
+        split = self.options.get("platform-split", result.multi_platform)
         policy = CopyPolicy(epoch=effective_epoch(self.options, result))
         tick, overlaps = Ticker(progress, "copying files"), Overlaps()
         for image in result.images:

@@ -46,7 +46,7 @@ class TarExporter(Exporter):
     def export(self, result: Result, progress: ExportProgress) -> Mapping[str, Any]:
         """Write the archive."""
         self.check()
-        split = self.options.get("platform-split", len(result.images) > 1)
+        split = self.options.get("platform-split", result.multi_platform)
         epoch = effective_epoch(self.options, result)
         tick, overlaps = Ticker(progress, "sending tarball"), Overlaps()
         with open_output(self._dest) as output:

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from img_core.kit.text import show
 from img_core.spec.errors import DockerfileError
 from img_core.spec.frontend import Frontend, Plan, PlanRequest
 from img_frontend_dockerfile._calls import describe_targets, outline
@@ -46,9 +47,10 @@ class DockerfileFrontend(Frontend):
 
     def plan(self, request: PlanRequest, resolver: Resolver) -> Plan:
         """Plan one image for each platform of *request*."""
+        as_index = _as_index(request)
         planning = _Planning(request, resolver)
         images = [lowering.image(planning.target) for lowering in planning.lowerings([planning.target])]
-        return Plan(tuple(images), planning.finish(), planning.epoch)
+        return Plan(tuple(images), planning.finish(), planning.epoch, as_index)
 
     def check(self, request: PlanRequest, resolver: Resolver) -> tuple[BuildWarning, ...]:
         """Return all findings, also about stages that nothing needs unless the request has a target. Builds nothing.
@@ -153,6 +155,18 @@ def _parse(request: PlanRequest) -> Program:
             Span(line, line),
         )
     return parse_program(source)
+
+
+def _as_index(request: PlanRequest) -> bool:
+    """Say whether the result must be an index (`BUILDKIT_MULTI_PLATFORM`). Raises DockerfileError if it must be none and has to be."""
+    name = "BUILDKIT_MULTI_PLATFORM"
+    text = request.build_args.get(name, "")
+    if text.lower() not in ("", "0", "f", "false", "1", "t", "true"):
+        raise DockerfileError(f"invalid boolean value {quote(text)} of {name}")
+    wanted = text.lower() in ("1", "t", "true")
+    if text and not wanted and len(request.platforms) > 1:
+        raise DockerfileError(f"returning several platforms is not allowed by {name}={show(text)}")
+    return wanted
 
 
 def _other_syntax(request: PlanRequest, source: Source) -> str:

@@ -304,3 +304,13 @@ def test_cf20_better_the_form_of_layers_does_not_depend_on_the_cache(workshop: W
         layers = ImageArchive(tmp_path / "out.tar").manifest["layers"]
         found.append([layer["mediaType"].rpartition("+")[2] for layer in layers])
     assert found == [["gzip", "gzip"], ["gzip", "zstd"], ["zstd", "zstd"]]
+
+
+def test_a_build_argument_gives_one_platform_a_directory_of_its_own(workshop: Workshop, tmp_path: Path) -> None:
+    outputs = [["local", {"dest": str(tmp_path / "out")}]]
+    arguments = {"BUILDKIT_MULTI_PLATFORM": "1"}
+    text = "FROM scratch\nCOPY <<E /f\nE\n"
+    workshop.server.build(workshop.context, text, outputs=outputs, platforms=["linux/arm64"], build_args=arguments).ok()
+    assert [path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*")] == [
+        "linux_arm64", "linux_arm64/f",
+    ]  # fmt: skip

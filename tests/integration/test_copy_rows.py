@@ -98,8 +98,9 @@ ROWS = {
         {"x": a_directory(owner="5:5"), "x/y": a_directory(owner="5:5"), "x/y/a.txt": a_file("A", owner="5:5")},
     ),
     "CP9": Row(
-        "COPY --chown=www a.txt /1\nCOPY --chown=www:staff a.txt /2\nCOPY --chown=:staff a.txt /3",
-        {"1": a_file("A", owner="33:34"), "2": a_file("A", owner="33:50"), "3": a_file("A", owner="0:50")},
+        "COPY --chown=www a.txt /1\nCOPY --chown=www:staff a.txt /2\nCOPY --chown=:staff a.txt /3\nCOPY --chown=www: a.txt /4",
+        {"1": a_file("A", owner="33:34"), "2": a_file("A", owner="33:50"), "3": a_file("A", owner="0:50"),
+         "4": a_file("A", owner="33:0")},
     ),
     "CP11": Row(
         "COPY --chmod=700 a.txt /p/q/",

@@ -192,6 +192,23 @@ ROWS: dict[str, tuple[str, list[str], list[str]]] = {
     ),
     # -- environment of a step
     "no-variables-of-the-builder": ("RUN env", ["PATH=", "HOME=/root"], ["PYTHON", "OTEL", "TRACEPARENT", "USER="]),
+    "environment-of-a-step": (
+        "RUN umask; hostname; grep -h '^CapEff\\|^Seccomp:' /proc/self/status; df -k /dev/shm; wc -c; tty; pwd; "
+        "echo x >> /etc/hosts; echo x >> /etc/resolv.conf; cat /etc/hosts",
+        [
+            "0022\nbuildkitsandbox\n",
+            "00000000a80425fb",
+            "Seccomp:\t2",
+            " 65536 ",
+            "\n0\nnot a tty\n/\n",
+            "localhost",
+            "can't create /etc/hosts: Read-only",
+            "can't create /etc/resolv.conf: Read-only",
+        ],
+        [],
+    ),
+    "no-network": ("RUN --network=none ls /sys/class/net && echo end", ["lo\nend\n"], ["eth"]),
+    "empty-run": ("RUN\nRUN echo after", ["after"], []),
     "scratch-keeps-no-mount-points": (
         'FROM busybox AS t\nFROM scratch AS s\nRUN --mount=from=t,source=/bin,target=/bin ["/bin/busybox","true"]\n'
         "FROM busybox\nRUN --mount=from=s,target=/s ls -A /s | wc -l",

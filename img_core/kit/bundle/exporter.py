@@ -61,7 +61,7 @@ class BundleExporter(Exporter):
     def export(self, result: Result, progress: ExportProgress) -> Mapping[str, Any]:
         """Write *result*."""
         self.check()
-        if self.docker and len(result.images) > 1:
+        if self.docker and result.multi_platform:
             raise UsageError(
                 "docker exporter does not currently support exporting manifest lists",
                 hint="use `type=oci`, or build for one platform",

@@ -80,6 +80,17 @@ def test_later_definition_of_a_name_wins() -> None:
     assert env("FROM b AS x\nENV A=1\nFROM x AS x\nENV B=2\nFROM x") == {"PATH": "/bin", "A": "1", "B": "2"}
 
 
+@pytest.mark.parametrize(("value", "index"), [("1", True), ("True", True), ("0", False), ("", False)])
+def test_a_build_argument_asks_for_an_index_of_one_platform(value: str, index: bool) -> None:
+    assert plan("FROM b", args={"BUILDKIT_MULTI_PLATFORM": value}).multi_platform is index
+
+
+def test_a_build_argument_that_forbids_an_index_or_is_no_boolean_is_an_error() -> None:
+    error = failure("FROM b", args={"BUILDKIT_MULTI_PLATFORM": "0"}, platforms=(AMD64, ARM64))
+    assert error.message == "returning several platforms is not allowed by BUILDKIT_MULTI_PLATFORM=0"
+    assert failure("FROM b", args={"BUILDKIT_MULTI_PLATFORM": "x"}).message.startswith('invalid boolean value "x"')
+
+
 class TestContexts:
     def test_named_context_replaces_stage_and_image(self) -> None:  # ST8, ST9
         images = {"docker.io/library/other:1": {"config": {"Env": ["PATH=/o"]}}}

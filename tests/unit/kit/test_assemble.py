@@ -94,6 +94,14 @@ def test_several_platforms_become_an_index(tmp_path: Path) -> None:
     assert "containerimage.config.digest" not in image_metadata(assembled, [])
 
 
+def test_one_platform_becomes_an_index_on_request(tmp_path: Path) -> None:
+    result = make_result(tmp_path, as_index=True)
+    assembled = packed(result)
+    index = oci.parse_index(result.store.read(assembled.top.digest), name="index", media_type=oci.OCI_INDEX)
+    assert [manifest.digest for manifest in index.manifests] == [assembled.images[0].manifest.digest]
+    assert "containerimage.config.digest" not in image_metadata(assembled, [])
+
+
 @pytest.mark.parametrize("codec", ["uncompressed", "gzip", "zstd"])
 def test_compression_concerns_layers_of_the_build_unless_forced(codec: str, tmp_path: Path) -> None:
     stored = "zstd" if codec == "gzip" else "gzip"
