@@ -8,12 +8,12 @@ from functools import cached_property
 from img_core.kit.text import show
 from img_core.spec.errors import DockerfileError
 
-__all__ = ["Fault", "Source", "Span", "excerpt"]
+__all__ = ["LONGEST_MESSAGE", "Fault", "Source", "Span", "excerpt"]
 
 _CONTEXT_LINES = 2
 _RULE = "-" * 20
 _LONGEST_LINE = 2000
-_LONGEST_MESSAGE = 1000
+LONGEST_MESSAGE = 1000  #: characters; what is quoted may be a megabyte
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,8 @@ class Source:
         first = spans[0].first
         prefix = f"dockerfile parse error on line {first}: " if fault.at_parse else ""
         return DockerfileError(
-            show(prefix + fault.message, limit=_LONGEST_MESSAGE),
-            hint=show(fault.hint, limit=_LONGEST_MESSAGE) if fault.hint else None,
+            show(prefix + fault.message, limit=LONGEST_MESSAGE),
+            hint=show(fault.hint, limit=LONGEST_MESSAGE) if fault.hint else None,
             line=first,
             excerpt="\n".join(self.excerpt(span) for span in dict.fromkeys(spans)),
         )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from img_core.kit.text import show
 from img_core.spec.frontend import BuildWarning
 from img_core.spec.graph import Location
 from img_frontend_dockerfile._directives import parse_check_options
-from img_frontend_dockerfile._source import Fault
+from img_frontend_dockerfile._source import LONGEST_MESSAGE, Fault
 
 if TYPE_CHECKING:
     from img_frontend_dockerfile._directives import CheckOptions
@@ -28,7 +29,8 @@ class WarningList:
         self._found: dict[tuple[str, str, Span | None], BuildWarning] = {}
 
     def add(self, rule: str, message: str, node: Node | None = None, span: Span | None = None) -> None:
-        """Record one finding about *node*, shown at *span* if that is a smaller part of it."""
+        """Record one finding about *node*, shown at *span* if that is a smaller part of it; *message* may quote strangers."""
+        message = show(message, limit=LONGEST_MESSAGE)
         place = span or (node.span if node else None)
         if self._skipped(rule, node) or (rule, message, place) in self._found:
             return

@@ -120,7 +120,9 @@ def test_every_byte_string_is_planned_or_refused_in_one_line(seed: int) -> None:
     for number in range(COUNT):
         content = source.choice((noise, soup, soup, mutated, mutated))(source)
         try:
-            planned += bool(plan(content, resolver=resolver, args={"OTHER": "x y"}).images)
+            result = plan(content, resolver=resolver, args={"OTHER": "x y"})
+            planned += 1
+            assert all(warning.message.isprintable() for warning in result.warnings), content
         except (DockerfileError, NotFoundError) as error:
             check(error, content)
         except Exception as err:
