@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from img_core.testing.images import SmallImage
 
 __all__ = [
+    "LARGE",
     "Exchange",
     "FaultyRegistry",
     "Recorded",
@@ -49,6 +50,9 @@ __all__ = [
 ]
 
 
+LARGE = 64 << 20  #: bytes; of a larger body only the digest is kept
+
+
 @dataclass(slots=True)
 class Recorded:
     """One request as it came in, and what went out."""
@@ -56,7 +60,8 @@ class Recorded:
     method: str
     path: str
     headers: Mapping[str, str]  #: names in lower-case
-    body: bytes
+    body: bytes  #: empty if it was larger than `LARGE`
+    digest: str = ""  #: of a body larger than that
     status: int = 0
     sent: int = 0  #: bytes of body
 
@@ -336,10 +341,19 @@ def _handler_for(registry: FaultyRegistry) -> type[BaseHTTPRequestHandler]:
         timeout = 60
 
         def _handle(self) -> None:
-            length = self.headers.get("content-length", "0")
-            body = self.rfile.read(int(length)) if length.isdigit() else b""
+            text = self.headers.get("content-length", "0")
+            length = int(text) if text.isdigit() else 0
             headers = {name.lower(): value for name, value in self.headers.items()}
-            registry.handle(Exchange(registry, Recorded(self.command, self.path, headers, body), self))
+            body = self.rfile.read(length) if length <= LARGE else b""
+            digest = self._digest_of(length) if length > LARGE else ""
+            registry.handle(Exchange(registry, Recorded(self.command, self.path, headers, body, digest), self))
+
+        def _digest_of(self, length: int) -> str:
+            hasher = hashlib.sha256()
+            while length > 0 and (data := self.rfile.read(min(length, 1 << 20))):
+                hasher.update(data)
+                length -= len(data)
+            return f"sha256:{hasher.hexdigest()}"
 
         do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_CONNECT = _handle  # noqa: N815 - names of the base class
 

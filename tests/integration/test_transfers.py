@@ -18,15 +18,14 @@ from harness.img import Img, write_context
 from harness.kept import keep
 from harness.processes import run_and_watch
 from img_core.kit import oci
+from img_core.spec.values import Descriptor
 from img_core.store import Store
-from img_core.testing.faulty_registry import Exchange, FaultyRegistry, stall
+from img_core.testing.faulty_registry import Exchange, FaultyRegistry, reply, stall
 from img_core.testing.images import SmallImage, make_image, tar_layer
 from img_core.testing.registry import DockerRegistry
 
 pytest_plugins = ["img_core.testing.fixtures"]
 pytestmark = pytest.mark.registry
-
-GIGABYTE = 1 << 30
 
 
 @pytest.fixture
@@ -290,39 +289,47 @@ def test_a_token_that_expires_in_the_middle_of_a_push_is_renewed(
 # --- large --------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_a_gigabyte_moves_through_little_memory(
-    empty: Img, registry: DockerRegistry, faulty_registry: FaultyRegistry
-) -> None:
-    zeros = bytes(1 << 20)
+def zeros_image(size: int) -> tuple[SmallImage, str]:
+    """Return an image with one more layer, of *size* zero bytes, that no blob of it holds; and the digest of that layer."""
+    block = bytes(1 << 20)
     hasher = hashlib.sha256()
-    for _ in range(GIGABYTE >> 20):
-        hasher.update(zeros)
+    for _ in range(size >> 20):
+        hasher.update(block)
     digest = f"sha256:{hasher.hexdigest()}"
-    image = make_image([{"a": b"1"}], compress=False)
-    assert image.config is not None
-    config = image.blobs[image.config.digest].replace(image.layers[0].digest.encode(), digest.encode())
+    small = make_image([{"a": b"1"}], compress=False)
+    assert small.config is not None
+    config = small.blobs[small.config.digest].replace(small.layers[0].digest.encode(), digest.encode())
     document = {
         "schemaVersion": 2,
         "mediaType": oci.OCI_MANIFEST,
         "config": {"mediaType": oci.OCI_CONFIG, "digest": oci.digest(config), "size": len(config)},
-        "layers": [{"mediaType": oci.OCI_LAYER, "digest": digest, "size": GIGABYTE}],
+        "layers": [{"mediaType": oci.OCI_LAYER, "digest": digest, "size": size}],
     }
+    content = oci.canonical_json(document)
+    top = Descriptor(oci.OCI_MANIFEST, oci.digest(content), len(content))
+    return SmallImage(top, {oci.digest(config): config, top.digest: content}), digest
+
+
+@pytest.mark.slow
+def test_a_huge_layer_moves_through_little_memory(empty: Img, faulty_registry: FaultyRegistry) -> None:
+    size = int(os.environ.get("IMG_TEST_LARGE_LAYER_GIB", "1")) << 30  # the server makes it up and keeps nothing of it
+    image, digest = zeros_image(size)
 
     def serve(exchange: Exchange) -> None:
-        exchange.head(200, {"Content-Length": str(GIGABYTE)})
-        for _ in range(GIGABYTE >> 20):
-            if not exchange.write(zeros):
+        exchange.head(200, {"Content-Length": str(size)})
+        block = bytes(1 << 20)
+        for _ in range(size >> 20):
+            if not exchange.write(block):
                 return
 
     faulty_registry.add("app", "1", image)
-    faulty_registry.add_blob("app", config)
-    faulty_registry.add_manifest("app", "1", oci.OCI_MANIFEST, oci.canonical_json(document))
     faulty_registry.rule(f"GET /v2/app/blobs/{digest}", serve)
-    source, target = f"{faulty_registry.address}/app:1", f"{registry.address}/app:1"
-    assert run_and_watch(empty, empty.home / "log", "pull", source) < 100e6
-    empty.run("tag", source, target).ok()
-    assert run_and_watch(empty, empty.home / "log", "push", target) < 100e6
+    faulty_registry.rule(f"PUT /v2/app/blobs/uploads/.*digest={digest}", reply(201))
+    name = f"{faulty_registry.address}/app:1"
+    assert run_and_watch(empty, empty.home / "log", "pull", name) < 100e6
+    assert run_and_watch(empty, empty.home / "log", "push", name) < 100e6
+    (sent,) = [request for request in faulty_registry.asked("PATCH") if request.digest]
+    assert sent.digest == digest
 
 
 # --- damage -------------------------------------------------------------------------------------------------------------------
