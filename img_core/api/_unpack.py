@@ -15,7 +15,7 @@ from img_core.spec.errors import ArchiveError, ImgError, NotFoundError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from img_core.kit.tar import OwnerPolicy, Stats
+    from img_core.kit.tar import Directories, OwnerPolicy, Stats
     from img_core.spec.values import Descriptor, DiffId, Platform
     from img_core.store import Store
 
@@ -47,7 +47,7 @@ def unpack(
     real root; else all belong to the caller, without set-id bits and with ``user.`` attributes only. Devices are left out.
     Leaves the whole tree or nothing. Raises NotFoundError, ArchiveError, IntegrityError, and ImgError for the disk.
     """
-    from img_core.kit.tar import OwnerPolicy
+    from img_core.kit.tar import OwnerPolicy, finish_directories
 
     final = os.path.abspath(directory)
     if os.path.lexists(final) and not force:
@@ -58,15 +58,19 @@ def unpack(
     content = store.images.content(image.descriptor, platform or platforms.host_platform(), name)
     policy = OwnerPolicy("set" if owners else "caller", devices=False)
     unpacked = Unpacked()
+    directories: Directories = {}
     with _staged(final) as stage_fd:
         for layer, diff_id in zip(content.layers, content.diff_ids, strict=True):
-            stats = _apply(store, layer, diff_id, stage_fd, policy)
+            stats = _apply(store, layer, diff_id, stage_fd, policy, directories)
             unpacked.skipped = (unpacked.skipped + stats.skipped)[:_REMEMBERED]
             unpacked.skipped_count += stats.skipped_count
+        finish_directories(stage_fd, directories)
     return unpacked
 
 
-def _apply(store: Store, layer: Descriptor, diff_id: DiffId, root_fd: int, policy: OwnerPolicy) -> Stats:
+def _apply(
+    store: Store, layer: Descriptor, diff_id: DiffId, root_fd: int, policy: OwnerPolicy, directories: Directories
+) -> Stats:
     """Unpack one layer over those below it, deletions included."""
     from img_core.kit.codecs import codec_of_media_type
     from img_core.kit.tar import unpack_stream
@@ -81,6 +85,7 @@ def _apply(store: Store, layer: Descriptor, diff_id: DiffId, root_fd: int, polic
             expected_digest=layer.digest,
             expected_size=layer.size,
             expected_diff_id=diff_id,
+            directories=directories,
         )
     except NotFoundError:
         raise NotFoundError(

@@ -10,6 +10,8 @@ from typing import Any
 
 __all__ = ["fingerprint", "unpack_with_gnu_tar"]
 
+_LABEL = "security.selinux"  # given by the host, not by an image
+
 
 def fingerprint(top: bytes | str, *, times: bool = True, changes: bool = False) -> dict[bytes, tuple[Any, ...]]:
     """Describe everything below *top* (not *top* itself): type, mode, owner, size, content, links, attributes.
@@ -36,7 +38,7 @@ def fingerprint(top: bytes | str, *, times: bool = True, changes: bool = False) 
                 info.st_rdev if kind in (stat.S_IFCHR, stat.S_IFBLK) else info.st_size if kind != stat.S_IFDIR else 0,
                 _content(full, kind),
                 first,
-                _attributes(full, kind),
+                _attributes(full),
                 info.st_mtime_ns if times else 0,
                 info.st_ctime_ns if changes else 0,
             )
@@ -60,10 +62,12 @@ def _content(path: bytes, kind: int) -> bytes:
     return digest
 
 
-def _attributes(path: bytes, kind: int) -> tuple[tuple[str, bytes], ...]:
-    if kind not in (stat.S_IFREG, stat.S_IFDIR):
-        return ()
-    return tuple((name, os.getxattr(path, name)) for name in sorted(os.listxattr(path)) if name != "security.selinux")
+def _attributes(path: bytes) -> tuple[tuple[str, bytes], ...]:
+    """Return the extended attributes, also of links and special files. Not by the calls that the product makes: it is a second opinion."""
+    import xattr
+
+    names = sorted(xattr.listxattr(path, xattr.XATTR_NOFOLLOW))
+    return tuple((name, xattr.getxattr(path, name, xattr.XATTR_NOFOLLOW)) for name in names if name != _LABEL)
 
 
 def unpack_with_gnu_tar(archive: bytes, directory: str) -> bool:

@@ -46,16 +46,6 @@ def largest(image: SmallImage) -> str:
 # --- images of other tools ------------------------------------------------------------------------------------------------
 
 
-def make_with_buildah(containers: Containers, registry: DockerRegistry, files: Path, form: str) -> str:
-    name = containers.run("buildah", "from", "scratch").strip()
-    containers.run("buildah", "copy", name, files, "/data")
-    containers.run("buildah", "config", "--cmd", "/data/a", "--label", "x=y", name)
-    containers.run("buildah", "commit", "--format", form, name, "made")
-    target = f"{registry.address}/buildah/{form}:1"
-    containers.run("buildah", "push", "-q", "--tls-verify=false", "made", f"docker://{target}")
-    return target
-
-
 def make_with_umoci(containers: Containers, registry: DockerRegistry, files: Path, directory: Path) -> str:
     layout = directory / "layout"
     containers.run("umoci", "init", "--layout", layout)
@@ -66,37 +56,19 @@ def make_with_umoci(containers: Containers, registry: DockerRegistry, files: Pat
     return target
 
 
-@pytest.mark.parametrize("maker", ["buildah oci", "buildah docker", "umoci"])
-def test_images_of_other_tools_are_pulled_saved_and_unpacked(
-    maker: str, empty: Img, registry: DockerRegistry, containers: Containers, tmp_path: Path
+def test_layers_that_umoci_inserted_are_unpacked_and_saved(
+    empty: Img, registry: DockerRegistry, containers: Containers, tmp_path: Path
 ) -> None:
     files = tmp_path / "files"
     (files / "directory").mkdir(parents=True)
     (files / "a").write_text("content")
     (files / "directory/link").symlink_to("../a")
-    (files / "program").write_text("#!/bin/sh\n")
-    (files / "program").chmod(0o755)
-    if maker == "umoci":
-        name = make_with_umoci(containers, registry, files, tmp_path)
-    else:
-        name = make_with_buildah(containers, registry, files, maker.split()[1])
+    name = make_with_umoci(containers, registry, files, tmp_path)
     empty.run("pull", name).ok()
     empty.run("save", "--format", "oci", "-o", tmp_path / "ours.tar", name).ok()
-    containers.run(
-        "skopeo",
-        "copy",
-        "-q",
-        "--preserve-digests",
-        "--src-tls-verify=false",
-        f"docker://{name}",
-        f"dir:{tmp_path}/theirs",
-    )
-    theirs = (tmp_path / "theirs/manifest.json").read_bytes()
-    assert empty.digest(name) == oci.digest(theirs)
-    containers.take(tmp_path / "ours.tar", f"localhost/{maker.replace(' ', '-')}")
+    containers.take(tmp_path / "ours.tar", "localhost/umoci")
     empty.run("unpack", "-o", tmp_path / "rootfs", name).ok()
     assert (tmp_path / "rootfs/data/directory/link").read_text() == "content"
-    assert (tmp_path / "rootfs/data/program").stat().st_mode & 0o777 == 0o755
 
 
 # --- several at once ------------------------------------------------------------------------------------------------------

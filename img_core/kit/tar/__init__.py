@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 from img_core.spec._lazy import names_from
 
 if TYPE_CHECKING:
-    from img_core.kit.tar.extraction import Mode, OwnerPolicy, Stats, extract
+    from img_core.kit.tar.extraction import Directories, Mode, OwnerPolicy, Stats, extract, finish_directories
     from img_core.kit.tar.layer import LayerInfo, unpack_stream, write_layer
     from img_core.kit.tar.member import Limits, Member, MissingLinkTarget
     from img_core.kit.tar.reader import TarReader
     from img_core.kit.tar.writer import TarWriter
 
 __all__ = [
+    "Directories",
     "LayerInfo",
     "Limits",
     "Member",
@@ -32,12 +33,13 @@ __all__ = [
     "TarReader",
     "TarWriter",
     "extract",
+    "finish_directories",
     "unpack_stream",
     "write_layer",
 ]
 
 _HOMES = {
-    "extraction": ("Mode", "OwnerPolicy", "Stats", "extract"),
+    "extraction": ("Directories", "Mode", "OwnerPolicy", "Stats", "extract", "finish_directories"),
     "layer": ("LayerInfo", "unpack_stream", "write_layer"),
     "member": ("Limits", "Member", "MissingLinkTarget"),
     "reader": ("TarReader",),

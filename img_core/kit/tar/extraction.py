@@ -42,9 +42,11 @@ if TYPE_CHECKING:
     from img_core.kit.tar.member import Member
     from img_core.kit.tar.reader import TarReader
 
-__all__ = ["Mode", "OwnerPolicy", "Stats", "extract"]
+__all__ = ["Directories", "Mode", "OwnerPolicy", "Stats", "extract", "finish_directories"]
 
 Mode = Literal["layer-overlay", "layer-apply", "plain"]
+#: Directories whose metadata is still to be set: mode, mtime in ns, and inode number where others may take the place, else 0.
+Directories = dict[bytes, tuple[int, int, int]]
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -75,17 +77,22 @@ def extract(
     mode: Mode,
     owners: OwnerPolicy | None = None,
     into: bytes = b"",
+    directories: Directories | None = None,
 ) -> Stats:
     """Unpack everything that *reader* yields below *root_fd*; *into* is the directory inside it, for ``plain``.
 
+    More layers may follow in the same tree: then *directories* collects what `finish_directories` sets after the last one, so that a
+    layer which changes a directory without having an entry for it leaves mode and time alone.
     Raises `ArchiveError` (the archive's fault), `HostError` (ids), `ImgError` (disk, permissions) or what the reader's
     source raised; what was unpacked until then stays, for the caller to remove.
     """
-    return _Extractor(root_fd, mode, owners or OwnerPolicy(), clamp_name(into)).run(reader)
+    return _Extractor(root_fd, mode, owners or OwnerPolicy(), clamp_name(into), directories).run(reader)
 
 
 class _Extractor:
-    def __init__(self, root_fd: int, mode: Mode, policy: OwnerPolicy, into: bytes) -> None:
+    def __init__(
+        self, root_fd: int, mode: Mode, policy: OwnerPolicy, into: bytes, directories: Directories | None
+    ) -> None:
         self.stats = Stats()
         self.owners = Owners(policy)
         self.into = into + b"/" if into else b""
@@ -100,7 +107,8 @@ class _Extractor:
         }
         self.whiteouts = kinds[mode](self.tree)
         # Mode and time of a directory would be disturbed by its content, so they are set at the end.
-        self.directories: dict[bytes, tuple[int, int]] = {}
+        self.shared = directories is not None
+        self.directories: Directories = {} if directories is None else directories
         self.makers = {
             REGULAR: self._file,
             DIRECTORY: self._directory,
@@ -130,7 +138,8 @@ class _Extractor:
                 if added is not None:
                     added.add(hash((directory.inode, name)))
                 makers[member.type](member, directory, name, path)
-            self._finish_directories()
+            if not self.shared:
+                finish_directories(self.tree.root.fd, self.directories)
         except OSError as err:
             if err is reader.source_error:
                 raise
@@ -157,6 +166,8 @@ class _Extractor:
 
     def _implied(self, path: bytes, above: Directory, name: bytes) -> None:
         self.implied[path] = None
+        if self.shared:
+            self.directories.pop(path, None)  # it was another directory
         self.implied_bytes += len(path)
         if len(self.implied) > _IMPLIED or self.implied_bytes > _IMPLIED_BYTES:
             raise ArchiveError("bad tar archive: too many directories have no entry of their own")
@@ -236,12 +247,13 @@ class _Extractor:
             self.owners.own_directory(fd, member, path)
             if member.xattrs is not None:
                 self._set_xattrs(fd, member.xattrs, path)
+            inode = os.fstat(fd).st_ino if self.shared else 0
         finally:
             os.close(fd)
         self.implied.pop(path, None)
-        self.directories[path] = (member.mode & self.owners.mode_bits, member.mtime_ns)
+        self.directories[path] = (member.mode & self.owners.mode_bits, member.mtime_ns, inode)
         if len(self.directories) >= _DIRECTORIES:
-            self._finish_directories(except_above=path)
+            finish_directories(self.tree.root.fd, self.directories, except_above=path)
 
     def _symlink(self, member: Member, directory: Directory, name: bytes, path: bytes) -> None:
         mutation("symlink", path)
@@ -319,28 +331,30 @@ class _Extractor:
         for name in lost:
             self._skip(path + b" (" + name + b")")
 
-    def _finish_directories(self, except_above: bytes | None = None) -> None:
-        """Set modes and times, children before parents, of directories that are still directories.
 
-        In the middle of a huge archive, those above *except_above* wait: they are likely to get more entries.
-        """
-        for path in sorted(self.directories, reverse=True):
-            if except_above is not None and (except_above + b"/").startswith(path + b"/"):
-                continue
-            mode, mtime = self.directories.pop(path)
-            try:
-                fd = self.tree.open_last(path, _OPEN_DIRECTORY)
-            except (FileNotFoundError, NotADirectoryError):
-                continue  # a later entry replaced it
-            except OSError as err:
-                if err.errno != errno.ELOOP:
-                    raise
-                continue
-            try:
+def finish_directories(root_fd: int, directories: Directories, except_above: bytes | None = None) -> None:
+    """Set modes and times, children before parents, of those of *directories* that are still the same; forget them.
+
+    In the middle of a huge archive, those above *except_above* wait: they are likely to get more entries.
+    """
+    for path in sorted(directories, reverse=True):
+        if except_above is not None and (except_above + b"/").startswith(path + b"/"):
+            continue
+        mode, mtime, inode = directories.pop(path)
+        try:
+            fd = fs.open_in_root(root_fd, path, _OPEN_DIRECTORY, follow=False)
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # a later entry replaced it
+        except OSError as err:
+            if err.errno != errno.ELOOP:
+                raise
+            continue
+        try:
+            if not inode or os.fstat(fd).st_ino == inode:
                 os.fchmod(fd, mode)
                 os.utime(fd, ns=(mtime, mtime))
-            finally:
-                os.close(fd)
+        finally:
+            os.close(fd)
 
 
 def _device_number(member: Member) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from img_core.kit import codecs, fs
 from img_core.kit.tar import xattrs
-from img_core.kit.tar.extraction import Mode, OwnerPolicy, Stats, extract
+from img_core.kit.tar.extraction import Directories, Mode, OwnerPolicy, Stats, extract
 from img_core.kit.tar.member import (
     BLOCK_DEVICE,
     CHARACTER,
@@ -351,10 +351,12 @@ def unpack_stream(
     expected_diff_id: str | None = None,
     size_limit: int | None = None,
     limits: Limits | None = None,
+    directories: Directories | None = None,
 ) -> tuple[LayerInfo, Stats]:
     """Unpack a layer blob that arrives in *chunks* below *root_fd*, verifying it on the way.
 
-    *compression* is ``gzip``, ``zstd``, … or None. *chunks* is iterated in another thread unless the blob is small.
+    *compression* is ``gzip``, ``zstd``, … or None; *directories* is that of `extract`. *chunks* is iterated in another thread unless the
+    blob is small.
     Raises `IntegrityError` when a digest or size differs and `ArchiveError` for a bad archive; the files unpacked until
     then are the caller's to remove, and nothing may be published before this returns.
     """
@@ -364,7 +366,9 @@ def unpack_stream(
     source = Serial(stream) if small else Prefetch(stream, name="img-unpack")
     try:
         with source as readable:
-            stats = extract(TarReader(readable, limits=limits), root_fd, mode=mode, owners=owners)
+            stats = extract(
+                TarReader(readable, limits=limits), root_fd, mode=mode, owners=owners, directories=directories
+            )
     except ArchiveError:
         stream.check_rest()
         raise

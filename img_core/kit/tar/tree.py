@@ -166,10 +166,6 @@ class Tree:
             self.forget()
         fs.unlink(name, dir_fd=directory.fd)
 
-    def open_last(self, path: bytes, flags: int) -> int:
-        """Open *path* inside the root, its last component never followed."""
-        return fs.open_in_root(self.root.fd, path, flags, follow=False)
-
     def link(self, target: bytes, directory: Directory, name: bytes) -> None:
         """Make *name* in *directory* a hard link to *target*, whose parents are resolved inside the root."""
         head, _, last = target.rpartition(b"/")
