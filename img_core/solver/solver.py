@@ -223,6 +223,7 @@ def _with_excerpt(
         except ImgError as err:
             if vertex.location is not None and not err.excerpt:
                 err.excerpt = excerpt(vertex.location)
+            err.hint = vertex.hint or err.hint
             raise
 
     return wrapped

@@ -170,6 +170,7 @@ class Vertex:
     """One step. Everything but *op*, *inputs* and *platform* is for people and stays out of `digest`.
 
     *name* is the text of progress output, e.g. ``[build 2/4] RUN make``. With *use_cache* false the step runs even if a record exists.
+    *hint* goes with errors of the step.
     """
 
     op: Op
@@ -178,6 +179,7 @@ class Vertex:
     name: str = ""
     location: Location | None = None
     use_cache: bool = True
+    hint: str = ""
     digest: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

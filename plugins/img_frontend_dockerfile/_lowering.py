@@ -141,6 +141,7 @@ class Lowering:
             image = self._shared.resolver.base_image(reference, platform) if reference else None
         except ImgError as err:  # an image that is missing, or a registry that fails: show which FROM wanted it
             err.excerpt = err.excerpt or self._shared.program.source.excerpt(stage.start.span)
+            err.hint = (base.hint if isinstance(base, ImageTarget) else "") or err.hint
             raise
         if image is None:
             config = ImageConfig.scratch()
@@ -182,12 +183,12 @@ class Lowering:
         if isinstance(target, NoTarget):
             return None
         if isinstance(target, ImageTarget):
-            return _image_vertex(target.reference, builder.state.platform)
+            return _image_vertex(builder, target.reference, target.hint)
         if target.kind == "docker-image":
-            return None if target.value == "scratch" else _image_vertex(target.value, builder.state.platform)
-        name = f"[context {target.name}] load"
+            return None if target.value == "scratch" else _image_vertex(builder, target.value)
         platform = builder.state.platform if target.kind == "oci-layout" else None
-        return Vertex(SourceOp(target.kind, target.value), platform=platform, name=name)
+        op = SourceOp(target.kind, target.value)
+        return builder.vertex(op, (), f"[context {target.name}] load", platform=platform, numbered=False)
 
     def _stage_root(self, index: int, builder: StageBuilder) -> Vertex | None:
         current = builder.stage.index
@@ -209,8 +210,9 @@ def _base_reference(base: Target) -> str:
     return ""
 
 
-def _image_vertex(reference: str, platform: Platform) -> Vertex:
-    return Vertex(SourceOp("docker-image", reference), platform=platform, name=f"FROM {reference}")
+def _image_vertex(builder: StageBuilder, reference: str, hint: str = "") -> Vertex:
+    op, platform = SourceOp("docker-image", reference), builder.state.platform
+    return builder.vertex(op, (), f"FROM {reference}", platform=platform, numbered=False, hint=hint)
 
 
 def _base_history(image: BaseImage) -> tuple[HistoryEntry, ...]:

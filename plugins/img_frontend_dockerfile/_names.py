@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from img_core.kit import platforms
 from img_core.kit.reference import InvalidReference, Reference
 from img_frontend_dockerfile._source import Fault
-from img_frontend_dockerfile._text import quote
+from img_frontend_dockerfile._text import nearest, quote
 
 if TYPE_CHECKING:
     from img_core.spec.frontend import Resolver
@@ -39,9 +39,10 @@ class ContextTarget:
 
 @dataclass(frozen=True, slots=True)
 class ImageTarget:
-    """An image, normalised and with its tag."""
+    """An image, normalised and with its tag. *hint* helps if there is none of that name."""
 
     reference: str
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,9 @@ class Names:
             raise Fault(err.message, hint=err.hint) from None
         familiar = reference.familiar().removesuffix(":latest")
         context = self._context(familiar) if familiar != name else None
-        return context or ImageTarget(str(reference.with_default_tag()))
+        near = nearest(name, self._by_name)
+        hint = f"did you mean the stage `{near}`?" if near else ""
+        return context or ImageTarget(str(reference.with_default_tag()), hint)
 
     def _context(self, name: str) -> ContextTarget | None:
         if name == _MAIN_CONTEXT:

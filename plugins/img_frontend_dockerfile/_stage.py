@@ -213,7 +213,14 @@ class StageBuilder:
         return f"ONBUILD {text}" if self._triggered else text
 
     def vertex(
-        self, op: Op, inputs: Iterable[Vertex], text: str, *, platform: Platform | None = None, numbered: bool = True
+        self,
+        op: Op,
+        inputs: Iterable[Vertex],
+        text: str,
+        *,
+        platform: Platform | None = None,
+        numbered: bool = True,
+        hint: str = "",
     ) -> Vertex:
         """Make a vertex for the current instruction."""
         return Vertex(
@@ -223,6 +230,7 @@ class StageBuilder:
             name=self.title(text) if numbered else text,
             location=Location(self.shared.program.source.name, self._place.first, self._place.last),
             use_cache=self._use_cache,
+            hint=hint,
         )
 
     def commit(self, created_by: str, vertex: Vertex | None = None) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.build_server import Built, Workshop
 from harness.dockerfile_mistakes import MISTAKES
+from harness.img import Img, write_context
 
 pytestmark = pytest.mark.rootless
 
@@ -152,3 +154,14 @@ def test_error(workshop: Workshop, row: Row, request: pytest.FixtureRequest) -> 
     check_form(workshop, built)
     assert row.line in built.excerpt, str(built)
     assert row.hint in built.hint, str(built)
+
+
+@pytest.mark.parametrize("line", ["FROM biulder", "FROM busybox\nCOPY --from=biulder /etc/motd /m"])
+def test_an_image_that_is_likely_a_misspelt_stage_says_so(img: Img, tmp_path: Path, line: str) -> None:
+    config = img.home / ".config" / "img"
+    config.mkdir(parents=True)
+    (config / "registries.toml").write_text('[registry."docker.io"]\nblocked = true\n')
+    (tmp_path / "c").mkdir()
+    done = img.build(write_context(tmp_path / "c", f"FROM busybox AS builder\n{line}\n")).refused(6, "docker.io")
+    assert "hint: did you mean the stage `builder`?" in done.stderr
+    assert f">>> {line.splitlines()[-1]}" in done.stderr

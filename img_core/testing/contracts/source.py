@@ -138,6 +138,19 @@ class TreeSourceContract:
         assert "\n" not in caught.value.message
         assert caught.value.message[0].islower() or not caught.value.message[0].isalpha()
 
+    def test_the_time_of_a_tree_is_the_same_before_and_after_it_was_fetched(
+        self, context: SourceContext, source: TreeSource, op: SourceOp, tmp_path: Path
+    ) -> None:
+        again = self.source_class(context)
+        try:
+            before = again.modified(again.pin(op, None))
+        finally:
+            again.close()
+        pinned = source.pin(op, None)
+        self._fetch(source, pinned, tmp_path / "dated")
+        assert source.modified(pinned) == before
+        assert before is None or 0 < before < 2**33
+
     def test_close_may_be_called_twice(self, source: TreeSource, fetched: Path) -> None:
         source.close()
         source.close()
