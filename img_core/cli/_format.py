@@ -11,7 +11,7 @@ from img_core.spec.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["binary_size", "human_age", "render", "table"]
+__all__ = ["binary_size", "human_age", "render", "table", "table_of"]
 
 _TAB = 8
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
@@ -74,6 +74,13 @@ def render(template: str, record: Mapping[str, Any]) -> str:  # Any: JSON
         return json.dumps(record, ensure_ascii=False)
     unescaped = template.replace("\\t", "\t").replace("\\n", "\n")
     return re.sub(r"\{\{(.*?)\}\}", lambda match: _action(match[1].strip(), record), unescaped)
+
+
+def table_of(template: str, records: Sequence[Mapping[str, Any]]) -> str:  # Any: JSON
+    """Return *records* as a table whose columns are the parts of *template* between tabs, as docker's ``table {{.A}}\\t{{.B}}`` does."""
+    columns = template.replace("\\t", "\t").split("\t")
+    header = [re.sub(r"\{\{(?:json )?\.?(.*?)\}\}", lambda match: match[1].strip().upper(), text) for text in columns]
+    return table([header, *([render(text, record) for text in columns] for record in records)])
 
 
 def _action(text: str, record: Mapping[str, Any]) -> str:  # Any: JSON

@@ -6,7 +6,8 @@ import re
 import time
 from typing import TYPE_CHECKING, Any
 
-from img_core.cli._format import binary_size, human_age, render, table
+from img_core.cli._format import binary_size, human_age
+from img_core.cli._listing import Listing, listing_flags
 from img_core.cli._output import echo
 from img_core.spec.errors import UsageError
 from img_core.store.usage import ABANDONED, Piece
@@ -14,7 +15,7 @@ from img_core.store.usage import ABANDONED, Piece
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["duration", "field", "show_pieces", "size"]
+__all__ = ["duration", "field", "piece_flags", "show_pieces", "size"]
 
 _HEADER = ("ID", "RECLAIMABLE", "SIZE", "DESCRIPTION")
 _DESCRIPTION_LIMIT = 50
@@ -24,21 +25,21 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+")
 
 
-def show_pieces(
-    pieces: Sequence[Piece], *, records: bool, template: str = "", no_trunc: bool = False, quiet: bool = False
-) -> None:
-    """Print *pieces*: as a table, as blocks of *records* (``--debug``), through *template*, or only the ids."""
-    if template:
-        for piece in pieces:
-            echo(render(template, _record(piece)))
-    elif quiet:
-        for piece in pieces:
-            echo(piece.id)
-    elif records:
+#: The flags of commands that show pieces.
+piece_flags = listing_flags(example="{{.ID}} {{.Size}}", cut="do not cut descriptions", quiet="show only ids")
+
+
+def show_pieces(pieces: Sequence[Piece], listing: Listing, *, records: bool, no_trunc: bool) -> None:
+    """Print *pieces* as *listing* says; where that is a table, as blocks instead if *records* (``--debug``)."""
+    if records and listing.is_table:
         for piece in pieces:
             echo(_block(piece))
-    else:
-        echo(table([_HEADER, *(_row(piece, no_trunc=no_trunc) for piece in pieces)]))
+        return
+    listing.show(
+        lambda: [_record(piece) for piece in pieces],
+        keys=lambda: [piece.id for piece in pieces],
+        rows=lambda: [_HEADER, *(_row(piece, no_trunc=no_trunc) for piece in pieces)],
+    )
 
 
 def _row(piece: Piece, *, no_trunc: bool) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ import click
 from img_core.cli._base import Command, settings_of
 from img_core.cli._filters import parse_filters
 from img_core.cli._format import binary_size
+from img_core.cli._listing import Listing
 from img_core.cli._output import echo, say
-from img_core.cli._usage import field, show_pieces
+from img_core.cli._usage import field, piece_flags, show_pieces
 from img_core.spec.errors import UsageError
 
 __all__ = ["command"]
@@ -20,9 +21,7 @@ _FAILED = "getting disk usage failed: failed to parse diskusage filters"
 
 @click.command("du", cls=Command)
 @click.option("-f", "--filter", "filters", multiple=True, help="filter output, e.g. type==exec.cachemount or inuse")
-@click.option("--format", "template", default="", help="json, or a template such as {{.ID}} {{.Size}}")
-@click.option("--no-trunc", is_flag=True, help="do not cut descriptions")
-@click.option("-q", "--quiet", is_flag=True, help="show only ids")
+@piece_flags
 @click.argument("arguments", nargs=-1, metavar="")
 @click.pass_context
 def command(
@@ -47,8 +46,9 @@ def command(
         # In the namespace: the files of a root file system may be readable only for their owners.
         with Session(config, namespace=True, notice=lambda text: say(f"warning: {text}")) as session:
             pieces = [piece for piece in survey(session.store) if wanted(lambda path: field(piece, path))]  # noqa: B023
-    show_pieces(pieces, records=settings.debug, template=template, no_trunc=no_trunc, quiet=quiet)
-    if not (filters or template or quiet):
+    listing = Listing(template, quiet)
+    show_pieces(pieces, listing, records=settings.debug, no_trunc=no_trunc)
+    if listing.is_table and not filters:
         reclaimable = sum(piece.size for piece in pieces if not piece.in_use)
         echo(f"Reclaimable:\t{binary_size(reclaimable)}")
         echo(f"Total:\t\t{binary_size(sum(piece.size for piece in pieces))}")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from img_core.cli._base import Command, settings_of
-from img_core.cli._format import binary_size, human_age, render, table
+from img_core.cli._format import binary_size, human_age
 from img_core.cli._images import find_image, open_store
-from img_core.cli._output import echo
+from img_core.cli._listing import Listing, listing_flags
 from img_core.kit.text import show
 from img_core.spec.errors import UsageError
 
@@ -26,10 +26,10 @@ _DIGEST_LENGTH = 12
 
 
 @click.command("history", cls=Command)
-@click.option("--format", "template", default="", help="json, or a template such as {{.CreatedBy}} {{.Size}}")
-@click.option("--no-trunc", is_flag=True, help="do not cut commands and digests")
 @click.option("--platform", default="", help="choose one platform of an image that has several")
-@click.option("-q", "--quiet", is_flag=True, help="show only the digests of layers")
+@listing_flags(
+    example="{{.CreatedBy}} {{.Size}}", cut="do not cut commands and digests", quiet="show only the digests of layers"
+)
 @click.argument("names", nargs=-1, metavar="IMAGE")
 @click.pass_context
 def command(
@@ -44,15 +44,11 @@ def command(
     with open_store(settings_of(context)) as store:
         image = find_image(store, names[0], doing=f"getting image {names[0]} from image store failed")
         records = list(reversed(_records(store.images.content(image.descriptor, wanted, names[0]))))
-    if template:
-        for record in records:
-            echo(render(template, record))
-    elif quiet:
-        for record in records:
-            if record["Layer"]:
-                echo(record["Layer"])
-    else:
-        echo(table([_HEADER, *(_row(record, no_trunc=no_trunc) for record in records)]))
+    Listing(template, quiet).show(
+        lambda: records,
+        keys=lambda: [record["Layer"] for record in records if record["Layer"]],
+        rows=lambda: [_HEADER, *(_row(record, no_trunc=no_trunc) for record in records)],
+    )
 
 
 def _records(content: ImageContent) -> list[dict[str, Any]]:  # Any: JSON

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from img_core.cli._base import Command, settings_of
 from img_core.cli._filters import parse_filters
-from img_core.cli._format import binary_size, human_age, render, table
+from img_core.cli._format import binary_size, human_age
 from img_core.cli._images import open_store
-from img_core.cli._output import echo
-from img_core.spec.errors import UsageError
+from img_core.cli._listing import Listing, listing_flags
+from img_core.kit.reference import Reference
+from img_core.spec.errors import ImgError, UsageError
 
 if TYPE_CHECKING:
     from img_core.store import Store
@@ -25,9 +27,7 @@ _HEADER = ("NAME", "SIZE", "CREATED AT", "UPDATED AT", "DIGEST")
 
 @click.command("ls", cls=Command)
 @click.option("-f", "--filter", "filters", multiple=True, help="filter output, e.g. name~=alpine or labels.a==b")
-@click.option("--format", "template", default="", help="json, or a template such as {{.Name}} {{.Size}}")
-@click.option("--no-trunc", is_flag=True, help="accepted: nothing is cut anyway")
-@click.option("-q", "--quiet", is_flag=True, help="show only digests")
+@listing_flags(example="{{.Name}} {{.Size}}", cut="accepted: nothing is cut anyway", quiet="show only digests")
 @click.argument("arguments", nargs=-1, metavar="")
 @click.pass_context
 def command(
@@ -43,15 +43,12 @@ def command(
         raise UsageError("no arguments expected")
     wanted = parse_filters(filters, "listing images")
     with open_store(settings_of(context)) as store:
-        images = [image for image in store.images.list() if wanted(lambda path: _field(image, path))]  # noqa: B023
-        if template:
-            for image in images:
-                echo(render(template, _record(store, image)))
-        elif quiet:
-            for digest in dict.fromkeys(image.descriptor.digest for image in images):
-                echo(digest)
-        else:
-            echo(table([_HEADER, *(_row(store, image) for image in images)]))
+        images = [image for image in store.images.list() if wanted(partial(_field, store, image))]
+        Listing(template, quiet).show(
+            lambda: [_record(store, image) for image in images],
+            keys=lambda: [image.descriptor.digest for image in images],
+            rows=lambda: [_HEADER, *(_row(store, image) for image in images)],
+        )
 
 
 def _row(store: Store, image: Image) -> tuple[str, ...]:
@@ -63,8 +60,12 @@ def _row(store: Store, image: Image) -> tuple[str, ...]:
 
 
 def _record(store: Store, image: Image) -> dict[str, Any]:  # Any: JSON
+    named = Reference.parse(image.name)
     return {
         "Name": image.name,
+        "Repository": named.familiar_name,
+        "Tag": named.tag or "<none>",
+        "ID": image.descriptor.digest,
         "Size": store.images.content_size(image),
         "CreatedAt": _timestamp(image.created),
         "UpdatedAt": _timestamp(image.updated),
@@ -77,7 +78,7 @@ def _timestamp(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
-def _field(image: Image, path: tuple[str, ...]) -> str | None:
+def _field(store: Store, image: Image, path: tuple[str, ...]) -> str | None:
     """Return what a filter compares, None for a field that is not there."""
     match path:
         case ("name",):
@@ -88,4 +89,17 @@ def _field(image: Image, path: tuple[str, ...]) -> str | None:
             return image.descriptor.media_type
         case ("annotations", *rest):
             return image.descriptor.annotations.get(".".join(rest))
+        case ("labels", *rest):
+            return _labels(store, image).get(".".join(rest))
     return None
+
+
+def _labels(store: Store, image: Image) -> dict[str, str]:
+    """Return the labels of the config, of the host's platform if there are several; none for an image that is damaged."""
+    from img_core.kit import platforms
+
+    try:
+        content = store.images.content(image.descriptor, platforms.host_platform(), image.name)
+    except ImgError:
+        return {}
+    return (content.config.document.get("config") or {}).get("Labels") or {}

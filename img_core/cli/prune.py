@@ -9,8 +9,9 @@ import click
 from img_core.cli._base import Command, settings_of
 from img_core.cli._filters import parse_filters
 from img_core.cli._format import binary_size
+from img_core.cli._listing import Listing
 from img_core.cli._output import echo, say
-from img_core.cli._usage import duration, field, show_pieces, size
+from img_core.cli._usage import duration, field, piece_flags, show_pieces, size
 from img_core.spec.errors import UsageError
 
 __all__ = ["command"]
@@ -20,13 +21,12 @@ _UNTIL = "until="  # docker's way to say --until
 
 
 @click.command("prune", cls=Command)
+@piece_flags
 @click.option("-a", "--all", "everything", is_flag=True, help="forget resolved references and file digests, too")
 @click.option("--dry-run", is_flag=True, help="show what would be removed")
 @click.option("--filter", "filters", multiple=True, help="remove only what matches, e.g. type==regular or until=24h")
 @click.option("-f", "--force", is_flag=True, help="accepted: nothing is asked anyway")
-@click.option("--format", "template", default="", help="json, or a template such as {{.ID}} {{.Size}}")
 @click.option("--keep-storage", default="", help="keep so much of what was used last, e.g. 10GB")
-@click.option("--no-trunc", is_flag=True, help="do not cut descriptions")
 @click.option("--until", default="", help="remove only what was not used for so long, e.g. 24h")
 @click.argument("arguments", nargs=-1, metavar="")
 @click.pass_context
@@ -39,6 +39,7 @@ def command(
     template: str,
     keep_storage: str,
     no_trunc: bool,
+    quiet: bool,
     until: str,
     arguments: tuple[str, ...],
 ) -> None:
@@ -62,8 +63,9 @@ def command(
         # In the namespace: the files of a root file system belong to other ids.
         with Session(config, namespace=True, notice=lambda text: say(f"warning: {text}")) as session:
             removed = prune(session.store, policy, dry_run=dry_run)
-    show_pieces(removed, records=settings.debug, template=template, no_trunc=no_trunc)
-    if not template:
+    listing = Listing(template, quiet)
+    show_pieces(removed, listing, records=settings.debug, no_trunc=no_trunc)
+    if listing.is_table:
         total = binary_size(sum(piece.size for piece in removed))
         echo(f"Reclaim{'able' if dry_run else 'ed'}:\t{total}")
         echo(f"Total:\t\t{total}")

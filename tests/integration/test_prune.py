@@ -161,7 +161,8 @@ def test_cache_mounts_are_shown_and_pruned(img: Img, tmp_path: Path) -> None:
     ]
     assert int(str(found[0]["Size"])) >= 2_000_000
     assert f"{found[0]['ID']}*" in img.run("du").text
-    img.run("prune", "--filter", "type==exec.cachemount").ok()
+    removed = img.run("prune", "-q", "--filter", "type==exec.cachemount").ok().text
+    assert removed.split() == [found[0]["ID"]]
     assert pieces(img, "-f", "type==exec.cachemount") == []
     assert len(pieces(img, "-f", "description~=RUN")) == 1
 

@@ -13,6 +13,10 @@ from pathlib import Path
 import pytest
 from cli_support import environment, rootfs_tar
 
+from img_core.kit import oci
+from img_core.store import Store
+from img_core.testing.images import make_image
+
 
 @pytest.fixture
 def with_app(run):
@@ -50,6 +54,22 @@ def test_ls_filters(with_app) -> None:
     assert len(with_app("ls", "-f", "nothing==x").stdout.splitlines()) == 1
 
 
+def test_ls_filters_by_labels_of_the_config(with_app, tmp_path: Path) -> None:
+    image = make_image(config={"Labels": {"org.example/team": "a", "x": "1"}})
+    with Store(str(tmp_path / ".local/share/img")) as store:
+        for digest, content in sorted(image.blobs.items(), key=lambda item: item[0] == image.top.digest):
+            store.put(content, oci.OCI_MANIFEST if digest == image.top.digest else "x")
+        store.images.tag("docker.io/library/labelled:1", image.top)
+
+    def named(expression: str) -> list[str]:
+        return with_app("ls", "-f", expression, "--format", "{{.Name}}").stdout.split()
+
+    assert named('labels."org.example/team"==a') == ["docker.io/library/labelled:1"]
+    assert named("labels.x") == ["docker.io/library/labelled:1"]
+    assert named("labels.x==2") == []
+    assert named("labels.x!=1") == ["docker.io/library/app:latest"]
+
+
 def test_a_bad_filter_is_shown_with_its_place(run) -> None:
     done = run("ls", "-f", "bogus=1")
     assert done.returncode == 2
@@ -62,6 +82,11 @@ def test_ls_as_json_and_by_template(with_app) -> None:
     record = json.loads(with_app("ls", "--format", "json").stdout)
     assert record["Name"] == "docker.io/library/app:latest"
     assert with_app("ls", "--format", "{{.Name}} {{.Size}}").stdout == f"{record['Name']} {record['Size']}\n"
+    assert with_app("images", "--format", "{{.Repository}}:{{.Tag}}").stdout == "app:latest\n"
+    header, row = with_app("ls", "--format", r"table {{.Repository}}\t{{.ID}}").stdout.splitlines()
+    assert header.split() == ["REPOSITORY", "ID"]
+    assert row.split() == ["app", record["Digest"]]
+    assert with_app("ls", "-q").stdout == record["Digest"] + "\n"
     done = with_app("ls", "--format", "{{.Nope}}")
     assert done.returncode == 2
     assert "`{{.Name}}`" in done.stderr
