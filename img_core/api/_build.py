@@ -165,6 +165,7 @@ class Build:
             agents=agents,
             reproducible="SOURCE_DATE_EPOCH" in self._build_args(),
             cancel_fd=self._cancellation.fd,
+            status=self._events.transfer,
         )
 
     def _secret(self, name: str) -> bytes | None:
@@ -279,7 +280,7 @@ class Build:
         """Show a step that is not a vertex."""
         try:
             with self._events.step(name):
-                yield name
+                yield name  # which is its identity, too
         except Canceled:
             self._cancellation.check()  # which knows the signal
             raise

@@ -113,8 +113,18 @@ def load(store: Store, source: Any) -> list[LoadedImage]:  # Any: whatever has r
     return loaded
 
 
-def save(store: Store, names: Sequence[str], dest: str | None, *, docker: bool = True) -> None:
-    """Write the images *names* as one archive to the file *dest* (None: standard output), complete or not at all."""
+def save(
+    store: Store,
+    names: Sequence[str],
+    dest: str | None,
+    *,
+    docker: bool = True,
+    tick: Callable[[int], None] = lambda _bytes: None,
+) -> None:
+    """Write the images *names* as one archive to the file *dest* (None: standard output), complete or not at all.
+
+    *tick* hears now and then how many bytes are written.
+    """
     from img_core.kit.bundle import BundleImage, write_tar
     from img_core.kit.output import open_output
 
@@ -126,4 +136,4 @@ def save(store: Store, names: Sequence[str], dest: str | None, *, docker: bool =
             found.descriptor, (*(earlier.names if earlier else ()), found.name)
         )
     with open_output(dest) as output:
-        write_tar(output, list(images.values()), store, docker=docker)
+        write_tar(output, list(images.values()), store, docker=docker, tick=tick)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from img_core.cli import _progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import BinaryIO
 
+    from img_core.cli._settings import Settings
     from img_core.plugins import Plugins
     from img_core.spec.progress import TransferStatus
 
-__all__ = ["showing_transfers"]
+__all__ = ["Watched", "showing_file", "showing_transfers"]
 
 
 @contextmanager
@@ -31,10 +34,47 @@ def showing_transfers(
         events = Events()
         if show is not None:
             events.listen(show)
-        with events.step(name) as step:
+        with events.step(name):
 
             def status(what: str, current: int, total: int, outcome: str = "") -> None:
                 text = f"{verb} {what}" if verb else what
-                events.status(step, text, current, total, finished=bool(outcome), outcome=outcome)
+                events.status(name, text, current, total, finished=bool(outcome), outcome=outcome)
 
             yield status
+
+
+@contextmanager
+def showing_file(title: str, name: str, total: int, flag: str, settings: Settings) -> Iterator[Callable[[int], None]]:
+    """Show the block as one step *name* that reads or writes an archive of about *total* bytes.
+
+    Gives the function that hears how many bytes are done. Without *flag* something is shown only on a terminal. Raises UsageError.
+    """
+    if flag == _progress.NONE or (not flag and (sys.stderr is None or not sys.stderr.isatty())):
+        yield lambda _bytes: None  # plugins need not even be looked for
+        return
+    with showing_transfers(title, name, flag, settings.plugins(), settings.config().environment) as status:
+        done = 0
+
+        def tick(current: int) -> None:
+            nonlocal done
+            done = current
+            status("archive", current, total)
+
+        yield tick
+        status("archive", done, done, "done")
+
+
+class Watched:
+    """Reads *source* and tells *tick* how much was read."""
+
+    def __init__(self, source: BinaryIO, tick: Callable[[int], None]) -> None:
+        self._source = source
+        self._tick = tick
+        self._done = 0
+
+    def read(self, size: int, /) -> bytes:
+        """Read at most *size* bytes."""
+        data = self._source.read(size)
+        self._done += len(data)
+        self._tick(self._done)
+        return data

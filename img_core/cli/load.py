@@ -12,6 +12,8 @@ from img_core.cli._base import Command, settings_of
 from img_core.cli._files import open_input
 from img_core.cli._images import normalized, open_store
 from img_core.cli._output import echo
+from img_core.cli._progress import HELP as PROGRESS_HELP
+from img_core.cli._transfers import Watched, showing_file
 from img_core.kit.reference import Reference
 from img_core.spec.errors import UsageError
 
@@ -26,21 +28,29 @@ __all__ = ["command"]
 @click.option(
     "-i", "--input", "path", default="-", help="tar archive, or directory with an OCI image layout (default: stdin)"
 )
+@click.option("--progress", default="", help=f"{PROGRESS_HELP}; default: only on a terminal and with -i")
 @click.option("-q", "--quiet", is_flag=True, help="print nothing")
 @click.option("-t", "--tag", default="", help="name for an image that has none in the archive")
 @click.argument("arguments", nargs=-1, metavar="")
 @click.pass_context
-def command(context: click.Context, path: str, quiet: bool, tag: str, arguments: tuple[str, ...]) -> None:
+def command(
+    context: click.Context, path: str, progress: str, quiet: bool, tag: str, arguments: tuple[str, ...]
+) -> None:
     """Load images from a tar archive."""
     from img_core.api._images import load
 
     if arguments:
         raise UsageError("no arguments expected", hint=f"to read a file: `img load -i {arguments[0]}`")
     name = normalized(tag) if tag else ""
+    settings = settings_of(context)
     with ExitStack() as opened:
         source = path if os.path.isdir(path) else opened.enter_context(open_input(path))
-        store = opened.enter_context(open_store(settings_of(context), writable=True))
-        images = load(store, source)
+        store = opened.enter_context(open_store(settings, writable=True))
+        size = 0 if isinstance(source, str) else os.fstat(source.fileno()).st_size
+        # Ends of a pipe may have the same terminal, and would draw over each other.
+        wanted = "none" if quiet else progress or ("" if size and path != "-" else "none")
+        with showing_file("Loading", f"loading {path}", size, wanted, settings) as tick:
+            images = load(store, source if isinstance(source, str) else Watched(source, tick))
         for image in images:
             if image.names and not quiet:
                 echo("\n".join(f"Loaded image: {Reference.parse(known).familiar()}" for known in image.names))

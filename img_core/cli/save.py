@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 
 import click
 
 from img_core.cli._base import Command, settings_of
 from img_core.cli._images import find_image, open_store
+from img_core.cli._progress import HELP as PROGRESS_HELP
+from img_core.cli._transfers import showing_file
 from img_core.spec.errors import UsageError
 
 __all__ = ["command"]
@@ -18,9 +21,10 @@ _FORMATS = ("docker", "oci")
 @click.command("save", cls=Command)
 @click.option("--format", "form", default="docker", help="image output format ([docker oci])")
 @click.option("-o", "--output", default="", help="write to a file, instead of STDOUT")
+@click.option("--progress", default="", help=f"{PROGRESS_HELP}; default: only on a terminal and with -o")
 @click.argument("names", nargs=-1, metavar="IMAGE [IMAGE...]")
 @click.pass_context
-def command(context: click.Context, form: str, output: str, names: tuple[str, ...]) -> None:
+def command(context: click.Context, form: str, output: str, progress: str, names: tuple[str, ...]) -> None:
     """Save an image to a tar archive."""
     from img_core.api._images import save
 
@@ -30,7 +34,12 @@ def command(context: click.Context, form: str, output: str, names: tuple[str, ..
         raise UsageError(f'"{form}" is not a valid format', hint="known: `docker`, `oci`")
     if not output and sys.stdout is not None and sys.stdout.isatty():
         raise UsageError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
-    with open_store(settings_of(context)) as store:
-        for name in names:
-            find_image(store, name, doing=f"exporting image {name} failed")
-        save(store, names, output or None, docker=form == "docker")
+    settings = settings_of(context)
+    with ExitStack() as opened:
+        store = opened.enter_context(open_store(settings))
+        images = [find_image(store, name, doing=f"exporting image {name} failed") for name in names]
+        # Ends of a pipe may have the same terminal, and would draw over each other.
+        wanted = progress or ("" if output else "none")
+        total = 0 if wanted == "none" else sum(store.images.content_size(image) or 0 for image in images)
+        tick = opened.enter_context(showing_file("Saving", f"saving {', '.join(names)}", total, wanted, settings))
+        save(store, names, output or None, docker=form == "docker", tick=tick)

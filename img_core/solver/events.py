@@ -16,9 +16,15 @@ if TYPE_CHECKING:
     from img_core.spec.frontend import BuildWarning
     from img_core.spec.progress import Event
 
-__all__ = ["Events"]
+__all__ = ["Events", "StepReport"]
 
 _PACE = 0.1  #: seconds between two events about one unfinished part of a step
+
+
+class StepReport:
+    """What is told about a step at its end."""
+
+    cached = False
 
 
 class Events:
@@ -31,6 +37,7 @@ class Events:
         self._listeners: list[Callable[[Event], None]] = []
         self._listening_lock = threading.Lock()
         self._report = report
+        self._here = threading.local()  #: ``step``: the step that this thread works for
         self._due: dict[tuple[str, str], float] = {}  #: by step and text: from when on a part may be told of again
 
     def listen(self, listener: Callable[[Event], None]) -> None:
@@ -81,22 +88,33 @@ class Events:
         """Announce that *step* ended."""
         self.emit(StepFinished(step, time.time(), cached, canceled, error))
 
+    def transfer(self, text: str, current: int, total: int, outcome: str = "", /) -> None:
+        """Tell how a transfer gets on that belongs to the step of this thread (a `TransferStatus`)."""
+        step = getattr(self._here, "step", None)
+        if step is not None:
+            self.status(step, text, current, total, finished=bool(outcome), outcome=outcome)
+
     @contextmanager
-    def step(self, name: str) -> Iterator[str]:
-        """Show the block as the step *name*, which is no vertex; gives its identity."""
-        self.started(name, name)
+    def step(self, step: str, name: str = "", inputs: tuple[str, ...] = ()) -> Iterator[StepReport]:
+        """Show the block as *step*, which ends as the block does; one that is no vertex has its *name* as identity."""
+        report = StepReport()
+        self.started(step, name or step, inputs)
+        outer = getattr(self._here, "step", None)
+        self._here.step = step
         try:
-            yield name
+            yield report
         except (Canceled, KeyboardInterrupt):
-            self.finished(name, canceled=True)
+            self.finished(step, canceled=True)
             raise
         except ImgError as err:
-            self.finished(name, error=err.message)
+            self.finished(step, error=err.message)
             raise
         except BaseException as err:
-            self.finished(name, error=repr(err))
+            self.finished(step, error=repr(err))
             raise
-        self.finished(name)
+        finally:
+            self._here.step = outer
+        self.finished(step, cached=report.cached)
 
     def warn(self, warning: BuildWarning) -> None:
         """Pass a warning on."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from img_core.solver.cancellation import Cancellation
-    from img_core.solver.events import Events
+    from img_core.solver.events import Events, StepReport
     from img_core.solver.files import FileSteps
     from img_core.solver.images import Resolver
     from img_core.solver.layers import Layers
@@ -127,7 +127,7 @@ class Evaluator:
         vertex: Vertex,
         base: Stack,
         contents: Sequence[str],
-        report: _Report,
+        report: StepReport,
         work: Callable[[Place], None],
         *,
         mount_points: bool = False,
@@ -182,34 +182,20 @@ class Evaluator:
     # ------------------------------------------------------------------------------------------------------- events
 
     @contextmanager
-    def _reported(self, vertex: Vertex) -> Iterator[_Report]:
+    def _reported(self, vertex: Vertex) -> Iterator[StepReport]:
         import time
 
-        report = _Report()
         started = time.monotonic()
-        self._events.started(vertex.digest, vertex.name, tuple(item.digest for item in vertex.inputs))
+        inputs = tuple(item.digest for item in vertex.inputs)
         try:
-            yield report
+            with self._events.step(vertex.digest, vertex.name, inputs) as report:
+                yield report
         except Canceled:
-            self._events.finished(vertex.digest, canceled=True)
             self._cancellation.check()  # which knows the signal
-            raise
-        except ImgError as err:
-            self._events.finished(vertex.digest, error=err.message)
-            raise
-        except BaseException as err:
-            self._events.finished(vertex.digest, error=repr(err))
             raise
         if not isinstance(vertex.op, SourceOp):
             (self._cached if report.cached else self._made).add(vertex.digest)
-        self._events.finished(vertex.digest, cached=report.cached)
         self._finished(vertex, report.cached, time.monotonic() - started)
-
-
-class _Report:
-    """What is told about a vertex at its end."""
-
-    cached = False
 
 
 def _stack(value: Evaluated) -> Stack:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from img_core.spec.graph import SourceOp
     from img_core.spec.host import Host
+    from img_core.spec.progress import TransferStatus
     from img_core.spec.values import Credentials, Descriptor, Digest, Platform
 
 __all__ = ["ImageSource", "PinnedImage", "PinnedTree", "Source", "SourceContext", "TreeSource"]
@@ -26,7 +27,8 @@ class SourceContext:
     unverified TLS was asked; ``*`` means all. *secrets* gives the content of a secret of this build by its id; only for logging in where
     the files come from. *agents* maps ids of ssh agents to their sockets (empty: there is none, but keys of the user may be used). With
     *reproducible* (``SOURCE_DATE_EPOCH`` is set) the times of files come from their origin, never from the clock. *cancel_fd*, if not -1,
-    becomes readable when the build must stop: whoever waits long watches it.
+    becomes readable when the build must stop: whoever waits long watches it. *status* hears of downloads that the caller does not see,
+    under a text such as ``downloading https://…``; it is called in the thread that called the source.
     """
 
     host: Host
@@ -38,6 +40,7 @@ class SourceContext:
     agents: Mapping[str, str] = field(default_factory=dict)
     reproducible: bool = False
     cancel_fd: int = -1
+    status: TransferStatus = lambda *_news: None
 
     def check(self) -> None:
         """Raise Canceled when the build must stop."""

@@ -11,7 +11,7 @@ from img_core.kit.progress.text import rate_text, size_text
 from img_progress_tty._text import cut, width_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from img_progress_tty._board import Board, Part, Step
 
@@ -91,28 +91,28 @@ class Layout:
     def _part(self, part: Part, now: float, *, running: bool) -> str:
         seconds = max((part.ended if part.ended is not None else now) - part.started, 0.0)
         moved = part.outcome in ("", "done")
-        texts = _shorter(f" => => {self.spelled(part.text)}")
+        full, short = _shorter(f" => => {self.spelled(part.text)}")
         if not moved:
-            return self._timed([f"{text} {size_text(part.total)} {part.outcome}" for text in texts], seconds)
+            return self._timed([full, short], seconds, f" {size_text(part.total)} {part.outcome}")
+        rate = f" {rate_text(part.current - part.first, seconds)}".rstrip() if running else ""
         if not part.total:
-            return self._timed(
-                [f"{text} {size_text(part.current)}" if part.current else text for text in texts], seconds
-            )
-        amount = f"{size_text(part.current)} / {size_text(part.total)}"
+            amount = f" {size_text(part.current)}" if part.current else ""
+            return self._timed([full, short], seconds, f"{amount}{rate}", amount)
+        amount = f" {size_text(part.current)} / {size_text(part.total)}"
         if not running:
-            return self._timed([f"{text} {amount}" for text in texts], seconds)
-        bar, rate = _bar(part.current / part.total), rate_text(part.current - part.first, seconds)
-        short = texts[-1]
-        return self._timed([f"{short} {bar} {amount} {rate}", f"{short} {amount} {rate}", f"{short} {amount}"], seconds)
+            return self._timed([full, short], seconds, amount)
+        bar = f" {_bar(part.current / part.total)}"
+        return self._timed([short], seconds, f"{bar}{amount}{rate}", f"{amount}{rate}", amount)
 
-    def _timed(self, texts: list[str], seconds: float) -> str:
-        """Return the first of *texts* that fits beside the timer, else what fits of the last one."""
-        if self.width < _TIMER_COLUMNS:
-            return self._cut(texts[-1], self.width)
-        timer = f" {seconds:.1f}s"
+    def _timed(self, names: Sequence[str], seconds: float, *details: str) -> str:
+        """Return the first that fits beside the timer of *names*, each with one of *details*; else the end of the last name is cut off."""
+        timer = f" {seconds:.1f}s" if self.width >= _TIMER_COLUMNS else ""
         room = self.width - len(timer)
-        text = next((text for text in texts if width_of(text) <= room), texts[-1])
-        text = self._cut(text.rstrip(), room)
+        texts = (f"{name}{detail}" for detail in details or ("",) for name in names)
+        text = next((text for text in texts if width_of(text) <= room), None)
+        if text is None:
+            detail = details[-1] if details and len(details[-1]) <= room // 2 else ""
+            text = self._cut(names[-1], room - len(detail)) + detail
         return text + " " * (room - width_of(text)) + timer
 
     def _cut(self, text: str, width: int) -> str:
@@ -129,9 +129,9 @@ def _state(step: Step, *, active: bool) -> tuple[str, Style]:
     return "CACHED " if step.cached else "", Style.DONE
 
 
-def _shorter(text: str) -> list[str]:
+def _shorter(text: str) -> tuple[str, str]:
     """Return *text* with its digests in full, and cut to twelve digits."""
-    return [text, _DIGEST.sub(r"\1", text)]
+    return text, _DIGEST.sub(r"\1", text)
 
 
 def _bar(share: float) -> str:

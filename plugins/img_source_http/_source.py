@@ -150,6 +150,8 @@ class WebSource(TreeSource):
         """Write the body to a file of our own; hash it on the way."""
         hashers = {name: hashlib.new(name) for name in {_ALGORITHM, algorithm}}
         path = os.path.join(self.context.host.run_directory, f"download-{os.urandom(8).hex()}")
+        text, length = f"downloading {shown_url(response.url)}", response.header("content-length") or ""
+        total = int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
         with fs.AtomicFile(os.path.dirname(path), mode=_MODE) as file:
             for chunk in response.chunks():
                 self.context.check()
@@ -158,7 +160,9 @@ class WebSource(TreeSource):
                 file.write(chunk)
                 for hasher in hashers.values():
                     hasher.update(chunk)
+                self.context.status(text, file.size, total)
             file.commit(path)
+            self.context.status(text, file.size, file.size, "done")
         digests = {name: f"{name}:{hasher.hexdigest()}" for name, hasher in hashers.items()}
         return path, Memo(response.header("etag") or "", response.header("last-modified") or "", digests)
 
