@@ -344,6 +344,7 @@ def mount_setattr(
 
 _openat2 = _syscall(437, c_int, c_char_p, c_char_p, ctypes.c_size_t)
 _syncfs = _function("syncfs", c_int)
+_fallocate = _function("fallocate64", c_int, c_int, ctypes.c_int64, ctypes.c_int64)
 
 
 def openat2(directory_fd: int, path: Path, flags: int, *, mode: int = 0, resolve: int = RESOLVE_IN_ROOT) -> int:
@@ -360,6 +361,11 @@ def openat2(directory_fd: int, path: Path, flags: int, *, mode: int = 0, resolve
 def syncfs(fd: int) -> None:
     """Write the whole file system of *fd* to disk."""
     _check(_syncfs(fd), "syncfs")
+
+
+def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
+    """Allocate, zero or punch out *length* bytes of a file, as *mode* (``FALLOC_FL_…``) says."""
+    _check(_fallocate(fd, mode, offset, length), "fallocate")
 
 
 def mknodat(directory_fd: int, path: Path, mode: int, device: int = 0) -> None:

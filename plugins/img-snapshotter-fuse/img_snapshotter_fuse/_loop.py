@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from img_snapshotter_fuse._relay import Disconnected
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from img_snapshotter_fuse._relay import Relay
+
 __all__ = ["run"]
-
-
-class ClosedResourceError(Exception):
-    """Never raised; pyfuse3 names it."""
 
 
 class _Always:
@@ -40,37 +40,41 @@ class _Task:
     name = "img"
 
 
+class _WholeLoop:
+    """What pyfuse3 uses of ``trio.lowlevel``."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+
+    def current_task(self) -> _Task:
+        """Return the only task."""
+        return _Task()
+
+    def current_trio_token(self) -> None:
+        """There is none."""
+
+    async def wait_readable(self, _fd: int) -> None:
+        """Return when there is a request for pyfuse3. Raises Disconnected."""
+        self._relay.pass_on()
+
+    def notify_closing(self, _fd: int) -> None:
+        """Nobody waits."""
+
+
 class _BlockingLoop:
     """What pyfuse3 uses of trio."""
 
     Lock = _Always
     open_nursery = _Always
-    ClosedResourceError = ClosedResourceError
+    ClosedResourceError = Disconnected
 
-    class lowlevel:  # noqa: N801  # trio's name
-        """The part of trio below."""
-
-        @staticmethod
-        def current_task() -> _Task:
-            """Return the only task."""
-            return _Task()
-
-        @staticmethod
-        def current_trio_token() -> None:
-            """There is none."""
-
-        @staticmethod
-        async def wait_readable(_fd: int) -> None:
-            """Return at once: the read that follows waits."""
-
-        @staticmethod
-        def notify_closing(_fd: int) -> None:
-            """Nobody waits."""
+    def __init__(self, relay: Relay) -> None:
+        self.lowlevel = _WholeLoop(relay)
 
 
-def run(pyfuse3: Any) -> None:  # Any: the module has no types
+def run(pyfuse3: Any, relay: Relay) -> None:  # Any: the module has no types
     """Answer requests until the file system is gone."""
-    pyfuse3.trio = _BlockingLoop
+    pyfuse3.trio = _BlockingLoop(relay)
     main = pyfuse3.main(min_tasks=1, max_tasks=1)
     try:
         main.send(None)

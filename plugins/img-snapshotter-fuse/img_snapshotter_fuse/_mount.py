@@ -69,7 +69,7 @@ def open_device() -> int:
 
 def mount_device(device: int, *, readonly: bool) -> int:
     """Return a detached mount of the file system that is going to be served over *device*."""
-    options = (
+    options = [
         ("source", "img"),
         ("fd", str(device)),
         ("rootmode", "40000"),
@@ -77,9 +77,13 @@ def mount_device(device: int, *, readonly: bool) -> int:
         ("group_id", "0"),
         ("default_permissions", ""),
         ("allow_other", ""),
-    )
+    ]
+    if readonly:
+        options.append(
+            ("ro", "")
+        )  # the file system, not the mount alone: to list a directory leaves its attributes valid then
     try:
-        return mounts.create("fuse", options, attributes=linux.MOUNT_ATTR_RDONLY if readonly else 0)
+        return mounts.create("fuse", options)
     except OSError as err:
         raise HostError(f"cannot mount a FUSE file system: {err.strerror}") from err
 

@@ -29,7 +29,8 @@ class Node:
 
     *layer* is where its content and attributes are now (0 is the upper layer of a writable tree). *fd* keeps what has no names any more.
     *readers* are descriptors that read it in a lower layer. *shown* is the inode number for people, if not *number*. *modified* is the
-    time of modification that the kernel believes in, which decides about it (-1: not known yet).
+    time of modification that the kernel believes in, which decides about it (-1: not known yet). *positions* are those of names in a
+    directory that was listed.
     """
 
     number: int
@@ -43,6 +44,7 @@ class Node:
     readers: list[int] = field(default_factory=list)
     shown: int = 0
     modified: int = -1
+    positions: dict[bytes, int] = field(default_factory=dict)
 
     @property
     def is_directory(self) -> bool:
@@ -91,15 +93,25 @@ class Nodes:
         key = self._key(parent, name, found)
         node = self._by_key.get(key)
         if node is None:
-            return self._make(parent, name, found, key)
+            return self._make(found, key, [(parent, name)], shared=self._is_shared_lower(found))
         if (parent, name) not in node.names:
             if node.is_directory:
                 node.names.clear()
-            node.names.append((parent, name))
-            if node.fd >= 0:  # it had lost all names that were known
-                os.close(node.fd)
-                node.fd = -1
+            self.named(node, parent, name)
         return node
+
+    def nameless(self, info: os.stat_result, fd: int) -> Node:
+        """Return the node of a new file that has no name; *fd* refers to it and is the node's from now on."""
+        node = self._make(Found(0, info, ()), (info.st_dev, info.st_ino), [])
+        node.fd = fd
+        return node
+
+    def named(self, node: Node, parent: Node, name: bytes) -> None:
+        """*node* is called *name* in *parent*, too."""
+        node.names.append((parent, name))
+        if node.fd >= 0:  # it had lost all names that were known
+            os.close(node.fd)
+            node.fd = -1
 
     def known(self, parent: Node, name: bytes, found: Found) -> Node | None:
         """Return the node if the kernel knows it."""
@@ -114,13 +126,14 @@ class Nodes:
         """Tell whether this is one of several names of a lower file: to write to one of them leaves the others alone, as in overlayfs."""
         return self._writable and found.layer > 0 and not found.layers and found.info.st_nlink > 1
 
-    def _make(self, parent: Node, name: bytes, found: Found, key: tuple[int, int | bytes]) -> Node:
+    def _make(
+        self, found: Found, key: tuple[int, int | bytes], names: list[tuple[Node, bytes]], *, shared: bool = False
+    ) -> Node:
         info = found.info
-        shared = self._is_shared_lower(found)
         number = info.st_ino
         if shared or number <= ROOT or number in self._by_number:
             number = next(self._own)
-        node = Node(number, stat.S_IFMT(info.st_mode), found.layer, found.layers, key, [(parent, name)])
+        node = Node(number, stat.S_IFMT(info.st_mode), found.layer, found.layers, key, names)
         node.shown = info.st_ino if shared else 0
         self._by_number[number] = self._by_key[key] = node
         return node

@@ -8,28 +8,26 @@ import stat
 import sys
 import traceback
 from functools import wraps
-from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError
 
+from img_snapshotter_fuse._listing import Listings
+from img_snapshotter_fuse._relay import NAMELESS
 from img_snapshotter_fuse._stack import OVERLAY_XATTRS
 from img_snapshotter_fuse._tree import Creator, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from img_snapshotter_fuse._node import Found, Node
+    from img_snapshotter_fuse._files import OpenFiles
+    from img_snapshotter_fuse._node import Node
 
 __all__ = ["OverlayOperations"]
 
 #: seconds for which the kernel need not ask again: nobody else writes here
 _FOREVER: Final = 10_000_000.0
-_MOST_LISTED: Final = 50_000  # entries of directories that are kept
-_SET_ID: Final = stat.S_ISUID | stat.S_ISGID
-_CAPABILITY: Final = "security.capability"
-_NOT_OURS: Final = os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOATIME | os.O_SYNC | os.O_DIRECT | os.O_ACCMODE
 
 
 def _answer(method: Callable[..., Any]) -> Callable[..., Any]:  # Any: the signatures are pyfuse3's
@@ -51,23 +49,20 @@ def _answer(method: Callable[..., Any]) -> Callable[..., Any]:  # Any: the signa
     return answer
 
 
-class OverlayOperations(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 has no types
+class OverlayOperations(pyfuse3.Operations):
     """One mounted tree."""
 
+    enable_acl = True
     enable_writeback_cache = True
     supports_dot_lookup = False
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, files: OpenFiles) -> None:
         super().__init__()
         self._tree = tree
         self._stack = tree.stack
         self._nodes = tree.nodes
-        self._files: dict[int, Node] = {}  # by descriptor, which is the handle
-        self._unsafe: set[int] = set()  # descriptors through which an ordinary user writes
-        self._handles_of_directories: dict[int, _Listing] = {}
-        self._listings: dict[int, _Listing] = {}  # the last one of each directory, by its node's number
-        self._listed = 0
-        self._handles = count(1)
+        self._files = files
+        self._listings = Listings(tree)
         self._nothing = EntryAttributes()
         self._nothing.st_ino = 0
         self._nothing.entry_timeout = _FOREVER
@@ -88,7 +83,7 @@ class OverlayOperations(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 ha
             node.modified = info.st_mtime_ns
         return _attributes(node, info, entry=True)
 
-    async def forget(self, forgotten: list[tuple[int, int]]) -> None:
+    async def forget(self, forgotten: Sequence[tuple[int, int]]) -> None:
         """Drop nodes."""
         for number, lookups in forgotten:
             try:
@@ -117,11 +112,22 @@ class OverlayOperations(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 ha
     def _create(
         self, parent: int, name: bytes, make: Callable[[bytes], None], context: Any, mode: int
     ) -> EntryAttributes:
-        return self._entry(*self._tree.create(self._nodes[parent], name, make, Creator(context.uid, context.gid), mode))
+        return self._entry(*self._tree.create(self._nodes[parent], name, make, _creator(context), mode))
 
     @_answer
-    def create(self, parent: int, name: bytes, mode: int, flags: int, context: Any) -> tuple[FileInfo, EntryAttributes]:
+    def create(
+        self, parent: int, name: bytes, mode: int, _flags: int, context: Any
+    ) -> tuple[FileInfo, EntryAttributes]:
         """Make a file and open it."""
+        above, creator = self._nodes[parent], _creator(context)
+        if name == NAMELESS:
+            opened, node, info = self._tree.create_nameless(above, creator, mode)
+        else:
+            opened, node, info = self._create_open(above, name, creator, mode)
+        self._files.created(opened, node, context.uid)
+        return FileInfo(fh=opened), self._entry(node, info)
+
+    def _create_open(self, parent: Node, name: bytes, creator: Creator, mode: int) -> tuple[int, Node, os.stat_result]:
         opened = -1
 
         def make(place: bytes) -> None:
@@ -129,15 +135,12 @@ class OverlayOperations(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 ha
             opened = os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, stat.S_IMODE(mode))
 
         try:
-            entry = self._create(parent, name, make, context, mode)
+            node, info = self._tree.create(parent, name, make, creator, mode)
         except BaseException:
             if opened >= 0:
                 os.close(opened)
             raise
-        self._files[opened] = self._nodes[entry.st_ino]
-        if context.uid:
-            self._unsafe.add(opened)
-        return FileInfo(fh=opened), entry
+        return opened, node, info
 
     @_answer
     def link(self, number: int, parent: int, name: bytes, _context: Any) -> EntryAttributes:
@@ -245,54 +248,7 @@ class OverlayOperations(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 ha
         answer.f_namemax = found.f_namemax
         return answer
 
-    # --- content ---
-
-    @_answer
-    def open(self, number: int, flags: int, context: Any) -> FileInfo:
-        """Open a file; for writing in the upper layer, and always readable since the kernel fills its pages."""
-        node = self._nodes[number]
-        writes = flags & os.O_ACCMODE != os.O_RDONLY or bool(flags & os.O_TRUNC)
-        if writes:
-            self._tree.copy_up(node, content=not flags & os.O_TRUNC)
-        mode = (os.O_RDWR if writes else os.O_RDONLY) | (flags & ~_NOT_OURS) | os.O_CLOEXEC | os.O_NONBLOCK
-        if context.uid and flags & os.O_TRUNC:
-            self._tree.drop_set_id(node, self._stack.stat(node))
-        opened = os.open(self._stack.file(node), mode & ~os.O_NOFOLLOW)
-        self._files[opened] = node
-        if writes and context.uid:
-            self._unsafe.add(opened)
-        elif node.layer and self._tree.writable:
-            node.readers.append(opened)
-        return FileInfo(fh=opened)
-
-    @_answer
-    def read(self, handle: int, offset: int, size: int) -> bytes:
-        """Read."""
-        return os.pread(handle, size, offset)
-
-    @_answer
-    def write(self, handle: int, offset: int, data: bytes) -> int:
-        """Write, and restore what a write takes away: where that is due the kernel has removed it before (not so through a mapping)."""
-        self._tree.attributes_version += 1
-        node, info = self._files[handle], os.fstat(handle)
-        capability = _capability(handle)
-        written = os.pwrite(handle, data, offset)
-        if capability:
-            os.setxattr(handle, _CAPABILITY, capability)
-        if info.st_mode & _SET_ID and handle not in self._unsafe:
-            os.chmod(handle, stat.S_IMODE(info.st_mode))
-        # The time of the write is that at which the kernel took it, which it tells us if it is another one than before.
-        os.utime(handle, ns=(info.st_atime_ns, node.modified))
-        return written
-
-    @_answer
-    def release(self, handle: int) -> None:
-        """Close a file."""
-        node = self._files.pop(handle)
-        self._unsafe.discard(handle)
-        if handle in node.readers:
-            node.readers.remove(handle)
-        os.close(handle)
+    # --- content: `_relay` has the rest ---
 
     @_answer
     def flush(self, _handle: int) -> None:
@@ -312,55 +268,24 @@ class OverlayOperations(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 ha
     # --- directories ---
 
     @_answer
-    def opendir(self, number: int, _context: Any) -> int:
-        """Begin to list a directory."""
-        handle = next(self._handles)
-        self._handles_of_directories[handle] = _Listing(self._nodes[number])
-        return handle
+    def opendir(self, _number: int, _context: Any) -> int:
+        """Let the kernel open directories by itself and keep what they list until it changes; so it did not when we opened them."""
+        raise FUSEError(errno.ENOSYS)
 
     @_answer
-    def readdir(self, handle: int, start: int, token: Any) -> None:
-        """List names and attributes, as many as the token takes."""
-        listing = self._handles_of_directories[handle]
-        if start == 0 or listing.version < 0:
-            listing = self._handles_of_directories[handle] = self._list(listing.node)
-        if start < 2 and not self._dots(listing.node, start, token):
+    def readdir(self, number: int, start: int, token: Any) -> None:
+        """List names and attributes in the directory *number* (see `_relay`), as many as the token takes."""
+        node, nodes, reply = self._nodes[number], self._nodes, pyfuse3.readdir_reply
+        if not self._dots(node, start, token):
             return
-        node, names, adopt, reply = listing.node, listing.names, self._nodes.adopt, pyfuse3.readdir_reply
-        for position in range(max(start - 2, 0), len(names)):
-            name, found = names[position]
-            attributes = listing.attributes[position]
-            if listing.version != self._tree.version:
-                now = self._stack.find(node, name)
-                if now is None:
-                    continue
-                found, attributes = now, None
-            entry = adopt(node, name, found)
-            if attributes is None or attributes.st_ino != entry.number:
-                attributes = listing.attributes[position] = _attributes(entry, found.info, entry=True)
-            if not reply(token, name, attributes, position + 3):
-                self._nodes.forget(entry)  # if nobody else knows it
+        for position, name, found in self._listings.since(node, start):
+            entry = nodes.adopt(node, name, found)
+            if not reply(token, name, _attributes(entry, found.info, entry=True), position + 1):
+                nodes.forget(entry)  # if nobody else knows it
                 return
             entry.lookups += 1
             if entry.modified < 0:
                 entry.modified = found.info.st_mtime_ns
-
-    def _list(self, node: Node) -> _Listing:
-        """List a directory, or find out that the last listing still holds."""
-        last = self._listings.get(node.number)
-        versions = (self._tree.version, self._tree.attributes_version)
-        if last is not None and last.node is node and (last.version, last.attributes_version) == versions:
-            return last
-        listing = _Listing(node)
-        listing.names = self._stack.listing(node)
-        listing.attributes = [None] * len(listing.names)
-        listing.version, listing.attributes_version = versions
-        self._listed += len(listing.names) + 1
-        if self._listed > _MOST_LISTED:
-            self._listings.clear()
-            self._listed = 0
-        self._listings[node.number] = listing
-        return listing
 
     def _dots(self, node: Node, start: int, token: Any) -> bool:
         for position, name in ((0, b"."), (1, b"..")):
@@ -372,30 +297,9 @@ class OverlayOperations(pyfuse3.Operations):  # type: ignore[misc]  # pyfuse3 ha
                     return False
         return True
 
-    @_answer
-    def releasedir(self, handle: int) -> None:
-        """End a listing."""
-        del self._handles_of_directories[handle]
 
-
-class _Listing:
-    """A directory's entries, and what the kernel was told about them."""
-
-    __slots__ = ("attributes", "attributes_version", "names", "node", "version")
-
-    def __init__(self, node: Node) -> None:
-        self.node = node
-        self.names: list[tuple[bytes, Found]] = []
-        self.attributes: list[EntryAttributes | None] = []
-        self.version = -1  # not read yet
-        self.attributes_version = 0
-
-
-def _capability(fd: int) -> bytes:
-    try:
-        return os.getxattr(fd, _CAPABILITY)
-    except OSError:
-        return b""
+def _creator(context: Any) -> Creator:
+    return Creator(context.uid, context.gid, context.umask)
 
 
 def _attributes(node: Node, info: os.stat_result, *, entry: bool = False) -> EntryAttributes:

@@ -64,23 +64,29 @@ def _serve(request: dict[str, Any], device: int) -> NoReturn:
     try:
         linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        import pyfuse3
-
-        from img_snapshotter_fuse._loop import run
-        from img_snapshotter_fuse._operations import OverlayOperations
-        from img_snapshotter_fuse._tree import Tree
-
-        tree = Tree(request["lowers"], request["upper"], request["work"])
-        # libfuse takes a device that is mounted already by this name.
-        pyfuse3.init(OverlayOperations(tree), f"/dev/fd/{device}", set())
-        run(pyfuse3)
+        _answer_requests(request, device)
         status = 0
-    except ConnectionAbortedError:
-        status = 0  # the mount was gone before its first request
     except BaseException:
         traceback.print_exc(file=sys.stderr)
     finally:
         os._exit(status)
+
+
+def _answer_requests(request: dict[str, Any], device: int) -> None:
+    import pyfuse3
+
+    from img_snapshotter_fuse._files import OpenFiles
+    from img_snapshotter_fuse._loop import run
+    from img_snapshotter_fuse._operations import OverlayOperations
+    from img_snapshotter_fuse._relay import Relay
+    from img_snapshotter_fuse._tree import Tree
+
+    tree = Tree(request["lowers"], request["upper"], request["work"])
+    files = OpenFiles(tree)
+    relay = Relay(device, tree.nodes, files)
+    # libfuse takes a device that is mounted already by this name.
+    pyfuse3.init(OverlayOperations(tree, files), f"/dev/fd/{relay.end}", set())
+    run(pyfuse3, relay)
 
 
 if __name__ == "__main__":

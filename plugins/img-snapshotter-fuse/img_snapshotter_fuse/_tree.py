@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from img_core.kit import fs
@@ -13,7 +14,7 @@ from img_snapshotter_fuse._node import ROOT, Found, Node, Nodes
 from img_snapshotter_fuse._stack import OPAQUE, Stack, is_whiteout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 __all__ = ["EXCHANGE", "NOREPLACE", "Creator", "Tree"]
 
@@ -27,20 +28,20 @@ class Creator(NamedTuple):
 
     uid: int
     gid: int
+    umask: int
 
 
 class Tree:
     """Layers as one tree, writable if *upper* is given; *work* is a directory on the same file system.
 
     Methods raise OSError. They are called from one thread, with what the kernel has looked up and checked (permissions, types).
-    *version* changes whenever a name does, or the layer of a file; *attributes_version* whenever attributes may have.
+    *version* changes whenever a name does, the layer of a file, or attributes.
     """
 
     def __init__(self, lowers: Sequence[str], upper: str = "", work: str = "") -> None:
         self.stack = Stack([upper, *lowers] if upper else lowers)
         self.writable = bool(upper)
         self.version = 0
-        self.attributes_version = 0
         layers = tuple(range(len(self.stack)))
         info = os.stat(self.stack.place(0, b""))
         self.root = Node(ROOT, stat.S_IFDIR, 0, layers, (info.st_dev, info.st_ino), lookups=1)
@@ -51,9 +52,8 @@ class Tree:
         """Make *node* writable."""
         if self._copies is None:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        self.attributes_version += 1
+        self.version += 1
         if node.layer:
-            self.version += 1
             self._copies.ensure(node, content=content)
 
     def lookup(self, parent: Node, name: bytes) -> tuple[Node, os.stat_result] | None:
@@ -66,67 +66,90 @@ class Tree:
     def create(
         self, parent: Node, name: bytes, make: Callable[[bytes], None], creator: Creator, mode: int = 0
     ) -> tuple[Node, os.stat_result]:
-        """Let *make* create something at the place it is given, and give it to *creator*; *mode* restores what that takes away."""
+        """Let *make* create something at the place it is given, and give it to *creator*; set-id bits are those of *mode*."""
+        place = self._new_place(parent, name)
+        covers = stat.S_ISDIR(mode) and self.stack.lower_has(parent, name)
 
         def made(place: bytes) -> None:
-            make(place)
+            with _umask(creator.umask):
+                make(place)
             try:
                 self._give(parent, place, creator, mode)
+                if covers:
+                    os.setxattr(place, OPAQUE, b"y")
             except BaseException:
                 fs.remove_tree(place)
                 raise
 
-        place = self._new_place(parent, name)
-        self._put(place, made, opaque=stat.S_ISDIR(mode))
+        self._put(place, made)
         self.version += 1
         info = os.stat(place, follow_symlinks=False)
         found = Found(0, info, (0,) if stat.S_ISDIR(info.st_mode) else ())
         return self.nodes.adopt(parent, name, found), info
 
+    def create_nameless(self, parent: Node, creator: Creator, mode: int) -> tuple[int, Node, os.stat_result]:
+        """Make a file without a name, as O_TMPFILE does; return a descriptor to read and write it, too."""
+        self.copy_up(parent)
+        flags = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
+        with _umask(creator.umask):
+            opened = os.open(self.stack.place(0, parent.path()), flags, stat.S_IMODE(mode))
+        try:
+            place = b"/proc/self/fd/%d" % opened
+            self._give(parent, place, creator, mode, follow=True)
+            info = os.fstat(opened)
+            return opened, self.nodes.nameless(info, os.open(place, os.O_PATH | os.O_CLOEXEC)), info
+        except BaseException:
+            os.close(opened)
+            raise
+
     def link(self, node: Node, parent: Node, name: bytes) -> os.stat_result:
-        """Give *node* one more name."""
+        """Give *node* one more name, or its first one."""
         self.copy_up(node)
-        source = self.stack.place(0, node.path())
+        source, nameless = self.stack.file(node), node.fd >= 0
         place = self._new_place(parent, name)
-        self._put(place, lambda target: os.link(source, target, follow_symlinks=False))
+        self._put(place, lambda target: os.link(source, target, follow_symlinks=nameless))
         self.version += 1
-        node.names.append((parent, name))
+        self.nodes.named(node, parent, name)
         return os.stat(place, follow_symlinks=False)
 
     def _new_place(self, parent: Node, name: bytes) -> bytes:
         self.copy_up(parent)
-        base = parent.path()
-        return self.stack.place(0, base + b"/" + name if base else name)
+        return self._place_of(parent, name)
 
-    def _put(self, place: bytes, make: Callable[[bytes], None], *, opaque: bool = False) -> None:
-        """Make something new at *place*, which may hold a whiteout."""
+    def _put(self, place: bytes, make: Callable[[bytes], None]) -> None:
+        """Make something new at *place*, which may hold a whiteout.
+
+        It is made where it stays, not in the work directory, because it inherits from the directory it is in.
+        """
         try:
             make(place)
             return
         except FileExistsError:
             if not is_whiteout(os.stat(place, follow_symlinks=False)):
                 raise
-        temporary = self._temporary()
-        make(temporary)
-        if opaque:
-            os.setxattr(temporary, OPAQUE, b"y")
-            os.unlink(place)
-        os.rename(temporary, place)
+        whiteout = self._temporary()
+        os.rename(place, whiteout)
+        try:
+            make(place)
+        except BaseException:
+            os.rename(whiteout, place)
+            raise
+        os.unlink(whiteout)
 
-    def _give(self, parent: Node, place: bytes, creator: Creator, mode: int) -> None:
+    def _give(self, parent: Node, place: bytes, creator: Creator, mode: int, *, follow: bool = False) -> None:
         above = os.stat(self.stack.place(0, parent.path()))
-        uid, gid = creator
+        gid, set_id = creator.gid, mode & _SET_ID
         if above.st_mode & stat.S_ISGID:
             gid = above.st_gid
             if stat.S_ISDIR(mode):
-                mode |= stat.S_ISGID
-        now = os.stat(place, follow_symlinks=False)
-        if (uid, gid) != (now.st_uid, now.st_gid):
-            os.chown(place, uid, gid, follow_symlinks=False)
-            now = os.stat(place, follow_symlinks=False)
+                set_id |= stat.S_ISGID
+        now = os.stat(place, follow_symlinks=follow)
+        if (creator.uid, gid) != (now.st_uid, now.st_gid):
+            os.chown(place, creator.uid, gid, follow_symlinks=follow)
+            now = os.stat(place, follow_symlinks=follow)
         # A change of owner takes these away; a group that is inherited on disk only may have added one.
-        if mode and (now.st_mode ^ mode) & _SET_ID:
-            os.chmod(place, stat.S_IMODE(mode))
+        if mode and now.st_mode & _SET_ID != set_id:
+            os.chmod(place, stat.S_IMODE(now.st_mode) & ~_SET_ID | set_id)
 
     def _temporary(self) -> bytes:
         assert self._copies is not None
@@ -284,3 +307,13 @@ class Tree:
             keep_group = not mode & stat.S_IXGRP  # then the bit meant mandatory locking
             mode &= ~(stat.S_ISUID if keep_group else _SET_ID)
             os.chmod(self.stack.file(node), stat.S_IMODE(mode))
+
+
+@contextmanager
+def _umask(mask: int) -> Iterator[None]:
+    """Make files with *mask*, which the disk's own file system leaves out where an access list is inherited."""
+    os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(0)

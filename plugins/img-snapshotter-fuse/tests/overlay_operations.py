@@ -3,7 +3,6 @@
 Each takes the path of the root, two names below it and a number, and returns something comparable or raises OSError.
 """
 
-# ruff: noqa: D103, S103, S108 - names say it; odd modes are what is tested
 from __future__ import annotations
 
 import ctypes

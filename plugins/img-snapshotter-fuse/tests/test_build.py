@@ -1,6 +1,5 @@
 """Whole builds with ``-b fuse-overlayfs``, by the command, with the plugin installed."""
 
-# ruff: noqa: D102, D103 - a name is the claim
 from __future__ import annotations
 
 import os

@@ -1,6 +1,5 @@
 """The same operations on the kernel's overlayfs and on ours come out alike: results, errors, the merged tree and what is on disk."""
 
-# ruff: noqa: D102, D103 - names say it; odd modes are what is tested
 from __future__ import annotations
 
 import os

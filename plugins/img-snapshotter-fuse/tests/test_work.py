@@ -1,6 +1,5 @@
 """Ordinary work in a tree of ours: compiling, packing, many files, several at a time; and what happens when the server dies."""
 
-# ruff: noqa: D103, SLF001 - a name is the claim
 from __future__ import annotations
 
 import contextlib
