@@ -200,7 +200,7 @@ def _everything(tree: Tree) -> None:
     os.symlink("../nowhere", tree.at("dangling"))
     os.symlink("x" * 1000, tree.at("long"))
     os.mkfifo(tree.at("pipe"), 0o620)
-    tree.write("n" * 255, "long name")
+    tree.write("n" * os.statvfs(tree.path).f_namemax, "long name")
     with open(os.fsencode(tree.path) + b"/\xff\xfe\n\\", "wb") as file:
         file.write(b"not text")
     tree.write("sparse", "start")

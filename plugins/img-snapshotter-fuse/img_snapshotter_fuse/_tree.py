@@ -105,9 +105,16 @@ class Tree:
     def link(self, node: Node, parent: Node, name: bytes) -> os.stat_result:
         """Give *node* one more name, or its first one."""
         self.copy_up(node)
-        source, nameless = self.stack.file(node), node.fd >= 0
+        source, fd = self.stack.file(node), node.fd
         place = self._new_place(parent, name)
-        self._put(place, lambda target: os.link(source, target, follow_symlinks=nameless))
+
+        def make(target: bytes) -> None:
+            if fd < 0:
+                os.link(source, target, follow_symlinks=False)
+            else:  # Python follows links only if there is a directory, which an absolute name does not need
+                os.link(source, target, src_dir_fd=fd)
+
+        self._put(place, make)
         self.version += 1
         self.nodes.named(node, parent, name)
         return os.stat(place, follow_symlinks=False)
