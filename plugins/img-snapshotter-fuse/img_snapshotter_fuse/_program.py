@@ -104,7 +104,8 @@ class _ProgramRoot(FuseRoot):
 def main(request: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON
     """Become the program."""
     os.set_inheritable(fds[0], True)
-    options = ["lowerdir=" + ":".join(map(_handle, request["lowers"]))]
+    # Without collected writes, for whose time it does not care.
+    options = ["writeback=0", "lowerdir=" + ":".join(map(_handle, request["lowers"]))]
     if request["upper"]:
         options += [f"upperdir={_handle(request['upper'])}", f"workdir={_handle(request['work'])}"]
     null = os.open(os.devnull, os.O_RDWR)
@@ -124,18 +125,24 @@ def _handle(path: str) -> str:
 
 
 def normalise(layer: str) -> None:
-    """Replace the program's marks in the directory *layer* by those of the kernel's overlayfs."""
+    """Replace the program's marks in the directory *layer* by those of the kernel's overlayfs; times stay as they are."""
     for path, directories, files, fd in os.fwalk(os.fsencode(layer), follow_symlinks=False):
         for name in [b".", *directories, *files]:
             _translate(fd, name)
-        for name in files:
-            if name in _OPAQUE_FILES:
-                fs.unlink(name, dir_fd=fd)
-                if path != os.fsencode(layer):
-                    os.setxattr(fd, OPAQUE, b"y")
-            elif name.startswith(_WHITEOUT):
-                fs.unlink(name, dir_fd=fd)
-                os.mknod(name[len(_WHITEOUT) :], stat.S_IFCHR, 0, dir_fd=fd)
+        marks = [name for name in files if name.startswith(_WHITEOUT)]
+        if marks:
+            info = os.fstat(fd)
+            for name in marks:
+                _replace_mark(fd, name, root=path == os.fsencode(layer))
+            os.utime(fd, ns=(info.st_atime_ns, info.st_mtime_ns))
+
+
+def _replace_mark(directory: int, name: bytes, *, root: bool) -> None:
+    fs.unlink(name, dir_fd=directory)
+    if name not in _OPAQUE_FILES:
+        os.mknod(name[len(_WHITEOUT) :], stat.S_IFCHR, 0, dir_fd=directory)
+    elif not root:
+        os.setxattr(directory, OPAQUE, b"y")
 
 
 def _translate(directory: int, name: bytes) -> None:
