@@ -11,6 +11,7 @@ from img_core.api._entitlements import check_entitlements
 from img_core.api._main_context import prepare_context
 from img_core.api._request import BuildResult, Output
 from img_core.kit import fs, platforms
+from img_core.kit.network.choice import NetworkChoice
 from img_core.kit.reference import Reference
 from img_core.plugins import AUTO
 from img_core.solver.events import Events
@@ -63,6 +64,7 @@ class Build:
             session.plugins.driver("executor", request.executor)  # a wrong name is told even if no step runs
         with ExitStack() as opened:
             opened.enter_context(fs.disk_errors(session.store.state))  # whatever was not told in other words below
+            network = NetworkChoice.parse(request.network)
             definition, sources, resolver = self._prepare()
             drivers = Drivers(
                 session.snapshotter(request.backend),
@@ -71,11 +73,12 @@ class Build:
                 request.secrets,
                 request.ssh,
                 request.build_args.get("BUILDKIT_CACHE_MOUNT_NS") or "",
+                network,
             )
             planned = self._plan_request(definition)
             frontend = self._frontend(planned)
             plan = frontend.plan(planned, resolver)
-            check_entitlements(plan, request.allow)
+            check_entitlements(plan, request.allow, isolated=network.mode in ("none", "private"))
             hooks = self._announce(plan)
             solver = opened.enter_context(
                 Solver(
@@ -203,7 +206,7 @@ class Build:
             target=request.target,
             no_cache=request.no_cache,
             no_cache_stages=request.no_cache_filter,
-            network=request.network,
+            network=NetworkChoice.parse(request.network).mode,
             extra_hosts=request.add_hosts,
             shm_size=request.shm_size,
             ulimits=request.ulimits,

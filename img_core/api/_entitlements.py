@@ -16,21 +16,26 @@ if TYPE_CHECKING:
 __all__ = ["check_entitlements"]
 
 _INSECURE = "security.insecure"
-#: ``network.host`` needs no leave: steps share the builder's network by default, as in the original img.
-_KNOWN = ("network.host", _INSECURE, "buildx.local.delete")
+_HOST_NETWORK = "network.host"
+_KNOWN = (_HOST_NETWORK, _INSECURE, "buildx.local.delete")
 
 
-def check_entitlements(plan: Plan, allowed: Iterable[str]) -> None:
-    """Raise UsageError for an unknown entitlement, or if a step of *plan* needs one that is not among *allowed*."""
+def check_entitlements(plan: Plan, allowed: Iterable[str], *, isolated: bool) -> None:
+    """Raise UsageError for an unknown entitlement, or if a step of *plan* needs one that is not among *allowed*.
+
+    The host's network needs leave only in a build that is *isolated* from it: by default all steps have it, as in the original img.
+    """
     given = set(allowed)
     for name in sorted(given):
         if name not in _KNOWN:
             raise UsageError(f"invalid entitlement `{name}`", hint=f"known: {', '.join(f'`{n}`' for n in _KNOWN)}")
-    if _INSECURE in given:
-        return
     for vertex in _vertices(image.root for image in plan.images):
-        if isinstance(vertex.op, RunOp) and vertex.op.security == "insecure":
-            raise UsageError(f"{_INSECURE} is not allowed: `{vertex.name}`", hint=f"use `--allow {_INSECURE}`")
+        if not isinstance(vertex.op, RunOp):
+            continue
+        needed = {_INSECURE: vertex.op.security == "insecure", _HOST_NETWORK: isolated and vertex.op.network == "host"}
+        for name, is_needed in needed.items():
+            if is_needed and name not in given:
+                raise UsageError(f"{name} is not allowed: `{vertex.name}`", hint=f"use `--allow {name}`")
 
 
 def _vertices(roots: Iterable[Vertex | None]) -> Iterator[Vertex]:

@@ -28,7 +28,8 @@ class BuildRequest:
     such as ``linux/arm64`` (empty: the host's). *build_args* with a None value are taken from the environment. *contexts* are named build
     contexts: directories, URLs, ``docker-image://…``, ``oci-layout://…``. *ssh* maps ids to the sockets of agents. *insecure_registries*
     are hosts that may be used without TLS or with a certificate from nobody; ``*``: all. *allow* lists entitlements:
-    ``security.insecure`` lets steps ask for more rights.
+    ``security.insecure`` lets steps ask for more rights, ``network.host`` for the host's network where *network* (``default``,
+    ``none``, ``host``, ``private``, …; see `NetworkChoice`) keeps them from it.
     """
 
     context: str = "."

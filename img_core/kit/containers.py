@@ -43,8 +43,8 @@ def check(process: Process) -> None:
     """Raise StepError for a request that no executor can fulfil; nothing unknown may pass as a weaker default."""
     if not process.args:
         raise StepError("there is no program to run")
-    if process.network not in ("host", "none"):
-        raise StepError(f"unknown network mode `{process.network}`", hint="use `host` or `none`")
+    if process.network not in ("host", "none", "private") or (process.network == "private" and process.network_fd < 0):
+        raise StepError(f"unknown network mode `{process.network}`", hint="use `host`, `none` or `private`")
     if process.security not in ("sandbox", "insecure"):
         raise StepError(f"unknown security mode `{process.security}`", hint="use `sandbox` or `insecure`")
     for name, _, _ in process.ulimits:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from img_core.kit import fs, ownership, passwd
 from img_core.solver.keys import digest_of
 from img_core.solver.output import captured
-from img_core.spec.errors import Canceled, StepError
+from img_core.spec.errors import Canceled, HostError, StepError
 from img_core.spec.executor import Mount, Process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from img_core.kit.network.choice import NetworkChoice
+    from img_core.kit.network.private import PrivateNetwork
     from img_core.solver.cancellation import Cancellation
     from img_core.solver.events import Events
     from img_core.solver.mounts import RunMounts
@@ -25,9 +27,11 @@ if TYPE_CHECKING:
     from img_core.spec.host import Host
     from img_core.spec.snapshotter import Snapshotter
 
-__all__ = ["RunSteps"]
+__all__ = ["RunSteps", "with_name_server"]
 
 DEFAULT_SHM_SIZE = 64 * 1024 * 1024
+#: in place of an address of ``--add-host``: wherever the step reaches its host
+HOST_GATEWAY = "host-gateway"
 
 
 class RunSteps:
@@ -42,8 +46,10 @@ class RunSteps:
         mounts: RunMounts,
         events: Events,
         cancellation: Cancellation,
+        network: NetworkChoice,
     ) -> None:
         self._host = host
+        self._network = network
         self._executor = executor
         self._snapshotter = snapshotter
         self._mounts = mounts
@@ -56,6 +62,7 @@ class RunSteps:
         user = passwd.resolve_run_user(place.rootfs.fd, op.user)
         _ensure_directory(place.rootfs.fd, op.cwd)
         with ExitStack() as opened:
+            mode, private = self._network_of(op, opened)
             process = Process(
                 args=op.args,
                 env=_environment(op, user.home, dict(self._mounts.environment(op))),
@@ -64,10 +71,11 @@ class RunSteps:
                 gid=user.gid,
                 groups=user.groups,
                 hostname=op.hostname,
-                network="none" if op.network == "none" else "host",
+                network=mode,
+                network_fd=private.namespace_fd if private else -1,
                 security=op.security,
                 mounts=(
-                    *self._name_files(opened, op),
+                    *self._name_files(opened, op, private),
                     *self._mounts.open(
                         opened,
                         op,
@@ -114,13 +122,29 @@ class RunSteps:
         finally:
             view.close()
 
-    # ------------------------------------------------------------------------------------------------------- mounts
+    # ------------------------------------------------------------------------------------------------------ network
 
-    def _name_files(self, opened: ExitStack, op: RunOp) -> Iterator[Mount]:
+    def _network_of(self, op: RunOp, opened: ExitStack) -> tuple[str, PrivateNetwork | None]:
+        """Return what the executor is to be told, and the step's own network if it has one; that ends with *opened*."""
+        if op.network != "private":
+            return ("none" if op.network == "none" else "host"), None
+        from img_core.kit.network.private import private_network
+
+        if self._host.spawner is None:
+            raise HostError("this command cannot start processes")
+        network = private_network(self._network, self._host.spawner, self._host.environment)
+        return "private", opened.enter_context(network)
+
+    def _name_files(self, opened: ExitStack, op: RunOp, private: PrivateNetwork | None) -> Iterator[Mount]:
         hosts = ["127.0.0.1\tlocalhost " + op.hostname, "::1\tlocalhost ip6-localhost ip6-loopback"]
-        hosts += [f"{address}\t{name}" for name, address in zip(op.extra_hosts, op.extra_host_addresses, strict=True)]
+        gateway = private.gateway if private else "127.0.0.1"
+        for name, address in zip(op.extra_hosts, op.extra_host_addresses, strict=True):
+            hosts.append(f"{gateway if address == HOST_GATEWAY else address}\t{name}")
+        resolver = _resolver_configuration()
+        if private is not None:
+            resolver = with_name_server(resolver, private.name_server)
         yield Mount("/etc/hosts", source_fd=self._file(opened, "hosts", "\n".join(hosts).encode() + b"\n"))
-        yield Mount("/etc/resolv.conf", source_fd=self._file(opened, "resolv.conf", _resolver_configuration()))
+        yield Mount("/etc/resolv.conf", source_fd=self._file(opened, "resolv.conf", resolver))
 
     def _file(self, opened: ExitStack, name: str, content: bytes) -> int:
         """Return a descriptor of a file with *content*, shared by the steps of this build that want the same."""
@@ -145,6 +169,12 @@ def _ensure_directory(root_fd: int, path: str) -> None:
     if path.startswith(("/proc/", "/sys/", "/dev/")):
         return  # the executor mounts something there
     os.close(fs.make_directories(root_fd, path.encode("utf-8", "surrogateescape"), 0o755))
+
+
+def with_name_server(configuration: bytes, address: str) -> bytes:
+    """Return a resolver's *configuration* (resolv.conf(5)) with *address* in place of its name servers."""
+    kept = [line for line in configuration.splitlines() if line.split()[:1] != [b"nameserver"]]
+    return b"\n".join([*kept, b"nameserver " + address.encode(), b""])
 
 
 def _resolver_configuration() -> bytes:

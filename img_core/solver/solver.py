@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
+from img_core.kit.network.choice import NetworkChoice
 from img_core.solver.files import FileSteps
 from img_core.solver.layers import EMPTY, Layer, Layers, Stack
 from img_core.solver.result import BuildOutcome, ImageOutcome, workers
@@ -39,7 +40,10 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True, slots=True)
 class Drivers:
-    """The drivers of one build; those that may not be needed are functions. *cache_namespace* separates sets of cache mounts."""
+    """The drivers of one build; those that may not be needed are functions. *cache_namespace* separates sets of cache mounts;
+
+    *network* tells how a private network of steps is made.
+    """
 
     snapshotter: Snapshotter
     executor: Callable[[], Executor]
@@ -47,6 +51,7 @@ class Drivers:
     secrets: Mapping[str, SecretSource] = field(default_factory=dict)
     agents: Mapping[str, SshAgent] = field(default_factory=dict)
     cache_namespace: str = ""
+    network: NetworkChoice = field(default_factory=NetworkChoice)
 
 
 class Solver:
@@ -124,6 +129,7 @@ class Solver:
             mounts=mounts,
             events=events,
             cancellation=self._cancellation,
+            network=drivers.network,
         )
 
     @property

@@ -34,7 +34,8 @@ class Mount:
 class Process:
     """What to run. Ids are those inside the container; *env* is complete (nothing is inherited, not even PATH).
 
-    *network* is ``host`` or ``none``; *security* ``sandbox`` or ``insecure``. *ulimits* are ``(name, soft, hard)`` with the names of
+    *network* is ``host``, ``none``, or ``private``: then the process joins the network namespace *network_fd*. *security* is ``sandbox``
+    or ``insecure``. *ulimits* are ``(name, soft, hard)`` with the names of
     setrlimit(2) in lower case (``nofile``). The executor provides /proc, /sys, /dev and /dev/shm of *shm_size* bytes.
     """
 
@@ -46,6 +47,7 @@ class Process:
     groups: tuple[int, ...] = ()
     hostname: str = "buildkitsandbox"
     network: str = "host"
+    network_fd: int = -1
     security: str = "sandbox"
     mounts: tuple[Mount, ...] = ()
     umask: int = 0o022

@@ -60,7 +60,8 @@ class UsernsExecutor(Executor):
                 supervisor = stack.enter_context(OwnerSupervisor(spawner, rootfs.fd))
             # Anything will do where there is no supervisor: the container closes it unused.
             owners_fd = io.stderr if supervisor is None else supervisor.container_fd
-            fds = [owners_fd, io.stdout, io.stderr, root_fd, *detached]
+            network_fd = process.network_fd if process.network == "private" else io.stderr
+            fds = [owners_fd, network_fd, io.stdout, io.stderr, root_fd, *detached]
             code, canceled = self._run(spawner, process, ordered, fds, io.cancel_fd)
             return ExitStatus(code, canceled, supervisor.finish() if supervisor else ())
 
@@ -91,7 +92,7 @@ class UsernsExecutor(Executor):
             "gid": process.gid,
             "groups": process.groups,
             "hostname": process.hostname,
-            "private_network": process.network == "none",
+            "network": process.network,
             "insecure": process.security == "insecure",
             "umask": process.umask,
             "shm_size": process.shm_size,

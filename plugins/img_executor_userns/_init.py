@@ -64,9 +64,11 @@ def main(request: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON
 
 
 def _set_up(request: Mapping[str, Any], fds: Sequence[int]) -> list[tuple[int, tuple[int, int]]]:
-    stdout, stderr, root, *attached = fds
+    network, stdout, stderr, root, *attached = fds
     os.umask(0o022)
     _isolate()
+    if request["network"] == "private":
+        linux.setns(network, linux.CLONE_NEWNET)
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)  # now: a mount of the step may cover it
     system = _system_mounts(request)
     sandbox.forbid_imports()
@@ -76,7 +78,7 @@ def _set_up(request: Mapping[str, Any], fds: Sequence[int]) -> list[tuple[int, t
         _hide_paths()
     _attach_all(request["targets"], attached)
     linux.sethostname(os.fsencode(request["hostname"]))
-    if request["private_network"]:
+    if request["network"] == "none":
         _bring_up_loopback()
     _set_stdio(null, stdout, stderr)
     return _limits(request["ulimits"])
@@ -124,7 +126,7 @@ def _proc() -> int:
 
 def _sys(request: Mapping[str, Any]) -> int:
     attributes = _SAFE if request["insecure"] else _SAFE | linux.MOUNT_ATTR_RDONLY
-    if request["private_network"]:
+    if request["network"] != "host":
         try:
             return mounts.create("sysfs", attributes=attributes)
         except OSError as err:

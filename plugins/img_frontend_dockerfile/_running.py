@@ -56,7 +56,8 @@ def _operation(
         cwd=state.directory,
         user=state.config.user,
         has_base=state.root is not None,
-        network=instruction.network or request.network,
+        # RUN --network=default: what the build says, as without the flag
+        network=request.network if instruction.network in (None, "default") else instruction.network,
         security=instruction.security,
         hostname=request.hostname or request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME") or _HOSTNAME,
         mounts=mounts,

@@ -30,7 +30,6 @@ __all__ = ["command"]
 
 Made = TypeVar("Made")
 
-_NETWORKS = ("default", "none", "host")
 _NO_IMAGE = ("local", "tar")
 
 
@@ -98,11 +97,9 @@ def _request(path: str, flags: dict[str, Any], outputs: list[Output]) -> BuildRe
         parse_ulimits,
         split_list,
     )
+    from img_core.kit.network.choice import NetworkChoice
 
-    if flags["network"] not in _NETWORKS:
-        raise UsageError(
-            f"unknown network `{flags['network']}`", hint="known: " + ", ".join(f"`{n}`" for n in _NETWORKS)
-        )
+    NetworkChoice.parse(flags["network"])  # a mistake is told before anything is read
     environment = os.environ
     if flags["load"] and not flags["tags"] and not outputs:
         outputs = [Output("image")]

@@ -29,7 +29,7 @@ def _check_tags(_context: click.Context, _parameter: click.Parameter, values: tu
 
 
 _SUPPORTED: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
-    (["--allow"], {**_LIST, "help": "let steps ask for more: security.insecure (network.host is always allowed)"}),
+    (["--allow"], {**_LIST, "help": "let steps ask for more: security.insecure or network.host"}),
     (["--add-host", "add_hosts"], {**_LIST, "help": "add an entry to /etc/hosts of every step (HOST=ADDRESS)"}),
     (["--build-arg", "build_args"], {**_LIST, "help": "set a build argument (KEY=VALUE, or KEY from the environment)"}),
     (
@@ -56,7 +56,10 @@ _SUPPORTED: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
     (["--load"], {**_FLAG, "help": "accepted: the result is in the local image store anyway"}),
     (["--max-parallelism"], {"type": int, "default": 0, "help": "build at most so many steps at the same time"}),
     (["--metadata-file"], {"default": "", "help": "write what the exporters tell as JSON to a file"}),
-    (["--network"], {"default": "default", "help": "network of the steps: default, none or host"}),
+    (
+        ["--network"],
+        {"default": "default", "envvar": "IMG_NETWORK", "help": "network of the steps: default, none, host or private"},
+    ),
     (["--no-cache"], {**_FLAG, "help": "do not use the cache"}),
     (["--no-cache-filter"], {**_LIST, "help": "do not use the cache for these stages"}),
     (["--no-console"], {**_FLAG, "help": "plain progress, also on a terminal"}),

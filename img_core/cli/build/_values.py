@@ -14,8 +14,8 @@ __all__ = ["parse_build_args", "parse_hosts", "parse_labels", "parse_size", "par
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?b)?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
-#: What a step can reach its builder by: it shares the builder's network.
-_GATEWAY = ("host-gateway", "127.0.0.1")
+#: What a step can reach its builder by; the address depends on the step's network.
+_GATEWAY = "host-gateway"
 
 
 def parse_build_args(texts: Iterable[str]) -> dict[str, str | None]:
@@ -63,8 +63,8 @@ def _host_entries(text: str) -> list[tuple[str, str]]:
 def _address(text: str, shown: str) -> str:
     import ipaddress
 
-    if text == _GATEWAY[0]:
-        return _GATEWAY[1]
+    if text == _GATEWAY:
+        return text
     try:
         return str(ipaddress.ip_address(text.strip("[]")))
     except ValueError:

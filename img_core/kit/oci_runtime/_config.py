@@ -91,7 +91,7 @@ def _system_mounts(process: Process, around: Surroundings, *, insecure: bool) ->
     terminals = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]
     if not around.single:
         terminals.append("gid=5")
-    private = process.network == "none"
+    private = process.network != "host"
     return [
         _mount("/proc", "proc", "proc", safe),
         _mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
@@ -117,6 +117,7 @@ def _mount(destination: str, kind: str, source: str, options: list[str]) -> Json
 
 
 def _linux(process: Process, *, insecure: bool) -> Json:
+    # A network of its own has been joined already, by the supervisor.
     kinds = ["pid", "ipc", "uts", "mount", "cgroup", *(["network"] if process.network == "none" else [])]
     section: Json = {"namespaces": [{"type": kind} for kind in kinds]}
     if insecure:

@@ -126,10 +126,12 @@ class OciRuntimeExecutor(Executor):
             "gid": process.gid,
             "single": self.host.mapping == "single",
             "insecure": process.security == "insecure",
+            "network": process.network,
         }
         owners_fd = io.stderr if owners is None else owners.container_fd
         root_fd = own(stack, root_mount(rootfs.fd, process))
-        fds = [owners_fd, io.stdout, io.stderr, root_fd, *detached]
+        network_fd = process.network_fd if process.network == "private" else io.stderr
+        fds = [owners_fd, network_fd, io.stdout, io.stderr, root_fd, *detached]
         spawned = spawner.spawn(_ENTRY, request, fds=fds, flags=_PRIVATE)
         stack.callback(spawned.close)
         code, canceled = wait_or_kill(spawned, io.cancel_fd)
