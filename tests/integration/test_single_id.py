@@ -1,0 +1,148 @@
+"""With one mapped id, on Debian: package managers and other programs give files away, and the image has the owners they wanted.
+
+No program notices: what the kernel would refuse is answered by filters, see `img_core.kit.owner_supervisor`.
+"""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.host import AS_ROOT, fixture_file, need
+from harness.img import Img, remove_as_mapped_root, write_context
+from harness.situations import POD
+
+pytestmark = [
+    pytest.mark.rootless,
+    pytest.mark.slow,
+    pytest.mark.skipif(AS_ROOT, reason="root has all ids"),
+]
+
+DOCKERFILE = """\
+FROM debian AS work
+RUN groupadd -g 4242 crew && useradd -m -u 4243 -g crew -s /bin/bash ada && useradd --system --user-group servant && id ada
+RUN install -d -o ada -g crew /srv/inst && install -o www-data -g 8 -m 640 /etc/hostname /srv/inst/file
+RUN mkdir -p /srv/tree/sub && touch /srv/tree/a /srv/tree/sub/b && ln -s a /srv/tree/link && mkfifo /srv/tree/pipe \\
+ && chown -R ada:crew /srv/tree && chgrp -h mail /srv/tree/link && chown --from=root:root 5 /srv/tree/a && cp -a /srv/tree/sub /srv/copied
+RUN su - ada -c 'test "$HOME" = /home/ada && test "$USER" = ada && touch ~/by-su' && su servant -s /bin/sh -c true \\
+ && setpriv --reuid=33 --regid=33 --clear-groups true && chroot --userspec=33:33 / true
+ADD files.tar /srv/added
+COPY files.tar owned.deb /tmp/
+RUN mkdir /srv/unpacked && tar -C /srv/unpacked --same-owner -xpf /tmp/files.tar
+RUN dpkg -i /tmp/owned.deb && dpkg -V owned && dpkg-statoverride --update --add ada crew 0750 /srv/owned/data
+RUN dpkg -P owned && rm -rf /srv/owned && mkdir /repo && mv /tmp/owned.deb /repo/ && cd /repo \\
+ && printf '%s\\n' "$(dpkg-deb -f owned.deb)" "Filename: ./owned.deb" "Size: $(stat -c %s owned.deb)" \\
+    "SHA256: $(sha256sum owned.deb | cut -d' ' -f1)" > Packages && rm -f /etc/apt/sources.list.d/* \\
+ && echo 'deb [trusted=yes] file:/repo ./' > /etc/apt/sources.list \\
+ && apt-get update -q && apt-get install -qy owned && apt-get check -q && dpkg -s owned | grep -q 'ok installed'
+USER ada
+WORKDIR /srv/home
+RUN echo mine > mine && mkdir inner
+
+FROM scratch
+COPY --from=work /srv /srv
+COPY --from=work /home /home
+"""
+CONTROL = """\
+Package: owned
+Version: 1.0
+Architecture: all
+Maintainer: joe <joe@example.org>
+Description: files of others
+"""
+POSTINST = """\
+#!/bin/sh
+set -e
+getent passwd owner >/dev/null || useradd --system --uid 877 --user-group --home-dir /srv/owned owner
+chown owner:adm /srv/owned/state
+"""
+EXPECTED = {
+    "home/ada": (4243, 4242),
+    "home/ada/.profile": (4243, 4242),
+    "srv": (0, 0),
+    "srv/inst": (4243, 4242),
+    "srv/inst/file": (33, 8),
+    "srv/tree": (4243, 4242),
+    "srv/tree/a": (5, 4242),
+    "srv/tree/link": (4243, 8),
+    "srv/tree/pipe": (4243, 4242),
+    "srv/tree/sub/b": (4243, 4242),
+    "srv/copied/b": (4243, 4242),
+    "srv/added/file": (11, 12),
+    "srv/added/link": (13, 14),
+    "srv/unpacked/file": (11, 12),
+    "srv/unpacked/link": (13, 14),
+    "srv/owned": (33, 33),
+    "srv/owned/data": (4243, 4242),
+    "srv/owned/state": (877, 4),
+    "srv/home": (4243, 4242),
+    "srv/home/mine": (4243, 4242),
+    "srv/home/inner": (4243, 4242),
+}
+
+
+def package(directory: Path) -> bytes:
+    """Return a Debian package with files of www-data, and a script that makes a user."""
+    need("dpkg-deb", "fakeroot")
+    tree = write_context(
+        directory,
+        "",
+        {"DEBIAN/control": CONTROL, "DEBIAN/postinst": POSTINST, "srv/owned/data": "d", "srv/owned/state": "s"},
+    )
+    (tree / "Dockerfile").unlink()
+    (tree / "DEBIAN/postinst").chmod(0o755)
+    script = f"chown -R 33:33 {tree}/srv/owned && dpkg-deb -Zgzip -b {tree} {tree}.deb"
+    subprocess.run(["fakeroot", "sh", "-c", script], check=True, capture_output=True)
+    return Path(f"{tree}.deb").read_bytes()
+
+
+def archive() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, kind, uid in (("file", tarfile.REGTYPE, 11), ("link", tarfile.SYMTYPE, 13)):
+            member = tarfile.TarInfo(name)
+            member.type, member.uid, member.gid, member.linkname = kind, uid, uid + 1, "file"
+            tar.addfile(member)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Img]:
+    """Give the command on a host without sub-ids, with Debian as `debian`."""
+    directory = tmp_path_factory.mktemp("single")
+    (directory / "home").mkdir()
+    img = Img(directory / "state", directory / "home", situation=POD.but(id_tools="missing"))
+    img.run("import", fixture_file("debian.tar"), "debian").ok()
+    yield img
+    remove_as_mapped_root(directory / "state")
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("context")
+    deb = package(tmp_path_factory.mktemp("package") / "owned")
+    return write_context(directory, DOCKERFILE, {"files.tar": archive(), "owned.deb": deb})
+
+
+@pytest.mark.parametrize("executor", ["userns", "runc", "crun"])
+def test_the_image_has_the_owners_that_programs_wanted(
+    debian: Img, context: Path, tmp_path: Path, executor: str
+) -> None:
+    img = debian.with_environment(IMG_RUNTIME=executor)
+    if executor != "userns":
+        need(executor)
+        # An OCI runtime needs a /proc of its own.
+        img = img.on(POD.but(id_tools="missing", masked_proc=False))
+    name = "userns" if executor == "userns" else "runc"
+    dest = tmp_path / "out.tar"
+    img.build(context, "--no-cache", "--executor", name, "-o", f"type=tar,dest={dest}", tag="").ok()
+    with tarfile.open(dest) as result:
+        owners = {member.name: (member.uid, member.gid) for member in result}
+        target = result.getmember("srv/unpacked/link").linkname
+    assert {path: owners.get(path) for path in EXPECTED} == EXPECTED
+    assert target == "file"
