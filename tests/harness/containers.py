@@ -26,11 +26,11 @@ class Containers:
         storage.write_text(_STORAGE.format(driver=driver, directory=directory))
         (config / "policy.json").write_text(json.dumps({"default": [{"type": "insecureAcceptAnything"}]}))
         (config / "registries.conf").write_text('unqualified-search-registries = ["docker.io"]\n')
-        runtime = directory / "runtime"
-        runtime.mkdir(mode=0o700)
+        # A short path: where those of its sockets are too long, podman waits for 20 seconds at the end of each container.
+        self._runtime = tempfile.mkdtemp(prefix="img-")
         self.environment = environment(
             directory / "home",
-            XDG_RUNTIME_DIR=str(runtime),
+            XDG_RUNTIME_DIR=self._runtime,
             CONTAINERS_STORAGE_CONF=str(storage),
             CONTAINERS_REGISTRIES_CONF=str(config / "registries.conf"),
             PATH=tool_path(),
@@ -63,6 +63,7 @@ class Containers:
     def close(self) -> None:
         """Remove the storage."""
         remove_as_mapped_root(self._directory)
+        remove_as_mapped_root(Path(self._runtime))
 
 
 def skopeo(*arguments: str | Path, **changes: str) -> bytes:

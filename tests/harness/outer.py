@@ -17,19 +17,18 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from img_core.kit import linux, seccomp
+from img_core.kit import linux, sandbox, seccomp
 from img_core.kit.userns import sub_id_ranges
 
 _ROOT_IDS = 1000  # of the sub-ids, for ids of the surrounding from 0 on
 _FURTHER_IDS = 100_000  # from here on the rest of them, which its /etc/subuid gives to the user
 
-# What Docker, containerd and CRI-O give to a container.
-_CAPABILITIES = (0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31)
 _COVERED_FILES = ("/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/latency_stats", "/proc/sched_debug")
 _COVERED_DIRECTORIES = ("/proc/acpi", "/proc/scsi", "/sys/firmware")
 _READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _NODES = ("null", "zero", "full", "random", "urandom", "tty")
 _STAGE = Path("/mnt")
+_VOLUME = _STAGE / "volume"  # VOLUME of harness.situations
 
 Wanted = dict[str, Any]  # Any: JSON of a Situation
 
@@ -89,6 +88,8 @@ def set_stage(wanted: Wanted, uid: int, gid: int) -> None:
     give_ids(wanted["id_tools"], str(uid) if wanted["sub_ids"] else "somebody")
     if wanted["overlay"]:
         cover_with_overlay(wanted["overlay"], uid, gid)
+    if wanted["volume"]:
+        fill_volume(wanted["volume"], *((0, 0) if wanted["user"] == "root" else (uid, gid)))
     if not wanted["cgroups"]:
         linux.mount("tmpfs", "/sys/fs/cgroup", "tmpfs")
         make_readonly("/sys")
@@ -135,6 +136,15 @@ def cover_with_overlay(path: str, uid: int, gid: int) -> None:
     linux.mount("overlay", path, "overlay", 0, options)
 
 
+def fill_volume(source: str, uid: int, gid: int) -> None:
+    _VOLUME.mkdir()
+    linux.mount("tmpfs", str(_VOLUME), "tmpfs", 0, "mode=755")
+    shutil.copytree(source, _VOLUME, dirs_exist_ok=True)
+    for directory, _, files in os.walk(_VOLUME):
+        for path in (directory, *(os.path.join(directory, name) for name in files)):
+            os.chown(path, uid, gid)
+
+
 def make_small_dev() -> None:
     new = _STAGE / "dev"
     new.mkdir()
@@ -178,15 +188,15 @@ def make_readonly(path: str) -> None:
 def restrict(wanted: Wanted, uid: int, gid: int) -> None:
     if wanted["newest_call"]:
         seccomp.install(missing_calls(wanted["newest_call"]))
+    allowed = sum(1 << sandbox.ALL_CAPABILITIES.index(name) for name in wanted["capabilities"])
     for number in range(64):
-        if number not in _CAPABILITIES:
+        if not allowed >> number & 1:
             drop(number)
     if wanted["user"] == "ordinary":
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
     else:
-        held = sum(1 << number for number in _CAPABILITIES)
-        linux.capset(held, held, 0)
+        linux.capset(allowed, allowed, 0)
     if wanted["no_new_privileges"]:
         linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
     linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of credentials makes the kernel forget it

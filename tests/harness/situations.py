@@ -14,7 +14,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["NORMAL", "POD", "Situation"]
+from img_core.kit.sandbox import DEFAULT_CAPABILITIES
+
+__all__ = ["NORMAL", "POD", "VOLUME", "Situation"]
+
+VOLUME = Path("/mnt/volume")
 
 _OUTER = Path(__file__).with_name("outer.py")
 
@@ -32,8 +36,10 @@ class Situation:
     runtime_directory: bool = True  #: False: no XDG_RUNTIME_DIR, /run is read-only
     small_dev: bool = False  #: /dev has the usual nodes, no /dev/fuse, no /dev/net/tun
     no_new_privileges: bool = False
+    capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES  #: what programs may have at most; root has them all
     namespaces: bool = True  #: False: the limit on user namespaces is 0
     overlay: str = ""  #: a directory that is covered by an overlay of itself, like the root of a container
+    volume: str = ""  #: a directory, of which the user has a copy in the fresh file system `VOLUME`
     newest_call: int = 0  #: system calls with a greater number do not exist (0: all do)
 
     def but(self, **changes: object) -> Situation:

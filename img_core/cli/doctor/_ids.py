@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["free_range", "mapping", "taken_ranges"]
 
 _TABLES: Final = ("/etc/subuid", "/etc/subgid")
-_USUAL_COUNT: Final = 65536  # what useradd(8) gives, and what images with `nobody` (65534) need
+_USUAL_COUNT: Final = 65536  # what useradd(8) gives
+_NEEDED_COUNT: Final = 65535  # with `nobody`, who is 65534
 _FIRST: Final = 100_000  # SUB_UID_MIN of login.defs(5)
 _LAST: Final = 600_100_000  # SUB_UID_MAX
 
@@ -37,8 +38,8 @@ def mapping(host: Host) -> Iterator[Finding]:
             yield Finding(WORSE, "groups", text)
         return
     count = _mapped("uid")
-    if count < _USUAL_COUNT:
-        text = f"{count} ids are mapped, images may use up to {_USUAL_COUNT}"
+    if count < _NEEDED_COUNT:
+        text = f"{count} ids are mapped, images may use up to {_NEEDED_COUNT}"
         yield Finding(WORSE, what, text, _range_hint(user))
     else:
         yield Finding(OK, what, f"{count} ids are mapped")
