@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from img_core.spec.executor import Process
     from img_core.spec.host import IdMapping
 
-__all__ = ["Emulation", "can_make_list", "emulated_platforms", "program_machine"]
+__all__ = ["Emulation", "can_make_list", "emulated_platforms", "is_native_32_bits", "program_machine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +243,12 @@ def _is_static(path: str) -> bool:
 def program_machine(root_fd: int, process: Process) -> _Machine | None:
     """Return the architecture of the program that *process* names, as far as its file tells; None when it does not."""
     return _find_program(root_fd, process)[0]
+
+
+def is_native_32_bits(root_fd: int, process: Process) -> bool:
+    """Tell whether *process* names a program for the 32-bit mode of this machine's processor."""
+    machine = program_machine(root_fd, process)
+    return machine is not None and machine.bits == 32 and machine.qemu in _NATIVE.get(linux.MACHINE, ())
 
 
 def _find_program(root_fd: int, process: Process) -> tuple[_Machine | None, list[str]]:

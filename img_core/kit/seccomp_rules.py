@@ -135,12 +135,14 @@ DEVICE_CALLS: Final = (("mknod", 1), ("mknodat", 2))
 
 _OCI_OPERATORS = {"==": "SCMP_CMP_EQ", "!=": "SCMP_CMP_NE", "masked==": "SCMP_CMP_MASKED_EQ"}
 _OCI_ARCHITECTURES = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64", "riscv64": "SCMP_ARCH_RISCV64"}
+_OCI_32_BITS = {"x86_64": "SCMP_ARCH_X86", "aarch64": "SCMP_ARCH_ARM"}
 
 
-def oci_profile(machine: str) -> dict[str, object] | None:
-    """Return the rules as the ``linux.seccomp`` object of an OCI runtime, for one architecture (JSON), or None.
+def oci_profile(machine: str, *, with_32_bits: bool = False) -> dict[str, object] | None:
+    """Return the rules as the ``linux.seccomp`` object of an OCI runtime (JSON), or None for an unknown *machine*.
 
-    For one architecture only: the runtime compiles it at each start, which takes most of its time.
+    For one architecture only, unless *with_32_bits*: the runtime compiles it at each start, which takes most of its time.
+    Programs of another architecture are killed.
     """
     architecture = _OCI_ARCHITECTURES.get(machine)
     if architecture is None:
@@ -159,6 +161,6 @@ def oci_profile(machine: str) -> dict[str, object] | None:
     return {
         "defaultAction": "SCMP_ACT_ERRNO",
         "defaultErrnoRet": errno.EPERM,
-        "architectures": [architecture],
+        "architectures": [architecture, *([_OCI_32_BITS[machine]] if with_32_bits else [])],
         "syscalls": rules,
     }

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
     from img_core.spec.host import Host
 
-_RUNTIMES: Final = ("runc", "crun")
+_RUNTIMES: Final = ("runc", "crun", "youki")
 # Runtimes often live in a directory that is not on the PATH of ordinary users.
 _FURTHER: Final = ("/usr/local/sbin", "/usr/sbin", "/usr/bin")
 
 
 class RuncExecutor(OciRuntimeExecutor):
-    """Runs steps with runc or crun, whichever ``IMG_RUNTIME`` or the option ``runtime`` names or PATH has first."""
+    """Runs steps with the OCI runtime that ``IMG_RUNTIME`` or the option ``runtime`` names, else the first known one on PATH."""
 
     name = "runc"
     schema: ClassVar[Mapping[str, Any]] = {
@@ -37,4 +37,4 @@ class RuncExecutor(OciRuntimeExecutor):
             path = name if "/" in name and os.access(name, os.X_OK) else find_on_path(host, name, further=_FURTHER)
             if path:
                 return path
-        raise Unsupported(f"`{wanted}` is not on PATH" if wanted else "neither `runc` nor `crun` is on PATH")
+        raise Unsupported(f"`{wanted}` is not on PATH" if wanted else "none of `runc`, `crun` and `youki` is on PATH")

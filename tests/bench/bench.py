@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from containers import container_start
 from measure import Command, alternate, clean_environment, cpu, remove, run
 from transfers import TransferBench
 
@@ -130,6 +131,7 @@ class Bench:
             )
 
 
+ALONE = {"container_start": container_start}
 BUILDS = ("start_up", "cached", "run_steps")
 TRANSFERS = ("list_many", "pull_and_unpack", "pull_large", "push_large")
 
@@ -137,14 +139,19 @@ TRANSFERS = ("list_many", "pull_and_unpack", "pull_large", "push_large")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join((*BUILDS, *TRANSFERS))}; default: all")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"of {', '.join((*ALONE, *BUILDS, *TRANSFERS))}; default: all"
+    )
     options = parser.parse_args()
-    if unknown := set(options.parts) - {*BUILDS, *TRANSFERS}:
+    if unknown := set(options.parts) - {*ALONE, *BUILDS, *TRANSFERS}:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
-    wanted = options.parts or [*BUILDS, *TRANSFERS]
+    wanted = options.parts or [*ALONE, *BUILDS, *TRANSFERS]
     work = Path(tempfile.mkdtemp(prefix="img-bench-"))
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, Python {sys.version.split()[0]}")
     try:
+        for name, part in ALONE.items():
+            if name in wanted:
+                part(options.rounds)
         if builds := [name for name in BUILDS if name in wanted]:
             (work / "builds").mkdir()
             bench = Bench(work / "builds", options.rounds)

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from harness.host import need
 from harness.img import Img, write_context
 from harness.processes import Orphans, running, wait_until
 
 pytestmark = pytest.mark.rootless
 
-#: Ignores every polite request, and has children that do so as well.
-STUBBORN = "trap '' INT TERM HUP; (trap '' INT TERM HUP; sleep {n} & sleep {n}) & while :; do sleep {n}; done"
+#: Ignores every polite request, and has children that do so as well, and a daemon: a grandchild in a session of its own.
+STUBBORN = "trap '' INT TERM HUP; (setsid sleep {n} &); (sleep {n} & sleep {n}) & while :; do sleep {n}; done"
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def start_step(img: Img, tmp_path: Path, marker: str, *flags: str) -> subprocess
     context.mkdir(exist_ok=True)
     write_context(context, f"FROM busybox\nRUN {STUBBORN.format(n=marker)}\n")
     builder = img.start("build", "-t", "never", *flags, context, log=tmp_path / "log")
-    wait_until(lambda: len(running(f"sleep {marker}")) >= 3 or builder.poll() is not None, "the step runs")
+    wait_until(lambda: len(running(f"sleep {marker}")) >= 4 or builder.poll() is not None, "the step runs")
     assert builder.poll() is None, (tmp_path / "log").read_text()
     return builder
 
@@ -44,13 +45,14 @@ def start_step(img: Img, tmp_path: Path, marker: str, *flags: str) -> subprocess
     ids=["INT", "TERM", "HUP"],
 )
 @pytest.mark.parametrize("whole_group", [False, True], ids=["process", "group"])
-def test_signal_ends_the_build_and_its_step_within_two_seconds(
+def test_signal_ends_the_step_within_a_second_and_the_build_with_it(
     img: Img, tmp_path: Path, orphans: Orphans, executor: str, signum: signal.Signals, status: int, whole_group: bool
 ) -> None:
     marker = f"9{os.getpid()}{int(signum)}{int(whole_group)}"
     builder = start_step(img, tmp_path, marker, "--executor", executor)
     started = time.monotonic()
     (os.killpg if whole_group else os.kill)(builder.pid, signum)
+    wait_until(lambda: not running(f"sleep {marker}"), "the step has ended", seconds=1)
     assert builder.wait(10) == status, (tmp_path / "log").read_text()
     took = time.monotonic() - started
     log = (tmp_path / "log").read_text()
@@ -59,6 +61,25 @@ def test_signal_ends_the_build_and_its_step_within_two_seconds(
     assert sum(line.startswith("Error: ") for line in log.splitlines()) == 1, log
     orphans.gone(f"sleep {marker}")
     assert img.names() == ["docker.io/library/busybox:latest"]
+    assert list((img.state / "run").iterdir()) == []
+
+
+@pytest.mark.parametrize("executor", ["userns", "runc", "crun"])
+def test_killed_build_leaves_no_process_and_no_mount_and_the_next_one_works(
+    img: Img, tmp_path: Path, orphans: Orphans, executor: str
+) -> None:
+    if executor == "crun":
+        need("crun")
+        img, executor = img.with_environment(IMG_RUNTIME="crun"), "runc"
+    marker = f"5{os.getpid()}"
+    builder = start_step(img, tmp_path, marker, "--executor", executor)
+    builder.kill()
+    wait_until(lambda: not running(f"sleep {marker}"), "the step has ended", seconds=1)
+    assert builder.wait(10) == -signal.SIGKILL
+    orphans.gone(f"sleep {marker}", seconds=1)
+    assert str(img.state) not in Path("/proc/self/mountinfo").read_text()
+    write_context(tmp_path / "context", "FROM busybox\nRUN echo fine > /fine\n")
+    img.build(tmp_path / "context", "--executor", executor).ok()
     assert list((img.state / "run").iterdir()) == []
 
 

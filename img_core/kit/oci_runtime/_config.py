@@ -38,6 +38,7 @@ class Surroundings:
     system: str  #: where it attaches a recursively read-only copy of /sys
     mounts: Sequence[BoundMount]
     single: bool  #: only one id is mapped
+    with_32_bits: bool = False  #: the step's program is one of the processor's 32-bit mode
     apt_config: str = ""  #: a file to be named by APT_CONFIG, or empty
 
 
@@ -50,7 +51,7 @@ def runtime_config(process: Process, around: Surroundings) -> Json:
         "root": {"path": around.root, "readonly": False},
         "process": _process(process, around, insecure=insecure),
         "mounts": [*_system_mounts(process, around, insecure=insecure), *_given_mounts(around)],
-        "linux": _linux(process, insecure=insecure),
+        "linux": _linux(process, around, insecure=insecure),
     }
 
 
@@ -116,14 +117,14 @@ def _mount(destination: str, kind: str, source: str, options: list[str]) -> Json
     return {"destination": destination, "type": kind, "source": source, "options": options}
 
 
-def _linux(process: Process, *, insecure: bool) -> Json:
+def _linux(process: Process, around: Surroundings, *, insecure: bool) -> Json:
     # A network of its own has been joined already, by the supervisor.
     kinds = ["pid", "ipc", "uts", "mount", "cgroup", *(["network"] if process.network == "none" else [])]
     section: Json = {"namespaces": [{"type": kind} for kind in kinds]}
     if insecure:
         return section
     section |= {"maskedPaths": list(sandbox.MASKED_PATHS), "readonlyPaths": list(sandbox.READONLY_PATHS)}
-    profile = seccomp_rules.oci_profile(linux.MACHINE)
+    profile = seccomp_rules.oci_profile(linux.MACHINE, with_32_bits=around.with_32_bits)
     if profile is not None:
         section["seccomp"] = profile
     return section

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 from img_core.kit import fs, linux, mounts
-from img_core.kit.binfmt import Emulation
+from img_core.kit.binfmt import Emulation, is_native_32_bits
 from img_core.kit.containers import (
     APT_CONFIG,
     APT_CONFIG_PATH,
@@ -95,6 +95,7 @@ class OciRuntimeExecutor(Executor):
                 system=bundle.system,
                 mounts=[BoundMount(*place) for place in zip(sources, targets, readonly, strict=True)],
                 single=self.host.mapping == "single",
+                with_32_bits=is_native_32_bits(rootfs.fd, process),
                 apt_config=apt_config,
             )
             bundle.write("config.json", json.dumps(runtime_config(process, around)).encode())

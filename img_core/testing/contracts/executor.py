@@ -9,8 +9,10 @@ Run as an ordinary user; needs a static busybox. Every test runs in full and in 
 # ruff: noqa: D102, S108 - a test's name is its claim; the paths are those of a container
 from __future__ import annotations
 
+import base64
 import os
 import random
+import struct
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -73,6 +75,12 @@ class ExecutorContract:
         # The first process of a namespace is immune to its own SIGKILL, so a child dies and the shell reports it.
         assert lab.shell("sh -c 'kill -9 $$'; exit $?").code == 137
         assert lab.shell("sh -c 'kill -15 $$'; exit $?").code == 143
+
+    @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the program is for x86 processors")
+    def test_programs_of_32_bits_run(self, lab: Laboratory) -> None:
+        program = base64.b64encode(_exit_42_on_i386()).decode()
+        assert lab.shell(f"echo {program} | base64 -d > /narrow; chmod +x /narrow").code == 0
+        assert lab.run("/narrow").code == 42
 
     def test_missing_program_is_127_and_named(self, lab: Laboratory) -> None:
         outcome = lab.run("no-such-program")
@@ -451,6 +459,16 @@ def _owner(lab: Laboratory, path: str) -> tuple[int, int]:
         return int(uid), int(gid)
     assert not entry["recorded"]
     return entry["uid"], entry["gid"]
+
+
+def _exit_42_on_i386() -> bytes:
+    """Return a static program: mov ebx, 42; mov eax, 1 (exit); int 0x80. The headers are those of elf(5)."""
+    code = bytes.fromhex("bb2a000000 b801000000 cd80")
+    base, offset = 0x08048000, 52 + 32
+    identity = b"\x7fELF\x01\x01\x01".ljust(16, b"\0")
+    header = struct.pack("<HHIIIIIHHHHHH", 2, 3, 1, base + offset, 52, 0, 0, 52, 32, 1, 0, 0, 0)
+    segment = struct.pack("<IIIIIIII", 1, 0, base, base, offset + len(code), offset + len(code), 5, 4096)
+    return identity + header + segment + code
 
 
 def _unusual_number() -> str:
