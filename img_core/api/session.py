@@ -118,7 +118,14 @@ class Session:
         from img_core.spec.source import SourceContext
 
         context = SourceContext(
-            self.host, dict(contexts or {}), dict(ignore_files or {}), self.credentials, frozenset(insecure), **more
+            self.host,
+            dict(contexts or {}),
+            dict(ignore_files or {}),
+            self.credentials,
+            frozenset(insecure),
+            seen=lambda reference: self.store.seen(reference),
+            document=lambda digest: self.store.document(digest),
+            **more,
         )
         made: dict[str, Source] = {}
         making = threading.Lock()

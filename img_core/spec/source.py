@@ -28,7 +28,8 @@ class SourceContext:
     the files come from. *agents* maps ids of ssh agents to their sockets (empty: there is none, but keys of the user may be used). With
     *reproducible* (``SOURCE_DATE_EPOCH`` is set) the times of files come from their origin, never from the clock. *cancel_fd*, if not -1,
     becomes readable when the build must stop: whoever waits long watches it. *status* hears of downloads that the caller does not see,
-    under a text such as ``downloading https://…``; it is called in the thread that called the source.
+    under a text such as ``downloading https://…``; it is called in the thread that called the source. *seen* tells whether an image
+    reference was resolved before; *document* gives a verified manifest, index or config that is kept here: it needs not be fetched again.
     """
 
     host: Host
@@ -41,6 +42,8 @@ class SourceContext:
     reproducible: bool = False
     cancel_fd: int = -1
     status: TransferStatus = lambda *_news: None
+    seen: Callable[[str], bool] = lambda _reference: False
+    document: Callable[[Digest], bytes | None] = lambda _digest: None
 
     def check(self) -> None:
         """Raise Canceled when the build must stop."""

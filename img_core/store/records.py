@@ -65,6 +65,10 @@ class Records:
         )
         return Pin(Digest(row["top"]), Digest(row["manifest"]), row["checked"]) if row else None
 
+    def has_pin(self, reference: str) -> bool:
+        """Tell whether *reference* was resolved for some platform."""
+        return self._database.one("SELECT 1 FROM pin WHERE reference = ?", (reference,)) is not None
+
     def set_pin(self, reference: str, platform: str, pin: Pin) -> None:
         """Remember what *reference* means."""
         with self._database.transaction() as cursor:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from img_core.kit import fs
-from img_core.spec.errors import ImgError, StateError
+from img_core.spec.errors import ImgError, IntegrityError, NotFoundError, StateError
 from img_core.store import locks
 from img_core.store.blobs import Blobs
 from img_core.store.database import DamagedError, Database
@@ -146,6 +146,17 @@ class Store:
     def read(self, digest: Digest) -> bytes:
         """Return a small document, verified."""
         return self.blobs.read(digest)
+
+    def document(self, digest: Digest) -> bytes | None:
+        """Return a small document, verified, or None if it is not kept here or damaged."""
+        try:
+            return self.blobs.read(digest)
+        except (NotFoundError, IntegrityError):
+            return None
+
+    def seen(self, reference: str) -> bool:
+        """Tell whether something is known that the image *reference* meant at some time."""
+        return self.images.find(reference) is not None or self.records.has_pin(reference)
 
     def chunks(self, descriptor: Descriptor) -> Iterator[bytes]:
         """Give a blob's bytes, verified while they pass."""

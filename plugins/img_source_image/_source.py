@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, ClassVar
 
 from img_core.kit import platforms
 from img_core.kit.image_lookup import look_up
-from img_core.kit.reference import Reference
+from img_core.kit.reference import Reference, is_digest
 from img_core.kit.registry import Clients
+from img_core.spec.errors import RegistryError
 from img_core.spec.source import ImageSource, PinnedImage, SourceContext
+from img_core.spec.values import Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from img_core.kit.registry import RegistryClient
     from img_core.spec.graph import SourceOp
-    from img_core.spec.values import Descriptor, Digest, Platform
+    from img_core.spec.values import Descriptor, Platform
 
 __all__ = ["RegistrySource"]
 
@@ -34,16 +36,31 @@ class RegistrySource(ImageSource):
         weakref.finalize(self, self._clients.close)
 
     def pin(self, op: SourceOp, platform: Platform | None) -> PinnedImage:
-        """Resolve a tag or digest to manifest and config; the tag's own choice wins if it names a single image."""
+        """Resolve a tag or digest to manifest and config; the tag's own choice wins if it names a single image.
+
+        Of what is kept here nothing is fetched: a tag that did not move costs one HEAD request, which registries do not count as a pull.
+        """
         reference = Reference.parse(op.reference).with_default_tag()
-        documents = _RegistryDocuments(self._clients.get(reference.domain), reference.path)
+        documents = _RegistryDocuments(self._clients.get(reference.domain), reference.path, self.context.document)
         return look_up(
             documents,
-            reference.digest or reference.tag or "",
+            reference.digest or self._meaning(reference) or reference.tag or "",
             platform or platforms.host_platform(),
             name=str(reference),
             repository=reference.name,
         )
+
+    def _meaning(self, reference: Reference) -> Digest | None:
+        """Ask for the digest of a tag that was seen before; None if what it means has to be fetched anyway."""
+        if not self.context.seen(str(reference)):
+            return None
+        try:
+            digest = self._clients.get(reference.domain).resolve(reference.path, reference.tag or "")
+        except RegistryError as err:
+            if err.status is None:
+                raise
+            return None  # it answers, but not this question
+        return digest if digest and self.context.document(digest) else None
 
     def blob(self, pinned: PinnedImage, descriptor: Descriptor) -> Iterator[bytes]:
         """Give the bytes of a layer; bounded in size here, verified by the caller as the contract says."""
@@ -62,12 +79,15 @@ class RegistrySource(ImageSource):
 class _RegistryDocuments:
     """The documents of one repository of a registry."""
 
-    def __init__(self, client: RegistryClient, path: str) -> None:
+    def __init__(self, client: RegistryClient, path: str, kept: Callable[[Digest], bytes | None]) -> None:
         self._client = client
         self._path = path
+        self._kept = kept
 
     def manifest(self, reference: str) -> tuple[bytes, str, Digest]:
+        if is_digest(reference) and (kept := self._kept(Digest(reference))):
+            return kept, "", Digest(reference)
         return self._client.manifest(self._path, reference)
 
     def config(self, descriptor: Descriptor) -> bytes:
-        return self._client.small_blob(self._path, descriptor)
+        return self._kept(descriptor.digest) or self._client.small_blob(self._path, descriptor)

@@ -21,7 +21,7 @@ from img_core.kit import oci
 from img_core.spec.values import Descriptor
 from img_core.store import Store
 from img_core.testing.faulty_registry import Exchange, FaultyRegistry, reply, stall
-from img_core.testing.images import SmallImage, make_image, tar_layer
+from img_core.testing.images import SmallImage, make_image, make_index, tar_layer
 from img_core.testing.registry import DockerRegistry
 
 pytest_plugins = ["img_core.testing.fixtures"]
@@ -69,6 +69,38 @@ def test_layers_that_umoci_inserted_are_unpacked_and_saved(
     containers.take(tmp_path / "ours.tar", "localhost/umoci")
     empty.run("unpack", "-o", tmp_path / "rootfs", name).ok()
     assert (tmp_path / "rootfs/data/directory/link").read_text() == "content"
+
+
+# --- again ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["image", "index"])
+def test_an_image_that_did_not_change_costs_one_request_that_is_no_pull(
+    kind: str, empty: Img, faulty_registry: FaultyRegistry
+) -> None:
+    name = f"{faulty_registry.address}/app:1"
+    blobs = ["GET blobs"] * 2
+    everything = ["GET manifests", *blobs] if kind == "image" else ["GET manifests", "GET manifests", *blobs]
+    old, new = (make_image([{"a": text}]) for text in (b"1", b"2"))
+    for image, expected in ((old, everything), (old, ["HEAD manifests"]), (new, ["HEAD manifests", *everything])):
+        served = make_index([image]) if kind == "index" else image
+        faulty_registry.add("app", "1", served)
+        faulty_registry.requests.clear()
+        empty.run("pull", name).ok()
+        assert [f"{item.method} {item.path.split('/')[3]}" for item in faulty_registry.asked()] == expected
+        assert empty.digest(name) == served.top.digest
+
+
+def test_a_registry_that_answers_no_head_requests_is_pulled_from_again(
+    empty: Img, faulty_registry: FaultyRegistry
+) -> None:
+    image = make_image()
+    name = f"{faulty_registry.address}/app:1"
+    faulty_registry.add("app", "1", image)
+    faulty_registry.rule("HEAD", reply(405))
+    for _ in range(2):
+        empty.run("pull", name).ok()
+    assert len(faulty_registry.asked("GET /v2/app/manifests/1")) == 2
 
 
 # --- several at once ------------------------------------------------------------------------------------------------------
