@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["lint_missing", "lint_sources"]
 
+_EVERYTHING = ("*", "**", "**/*")
+
 
 def lint_sources(builder: StageBuilder, instruction: ins.Copy, origin: Vertex | None, paths: Iterable[str]) -> None:
     """Warn about each of *paths* (absolute) that COPY or ADD will not find in the context *origin*."""
@@ -25,8 +27,8 @@ def lint_sources(builder: StageBuilder, instruction: ins.Copy, origin: Vertex | 
     command = "Add" if instruction.add else "Copy"
     for path in paths:
         relative = path.strip("/")
-        if matcher is not None and relative and matcher.excludes(relative):
-            message = f'Attempting to {command} file "{relative}" that is excluded by .dockerignore'
+        if matcher is not None and (matcher.excludes(relative) if relative else _hides_all(matcher)):
+            message = f'Attempting to {command} file "{relative or "."}" that is excluded by .dockerignore'
             builder.warn("CopyIgnoredFile", message)
         else:
             lint_missing(builder, origin, path, parents=instruction.parents)
@@ -39,6 +41,11 @@ def lint_missing(builder: StageBuilder, origin: Vertex | None, path: str, *, par
         reason = shared.resolver.why_missing(origin.op, path, parents=parents)
         if reason is not None:
             builder.warn("CopyMissingFile", reason)
+
+
+def _hides_all(matcher: IgnoreMatcher) -> bool:
+    """Tell whether nothing is left for a copy of the whole context."""
+    return any(rule.pattern in _EVERYTHING for rule in matcher.rules)
 
 
 def _ignore_rules(builder: StageBuilder) -> IgnoreMatcher | None:

@@ -122,8 +122,11 @@ class _Expansion:
         self._depth = 0
         self.splitter: _Splitter | None = None
 
-    def until(self, stop: str | None, *, raw_escapes: bool = False) -> str:
-        """Read up to the character *stop*, which is consumed, or to the end of the text."""
+    def until(self, stop: str | None, *, raw_escapes: bool = False, plain_dollar: bool = False) -> str:
+        """Read up to the character *stop*, which is consumed, or to the end of the text.
+
+        With *raw_escapes* escaped characters keep their escape; with *plain_dollar* all but ``$``.
+        """
         raw_escapes = raw_escapes or self._raw_escapes
         out: list[str] = []
         while self._position < len(self._text):
@@ -131,7 +134,8 @@ class _Expansion:
             if char == stop:
                 self._position += 1
                 return "".join(out)
-            piece, quoted = self._piece(char, raw_escapes=raw_escapes)
+            keep = raw_escapes and not (plain_dollar and self._text.startswith("$", self._position + 1))
+            piece, quoted = self._piece(char, raw_escapes=keep)
             out.append(piece)
             if self.splitter is not None and self._depth == 0:
                 (self.splitter.add_raw if quoted else self.splitter.add)(piece)
@@ -291,12 +295,11 @@ class _Expansion:
         if everywhere:
             self._position += 1
         pattern = self.until("/", raw_escapes=True)
-        replacement = _literal(self.until("}", raw_escapes=True), self._escape)
+        # BuildKit takes `\$1` for a group of its regular expression; here it is text.
+        replacement = self.until("}", raw_escapes=True, plain_dollar=True)
         if value is None:
             self._note_unset(name)
             return ""
-        if not pattern:
-            return value
         expression = re.compile("".join(_glob(pattern, self._escape)), re.DOTALL)
         return _substitute(expression, replacement, value, everywhere)
 
@@ -317,11 +320,6 @@ def _glob(pattern: str, escape: str) -> list[str]:
             pieces.append("." if char == "?" else re.escape(char))
         position += 1
     return pieces
-
-
-def _literal(text: str, escape: str) -> str:
-    """Drop the escapes that protect ``$``, ``/``, ``}``, quotes or themselves; others belong to the text."""
-    return re.sub(rf"{re.escape(escape)}([$/}}\"'{re.escape(escape)}])", r"\1", text)
 
 
 def _substitute(expression: re.Pattern[str], replacement: str, value: str, everywhere: bool) -> str:

@@ -133,7 +133,8 @@ def _descriptions(program: Program, warnings: WarningList) -> None:
         names = _described_names(item)
         comment = item.node.comments[-1] if item.node.comments else ""
         if names and comment and comment.split(" ", 1)[0] not in names and not comment.startswith("check="):
-            text = f"Comment for {item.node.name} should follow the format: `# {names[0]} <description>`"
+            name = names[0] if len(names) == 1 else "<arg_key>"
+            text = f"Comment for {item.node.name} should follow the format: `# {name} <description>`"
             warnings.add("InvalidDefinitionDescription", text, item.node)
 
 

@@ -117,10 +117,7 @@ def apply_expose(builder: StageBuilder, instruction: ins.Expose) -> None:
         unrolled, odd_case, mapped = parse_port(text)
         ports.update(unrolled)
         if odd_case:
-            protocol = text.partition("/")[2]
-            builder.warn(
-                "ExposeProtoCasing", f"Defined protocol '{protocol}' in EXPOSE instruction should be lowercase"
-            )
+            builder.warn("ExposeProtoCasing", f"Defined protocol '{text}' in EXPOSE instruction should be lowercase")
         if mapped:
             builder.warn(
                 "ExposeInvalidFormat",

@@ -152,6 +152,8 @@ def _tree(builder: StageBuilder, spec: MountSpec, inputs: Inputs) -> RunMount:
         source = clean_path(spec.source)
         lint_missing(builder, origin, source)
         return RunMount("bind", target, input=inputs.add(origin), source=source, readonly=spec.readonly)
+    if not spec.source_stage and clean_path(spec.source) != "/":
+        raise Fault("source of a cache mount needs from", hint="it is where the first content comes from")
     namespace = builder.shared.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS", "")
     identity = spec.id or posixpath.normpath(spec.target)
     return RunMount(

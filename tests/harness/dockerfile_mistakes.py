@@ -159,6 +159,9 @@ MISTAKES = [
         id="mount-mode-of-tmpfs",
     ),
     pytest.param(
+        "FROM b\nRUN --mount=type=cache,target=/c,source=d x", "source of a cache mount needs from", id="cache-source"
+    ),
+    pytest.param(
         "FROM b\nRUN --mount=type=secret,id=a,from=b x", "secret mount should not have a from", id="secret-from"
     ),
     pytest.param(

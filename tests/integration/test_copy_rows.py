@@ -178,6 +178,11 @@ ROWS = {
         {"p/src/a.txt": a_file("1"), "p/src/d/e/b.txt": a_file("2"), "p/src/d/no": None},
         {"src/a.txt": "1", "src/d/e/b.txt": "2", "src/d/no": "3"},
     ),
+    "parents-wildcards-before-the-pivot": Row(
+        "COPY --parents src/b*/./c/**/f src/*/./d /p/",
+        {"p/c/x/f": a_file("1"), "p/c/y/f": a_file("2"), "p/d": a_file("3"), "p/src": None, "p/b": None, "p/c/y/g": None},
+        {"src/b/c/x/f": "1", "src/b2/c/y/f": "2", "src/b2/c/y/g": "no", "src/b3/d": "3"},
+    ),
     "CP43-pattern": Row("COPY --parents src/*.nope /p/", {"p/src": None}, {"src/a": "1"}),
     "CP44": Row("COPY --parents src/a.txt /p", {"p/src/a.txt": a_file("1")}, {"src/a.txt": "1"}),
     "CP45": Row("WORKDIR /w\nCOPY a.txt $EMPTY", {"w/a.txt": a_file("A")}),

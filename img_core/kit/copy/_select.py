@@ -94,12 +94,17 @@ def check_source(tree: SourceTree, source: str, *, parents: bool) -> None:
 class _Chooser:
     """Finds the matches of one source."""
 
-    def __init__(self, tree: SourceTree, source: bytes, exclude: IgnoreMatcher | None, parents: bool) -> None:
+    def __init__(
+        self, tree: SourceTree, source: bytes, exclude: IgnoreMatcher | None, parents: bool, base: bytes | None = None
+    ) -> None:
+        """*base* replaces what stands before the pivot in *source*."""
         self.tree = tree
         self.source = source
         self.exclude = exclude
         self.parents = parents
-        self.base, self.pattern = _split_pivot(source) if parents else (b"", clean_path(source))
+        written, self.pattern = _split_pivot(source) if parents else (b"", clean_path(source))
+        self.base = written if base is None else base
+        self.open_base = base is None and _is_pattern(written)  # wildcards before the pivot
         self.warnings: list[str] = []
 
     def matches(self) -> Iterator[Match]:
@@ -107,23 +112,37 @@ class _Chooser:
             self.warnings.append(f"an empty source copies all of {self.tree.name}")
         literal = self.literal()
         if literal is not None:
-            match = self._match(literal, wildcard=False)
+            match = self.match(literal, wildcard=False)
             if match is not None:
                 yield match
             return
         count = 0
-        for candidate in self._expand():
+        for chooser, candidate in self._candidates():
             count += 1
-            match = self._match(candidate, wildcard=True)
+            match = chooser.match(candidate, wildcard=True)
             if match is not None:
                 yield match
         if not count:
             self.warnings.append(f"`{fs.show(self.source)}` matches nothing in {self.tree.name}")
 
+    def _candidates(self) -> Iterator[tuple[_Chooser, _Candidate]]:
+        """Give what the wildcards find, each with the chooser that knows the base it is below."""
+        if not self.open_base:
+            yield from ((self, candidate) for candidate in self._find(self.base, self.pattern))
+            return
+        for directory in self._find(b"", self.base):
+            below = _Chooser(self.tree, self.source, self.exclude, self.parents, directory.spelled)
+            if _is_pattern(self.pattern):
+                yield from ((below, candidate) for candidate in below._find(below.base, below.pattern))
+            elif (found := resolve(self.tree, _join(below.base, below.pattern))) is not None:
+                yield below, _Candidate(_join(below.base, below.pattern), *found)
+
     # --- finding ---
 
     def literal(self) -> _Candidate | None:
         """Return the one path of a source without wildcards, or None for a pattern."""
+        if self.open_base:
+            return None
         path = _join(self.base, self.pattern)
         wild = _WILDCARD.search(self.pattern.decode("latin-1"))
         if wild is not None and wild[0] != "\\":
@@ -135,10 +154,11 @@ class _Chooser:
             return None
         raise not_found(self.tree, path)
 
-    def _expand(self) -> Iterator[_Candidate]:
-        parts = self.pattern.split(b"/")
-        wild = next(index for index, part in enumerate(parts) if _WILDCARD.search(part.decode("latin-1")))
-        start = _join(self.base, b"/".join(parts[:wild]))
+    def _find(self, base: bytes, pattern: bytes) -> Iterator[_Candidate]:
+        """Find what *pattern* matches below *base*."""
+        parts = pattern.split(b"/")
+        wild = next(index for index, part in enumerate(parts) if _is_pattern(part))
+        start = _join(base, b"/".join(parts[:wild]))
         found = resolve(self.tree, start)
         if found is None or not stat.S_ISDIR(found[1].st_mode):
             return
@@ -188,7 +208,7 @@ class _Chooser:
 
     # --- naming ---
 
-    def _match(self, candidate: _Candidate, *, wildcard: bool) -> Match | None:
+    def match(self, candidate: _Candidate, *, wildcard: bool) -> Match | None:
         """Turn *candidate* into a match, None if ``--exclude`` or the ignore file leaves nothing of it."""
         name = candidate.spelled
         name = name[len(self.base) :].lstrip(b"/") if self.parents else name[name.rfind(b"/") + 1 :]
@@ -264,6 +284,10 @@ def _prune(folders: list[Folder], optional: list[bool], above: list[int]) -> tup
         if kept[index]:
             kept[above[index]] = True
     return tuple(folder for folder, keep in zip(folders, kept, strict=True) if keep)
+
+
+def _is_pattern(path: bytes) -> bool:
+    return _WILDCARD.search(path.decode("latin-1")) is not None
 
 
 def _join(directory: bytes, name: bytes) -> bytes:

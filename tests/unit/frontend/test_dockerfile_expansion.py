@@ -20,6 +20,7 @@ VARIABLES = {
     "abc": "abc",
     "foo": "F",
     "star": "a*b?c",
+    "esc": "\\$",
 }
 
 
@@ -59,6 +60,11 @@ VARIABLES = {
         pytest.param("${d//./-}", "a-b-c", id="EX9"),
         pytest.param("${abc//b/\\$1x}", "a$1xc", id="EX10-literal-replacement"),
         pytest.param("${abc/b/\\n}", "a\\nc", id="other-escapes-stay-in-the-replacement"),
+        pytest.param("${p//\\//\\/}", "\\/a\\/b\\/c.tar.gz", id="escaped-slash-stays-in-the-replacement"),
+        pytest.param("${abc/b/\\\\}", "a\\\\c", id="escaped-escape-stays-in-the-replacement"),
+        pytest.param("${abc/b/$esc}", "a\\$c", id="escapes-of-a-value-are-text"),
+        pytest.param("${abc/$E/X}", "Xabc", id="nothing-is-found-at-the-start"),
+        pytest.param("${abc//$E/.}", ".a.b.c.", id="nothing-is-found-everywhere"),
         pytest.param("${abc/#a/X}", "abc", id="hash-is-no-anchor"),
         pytest.param("${star//\\*/X}", "aXb?c", id="escaped-star"),
         pytest.param("${star//\\?/X}", "a*bXc", id="escaped-question-mark"),

@@ -105,7 +105,7 @@ from frontend_support import DictResolver, plan, rules
         (
             "FROM b\nEXPOSE 80/TcP",
             "ExposeProtoCasing",
-            "Defined protocol 'TcP' in EXPOSE instruction should be lowercase",
+            "Defined protocol '80/TcP' in EXPOSE instruction should be lowercase",
             2,
         ),
         (
@@ -186,6 +186,21 @@ def test_copy_of_an_ignored_file() -> None:
         ("CopyIgnoredFile", 'Attempting to Copy file "a.txt" that is excluded by .dockerignore', 2),
         ("CopyIgnoredFile", 'Attempting to Add file "build/out" that is excluded by .dockerignore', 3),
     ]
+
+
+@pytest.mark.parametrize(
+    ("ignore", "told"), [("*", True), ("**", True), (".*", False), ("*.txt", False), ("*\n!a", False)]
+)
+def test_copy_of_a_context_of_which_nothing_is_left(ignore: str, told: bool) -> None:
+    found = plan("FROM b\nCOPY . .", resolver=DictResolver(ignore=ignore)).warnings
+    message = 'Attempting to Copy file "." that is excluded by .dockerignore'
+    assert [warning.message for warning in found] == ([message] if told else [])
+
+
+def test_comment_of_several_arguments() -> None:
+    text = "# check=experimental=all\nFROM b\n# c what\nARG a b"
+    (warning,) = plan(text).warnings
+    assert warning.message == "Comment for ARG should follow the format: `# <arg_key> <description>`"
 
 
 @pytest.mark.parametrize("ignore", ["*.txt\n!b.txt", "!", "[", ""])
