@@ -5,9 +5,11 @@ supervisor, a process outside of the container. It finds the file as the calling
 and lets the call return 0. Regular files and directories carry their owner in the attribute ``user.img.owner`` (see
 `ownership`); of symlinks and special files the inode number is remembered until the step ends.
 
-What a step names is hostile. The supervisor resolves a path with the root and the working directory of the calling process,
-so it never leaves the container's tree, follows no magic links (``/proc/self/fd/…`` would be its own), and treats nothing but
-what the kernel said about the caller as true.
+A step sees 0:0 wherever it looks, and some programs pass that on: ``sed -i``, ``useradd`` and editors write a new file, give it
+the owner they saw (fchown), and rename it over the old one. So the rename family comes by here, too: what its own process gave to
+0:0 takes over the noted owner of the file that it replaces. What is renamed without that, like any new file, is root's.
+
+What a step names is hostile, see `owner_calls`.
 """
 
 from __future__ import annotations
@@ -18,10 +20,10 @@ import os
 import select
 import socket
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from img_core.kit import linux, mounts, sandbox, seccomp
+from img_core.kit.owner_calls import CALLS, RENAMES, Call, Caller, Refusal, Rename
 from img_core.kit.ownership import OWNER_ATTRIBUTE, parse_owner
 from img_core.spec.executor import OwnerRecord
 
@@ -33,10 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["OwnerSupervisor", "deliver_listener", "supervise"]
 
 _ENTRY: Final = "img_core.kit.owner_supervisor:supervise"
-_LONGEST_PATH: Final = 4096
 _KEEP: Final = 0xFFFFFFFF
-_OWN_FILES: Final = (b"/proc/self/", b"/proc/thread-self/", b"/dev/fd/")
-_LONGEST_CHAIN: Final = 8  # of symlinks
+_MOST_REMEMBERED: Final = 65536  # files of root that a rename may still concern
 
 
 class OwnerSupervisor:
@@ -89,31 +89,6 @@ def deliver_listener(connection: socket.socket, program: bytes) -> None:
 # --- the supervisor ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """How a call of the chown family passes its arguments: positions, and the bits of an id."""
-
-    kind: str  #: "path", "link" (does not follow), "descriptor" or "at"
-    bits: int = 32
-
-
-_I386_AND_ARM: Final = {
-    16: _Call("link", 16),
-    95: _Call("descriptor", 16),
-    182: _Call("path", 16),
-    198: _Call("link"),
-    207: _Call("descriptor"),
-    212: _Call("path"),
-}
-#: AUDIT_ARCH_… -> number -> call
-_CALLS: Final[dict[int, dict[int, _Call]]] = {
-    0xC000003E: {92: _Call("path"), 93: _Call("descriptor"), 94: _Call("link"), 260: _Call("at")},
-    0xC00000B7: {55: _Call("descriptor"), 54: _Call("at")},
-    0x40000003: {**_I386_AND_ARM, 298: _Call("at")},
-    0x40000028: {**_I386_AND_ARM, 325: _Call("at")},
-}
-
-
 def supervise(payload: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON
     """Serve the calls of one container until its last process has ended, then write the records to the log."""
     connection_fd, log = fds
@@ -143,20 +118,13 @@ def _open_proc() -> int | None:
     return proc if matches else None
 
 
-class _Refusal(Exception):
-    """The call fails with *number*, as the kernel would have it."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(os.strerror(number))
-        self.number = number
-
-
 class _Supervisor:
     def __init__(self, listener: int, proc: int | None, device: int) -> None:
         self.records: dict[tuple[int, int], tuple[int, int]] = {}
         self._listener = listener
         self._proc = proc
         self._device = device
+        self._given_to_root: dict[tuple[int, int], int] = {}  # device and inode -> process, oldest first
 
     def run(self) -> None:
         """Answer calls until the filter has no user left."""
@@ -173,10 +141,15 @@ class _Supervisor:
         notification = seccomp.receive(self._listener)
         if notification is None:
             return
+        rename = RENAMES.get(notification.architecture, {}).get(notification.number)
+        if rename is not None:
+            self._follow_rename(rename, notification)
+            seccomp.proceed(self._listener, notification)
+            return
         error = 0
         try:
             self._handle(notification)
-        except _Refusal as refusal:
+        except Refusal as refusal:
             error = refusal.number
         except OSError as err:
             # A file that is not there must be reported; that we may not mark one of the host's files is no concern of the step.
@@ -184,21 +157,24 @@ class _Supervisor:
         seccomp.answer(self._listener, notification, error=error)
 
     def _handle(self, notification: seccomp.Notification) -> None:
-        call = _CALLS.get(notification.architecture, {}).get(notification.number)
+        call = CALLS.get(notification.architecture, {}).get(notification.number)
         if call is None or self._proc is None:
             return
         opened: list[int] = []
         try:
             fd, uid, gid = self._open_target(call, notification, opened)
             if seccomp.still_waiting(self._listener, notification):
-                self._record(fd, _id(uid, call.bits), _id(gid, call.bits))
+                uid, gid = _id(uid, call.bits), _id(gid, call.bits)
+                if call.kind == "descriptor" and uid == gid == 0:
+                    self._remember(fd, notification.pid)
+                self._record(fd, uid, gid)
         finally:
             for fd in opened:
                 os.close(fd)
 
-    def _open_target(self, call: _Call, notification: seccomp.Notification, opened: list[int]) -> tuple[int, int, int]:
+    def _open_target(self, call: Call, notification: seccomp.Notification, opened: list[int]) -> tuple[int, int, int]:
         """Return a path descriptor of the file and the wanted ids; every descriptor is added to *opened*."""
-        caller, arguments = _Caller(self._proc or 0, notification.pid, opened), notification.arguments
+        caller, arguments = Caller(self._proc or 0, notification.pid, opened), notification.arguments
         if call.kind == "descriptor":
             return caller.descriptor(arguments[0]), arguments[1], arguments[2]
         if call.kind == "at":
@@ -211,6 +187,49 @@ class _Supervisor:
         path = caller.read_path(arguments[0])
         follow = call.kind == "path"
         return caller.resolve(linux.AT_FDCWD & 0xFFFFFFFF, path, follow=follow), arguments[1], arguments[2]
+
+    def _follow_rename(self, call: Rename, notification: seccomp.Notification) -> None:
+        """Hand the owner on that is noted for the file which is about to be replaced. What fails is the kernel's to report."""
+        if self._proc is None or not self._given_to_root or (call.flags >= 0 and notification.arguments[call.flags]):
+            return
+        opened: list[int] = []
+        try:
+            caller = Caller(self._proc, notification.pid, opened)
+            replacing, replaced = (
+                caller.resolve(
+                    notification.arguments[directory] if directory >= 0 else linux.AT_FDCWD & 0xFFFFFFFF,
+                    caller.read_path(notification.arguments[path]),
+                    follow=False,
+                )
+                for directory, path in ((call.old_directory, call.old), (call.new_directory, call.new))
+            )
+            self._hand_on(replaced, replacing, notification)
+        except (Refusal, OSError):
+            pass
+        finally:
+            for fd in opened:
+                os.close(fd)
+
+    def _hand_on(self, replaced: int, replacing: int, notification: seccomp.Notification) -> None:
+        """Give the file *replacing* the noted owner of *replaced*, if this process gave it to the owner that it saw there."""
+        assert self._proc is not None
+        if self._given_to_root.pop(_key(replacing), -1) != notification.pid:
+            return
+        os.chdir(self._proc)
+        owner = _noted(f"self/fd/{replaced}")
+        if owner is None or _noted(f"self/fd/{replacing}") is not None:
+            return
+        if seccomp.still_waiting(self._listener, notification):
+            _mark(f"self/fd/{replacing}", *owner)
+
+    def _remember(self, fd: int, pid: int) -> None:
+        """Note that process *pid* gave the open file to root, which it was already."""
+        assert self._proc is not None
+        os.chdir(self._proc)
+        if _noted(f"self/fd/{fd}") is None:
+            self._given_to_root[_key(fd)] = pid
+            if len(self._given_to_root) > _MOST_REMEMBERED:
+                del self._given_to_root[next(iter(self._given_to_root))]
 
     def _record(self, fd: int, uid: int, gid: int) -> None:
         """Note the owner of the file behind the path descriptor *fd*; ``_KEEP`` keeps that part of the noted one."""
@@ -227,86 +246,9 @@ class _Supervisor:
             self.records[key] = _merged(self.records.get(key), uid, gid)
 
 
-@dataclass(frozen=True, slots=True)
-class _Caller:
-    """The process (or thread) that waits for us, as seen in */proc* (a descriptor)."""
-
-    proc: int
-    pid: int
-    opened: list[int]
-
-    def descriptor(self, number: int) -> int:
-        """Return the file behind one of its descriptors."""
-        if number & 0x80000000:
-            raise _Refusal(errno.EBADF)
-        return self._open(f"fd/{number & 0x7FFFFFFF}", errno.EBADF)
-
-    def directory(self, number: int) -> int:
-        """Like `descriptor`, but AT_FDCWD is its working directory."""
-        if number & 0xFFFFFFFF == linux.AT_FDCWD & 0xFFFFFFFF:
-            return self._open("cwd", errno.ENOENT)
-        return self.descriptor(number)
-
-    def read_path(self, pointer: int) -> bytes:
-        """Read a string from its memory."""
-        memory = self._open("mem", errno.EFAULT, os.O_RDONLY)
-        text = b""
-        while len(text) < _LONGEST_PATH:
-            # Up to the next page border: the page after the string may not exist.
-            size = min(4096 - (pointer + len(text)) % 4096, _LONGEST_PATH - len(text))
-            try:
-                chunk = os.pread(memory, size, pointer + len(text))
-            except OSError:
-                chunk = b""
-            if not chunk:
-                raise _Refusal(errno.EFAULT)
-            head, end, _ = chunk.partition(b"\0")
-            text += head
-            if end:
-                return text
-        raise _Refusal(errno.ENAMETOOLONG)
-
-    def resolve(self, directory: int, path: bytes, *, follow: bool) -> int:
-        """Open *path* as the caller would: its root, its working directory or *directory*, its mounts."""
-        if not path:
-            raise _Refusal(errno.ENOENT)
-        root = self._open("root", errno.ENOENT)
-        base = root if path.startswith(b"/") else self.directory(directory)
-        os.chdir(root)
-        os.chroot(".")
-        try:
-            flags = os.O_PATH | (0 if follow else os.O_NOFOLLOW)
-            fd = linux.openat2(base, path, flags, resolve=linux.RESOLVE_NO_MAGICLINKS)
-        except OSError as err:
-            # ELOOP: most likely a magic link.
-            harmless = err.errno == errno.ELOOP or (err.errno == errno.ENOENT and _means_own_files(path, base))
-            raise _Refusal(0 if harmless else err.errno or errno.EIO) from err
-        self.opened.append(fd)
-        return fd
-
-    def _open(self, name: str, error: int, flags: int = os.O_PATH) -> int:
-        try:
-            fd = os.open(f"{self.pid}/{name}", flags | os.O_CLOEXEC, dir_fd=self.proc)
-        except OSError as err:
-            raise _Refusal(error) from err
-        self.opened.append(fd)
-        return fd
-
-
-def _means_own_files(path: bytes, base: int) -> bool:
-    """Tell whether *path* ends in the caller's own descriptors, as /dev/stdout does; no layer has such files.
-
-    We do not find them: in the container's /proc we are nobody.
-    """
-    for _ in range(_LONGEST_CHAIN):
-        if path.startswith(_OWN_FILES):
-            return True
-        try:
-            target = os.readlink(path, dir_fd=base)
-        except OSError:
-            return False
-        path = target if target.startswith(b"/") else path[: path.rfind(b"/") + 1] + target
-    return False
+def _key(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
 
 
 def _id(value: int, bits: int) -> int:
@@ -319,12 +261,16 @@ def _merged(noted: tuple[int, int] | None, uid: int, gid: int) -> tuple[int, int
     return (old_uid if uid == _KEEP else uid, old_gid if gid == _KEEP else gid)
 
 
+def _noted(name: str) -> tuple[int, int] | None:
+    try:
+        return parse_owner(os.getxattr(name, OWNER_ATTRIBUTE))
+    except OSError:
+        return None
+
+
 def _mark(name: str, uid: int, gid: int) -> None:
     """Write the attribute of a regular file or directory, or remove it for 0:0; file systems without attributes are fine."""
-    try:
-        noted = parse_owner(os.getxattr(name, OWNER_ATTRIBUTE))
-    except OSError:
-        noted = None
+    noted = _noted(name)
     owner = _merged(noted, uid, gid)
     if owner == (noted or (0, 0)):
         os.chown(name, 0, 0)  # like the real one: a new change time, and errors of a read-only mount

@@ -21,6 +21,7 @@ __all__ = [
     "install",
     "install_listener",
     "owners_program",
+    "proceed",
     "receive",
     "sandbox_program",
     "still_waiting",
@@ -33,6 +34,7 @@ _RESPONSE: Final = struct.Struct("=QqiI")
 _IOCTL_RECEIVE: Final = 0xC0502100
 _IOCTL_SEND: Final = 0xC0182101
 _IOCTL_ID_VALID: Final = 0x40082102
+_FLAG_CONTINUE: Final = 1
 
 
 @functools.cache
@@ -100,9 +102,17 @@ def still_waiting(listener: int, notification: Notification) -> bool:
     return True
 
 
+def proceed(listener: int, notification: Notification) -> None:
+    """Let the kernel do the call as if there were no filter (Linux 5.5)."""
+    _respond(listener, _RESPONSE.pack(notification.id, 0, 0, _FLAG_CONTINUE))
+
+
 def answer(listener: int, notification: Notification, *, error: int = 0) -> None:
     """Let the call return 0, or fail with *error*, without the kernel doing anything."""
-    response = _RESPONSE.pack(notification.id, 0, -error, 0)
+    _respond(listener, _RESPONSE.pack(notification.id, 0, -error, 0))
+
+
+def _respond(listener: int, response: bytes) -> None:
     try:
         linux.ioctl_buffer(listener, _IOCTL_SEND, ctypes.create_string_buffer(response, len(response)))
     except OSError as err:

@@ -124,8 +124,10 @@ capset setfsgid setfsgid32 setfsuid setfsuid32 setgid setgid32 setgroups setgrou
 setresuid setresuid32 setreuid setreuid32 setuid setuid32
 """
 
-#: handed to the supervisor, which records the wanted owner and lets the call succeed
-OWNER_CALLS: Final = frozenset(_OWNERS.split())
+_RENAMES = "rename renameat renameat2"
+
+#: handed to the supervisor, which records the wanted owner and lets the call succeed; or, of a rename, lets the kernel go on
+OWNER_CALLS: Final = frozenset(f"{_OWNERS} {_RENAMES}".split())
 
 #: succeed without any effect: there is no other id to change to
 PRETENDED: Final = frozenset(_IDENTITY.split())

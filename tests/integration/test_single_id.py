@@ -40,6 +40,7 @@ RUN dpkg -P owned && rm -rf /srv/owned && mkdir /repo && mv /tmp/owned.deb /repo
     "SHA256: $(sha256sum owned.deb | cut -d' ' -f1)" > Packages && rm -f /etc/apt/sources.list.d/* \\
  && echo 'deb [trusted=yes] file:/repo ./' > /etc/apt/sources.list \\
  && apt-get update -q && apt-get install -qy owned && apt-get check -q && dpkg -s owned | grep -q 'ok installed'
+RUN sed -i s/./x/ /srv/inst/file && passwd -l ada && usermod -s /bin/sh ada && getent group crew
 USER ada
 WORKDIR /srv/home
 RUN echo mine > mine && mkdir inner
@@ -47,6 +48,7 @@ RUN echo mine > mine && mkdir inner
 FROM scratch
 COPY --from=work /srv /srv
 COPY --from=work /home /home
+COPY --from=work /etc/shadow /etc/gshadow /etc/passwd /etc/
 """
 CONTROL = """\
 Package: owned
@@ -62,6 +64,9 @@ getent passwd owner >/dev/null || useradd --system --uid 877 --user-group --home
 chown owner:adm /srv/owned/state
 """
 EXPECTED = {
+    "etc/passwd": (0, 0),
+    "etc/shadow": (0, 42),  # useradd, passwd and usermod rewrite it
+    "etc/gshadow": (0, 42),
     "home/ada": (4243, 4242),
     "home/ada/.profile": (4243, 4242),
     "srv": (0, 0),

@@ -433,6 +433,22 @@ class ExecutorContract:
         assert _owner(lab, "file") == (0, 0)
         assert all(owner[2:] == [0, 0] for owner in map(list, outcome.owners))
 
+    def test_a_file_that_is_rewritten_in_place_keeps_its_owner(self, lab: Laboratory) -> None:
+        script = (
+            "echo a > /kept; chown 12:34 /kept; sed -i s/a/b/ /kept; cat /kept;"
+            "echo a > /replaced; chown 12:34 /replaced; echo c > /new; chown 0:0 /new; mv /new /replaced; cat /replaced"
+        )
+        assert lab.shell(script).text.split() == ["b", "c"]
+        assert _owner(lab, "kept") == (12, 34)
+        assert _owner(lab, "replaced") == (0, 0)
+
+    def test_renaming_works_as_ever(self, lab: Laboratory) -> None:
+        script = (
+            "mkdir -p /d/e; echo 1 > /d/f; mv /d/f /d/e/g; ln -s g /d/e/l; mv /d/e/l /d/l; cd /d; mv e h; cat h/g;"
+            "mv absent x 2> /dev/null || echo none; mv h/g /sys/x 2> /dev/null || echo refused; readlink l"
+        )
+        assert lab.shell(script).text.split() == ["1", "none", "refused", "g"]
+
     def test_owner_of_files_on_mounts_is_set_or_recorded(self, lab: Laboratory, tmp_path: Path) -> None:
         mounts = [{"target": "/tmpfs", "kind": "tmpfs", "readonly": False}]
         assert lab.shell("echo > /tmpfs/file; chown 3:4 /tmpfs/file", mounts=mounts).code == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from img_core.kit import linux, sandbox, seccomp, seccomp_rules
+from img_core.kit import linux, owner_calls, sandbox, seccomp, seccomp_rules
 
 ROOT = Path(__file__).resolve().parents[3]
 CLONE_THREAD, CLONE_NEWUSER = 0x10000, 0x10000000
@@ -117,6 +117,17 @@ def test_owner_filter_catches_changes_of_owner_and_id(generator, table, machine)
         assert evaluate(program, arch, numbers["mknodat"], 0, 0, 0o020666) == error(0)
         assert evaluate(program, arch, numbers["mknodat"], 0, 0, 0o010666) == ALLOW
         assert evaluate(program, arch, numbers["write"]) == ALLOW
+
+
+def test_the_supervisor_knows_every_call_that_it_is_handed(generator, table):
+    """What it does not know it answers with success, and a rename that never happened would be a disaster."""
+    for architecture, numbers in table.items():
+        audit = generator.AUDIT_ARCH[architecture]
+        handed = {name: numbers[name] for name in seccomp_rules.OWNER_CALLS if name in numbers}
+        for name, number in handed.items():
+            known = owner_calls.RENAMES if name.startswith("rename") else owner_calls.CALLS
+            assert number in known[audit], f"{name} of {architecture}"
+        assert len(owner_calls.RENAMES[audit]) + len(owner_calls.CALLS[audit]) == len(handed)
 
 
 def test_rules_name_only_real_calls(table):
