@@ -75,8 +75,6 @@ class Board:
 
     def take(self, event: Event) -> None:
         """Learn from *event*."""
-        if self.started is None:
-            self.started = event.time
         match event:
             case StepPlanned():
                 self._known.add(event.step)
@@ -95,6 +93,7 @@ class Board:
     def _step(self, digest: str, time: float, name: str = "") -> Step:
         if digest not in self.steps:
             self._known.add(digest)
+            self.started = time if self.started is None else self.started
             self.steps[digest] = Step(show(name or digest, limit=_TEXT_LIMIT), time)
         return self.steps[digest]
 

@@ -67,6 +67,10 @@ class Screen:
         self._writer.write(f"{self._to_top(self.size()[0])}{_ERASE_BELOW}{text}" if self._drawn else text)
         self._drawn = []
 
+    def forget(self) -> None:
+        """Leave what was drawn where it is; the next block is drawn where the cursor is."""
+        self._drawn = []
+
     def append(self, text: str) -> None:
         """Write *text* below the block, which stays as it is."""
         self._writer.write(text)

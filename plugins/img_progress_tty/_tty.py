@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from img_core.kit.progress.steps import failure_block, warning_block
 from img_core.spec.progress import Event, Progress
@@ -44,6 +45,10 @@ class TerminalProgress(Progress):
         self._screen_lock = threading.Lock()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
+        self._continued = False
+        self._before: Any = None  #: what SIGCONT did; Any: as in the module signal
+        if threading.current_thread() is threading.main_thread():  # others cannot set it, and do not need to
+            self._before = signal.signal(signal.SIGCONT, self._continue)
 
     def handle(self, event: Event) -> None:
         """Learn from *event*."""
@@ -52,6 +57,10 @@ class TerminalProgress(Progress):
         if self._thread is None:
             self._thread = threading.Thread(target=self._draw_until_closed, name="progress", daemon=True)
             self._thread.start()
+
+    def _continue(self, _signum: int, _frame: object) -> None:
+        """After Ctrl-Z and ``fg`` the shell has written below the block: begin a new one there."""
+        self._continued = True
 
     def note(self, text: str) -> None:
         """Write *text* above the block."""
@@ -63,6 +72,8 @@ class TerminalProgress(Progress):
         self._closing.set()
         if self._thread is not None:
             self._thread.join()
+        if self._before is not None:
+            signal.signal(signal.SIGCONT, self._before)
         if self._board.steps:
             self.draw(final=True)
         failures = [
@@ -81,6 +92,9 @@ class TerminalProgress(Progress):
         with self._board_lock:
             lines = layout.lines(self._board, self.title, self._clock(), final=final)
         with self._screen_lock:
+            if self._continued:
+                self._continued = False
+                self._screen.forget()
             self._screen.draw(lines, columns)
 
     def _draw_until_closed(self) -> None:

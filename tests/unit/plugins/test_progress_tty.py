@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import time
 from collections.abc import Callable
 
@@ -337,6 +339,18 @@ def test_a_step_that_prints_without_end_costs_little(show: Callable[..., Shown])
     shown.draw(1.0)
     assert time.process_time() - began < 2.0
     assert shown.progress._board.steps["a"].log._size < 600_000
+
+
+def test_after_a_stop_the_block_is_drawn_below_what_the_shell_wrote(show: Callable[..., Shown]) -> None:
+    before = signal.getsignal(signal.SIGCONT)
+    shown = show(60).tell(start("a", "RUN a"))
+    shown.draw(1.0)
+    shown.terminal.feed("^Z\n[1]+  Stopped\n$ fg\n")
+    os.kill(os.getpid(), signal.SIGCONT)
+    assert [line.split()[0] for line in shown.draw(9.0)] == ["[+]", "=>", "^Z", "[1]+", "$", "[+]", "=>"]
+    assert [line.split()[0] for line in shown.draw(10.0)] == ["[+]", "=>", "^Z", "[1]+", "$", "[+]", "=>"]
+    shown.close(10.0)
+    assert signal.getsignal(signal.SIGCONT) == before
 
 
 # --- the thread, and streams that fail -----------------------------------------------------------------------------------
