@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -36,7 +35,9 @@ def choose(flag: str, environment: Mapping[str, str], plugins: Plugins) -> list[
         return []
     if wanted == AUTO:
         candidates = plugins.candidates("progress", [AUTO])
-        return [name for name in candidates if name in installed and (name != TERMINAL or _can_be_drawn_on())]
+        return [
+            name for name in candidates if name in installed and (name != TERMINAL or _can_be_drawn_on(environment))
+        ]
     if wanted not in installed:
         known = ", ".join(f"`{name}`" for name in [AUTO, *installed, NONE])
         raise UsageError(f"unknown progress `{wanted}`", hint=f"known: {known}")
@@ -94,5 +95,5 @@ def _is_terminal() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 
 
-def _can_be_drawn_on() -> bool:
-    return _is_terminal() and os.environ.get("TERM", "") not in ("", "dumb")
+def _can_be_drawn_on(environment: Mapping[str, str]) -> bool:
+    return _is_terminal() and environment.get("TERM", "") not in ("", "dumb")

@@ -8,6 +8,7 @@ import re
 import tarfile
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from harness.img import Img, write_context
@@ -133,6 +134,9 @@ def test_rawjson_is_json_line_by_line(img: Img, tmp_path: Path) -> None:
     failed = img.build(context, "--progress=rawjson")
     assert failed.returncode == 4
     lines = [json.loads(line) for line in failed.stderr.splitlines() if line.startswith("{")]
+    schema = json.loads((Path(__file__).parents[2] / "docs/reference/rawjson.schema.json").read_text())
+    for line in lines:
+        jsonschema.validate(line, schema)
     rest = [line for line in failed.stderr.splitlines() if not line.startswith("{")]
     assert rest[-1].startswith("Error: ")
     vertexes = {item["digest"]: item for line in lines for item in line.get("vertexes", ())}

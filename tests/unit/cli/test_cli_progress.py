@@ -66,8 +66,7 @@ def test_auto_draws_on_terminals_that_can_be_drawn_on(
     terminal: str, expected: list[str], plugins: Plugins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setenv("TERM", terminal)
-    assert choose("", {}, plugins) == expected
+    assert choose("", {"TERM": terminal}, plugins) == expected
 
 
 def test_what_is_said_meanwhile_goes_through_the_plugin(

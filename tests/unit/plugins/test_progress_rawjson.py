@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -17,40 +18,7 @@ A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 START = 1_700_000_000.25
 STARTED = "2023-11-14T22:13:20.250000Z"
 
-DIGEST = {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}
-TIME = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$"}
-BYTES = {"type": "string", "contentEncoding": "base64", "pattern": "^[A-Za-z0-9+/]*={0,2}$"}
-SIZE = {"type": "integer", "minimum": 0}
-POSITION = {"type": "object", "properties": {"line": SIZE, "character": SIZE}, "additionalProperties": False}
-
-
-def table(required: list[str], **properties: object) -> dict[str, object]:
-    entry = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-    return {"type": "array", "minItems": 1, "items": entry}
-
-
-#: Written after the types and JSON tags of BuildKit's client/graph.go and solver/pb/ops.proto.
-SCHEMA = {
-    "type": "object",
-    "minProperties": 1,
-    "additionalProperties": False,
-    "properties": {
-        "vertexes": table(
-            ["digest"], digest=DIGEST, inputs={"type": "array", "items": DIGEST}, name={"type": "string"}, started=TIME, completed=TIME,
-            cached={"const": True}, error={"type": "string", "minLength": 1}, progressGroup={"type": "object"},
-        ),
-        "statuses": table(
-            ["id", "current", "timestamp"], id={"type": "string"}, vertex=DIGEST, name={"type": "string"}, total={**SIZE, "minimum": 1},
-            current=SIZE, timestamp=TIME, started=TIME, completed=TIME,
-        ),
-        "logs": table(["data", "timestamp"], vertex=DIGEST, stream={"enum": [1, 2]}, data=BYTES, timestamp=TIME),
-        "warnings": table(
-            [], vertex=DIGEST, level={"type": "integer"}, short=BYTES, detail={"type": "array", "items": BYTES}, url={"type": "string"},
-            sourceInfo={"type": "object", "properties": {"filename": {"type": "string"}}},
-            range={"type": "array", "items": {"type": "object", "properties": {"start": POSITION, "end": POSITION}}},
-        ),
-    },
-}  # fmt: skip
+SCHEMA = json.loads((Path(__file__).parents[3] / "docs/reference/rawjson.schema.json").read_text())
 
 
 def written(*events: object, note: str = "") -> list[dict[str, Any]]:
