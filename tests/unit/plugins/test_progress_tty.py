@@ -197,7 +197,7 @@ def test_a_huge_log_of_a_failure_is_cut_at_its_beginning() -> None:
     ):
         progress.handle(event)
     progress.close()
-    lines = raw.getvalue().decode().splitlines()
+    lines = raw.getvalue().decode().removesuffix("\n").split("\n")
     assert lines[3:5] == [" > RUN a:", "[earlier output is left out]"]
     assert lines[-2:] == ["0.000 last", "------"]
     assert 256 <= sum(line.endswith("xxx") for line in lines) <= 270
