@@ -23,7 +23,7 @@ QUERY_KEYS = (
 _FORMS = (
     re.compile(r"(?:git|ssh|git\+ssh)://"),
     re.compile(r"[A-Za-z0-9_-]+@[A-Za-z0-9.-]+:"),
-    re.compile(r"https?://[^?#]*\.git/?(?:[?#]|$)"),
+    re.compile(r"https?://[^?#]*\.git(?:[?#]|$)"),
 )
 
 

@@ -86,7 +86,8 @@ def parse_address(text: str, options: Mapping[str, str]) -> Address:
         remote = f"https://{remote}"
     _check_remote(remote)
     ref, _, subdir = fragment.partition(":")
-    values = {"ref": unquote(ref), "subdir": unquote(subdir), **_query(query)}
+    values = _merged({"ref": unquote(ref), "subdir": unquote(subdir)}, _query(query))
+    _boolean(values, "fetch-by-commit", default=False)  # commits are always asked for by their ids
     checksum = _one(values, "checksum", "commit")
     given = options.get("checksum", "")
     if given and checksum and not (given.startswith(checksum) or checksum.startswith(given)):
@@ -126,6 +127,13 @@ def _query(query: str) -> dict[str, str]:
             raise UsageError(f'unexpected query "{show(key)}"', hint=f"known: {', '.join(QUERY_KEYS)}")
         values[key] = value
     return values
+
+
+def _merged(fragment: Mapping[str, str], query: Mapping[str, str]) -> dict[str, str]:
+    for name, value in fragment.items():
+        if value and query.get(name, value) != value:
+            raise UsageError(f"{name} conflicts: `{show(value)}` and `{show(query[name])}`")
+    return {**fragment, **query}
 
 
 def _one(values: Mapping[str, str], *names: str) -> str:

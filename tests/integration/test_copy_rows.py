@@ -158,6 +158,9 @@ ROWS = {
     "CP37-better": Row(
         "COPY --exclude=*.txt hom* /d/", {"d/home.md": a_file("md"), "d/home.txt": None}, {"home.txt": "t", "home.md": "md"}
     ),
+    "exclude-of-all-that-a-pattern-finds": Row(
+        "ADD --exclude=* d* /6", {"6": a_directory(0o755), "6/a": None}, {"d1/a": "1", "d2/b": "2"}
+    ),
     "CP38": Row(
         "COPY --exclude=*.txt src /o/", {"o/a.txt": None, "o/in/b.txt": a_file("b")}, {"src/a.txt": "a", "src/in/b.txt": "b"}
     ),

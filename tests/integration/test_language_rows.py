@@ -128,6 +128,19 @@ def test_ad9_a_link_in_the_way_is_replaced(workshop: Workshop, tmp_path: Path) -
     assert "real/f" not in tree
 
 
+def test_links_of_the_image_on_the_way_of_an_archive_are_followed_inside_it(workshop: Workshop, tmp_path: Path) -> None:
+    directory = {"type": tarfile.DIRTYPE, "mode": 0o755}
+    link = {"type": tarfile.SYMTYPE, "linkname": "/run"}
+    hard = {"type": tarfile.LNKTYPE, "linkname": "var/run/act/HEAD"}
+    workshop.write({
+        "rootfs.tar": archive(("run/", directory), ("var/", directory), ("var/run", link)),
+        "payload.tar": archive(("var/run/act/", directory), ("var/run/act/HEAD", {"text": "x"}), ("var/run/act/too", hard)),
+    })  # fmt: skip
+    tree = result(workshop, tmp_path, "FROM scratch\nADD rootfs.tar /\nADD payload.tar /\n")
+    assert tree["var/run"].kind == "symlink"
+    assert tree["run/act/HEAD"] is tree["run/act/too"]
+
+
 def test_ad10_a_whiteout_in_an_archive_deletes_nothing(workshop: Workshop) -> None:
     workshop.write({"x.tar": archive((".wh.e1", {"text": "1"}))})
     built = workshop.build("RUN mkdir /e && echo kept > /e/e1\nADD x.tar /e/\nRUN cat /e/e1 && ls -a /e")

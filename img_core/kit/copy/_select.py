@@ -215,7 +215,9 @@ class _Chooser:
         directory = stat.S_ISDIR(candidate.info.st_mode)
         # `--exclude` speaks of paths inside a named directory, but of the things themselves that a pattern found (§21 #3).
         if self.exclude is not None and name and (wildcard or not directory) and self._excluded(name, directory):
-            return None
+            # The destination is made for a directory, whatever is left of it.
+            empty = (Folder(candidate.path, b"", candidate.info, ()),)
+            return Match(candidate.path, name, candidate.info, empty) if directory and not self.parents else None
         parents = tuple(self._parents(name)) if self.parents else ()
         if not directory:
             return Match(candidate.path, name, candidate.info, (), parents)

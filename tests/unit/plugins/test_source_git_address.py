@@ -43,6 +43,9 @@ def test_form(text: str, wanted: Address) -> None:
     [
         ("https://h/r.git?foo=1", 'unexpected query "foo"'),
         ("https://h/r.git?ref=a&tag=b", "only one of ref, tag and branch"),
+        ("https://h/r.git?ref=a#b", "ref conflicts"),
+        ("https://h/r.git?subdir=a#b:c", "subdir conflicts"),
+        ("https://h/r.git?fetch-by-commit=x", "fetch-by-commit"),
         ("https://h/r.git?checksum=xyz", "invalid commit id"),
         ("https://h/r.git?commit=0123abc&checksum=4567abc", "conflicting values"),
         ("https://h/r.git?submodules=maybe", "invalid value `maybe` of submodules"),
