@@ -43,10 +43,18 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def integration(session: nox.Session) -> None:
-    """Real namespaces, a real registry, other builders; as an ordinary user."""
+    """Real namespaces, a real registry, other tools; as an ordinary user."""
     require_ordinary_user(session)
     install(session)
-    session.run("pytest", "tests/integration", "tests/compare", *session.posargs)
+    session.run("pytest", "tests/integration", *session.posargs)
+
+
+@nox.session
+def compare(session: nox.Session) -> None:
+    """Build many Dockerfiles with img and with buildah and compare the images; as an ordinary user."""
+    require_ordinary_user(session)
+    install(session)
+    session.run("pytest", "-n", "2", "--dist", "loadgroup", "tests/compare", *session.posargs)
 
 
 @nox.session

@@ -155,14 +155,16 @@ def resolve_run_user(root_fd: int | None, text: str) -> RunUser:
     """Return the identity that USER *text* gives a RUN step in the image below *root_fd*.
 
     A user of ``/etc/passwd`` (by name or number) brings group, supplementary groups and home; an unknown number has gid 0. An explicit
-    group is then the only one (spec/dockerfile-frontend.md WU7-WU12). Raises `NotFoundError` for unknown names.
+    group is then the only one (spec/dockerfile-frontend.md WU7-WU12). The group is one of the supplementary ones too, as after a login:
+    a program that changes its group must not thereby lose what this one is denied. Raises `NotFoundError` for unknown names.
     """
     user_text, _, group_text = text.partition(":")
     user = _running_user(root_fd, user_text or "0")
     if group_text:
-        return RunUser(user.uid, _group_id(root_fd, group_text), (), user.home)
+        gid = _group_id(root_fd, group_text)
+        return RunUser(user.uid, gid, (gid,), user.home)
     extra = {group.gid for group in read_groups(root_fd) if user.name and user.name in group.members}
-    return RunUser(user.uid, user.gid, tuple(sorted(extra - {user.gid})), user.home)
+    return RunUser(user.uid, user.gid, (user.gid, *sorted(extra - {user.gid})), user.home)
 
 
 def _running_user(root_fd: int | None, text: str) -> User:

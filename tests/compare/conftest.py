@@ -1,5 +1,40 @@
-"""Fixtures of the acceptance tests."""
+"""Fixtures of the comparison."""
 
-from harness.fixtures import busybox_archive, containers, img, new_state, seed
+from __future__ import annotations
 
-__all__ = ["busybox_archive", "containers", "img", "new_state", "seed"]
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from harness.bases import BUSYBOX, BUSYBOX_CONFIG, busybox_root, write_oci_archive
+from harness.fixtures import containers, seed, server
+
+__all__ = ["busybox_archive", "containers", "seed", "server"]
+
+
+@pytest.fixture(scope="session")
+def busybox_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give ``busybox`` with what the builders would make on the way: parents without an entry, and files to mount over."""
+    if not BUSYBOX.exists():
+        pytest.skip("this host lacks `/bin/busybox` (package busybox-static)")
+    archive = tmp_path_factory.mktemp("busybox") / "busybox.tar"
+    name = "docker.io/library/busybox:latest"
+    return write_oci_archive(archive, [busybox_root(), _made_on_the_way()], name=name, config=BUSYBOX_CONFIG)
+
+
+def _made_on_the_way() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for path in ("srv", "usr", "var", "dev", "proc", "sys", "run", "etc"):
+            archive.addfile(_member(path, tarfile.DIRTYPE, 0o755))
+        for path in ("etc/hosts", "etc/hostname", "etc/resolv.conf"):
+            archive.addfile(_member(path, tarfile.REGTYPE, 0o644))
+    return buffer.getvalue()
+
+
+def _member(path: str, kind: bytes, mode: int) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(path)
+    member.type, member.mode, member.mtime = kind, mode, 1_000_000_000
+    return member

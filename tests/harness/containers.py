@@ -51,6 +51,21 @@ class Containers:
         identity = self.run("buildah", "pull", "-q", f"oci-archive:{archive}").split()[-1]
         self.run("buildah", "tag", identity, name)
 
+    def build_steps(self, context: Path, *arguments: str, name: str = "compared") -> None:
+        """Build *context* with buildah as the image *name*, a layer for each step.
+
+        In docker's format: an OCI config of buildah's has no SHELL, HEALTHCHECK and ONBUILD.
+        """
+        self.run(
+            "buildah", "bud", "--isolation", "chroot", "--pull-never", "--layers", "--no-cache", "--format", "docker",
+            *arguments, "-t", name, context,
+        )  # fmt: skip
+
+    def save(self, name: str, dest: Path) -> Path:
+        """Write the image *name* to the directory *dest*, its layers as plain tars."""
+        self.run("buildah", "push", "-q", "--disable-compression", name, f"dir:{dest}")
+        return dest
+
     def build(self, context: Path, dest: Path, *arguments: str) -> Path:
         """Build *context* with buildah and write the result as an OCI archive to *dest*."""
         self.run(

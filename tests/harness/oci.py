@@ -1,18 +1,21 @@
-"""Reads image archives with the standard library alone: a second opinion on what img writes."""
+"""Reads stored images with the standard library alone: a second opinion on what img writes."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import hashlib
 import json
 import tarfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["Entry", "ImageArchive", "Tree"]
+__all__ = ["Entry", "ImageArchive", "ImageDirectory", "StoredImage", "Tree"]
 
 _KINDS = {
     tarfile.REGTYPE: "file",
@@ -60,19 +63,24 @@ class _Hashing:
 _layers: dict[str, list[Record]] = {}  #: by diff id: two archives mostly have the same base
 
 
-class ImageArchive:
-    """One image in an OCI archive. Checks every digest, size and diff id while reading."""
+class StoredImage(ABC):
+    """One image. Checks every digest, size and diff id while reading."""
 
-    def __init__(self, path: Path, *, choose: str | None = None) -> None:
-        self._path = path
-        with tarfile.open(path) as archive:
-            self.index = self._json(archive, "index.json")
-            entries = self.index["manifests"]
-            entry = entries[0] if choose is None else next(e for e in entries if choose in json.dumps(e))
-            self.digest: str = entry["digest"]
-            self.manifest = json.loads(self._blob(archive, entry))
-            self.document = json.loads(self._blob(archive, self.manifest["config"]))
-        self.config: dict[str, Any] = self.document.get("config", {})
+    manifest: dict[str, Any]
+
+    @abstractmethod
+    def open(self, digest: str) -> AbstractContextManager[IO[bytes]]:
+        """Open a stored blob."""
+
+    @functools.cached_property
+    def document(self) -> dict[str, Any]:
+        """The whole image configuration."""
+        return dict(json.loads(self.blob(self.manifest["config"])))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The part of it that says how to run the image."""
+        return dict(self.document.get("config", {}))
 
     @property
     def diff_ids(self) -> list[str]:
@@ -88,18 +96,15 @@ class ImageArchive:
 
     def layers(self) -> list[list[Record]]:
         """Return what each layer holds, in the layer's order."""
-        with tarfile.open(self._path) as archive:
-            descriptors = self.manifest["layers"]
-            assert len(descriptors) == len(self.diff_ids), "as many diff ids as layers"
-            return [
-                _layers.get(diff_id) or self._layer(archive, descriptor, diff_id)
-                for descriptor, diff_id in zip(descriptors, self.diff_ids, strict=True)
-            ]
+        descriptors = self.manifest["layers"]
+        assert len(descriptors) == len(self.diff_ids), "as many diff ids as layers"
+        return [
+            _layers.get(diff_id) or self._layer(descriptor, diff_id)
+            for descriptor, diff_id in zip(descriptors, self.diff_ids, strict=True)
+        ]
 
-    def _layer(self, archive: tarfile.TarFile, descriptor: Mapping[str, Any], diff_id: str) -> list[Record]:
-        stored = archive.extractfile(_blob_name(descriptor))
-        assert stored is not None
-        with _decompressed(stored, descriptor["mediaType"]) as stream:
+    def _layer(self, descriptor: Mapping[str, Any], diff_id: str) -> list[Record]:
+        with self.open(descriptor["digest"]) as stored, _decompressed(stored, descriptor["mediaType"]) as stream:
             source = _Hashing(stream)
             records = list(_records(source))
             while source.read(1 << 20):
@@ -107,22 +112,49 @@ class ImageArchive:
         assert f"sha256:{source.hash.hexdigest()}" == diff_id, f"{descriptor['digest']} is not what its diff id says"
         return _layers.setdefault(diff_id, records)
 
-    def _json(self, archive: tarfile.TarFile, name: str) -> Any:
-        file = archive.extractfile(name)
-        assert file is not None, name
-        return json.load(file)
-
-    def _blob(self, archive: tarfile.TarFile, descriptor: Mapping[str, Any]) -> bytes:
-        file = archive.extractfile(_blob_name(descriptor))
-        assert file is not None
-        content = file.read()
+    def blob(self, descriptor: Mapping[str, Any]) -> bytes:
+        """Return the bytes that *descriptor* names."""
+        with self.open(descriptor["digest"]) as file:
+            content = file.read()
         assert len(content) == descriptor["size"]
         assert f"sha256:{hashlib.sha256(content).hexdigest()}" == descriptor["digest"]
         return content
 
 
-def _blob_name(descriptor: Mapping[str, Any]) -> str:
-    return "blobs/" + str(descriptor["digest"]).replace(":", "/")
+class ImageArchive(StoredImage):
+    """An image in an OCI archive; *choose* is a text in the description of the wanted one of several."""
+
+    def __init__(self, path: Path, *, choose: str | None = None) -> None:
+        self._path = path
+        with self._member("index.json") as file:
+            self.index = json.load(file)
+        entries = self.index["manifests"]
+        entry = entries[0] if choose is None else next(e for e in entries if choose in json.dumps(e))
+        self.digest: str = entry["digest"]
+        self.manifest = json.loads(self.blob(entry))
+
+    @contextlib.contextmanager
+    def open(self, digest: str) -> Iterator[IO[bytes]]:
+        with self._member("blobs/" + digest.replace(":", "/")) as file:
+            yield file
+
+    @contextlib.contextmanager
+    def _member(self, name: str) -> Iterator[IO[bytes]]:
+        with tarfile.open(self._path) as archive:
+            file = archive.extractfile(name)
+            assert file is not None, name
+            yield file
+
+
+class ImageDirectory(StoredImage):
+    """An image in a directory as ``dir:`` of containers-transports(5) writes it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.manifest = json.loads((path / "manifest.json").read_bytes())
+
+    def open(self, digest: str) -> IO[bytes]:
+        return (self._path / digest.removeprefix("sha256:")).open("rb")
 
 
 @contextlib.contextmanager

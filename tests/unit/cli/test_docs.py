@@ -1,4 +1,4 @@
-"""The reference of the commands is made from their help pages."""
+"""The pages of the reference that are made from something else are up to date."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_the_page_of_commands_is_up_to_date() -> None:
+@pytest.mark.parametrize("script", ["commands.py", "differences.py"])
+def test_a_made_page_is_up_to_date(script: str) -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "contrib/docs/commands.py"), "--check"],
+        [sys.executable, str(ROOT / "contrib/docs" / script), "--check"],
         capture_output=True,
         text=True,
         check=False,

@@ -106,13 +106,13 @@ def test_ids_that_no_file_can_have_are_refused(empty: int, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "user"),
     [
-        ("", RunUser(0, 0, (), "/root")),
-        ("app", RunUser(1000, 1001, (40, 50), "/home/app")),
-        ("1000", RunUser(1000, 1001, (40, 50), "/home/app")),
-        ("1234", RunUser(1234, 0, (), "/")),
-        ("app:g2", RunUser(1000, 99, (), "/home/app")),
-        ("1234:5", RunUser(1234, 5, (), "/")),
-        (":5", RunUser(0, 5, (), "/root")),
+        ("", RunUser(0, 0, (0,), "/root")),
+        ("app", RunUser(1000, 1001, (1001, 40, 50), "/home/app")),
+        ("1000", RunUser(1000, 1001, (1001, 40, 50), "/home/app")),
+        ("1234", RunUser(1234, 0, (0,), "/")),
+        ("app:g2", RunUser(1000, 99, (99,), "/home/app")),
+        ("1234:5", RunUser(1234, 5, (5,), "/")),
+        (":5", RunUser(0, 5, (5,), "/root")),
     ],
 )
 def test_who_a_step_runs_as(image: int, text: str, user: RunUser) -> None:
@@ -120,7 +120,7 @@ def test_who_a_step_runs_as(image: int, text: str, user: RunUser) -> None:
 
 
 def test_a_step_without_files_runs_as_root_at_home_nowhere(empty: int) -> None:
-    assert resolve_run_user(empty, "") == RunUser(0, 0, (), "/")
+    assert resolve_run_user(empty, "") == RunUser(0, 0, (0,), "/")
 
 
 def test_a_link_out_of_the_image_is_not_followed(tmp_path: Path, empty: int) -> None:

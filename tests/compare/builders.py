@@ -1,0 +1,100 @@
+"""Builds a case with img and with buildah."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from compare.dockerfiles import Case, write_files
+from harness.bases import write_oci_archive
+from harness.build_server import BuildServer
+from harness.compare import config_differences, document_differences, history_differences, tree_differences
+from harness.containers import Containers
+from harness.fixtures import load
+from harness.host import fixture_file
+from harness.oci import ImageArchive, ImageDirectory
+from harness.web import Page, WebServer
+
+__all__ = ["Builders"]
+
+BEFORE = "localhost/before"  #: the image that a case may want to have built first
+
+
+@dataclass(slots=True)
+class Builders:
+    """Both builders, with the same base images; *directory* is for them all."""
+
+    img: BuildServer
+    buildah: Containers
+    web: WebServer
+    directory: Path
+    _bases: set[str] = field(default_factory=set)
+
+    def differences(self, case: Case, directory: Path) -> list[str]:
+        """Build *case* with both at once and return a line for each difference."""
+        if "FROM debian" in case.text:
+            self._provide_debian()
+        started = float(int(time.time()))
+        self.web.pages.update({path: Page(content, modified) for path, (content, modified) in case.pages.items()})
+        with ThreadPoolExecutor(1) as pool:
+            building = pool.submit(self._build_with_buildah, case, directory / "theirs")
+            ours = self._build_with_img(case, directory / "ours")
+            theirs = building.result()
+        return [
+            *tree_differences(ours.tree(), theirs.tree(), started=started),
+            *config_differences(ours.config, theirs.config),
+            *document_differences(ours.document, theirs.document),
+            *history_differences(ours.document, theirs.document),
+        ]
+
+    def _build_with_img(self, case: Case, directory: Path) -> ImageArchive:
+        context = self._context(case, case.text, directory)
+        if case.before:
+            self.img.build(context, case.text_before, tags=[BEFORE]).ok()
+        self.img.build(
+            context, None, outputs=[["oci", {"dest": str(directory / "image.tar"), "compression": "uncompressed"}]],
+            target=case.target, build_args=dict(case.build_args), labels=dict(case.labels), secrets=dict(case.secrets),
+            no_cache=True,
+        ).ok()  # fmt: skip
+        return ImageArchive(directory / "image.tar")
+
+    def _build_with_buildah(self, case: Case, directory: Path) -> ImageDirectory:
+        context = self._context(case, case.text_for_buildah, directory)
+        if case.before:
+            (directory / "before").write_text(case.text_before)
+            self.buildah.build_steps(context, "-f", str(directory / "before"), name=BEFORE)
+        self.buildah.build_steps(context, *self._flags(case, directory))
+        return ImageDirectory(self.buildah.save("compared", directory / "image"))
+
+    def _context(self, case: Case, text: str, directory: Path) -> Path:
+        """Write the context of a case with its Dockerfile in it."""
+        text = text.replace("http://web/", f"{self.web.url}/")
+        write_files(directory / "context", {**case.files, "Dockerfile": text})
+        return directory / "context"
+
+    def _flags(self, case: Case, directory: Path) -> Iterator[str]:
+        for name, value in case.build_args.items():
+            yield f"--build-arg={name}={value}"
+        for name, value in case.labels.items():
+            yield f"--label={name}={value}"
+        for name, text in case.secrets.items():
+            (directory / name).write_text(text)
+            yield f"--secret=id={name},src={directory / name}"
+        if case.target:
+            yield f"--target={case.target}"
+
+    def _provide_debian(self) -> None:
+        """Give both of them the image ``debian``, once."""
+        if "debian" in self._bases:
+            return
+        self._bases.add("debian")
+        name = "docker.io/library/debian:latest"
+        path = {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]}
+        root = fixture_file("debian.tar").read_bytes()
+        archive = write_oci_archive(self.directory / "debian.tar", [root], name=name, config=path)
+        self.buildah.take(archive, name)
+        load(self.img.state, archive, self.directory)
+        archive.unlink()

@@ -1,0 +1,44 @@
+"""``.dockerignore``."""
+
+from __future__ import annotations
+
+from ._case import Case, Files
+
+TREE: Files = {
+    "a.txt": "a", "README.md": "r", "A.TXT": "A", "d/a.txt": "a", "d/e/f.go": "f", "d/e/c.go": "c", "d/e/README.md": "r", "d/g": "g",
+    "node_modules/x": "x", "sub/node_modules/y": "y", "sub/keep.tmp": "k", "x1": "1", "x2": "2", "xa": "a", "with blank": "b",
+}  # fmt: skip
+COPY_ALL = "FROM busybox\nCOPY . /c/\n"
+
+
+def ignoring(*lines: str, dockerfile: str = COPY_ALL) -> Case:
+    """Return a case whose context has these lines in its ``.dockerignore``."""
+    return Case(dockerfile, {**TREE, ".dockerignore": "\n".join(lines) + "\n"})
+
+
+CASES = {
+    "root-wildcard": ignoring("*.txt"),
+    "any-depth": ignoring("**/*.txt", "**/node_modules"),
+    "name-is-of-the-root": ignoring("node_modules", "README.md"),
+    "spellings-of-a-directory": ignoring("/d/", "./sub/", "x1/../x2"),
+    "all-but-a-directory": ignoring("*", "!d/e"),
+    "all-but-a-file": ignoring("*", "!d/e/c.go"),
+    "back-in-an-ignored-directory": ignoring("d", "!d/e/f.go"),
+    "all-but-any-depth": ignoring("*", "!**/*.md"),
+    "last-match-wins": ignoring("!README.md", "*.md", "d/e", "!d/e", "d/e/c.go"),
+    "contents-of-a-directory": ignoring("d/*", "sub/**"),
+    "comments-and-blanks": ignoring("# *.txt", "  x1  ", "", " # not a comment", "with blank", "! xa", "\t"),
+    "classes-and-single-characters": ignoring("x[12]", "?.txt", "d/[a-f]", "REA\\DME.md"),
+    "letter-case": ignoring("A.TXT"),
+    "middle-of-a-path": ignoring("d/**/c.go", "**/e/README.md", "s*/k*"),
+    "patterns-without-effect": ignoring(".", "/", "nothing/at/all", "d/e/f.go/below"),
+    "itself-and-the-dockerfile": ignoring(".dockerignore", "Dockerfile", "x?"),
+    "carriage-returns": ignoring("*.txt\r", "d\r", "!d/g\r"),
+    "of-wildcards-and-directories": ignoring(
+        "**/*.txt", "!d/a.txt", dockerfile="FROM busybox\nCOPY *md d x* /c/\nADD d/ /d/\n"
+    ),
+    "beside-the-dockerfile": Case(
+        COPY_ALL,
+        {**TREE, ".dockerignore": "d\n", "Dockerfile.dockerignore": "sub\n"},
+    ),
+}
