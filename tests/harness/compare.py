@@ -128,5 +128,6 @@ def _instruction(entry: Mapping[str, Any]) -> str:
     """Return the instruction of a history entry, with a ``+`` if it made a layer."""
     text = str(entry.get("created_by", ""))
     first = text.removeprefix(_NO_COMMAND).partition(" ")[0].upper()
-    name = first if first.isalpha() and text.startswith((_NO_COMMAND, first)) else "RUN"  # of RUN, buildah writes the command alone
+    # Of RUN, buildah writes the command alone.
+    name = first if first.isalpha() and text.startswith((_NO_COMMAND, first)) else "RUN"
     return name if entry.get("empty_layer") or name == "WORKDIR" else f"{name}+"
