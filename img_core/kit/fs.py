@@ -6,8 +6,8 @@ Three rules live here so that nobody else needs to remember them:
 * files that people rely on appear whole: temporary name in the same directory, then rename;
 * each mutation passes `mutation` first, so that tests can crash or fail at any of them (see `faults`).
 
-Sync policy: nothing is synced file by file. Whoever publishes a name writes everything, calls
-`sync_filesystem` once and then commits. ``IMG_SYNC=0`` turns that off for tests and throw-away machines.
+Sync policy: nothing is synced while it is written. Whoever publishes a name writes everything, calls
+`sync_filesystem` once (or `sync_files` for a few files) and then commits. ``IMG_SYNC=0`` turns that off for tests and throw-away machines.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -45,6 +45,7 @@ __all__ = [
     "rmdir",
     "show",
     "symlink",
+    "sync_files",
     "sync_filesystem",
     "unlink",
 ]
@@ -241,6 +242,25 @@ def sync_filesystem(fd: int) -> None:
     mutation("sync")
     if _SYNC:
         _rooted.kernel().syncfs(fd)
+
+
+def sync_files(directory: Path, names: Iterable[str]) -> None:
+    """Write the files *names* of *directory*, and the directory itself, to the disk; what vanished needs no care. Raises `OSError`."""
+    mutation("sync")
+    if not _SYNC:
+        return
+    directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+        os.fsync(directory_fd)
+    finally:
+        os.close(directory_fd)
 
 
 # ------------------------------------------------------------------------------------------------------ whole files

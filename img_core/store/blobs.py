@@ -33,7 +33,7 @@ class Blobs:
 
     def __init__(self, state: str, database: Database, run: RunDirectory | None, leases: Leases) -> None:
         self._leases = leases
-        self._directory = os.path.join(state, "blobs", "sha256")
+        self.directory = os.path.join(state, "blobs", "sha256")
         self._partial = os.path.join(state, DIRECTORY)
         self._database = database
         self._run = run
@@ -44,7 +44,7 @@ class Blobs:
         algorithm, _, name = digest.partition(":")
         if algorithm != "sha256" or len(name) != 64 or not set(name) <= set("0123456789abcdef"):
             raise IntegrityError(f"unsupported digest `{fs.show(digest)}`", hint="only sha256 digests are supported")
-        return os.path.join(self._directory, name)
+        return os.path.join(self.directory, name)
 
     def has(self, digest: Digest) -> bool:
         """Tell whether *digest* is kept; if so, it stays as long as this process lives."""
@@ -70,7 +70,7 @@ class Blobs:
 
     def writer(self, media_type: str) -> BlobWriter:
         """Start writing a blob whose digest is not known yet."""
-        with fs.disk_errors(self._directory):
+        with fs.disk_errors(self.directory):
             return BlobWriter(self, self.new_file(), media_type)
 
     def put(self, data: bytes, media_type: str, *, references: Iterable[Digest] = ()) -> Descriptor:
@@ -122,7 +122,7 @@ class Blobs:
         self, temporary: fs.AtomicFile | PartialBlob, descriptor: Descriptor, references: Iterable[Digest] = ()
     ) -> None:
         """Give *temporary* its final name and a row."""
-        ensure_directory(self._directory)
+        ensure_directory(self.directory)
         now = time.time()
         path = self.path(descriptor.digest)
         ours = False

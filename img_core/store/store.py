@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Store"]
 
+_FEW = 16  # blobs that are synced one by one
+
 
 class Store:
     """One state directory, opened by one process.
@@ -194,15 +196,21 @@ class Store:
         return bool(self.blobs.written or self.snapshots.written)
 
     def sync(self) -> None:
-        """Make everything that this process wrote survive a power loss: one syncfs(2) for all of it."""
+        """Make everything that this process wrote survive a power loss.
+
+        One syncfs(2) for all of it, which also waits for what others write; so a few blobs, as a pull or a load makes, are synced alone.
+        """
         if not self._unsynced():
             return
         blobs, snapshots = set(self.blobs.written), set(self.snapshots.written)
-        descriptor = os.open(self.state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fs.sync_filesystem(descriptor)
-        finally:
-            os.close(descriptor)
+        if snapshots or len(blobs) > _FEW:
+            descriptor = os.open(self.state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fs.sync_filesystem(descriptor)
+            finally:
+                os.close(descriptor)
+        else:
+            fs.sync_files(self.blobs.directory, [digest.partition(":")[2] for digest in blobs])
         with self.database.transaction() as cursor:
             cursor.executemany("UPDATE blob SET synced = 1 WHERE digest = ?", [(digest,) for digest in blobs])
             cursor.executemany(
