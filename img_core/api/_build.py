@@ -65,6 +65,7 @@ class Build:
         with ExitStack() as opened:
             opened.enter_context(fs.disk_errors(session.store.state))  # whatever was not told in other words below
             network = NetworkChoice.parse(request.network)
+            request.limits.check()
             definition, sources, resolver = self._prepare()
             drivers = Drivers(
                 session.snapshotter(request.backend),
@@ -74,6 +75,7 @@ class Build:
                 request.ssh,
                 request.build_args.get("BUILDKIT_CACHE_MOUNT_NS") or "",
                 network,
+                request.limits,
             )
             planned = self._plan_request(definition)
             frontend = self._frontend(planned)

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from img_core.kit.cgroups import Limits
 from img_core.solver.secret_sources import SecretSource, SshAgent
 
-__all__ = ["BuildRequest", "BuildResult", "Output", "SecretSource", "SshAgent"]
+__all__ = ["BuildRequest", "BuildResult", "Limits", "Output", "SecretSource", "SshAgent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class BuildRequest:
     add_hosts: tuple[tuple[str, str], ...] = ()
     shm_size: int = 0
     ulimits: tuple[tuple[str, int, int], ...] = ()
+    limits: Limits = field(default_factory=Limits)
     contexts: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, SecretSource] = field(default_factory=dict)
     ssh: Mapping[str, SshAgent] = field(default_factory=dict)

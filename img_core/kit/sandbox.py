@@ -5,8 +5,14 @@ The lists follow what container engines agree on, so that an image builds alike 
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from img_core.kit import linux
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "ALL_CAPABILITIES",
@@ -17,6 +23,7 @@ __all__ = [
     "DEVICE_LINKS",
     "MASKED_PATHS",
     "READONLY_PATHS",
+    "enter_cgroups",
     "forbid_imports",
     "held_capabilities",
 ]
@@ -82,6 +89,15 @@ def held_capabilities() -> int:
             if line.startswith(b"CapPrm:"):
                 return int(line.split()[1], 16)
     return 0
+
+
+def enter_cgroups(procs_fds: Sequence[int]) -> None:
+    """Move this process, which has a cgroup namespace, into control groups; they become the root of what it sees."""
+    for fd in procs_fds:
+        os.write(fd, b"0")
+        os.close(fd)
+    if procs_fds:
+        linux.unshare(linux.CLONE_NEWCGROUP)
 
 
 def forbid_imports() -> None:

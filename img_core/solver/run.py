@@ -16,6 +16,8 @@ from img_core.spec.executor import Mount, Process
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from img_core.kit.cgroups import Limits
+    from img_core.kit.cgroups.groups import Group
     from img_core.kit.network.choice import NetworkChoice
     from img_core.kit.network.private import PrivateNetwork
     from img_core.solver.cancellation import Cancellation
@@ -47,7 +49,9 @@ class RunSteps:
         events: Events,
         cancellation: Cancellation,
         network: NetworkChoice,
+        limits: Limits,
     ) -> None:
+        self._limits = limits
         self._host = host
         self._network = network
         self._executor = executor
@@ -63,6 +67,7 @@ class RunSteps:
         _ensure_directory(place.rootfs.fd, op.cwd)
         with ExitStack() as opened:
             mode, private = self._network_of(op, opened)
+            group = self._group(opened)
             process = Process(
                 args=op.args,
                 env=_environment(op, user.home, dict(self._mounts.environment(op))),
@@ -73,6 +78,7 @@ class RunSteps:
                 hostname=op.hostname,
                 network=mode,
                 network_fd=private.namespace_fd if private else -1,
+                cgroup_fds=group.procs_fds if group else (),
                 security=op.security,
                 mounts=(
                     *self._name_files(opened, op, private),
@@ -89,12 +95,15 @@ class RunSteps:
             )
             with captured(vertex.digest, self._events, self._cancellation.fd) as step_io:
                 status = self._executor().run(process, place.rootfs, step_io)
+            killed = group is not None and group.was_killed()
         if status.canceled:
             raise Canceled(signum=self._cancellation.signum)
         if status.code:
             shown = fs.show(" ".join(op.args))
             raise StepError(
-                f'process "{shown}" did not complete successfully: exit code: {status.code}', status=status.code
+                f'process "{shown}" did not complete successfully: exit code: {status.code}',
+                status=status.code,
+                hint="the kernel killed it for want of memory; give it more with `--memory`" if killed else None,
             )
         if self._host.mapping == "single":
             self._record_owners(status, place, user.uid, user.gid)
@@ -134,6 +143,14 @@ class RunSteps:
             raise HostError("this command cannot start processes")
         network = private_network(self._network, self._host.spawner, self._host.environment)
         return "private", opened.enter_context(network)
+
+    def _group(self, opened: ExitStack) -> Group | None:
+        """Return the control groups of the step, if its use of the machine is limited; they end with *opened*."""
+        if not self._limits:
+            return None
+        from img_core.kit.cgroups.groups import limited_group
+
+        return opened.enter_context(limited_group(self._limits))
 
     def _name_files(self, opened: ExitStack, op: RunOp, private: PrivateNetwork | None) -> Iterator[Mount]:
         hosts = ["127.0.0.1\tlocalhost " + op.hostname, "::1\tlocalhost ip6-localhost ip6-loopback"]

@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
+from img_core.kit.cgroups import Limits
 from img_core.kit.network.choice import NetworkChoice
 from img_core.solver.files import FileSteps
 from img_core.solver.layers import EMPTY, Layer, Layers, Stack
@@ -42,7 +43,7 @@ Made = TypeVar("Made")
 class Drivers:
     """The drivers of one build; those that may not be needed are functions. *cache_namespace* separates sets of cache mounts;
 
-    *network* tells how a private network of steps is made.
+    *network* tells how a private network of steps is made, *limits* what each may use of the machine.
     """
 
     snapshotter: Snapshotter
@@ -52,6 +53,7 @@ class Drivers:
     agents: Mapping[str, SshAgent] = field(default_factory=dict)
     cache_namespace: str = ""
     network: NetworkChoice = field(default_factory=NetworkChoice)
+    limits: Limits = field(default_factory=Limits)
 
 
 class Solver:
@@ -130,6 +132,7 @@ class Solver:
             events=events,
             cancellation=self._cancellation,
             network=drivers.network,
+            limits=drivers.limits,
         )
 
     @property

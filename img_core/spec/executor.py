@@ -36,7 +36,8 @@ class Process:
 
     *network* is ``host``, ``none``, or ``private``: then the process joins the network namespace *network_fd*. *security* is ``sandbox``
     or ``insecure``. *ulimits* are ``(name, soft, hard)`` with the names of
-    setrlimit(2) in lower case (``nofile``). The executor provides /proc, /sys, /dev and /dev/shm of *shm_size* bytes.
+    setrlimit(2) in lower case (``nofile``). *cgroup_fds* are files ``cgroup.procs``, open for writing: the process enters these groups
+    before it does anything. The executor provides /proc, /sys, /dev and /dev/shm of *shm_size* bytes.
     """
 
     args: tuple[str, ...]
@@ -48,6 +49,7 @@ class Process:
     hostname: str = "buildkitsandbox"
     network: str = "host"
     network_fd: int = -1
+    cgroup_fds: tuple[int, ...] = ()
     security: str = "sandbox"
     mounts: tuple[Mount, ...] = ()
     umask: int = 0o022

@@ -61,7 +61,7 @@ class UsernsExecutor(Executor):
             # Anything will do where there is no supervisor: the container closes it unused.
             owners_fd = io.stderr if supervisor is None else supervisor.container_fd
             network_fd = process.network_fd if process.network == "private" else io.stderr
-            fds = [owners_fd, network_fd, io.stdout, io.stderr, root_fd, *detached]
+            fds = [owners_fd, network_fd, io.stdout, io.stderr, root_fd, *process.cgroup_fds, *detached]
             code, canceled = self._run(spawner, process, ordered, fds, io.cancel_fd)
             return ExitStatus(code, canceled, supervisor.finish() if supervisor else ())
 
@@ -93,6 +93,7 @@ class UsernsExecutor(Executor):
             "groups": process.groups,
             "hostname": process.hostname,
             "network": process.network,
+            "cgroups": len(process.cgroup_fds),
             "insecure": process.security == "insecure",
             "umask": process.umask,
             "shm_size": process.shm_size,

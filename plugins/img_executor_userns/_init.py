@@ -64,8 +64,10 @@ def main(request: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON
 
 
 def _set_up(request: Mapping[str, Any], fds: Sequence[int]) -> list[tuple[int, tuple[int, int]]]:
-    network, stdout, stderr, root, *attached = fds
+    network, stdout, stderr, root, *others = fds
+    groups, attached = others[: request["cgroups"]], others[request["cgroups"] :]
     os.umask(0o022)
+    sandbox.enter_cgroups(groups)
     _isolate()
     if request["network"] == "private":
         linux.setns(network, linux.CLONE_NEWNET)

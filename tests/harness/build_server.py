@@ -183,6 +183,7 @@ def _request(document: dict[str, Any]) -> Any:
     }
     document["ssh"] = {name: SshAgent(path) for name, path in document.get("ssh", {}).items()}
     document["add_hosts"] = tuple(tuple(pair) for pair in document.get("add_hosts", ()))
+    document["ulimits"] = tuple(tuple(limit) for limit in document.get("ulimits", ()))
     for name in ("tags", "platforms", "no_cache_filter", "allow"):
         document[name] = tuple(document.get(name, ()))
     return BuildRequest(**document)

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["parse_build_args", "parse_hosts", "parse_labels", "parse_size", "parse_ulimits", "split_list"]
+    from img_core.kit.cgroups import Limits
+
+__all__ = [
+    "parse_build_args",
+    "parse_hosts",
+    "parse_labels",
+    "parse_limits",
+    "parse_size",
+    "parse_ulimits",
+    "split_list",
+]
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?b)?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
@@ -77,6 +88,47 @@ def parse_size(text: str, flag: str) -> int:
     if match is None:
         raise UsageError(f"invalid size `{text}` for {flag}", hint="e.g. `64m` or `1g`")
     return int(float(match[1]) * 1024 ** _POWERS[match[2].lower()])
+
+
+def parse_limits(flags: Mapping[str, Any]) -> Limits:  # Any: values of flags
+    """Collect what limits a step's use of the machine. Raises UsageError."""
+    from img_core.kit.cgroups import Limits
+
+    swap, cpus, period = flags["memory_swap"], flags["cpus"], _number(flags, "cpu_period")
+    quota = _number(flags, "cpu_quota")
+    if cpus:
+        if quota:
+            raise UsageError("`--cpus` and `--cpu-quota` exclude each other")
+        period = period or 100_000
+        quota = round(_positive(cpus) * period)
+    limits = Limits(
+        memory=parse_size(flags["memory"], "--memory") if flags["memory"] else 0,
+        memory_swap=-1 if swap == "-1" else parse_size(swap, "--memory-swap") if swap else 0,
+        cpu_period=period,
+        cpu_quota=quota,
+        cpu_shares=_number(flags, "cpu_shares"),
+        cpuset_cpus=flags["cpuset_cpus"],
+        cpuset_mems=flags["cpuset_mems"],
+    )
+    limits.check()
+    return limits
+
+
+def _number(flags: Mapping[str, Any], name: str) -> int:  # Any: values of flags
+    text = flags[name]
+    if text and not text.isdecimal():
+        raise UsageError(f"invalid value `{text}` for --{name.replace('_', '-')}", hint="expected a whole number")
+    return int(text or 0)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise UsageError(f"invalid value `{text}` for --cpus", hint="e.g. `1.5`")
+    return value
 
 
 def parse_ulimits(texts: Iterable[str]) -> tuple[tuple[str, int, int], ...]:

@@ -30,8 +30,10 @@ def probe(_payload: Mapping[str, Any], _fds: Sequence[int]) -> int:  # Any: JSON
 
 def main(request: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON
     """Set the stage and become the runtime."""
-    owners, network, stdout, stderr, root, *attached = fds
+    owners, network, stdout, stderr, root, *others = fds
+    groups, attached = others[: request["cgroups"]], others[request["cgroups"] :]
     os.umask(0o022)
+    sandbox.enter_cgroups(groups)
     if request["network"] == "private":
         linux.setns(network, linux.CLONE_NEWNET)
     # The runtime looks at its children by their numbers in our pid namespace.

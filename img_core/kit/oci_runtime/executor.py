@@ -128,11 +128,12 @@ class OciRuntimeExecutor(Executor):
             "single": self.host.mapping == "single",
             "insecure": process.security == "insecure",
             "network": process.network,
+            "cgroups": len(process.cgroup_fds),
         }
         owners_fd = io.stderr if owners is None else owners.container_fd
         root_fd = own(stack, root_mount(rootfs.fd, process))
         network_fd = process.network_fd if process.network == "private" else io.stderr
-        fds = [owners_fd, network_fd, io.stdout, io.stderr, root_fd, *detached]
+        fds = [owners_fd, network_fd, io.stdout, io.stderr, root_fd, *process.cgroup_fds, *detached]
         spawned = spawner.spawn(_ENTRY, request, fds=fds, flags=_PRIVATE)
         stack.callback(spawned.close)
         code, canceled = wait_or_kill(spawned, io.cancel_fd)
