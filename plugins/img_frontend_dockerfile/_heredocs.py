@@ -70,7 +70,6 @@ def _read_marker(text: str, begin: int, start: re.Match[str], *, shell: bool) ->
         elif char == "\\" and position + 1 < len(text):
             position += 1
             name.append(text[position])
-            quoted = True
         elif char.isspace() or (shell and char in _SHELL_ENDS):
             break
         else:

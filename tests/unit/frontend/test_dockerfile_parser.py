@@ -165,6 +165,25 @@ def test_every_instruction_knows_its_lines() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("marker", "name", "expand"),
+    [
+        ("<<E", "E", True),
+        ("<<  E", "E", True),
+        ("3<<E", "E", True),
+        ("<<-E", "E", True),
+        ("<<E'x'", "Ex", False),
+        ('<<"a b"', "a b", False),
+        ("<<E\\'x", "E'x", True),
+        ("<<$E", "$E", True),
+        ("<<a.b-c", "a.b-c", True),
+    ],
+)
+def test_word_of_a_here_document(marker: str, name: str, expand: bool) -> None:
+    (node,) = parse_document(Source("D", f"COPY {marker} /x\nbody\n{name}\n")).nodes
+    assert [(found.name, found.expand, found.content) for found in node.heredocs] == [(name, expand, "body\n")]
+
+
 def test_excerpt_marks_the_lines_and_shows_two_around() -> None:
     assert excerpt("Dockerfile", "FROM busybox\nRUN exit 3\n", 2, 2) == (
         "Dockerfile:2\n"
