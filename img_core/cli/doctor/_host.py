@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from img_core.cli._format import binary_size
 from img_core.cli.doctor._finding import BAD, NOTE, OK, WORSE, Finding, Status
 from img_core.kit import binfmt, linux
+from img_core.kit.cgroups import groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +22,6 @@ __all__ = ["cgroups", "emulation", "fuse", "state_directory", "system"]
 
 _LITTLE_SPACE: Final = 2 * 1024**3
 _FUSE: Final = "/dev/fuse"
-_HIERARCHY: Final = "/sys/fs/cgroup"
-_LIMITS: Final = ("cpu", "memory", "pids")
 
 
 def system() -> Finding:
@@ -112,31 +111,12 @@ def _emulator_hint(host: Host) -> str:
 def cgroups() -> Finding:
     """Tell whether limits for steps could be set: that takes a control group that belongs to us."""
     what = "cgroups"
-    own = _own_group()
-    if own is None:
-        return Finding(
-            NOTE, what, "no unified hierarchy is mounted: steps cannot be limited in memory or processor time"
-        )
-    try:
-        with open(f"{own}/cgroup.controllers", encoding="ascii") as file:
-            controllers = [name for name in file.read().split() if name in _LIMITS]
-    except OSError:
-        controllers = []
-    if os.access(own, os.W_OK) and os.access(f"{own}/cgroup.procs", os.W_OK) and controllers:
+    if not groups.hierarchies():
+        return Finding(NOTE, what, "none are mounted: steps cannot be limited in memory or processor time")
+    controllers = groups.dividable_controllers()
+    if controllers:
         return Finding(OK, what, f"our own group can be divided: {', '.join(controllers)}")
     hint = "`systemd-run --user --scope -p Delegate=yes img build …`"
     return Finding(
         NOTE, what, "our own group belongs to somebody else: steps cannot be limited in memory or processor time", hint
     )
-
-
-def _own_group() -> str | None:
-    """Return the directory of our group in the unified hierarchy, see cgroups(7); None if it is not to be seen."""
-    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-        path = next((line[3:].rstrip("\n") for line in file if line.startswith("0::")), None)
-    if path is None:
-        return None
-    for hierarchy in (_HIERARCHY, f"{_HIERARCHY}/unified"):
-        if os.path.exists(f"{hierarchy}/cgroup.controllers"):
-            return hierarchy + path.rstrip("/")
-    return None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from img_core.kit.cgroups.limits import Limits, Setting
 
-__all__ = ["Group", "Hierarchy", "hierarchies", "limited_group"]
+__all__ = ["Group", "Hierarchy", "dividable_controllers", "hierarchies", "limited_group"]
 
 _PREFIX: Final = "img-"
 _LEAF: Final = "img-builder"
@@ -30,6 +30,7 @@ _HINT: Final = (
     "or leave the limit out"
 )
 _PATIENCE: Final = 1.0  # seconds for the kernel to forget the processes of a group
+_CONTROLLERS: Final = frozenset({"cpu", "cpuset", "memory"})
 _NUMBERS: Final = itertools.count(1)
 
 
@@ -122,6 +123,18 @@ def hierarchies(groups: str = "/proc/self/cgroup", mounts: str = "/proc/self/mou
                 if controllers and controllers <= set(options.split(",")) and directory:
                     found.append(Hierarchy(1, directory, controllers))
     return found
+
+
+def dividable_controllers() -> list[str]:
+    """Return which kinds of limits a group of ours could hold, sorted; nothing is changed to find out."""
+    found: set[str] = set()
+    for hierarchy in hierarchies():
+        above = os.path.dirname(hierarchy.directory)
+        if _is_ours(hierarchy.directory):
+            found |= hierarchy.controllers
+        elif hierarchy.version == 2 and _is_ours(above):
+            found |= set(_read(f"{above}/cgroup.subtree_control").split())
+    return sorted(found & _CONTROLLERS)
 
 
 def _below(point: str, root: str, path: str) -> str:
