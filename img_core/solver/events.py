@@ -38,6 +38,7 @@ class Events:
         self._listening_lock = threading.Lock()
         self._report = report
         self._here = threading.local()  #: ``step``: the step that this thread works for
+        self._ended: dict[str, tuple[str, tuple[str, ...]]] = {}  #: name and inputs of steps that ended well
         self._due: dict[tuple[str, str], float] = {}  #: by step and text: from when on a part may be told of again
 
     def listen(self, listener: Callable[[Event], None]) -> None:
@@ -114,7 +115,18 @@ class Events:
             raise
         finally:
             self._here.step = outer
+        self._ended[step] = (name or step, inputs)
         self.finished(step, cached=report.cached)
+
+    @contextmanager
+    def again(self, step: str) -> Iterator[None]:
+        """Show the block as more work on *step* if that has ended: its result is needed after all."""
+        known = self._ended.pop(step, None)
+        if known is None:
+            yield
+            return
+        with self.step(step, *known):
+            yield
 
     def warn(self, warning: BuildWarning) -> None:
         """Pass a warning on."""

@@ -146,13 +146,14 @@ class Layers:
 
     def _make_snapshots(self, layers: Sequence[Layer], first: int) -> None:
         """Give all *layers* from *first* on a snapshot; those that do not need each other are unpacked at the same time."""
-        unpacked = self._unpack_together(layers[first:]) if self._snapshotter.independent_layers else {}
-        for index in range(first, len(layers)):
-            layer, parent = layers[index], layers[index - 1].snapshot if index else None
-            if apart := self._unpacked_apart(layer):
-                layer.snapshot = self._store.snapshots.rebase(apart, parent)
-            else:
-                self._keep(layer, unpacked.get(layer) or self._apply(layer, parent), parent)
+        with self._events.again(next((layer.step for layer in layers[first:] if layer.base), "")):
+            unpacked = self._unpack_together(layers[first:]) if self._snapshotter.independent_layers else {}
+            for index in range(first, len(layers)):
+                layer, parent = layers[index], layers[index - 1].snapshot if index else None
+                if apart := self._unpacked_apart(layer):
+                    layer.snapshot = self._store.snapshots.rebase(apart, parent)
+                else:
+                    self._keep(layer, unpacked.get(layer) or self._apply(layer, parent), parent)
 
     def _unpack_together(self, layers: Sequence[Layer]) -> dict[Layer, str]:
         packed = [layer for layer in layers if not self._unpacked_apart(layer)]

@@ -76,6 +76,20 @@ def test_a_step_that_is_no_vertex_ends_as_its_block_does() -> None:
     assert ends == [(False, ""), (True, ""), (False, "bad luck"), (False, "RuntimeError('bug')")]
 
 
+def test_a_step_that_ended_can_go_on(clock: list[float]) -> None:
+    events, heard = listened()
+    with events.again("a"), events.step("a", "FROM a", ("x",)), events.again("a"):
+        pass  # not yet, and not while it works
+    assert len(heard) == 2
+    for _ in range(2):
+        with events.again("a"):
+            pass
+    with pytest.raises(Canceled), events.again("a"):
+        raise Canceled
+    assert heard[0] == heard[2] == heard[4] == StepStarted("a", "FROM a", 100.0, ("x",))
+    assert heard[-1] == StepFinished("a", 100.0, canceled=True)
+
+
 def test_a_listener_that_fails_is_dropped() -> None:
     reports: list[str] = []
     events = Events(reports.append)
