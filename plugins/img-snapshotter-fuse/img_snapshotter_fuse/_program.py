@@ -59,6 +59,8 @@ class Program:
 class _Forked:
     """A process of a program that uses snapshotters without a zygote; it becomes the program at once."""
 
+    error = ""
+
     def __init__(self, request: Mapping[str, Any], device: int) -> None:
         self.pid = os.fork()
         if self.pid == 0:

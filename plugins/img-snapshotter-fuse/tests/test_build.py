@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -37,12 +38,29 @@ class Commands:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.state = str(directory / "state")
         self.context = directory / "context"
         self.context.mkdir()
         shutil.copy(BUSYBOX, self.context / "busybox")
 
     def words(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "img_core", "-s", str(self.directory / "state"), *words]
+        return [sys.executable, "-m", "img_core", "-s", self.state, *words]
+
+    def use(self, dockerfile: str) -> None:
+        (self.context / "Dockerfile").write_text(dockerfile)
+
+    def start(self, step: str) -> subprocess.Popen[str]:
+        """Begin to build the usual steps and one more."""
+        self.use(f"{DOCKERFILE}RUN {step}\n")
+        command = self.words("build", "-b", "fuse-overlayfs", "-t", "x", str(self.context))
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    def wait_for_the_step(self, builder: subprocess.Popen[str]) -> list[int]:
+        """Wait for the file /started; return the builder's processes, of which one serves the step's mount."""
+        wait_until(lambda: list(Path(self.state).glob("*/*/*/fs/started")), 60)
+        below = descendants(builder.pid)
+        assert any(map(serves, below))
+        return below
 
     def build(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = self.words("build", *words, str(self.context))
@@ -51,13 +69,17 @@ class Commands:
         return done
 
 
-@pytest.fixture(params=["full", "single"] if os.geteuid() else ["root"])
+MAPPINGS = ["full", "single"] if os.geteuid() else ["root"]
+one_mapping = pytest.mark.parametrize("commands", MAPPINGS[:1], indirect=True)
+
+
+@pytest.fixture(params=MAPPINGS)
 def commands(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
     """A context with the Dockerfile above."""
     if request.param != "root":
         monkeypatch.setenv("IMG_IDMAP", request.param)
     made = Commands(tmp_path)
-    (made.context / "Dockerfile").write_text(DOCKERFILE)
+    made.use(DOCKERFILE)
     return made
 
 
@@ -81,33 +103,70 @@ def test_steps_of_overlayfs_are_reused_and_the_other_way_round(commands: Command
     assert commands.build("-b", "overlayfs", "-t", "x", "--progress", "plain").stderr.count("CACHED") >= 4
 
 
-def test_nothing_is_left_when_the_builder_is_killed(commands: Commands) -> None:
-    marker = str(800_000 + os.getpid())
-    with open(commands.context / "Dockerfile", "a") as file:
-        file.write(f"RUN sleep {marker}\n")
-    builder = subprocess.Popen(
-        commands.words("build", "-b", "fuse-overlayfs", "-t", "x", str(commands.context)), stderr=subprocess.DEVNULL
-    )
-    wait_until(lambda: any("sleep" in line for line in processes(marker)), 60)
-    builder.send_signal(signal.SIGKILL)
-    builder.wait()
-    wait_until(lambda: not processes(marker), 2)
-    with open(commands.context / "Dockerfile", "w") as file:
-        file.write(DOCKERFILE)
+@one_mapping
+@pytest.mark.parametrize("server", ["pyfuse3", "program"])
+def test_nothing_is_left_when_the_builder_is_killed(
+    commands: Commands, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose(server, monkeypatch)
+    builder = commands.start("touch /started; sleep 800000")
+    below = commands.wait_for_the_step(builder)
+    builder.kill()
+    builder.communicate(timeout=20)
+    wait_until(lambda: not exist(below), 2)
+    commands.use(DOCKERFILE)
     commands.build("-b", "fuse-overlayfs", "-t", "x")
 
 
-def processes(marker: str) -> list[str]:
-    """Return the command lines that have *marker* in them."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if marker.encode() in words:
-            found.append(repr(words))
-    return found
+@one_mapping
+@pytest.mark.parametrize("server", ["pyfuse3", "program"])
+def test_when_the_server_is_killed_the_build_fails_and_the_next_one_works(
+    commands: Commands, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose(server, monkeypatch)
+    builder = commands.start("touch /started; while cat /a/d; do sleep 0.02; done")
+    below = commands.wait_for_the_step(builder)
+    for pid in filter(serves, below):
+        os.kill(pid, signal.SIGKILL)
+    _, errors = builder.communicate(timeout=20)
+    assert builder.returncode == 7
+    assert errors.count("Error: ") == 1
+    assert "Error: the server of a FUSE mount has failed" in errors
+    assert "Traceback" not in errors
+    wait_until(lambda: not exist(below), 2)
+    commands.use(DOCKERFILE)
+    commands.build("-b", "fuse-overlayfs", "-t", "x")
+
+
+def choose(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if server == "program":
+        if shutil.which("fuse-overlayfs") is None:
+            pytest.skip("the program fuse-overlayfs is not installed")
+        monkeypatch.setenv("IMG_FUSE_OVERLAYFS", "fuse-overlayfs")
+
+
+def descendants(ancestor: int) -> list[int]:
+    """Return all processes below *ancestor*."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    found = [ancestor]
+    for above in found:
+        found += [pid for pid, parent in parents.items() if parent == above]
+    return found[1:]
+
+
+def serves(pid: int) -> bool:
+    """Tell whether a process answers the requests of a FUSE mount."""
+    try:
+        return any(os.readlink(fd) == "/dev/fuse" for fd in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return False
+
+
+def exist(pids: list[int]) -> bool:
+    return any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
 def wait_until(condition: object, seconds: float) -> None:
