@@ -12,11 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.kit import fs, linux, mounts
-from img_core.kit.changes import disk_usage, read_records
-from img_core.kit.codecs import codec_of_media_type
-from img_core.kit.ownership import format_records, merge_records
-from img_core.spec.snapshotter import Applied, LayerStream, Rootfs, Snapshotter
-from img_core.spec.values import DiffId
+from img_core.kit.snapshots import FILES, RECORDS, DirectorySnapshotter, open_directory
 from img_snapshotter_native._changes import CopyChanges, read_index, write_index
 from img_snapshotter_native._clone import clone_tree
 
@@ -24,13 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from img_core.spec.host import Host
-    from img_core.spec.snapshotter import Changes
+    from img_core.spec.snapshotter import Applied, Changes, LayerStream, Rootfs
 
 __all__ = ["NativeSnapshotter"]
 
-_FILES = "fs"
 _INDEX = "index"
-_RECORDS = "owners"
 
 
 class DirectoryRoot:
@@ -46,7 +40,7 @@ class DirectoryRoot:
             self.fd = -1
 
 
-class NativeSnapshotter(Snapshotter):
+class NativeSnapshotter(DirectorySnapshotter):
     """Snapshots that are whole trees."""
 
     name: ClassVar[str] = "native"
@@ -67,69 +61,47 @@ class NativeSnapshotter(Snapshotter):
 
     def view(self, parents: Sequence[str]) -> Rootfs:
         """Open the topmost parent, read-only where mounts are possible."""
-        path = f"{parents[-1]}/{_FILES}" if parents else self._empty_directory()
+        path = f"{parents[-1]}/{FILES}" if parents else self._empty_directory()
         try:
             return DirectoryRoot(mounts.bind(path, attributes=linux.MOUNT_ATTR_RDONLY))
         except OSError as err:
             if err.errno not in (errno.EPERM, errno.ENOSYS, errno.EINVAL):
                 raise
-            return DirectoryRoot(_open(path))
+            return DirectoryRoot(open_directory(path))
 
     def apply(self, directory: str, parents: Sequence[str], layer: LayerStream) -> Applied:
         """Copy the topmost parent and unpack *layer* over it, deletions included."""
-        from img_core.kit.tar import OwnerPolicy, unpack_stream  # 15 ms; a cached build unpacks nothing
-
-        root_fd = self._copy(directory, parents)
-        try:
-            info, stats = unpack_stream(
-                layer.chunks,
-                root_fd,
-                "layer-apply",
-                OwnerPolicy("record" if self.host.mapping in ("single", "none") else "set"),
-                compression=codec_of_media_type(layer.media_type),
-                expected_digest=layer.digest,
-                expected_size=layer.size,
-                expected_diff_id=layer.diff_id,
-            )
-        finally:
-            os.close(root_fd)
-        self.record_owners(directory, {path: (uid, gid) for path, uid, gid in stats.owners})
-        return Applied(DiffId(info.diff_id), stats.size, tuple(map(fs.show, stats.skipped)))
+        os.close(self._copy(directory, parents))
+        return self._unpack(directory, layer, "layer-apply")[0]
 
     def changes(self, directory: str, parents: Sequence[str]) -> Changes:
         """Compare with the topmost parent what was touched since the copy."""
-        base_fd = _open(f"{parents[-1]}/{_FILES}") if parents else -1
-        return CopyChanges(_open(f"{directory}/{_FILES}"), f"{directory}/{_RECORDS}", f"{directory}/{_INDEX}", base_fd)
+        base_fd = open_directory(f"{parents[-1]}/{FILES}") if parents else -1
+        return CopyChanges(
+            open_directory(f"{directory}/{FILES}"), f"{directory}/{RECORDS}", f"{directory}/{_INDEX}", base_fd
+        )
 
-    def record_owners(self, directory: str, owners: Mapping[bytes, tuple[int, int]]) -> None:
-        """Keep *owners* beside the tree, in addition to what is kept already."""
-        if owners:
-            path = f"{directory}/{_RECORDS}"
-            fs.replace_file(path, format_records({**read_records(path), **owners}))
+    def _superseded(self, parent: str) -> Callable[[bytes], bool]:
+        """Return a test whether the step that made *parent* touched a path after the copy."""
+        copied_at: list[int] = []
 
-    def owners(self, parents: Sequence[str]) -> Mapping[bytes, tuple[int, int]]:
-        """Merge the records of all steps; an entry that a later step touched loses its record."""
-        return merge_records((read_records(f"{parent}/{_RECORDS}"), _toucher(parent)) for parent in parents)
+        def touched(path: bytes) -> bool:
+            if not copied_at:
+                copied_at.append(read_index(f"{parent}/{_INDEX}")[1])
+            try:
+                info = os.lstat(f"{parent}/{FILES}/".encode() + path)
+            except (FileNotFoundError, NotADirectoryError):
+                return True
+            return info.st_ctime_ns >= copied_at[0]
 
-    def usage(self, directory: str) -> int:
-        """Return the disk usage of the tree; extents that copies share count in each."""
-        return disk_usage(directory)
-
-    def remove(self, directory: str) -> None:
-        """Remove the tree."""
-        fs.remove_tree(directory)
+        return touched
 
     def _copy(self, directory: str, parents: Sequence[str]) -> int:
         """Make *directory* a copy of the topmost parent; return a descriptor of its files."""
-        fs.mkdir(directory, 0o700)
-        outer = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._make_files(directory)
+        root_fd = open_directory(f"{directory}/{FILES}")
         try:
-            fs.mkdir(_FILES.encode(), 0o755, dir_fd=outer)
-        finally:
-            os.close(outer)
-        root_fd = _open(f"{directory}/{_FILES}")
-        try:
-            inodes = _clone(f"{parents[-1]}/{_FILES}", root_fd) if parents else {}
+            inodes = _clone(f"{parents[-1]}/{FILES}", root_fd) if parents else {}
             write_index(f"{directory}/{_INDEX}", inodes)
         except BaseException:
             os.close(root_fd)
@@ -146,28 +118,8 @@ class NativeSnapshotter(Snapshotter):
 
 
 def _clone(source: str, root_fd: int) -> dict[bytes, int]:
-    source_fd = _open(source)
+    source_fd = open_directory(source)
     try:
         return clone_tree(source_fd, root_fd)
     finally:
         os.close(source_fd)
-
-
-def _open(path: str) -> int:
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
-def _toucher(parent: str) -> Callable[[bytes], bool]:
-    """Return a test whether the step that made *parent* touched a path after the copy."""
-    copied_at: list[int] = []
-
-    def touched(path: bytes) -> bool:
-        if not copied_at:
-            copied_at.append(read_index(f"{parent}/{_INDEX}")[1])
-        try:
-            info = os.lstat(f"{parent}/{_FILES}/".encode() + path)
-        except (FileNotFoundError, NotADirectoryError):
-            return True
-        return info.st_ctime_ns >= copied_at[0]
-
-    return touched

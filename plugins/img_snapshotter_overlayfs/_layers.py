@@ -7,7 +7,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 from img_core.kit import fs, mounts
-from img_core.kit.overlay.layout import FILES, WORK
+from img_core.kit.overlay.layout import WORK
+from img_core.kit.snapshots import FILES
 from img_core.spec.errors import HostError, ImgError
 
 if TYPE_CHECKING:

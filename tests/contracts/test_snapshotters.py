@@ -26,10 +26,20 @@ class TestOverlayfs(SnapshotterContract):
 
     def test_more_layers_than_the_kernel_takes(self, inside) -> None:  # type: ignore[no-untyped-def]
         def body(shelf: Shelf) -> None:
-            parents: list[str] = []
-            for number in range(510):
-                parents.append(shelf.step(parents, lambda tree, number=number: tree.write(f"f{number}")))  # type: ignore[misc]
-            assert len(shelf.tree(parents)) == 510
+            def make(number: int) -> str:
+                return shelf.step([], lambda tree: (tree.write(f"f{number}"), tree.write(f"dir/{number}"))[0])  # type: ignore[func-returns-value]
+
+            parents = [make(number) for number in range(600)]
+            tree = shelf.tree(parents)
+            assert len(tree) == 1201
+
+            def work(tree: Tree) -> None:
+                tree.remove("f0", "f599")  # of a layer that the kernel gets merged, and of the topmost one
+                tree.write("dir/1", "changed")
+
+            top = shelf.step(parents, work)
+            assert shelf.changes(top, parents) == ["dir/", "dir/1", "-f0", "-f599"]
+            assert shelf.tree([*parents, top]).keys() == tree.keys() - {b"f0", b"f599"}
 
         inside(body)
 
@@ -74,6 +84,29 @@ class TestOverlayfs(SnapshotterContract):
 
 class TestNative(SnapshotterContract):
     snapshotter = NativeSnapshotter
+
+
+@pytest.mark.parametrize("snapshotter", [OverlaySnapshotter, NativeSnapshotter])
+def test_holes_stay_holes_when_a_file_is_copied(snapshotter: type[Snapshotter], tmp_path: Path) -> None:
+    def body() -> None:
+        shelf = Shelf.make(snapshotter, str(tmp_path / "shelf"), mappings()[0])
+
+        def make(tree: Tree) -> None:
+            tree.write("sparse", "start")
+            os.truncate(tree.at("sparse"), 64 << 20)
+
+        def change(tree: Tree) -> None:
+            with open(tree.at("sparse"), "r+b") as file:
+                file.seek(32 << 20)
+                file.write(b"middle")
+
+        first = shelf.step([], make)
+        second = shelf.step([first], change)
+        info = os.stat(f"{second}/fs/sparse")
+        fs.remove_tree(str(tmp_path / "shelf"))
+        assert (info.st_size, info.st_blocks * 512 < 4 << 20) == (64 << 20, True)
+
+    run_inside(mappings()[0], body)
 
 
 NAMES = st.sampled_from(["a", "b", "d", "d/a", "d/b", "d/e", "d/e/a", "e", "e/a", "f/g/a"])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from img_core.kit import fs
 from img_core.kit.changes import copy_look
 from img_core.kit.overlay.changes import hides
-from img_core.kit.overlay.layout import FILES
+from img_core.kit.snapshots import FILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -7,9 +7,8 @@ from typing import Final
 
 from img_core.kit import fs
 
-__all__ = ["FILES", "MOUNT_POINTS", "WORK", "MountedRoot", "make_stub"]
+__all__ = ["MOUNT_POINTS", "WORK", "MountedRoot", "make_stub"]
 
-FILES: Final = "fs"  #: the layer itself, inside of a snapshot's directory
 WORK: Final = "work"  #: overlayfs moves files through it while the snapshot is being written
 
 #: where executors mount something; a trailing slash marks directories

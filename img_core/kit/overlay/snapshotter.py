@@ -13,28 +13,23 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.kit import fs
-from img_core.kit.changes import copy_look, disk_usage, read_records, scan
-from img_core.kit.codecs import codec_of_media_type
+from img_core.kit.changes import copy_look, scan
 from img_core.kit.overlay.changes import OverlayChanges, hides
 from img_core.kit.overlay.implied import remember, settle
-from img_core.kit.overlay.layout import FILES, WORK, make_stub
-from img_core.kit.ownership import format_records, merge_records
+from img_core.kit.overlay.layout import WORK, make_stub
+from img_core.kit.snapshots import FILES, RECORDS, DirectorySnapshotter, open_directory
 from img_core.spec.errors import HostError, Unsupported
-from img_core.spec.snapshotter import Applied, LayerStream, Rootfs, Snapshotter
-from img_core.spec.values import DiffId
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from img_core.spec.host import Host
-    from img_core.spec.snapshotter import Changes
+    from img_core.spec.snapshotter import Applied, Changes, LayerStream, Rootfs, Snapshotter
 
 __all__ = ["OverlayFormatSnapshotter", "make_empty"]
 
-_RECORDS = "owners"
 
-
-class OverlayFormatSnapshotter(Snapshotter):
+class OverlayFormatSnapshotter(DirectorySnapshotter):
     """Snapshots that are merged when they are used; a subclass mounts them."""
 
     format: ClassVar[str] = "overlayfs"  # so those of one are used by the others
@@ -71,7 +66,7 @@ class OverlayFormatSnapshotter(Snapshotter):
     def prepare(self, directory: str, parents: Sequence[str], *, mount_points: bool = False) -> Rootfs:
         """Mount a new layer on *parents*; with *mount_points* there is a layer of empty mount points below everything."""
         settle(parents)
-        _make_layer(directory)
+        self._make_files(directory)
         fs.mkdir(f"{directory}/{WORK}", 0o700)
         if parents:
             _copy_root(f"{parents[-1]}/{FILES}", f"{directory}/{FILES}")
@@ -85,49 +80,18 @@ class OverlayFormatSnapshotter(Snapshotter):
 
     def apply(self, directory: str, parents: Sequence[str], layer: LayerStream) -> Applied:
         """Unpack *layer* with whiteouts as overlayfs marks them; *parents* do not matter."""
-        from img_core.kit.tar import OwnerPolicy, unpack_stream  # 15 ms; a cached build unpacks nothing
-
-        _make_layer(directory)
-        root_fd = os.open(f"{directory}/{FILES}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            info, stats = unpack_stream(
-                layer.chunks,
-                root_fd,
-                "layer-overlay",
-                OwnerPolicy("record" if self.host.mapping in ("single", "none") else "set"),
-                compression=codec_of_media_type(layer.media_type),
-                expected_digest=layer.digest,
-                expected_size=layer.size,
-                expected_diff_id=layer.diff_id,
-            )
-        finally:
-            os.close(root_fd)
+        self._make_files(directory)
+        applied, stats = self._unpack(directory, layer, "layer-overlay")
         remember(directory, stats.implied)
-        self.record_owners(directory, {path: (uid, gid) for path, uid, gid in stats.owners})
-        return Applied(DiffId(info.diff_id), stats.size, tuple(map(fs.show, stats.skipped)))
+        return applied
 
     def changes(self, directory: str, parents: Sequence[str]) -> Changes:
         """Read the layer's directory; the parents are mounted only if something needs a comparison."""
-        root_fd = os.open(f"{directory}/{FILES}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        return OverlayChanges(root_fd, f"{directory}/{_RECORDS}", (lambda: self.view(parents)) if parents else None)
+        root_fd = open_directory(f"{directory}/{FILES}")
+        return OverlayChanges(root_fd, f"{directory}/{RECORDS}", (lambda: self.view(parents)) if parents else None)
 
-    def record_owners(self, directory: str, owners: Mapping[bytes, tuple[int, int]]) -> None:
-        """Keep *owners* beside the layer, in addition to what is kept already."""
-        if owners:
-            path = f"{directory}/{_RECORDS}"
-            fs.replace_file(path, format_records({**read_records(path), **owners}))
-
-    def owners(self, parents: Sequence[str]) -> Mapping[bytes, tuple[int, int]]:
-        """Merge the records of all layers; a file that a higher layer replaced loses its record."""
-        return merge_records((read_records(f"{parent}/{_RECORDS}"), _hider(parent)) for parent in parents)
-
-    def usage(self, directory: str) -> int:
-        """Return the disk usage of the layer."""
-        return disk_usage(directory)
-
-    def remove(self, directory: str) -> None:
-        """Remove the layer, and the work directory to which the kernel gave mode 000."""
-        fs.remove_tree(directory)
+    def _superseded(self, parent: str) -> Callable[[bytes], bool]:
+        return lambda path: hides(f"{parent}/{FILES}", path)
 
     def _empty(self) -> str:
         return self._helper("overlay-empty", make_empty)
@@ -141,10 +105,6 @@ class OverlayFormatSnapshotter(Snapshotter):
                 make(path)
                 self._made[name] = path
             return path
-
-
-def _hider(parent: str) -> Callable[[bytes], bool]:
-    return lambda path: hides(f"{parent}/{FILES}", path)
 
 
 def _files(parents: Sequence[str]) -> list[str]:
@@ -161,19 +121,10 @@ def make_empty(path: str) -> None:
     fs.mkdir(path, 0o755)
 
 
-def _make_layer(directory: str) -> None:
-    fs.mkdir(directory, 0o700)
-    root = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fs.mkdir(FILES.encode(), 0o755, dir_fd=root)
-    finally:
-        os.close(root)
-
-
 def _copy_root(source: str, target: str) -> None:
     """Give the root of a new layer the look of the root below it: the merged root is that of the top layer."""
-    source_fd = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    target_fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    source_fd = open_directory(source)
+    target_fd = open_directory(target)
     try:
         copy_look(source_fd, target_fd)
     finally:

@@ -8,8 +8,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from img_core.kit.oci_runtime.lookup import find_on_path
-from img_core.kit.overlay.layout import FILES, WORK
+from img_core.kit.overlay.layout import WORK
 from img_core.kit.overlay.snapshotter import OverlayFormatSnapshotter
+from img_core.kit.snapshots import FILES
 from img_core.spec.errors import Unsupported
 from img_snapshotter_fuse._mount import DEVICE, Server
 from img_snapshotter_fuse._program import Program
