@@ -11,6 +11,7 @@ import pytest
 
 from harness.containers import Containers, skopeo
 from harness.img import Img, write_context
+from harness.kept import keep
 from img_core.spec.values import Platform
 from img_core.testing.faulty_registry import FaultyRegistry, reply
 from img_core.testing.images import SmallImage, make_image, make_index
@@ -206,14 +207,14 @@ def test_push_without_a_login_says_how_to_get_one(
 
 
 def test_an_untrusted_certificate_is_refused_unless_asked(
-    empty: Img, registry: DockerRegistry, tls_registry: DockerRegistry
+    empty: Img, tls_registry: DockerRegistry, tmp_path: Path
 ) -> None:
-    source = registry.add("app", "1", make_image())
-    target = f"{tls_registry.address}/app:1"
-    empty.run("pull", source).ok()
-    empty.run("tag", source, target).ok()
-    empty.run("push", target).refused(6, "certificate")
-    empty.run("push", "--insecure-registry", target).ok()
+    target, context = f"{tls_registry.address}/app:1", tmp_path / "context"
+    keep(empty, {target: make_image()})
+    write_context(context, f"FROM {target}\nLABEL a=b\n")
+    for words in (["push", target], ["pull", target], ["build", "--pull", "-t", "x", str(context)]):
+        empty.run(*words).refused(6, tls_registry.address, "certificate is not trusted")
+        empty.run(words[0], "--insecure-registry", *words[1:]).ok()
 
 
 # --- faults ---------------------------------------------------------------------------------------------------------------

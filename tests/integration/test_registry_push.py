@@ -151,6 +151,29 @@ def test_transient_status_is_tried_again_at_every_step(
     assert client.manifest("app", "1").content == image.content
 
 
+def test_parts_are_as_small_as_a_proxy_wants_and_as_large_as_the_registry_asks(
+    client: RegistryClient, faulty_registry: FaultyRegistry
+) -> None:
+    def limited(exchange: Exchange) -> None:
+        sizes.append(len(exchange.request.body))
+        (status(413) if sizes[-1] > 100_000 else Exchange.serve)(exchange)
+
+    sizes: list[int] = []
+    faulty_registry.rule("PATCH", limited)
+    client.upload("app", BLOB, reader(CONTENT))
+    assert stored(faulty_registry) == CONTENT
+    accepted = [size for size in sizes if size <= 100_000]
+    assert sum(accepted) == len(CONTENT)
+    assert len(set(accepted[:-1])) == 1, "all but the last are of one size"
+    location = faulty_registry.asked("POST")[0]
+    faulty_registry.rule(
+        "POST",
+        lambda exchange: exchange.answer(202, b"", {"Location": location.path, "OCI-Chunk-Min-Length": "200000"}),
+    )
+    with pytest.raises(RegistryError, match="413"):
+        client.upload("other", BLOB, reader(CONTENT))
+
+
 def test_wrong_offset_is_asked_for(client: RegistryClient, faulty_registry: FaultyRegistry) -> None:
     faulty_registry.rule("PATCH", status(416), times=1)
     client.upload("app", BLOB, reader(CONTENT))

@@ -95,12 +95,20 @@ PULL_FAULTS = [
     Fault("endless redirects", f"GET .*{BLOB}", redirect("{path}"), None, 6, ("redirects",)),
 ]  # fmt: skip
 
+
+def no_more_than(limit: int) -> Action:
+    """Refuse requests of more than *limit* bytes, as proxies before registries do."""
+    return lambda exchange: (status(413) if len(exchange.request.body) > limit else Exchange.serve)(exchange)
+
+
 PUSH_FAULTS = [
     *(Fault(f"500 twice for {verb}", verb, status(500), 2) for verb in ("HEAD", "POST", "PATCH", "PUT .*/uploads/", "PUT .*/manifests/")),
     Fault("500 for ever", "PATCH", status(500), None, 6, ("HTTP status 500", "tried 5 times")),
     Fault("429 with Retry-After", "POST", status(429, retry_after="2"), 1, seconds=(2.0, SECONDS)),
     Fault("reset in mid-upload", "PATCH", lose_upload_after(100_000), 2),
     Fault("wrong offset", "PATCH", status(416), 1),
+    Fault("small requests only", "PATCH", no_more_than(120_000)),
+    Fault("no requests at all", "PATCH", no_more_than(0), None, 6, ("HTTP status 413",)),
     Fault("digest refused", "PUT .*/uploads/", status(400), None, 6, ("HTTP status 400",)),
     Fault("manifest refused", "PUT .*/manifests/", status(400), None, 6, ("HTTP status 400",)),
     Fault("no right to push", "POST", status(403), None, 5, ("HTTP status 403",)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Upload", "Uploaded"]
 
 _PROGRESS = 64 * 1024  # bytes that make a cut transfer count as progress
+_TOO_LARGE = 413  # what a proxy says that allows only so many bytes per request
+_LARGEST_PART, _SMALLEST_PART = 64 << 20, 64 << 10
 
 
 class Uploaded(Enum):
@@ -41,6 +44,8 @@ class Upload:
         self._read = read
         self._base_scope = f"repository:{repository}:pull,push"
         self._scope = self._base_scope
+        self._part = descriptor.size  #: most bytes for one request
+        self._smallest_part = _SMALLEST_PART
 
     def run(self, mount_from: str | None) -> Uploaded:
         """Do it; raises `Failure`."""
@@ -80,36 +85,54 @@ class Upload:
     def _begin(self) -> str:
         def once() -> str:
             with self._send("POST", f"{quote(self._repository)}/blobs/uploads/") as response:
+                least = response.header("oci-chunk-min-length") or ""
+                if least.isascii() and least.isdigit():
+                    self._smallest_part = max(_SMALLEST_PART, int(least[:12]))
                 return location_of(response)
 
         return self._session.repeated(once)
 
     def _transfer(self, location: str) -> None:
         """Send the bytes, then the digest; after a cut ask where to go on, and start all over if nobody knows."""
-        attempts, offset = self._session.attempts(), 0
+        attempts, offset, furthest = self._session.attempts(), 0, 0
         while True:
             try:
-                if offset < self._descriptor.size:
+                while offset < self._descriptor.size:
                     location = self._patch(location, offset)
-                    offset = self._descriptor.size
+                    offset = min(offset + self._part, self._descriptor.size)
+                    if offset - furthest >= _PROGRESS:  # further than ever: starting all over is no progress
+                        attempts.restart()
+                        furthest = offset
                 return self._finish(location)
             except Failure as failure:
-                attempts.wait_or_raise(_retryable(failure))
+                if not self._with_smaller_parts(failure):
+                    attempts.wait_or_raise(_retryable(failure))
                 position = self._position(location)
                 if position is None:
                     location, position = self._begin(), (0, "")
                 reached, moved_to = position
-                if reached - offset >= _PROGRESS:
+                if reached - furthest >= _PROGRESS:
                     attempts.restart()
+                    furthest = reached
                 offset, location = reached, moved_to or location
 
+    def _with_smaller_parts(self, failure: Failure) -> bool:
+        """After a request that was too large: tell whether it can be tried with half of it."""
+        smaller = min(self._part // 2, _LARGEST_PART)
+        if failure.status != _TOO_LARGE or smaller < self._smallest_part:
+            return False
+        self._part = smaller
+        return True
+
     def _patch(self, location: str, offset: int) -> str:
-        """Send everything from *offset* on; return where to finish."""
-        size = self._descriptor.size
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size - offset)}
-        if offset:  # without it: a stream upload, which every registry knows
-            headers["Content-Range"] = f"{offset}-{size - 1}"
-        with self._send("PATCH", location, headers, lambda: _exactly(self._read(offset), size - offset)) as response:
+        """Send a part from *offset* on, mostly all there is; return where to go on."""
+        whole = self._descriptor.size - offset
+        size = min(whole, self._part)
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        if offset or size < whole:  # without it: a stream upload, which every registry knows
+            headers["Content-Range"] = f"{offset}-{offset + size - 1}"
+        content = partial(_exactly, whole=size == whole, size=size)
+        with self._send("PATCH", location, headers, lambda: content(self._read(offset))) as response:
             return location_of(response)
 
     def _finish(self, location: str) -> None:
@@ -150,13 +173,17 @@ def _next_offset(response: Response, size: int) -> int:
     return 0 if last == "0" else int(last) + 1
 
 
-def _exactly(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """Give *chunks*, which must have *size* bytes together: the length was promised in a header."""
+def _exactly(chunks: Iterable[bytes], *, size: int, whole: bool) -> Iterator[bytes]:
+    """Give *size* bytes of *chunks*, which must not have fewer, nor more if they are the *whole*: the length was promised in a header."""
     sent = 0
     for chunk in chunks:
         sent += len(chunk)
-        if sent > size:
+        if sent < size or (sent == size and whole):
+            yield chunk
+        elif not whole:
+            yield chunk[: len(chunk) - (sent - size)]
+            return
+        else:
             break
-        yield chunk
     if sent != size:
         raise Failure("the blob to upload does not have the size it should have", transient=False)
