@@ -57,8 +57,7 @@ class Answer:
             code.append((LOAD, 0, 0, ARGUMENTS_OFFSET + 8 * condition.argument))
             if condition.operator == "masked==":
                 code.append((AND, 0, 0, condition.mask))
-            hit, miss = (1, 0) if condition.operator == "!=" else (0, 1)
-            code.append((JUMP_EQUAL, hit, miss, condition.value))
+            code.append((JUMP_EQUAL, 0, 1, condition.value))
             code.append((RETURN, 0, 0, self.matched))
         return [*code, (RETURN, 0, 0, self.action)]
 

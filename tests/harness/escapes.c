@@ -264,6 +264,12 @@ static int file_by_handle(void)
 
 /* Sockets */
 static int hypervisor_socket(void) { return failed(socket(40 /* AF_VSOCK */, SOCK_STREAM, 0)); }
+static int hypervisor_socket_in_disguise(void)
+{
+    /* The upper half of an argument is ignored by the kernel, and must not confuse the filter. */
+    return failed(syscall(SYS_socket, 0x100000028, SOCK_STREAM, 0));
+}
+static int kernel_ciphers(void) { return failed(socket(38 /* AF_ALG */, SOCK_SEQPACKET, 0)); }
 static int hypervisor_socket_of_32_bits(void)
 {
 #ifdef __x86_64__
@@ -324,7 +330,8 @@ static const struct { const char *name; int (*attempt)(void); } attempts[] = {
     ATTEMPT(memory_device), ATTEMPT(port_device), ATTEMPT(kernel_log_device), ATTEMPT(disk_device),
     ATTEMPT(type_into_terminal), ATTEMPT(leaked_descriptor), ATTEMPT(outside_file), ATTEMPT(root_by_parents),
     ATTEMPT(chroot_and_climb), ATTEMPT(file_by_handle),
-    ATTEMPT(hypervisor_socket), ATTEMPT(hypervisor_socket_of_32_bits), ATTEMPT(call_of_the_x32_interface),
+    ATTEMPT(hypervisor_socket), ATTEMPT(hypervisor_socket_in_disguise),
+    ATTEMPT(kernel_ciphers), ATTEMPT(hypervisor_socket_of_32_bits), ATTEMPT(call_of_the_x32_interface),
     ATTEMPT(gain_capability), ATTEMPT(disk_quotas),
 };
 
