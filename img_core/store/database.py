@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from img_core.spec.errors import StateError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["SCHEMA_VERSION", "Database", "boot_id"]
+__all__ = ["SCHEMA_VERSION", "Database"]
 
 SCHEMA_VERSION = 5
 BUSY_SECONDS = 30.0
@@ -97,21 +96,15 @@ _UNSYNCED = (
 )
 
 
-def boot_id() -> str:
-    """Return what names the time since the last boot; see random(4)."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:  # masked /proc: fall back to the start of this minute of up time, which only costs cached work
-        return str(int((time.time() - time.monotonic()) / 60))
-
-
 class Database:
-    """One connection, shared by the threads of this process. Raises StateError for every failure of the database itself."""
+    """One connection, shared by the threads of this process. Raises StateError for every failure of the database itself.
 
-    def __init__(self, path: str) -> None:
+    *boot* names this boot of the machine, see `img_core.store.boots`.
+    """
+
+    def __init__(self, path: str, boot: str) -> None:
         self.path = path
-        self.boot = boot_id()
+        self.boot = boot
         self._connection_lock = threading.RLock()
         self.read_only = os.path.exists(path) and not os.access(path, os.W_OK)
         with self._errors():

@@ -16,7 +16,7 @@ from img_core.kit import fs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["RunDirectory", "ensure_directory", "live_runs", "lock", "sweep"]
+__all__ = ["RunDirectory", "boot_of", "ensure_directory", "live_runs", "lock", "sweep"]
 
 # Open-file-description locks (fcntl(2)): unlike POSIX record locks they belong to the open file, so threads exclude each other too
 # and closing another descriptor of the file does not drop them. Python's fcntl module has no names for them before 3.13.
@@ -75,15 +75,16 @@ def _try_lock(descriptor: int, request: bytes) -> bool:
 class RunDirectory:
     """A private directory for half-made things, ``<state>/run/<id>``, locked as long as this process lives.
 
-    Who can lock somebody's directory knows that its owner is gone and removes it: see `sweep`.
+    Its name ends with what this process calls the *boot* of the machine. Who can lock somebody's directory knows that its owner is gone
+    and removes it: see `sweep`.
     """
 
-    def __init__(self, state: str) -> None:
+    def __init__(self, state: str, boot: str = "") -> None:
         parent = os.path.join(state, "run")
         ensure_directory(parent)
         # Shared: only excludes a sweep, which could otherwise take the directory between its making and its locking.
         with _held(parent, fcntl.LOCK_SH):
-            self.path = os.path.join(parent, os.urandom(8).hex())
+            self.path = os.path.join(parent, f"{os.urandom(8).hex()}.{boot}")
             fs.mkdir(self.path, 0o700)
             self._descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
@@ -111,6 +112,11 @@ def _held(directory: str, how: int) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def boot_of(run: str) -> str:
+    """Return the *boot* that was given for the run directory called *run*."""
+    return run.partition(".")[2]
 
 
 def live_runs(state: str) -> set[str]:

@@ -11,6 +11,7 @@ from img_core.kit import fs
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError, StateError
 from img_core.store import locks
 from img_core.store.blobs import Blobs
+from img_core.store.boots import name_of_boot
 from img_core.store.database import DamagedError, Database
 from img_core.store.images import Images
 from img_core.store.leases import CACHE_MOUNT, Leases
@@ -50,7 +51,11 @@ class Store:
             with fs.disk_errors(self.state), _permission_errors(self.state):
                 locks.ensure_directory(self.state)
         self._notice = notice
-        self.run = self._make_run_directory(mapping) if writable else None
+        self.run: locks.RunDirectory | None = None
+        if writable:
+            self._boot, self.run = self._begin(mapping)
+        else:
+            self._boot = name_of_boot(self.state)
         self.database = self._open_database(writable)
         self.leases = Leases(self.database, self.run)
         self.blobs = Blobs(self.state, self.database, self.run, self.leases)
@@ -65,19 +70,22 @@ class Store:
         self.snapshots = Snapshots(self.state, self.database, backend, self.mapping, self.leases)
         self.records = Records(self.database, backend, self.mapping)
 
-    def _make_run_directory(self, mapping: str) -> locks.RunDirectory:
+    def _begin(self, mapping: str) -> tuple[str, locks.RunDirectory]:
+        """Clean up after dead processes; return the name of this boot, and a directory for what we make."""
         with fs.disk_errors(self.state), _permission_errors(self.state):
             if mapping != "none":  # only there can files of other ids be removed
                 locks.sweep(self.state)
-            return locks.RunDirectory(self.state)
+            with locks.lock(self.state, "boot"):
+                boot = name_of_boot(self.state, note=True)
+                return boot, locks.RunDirectory(self.state, boot)
 
     def _open_database(self, writable: bool) -> Database:
         path = os.path.join(self.state, "img.db")
         self._rebuild_needed = False
         if not writable and not os.path.exists(path):
-            return Database(":memory:")
+            return Database(":memory:", self._boot)
         try:
-            return Database(path)
+            return Database(path, self._boot)
         except DamagedError:
             if not writable:
                 raise
@@ -86,7 +94,7 @@ class Store:
 
     def _replace_damaged(self, path: str) -> Database:
         try:
-            return Database(path)  # another process was first
+            return Database(path, self._boot)  # another process was first
         except DamagedError:
             aside = f"{path}.damaged-{int(time.time())}"
             for suffix in ("-wal", "-shm", ""):
@@ -96,7 +104,7 @@ class Store:
                 f"the state database was damaged; it is kept as `{fs.show(aside)}` and rebuilt from the stored images"
             )
             self._rebuild_needed = True
-            return Database(path)
+            return Database(path, self._boot)
 
     def _rebuild(self) -> None:
         """Take every stored blob that is what its name says, and every noted image that is complete, into the new database."""
