@@ -7,9 +7,10 @@ other than here, and here only as words of a default order (``auto``).
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ DEFAULT_ORDER: Mapping[str, tuple[str, ...]] = {
     "credentials": ("containers", "dockerconfig", "keyring"),
     "progress": ("tty", "plain"),
 }
+
+#: What the cache may take: a size, a share of its file system, or ``all``; `img_core.store.automatic` keeps to it after builds.
+DEFAULT_BUDGET = "10%"
 
 DISTRO_DIRECTORY = "/usr/lib/img"
 ADMIN_DIRECTORY = "/etc/img"
@@ -43,7 +47,7 @@ class Config:
     """The configuration of one command.
 
     *order* is the configured order per kind for ``auto``. *no_plugins* are the values of ``--no-plugin`` (``kind:name``).
-    *toggle_directories* are read in order; later ones win unless an earlier one is locked.
+    *toggle_directories* are read in order; later ones win unless an earlier one is locked. *keep_storage* is what the cache may take.
     """
 
     state_directory: str
@@ -52,6 +56,7 @@ class Config:
     order: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: dict(DEFAULT_ORDER))
     toggle_directories: tuple[ToggleDirectory, ...] = ()
     no_plugins: tuple[str, ...] = ()
+    keep_storage: str = DEFAULT_BUDGET
 
     @classmethod
     def load(
@@ -69,9 +74,16 @@ class Config:
         """
         variables = dict(os.environ) if environment is None else dict(environment)
         config_directory = os.path.join(_xdg(variables, "XDG_CONFIG_HOME", ".config"), "img")
-        order = dict(DEFAULT_ORDER)
+        order, keep_storage = dict(DEFAULT_ORDER), DEFAULT_BUDGET
         for directory in (distro_directory, admin_directory, config_directory):
-            order.update(_configured_order(os.path.join(directory, "config.toml")))
+            path = os.path.join(directory, "config.toml")
+            document = read_toml(path)
+            if unknown := sorted(set(document) - {"order", "collect"}):
+                raise UsageError(
+                    f"unknown key `{unknown[0]}` in {path}", hint="the tables are `[order]` and `[collect]`"
+                )
+            order.update(_configured_order(document, path))
+            keep_storage = _configured_budget(document, path) or keep_storage
         return cls(
             state_directory=os.path.abspath(state) if state else default_state_directory(variables),
             config_directory=config_directory,
@@ -83,6 +95,7 @@ class Config:
                 ToggleDirectory(os.path.join(config_directory, "plugins.d")),
             ),
             no_plugins=tuple(no_plugins),
+            keep_storage=keep_storage,
         )
 
 
@@ -130,16 +143,29 @@ def read_toml(path: str) -> dict[str, Any]:  # Any: TOML
         raise UsageError(f"configuration file {path} is not valid TOML: {err}") from err
 
 
-def _configured_order(path: str) -> dict[str, tuple[str, ...]]:
-    """Return the table ``[order]`` of a ``config.toml``: ``executor = ["runc", "userns"]``."""
-    document = read_toml(path)
-    unknown = sorted(set(document) - {"order"})
-    if unknown:
-        raise UsageError(f"unknown key `{unknown[0]}` in {path}", hint="the only table so far is `[order]`")
+def _configured_order(document: Mapping[str, Any], path: str) -> dict[str, tuple[str, ...]]:  # Any: TOML
+    """Return the table ``[order]``: ``executor = ["runc", "userns"]``."""
     table = document.get("order", {})
     if not isinstance(table, dict) or not all(_is_names(value) for value in table.values()):
         raise UsageError(f"`order` in {path} must map kinds of plugins to lists of names")
     return {kind: tuple(names) for kind, names in table.items()}
+
+
+def _configured_budget(document: Mapping[str, Any], path: str) -> str:  # Any: TOML
+    """Return ``keep-storage`` of the table ``[collect]``, empty if it is not there."""
+    table = document.get("collect", {})
+    if not isinstance(table, dict) or not table.keys() <= {"keep-storage"}:
+        raise UsageError(f"`collect` in {path} must be a table with the key `keep-storage`")
+    budget = table.get("keep-storage")
+    if budget is None:
+        return ""
+    from img_core.kit.sizes import budget_bytes
+
+    try:
+        budget_bytes(str(budget), 0)
+    except ValueError as err:
+        raise UsageError(f"`keep-storage` in {path}: {err}", hint="e.g. `20GB`, `10%` or `all`") from None
+    return str(budget)
 
 
 def _is_names(value: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from img_core.kit.network.choice import NetworkChoice
 from img_core.kit.reference import Reference
 from img_core.plugins import AUTO
 from img_core.solver.events import Events
-from img_core.spec.errors import Canceled, PluginError, UsageError
+from img_core.spec.errors import Canceled, ImgError, PluginError, UsageError
 from img_core.spec.graph import inputs_first
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from img_core.spec.source import ImageSource, TreeSource
 
 __all__ = ["Build"]
+
+# How long a build may look for what to remove from the cache.
+_COLLECT_SECONDS = 0.3
+_COLLECT_SHARE = 0.05  #: of the time that it took
 
 
 class Build:
@@ -55,7 +60,14 @@ class Build:
         self._names = [str(Reference.parse(tag).with_default_tag()) for tag in request.tags]
 
     def run(self) -> BuildResult:
-        """Build and export. Raises ImgError."""
+        """Build and export; then see to it that the cache does not grow without bound. Raises ImgError."""
+        started = time.monotonic()
+        result, cache_grew = self._run()
+        if cache_grew:
+            self._collect(time.monotonic() - started)
+        return result
+
+    def _run(self) -> tuple[BuildResult, bool]:
         from img_core.solver.solver import Drivers, Solver, once
 
         session, request = self._session, self._request
@@ -102,7 +114,19 @@ class Build:
                 excerpt=lambda location: frontend.excerpt(planned, location),
             )
             metadata = self._export(outcome, exporters)
-            return self._result(metadata, plan, solver)
+            return self._result(metadata, plan, solver), solver.made_steps > 0
+
+    def _collect(self, seconds: float) -> None:
+        """Remove what exceeds the configured budget, after a build that took *seconds*; failing at it fails no build."""
+        from img_core.store.automatic import collect_excess  # loads what a cached build does not need
+
+        session = self._session
+        try:
+            collect_excess(
+                session.store, session.config.keep_storage, seconds=_COLLECT_SECONDS + seconds * _COLLECT_SHARE
+            )
+        except (ImgError, OSError) as err:
+            session.notice(f"old cache could not be removed: {err}")
 
     def check(self) -> tuple[BuildWarning, ...]:
         """Return all findings about the build definition; build nothing. Raises ImgError."""

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from img_core.cli._format import binary_size, human_age
 from img_core.cli._listing import Listing, listing_flags
 from img_core.cli._output import echo
+from img_core.kit.sizes import parse_size
 from img_core.spec.errors import UsageError
-from img_core.store.usage import ABANDONED, Piece
+from img_core.store.usage import ABANDONED, SOURCE, Piece
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +20,6 @@ __all__ = ["duration", "field", "piece_flags", "show_pieces", "size"]
 
 _HEADER = ("ID", "RECLAIMABLE", "SIZE", "DESCRIPTION")
 _DESCRIPTION_LIMIT = 50
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+")
 
@@ -112,7 +111,7 @@ def _flag(value: bool) -> str | None:
 def _type(piece: Piece) -> str:
     if piece.mutable:
         return "exec.cachemount"
-    return "internal" if piece.document or piece.kind == ABANDONED else "regular"
+    return "internal" if piece.document or piece.kind in (ABANDONED, SOURCE) else "regular"
 
 
 def _boolean(value: bool) -> str:
@@ -125,10 +124,10 @@ def _timestamp(seconds: float) -> str:
 
 def size(text: str, flag: str) -> int:
     """Read a size such as ``512MB`` or ``2g``; units are powers of 1024. Raises UsageError that names *flag*."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
+    found = parse_size(text)
+    if found is None:
         raise UsageError(f"`{text}` for {flag} is not a size", hint="e.g. `512MB` or `2GB`")
-    return int(float(match[1]) * _UNITS[match[2].lower()])
+    return found
 
 
 def duration(text: str, flag: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import click
 
@@ -54,8 +55,9 @@ def command(
     from img_core.api.session import Session
     from img_core.store.collect import Policy, prune
 
-    matches = {"matches": lambda piece: wanted(lambda path: field(piece, path))} if patterns else {}
-    policy = Policy(**matches, unused_seconds=seconds, keep_bytes=keep, records=everything)
+    policy = Policy(unused_seconds=seconds, keep_bytes=keep, records=everything)
+    if patterns:
+        policy = replace(policy, matches=lambda piece: wanted(lambda path: field(piece, path)))
     settings = settings_of(context)
     config = settings.config()
     removed = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, TypeVar
 
 from img_core.kit.cgroups import Limits
@@ -13,6 +13,7 @@ from img_core.solver.layers import EMPTY, Layer, Layers, Stack
 from img_core.solver.result import BuildOutcome, ImageOutcome, workers
 from img_core.solver.scheduler import Scheduler
 from img_core.solver.steps import Evaluated, Evaluator
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError
 from img_core.spec.graph import MergeOp, SourceOp
 
@@ -139,6 +140,11 @@ class Solver:
     def cached_steps(self) -> int:
         """How many steps were found in the cache."""
         return self._evaluator.cached_steps
+
+    @property
+    def made_steps(self) -> int:
+        """How many steps were not, so that the cache grew."""
+        return self._evaluator.made_steps
 
     def solve(
         self,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from img_core.kit import fs
 from img_core.solver.keys import digest_of, step_key
 from img_core.solver.layers import EMPTY, Layer, Stack, image_stack
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import Canceled, ImgError
 from img_core.spec.graph import MergeOp, RunOp, SourceOp
 from img_core.spec.source import PinnedTree, Source, TreeSource
@@ -82,6 +82,11 @@ class Evaluator:
     def cached_steps(self) -> int:
         """How many steps were found in the cache."""
         return len(self._cached)
+
+    @property
+    def made_steps(self) -> int:
+        """How many steps were not."""
+        return len(self._made)
 
     def evaluate(self, vertex: Vertex, inputs: Sequence[Evaluated]) -> Evaluated:
         """Return the result of *vertex*."""

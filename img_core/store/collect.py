@@ -34,39 +34,48 @@ def _everything(_piece: Piece) -> bool:
 class Policy:
     """What to remove of that which can be removed.
 
-    *matches* chooses pieces; *unused_seconds* spares what was used since; *keep_bytes* stops when no more than that is left, what was used
-    longest ago goes first. *records* forgets as well what is remembered of references, contexts and steps.
+    *matches* chooses pieces; *unused_seconds* spares what was used since; *keep_bytes* stops when no more than that is left in all,
+    *unused_bytes* when no more than that is left of what could go; what was used longest ago goes first, and of that no more than
+    *bite_bytes* (and one piece) at a time. *records* forgets as well what is remembered of references, contexts and steps. *spare_own*:
+    what this process itself uses stays, too.
     """
 
     matches: Callable[[Piece], bool] = _everything
     unused_seconds: float = 0.0
     keep_bytes: int = 0
+    unused_bytes: int = 0
+    bite_bytes: int = 0
     records: bool = False
+    spare_own: bool = False
 
     @property
     def is_all(self) -> bool:
         """Whether everything that can be removed is."""
-        return self.matches is _everything and not self.unused_seconds and not self.keep_bytes
+        return self == Policy(records=self.records)
 
 
-def survey(store: Store) -> list[Piece]:
-    """Return everything that takes space, with sizes; call it inside our user namespace. Changes nothing but remembered sizes."""
+def survey(store: Store, *, until: float = float("inf")) -> list[Piece]:
+    """Return everything that takes space, with sizes; call it inside our user namespace. Changes nothing but remembered sizes.
+
+    What would have to be measured after *until* (by time.monotonic) is left out.
+    """
     documents = Documents(store)
     with store.database.transaction() as cursor:
         pieces = Survey.take(store, cursor, documents, without_run=_own_run(store)).pieces
-    return measured(pieces, store)
+    return measured(pieces, store, until=until)
 
 
-def prune(store: Store, policy: Policy, *, dry_run: bool = False) -> list[Piece]:
+def prune(store: Store, policy: Policy, *, dry_run: bool = False, measure_until: float = float("inf")) -> list[Piece]:
     """Remove what *policy* says and nobody needs; return it. With *dry_run* nothing is removed.
 
-    Needs our user namespace, and a store that did not use anything itself: its own leases do not count. Tagged images, what they name, and
-    whatever a running process uses survive.
+    Needs our user namespace. Unless the policy spares it, what this process used itself does not count as used: call it in a process that
+    is done with its store. Tagged images, what they name, and whatever other running processes use survive. What could not be measured
+    until *measure_until* (by time.monotonic) stays.
     """
     documents = Documents(store)
-    sizes = {(piece.kind, piece.id): piece.size for piece in survey(store)}
+    sizes = {(piece.kind, piece.id): piece.size for piece in survey(store, until=measure_until)}
     with store.database.transaction() as cursor:
-        seen = Survey.take(store, cursor, documents, without_run=_own_run(store))
+        seen = Survey.take(store, cursor, documents, without_run="" if policy.spare_own else _own_run(store))
         # What came meanwhile has no size yet; it is too young to be garbage.
         known = [
             replace(piece, size=sizes[piece.kind, piece.id]) for piece in seen.pieces if (piece.kind, piece.id) in sizes
@@ -91,10 +100,15 @@ def _chosen(pieces: Iterable[Piece], everything: Sequence[Piece], policy: Policy
     """Return the pieces to remove; *pieces* have sizes, *everything* may hold some that came later."""
     oldest = time.time() - policy.unused_seconds if policy.unused_seconds else float("inf")
     candidates = [piece for piece in pieces if not piece.in_use and piece.used < oldest and policy.matches(piece)]
-    if policy.keep_bytes:
+    if policy.keep_bytes or policy.unused_bytes:
+        excess = (
+            sum(piece.size for piece in pieces) - policy.keep_bytes
+            if policy.keep_bytes
+            else sum(piece.size for piece in candidates) - policy.unused_bytes
+        )
         # Used longest ago first; among equals the newest, for it may be built on the others.
         candidates.sort(key=lambda piece: (piece.used, -piece.created))
-        candidates = _until_small(candidates, sum(piece.size for piece in pieces) - policy.keep_bytes)
+        candidates = _until_small(candidates, min(excess, policy.bite_bytes) if policy.bite_bytes else excess)
     return _closed(candidates, everything, documents)
 
 

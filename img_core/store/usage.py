@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -18,17 +19,19 @@ if TYPE_CHECKING:
 
     from img_core.store.store import Store
 
-__all__ = ["ABANDONED", "Documents", "Piece", "Survey", "measured", "tree_size"]
+__all__ = ["ABANDONED", "SOURCE", "Documents", "Piece", "Survey", "measured", "tree_size"]
 
 #: A directory or file that nothing knows: left by a crash, or dropped after a power loss.
 ABANDONED = "abandoned"
+#: What a source of files noted to save time, e.g. what web servers said last; it may vanish at any time.
+SOURCE = "source"
 _DOCUMENTS = oci.MANIFEST_TYPES | oci.INDEX_TYPES
 _NAME_LENGTHS = {"snapshots": 24, "blobs": 64}
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One thing that takes space. *kind* is a kind of lease or `ABANDONED`.
+    """One thing that takes space. *kind* is a kind of lease, `SOURCE` or `ABANDONED`.
 
     *in_use* tells that an image or a running process needs it. *used* is the time of the last use, of it or of what builds on it, in
     seconds since 1970 UTC. *path* is what has to be removed; two snapshots may share one.
@@ -71,6 +74,7 @@ class Survey:
             *_blobs(cursor, store.state, named, shared),
             *_snapshots(cursor, store.state, held[SNAPSHOT], _removable(store.mapping)),
             *_cache_mounts(cursor, store.state, held[CACHE_MOUNT]),
+            *_sources(store.state),
             *_abandoned(cursor, store.state),
         ]
         return cls(tuple(pieces), frozenset(named))
@@ -199,6 +203,14 @@ def _cache_mounts(cursor: sqlite3.Cursor, state: str, held: set[str]) -> Iterato
         yield Piece(CACHE_MOUNT, name, description, 0, created, used, path=path, in_use=name in held)
 
 
+def _sources(state: str) -> Iterator[Piece]:
+    directory = os.path.join(state, "sources")
+    for name in sorted(_names(directory)):
+        path = os.path.join(directory, name)
+        moment = os.lstat(path).st_mtime  # of the last note: each replaces a file in there
+        yield Piece(SOURCE, name, f"notes of the source `{name}`", 0, moment, moment, path=path)
+
+
 def _abandoned(cursor: sqlite3.Cursor, state: str) -> Iterator[Piece]:
     """Give what lies where snapshots and blobs are kept, without a row."""
     known = {(row["backend"], row["directory"]) for row in cursor.execute("SELECT backend, directory FROM snapshot")}
@@ -232,8 +244,11 @@ def _names(directory: str) -> list[str]:
         return []
 
 
-def measured(pieces: Iterable[Piece], store: Store) -> list[Piece]:
-    """Return *pieces* with all sizes; those of snapshots are remembered, for they never change. Needs our user namespace."""
+def measured(pieces: Iterable[Piece], store: Store, *, until: float = float("inf")) -> list[Piece]:
+    """Return *pieces* with all sizes; those of snapshots are remembered, for they never change. Needs our user namespace.
+
+    Those that nobody measured before the clock time.monotonic() says *until* are left out.
+    """
     result, new, seen = [], [], set()
     known = {
         row["id"]: row["size"] for row in store.database.query("SELECT id, size FROM snapshot WHERE size IS NOT NULL")
@@ -241,11 +256,13 @@ def measured(pieces: Iterable[Piece], store: Store) -> list[Piece]:
     for piece in pieces:
         if piece.kind == BLOB or piece.id in known or piece.path in seen:
             result.append(piece)
-        else:
+        elif time.monotonic() < until:
             size = tree_size(piece.path)
             result.append(replace(piece, size=size))
             if piece.kind == SNAPSHOT:
                 new.append((size, piece.id))
+        else:
+            continue
         seen.add(piece.path)
     if new:
         with store.database.transaction() as cursor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -49,9 +50,10 @@ class Memos:
 
     def put(self, url: str, memo: Memo) -> None:
         """Remember *memo*."""
-        os.makedirs(self._directory, 0o700, exist_ok=True)
         document = {"etag": memo.etag, "last-modified": memo.last_modified, "digests": dict(memo.digests)}
-        fs.replace_file(self._path(url), json.dumps(document).encode())
+        with suppress(FileNotFoundError):  # the directory was collected just now; a memo only saves time
+            os.makedirs(self._directory, 0o700, exist_ok=True)
+            fs.replace_file(self._path(url), json.dumps(document).encode())
 
     def _path(self, url: str) -> str:
         return os.path.join(self._directory, hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest())

@@ -212,6 +212,10 @@ def test_the_state_does_not_tell_the_url(img: Img, tmp_path: Path, web: WebServe
     memos = list((img.state / "sources" / "https").iterdir())
     assert len(memos) == 1
     assert b"c4nary" not in memos[0].read_bytes()
+    assert "notes of the source `https`" in img.run("du").ok().text
+    img.run("prune").ok()
+    assert not (img.state / "sources" / "https").exists()
+    build(img, tmp_path, f"FROM scratch\nADD {web.url}/f?token=c4nary /x\n").ok()
 
 
 def test_the_same_url_in_two_stages_is_asked_once_per_build(img: Img, tmp_path: Path, web: WebServer) -> None:

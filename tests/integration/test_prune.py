@@ -240,3 +240,19 @@ def test_rmi_and_groups_without_a_word(img: Img) -> None:
     img.run("rmi", "busybox").ok()
     assert "history" in img.run("image").ok().text
     img.run("image", "nope").refused(2, "unknown command `img image nope`")
+
+
+def test_a_build_over_the_budget_removes_what_was_used_longest_ago(img: Img, tmp_path: Path) -> None:
+    config = img.home / ".config" / "img" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text('[collect]\nkeep-storage = "4MB"\n')
+    context = tmp_path / "context"
+    for name in ("first", "second"):
+        text = f"FROM busybox\nRUN : {name}; head -c 3000000 /dev/urandom > /big\n"
+        img.build(write_context(context, text), "-o", "type=tar,dest=/dev/null", tag="").ok()
+        (img.state / "collected").unlink()  # as if ten minutes had passed
+    img.build(write_context(context, "FROM busybox\nRUN : third\n"), "-o", "type=tar,dest=/dev/null", tag="").ok()
+    steps = [str(piece["Description"]) for piece in pieces(img) if "RUN" in str(piece["Description"])]
+    assert len(steps) == 2
+    assert not any("first" in step for step in steps)
+    assert (img.state / "collected").exists()

@@ -40,7 +40,27 @@ def test_the_user_replaces_single_lines_of_the_order(tmp_path: Path) -> None:
     assert config.order["frontend"] == DEFAULT_ORDER["frontend"]
 
 
-@pytest.mark.parametrize("text", ["=", "[odrer]", "order = 1", '[order]\nexecutor = "runc"', "[order]\nexecutor = [1]"])
+def test_the_last_one_says_what_the_cache_may_take(tmp_path: Path) -> None:
+    assert load(tmp_path).keep_storage == "10%"
+    distro, admin = '[collect]\nkeep-storage = "all"', '[collect]\nkeep-storage = "20GB"\n[order]\nexecutor = ["b"]'
+    config = load(tmp_path, distro=distro, admin=admin, user='[order]\nexecutor = ["c"]')
+    assert (config.keep_storage, config.order["executor"]) == ("20GB", ("c",))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "=",
+        "[odrer]",
+        "order = 1",
+        '[order]\nexecutor = "runc"',
+        "[order]\nexecutor = [1]",
+        "collect = 1",
+        '[collect]\nkeep = "1GB"',
+        '[collect]\nkeep-storage = "much"',
+        "[collect]\nkeep-storage = []",
+    ],
+)
 def test_a_bad_file_is_named(text: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"user/img/config\.toml"):
         load(tmp_path, user=text)

@@ -1,0 +1,58 @@
+"""Keeps the cache within a budget: after builds that added to it, what was used longest ago goes.
+
+The cache is what no named image and no running command needs. Most builds only look at the time of a file: the sizes are added up at most
+every ten minutes. Measuring and removing stop when their time is over, and the next build goes on; what this command itself used is
+spared, like all that others use.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from img_core.kit import fs
+from img_core.kit.sizes import budget_bytes
+from img_core.store.collect import Policy, prune
+
+if TYPE_CHECKING:
+    from img_core.store.store import Store
+
+__all__ = ["collect_excess"]
+
+_EVERY = 600.0  #: seconds between two looks
+_LEFT = 0.9  #: of the budget, so that not each build has something to remove
+_BITE = 256 << 20  #: bytes that are removed between two looks at the clock
+_STAMP = "collected"
+
+
+def collect_excess(store: Store, budget: str, *, seconds: float) -> int:
+    """Remove what exceeds *budget* (see `kit.sizes`), for about *seconds*; return how many bytes that were. Needs our user namespace."""
+    stamp = os.path.join(store.state, _STAMP)
+    disk = os.statvfs(store.state)
+    limit = budget_bytes(budget, disk.f_blocks * disk.f_frsize)
+    if limit is None or not _is_due(stamp):
+        return 0
+    deadline = time.monotonic() + seconds
+    fs.replace_file(stamp, b"")  # first: others that end now need not look as well
+    total = 0
+    while removed := prune(store, _policy(limit, begun=total > 0), measure_until=deadline):
+        total += sum(piece.size for piece in removed)
+        if time.monotonic() > deadline:
+            with suppress(FileNotFoundError):
+                fs.unlink(stamp)  # the next build goes on
+            break
+    return total
+
+
+def _policy(limit: int, *, begun: bool) -> Policy:
+    return Policy(unused_bytes=int(limit * _LEFT) if begun else limit, bite_bytes=_BITE, spare_own=True)
+
+
+def _is_due(stamp: str) -> bool:
+    try:
+        age = time.time() - os.stat(stamp).st_mtime
+    except FileNotFoundError:
+        return True
+    return not 0 <= age < _EVERY
