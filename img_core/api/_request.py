@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from img_core.kit.cgroups import Limits
 from img_core.solver.secret_sources import SecretSource, SshAgent
+from img_core.spec.dataclass import dataclass
 
 __all__ = ["BuildRequest", "BuildResult", "Limits", "Output", "SecretSource", "SshAgent"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from img_core.spec.dataclass import dataclass
 
 __all__ = ["ALIASES", "COMMANDS", "GROUPS", "CommandEntry"]
 

@@ -6,12 +6,13 @@ Formats: OCI image-spec 1.1 (manifest.md, image-index.md, config.md) and Docker 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
 from img_core.kit import oci
 from img_core.kit.layer_types import layer_codec, layer_type
 from img_core.kit.ticker import Ticker
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import IntegrityError, UsageError
 from img_core.spec.values import Descriptor, Digest
 

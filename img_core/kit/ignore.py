@@ -12,9 +12,9 @@ UTF-8, undecodable bytes counting as one character each.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import DockerfileError
 
 if TYPE_CHECKING:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from img_core.kit.text import show
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import IntegrityError
 from img_core.spec.values import Descriptor, DiffId, Digest, Platform
 

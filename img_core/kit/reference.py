@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import UsageError
 
 __all__ = ["DEFAULT_DOMAIN", "DEFAULT_TAG", "InvalidReference", "Reference", "is_digest", "is_tag"]

@@ -16,10 +16,10 @@ from __future__ import annotations
 import errno
 import os
 import pwd
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from img_core.kit import linux
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import HostError, UsageError
 
 __all__ = ["IdRange", "Identity", "IdmapMode", "current", "enter", "sub_id_ranges"]

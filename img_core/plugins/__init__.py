@@ -6,7 +6,6 @@ switched off is never imported. Whatever a plugin does wrong while it is loaded 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from img_core.plugins._discovery import Found, describe_failure, discover, load_
 from img_core.plugins._kinds import CONTRACT_VERSION, GROUPS, KINDS, LISTENER, parse_plugin_id, suggestion
 from img_core.plugins._options import parse_boolean, typed_options
 from img_core.plugins._toggles import DISABLED_VARIABLE, Toggle, Toggles
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import HostError, ImgError, PluginError, Unsupported, UsageError
 
 if TYPE_CHECKING:
@@ -113,13 +113,13 @@ class Plugins:
         candidates = self.candidates(kind, names)
         if len(candidates) == 1 and AUTO not in names:
             driver = self.driver(kind, candidates[0])
-            _probe(driver, host)
+            _probe_once(driver, host)
             return driver
         reasons = []
         for name in candidates:
             try:
                 driver = self.driver(kind, name)
-                _probe(driver, host)
+                _probe_once(driver, host)
             except ImgError as err:
                 reasons.append(f"{name}: {err.message}")
                 self._trace(f"{kind} `{name}` is not used: {err.message}")
@@ -213,6 +213,19 @@ class Plugins:
             owners = " and ".join(f"{found.distribution} {found.version}" for found in claims)
             raise PluginError(f"{kind} `{name}` is claimed by {owners}", hint="uninstall all but one of them")
         return claims[0]
+
+
+def _probe_once(driver: Any, host: Host) -> None:  # Any: a driver class
+    """Run the driver's probe as `_probe` does, unless it says that what was found lasts, and it passed here before."""
+    if not getattr(driver, "probe_lasts", False):
+        _probe(driver, host)
+        return
+    from img_core.kit.trials import Trial
+
+    trial = Trial(host.state_directory, f"{driver.name} {host.mapping}")
+    if not trial.worked_before():
+        _probe(driver, host)
+        trial.worked()
 
 
 def _probe(driver: Any, host: Host) -> None:  # Any: a driver class

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from img_core.plugins import _index
 from img_core.plugins._kinds import GROUPS, KINDS
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import PluginError
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ Within one file ``enabled`` wins over ``disabled`` and a name over ``*``. Files 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from img_core.config import read_toml
 from img_core.plugins._kinds import parse_plugin_id
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:

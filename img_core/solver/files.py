@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from img_core.kit import copy, fs
@@ -15,6 +14,7 @@ from img_core.kit.ownership import Owners
 from img_core.solver.keys import digest_of
 from img_core.solver.layers import EMPTY
 from img_core.solver.result import open_tree
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError
 from img_core.spec.graph import Copy, MakeDirectory, canonical_value
 from img_core.spec.source import PinnedTree

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from img_core.kit import oci, platforms
 from img_core.kit.parallel import run_together
 from img_core.kit.reference import Reference
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError, NotFoundError, RegistryError
 from img_core.spec.frontend import BaseImage
 from img_core.spec.graph import SourceOp

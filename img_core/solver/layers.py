@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from img_core.kit import fs, oci
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ArchiveError, ImgError, IntegrityError
 from img_core.spec.values import Descriptor, DiffId, Digest
 from img_core.store.snapshots import chain_id

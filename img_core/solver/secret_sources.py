@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from img_core.spec.dataclass import dataclass
 
 __all__ = ["SecretSource", "SshAgent"]
 

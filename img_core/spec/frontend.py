@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import Unsupported
 
 if TYPE_CHECKING:

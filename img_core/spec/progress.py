@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TextIO
+
+from img_core.spec.dataclass import dataclass
 
 __all__ = [
     "EVENT_VERSION",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from img_core.spec.dataclass import dataclass
 
 if TYPE_CHECKING:
     import os
@@ -83,6 +85,9 @@ class Snapshotter(ABC):
     independent_layers: ClassVar[bool] = (
         True  #: `apply` does not look at *parents*: layers may be unpacked in any order
     )
+
+    #: only the kernel decides about `probe`: where it passed, the core does not call it again before the next boot
+    probe_lasts: ClassVar[bool] = False
 
     def __init__(self, host: Host, options: Mapping[str, Any] | None = None) -> None:
         self.host = host

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from img_core.kit import fs, oci
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError, NotFoundError
 from img_core.spec.values import Descriptor, DiffId, Digest
 from img_core.store.locks import ensure_directory

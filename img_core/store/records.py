@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from img_core.spec.dataclass import dataclass
 from img_core.spec.values import Digest
 
 if TYPE_CHECKING:

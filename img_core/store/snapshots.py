@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from img_core.kit import fs, oci
+from img_core.spec.dataclass import dataclass
 from img_core.spec.values import ChainId, DiffId
 from img_core.store.leases import SNAPSHOT
 from img_core.store.locks import ensure_directory

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from img_core.kit.git_urls import is_git, is_web
 from img_core.kit.ignore import IgnoreMatcher
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import DockerfileError
 from img_core.spec.graph import Copy, FileAction, FileOp, MergeOp, WriteFile
 from img_frontend_dockerfile._context_rules import lint_sources

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 
+from img_core.spec.dataclass import dataclass
 from img_frontend_dockerfile._source import Fault, Source, Span
 from img_frontend_dockerfile._text import quote
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from img_core.spec.dataclass import dataclass
 from img_frontend_dockerfile._source import Fault
 from img_frontend_dockerfile._text import did_you_mean
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from img_core.spec.dataclass import dataclass
 
 __all__ = ["Heredoc", "find_heredocs"]
 

@@ -5,8 +5,9 @@ They are compared by identity (``eq=False``): nobody asks for more, and generati
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from img_core.spec.dataclass import dataclass
 
 if TYPE_CHECKING:
     from img_frontend_dockerfile._heredocs import Heredoc

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from img_core.spec.dataclass import dataclass
 from img_frontend_dockerfile._source import Fault
 from img_frontend_dockerfile._text import did_you_mean, quote
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from img_core.kit import platforms
 from img_core.kit.reference import InvalidReference, Reference
+from img_core.spec.dataclass import dataclass
 from img_frontend_dockerfile._source import Fault
 from img_frontend_dockerfile._text import nearest, quote
 

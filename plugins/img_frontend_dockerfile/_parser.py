@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from img_core.spec.dataclass import dataclass
 from img_frontend_dockerfile._directives import Directives, parse_directives
 from img_frontend_dockerfile._heredocs import Heredoc, find_heredocs
 from img_frontend_dockerfile._source import Fault, Source, Span

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from img_core.spec.dataclass import dataclass
 from img_frontend_dockerfile._build import build_instruction
 from img_frontend_dockerfile._instructions import Arg, From, Instruction
 from img_frontend_dockerfile._parser import Document, parse_document

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 
 from img_core.kit.text import show
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import DockerfileError
 
 __all__ = ["LONGEST_MESSAGE", "Fault", "Source", "Span", "excerpt"]

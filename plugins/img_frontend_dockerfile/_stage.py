@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
+from img_core.spec.dataclass import dataclass
 from img_core.spec.frontend import HistoryEntry
 from img_core.spec.graph import Location, SourceOp, Vertex
 from img_frontend_dockerfile._expansion import expand_for_display, expand_heredoc, expand_word, expand_words

@@ -24,6 +24,7 @@ class OverlaySnapshotter(OverlayFormatSnapshotter):
 
     name: ClassVar[str] = "overlayfs"
     independent_layers: ClassVar[bool] = True
+    probe_lasts: ClassVar[bool] = True
 
     def _mount(self, lowers: Sequence[str], snapshot: str = "") -> Rootfs:
         staging = self._helper("overlay-staging", make_empty)

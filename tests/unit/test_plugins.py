@@ -339,6 +339,19 @@ def test_a_driver_asked_for_by_name_fails_with_its_own_reason(install: Install, 
         plugins.select("exporter", ["a"], HOST)
 
 
+@pytest.mark.parametrize(("lasts", "asked"), [("True", 1), ("False", 2)])
+def test_a_probe_that_lasts_is_not_asked_again_where_it_passed(
+    install: Install, tmp_path: Path, lasts: str, asked: int
+) -> None:
+    probe = f"probe_lasts = {lasts}\n        probe = classmethod(lambda cls, host: cls.asked.append(host))\n        asked = []"
+    install("a", "img.exporters", "a", exporter("a", probe))
+    plugins = Plugins(config(tmp_path))
+    host = Host("full", str(tmp_path), str(tmp_path))
+    for _ in range(2):
+        driver = plugins.select("exporter", ["a"], host)
+    assert len(driver.asked) == asked
+
+
 # --- options ---------------------------------------------------------------------------------------------------
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from img_core.cli.build._csv import split_record
 from img_core.kit.text import show
 from img_core.solver.secret_sources import SecretSource
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from img_core.kit import fs
 from img_core.kit.copy._tree import FileInfo, SourceTree, clean_path, follow, list_directory, lookup, resolve
 from img_core.kit.ignore import IgnoreMatcher, translate_pattern
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import DockerfileError, NotFoundError
 
 if TYPE_CHECKING:

@@ -6,11 +6,12 @@ import errno
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from img_core.kit import fs
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:

@@ -1,0 +1,155 @@
+"""Our quick `dataclass` makes what the standard library's does."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+import pickle
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import pytest
+
+from img_core.spec.dataclass import frozen_slotted
+
+
+class Plain:
+    """Words."""
+
+    kind: ClassVar[str] = "class"
+    a: int
+    b: str = "b"
+    c: dict[str, int] = dataclasses.field(default_factory=dict)
+    hidden: int = dataclasses.field(default=0, repr=False, compare=False, metadata={"key": False})
+    made: int = dataclasses.field(init=False, repr=False)
+    constant: int = dataclasses.field(init=False, default=7)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "made", self.a + 1)
+
+    @property
+    def twice(self) -> int:
+        return 2 * self.a
+
+
+def _copied(cls: type) -> type:
+    """Return *cls* anew: the decorators change what they get."""
+    kept = {name: copy.copy(value) for name, value in vars(cls).items() if name not in {"__dict__", "__weakref__"}}
+    return type(cls)(cls.__name__, cls.__bases__, kept)
+
+
+Quick: Any = frozen_slotted(_copied(Plain))
+Standard: Any = dataclasses.dataclass(frozen=True, slots=True)(_copied(Plain))
+BOTH = pytest.mark.parametrize("cls", [Quick, Standard], ids=["ours", "standard"])
+
+
+def outcome(work: Callable[[], object]) -> object:
+    try:
+        return work()
+    except Exception as err:  # compared with that of the other class
+        return type(err), str(err)
+
+
+def test_everything_that_can_be_seen_is_the_same() -> None:
+    assert [(f.name, f.init, f.metadata) for f in dataclasses.fields(Quick)] == [
+        (f.name, f.init, f.metadata) for f in dataclasses.fields(Standard)
+    ]
+    assert Quick.__match_args__ == Standard.__match_args__
+    assert Quick.__slots__ == Standard.__slots__
+    assert Quick.__doc__ == Standard.__doc__
+    assert Quick.__qualname__ == Standard.__qualname__
+    assert list(inspect.signature(Quick).parameters) == list(inspect.signature(Standard).parameters)
+    assert (Quick.__dataclass_params__.frozen, Quick.__dataclass_params__.eq) == (True, True)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda cls: repr(cls(1)),
+        lambda cls: repr(cls(1, "x", {"y": 2}, hidden=3)),
+        lambda cls: (cls(1) == cls(1, hidden=5), cls(1) == cls(2), cls(1) != cls(1), cls(1) == 1),
+        lambda cls: cls(1).__eq__(1),
+        lambda cls: hash(cls(1)),  # unhashable: there is a dict in it
+        lambda cls: (cls(1).made, cls(1).constant, cls(1).twice, cls.kind),
+        lambda cls: cls(1).c is cls(1).c,
+        lambda cls: repr(dataclasses.replace(cls(1, c={"k": 1}), a=5)),
+        lambda cls: dataclasses.replace(cls(1), a=5).made,
+        lambda cls: dataclasses.asdict(cls(1)),
+        lambda cls: copy.deepcopy(cls(1, c={"k": 1})).c,
+        lambda cls: setattr(cls(1), "a", 2),
+        lambda cls: delattr(cls(1), "a"),
+        lambda cls: hasattr(cls(1), "__dict__"),
+        lambda cls: cls(),
+        lambda cls: cls(1, 2, 3, 4, 5),
+        lambda cls: cls(1, wrong=2),
+        lambda cls: cls(1, made=2),
+    ],
+)
+def test_it_behaves_the_same(work: Callable[[Any], object]) -> None:
+    assert outcome(lambda: work(Quick)) == outcome(lambda: work(Standard))
+
+
+def test_equal_values_have_equal_hashes() -> None:
+    class Point:
+        x: int
+        y: tuple[int, ...] = ()
+        notes: dict[str, str] = dataclasses.field(default_factory=dict, hash=False)
+
+    made: Any = frozen_slotted(Point)
+    assert hash(made(1, (2,))) == hash(made(1, (2,)))
+    assert len({made(1), made(1), made(2)}) == 2
+    assert made(1, notes={"a": "b"}) != made(1)
+
+
+def test_identity_counts_without_eq() -> None:
+    class Node:
+        x: int
+
+    made: Any = frozen_slotted(Node, eq=False)
+    one = made(1)
+    assert one == one
+    assert one != made(1)
+    assert len({made(1), made(1)}) == 2
+
+
+@BOTH
+def test_a_class_of_either_kind_can_be_built_on(cls: Any) -> None:
+    class More(cls):  # type: ignore[misc]
+        z: int = 0
+
+    for made in (frozen_slotted(_copied(More)), dataclasses.dataclass(frozen=True, slots=True)(_copied(More))):
+        value: Any = made(1, z=4)  # type: ignore[call-arg]
+        assert (value.a, value.made, value.z) == (1, 2, 4)
+        assert not hasattr(value, "__dict__")
+
+
+def test_abstract_methods_and_methods_of_its_own_stay() -> None:
+    class Base(ABC):
+        @abstractmethod
+        def size(self) -> int: ...
+
+    class Own(Base):
+        x: int
+
+        def size(self) -> int:
+            return self.x
+
+        def __repr__(self) -> str:
+            return "own"
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Own)
+
+    made: Any = frozen_slotted(Own)
+    assert (made(3).size(), repr(made(3)), isinstance(made(3), Base)) == (3, "own", True)
+    assert hash(made(3)) == hash(made(3))
+
+
+def test_values_of_the_contracts_can_be_pickled_and_copied() -> None:
+    from img_core.spec.values import Platform
+
+    value = Platform("linux", "arm64", "v8")
+    assert pickle.loads(pickle.dumps(value)) == value
+    assert copy.copy(value) == value
