@@ -7,6 +7,10 @@ import signal
 
 from hypothesis import settings
 
+from harness.no_skips import pytest_runtest_makereport
+
+__all__ = ["pytest_runtest_makereport"]
+
 # A runner in the background starts us with some signals ignored, which every program that we start would inherit.
 for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     if signal.getsignal(signum) is signal.SIG_IGN:

@@ -1,8 +1,8 @@
-"""Compile `img_core.kit.seccomp_rules` to classic BPF, one file per architecture.
+"""Compile `img_core.kit.seccomp_rules` to classic BPF, one file per architecture, and to a profile for containers with img in them.
 
 Run after a change of the rules or of ``syscalls.txt`` (a test compares the result with the committed files)::
 
-    python contrib/seccomp/generate.py            # writes img_core/kit/*.bpf
+    python contrib/seccomp/generate.py            # writes img_core/kit/*.bpf and contrib/seccomp/builder.json
     python contrib/seccomp/generate.py --check    # only compares
 
 The numbers of a system call table are grouped into ranges with the same answer, and the ranges become a binary tree: a call
@@ -12,6 +12,7 @@ passes seven or eight comparisons, and the whole program is a quarter of what a 
 from __future__ import annotations
 
 import errno
+import json
 import struct
 import sys
 from collections.abc import Callable, Iterable
@@ -145,7 +146,7 @@ def compile_family(
 
 
 def programs() -> dict[str, bytes]:
-    """Return file name -> content."""
+    """Return name in `img_core/kit` -> content."""
     table = read_table(ROOT / "contrib/seccomp/syscalls.txt")
     made = {}
     for machine, family in FAMILIES.items():
@@ -154,15 +155,21 @@ def programs() -> dict[str, bytes]:
     return made
 
 
+def files() -> dict[Path, bytes]:
+    """Return everything that is generated."""
+    made = {ROOT / "img_core/kit" / name: content for name, content in programs().items()}
+    profile = json.dumps(rules.builder_profile(), indent=1) + "\n"
+    return {**made, ROOT / "contrib/seccomp/builder.json": profile.encode()}
+
+
 def main() -> int:
     stale = []
-    for name, content in programs().items():
-        path = ROOT / "img_core/kit" / name
+    for path, content in files().items():
         if not path.exists() or path.read_bytes() != content:
-            stale.append(name)
+            stale.append(path.name)
         if "--check" not in sys.argv:
             path.write_bytes(content)
-            print(f"{name}: {len(content) // 8} instructions")
+            print(f"{path.name}: {len(content)} bytes")
     if stale and "--check" in sys.argv:
         print(f"out of date: {', '.join(stale)}")
         return 1

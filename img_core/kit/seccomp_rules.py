@@ -14,10 +14,14 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 __all__ = [
     "ALLOWED",
+    "BUILDER_CALLS",
     "CONDITIONS",
     "DEVICE_CALLS",
     "HIDDEN",
@@ -25,6 +29,7 @@ __all__ = [
     "OWNER_CALLS",
     "PRETENDED",
     "Condition",
+    "builder_profile",
     "oci_profile",
 ]
 
@@ -146,6 +151,13 @@ PRETENDED: Final = frozenset(_IDENTITY.split())
 #: name and position of the mode argument: making a device node succeeds without any effect
 DEVICE_CALLS: Final = (("mknod", 1), ("mknodat", 2))
 
+#: what the builder itself makes containers with; it needs them in a container of its own (`builder_profile`)
+BUILDER_CALLS: Final = frozenset(
+    """
+    clone fsconfig fsmount fsopen keyctl mount mount_setattr move_mount open_tree pivot_root sethostname setns umount2 unshare
+    """.split()  # noqa: SIM905
+)
+
 _OCI_OPERATORS = {"==": "SCMP_CMP_EQ", "masked==": "SCMP_CMP_MASKED_EQ"}
 _OCI_ARCHITECTURES = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64", "riscv64": "SCMP_ARCH_RISCV64"}
 _OCI_32_BITS = {"x86_64": "SCMP_ARCH_X86", "aarch64": "SCMP_ARCH_ARM"}
@@ -160,11 +172,29 @@ def oci_profile(machine: str, *, with_32_bits: bool = False) -> dict[str, object
     architecture = _OCI_ARCHITECTURES.get(machine)
     if architecture is None:
         return None
+    architectures = [architecture, *([_OCI_32_BITS[machine]] if with_32_bits else [])]
+    return _profile(architectures, ALLOWED, CONDITIONS)
+
+
+def builder_profile() -> dict[str, object]:
+    """Return a profile for the container in which a builder runs: what its steps may use, and what it makes them with.
+
+    In the form that docker, podman and Kubernetes (``type: Localhost``) read.
+    """
+    # Older runtimes refuse a profile that names an architecture they do not know.
+    architectures = [name for machine, other in _OCI_32_BITS.items() for name in (_OCI_ARCHITECTURES[machine], other)]
+    conditions = [condition for condition in CONDITIONS if condition.name not in BUILDER_CALLS]
+    return _profile(architectures, ALLOWED | BUILDER_CALLS, conditions)
+
+
+def _profile(
+    architectures: Sequence[str], allowed: frozenset[str], conditions: Iterable[Condition]
+) -> dict[str, object]:
     rules: list[dict[str, object]] = [
-        {"names": sorted(ALLOWED), "action": "SCMP_ACT_ALLOW"},
+        {"names": sorted(allowed), "action": "SCMP_ACT_ALLOW"},
         {"names": sorted(HIDDEN), "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS},
     ]
-    for condition in CONDITIONS:
+    for condition in conditions:
         argument: dict[str, object] = {"index": condition.argument, "op": _OCI_OPERATORS[condition.operator]}
         if condition.operator == "masked==":
             argument |= {"value": condition.mask, "valueTwo": condition.value}
@@ -174,6 +204,6 @@ def oci_profile(machine: str, *, with_32_bits: bool = False) -> dict[str, object
     return {
         "defaultAction": "SCMP_ACT_ERRNO",
         "defaultErrnoRet": errno.EPERM,
-        "architectures": [architecture, *([_OCI_32_BITS[machine]] if with_32_bits else [])],
+        "architectures": [*architectures],
         "syscalls": rules,
     }

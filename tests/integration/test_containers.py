@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.rootless, pytest.mark.skipif(AS_ROOT, reason="root nee
 ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "contrib/kubernetes"
 CONTAINER = ROOT / "contrib/container"
+PROFILE = ROOT / "contrib/seccomp/builder.json"
 
 DOCKERFILE = """\
 FROM busybox AS build
@@ -222,7 +223,7 @@ def test_the_image_of_img_builds_images_under_rootless_podman(
         directory.chmod(0o777)
     done = subprocess.run(
         ["podman", "--runtime", "runc", "--cgroup-manager", "cgroupfs", "run", "--rm", "--network", "host",
-         "--security-opt", "seccomp=unconfined", "--security-opt", "label=disable", *options,
+         "--security-opt", f"seccomp={PROFILE}", "--security-opt", "label=disable", *options,
          "--volume", f"{context}:/work:ro", "--volume", f"{out}:/out", "--entrypoint", "sh", image, "-c", script],
         capture_output=True, text=True, env=containers.environment, check=False, timeout=300,
     )  # fmt: skip
