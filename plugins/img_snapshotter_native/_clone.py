@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from functools import partial
 from typing import TYPE_CHECKING
 
 from img_core.kit import fs
 from img_core.kit.changes import scan
+from img_core.kit.parallel import run_together
 from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 # `trusted.` is invisible outside of real root and means nothing to an image; labels are given by the host's policy.
 _COPIED_XATTRS = ("user.", "security.capability", "system.posix_acl_")
 _UNSUPPORTED = (errno.ENOTSUP, errno.EPERM, errno.EINVAL)
+
+_LARGE = 1 << 20  # bytes of a file from which on a thread is worth its while
+_WORKERS = 4  # threads that copy large files: the kernel does the work, the interpreter waits
 
 
 def clone_tree(source_fd: int, target_fd: int, check: Callable[[], None] = lambda: None) -> dict[bytes, int]:
@@ -46,6 +51,7 @@ class _Cloner:
         self.inodes: dict[bytes, int] = {}
         self.here = b""
         self._links: dict[int, bytes] = {}
+        self._large: list[Callable[[], None]] = []
         self._ids = (os.geteuid(), os.getegid())
 
     def run(self, check: Callable[[], None]) -> None:
@@ -57,6 +63,7 @@ class _Cloner:
             self.here = path
             below = self._directory(path, made)
             todo.extend(reversed(below))
+        run_together(self._large, workers=_WORKERS, stop=lambda: None)
         for path, info in reversed(made):  # content disturbs the time, and a mode may forbid content
             self.here = path
             os.chmod(path or b".", stat.S_IMODE(info.st_mode), dir_fd=self.target_fd)
@@ -92,7 +99,9 @@ class _Cloner:
             self.here = entry
             if info.st_nlink > 1 and self._linked(entry, info.st_ino, name, target):
                 continue
-            if stat.S_ISREG(info.st_mode):
+            if info.st_size >= _LARGE and stat.S_ISREG(info.st_mode) and info.st_nlink == 1:
+                self._large.append(partial(self._large_file, entry, info, inherits))
+            elif stat.S_ISREG(info.st_mode):
                 self._file(source, target, name, info, inherits)
             else:
                 self._other(source, target, name, info, inherits)
@@ -105,6 +114,13 @@ class _Cloner:
         fs.mutation("link", entry)
         os.link(first, name, src_dir_fd=self.target_fd, dst_dir_fd=target, follow_symlinks=False)
         return True
+
+    def _large_file(self, path: bytes, info: os.stat_result, inherits: bool) -> None:
+        try:
+            self._file(self.source_fd, self.target_fd, path, info, inherits)
+        except OSError:
+            self.here = path
+            raise
 
     def _file(self, source: int, target: int, name: bytes, info: os.stat_result, inherits: bool) -> None:
         fs.mutation("create", name)

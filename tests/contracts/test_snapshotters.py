@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,11 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from img_core.kit import fs, linux
-from img_core.spec.errors import Unsupported
+from img_core.spec.errors import ImgError, Unsupported
 from img_core.spec.host import Host
 from img_core.spec.snapshotter import Snapshotter
 from img_core.testing.contracts.snapshotter import OLD, Shelf, SnapshotterContract, Tree
 from img_core.testing.namespaces import mappings, run_inside
+from img_snapshotter_native._clone import clone_tree
 from img_snapshotter_native._native import NativeSnapshotter
 from img_snapshotter_overlayfs._overlay import OverlaySnapshotter
 
@@ -89,6 +92,32 @@ class TestOverlayfs(SnapshotterContract):
 
 class TestNative(SnapshotterContract):
     snapshotter = NativeSnapshotter
+
+
+def test_large_files_are_copied_with_all_they_have_and_a_failure_names_one(tmp_path: Path) -> None:
+    def body() -> None:
+        shelf = Shelf.make(NativeSnapshotter, str(tmp_path / "shelf"), mappings()[0])
+
+        def make(tree: Tree) -> None:
+            for number in range(6):
+                tree.write(f"dir/{number}", bytes([number]) * (1 + bool(number)) * (1 << 20), 0o4750)
+                os.setxattr(tree.at(f"dir/{number}"), "user.number", bytes([number]))
+                os.utime(tree.at(f"dir/{number}"), (OLD, OLD + number))
+            os.link(tree.at("dir/0"), tree.at("other"))
+            os.chmod(tree.at("dir"), 0o500)
+
+        first = shelf.step([], make)
+        second = shelf.step([first], lambda tree: None)
+        assert shelf.tree([second], times=True) == shelf.tree([first], times=True)
+        source, target = (os.open(f"{first}/fs", os.O_RDONLY), shelf.new())
+        os.mkdir(target)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        with pytest.raises(ImgError, match=r"cannot copy `/dir/[1-5]`: file too large"):
+            clone_tree(source, os.open(target, os.O_RDONLY))
+        os.close(source)
+
+    run_inside(mappings()[0], body)
 
 
 @pytest.mark.parametrize("snapshotter", [OverlaySnapshotter, NativeSnapshotter])
