@@ -92,7 +92,7 @@ def held_capabilities() -> int:
 
 
 def enter_cgroups(procs_fds: Sequence[int]) -> None:
-    """Move this process, which has a cgroup namespace, into control groups; they become the root of what it sees."""
+    """Move this process into control groups; a new namespace makes them the root of what it sees."""
     for fd in procs_fds:
         os.write(fd, b"0")
         os.close(fd)

@@ -73,6 +73,9 @@ class UsernsExecutor(Executor):
             own(stack, report_read)
             try:
                 flags = _NAMESPACES | (linux.CLONE_NEWNET if process.network == "none" else 0)
+                if process.cgroup_fds:
+                    # Made after it has entered its groups: older kernels let nobody move past the root of his namespace.
+                    flags &= ~linux.CLONE_NEWCGROUP
                 payload = self._payload(process, ordered)
                 spawned = spawner.spawn(_ENTRY, payload, fds=[report_write, *fds], flags=flags)
             finally:
