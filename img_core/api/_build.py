@@ -6,9 +6,9 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from img_core.api._context_facts import ContextFacts
 from img_core.api._contexts import parse_contexts
 from img_core.api._entitlements import check_entitlements
+from img_core.api._known_contexts import KnownContexts
 from img_core.api._main_context import prepare_context
 from img_core.api._request import BuildResult, Output
 from img_core.kit import fs, platforms
@@ -164,7 +164,7 @@ class Build:
             self._events,
             pull=request.pull,
             contexts={name: (named.kind, named.reference) for name, named in contexts.items()},
-            facts=ContextFacts(context, sources),
+            facts=KnownContexts(context, sources),
         )
         return context.definition, sources, resolver
 

@@ -14,7 +14,7 @@ from img_core.solver.result import BuildOutcome, ImageOutcome, workers
 from img_core.solver.scheduler import Scheduler
 from img_core.solver.steps import Evaluated, Evaluator
 from img_core.spec.dataclass import dataclass
-from img_core.spec.errors import ImgError
+from img_core.spec.errors import Canceled, ImgError
 from img_core.spec.graph import MergeOp, SourceOp
 
 if TYPE_CHECKING:
@@ -235,6 +235,8 @@ def _with_excerpt(
     def wrapped(vertex: Vertex, inputs: Sequence[Evaluated]) -> Evaluated:
         try:
             return evaluate(vertex, inputs)
+        except Canceled:
+            raise
         except ImgError as err:
             if vertex.location is not None and not err.excerpt:
                 err.excerpt = excerpt(vertex.location)

@@ -69,16 +69,16 @@ class Planning:
         scope = _global_scope(self.program, self.request, platform, self._warnings)
         names = Names(self.program.stages, self._resolver, platform)
         return Shared(
-            self.program,
-            self.request,
-            self._resolver,
-            platform,
-            names,
-            scope,
-            self._warnings,
-            self._declared,
-            self.epoch,
-            self._checking,
+            program=self.program,
+            request=self.request,
+            resolver=self._resolver,
+            platform=platform,
+            names=names,
+            scope=scope,
+            warnings=self._warnings,
+            arguments=self._declared,
+            epoch=self.epoch,
+            checking=self._checking,
         )
 
     def finish(self) -> tuple[BuildWarning, ...]:

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
     from img_core.api._main_context import MainContext
 
-__all__ = ["ContextFacts"]
+__all__ = ["KnownContexts"]
 
 _MAIN = SourceOp("local", "context")
 
 
-class ContextFacts:
-    """Answers for `spec.frontend.Resolver`. *sources* gives the source of a scheme."""
+class KnownContexts:
+    """What a `Resolver` asks for (solver.images.ContextFacts). *sources* gives the source of a scheme."""
 
     def __init__(self, main: MainContext, sources: Callable[[str], Any]) -> None:  # Any: an image or a tree source
         self._main = main
