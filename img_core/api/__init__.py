@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from img_core.api._request import BuildRequest, BuildResult, Output, SecretSource, SshAgent
+from img_core.api._request import BuildRequest, BuildResult, Limits, Output, SecretSource, SshAgent
 
 if TYPE_CHECKING:
     import os
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from img_core.spec.progress import Event
 
-__all__ = ["BuildRequest", "BuildResult", "Output", "SecretSource", "SshAgent", "build"]
+__all__ = ["BuildRequest", "BuildResult", "Limits", "Output", "SecretSource", "SshAgent", "build"]
 
 
 def build(
