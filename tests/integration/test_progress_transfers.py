@@ -6,6 +6,7 @@ import os
 import re
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,12 +44,13 @@ def told(stderr: str) -> list[str]:
     return [re.sub(r"^#\d+ |sha256:[0-9a-f]{64} |\d+\.\ds |\(.*\)", "", line).strip() for line in lines]
 
 
-def test_a_pull_shows_how_far_it_is(empty: Img, faulty_registry: FaultyRegistry, image: SmallImage) -> None:
+@pytest.fixture
+def slow(faulty_registry: FaultyRegistry, image: SmallImage) -> Iterator[tuple[str, threading.Event]]:
+    """Give the reference of *image* in a registry that stops in the middle of its layer, and what makes it go on."""
     go_on = threading.Event()
-    layer = image.layers[1]
+    content = image.blobs[image.layers[1].digest]
 
     def hesitate(exchange: Exchange) -> None:
-        content = image.blobs[layer.digest]
         exchange.head(200, {"Content-Length": str(len(content))})
         exchange.write(content[:1_900_000])
         time.sleep(0.3)  # news come ten times a second: the next bytes are told of
@@ -56,9 +58,14 @@ def test_a_pull_shows_how_far_it_is(empty: Img, faulty_registry: FaultyRegistry,
         go_on.wait(60)
         exchange.write(content[2_000_000:])
 
-    faulty_registry.rule(f"GET .*{layer.digest}", hesitate)
-    reference = faulty_registry.address + "/app:1"
+    faulty_registry.rule(f"GET .*{image.layers[1].digest}", hesitate)
     faulty_registry.add("app", "1", image)
+    yield f"{faulty_registry.address}/app:1", go_on
+    go_on.set()
+
+
+def test_a_pull_shows_how_far_it_is(empty: Img, slow: tuple[str, threading.Event]) -> None:
+    reference, go_on = slow
     with TerminalSession(empty, "pull", reference, columns=90) as session:
         half = session.wait_for(lambda screen: any("[======" in line for line in screen.lines)).lines
         go_on.set()
@@ -73,6 +80,17 @@ def test_a_pull_shows_how_far_it_is(empty: Img, faulty_registry: FaultyRegistry,
     assert sum(line.startswith(" => => sha256:") for line in lines) == 2
     assert [line.split(":")[0] for line in lines[-2:]] == ["Pulled", "Size"]
     assert session.screen.unknown == []
+
+
+def test_ctrl_c_ends_a_pull_and_leaves_a_clean_terminal(empty: Img, slow: tuple[str, threading.Event]) -> None:
+    with TerminalSession(empty, "pull", slow[0], columns=90) as session:
+        session.wait_for(lambda screen: any("[======" in line for line in screen.lines))
+        session.press(b"\x03")
+        assert session.end() == 130
+        lines = session.screen.lines
+        assert any(line.startswith(f" => CANCELED pulling {slow[0]}") for line in lines)
+        assert lines[-1] == "Error: canceled"
+        assert session.screen.cursor == (len(lines), 0)
 
 
 def test_a_log_tells_how_each_blob_came_to_be_there(empty: Img, registry: DockerRegistry, image: SmallImage) -> None:
