@@ -28,6 +28,9 @@ class Log:
         self._size = 0
         self._cut = False  #: whether something is missing at the beginning
 
+    def __bool__(self) -> bool:
+        return self._size > 0
+
     def add(self, time: float, data: bytes) -> None:
         """Take output that came at *time*."""
         data = data[-_LIMIT:]

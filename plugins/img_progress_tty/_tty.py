@@ -79,7 +79,7 @@ class TerminalProgress(Progress):
         failures = [
             failure_block(step.name, step.log.lines(step.started, colours=self._colours))
             for step in self._board.steps.values()
-            if step.error
+            if step.error and (step.log or len(self._board.steps) > 1)  # what was said elsewhere is not repeated
         ]
         with self._screen_lock:
             self._screen.append("".join(failures) + warning_block(self._board.warnings))

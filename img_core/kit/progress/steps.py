@@ -72,8 +72,9 @@ class Steps:
         return self._steps[step]
 
     def failed(self) -> list[Step]:
-        """Return the steps that ended with an error, in order."""
-        return [step for step in self._steps.values() if step.error]
+        """Return the steps that ended with an error, in order; not the only step there is if it printed nothing that could be repeated."""
+        several = len(self._steps) > 1
+        return [step for step in self._steps.values() if step.error and (several or step.tail)]
 
 
 def failure_block(name: str, lines: Iterable[str]) -> str:

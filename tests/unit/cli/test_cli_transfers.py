@@ -11,7 +11,7 @@ from img_core.cli._transfers import showing_transfers
 from img_core.config import Config
 from img_core.plugins import Plugins
 from img_core.solver import events
-from img_core.spec import Canceled
+from img_core.spec import Canceled, ImgError
 
 MEBIBYTE = 1 << 20
 DIGEST = "sha256:" + "a" * 64
@@ -56,6 +56,12 @@ def test_a_failed_transfer_ends_its_step(plugins: Plugins, capsys: pytest.Captur
     with pytest.raises(Canceled), showing_transfers("Pushing", "pushing x", "plain", plugins, {}, verb="pushing"):
         raise Canceled
     assert capsys.readouterr().err == "#1 pushing x\n#1 CANCELED\n\n"
+
+
+def test_a_failure_is_told_in_one_line(plugins: Plugins, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ImgError), showing_transfers("Pulling", "pulling x", "plain", plugins, {}):
+        raise ImgError("x: not found")
+    assert capsys.readouterr().err == "#1 pulling x\n#1 ERROR: x: not found\n\n"
 
 
 def test_without_progress_there_is_only_what_is_said(plugins: Plugins, capsys: pytest.CaptureFixture[str]) -> None:
