@@ -43,15 +43,16 @@ class KnownContexts:
     def why_missing(self, op: SourceOp, path: str, *, parents: bool) -> str | None:
         """Say why COPY of *path* from the local context *op* would find nothing; None if it may find something."""
         from img_core.kit import copy
-        from img_core.kit.ignore import IgnoreMatcher, parse_ignore_file
+        from img_core.kit.ignore import IgnoreMatcher
 
         pinned = self._sources(op.scheme).pin(op, None)
         if pinned.directory is None:
             return None
         descriptor = os.open(pinned.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            ignore = IgnoreMatcher(parse_ignore_file(pinned.ignore)) if pinned.ignore is not None else None
-            tree = copy.SourceTree(descriptor, ignore=ignore, ignore_name=pinned.ignore_name)
+            text, name = pinned.ignore, pinned.ignore_name
+            ignore = IgnoreMatcher.from_file(text, name) if text is not None else None
+            tree = copy.SourceTree(descriptor, ignore=ignore, ignore_name=name)
             copy.check_source(tree, path, parents=parents)
         except ImgError as err:
             return f"{err.message} ({err.hint})" if err.hint else err.message

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from img_core.kit.text import show
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import DockerfileError
 
@@ -179,6 +180,15 @@ class IgnoreMatcher:
             self._add(index, rule.pattern)
         self._ending_lengths = tuple(sorted({len(ending) for _, ending in self._endings}))
         self._expressions.reverse()
+
+    @classmethod
+    def from_file(cls, text: str, name: str) -> IgnoreMatcher:
+        """Take the *text* of the ignore file *name*. Raises `DockerfileError` that names the file and the line."""
+        try:
+            return cls(parse_ignore_file(text))
+        except DockerfileError as err:
+            message = f"{err.message} in line {err.line} of `{show(name)}`"
+            raise DockerfileError(message, hint=err.hint, line=err.line) from err
 
     @classmethod
     def from_patterns(cls, patterns: Iterable[str]) -> IgnoreMatcher:

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from img_core.kit import copy, fs
-from img_core.kit.ignore import IgnoreMatcher, parse_ignore_file
+from img_core.kit.ignore import IgnoreMatcher
 from img_core.kit.ownership import Owners
 from img_core.solver.keys import digest_of
 from img_core.solver.layers import EMPTY
@@ -154,8 +154,9 @@ class FileSteps:
         if isinstance(source, PinnedTree):
             descriptor = os.open(self._directory(source), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                ignore = IgnoreMatcher(parse_ignore_file(source.ignore)) if source.ignore is not None else None
-                yield copy.SourceTree(descriptor, ignore=ignore, ignore_name=source.ignore_name)
+                text, name = source.ignore, source.ignore_name
+                ignore = IgnoreMatcher.from_file(text, name) if text is not None else None
+                yield copy.SourceTree(descriptor, ignore=ignore, ignore_name=name)
             finally:
                 os.close(descriptor)
             return

@@ -95,6 +95,14 @@ ROWS = {
         B + "COPY ln/f11 /x", '"/ln/f11": not found in the build context', files={"ln@": "dir"},
         hint="did you mean `dir/f1`?",
     ),
+    "ignore-file-bang": Row(
+        B + "COPY a.txt /x", 'illegal exclusion pattern: "!" in line 2 of `.dockerignore`', ">>> COPY a.txt",
+        files={".dockerignore": "# c\n!\n"}, hint="write a pattern after the `!`",
+    ),
+    "ignore-file-class": Row(
+        B + "COPY a.txt /x", "syntax error in pattern: `[a` in line 1 of `.dockerignore`", ">>> COPY a.txt",
+        files={".dockerignore": "[a\n"},
+    ),
     "bind-source-missing": Row(B + "RUN --mount=source=nope,target=/m true", '"/nope": not found', ">>> RUN --mount"),
     "parents-missing": Row(B + "COPY --parents dir/nope /x/", '"/dir/nope": not found', ">>> COPY --parents"),
     "copy-from-stage-missing": Row(
