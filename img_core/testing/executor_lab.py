@@ -207,6 +207,7 @@ class _Server:
                 output.when_seen(cancel.encode(), lambda: os.write(cancel_write, b"!"))
             started = time.monotonic()
             answer: dict[str, Any] = {"code": -1, "canceled": False, "error": "", "owners": []}
+            process |= self._places(process, stack)
             try:
                 status = self._run(_process(process, mounts, stack), output.write_fd, errors.write_fd, cancel_read)
                 answer |= {"code": status.code, "canceled": status.canceled}
@@ -217,6 +218,23 @@ class _Server:
             for name, collector in (("output", output), ("errors", errors)):
                 answer[name] = base64.b64encode(collector.finish()).decode()
             return answer
+
+    def _places(self, process: dict[str, Any], stack: ExitStack) -> dict[str, Any]:
+        """Return the descriptors that a process in a private network, or in a control group, gets; the group is a plain file *group*."""
+        from img_core.kit.network.private import new_namespace
+
+        found: dict[str, Any] = {}
+        if process.get("network") == "private":
+            spawner = self._executor.host.spawner
+            assert spawner is not None
+            found["network_fd"] = new_namespace(spawner)
+            stack.callback(os.close, found["network_fd"])
+        group = process.pop("group", "")
+        if group:
+            fd = os.open(group, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            stack.callback(os.close, fd)
+            found["cgroup_fds"] = (fd,)
+        return found
 
     def _run(self, process: Process, stdout: int, stderr: int, cancel: int) -> Any:
         from img_core.spec.executor import StepIO

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from img_core.kit.network.choice import NetworkChoice
     from img_core.spec.host import Spawner
 
-__all__ = ["GATEWAY", "PrivateNetwork", "find_tool", "private_network"]
+__all__ = ["GATEWAY", "PrivateNetwork", "find_tool", "new_namespace", "private_network"]
 
 #: where the host's loopback can be reached, if that is allowed
 GATEWAY: Final = "10.0.2.2"
@@ -76,14 +76,14 @@ def private_network(
     """Give a connected namespace for a block; what connects it ends with the block, and with us. Raises HostError."""
     name, path = find_tool(choice, environment)
     with ExitStack() as opened:
-        namespace_fd = _new_namespace(spawner)
+        namespace_fd = new_namespace(spawner)
         opened.callback(os.close, namespace_fd)
         _connect(opened, spawner, name, path, namespace_fd, loopback=choice.host_loopback)
         yield PrivateNetwork(namespace_fd, _NAME_SERVERS[name])
 
 
-def _new_namespace(spawner: Spawner) -> int:
-    """Return a descriptor of a new network namespace."""
+def new_namespace(spawner: Spawner) -> int:
+    """Return a descriptor of a new network namespace, in which nothing is up. Raises HostError."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         with theirs:

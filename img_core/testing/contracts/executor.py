@@ -279,6 +279,18 @@ class ExecutorContract:
         assert "UP" in lab.run("ip", "link", "show", "lo", network="none").text
         assert lab.shell("ping -c 1 -W 1 127.0.0.1 >/dev/null || ip addr show lo", network="none").code == 0
 
+    def test_given_network_namespace_is_joined(self, lab: Laboratory) -> None:
+        outcome = lab.shell("readlink /proc/self/ns/net; cat /proc/net/dev; ls /sys/class/net", network="private")
+        lines = outcome.text.splitlines()
+        assert lines[0] != os.readlink("/proc/self/ns/net")
+        assert lines[0] != lab.run("readlink", "/proc/self/ns/net", network="none").text
+        assert [line.split(":")[0].strip() for line in lines[3:-1]] == ["lo"]
+        assert lines[-1] == "lo"
+
+    def test_given_control_groups_are_entered_before_anything_else(self, lab: Laboratory, tmp_path: Path) -> None:
+        assert lab.run("true", group=str(tmp_path / "procs")).code == 0
+        assert (tmp_path / "procs").read_text() == "0"
+
     def test_host_network_is_the_hosts(self, lab: Laboratory) -> None:
         ours = os.readlink("/proc/self/ns/net")
         assert lab.run("readlink", "/proc/self/ns/net").text == ours
