@@ -44,18 +44,23 @@ class RegistrySource(ImageSource):
         documents = _RegistryDocuments(self._clients.get(reference.domain), reference.path, self.context.document)
         return look_up(
             documents,
-            reference.digest or self._meaning(reference) or reference.tag or "",
+            self._meaning(reference) or reference.digest or reference.tag or "",
             platform or platforms.host_platform(),
             name=str(reference),
             repository=reference.name,
         )
 
     def _meaning(self, reference: Reference) -> Digest | None:
-        """Ask for the digest of a tag that was seen before; None if what it means has to be fetched anyway."""
-        if not self.context.seen(str(reference)):
+        """Ask what *reference* means where that is likely to be kept here; None if it has to be fetched anyway.
+
+        A digest is asked for, too: that its content is here does not mean that this repository has it. Raises NotFoundError.
+        """
+        kept = reference.digest and self.context.document(Digest(reference.digest)) is not None
+        if not kept and not self.context.seen(str(reference)):
             return None
+        wanted = reference.digest or reference.tag or ""
         try:
-            digest = self._clients.get(reference.domain).resolve(reference.path, reference.tag or "")
+            digest = self._clients.get(reference.domain).resolve(reference.path, wanted)
         except RegistryError as err:
             if err.status is None:
                 raise

@@ -91,6 +91,16 @@ def test_an_image_that_did_not_change_costs_one_request_that_is_no_pull(
         assert empty.digest(name) == served.top.digest
 
 
+def test_what_is_kept_here_is_not_pulled_from_a_repository_that_lacks_it(
+    empty: Img, faulty_registry: FaultyRegistry
+) -> None:
+    image = make_image()
+    faulty_registry.add("app", "1", image)
+    empty.run("pull", f"{faulty_registry.address}/app:1").ok()
+    empty.run("pull", f"{faulty_registry.address}/app@{image.top.digest}").ok()
+    empty.run("pull", f"{faulty_registry.address}/misspelt@{image.top.digest}").refused(1, "not found")
+
+
 def test_a_registry_that_answers_no_head_requests_is_pulled_from_again(
     empty: Img, faulty_registry: FaultyRegistry
 ) -> None:
