@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import subprocess
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from img_core.kit.text import show
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["agents"]
 
 _KEY_LIMIT = 100 * 1024
+_PATIENCE = 5.0  #: seconds
 
 
 @contextmanager
@@ -73,15 +75,15 @@ class _Agent:
         if not said.isdigit():
             _, errors = self._command.communicate()
             raise HostError(f"ssh-agent does not start: {show(errors.strip() or said)}")
-        self._pid = int(said)
+        self._process = os.pidfd_open(int(said))
 
     def stop(self) -> None:
-        """End the agent."""
-        try:
-            os.kill(self._pid, signal.SIGTERM)
-        except ProcessLookupError:
-            pass
+        """End the agent; it has our keys until it is gone."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._process, signal.SIGTERM)
         self._command.communicate()  # closes its standard input
+        select.select([self._process], [], [], _PATIENCE)  # no child of ours, so there is nothing to wait for but this
+        os.close(self._process)
 
 
 def _add(socket: str, path: str) -> None:
