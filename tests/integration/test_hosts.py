@@ -119,6 +119,11 @@ def test_auto_goes_on_where_the_state_lies_on_an_overlay_and_debug_says_why(img:
     assert "not supported as upperdir" in refused
     assert "debug: " not in host.build(context, "--no-cache").ok().stderr
     host.with_flags("-b", "overlayfs").build(context, "--no-cache").refused(7, "not supported as upperdir")
+    findings = {finding["what"]: finding for finding in json.loads(host.run("doctor", "--json").ok().text)["findings"]}
+    assert findings["state directory"]["status"] == "worse"
+    assert "give it a volume" in findings["state directory"]["hint"]
+    assert findings["fuse"]["status"] == "note"
+    assert "snapshotter fuse-overlayfs" not in findings  # would be of no use there
 
 
 @pytest.mark.parametrize(

@@ -80,8 +80,10 @@ def examine(config: Config) -> Iterator[Finding]:
             yield from _ids.mapping(session.host)
             yield from _host.state_directory(session)
             inventory = session.plugins.inventory(host=session.host)
-            yield from _drivers.drivers(config, inventory)
-            yield _host.fuse(needed=_drivers.chosen(config, inventory, "snapshotter") != "overlayfs")
+            # On an overlay nothing is gained by another way to merge layers.
+            merging = _host.file_system(session.store.state) != _host.OVERLAY
+            yield from _drivers.drivers(config, inventory, install=merging)
+            yield _host.fuse(needed=merging and _drivers.chosen(config, inventory, "snapshotter") == "native")
             yield _host.emulation(session.host)
     yield _host.cgroups()
     yield _network.helpers(config.environment)

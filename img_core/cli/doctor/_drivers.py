@@ -27,9 +27,14 @@ def chosen(config: Config, inventory: Sequence[PluginInfo], kind: str) -> str:
     return next((name for name in config.order.get(kind, ()) if name in working), "")
 
 
-def drivers(config: Config, inventory: Sequence[PluginInfo]) -> Iterator[Finding]:
-    """Report on every plugin that is chosen by what works, and on any other one that does not work."""
+def drivers(config: Config, inventory: Sequence[PluginInfo], *, install: bool = True) -> Iterator[Finding]:
+    """Report on every plugin that is chosen by what works, and on any other one that does not work.
+
+    With *install* also on those that would be worth to be installed.
+    """
     for kind in _NEEDED:
+        if install:
+            yield from _worth_installing(config, inventory, kind)
         yield from _needed(config, [info for info in inventory if info.kind == kind], kind)
     for kind in _ALL_USED:
         names = [info.name for info in inventory if info.kind == kind and info.status == "ok"]
@@ -40,18 +45,28 @@ def drivers(config: Config, inventory: Sequence[PluginInfo]) -> Iterator[Finding
             yield Finding(status, f"{info.kind} {info.name}", f"{info.status}: {info.reason}", info.hint)
 
 
+def _worth_installing(config: Config, inventory: Sequence[PluginInfo], kind: str) -> Iterator[Finding]:
+    installed = {info.name for info in inventory if info.kind == kind}
+    for name in _preferred(config, chosen(config, inventory, kind), kind):
+        if name in _INSTALL and name not in installed:
+            yield Finding(WORSE, f"{kind} {name}", "not installed", _INSTALL[name])
+
+
+def _preferred(config: Config, taken: str, kind: str) -> list[str]:
+    """Return what ``auto`` tries before the one that is *taken*; everything when that is none."""
+    order = [*config.order.get(kind, ())]
+    return order[: order.index(taken)] if taken else order
+
+
 def _needed(config: Config, infos: Sequence[PluginInfo], kind: str) -> Iterator[Finding]:
     taken = chosen(config, infos, kind)
     order = [*config.order.get(kind, ())]
-    better = order[: order.index(taken)] if taken else order
+    better = _preferred(config, taken, kind)
     if not any(info.status == "ok" for info in infos):
         reasons = "; ".join(f"{info.name}: {info.reason}" for info in infos)
         yield Finding(BAD, kind, f"none works: {reasons or 'none is installed'}", "`img plugins ls`")
     elif not taken:
         yield Finding(BAD, kind, f"`auto` finds none: the configured order is {', '.join(order) or 'empty'}")
-    for name in better:
-        if name in _INSTALL and all(info.name != name for info in infos):
-            yield Finding(WORSE, f"{kind} {name}", "not installed", _INSTALL[name])
     for info in sorted(infos, key=lambda info: order.index(info.name) if info.name in order else len(order)):
         yield _driver(info, taken=taken, missed=info.name in better)
 

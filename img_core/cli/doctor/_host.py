@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from img_core.api.session import Session
     from img_core.spec.host import Host
 
-__all__ = ["cgroups", "emulation", "fuse", "state_directory", "system"]
+__all__ = ["OVERLAY", "cgroups", "emulation", "file_system", "fuse", "state_directory", "system"]
+
+#: the file system of a container's root
+OVERLAY: Final = "overlay"
 
 _LITTLE_SPACE: Final = 2 * 1024**3
 _FUSE: Final = "/dev/fuse"
@@ -39,21 +42,36 @@ def system() -> Finding:
 # --- the state directory ----------------------------------------------------------------------------------------------
 
 
+def file_system(path: str) -> str:
+    """Return the type of the file system that *path* lies on, or an empty string."""
+    device = os.stat(path).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+        for line in table:  # see proc_pid_mountinfo(5)
+            if line.split(" ", 3)[2] == number:
+                return line.partition(" - ")[2].split(" ", 1)[0]
+    return ""
+
+
 def state_directory(session: Session) -> Iterator[Finding]:
-    """Look at the space, and whether the file system keeps the owners of files."""
+    """Look at the space, and whether the file system keeps the owners of files and can carry overlays."""
     what = "state directory"
     usage = os.statvfs(session.store.state)
-    text = f"{session.store.state}, {binary_size(usage.f_bavail * usage.f_frsize)} free"
+    kind = file_system(session.store.state)
+    text = f"{session.store.state}, {kind or 'an unknown file system'}, {binary_size(usage.f_bavail * usage.f_frsize)} free"
     other = "choose another place with `-s DIR`"
     if usage.f_bavail * usage.f_frsize < _LITTLE_SPACE:
         yield Finding(WORSE, what, text, f"free some space, or {other}")
+    elif kind == OVERLAY:
+        text += ": no overlay can lie on another one, so layers are copied"
+        yield Finding(WORSE, what, text, f"in a container give it a volume, or {other}")
     else:
         yield Finding(OK, what, text)
     failure = _owner_failure(session.host)
     if failure:
         # Network file systems: the server knows nothing of our ids, and often nothing of attributes.
         status: Status = WORSE if session.host.mapping == "single" else BAD
-        yield Finding(status, "owners", f"this file system does not keep the owners of files: {failure}", other)
+        yield Finding(status, "owners", f"{kind} does not keep the owners of files: {failure}", other)
 
 
 def _owner_failure(host: Host) -> str:
@@ -76,7 +94,7 @@ def _owner_failure(host: Host) -> str:
 
 
 def fuse(*, needed: bool) -> Finding:
-    """Tell whether the device can be opened; *needed*: overlayfs is not there to do without it."""
+    """Tell whether the device can be opened; *needed*: it would make up for an overlayfs that does not work."""
     try:
         os.close(os.open(_FUSE, os.O_RDWR | os.O_CLOEXEC))
     except FileNotFoundError:
@@ -89,7 +107,7 @@ def fuse(*, needed: bool) -> Finding:
         return Finding(OK, "fuse", f"`{_FUSE}` can be opened")
     if needed:
         return Finding(WORSE, "fuse", f"{text}: layers are copied instead of merged", hint)
-    return Finding(NOTE, "fuse", f"{text}; overlayfs does without it")
+    return Finding(NOTE, "fuse", f"{text}; only fuse-overlayfs needs it")
 
 
 def emulation(host: Host) -> Finding:

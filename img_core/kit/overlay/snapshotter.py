@@ -133,24 +133,29 @@ def _copy_root(source: str, target: str) -> None:
 
 
 def _try(snapshotter: Snapshotter, base: str) -> None:
-    """Write a file in one layer, replace its directory in the next: that takes whiteouts and attributes on directories."""
+    """Write files in one layer, delete one and replace the directory of another in the next.
+
+    That takes a whiteout, which no file system of ours may hold below an overlay, and an attribute of a directory.
+    """
     lower, upper = f"{base}/lower", f"{base}/upper"
     root = snapshotter.prepare(lower, [])
     try:
         os.mkdir("directory", 0o700, dir_fd=root.fd)
-        os.close(os.open("directory/file", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=root.fd))
+        for name in ("deleted", "directory/file"):
+            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=root.fd))
     finally:
         root.close()
     root = snapshotter.prepare(upper, [lower])
     try:
-        os.unlink("directory/file", dir_fd=root.fd)
+        for name in ("deleted", "directory/file"):
+            os.unlink(name, dir_fd=root.fd)
         os.rmdir("directory", dir_fd=root.fd)
         os.mkdir("directory", 0o700, dir_fd=root.fd)
     finally:
         root.close()
     root = snapshotter.view([lower, upper])
     try:
-        if scan(root.fd, b"directory"):
+        if [name for name, _ in scan(root.fd, b"")] != [b"directory"] or scan(root.fd, b"directory"):
             raise HostError(f"{snapshotter.name} does not hide deleted files here")
     finally:
         root.close()
