@@ -10,7 +10,7 @@ import pytest
 from img_core.kit import oci
 from img_core.kit.registry import Limits, RegistryClient
 from img_core.spec.errors import NotFoundError, RegistryError
-from img_core.spec.values import Digest
+from img_core.spec.values import Descriptor, Digest
 from img_core.testing.faulty_registry import FaultyRegistry, reply
 from img_core.testing.images import make_image
 from img_core.testing.registry import DockerRegistry
@@ -70,6 +70,47 @@ def test_pages_that_lead_astray_end(link: str, client: RegistryClient, faulty_re
     faulty_registry.rule("tags/list", reply(200, tags("a"), {"Link": link}))
     with pytest.raises(RegistryError, match=r"another host|more than 200 pages"):
         client.tags("app")
+
+
+def test_pages_of_referrers_are_read(client: RegistryClient, faulty_registry: FaultyRegistry) -> None:
+    page = json.dumps(INDEX).encode()
+    faulty_registry.rule("referrers/.*last", reply(200, page))
+    faulty_registry.rule("referrers/", reply(200, page, {"Link": '<?last=1>; rel="next"'}))
+    assert [item.size for item in client.referrers("app", SUBJECT)] == [7, 7]
+
+
+def with_subject(annotation: str) -> bytes:
+    return json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": oci.OCI_MANIFEST,
+            "artifactType": "application/x",
+            "config": {"mediaType": oci.OCI_EMPTY, "digest": oci.digest(b"{}"), "size": 2},
+            "layers": [],
+            "subject": {"mediaType": oci.OCI_MANIFEST, "digest": SUBJECT, "size": 7},
+            "annotations": {"a": annotation},
+        }
+    ).encode()
+
+
+def test_a_registry_without_such_a_list_gets_one_with_the_push_of_a_referrer(registry: DockerRegistry) -> None:
+    first, second = with_subject("1"), with_subject("2")
+    blob = Descriptor(oci.OCI_EMPTY, oci.digest(b"{}"), 2)
+    with RegistryClient(registry.address) as client:
+        client.upload("app", blob, lambda start: [b"{}"[start:]])
+        for content in (first, second, first):
+            client.put_manifest("app", oci.digest(content), content, oci.OCI_MANIFEST)
+        found = client.referrers("app", SUBJECT)
+        assert [item.digest for item in found] == [oci.digest(first), oci.digest(second)]
+        assert [item.annotations for item in found] == [{"a": "1"}, {"a": "2"}]
+        assert client.referrers("app", SUBJECT, artifact_type="application/x") == found
+        assert client.referrers("app", SUBJECT, artifact_type="application/y") == []
+
+
+def test_a_registry_that_keeps_the_list_is_left_to_it(client: RegistryClient, faulty_registry: FaultyRegistry) -> None:
+    faulty_registry.rule("PUT", reply(201, b"", {"OCI-Subject": SUBJECT}))
+    client.put_manifest("app", "1", with_subject("1"), oci.OCI_MANIFEST)
+    assert [str(request) for request in faulty_registry.asked()] == ["PUT /v2/app/manifests/1"]
 
 
 def test_referrers_of_new_and_of_old_registries(client: RegistryClient, faulty_registry: FaultyRegistry) -> None:

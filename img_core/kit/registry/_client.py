@@ -8,8 +8,9 @@ from urllib.parse import quote
 
 from img_core.kit import oci
 from img_core.kit.reference import is_digest
-from img_core.kit.registry._listing import find_referrers, list_tags
+from img_core.kit.registry._listing import list_tags
 from img_core.kit.registry._places import Places
+from img_core.kit.registry._referrers import find_referrers, note_referrer
 from img_core.kit.registry._retry import Failure
 from img_core.kit.registry._upload import Upload, Uploaded
 from img_core.kit.text import show
@@ -175,18 +176,24 @@ class RegistryClient:
             return Upload(place.session, place.repository, descriptor, read).run(mount)
 
     def put_manifest(self, repository: str, reference: str, content: bytes, media_type: str) -> Digest:
-        """Store a manifest or index under *reference* (tag or digest); return its digest."""
+        """Store a manifest or index under *reference* (tag or digest); return its digest.
+
+        If it has a subject and the registry keeps no list of what refers to that, the list is kept in its place.
+        """
         name = self._name(repository, reference)
         headers = {"Content-Type": media_type, "Content-Length": str(len(content))}
-        session, there = self._places.main(repository)
+        place = self._places.main(repository)
+        session, there = place
         path, scope = _manifest_path(there, reference), f"repository:{there}:pull,push"
 
-        def once() -> str | None:
+        def once() -> tuple[str | None, bool]:
             with session.send("PUT", there, path, headers=headers, content=content, scope=scope) as response:
-                return response.header("docker-content-digest")
+                return response.header("docker-content-digest"), response.header("oci-subject") is not None
 
         with session.reported(f"push {name}"):
-            told = session.repeated(once)
+            told, listed = session.repeated(once)
+            if not listed:
+                note_referrer(place, content, media_type)
         digest = oci.digest(content)
         if told and told.startswith("sha256:") and told != digest:
             raise IntegrityError(f"{name}: the registry stored other content: {show(told)} instead of {digest}")
