@@ -27,6 +27,7 @@ GROUPS = (
     "mounts",
     "applications",
     "random_steps",
+    "random_copies",
 )
 
 

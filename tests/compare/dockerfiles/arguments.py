@@ -196,4 +196,44 @@ CASES = {
         """,
         build_args={"C": "3"},
     ),
+    "quoted-defaults": Case("""
+        FROM busybox
+        ENV X=x
+        ARG A="two words"
+        ARG B='$X'
+        ARG C=$X-"$X"
+        ARG D=
+        ENV OUT="$A|$B|$C|$D"
+        RUN echo "$A|$B|$C|$D" > /out
+    """),
+    "undeclared-build-argument": Case(
+        """
+        FROM busybox
+        ENV OUT=[$NOBODY]
+        RUN echo "[$NOBODY]" > /out
+        """,
+        build_args={"NOBODY": "asked"},
+    ),
+    "argument-declared-again": Case(
+        """
+        FROM busybox
+        ARG A=one
+        RUN echo $A > /one
+        ARG A=two
+        RUN echo $A > /two
+        FROM busybox
+        COPY --from=0 /one /two /
+        ARG A
+        RUN echo "[$A]" > /three
+        """,
+    ),
+    "global-argument-of-a-global-argument": Case(
+        """
+        ARG NAME=busy
+        ARG IMAGE=${NAME}box
+        FROM $IMAGE
+        ARG IMAGE
+        ENV IMAGE_WAS=$IMAGE
+        """,
+    ),
 }

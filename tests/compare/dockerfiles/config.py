@@ -242,4 +242,67 @@ CASES = {
         FROM busybox
         WORKDIR /only/workdir
     """),
+    "shell-words-are-not-expanded": Case("""
+        FROM busybox
+        ENV A=1
+        ENTRYPOINT ["sh", "-c", "echo $A ${A}"]
+        CMD echo $A "$A"
+        HEALTHCHECK CMD echo $A
+        ONBUILD RUN echo $A
+    """),
+    "duplicates": Case("""
+        FROM busybox
+        VOLUME ["/a", "/a", "/b/"]
+        VOLUME /a
+        EXPOSE 80 80/tcp
+        EXPOSE 80/udp
+        LABEL a=1 a=2
+        ENV B=1 B=2
+    """),
+    "upper-case-protocol": Case("""
+        FROM busybox
+        EXPOSE 53/UDP 80/TCP
+    """),
+    "values-in-quotes": Case("""
+        FROM busybox
+        USER "www"
+        STOPSIGNAL "SIGUSR1"
+        VOLUME "/quoted"
+        EXPOSE "81"
+        WORKDIR '/single quoted'
+        RUN true
+    """),
+    "legacy-env-with-an-equals-sign": Case("""
+        FROM busybox
+        ENV A = b
+        ENV B c=d
+        LABEL l m=n
+    """),
+    "base-without-a-path": Case(
+        """
+        FROM localhost/before
+        ENV B=2
+        RUN echo $PATH > /path
+        """,
+        before="""
+        FROM scratch
+        COPY --from=busybox /bin /bin
+        """,
+    ),
+    "names-of-the-base": Case("""
+        FROM docker.io/library/busybox:latest AS one
+        RUN true
+        FROM docker.io/library/busybox
+        COPY --from=one /etc/motd /m
+    """),
+    "unicode-everywhere": Case("""
+        FROM busybox
+        ENV NAME=ünï→😀
+        LABEL "schlüssel"="wert →"
+        WORKDIR /ordner
+        RUN echo $NAME > $NAME
+        COPY a /ü→/
+        CMD ["ä", "→"]
+        VOLUME /größe
+    """),
 }

@@ -340,4 +340,56 @@ CASES = {
         """,
         files={name: entry for name, entry in COMMON.items() if "link" not in name and "again" not in name},
     ),
+    "links-on-the-way-to-a-source": Case("""
+        FROM busybox
+        COPY link-to-d/one.txt /x/
+        COPY link-to-d/*.txt link-to-d/deep /y/
+        COPY link-to-d/../a /z/
+    """),
+    "absolute-links-stay-in-the-context": Case(
+        """
+        FROM busybox
+        COPY abs /file
+        COPY dir/abs-dir /dir
+        """,
+        files={"real/f": "f", "abs": Link("/real/f"), "dir/abs-dir": Link("/real")},
+    ),
+    "links-of-a-stage-stay-in-it": Case("""
+        FROM busybox AS build
+        RUN mkdir -p /opt/a/b && echo x > /opt/x && ln -s /opt/x /opt/a/abs && ln -s ../../../../opt/x /opt/a/b/clamped && ln -s a /opt/to-a
+        FROM busybox
+        COPY --from=build /opt/a/abs /one
+        COPY --from=build /opt/a/b/clamped /two
+        COPY --from=build /opt/to-a/ /three
+        COPY --from=build /opt /four
+    """),
+    "onto-the-root": Case("""
+        FROM busybox
+        COPY d /
+        COPY a b /
+        COPY d/deep ..
+    """),
+    "the-dockerfile-itself": Case("""
+        FROM busybox
+        COPY Dockerfile /
+        COPY Docker* /x/
+    """),
+    "group-without-a-user": Case("""
+        FROM busybox
+        COPY --chown=0:50 a /one
+        COPY --chown=33:www a /two
+        COPY --chown=root:root --chmod=0644 a /three
+    """),
+    "to-a-volume-of-the-base": Case(
+        """
+        FROM localhost/before
+        COPY a /data/
+        COPY d /data/d
+        """,
+        before="""
+        FROM busybox
+        RUN mkdir -m 700 /data && touch /data/before
+        VOLUME /data
+        """,
+    ),
 }  # fmt: skip

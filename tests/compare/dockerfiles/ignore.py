@@ -41,4 +41,9 @@ CASES = {
         COPY_ALL,
         {**TREE, ".dockerignore": "d\n", "Dockerfile.dockerignore": "sub\n"},
     ),
+    "slashes-and-stars": ignoring("**/", "!d/g", "*/*/*"),
+    "one-level-down": ignoring("*/*", "!*/e"),
+    "everything-and-back": ignoring("**", "!a.txt", "!d"),
+    "a-directory-without-a-file": ignoring("d/", "!d/e/", "d/e/c.go"),
+    "dots-in-patterns": ignoring("./a.txt", "d/./g", "sub//keep.tmp", "d/e/../e/f.go"),
 }

@@ -228,4 +228,25 @@ CASES = {
         FROM busybox
         RUN cp -a /srv /copy && cp -r /etc/motd /copy2 && cp -al /srv /hard
     """),
+    "nothing-changed": Case("""
+        FROM busybox
+        RUN true
+        RUN cat /etc/motd > /dev/null
+        RUN ["true"]
+    """),
+    "sticky-and-shared-directories": Case("""
+        FROM busybox
+        RUN mkdir -m 1777 /shared && su -s /bin/sh -c 'touch /shared/mine' www 2>/dev/null || touch /shared/mine
+        RUN mkdir -p /a/b && chmod 2775 /a && mkdir /a/c && touch /a/f && chown :50 /a/c
+    """),
+    "rename-over": Case("""
+        FROM busybox
+        RUN echo new > /new && mv /new /etc/motd && mkdir /e && mv /e /srv/empty && ln -s x /l && mv /l /srv/data/two
+        RUN mkdir /f && touch /f/f && rm -r /srv/empty && mv /f /srv/empty
+    """),
+    "many-links-to-one-file": Case("""
+        FROM busybox
+        RUN mkdir /l && echo x > /l/0 && for i in $(seq 50); do ln /l/0 /l/$i; done
+        RUN rm /l/0 /l/1? && chmod 600 /l/20
+    """),
 }
