@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from compare.dockerfiles import Case, write_files
 from harness.bases import write_oci_archive
-from harness.build_server import BuildServer
+from harness.build_server import BuildServer, Built
 from harness.compare import config_differences, document_differences, history_differences, tree_differences
 from harness.containers import Containers
 from harness.fixtures import load
@@ -50,24 +51,39 @@ class Builders:
             *history_differences(ours.document, theirs.document),
         ]
 
+    def acceptances(self, case: Case, directory: Path) -> list[str]:
+        """Return a line for each of the two that does not refuse *case*; an internal error of img is no refusal."""
+        ours, _ = self._try_img(case, directory / "ours")
+        theirs = self._try_buildah(case, directory / "theirs")
+        accepts = {"img": ours.code in (0, 125), "buildah": theirs.returncode == 0}
+        return [f"{name} accepts it" for name, does in accepts.items() if does]
+
     def _build_with_img(self, case: Case, directory: Path) -> ImageArchive:
-        context = self._context(case, case.text, directory)
+        built, archive = self._try_img(case, directory)
+        built.ok()
+        return ImageArchive(archive)
+
+    def _try_img(self, case: Case, directory: Path) -> tuple[Built, Path]:
+        context, archive = self._context(case, case.text, directory), directory / "image.tar"
         if case.before:
             self.img.build(context, case.text_before, tags=[BEFORE]).ok()
-        self.img.build(
-            context, None, outputs=[["oci", {"dest": str(directory / "image.tar"), "compression": "uncompressed"}]],
-            target=case.target, build_args=dict(case.build_args), labels=dict(case.labels), secrets=dict(case.secrets),
-            no_cache=True,
-        ).ok()  # fmt: skip
-        return ImageArchive(directory / "image.tar")
+        built = self.img.build(
+            context, None, outputs=[["oci", {"dest": str(archive), "compression": "uncompressed"}]], target=case.target,
+            build_args=dict(case.build_args), labels=dict(case.labels), secrets=dict(case.secrets), no_cache=True,
+        )  # fmt: skip
+        return built, archive
 
     def _build_with_buildah(self, case: Case, directory: Path) -> ImageDirectory:
+        done = self._try_buildah(case, directory)
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        return ImageDirectory(self.buildah.save("compared", directory / "image"))
+
+    def _try_buildah(self, case: Case, directory: Path) -> subprocess.CompletedProcess[str]:
         context = self._context(case, case.text_for_buildah, directory)
         if case.before:
             (directory / "before").write_text(case.text_before)
-            self.buildah.build_steps(context, "-f", str(directory / "before"), name=BEFORE)
-        self.buildah.build_steps(context, *self._flags(case, directory))
-        return ImageDirectory(self.buildah.save("compared", directory / "image"))
+            self.buildah.run(*self.buildah.steps_command(context, "-f", str(directory / "before"), name=BEFORE))
+        return self.buildah.attempt(*self.buildah.steps_command(context, *self._flags(case, directory)))
 
     def _context(self, case: Case, text: str, directory: Path) -> Path:
         """Write the context of a case with its Dockerfile in it."""

@@ -261,4 +261,20 @@ DIFFERENCES = (
         "a build does not change its context",
         {"mounts/bind-writes-are-lost": ("found: content is .*",)},
     ),
+    Difference(
+        "`EXPOSE web`",
+        "error: not a port",
+        "takes it into the image",
+        "img",
+        "a port is a number",
+        {"refused/port-that-is-none": ("buildah accepts it",)},
+    ),
+    Difference(
+        "`RUN --mount=type=bind,source=…` of what is not there",
+        "error: not found",
+        "runs the step without it",
+        "img",
+        "what a step names must be there",
+        {"refused/mount-of-a-missing-file": ("buildah accepts it",)},
+    ),
 )  # fmt: skip

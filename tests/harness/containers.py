@@ -38,28 +38,32 @@ class Containers:
 
     def run(self, *command: str | Path, cwd: Path | None = None) -> str:
         """Run a tool, insist on success, return its standard output."""
+        done = self.attempt(*command, cwd=cwd)
+        assert done.returncode == 0, f"$ {' '.join(map(str, command))}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+        return done.stdout
+
+    def attempt(self, *command: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a tool and return how it ended."""
         need(str(command[0]))
-        done = subprocess.run(
+        return subprocess.run(
             [str(word) for word in command], capture_output=True, text=True, errors="replace", env=self.environment,
             stdin=subprocess.DEVNULL, cwd=cwd or self._directory, check=False, timeout=600,
         )  # fmt: skip
-        assert done.returncode == 0, f"$ {' '.join(map(str, command))}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
-        return done.stdout
 
     def take(self, archive: Path, name: str) -> None:
         """Put the image of an OCI archive into the storage as *name*."""
         identity = self.run("buildah", "pull", "-q", f"oci-archive:{archive}").split()[-1]
         self.run("buildah", "tag", identity, name)
 
-    def build_steps(self, context: Path, *arguments: str, name: str = "compared") -> None:
-        """Build *context* with buildah as the image *name*, a layer for each step.
+    def steps_command(self, context: Path, *arguments: str, name: str = "compared") -> list[str | Path]:
+        """Return the command that builds *context* with buildah as the image *name*, a layer for each step.
 
         In docker's format: an OCI config of buildah's has no SHELL, HEALTHCHECK and ONBUILD.
         """
-        self.run(
+        return [
             "buildah", "bud", "--isolation", "chroot", "--pull-never", "--layers", "--no-cache", "--format", "docker",
             *arguments, "-t", name, context,
-        )  # fmt: skip
+        ]  # fmt: skip
 
     def save(self, name: str, dest: Path) -> Path:
         """Write the image *name* to the directory *dest*, its layers as plain tars."""

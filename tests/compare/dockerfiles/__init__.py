@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from importlib import import_module
 
 from ._case import Case, write_files
+from .refused import REFUSED
 
-__all__ = ["CASES", "Case", "write_files"]
+__all__ = ["CASES", "REFUSED", "Case", "write_files"]
 
 GROUPS = (
     "config",
