@@ -18,7 +18,8 @@ HEAD = """# Differences from buildah
 `nox -s compare` builds the {count} Dockerfiles of `tests/compare/dockerfiles` with `img` and with Debian 12's buildah 1.28 and compares the
 images: all paths with type, mode, owner, time, link target, hard links, extended attributes and content; all fields of the
 configuration; the instructions in the history and which of them made a layer. Both make the same but for the differences below. One
-that is not listed fails the comparison, and so does a listed one that no longer occurs. {refused} more are wrong, and both must refuse them.
+that is not listed fails the comparison, and so does a listed one that no longer occurs. {refused} more Dockerfiles are wrong: both must
+refuse them.
 
 What this buildah does not know (here-documents, `--link`, `--exclude`, `${{name#pattern}}`, several variables in one ARG, stage names in
 another letter case) it gets in other words, and the results are compared all the same.
