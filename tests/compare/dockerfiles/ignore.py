@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from ._case import Case, Files
 
 TREE: Files = {
@@ -47,3 +49,36 @@ CASES = {
     "a-directory-without-a-file": ignoring("d/", "!d/e/", "d/e/c.go"),
     "dots-in-patterns": ignoring("./a.txt", "d/./g", "sub//keep.tmp", "d/e/../e/f.go"),
 }
+
+
+_PATTERNS = (
+    "*", "d", "d/*", "d/e/*", "*.txt", "**/*.md", "**/c.go", "d/**", "*/e", "*/*/f.go", "x?", "x[1a]", "[!a-m]*", "?.txt", "sub/",
+    "/sub/*.tmp", "**/node_modules/**", "with*", "d/?", "**/?", "d/**/README.md",
+)  # fmt: skip
+_EXCEPTIONS = (
+    "!d",
+    "!d/e",
+    "!d/e/c.go",
+    "!d/*",
+    "!d/g",
+    "!a.txt",
+    "!x1",
+    "!sub",
+    "!sub/node_modules/y",
+    "!with blank",
+    "!README.md",
+    "!d/e/*.go",
+)
+
+
+def _at_random(seed: int) -> Case:
+    """Return a case with some of the patterns above in some order."""
+    chance = random.Random(seed)
+    lines = [chance.choice(("*", "d", "*/*", "d/**", "sub", "**/e"))]
+    lines += [chance.choice(_EXCEPTIONS if chance.random() < 0.6 else _PATTERNS) for _ in range(5)]
+    # The times of directories above what `!` brings back are a known difference.
+    settle = "RUN find /c -type d -exec chmod 711 {} + -exec touch -d @7 {} +\n"
+    return ignoring(*lines, dockerfile=f"{COPY_ALL}{settle}")
+
+
+CASES |= {f"seed-{seed}": _at_random(seed) for seed in range(8)}
