@@ -225,3 +225,22 @@ def test_secrets_of_another_build_are_out_of_reach(img: Img, tmp_path: Path, exe
     finally:
         builder.kill()
         builder.wait(10)
+
+
+# --- what must keep working -------------------------------------------------------------------------------------------
+
+
+def test_ordinary_users_become_root_by_set_user_id_programs(workshop: Workshop, executor: str) -> None:
+    """As sudo does; with no_new_privs they could not."""
+    built = workshop.build(
+        r"""
+        FROM busybox
+        RUN printf 'root::0:0:root:/:/bin/sh\nbob::1000:1000::/:/bin/sh\n' > /etc/passwd
+        RUN rm /bin/su && cp /bin/busybox /bin/su && chmod 4755 /bin/su
+        USER bob
+        RUN echo before=$(id -u) after=$(/bin/su root -c 'id -u')
+        """,
+        executor=executor,
+        no_cache=True,
+    ).ok()
+    assert "before=1000 after=0" in built.log
