@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import os
-import shutil
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from img_core.cli.doctor._finding import NOTE, OK, WORSE, Finding
+from img_core.spec.errors import HostError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["certificates", "helpers"]
 
-_HELPERS: Final = ("slirp4netns", "pasta")
-_TUN: Final = "/dev/net/tun"
-
 
 def helpers(environment: Mapping[str, str]) -> Finding:
     """Look for the programs that connect a private network namespace without privileges."""
+    from img_core.kit.network.choice import NetworkChoice
+    from img_core.kit.network.private import find_tool
+
     what = "private network"
-    found = [name for name in _HELPERS if shutil.which(name, path=environment.get("PATH"))]
-    alone = "steps share the host's network, or have none with `--network=none`"
-    if not found:
-        return Finding(
-            NOTE, what, f"neither `slirp4netns` nor `pasta` is on PATH: {alone}", "`sudo apt-get install slirp4netns`"
-        )
-    if not os.access(_TUN, os.R_OK | os.W_OK):
-        hint = f"`sudo modprobe tun && sudo chmod 666 {_TUN}`; a container is started with `--device {_TUN}`"
-        return Finding(NOTE, what, f"`{found[0]}` cannot open `{_TUN}`: {alone}", hint)
-    return Finding(OK, what, ", ".join(found))
+    try:
+        name, _ = find_tool(NetworkChoice("private"), environment)
+    except HostError as err:
+        return Finding(NOTE, what, err.message, err.hint or "")
+    return Finding(OK, what, f"by `{name}`, with `--network=private`")
 
 
 def certificates() -> Finding:
