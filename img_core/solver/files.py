@@ -12,7 +12,7 @@ from img_core.kit import copy, fs
 from img_core.kit.ignore import IgnoreMatcher
 from img_core.kit.ownership import Owners
 from img_core.solver.keys import digest_of
-from img_core.solver.layers import EMPTY
+from img_core.solver.layers import EMPTY, Stack
 from img_core.solver.result import open_tree
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError
@@ -69,7 +69,9 @@ class FileSteps:
 
     def plan(self, op: FileOp, inputs: Sequence[Evaluated], step: str) -> FilePlan:
         """Plan *op*; reads what it would copy. *step* is the vertex that warnings belong to."""
-        contents = [self.digest(_input(inputs, action), action) for action in op.actions if isinstance(action, Copy)]
+        base = _stack_or_none(inputs[0]) if op.has_base else None
+        copies = [action for action in op.actions if isinstance(action, Copy)]
+        contents = [self.digest(_input(inputs, action), action, base) for action in copies]
         if any(isinstance(action, MakeDirectory) for action in op.actions):
             contents.append(str(self.source_date_epoch))
 
@@ -81,8 +83,11 @@ class FileSteps:
 
     # ------------------------------------------------------------------------------------------------------- digest
 
-    def digest(self, source: Evaluated, action: Copy) -> str:
-        """Return a digest of what *action* would copy from *source*."""
+    def digest(self, source: Evaluated, action: Copy, base: Stack | None = None) -> str:
+        """Return a digest of what *action* would copy from *source*, to *base*.
+
+        If nobody asked for that digest before, no step is recorded for it: *base* will be needed, and is unpacked meanwhile.
+        """
         if isinstance(source, PinnedTree) and source.directory is not None:
             with self._open(source) as tree:
                 return self._digest_tree(tree, action)
@@ -91,6 +96,8 @@ class FileSteps:
         key = digest_of("tree", source.identity, canonical_value(action))
         known = self._store.records.tree_digest(key)
         if known is None:
+            if base is not None:
+                self._layers.unpack_soon(base)
             with self._open(source) as tree:
                 known = copy.digest(copy.select(tree, action), check=self._cancellation.check)
             self._store.records.set_tree_digest(key, known)
@@ -98,8 +105,9 @@ class FileSteps:
 
     def mount_contents(self, op: RunOp, inputs: Sequence[Evaluated]) -> list[str]:
         """Return digests of what the mounts of a RUN bring from other inputs."""
+        base = _stack_or_none(inputs[0]) if op.has_base else None
         return [
-            self.digest(inputs[mount.input], Copy(mount.input, (mount.source or "/",), "/"))
+            self.digest(inputs[mount.input], Copy(mount.input, (mount.source or "/",), "/"), base)
             for mount in op.mounts
             if mount.input is not None
         ]
@@ -204,3 +212,7 @@ class FileSteps:
 
 def _input(inputs: Sequence[Evaluated], action: Copy) -> Evaluated:
     return inputs[action.input] if action.input is not None else EMPTY
+
+
+def _stack_or_none(value: Evaluated) -> Stack | None:
+    return value if isinstance(value, Stack) else None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from img_core.kit import fs, oci
 from img_core.spec.dataclass import dataclass
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from img_core.store.snapshots import Snapshot
 
 __all__ = ["EMPTY", "Layer", "Layers", "Stack", "image_stack"]
+
+Work = TypeVar("Work")
 
 
 class Layer:
@@ -108,8 +110,8 @@ class Layers:
         self._snapshotter = snapshotter
         self._events = events
         self._cancellation = cancellation
-        self._writing = threading.Lock()
-        self._writers: list[Executor] = []  # none until the first layer is written: a cached build writes none
+        self._starting_helpers = threading.Lock()
+        self._helpers: list[Executor] = []  # none until there is work for them: a cached build has none
 
     # ---------------------------------------------------------------------------------------------------- snapshots
 
@@ -305,27 +307,36 @@ class Layers:
                 file.abort()
         finally:
             changes.close()
-        layer.descriptor, layer.diff_id = descriptor, DiffId(info.diff_id)
-        self._store.blobs.remember_layer(descriptor.digest, layer.diff_id)
-        self._store.snapshots.set_diff_id(snapshot, layer.diff_id)
+        diff_id = DiffId(info.diff_id)
+        self._store.blobs.remember_layer(descriptor.digest, diff_id)
+        self._store.snapshots.set_diff_id(snapshot, diff_id)
+        layer.descriptor, layer.diff_id = descriptor, diff_id  # last: who failed before this is tried again
+
+    # --------------------------------------------------------------------------------------------- beside other work
 
     def write_blob_soon(self, layer: Layer) -> None:
         """Write the blob of *layer* beside other work; failures surface in `write_blob`, which tries again."""
-        with self._writing:
-            if not self._writers:
+        self._later(self.write_blob, layer)
+
+    def unpack_soon(self, stack: Stack) -> None:
+        """Fetch and unpack *stack* beside other work; failures surface in `top`, which tries again."""
+        if stack.layers and stack.layers[-1].snapshot is None:
+            self._later(self.top, stack)
+
+    def _later(self, work: Callable[[Work], object], subject: Work) -> None:
+        def quietly() -> None:
+            if not self._cancellation.canceled:
+                with suppress(ImgError, OSError):  # whoever needs the result meets the reason
+                    work(subject)
+
+        with self._starting_helpers:
+            if not self._helpers:
                 from concurrent.futures import ThreadPoolExecutor  # 9 ms; only when a step ran
 
-                self._writers.append(ThreadPoolExecutor(max_workers=2, thread_name_prefix="layer"))
-            self._writers[0].submit(self._write_quietly, layer)
-
-    def _write_quietly(self, layer: Layer) -> None:
-        if not self._cancellation.canceled:
-            try:
-                self.write_blob(layer)
-            except (ImgError, OSError):
-                layer.descriptor = None  # whoever needs the blob meets the reason
+                self._helpers.append(ThreadPoolExecutor(max_workers=3, thread_name_prefix="layer"))
+            self._helpers[0].submit(quietly)
 
     def close(self) -> None:
         """Wait for work in the background."""
-        for writer in self._writers:
-            writer.shutdown(wait=True, cancel_futures=True)
+        for helper in self._helpers:
+            helper.shutdown(wait=True, cancel_futures=True)

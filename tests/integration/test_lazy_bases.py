@@ -186,3 +186,24 @@ def test_a_base_image_that_is_missing_is_asked_for_once_and_told_where_it_is_use
     assert "library/second:1: not found" in done.error
     assert "Dockerfile:2" in done.stderr
     assert len(bases.registry.asked("second/manifests")) == 1
+
+
+@pytest.mark.parametrize(
+    "instruction",
+    ["COPY --from={second} /three /copied", "RUN --mount=from={second},target=/m true"],
+    ids=["copy", "mount"],
+)
+def test_the_base_arrives_while_the_image_that_is_copied_from_does(
+    build: Build, bases: Bases, instruction: str
+) -> None:
+    both = threading.Barrier(2)
+
+    def send_together(exchange: Exchange) -> None:
+        both.wait(30)  # who comes alone waits in vain
+        exchange.serve()
+
+    for image in (bases.base, bases.second):
+        bases.registry.rule(f"^GET .*/blobs/{image.layers[1].digest}$", send_together)
+    refused = instruction.startswith("RUN")  # there is no shell in the base
+    build(f"FROM {{base}}\n{instruction}\n", "-o", "type=tar,dest=/dev/null", refused=refused)
+    assert bases.fetched() == {**EACH_OF_BASE, **EACH_OF_SECOND}
