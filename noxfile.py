@@ -96,6 +96,15 @@ def fuse(session: nox.Session) -> None:
 
 
 @nox.session
+def keyring(session: nox.Session) -> None:
+    """The credential store of the desktop's keyring, with the package `keyring` and without a desktop."""
+    install(session)
+    if session.virtualenv.is_sandboxed:
+        session.install("-e", "plugins/img-credentials-keyring")
+    session.run("pytest", "plugins/img-credentials-keyring/tests", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure against other builders, in alternation; as an ordinary user."""
     require_ordinary_user(session)

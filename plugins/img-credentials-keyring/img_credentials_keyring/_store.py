@@ -23,7 +23,10 @@ _SERVICE = "img registry"  # what the keyring's own program shows
 
 
 class KeyringStore(CredentialStore):
-    """One secret per server, under the service ``img registry`` and the server's name. The keyring is loaded only for servers in the file."""
+    """One secret per server, under the service ``img registry`` and the server's name; a file has the names of the servers.
+
+    The keyring is loaded only for servers in that file.
+    """
 
     name: ClassVar[str] = "keyring"
 

@@ -13,10 +13,11 @@ import pytest
 
 keyring = pytest.importorskip("keyring")
 
+from img_credentials_keyring._store import KeyringStore  # noqa: E402
+
 from img_core.spec.errors import CredentialsError  # noqa: E402
 from img_core.spec.values import Credentials  # noqa: E402
 from img_core.testing.contracts.credentials import CredentialStoreContract  # noqa: E402
-from img_credentials_keyring._store import KeyringStore  # noqa: E402
 
 
 class FileKeyring(keyring.backend.KeyringBackend):
@@ -71,12 +72,13 @@ def test_a_host_without_a_keyring_is_named(tmp_path: Path) -> None:
     keyring.set_keyring(fail.Keyring())
     store = KeyringStore({"HOME": str(tmp_path)})
     assert store.get("a.example") is None
-    with pytest.raises(CredentialsError, match="there is no keyring for the credentials of `a.example`"):
+    with pytest.raises(CredentialsError, match=r"there is no keyring for the credentials of `a\.example`"):
         store.store("a.example", Credentials("joe", "pw"))
     assert store.list() == {}
 
 
 def test_nothing_is_loaded_for_servers_that_it_does_not_know(tmp_path: Path) -> None:
-    program = "import sys; from img_credentials_keyring._store import KeyringStore as K; K({'HOME': '/nope'}).get('a'); print('keyring' in sys.modules)"
+    use = "from img_credentials_keyring._store import KeyringStore; KeyringStore({'HOME': '/nope'}).get('a')"
+    program = f"import sys; {use}; print('keyring' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -1,0 +1,35 @@
+"""The distribution with the credential store of the desktop's keyring: found when it is installed, and asked only when it is chosen."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging_support import ROOT, Environment, build_wheel
+
+
+@pytest.fixture(scope="module")
+def keyring_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(ROOT / "plugins" / "img-credentials-keyring", tmp_path_factory.mktemp("keyring"))
+
+
+def test_the_wheel_has_the_package_and_asks_for_keyring(keyring_wheel: Path) -> None:
+    with zipfile.ZipFile(keyring_wheel) as archive:
+        names = archive.namelist()
+        metadata = next(name for name in names if name.endswith("/METADATA"))
+        assert "Requires-Dist: keyring" in archive.read(metadata).decode()
+    assert {name.split("/")[0] for name in names} == {"img_credentials_keyring", metadata.split("/")[0]}
+
+
+def test_it_is_listed_and_can_be_switched_off(installed: Environment, keyring_wheel: Path) -> None:
+    assert "credentials:keyring" not in installed.statuses()
+    installed.install(keyring_wheel)
+    assert installed.statuses()["credentials:keyring"] == "ok"
+    assert installed.statuses("--no-plugin", "credentials:keyring")["credentials:keyring"] == "disabled"
+
+
+def test_logins_of_others_work_beside_it(installed: Environment, keyring_wheel: Path) -> None:
+    installed.install(keyring_wheel)
+    done = installed.img("login", "--list")
+    assert done.returncode == 0, done.stderr
