@@ -7,9 +7,11 @@ import re
 from collections.abc import Callable
 
 import pytest
-from frontend_support import DictResolver, plan
+from frontend_support import AMD64, ARM64, DictResolver, plan
 
 from img_core.spec.errors import DockerfileError, ImgError, NotFoundError
+from img_core.spec.frontend import PlanRequest
+from img_frontend_dockerfile._frontend import DockerfileFrontend
 
 #: How many byte strings each seed makes; all seeds together 100,000.
 COUNT = 25_000
@@ -136,3 +138,39 @@ def check(error: ImgError, content: bytes) -> None:
     assert error.message.isprintable(), (error.message, content)
     assert not error.hint or error.hint.isprintable(), (error.hint, content)
     assert ">>> " in (error.excerpt or "") or "target stage" in error.message, (error.message, content)
+
+
+def test_other_questions_about_noise_are_answered_or_refused_in_one_line() -> None:
+    source, resolver, frontend = random.Random(99), DictResolver(), DockerfileFrontend()
+    for _ in range(3000):
+        content = source.choice((noise, soup, mutated, mutated))(source)
+        request = PlanRequest(content, "Dockerfile", (AMD64, ARM64), AMD64, {"OTHER": "x y"})
+        for ask in (frontend.check, frontend.outline):
+            try:
+                ask(request, resolver)
+            except (DockerfileError, NotFoundError) as error:
+                check(error, content)
+        for call in (frontend.targets, frontend.wanted):
+            try:
+                call(request)
+            except DockerfileError as error:
+                check(error, content)
+
+
+def test_triggers_of_a_strange_base_are_planned_or_refused_in_one_line() -> None:
+    source = random.Random(101)
+    for _ in range(3000):
+        content = source.choice((noise, soup, mutated))(source)
+        triggers = [line.decode("utf-8", "surrogateescape") for line in content.split(b"\nFROM ")]
+        base = {
+            "config": {
+                "OnBuild": triggers,
+                "Env": [triggers[0]],
+                "WorkingDir": triggers[-1][:50],
+                "User": triggers[0][:9],
+            }
+        }
+        try:
+            plan("FROM base\nRUN x\nWORKDIR y\n", resolver=DictResolver({"docker.io/library/base:latest": base}))
+        except (DockerfileError, NotFoundError) as error:
+            check(error, content)
