@@ -228,7 +228,7 @@ class Build:
             platforms=tuple(wanted) or (platforms.host_platform(),),
             build_platform=platforms.host_platform(),
             build_args=self._build_args(),
-            labels=request.labels,
+            labels=_checked("label", request.labels),
             target=request.target,
             no_cache=request.no_cache,
             no_cache_stages=request.no_cache_filter,
@@ -242,7 +242,7 @@ class Build:
         environment = self._session.config.environment
         given = {"SOURCE_DATE_EPOCH": environment.get("SOURCE_DATE_EPOCH"), **self._request.build_args}
         values = {name: environment.get(name) if value is None else value for name, value in given.items()}
-        return {name: value for name, value in values.items() if value is not None}
+        return _checked("build argument", {name: value for name, value in values.items() if value is not None})
 
     def _announce(self, plan: Plan) -> Callable[[Any, bool, float], None]:
         """Let listeners see the plan; return what tells them of finished steps. Any: a vertex."""
@@ -331,6 +331,18 @@ class _ExportProgress:
         if finished is None:
             finished = not total or current >= total
         self._events.status(self._step, text, current, total, finished=finished, outcome=outcome)
+
+
+def _checked(kind: str, values: Mapping[str, str]) -> dict[str, str]:
+    """Return *values*. Raises UsageError for what an image cannot hold: its documents are UTF-8, its variables have no NUL."""
+    for name, value in values.items():
+        try:
+            wrong = "contains a NUL byte" if b"\0" in f"{name}{value}".encode() else ""
+        except UnicodeEncodeError:
+            wrong = "is not valid UTF-8"
+        if wrong:
+            raise UsageError(f"{kind} `{fs.show(name)}` {wrong}")
+    return dict(values)
 
 
 def _image_source(sources: Callable[[str], ImageSource | TreeSource]) -> Callable[[str], ImageSource]:

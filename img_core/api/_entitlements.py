@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from img_core.kit.text import show
 from img_core.spec.errors import UsageError
 from img_core.spec.graph import RunOp
 

@@ -126,7 +126,7 @@ def name_value_pairs(keyword: str, text: str, escape: str) -> tuple[list[tuple[s
 def json_words(text: str) -> list[str] | None:
     """Parse *text* as a JSON array of strings; None when it is not JSON at all (then it is the plain form).
 
-    Raises `Fault` when it is a JSON array with something else than strings in it.
+    Raises `Fault` when it is a JSON array with something else than strings, or strings with NUL, in it.
     """
     if not text.lstrip().startswith("["):
         return None
@@ -137,6 +137,10 @@ def json_words(text: str) -> list[str] | None:
         return None
     if not all(isinstance(item, str) for item in value):
         raise Fault("when using JSON array syntax, arrays must be comprised of strings only")
+    if any("\0" in item for item in value):
+        raise Fault(
+            "NUL byte in the JSON form", hint="neither programs nor files can have one in their arguments or names"
+        )
     # A lone surrogate escape cannot be written anywhere; decoders of other builders replace it too.
     return [item.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for item in value]
 

@@ -230,6 +230,10 @@ MISTAKES = [
         "lint violation found for rules: LegacyKeyValueFormat",
         id="check-error",
     ),
+    *(
+        pytest.param(f'FROM b\n{name} ["a", "b\\u0000"]', "NUL byte in the JSON form", id=f"nul-{name}")
+        for name in ("RUN", "CMD", "COPY", "ADD", "VOLUME", "SHELL")
+    ),
     pytest.param("FROM b\nRUN []", "RUN names no program", id="run-nothing"),
     pytest.param("FROM b\nCOPY --exclude=[a x /", "--exclude: syntax error in pattern: `[a`", id="exclude"),
     pytest.param(

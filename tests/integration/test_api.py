@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,10 +74,13 @@ def test_outputs_may_be_mappings_and_secrets_plain_bytes(img: Img, context: Path
         ("FROM busybox\nFOO\n", {}, DockerfileError, "unknown instruction: FOO"),
         ("FROM busybox\nCOPY nope /\n", {}, NotFoundError, "/nope"),
         ("FROM busybox\n", {"tags": ["UPPER"]}, UsageError, "must be lowercase"),
+        ("FROM busybox\n", {"build_args": {"A": "a\udcff"}}, UsageError, "build argument `A` is not valid UTF-8"),
+        ("FROM busybox\n", {"build_args": {"A": "a\0"}}, UsageError, "build argument `A` contains a NUL byte"),
+        ("FROM busybox\n", {"labels": {"l\udcff": ""}}, UsageError, "label `.*` is not valid UTF-8"),
     ],
 )
 def test_errors_are_those_of_the_command_line(
-    img: Img, context: Path, dockerfile: str, options: dict[str, list[str]], error: type[Exception], words: str
+    img: Img, context: Path, dockerfile: str, options: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     write_context(context, dockerfile)
     with pytest.raises(error, match=words) as caught:
