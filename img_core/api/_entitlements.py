@@ -36,7 +36,7 @@ def check_entitlements(plan: Plan, allowed: Iterable[str], *, isolated: bool) ->
         needed = {_INSECURE: vertex.op.security == "insecure", _HOST_NETWORK: isolated and vertex.op.network == "host"}
         for name, is_needed in needed.items():
             if is_needed and name not in given:
-                raise UsageError(f"{name} is not allowed: `{vertex.name}`", hint=f"use `--allow {name}`")
+                raise UsageError(f"{name} is not allowed: `{show(vertex.name)}`", hint=f"use `--allow {name}`")
 
 
 def _vertices(roots: Iterable[Vertex | None]) -> Iterator[Vertex]:
