@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from img_core.kit import fs
@@ -89,7 +89,8 @@ class PartialBlob:
     def abort(self) -> None:
         """Remove the file; harmless after `commit` and `keep`."""
         if self._fd >= 0:
-            fs.unlink(self.path)
+            with suppress(FileNotFoundError):
+                fs.unlink(self.path)
             self._close()
 
     def _close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -227,8 +228,9 @@ def _abandoned(cursor: sqlite3.Cursor, state: str) -> Iterator[Piece]:
     directory = os.path.join(state, partial.DIRECTORY)
     for name in _names(directory):
         path = os.path.join(directory, name)
-        piece = _abandoned_piece(path)
-        yield replace(piece, description="blob that arrived in part", in_use=partial.held(path), partial=True)
+        with suppress(FileNotFoundError):  # its transfer ended just now
+            piece, in_use = _abandoned_piece(path), partial.held(path)
+            yield replace(piece, description="blob that arrived in part", in_use=in_use, partial=True)
 
 
 def _abandoned_piece(path: str) -> Piece:

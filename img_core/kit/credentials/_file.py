@@ -136,10 +136,9 @@ class AuthFile:
         if document is None:
             document = self._older()
         document = document or {}
-        if not any(document.get(key) for key in _SAYING) and (name := self._default_helper()):
-            self._unasked = True
-            return {**document, "credsStore": name}
-        return document
+        name = None if any(document.get(key) for key in _SAYING) else self._default_helper()
+        self._unasked = name is not None
+        return {**document, "credsStore": name} if name else document
 
     def _write(self, document: Mapping[str, Any]) -> None:  # Any: JSON
         path = os.path.realpath(self._path or "")  # a link into a directory of dot files stays a link
