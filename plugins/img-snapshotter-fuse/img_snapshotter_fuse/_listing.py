@@ -39,10 +39,11 @@ class Listings:
         if start < FIRST or listing is None or listing.node is not node:
             listing = self._list(node)
         entries = listing.entries
-        index = bisect_left(entries, (start,))
-        if index == len(entries):
+        first = bisect_left(entries, (start,))
+        if first == len(entries):
             self._listings.pop(node.number, None)
-        for position, name, found in entries[index:]:
+        for index in range(first, len(entries)):
+            position, name, found = entries[index]
             if listing.version == self._tree.version:
                 yield position, name, found
                 continue

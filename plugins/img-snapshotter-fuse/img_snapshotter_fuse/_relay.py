@@ -27,9 +27,9 @@ __all__ = ["NAMELESS", "Disconnected", "Relay"]
 
 NAMELESS: Final = b"/"  #: a name that no file has: `create` makes one without, as O_TMPFILE asks
 
-_FORGET, _OPEN, _READ, _WRITE, _RELEASE, _INIT, _CREATE, _INTERRUPT, _DESTROY = 2, 14, 15, 16, 18, 26, 35, 36, 38
+_FORGET, _OPEN, _READ, _WRITE, _RELEASE, _INIT, _CREATE, _INTERRUPT = 2, 14, 15, 16, 18, 26, 35, 36
 _FORGET_MANY, _ALLOCATE, _READ_DIRECTORY, _COPY, _CREATE_NAMELESS = 42, 43, 44, 47, 51
-_UNANSWERED: Final = frozenset((_FORGET, _FORGET_MANY, _INTERRUPT, _DESTROY))
+_UNANSWERED: Final = frozenset((_FORGET, _FORGET_MANY))
 
 _REQUEST: Final = struct.Struct("=IIQQI")  # fuse_in_header: length, operation, number, node, user …
 _REQUEST_SIZE: Final = 40
@@ -88,6 +88,8 @@ class Relay:
         while True:
             size = self._receive()
             _, operation, number, node, _ = _REQUEST.unpack_from(self._buffer)
+            if operation == _INTERRUPT:
+                continue  # requests are answered one after the other: it comes too late
             answer = self._answers.get(operation)
             if answer is None:
                 break

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -39,6 +40,7 @@ class Commands:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.state = str(directory / "state")
+        self.builder: subprocess.Popen[str] | None = None
         self.context = directory / "context"
         self.context.mkdir()
         shutil.copy(BUSYBOX, self.context / "busybox")
@@ -53,7 +55,14 @@ class Commands:
         """Begin to build the usual steps and one more."""
         self.use(f"{DOCKERFILE}RUN {step}\n")
         command = self.words("build", "-b", "fuse-overlayfs", "-t", "x", str(self.context))
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.builder = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        return self.builder
+
+    def close(self) -> None:
+        """End a builder that a failed test has left."""
+        if self.builder and self.builder.poll() is None:
+            self.builder.kill()
+            self.builder.communicate()
 
     def wait_for_the_step(self, builder: subprocess.Popen[str]) -> list[int]:
         """Wait for the file /started; return the builder's processes, of which one serves the step's mount."""
@@ -74,13 +83,14 @@ one_mapping = pytest.mark.parametrize("commands", MAPPINGS[:1], indirect=True)
 
 
 @pytest.fixture(params=MAPPINGS)
-def commands(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
+def commands(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Commands]:
     """A context with the Dockerfile above."""
     if request.param != "root":
         monkeypatch.setenv("IMG_IDMAP", request.param)
     made = Commands(tmp_path)
     made.use(DOCKERFILE)
-    return made
+    yield made
+    made.close()
 
 
 def listing(archive: Path) -> list[str]:

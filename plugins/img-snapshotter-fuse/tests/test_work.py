@@ -109,6 +109,70 @@ def test_writers_in_several_threads_do_not_disturb_each_other(tmp_path: Path) ->
     run(tmp_path, mappings()[0], body)
 
 
+def test_a_program_that_gets_many_signals_works_undisturbed(tmp_path: Path) -> None:
+    def body(shelf: Shelf) -> None:
+        first = shelf.step([], lambda tree: tree.write("large", b"x" * (4 << 20)))
+
+        def work(tree: Tree) -> None:
+            seen = []
+            signal.signal(signal.SIGALRM, lambda *_: seen.append(1))
+            signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+            for number in range(200):
+                tree.write(f"dir/{number}", "text")
+                os.rename(tree.at(f"dir/{number}"), tree.at(f"dir/new-{number}"))
+                assert tree.read(f"dir/new-{number}") == "text"
+            assert tree.read("large") == "x" * (4 << 20)
+            assert len(os.listdir(tree.at("dir"))) == 200
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            assert len(seen) > 20
+
+        shelf.step([first], work)
+
+    run(tmp_path, mappings()[0], body)
+
+
+def test_a_directory_with_fifty_thousand_names(tmp_path: Path) -> None:
+    count = 50_000
+
+    def body(shelf: Shelf) -> None:
+        first = shelf.step([], lambda tree: tree.write("dir/below"))
+        # Written as it lies on disk, for it is the listing that is tested.
+        second = shelf.step([first], lambda tree: tree.write("dir/0"))
+        for number in range(1, count):
+            os.close(os.open(f"{second}/fs/dir/{number}", os.O_WRONLY | os.O_CREAT))
+
+        def work(tree: Tree) -> None:
+            seen, removed = set(), 0
+            with os.scandir(tree.at("dir")) as entries:
+                for entry in entries:
+                    assert entry.name not in seen
+                    seen.add(entry.name)
+                    if entry.name.endswith("77"):
+                        os.unlink(entry.path)
+                        removed += 1
+            assert (len(seen), removed) == (count + 1, count // 100)
+            assert len(os.listdir(tree.at("dir"))) == count + 1 - removed
+
+        third = shelf.step([first, second], work)
+        assert len(shelf.changes(third, [first, second])) == count // 100 + 1
+
+    run(tmp_path, mappings()[0], body)
+
+
+def test_holes_stay_holes_when_a_file_is_copied(tmp_path: Path) -> None:
+    def body(shelf: Shelf) -> None:
+        def make(tree: Tree) -> None:
+            tree.write("sparse", "start")
+            os.truncate(tree.at("sparse"), 64 << 20)
+
+        first = shelf.step([], make)
+        second = shelf.step([first], lambda tree: os.chmod(tree.at("sparse"), 0o600))
+        info = os.stat(f"{second}/fs/sparse")
+        assert (info.st_size, info.st_blocks * 512 < 1 << 20) == (64 << 20, True)
+
+    run(tmp_path, mappings()[0], body)
+
+
 def test_a_path_longer_than_a_system_call_takes(tmp_path: Path) -> None:
     def body(shelf: Shelf) -> None:
         def work(tree: Tree) -> None:
