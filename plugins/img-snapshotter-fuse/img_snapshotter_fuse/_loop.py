@@ -40,7 +40,7 @@ class _Task:
     name = "img"
 
 
-class _WholeLoop:
+class _LowLevel:
     """What pyfuse3 uses of ``trio.lowlevel``."""
 
     def __init__(self, relay: Relay) -> None:
@@ -69,7 +69,7 @@ class _BlockingLoop:
     ClosedResourceError = Disconnected
 
     def __init__(self, relay: Relay) -> None:
-        self.lowlevel = _WholeLoop(relay)
+        self.lowlevel = _LowLevel(relay)
 
 
 def run(pyfuse3: Any, relay: Relay) -> None:  # Any: the module has no types

@@ -52,6 +52,7 @@ _CACHE_SYMLINKS: Final = 1 << 23
 _FURTHER_FLAGS: Final = _DONT_MASK | _CACHE_SYMLINKS
 
 _SMALLEST_BUFFER: Final = 1 << 17
+_GONE: Final = (errno.ENODEV, errno.ECONNABORTED)  # what the device says after the unmount
 
 
 class Disconnected(Exception):  # no error: every mount ends so
@@ -103,7 +104,7 @@ class Relay:
             try:
                 return os.readv(self._device, [self._buffer])
             except OSError as err:
-                if err.errno == errno.ENODEV:
+                if err.errno in _GONE:
                     raise Disconnected from None
                 if err.errno != errno.ENOENT:  # the caller was killed before we could read its request
                     raise
@@ -143,7 +144,7 @@ class Relay:
         try:
             os.writev(self._device, parts)
         except OSError as err:
-            if err.errno not in (errno.ENOENT, errno.ENODEV):  # nobody waits any more
+            if err.errno != errno.ENOENT and err.errno not in _GONE:  # nobody waits any more
                 raise
 
     # --- answered here ---

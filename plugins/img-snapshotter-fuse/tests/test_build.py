@@ -104,7 +104,12 @@ def test_the_result_is_that_of_overlayfs(commands: Commands, tmp_path: Path) -> 
     assert listing(tmp_path / "fuse-overlayfs.tar") == listing(tmp_path / "overlayfs.tar")
 
 
-def test_steps_of_overlayfs_are_reused_and_the_other_way_round(commands: Commands) -> None:
+@one_mapping
+@pytest.mark.parametrize("server", ["pyfuse3", "program"])
+def test_steps_of_overlayfs_are_reused_and_the_other_way_round(
+    commands: Commands, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose(server, monkeypatch)
     commands.build("-b", "overlayfs", "-t", "x", "--progress", "plain")
     assert commands.build("-b", "fuse-overlayfs", "-t", "x", "--progress", "plain").stderr.count("CACHED") >= 3
     with open(commands.context / "Dockerfile", "a") as file:
