@@ -16,7 +16,7 @@ from img_core.spec.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["DEFAULT_ORDER", "Config", "ToggleDirectory", "default_state_directory", "read_toml"]
+__all__ = ["DEFAULT_ORDER", "EXTRAS", "Config", "ToggleDirectory", "default_state_directory", "read_toml"]
 
 #: What ``auto`` tries for each kind, best first. ``/etc/img/config.toml`` and the user's ``config.toml`` replace single lines.
 DEFAULT_ORDER: Mapping[str, tuple[str, ...]] = {
@@ -29,6 +29,9 @@ DEFAULT_ORDER: Mapping[str, tuple[str, ...]] = {
 
 #: What the cache may take: a size, a share of its file system, or ``all``; `img_core.store.automatic` keeps to it after builds.
 DEFAULT_BUDGET = "10%"
+
+#: Which extra of the distribution brings a plugin of that order which is not built in, by kind and name.
+EXTRAS: Mapping[tuple[str, str], str] = {("snapshotter", "fuse-overlayfs"): "fuse"}
 
 DISTRO_DIRECTORY = "/usr/lib/img"
 ADMIN_DIRECTORY = "/etc/img"

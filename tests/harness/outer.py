@@ -87,7 +87,7 @@ def set_stage(wanted: Wanted, uid: int, gid: int) -> None:
     linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
     give_ids(wanted["id_tools"], str(uid) if wanted["sub_ids"] else "somebody")
     if wanted["overlay"]:
-        cover_with_overlay(wanted["overlay"], uid, gid)
+        cover_with_overlay(wanted["overlay"])
     if wanted["volume"]:
         fill_volume(wanted["volume"], *((0, 0) if wanted["user"] == "root" else (uid, gid)))
     if not wanted["cgroups"]:
@@ -124,7 +124,7 @@ def give_ids(tools: str, owner: str) -> None:
         bind(copy, tool)
 
 
-def cover_with_overlay(path: str, uid: int, gid: int) -> None:
+def cover_with_overlay(path: str) -> None:
     """Put an overlay on *path*, whose changes are kept in memory."""
     changes = _STAGE / "changes"
     for name in ("upper", "work"):

@@ -83,7 +83,8 @@ def examine(config: Config) -> Iterator[Finding]:
             # On an overlay nothing is gained by another way to merge layers.
             merging = _host.file_system(session.store.state) != _host.OVERLAY
             yield from _drivers.drivers(config, inventory, install=merging)
-            yield _host.fuse(needed=merging and _drivers.chosen(config, inventory, "snapshotter") == "native")
+            taken = _drivers.chosen(config, inventory, "snapshotter")
+            yield _host.fuse(needed=merging and bool(_drivers.preferred(config, taken, "snapshotter")))
             yield _host.emulation(session.host)
     yield _host.cgroups()
     yield _network.helpers(config.environment)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from img_core.cli.doctor._finding import BAD, NOTE, OK, WORSE, Finding, Status
+from img_core.config import EXTRAS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -12,13 +13,11 @@ if TYPE_CHECKING:
     from img_core.config import Config
     from img_core.plugins import PluginInfo
 
-__all__ = ["chosen", "drivers"]
+__all__ = ["chosen", "drivers", "preferred"]
 
 _NEEDED: Final = ("executor", "snapshotter")
 #: kinds of which all that work are used
 _ALL_USED: Final = ("credentials",)
-#: what to do about a plugin of the usual order that is not installed
-_INSTALL: Final = {"fuse-overlayfs": "`pip install 'img-builder[fuse]'`"}
 
 
 def chosen(config: Config, inventory: Sequence[PluginInfo], kind: str) -> str:
@@ -47,12 +46,13 @@ def drivers(config: Config, inventory: Sequence[PluginInfo], *, install: bool = 
 
 def _worth_installing(config: Config, inventory: Sequence[PluginInfo], kind: str) -> Iterator[Finding]:
     installed = {info.name for info in inventory if info.kind == kind}
-    for name in _preferred(config, chosen(config, inventory, kind), kind):
-        if name in _INSTALL and name not in installed:
-            yield Finding(WORSE, f"{kind} {name}", "not installed", _INSTALL[name])
+    for name in preferred(config, chosen(config, inventory, kind), kind):
+        extra = EXTRAS.get((kind, name))
+        if extra and name not in installed:
+            yield Finding(WORSE, f"{kind} {name}", "not installed", f"`pip install 'img-builder[{extra}]'`")
 
 
-def _preferred(config: Config, taken: str, kind: str) -> list[str]:
+def preferred(config: Config, taken: str, kind: str) -> list[str]:
     """Return what ``auto`` tries before the one that is *taken*; everything when that is none."""
     order = [*config.order.get(kind, ())]
     return order[: order.index(taken)] if taken else order
@@ -61,7 +61,7 @@ def _preferred(config: Config, taken: str, kind: str) -> list[str]:
 def _needed(config: Config, infos: Sequence[PluginInfo], kind: str) -> Iterator[Finding]:
     taken = chosen(config, infos, kind)
     order = [*config.order.get(kind, ())]
-    better = _preferred(config, taken, kind)
+    better = preferred(config, taken, kind)
     if not any(info.status == "ok" for info in infos):
         reasons = "; ".join(f"{info.name}: {info.reason}" for info in infos)
         yield Finding(BAD, kind, f"none works: {reasons or 'none is installed'}", "`img plugins ls`")
