@@ -141,8 +141,11 @@ class RunSteps:
 
         if self._host.spawner is None:
             raise HostError("this command cannot start processes")
-        network = private_network(self._network, self._host.spawner, self._host.environment)
-        return "private", opened.enter_context(network)
+        network = private_network(self._network, self._host.spawner, self._host.environment, self._cancellation.fd)
+        try:
+            return "private", opened.enter_context(network)
+        except Canceled:
+            raise Canceled(signum=self._cancellation.signum) from None
 
     def _group(self, opened: ExitStack) -> Group | None:
         """Return the control groups of the step, if its use of the machine is limited; they end with *opened*."""

@@ -133,6 +133,34 @@ def test_helper_ends_with_the_step_and_with_the_builder(img: Img, tmp_path: Path
         orphans.gone(f"sleep {marker}", seconds=1.5)
 
 
+def test_build_that_waits_for_its_helper_can_be_canceled(img: Img, tmp_path: Path) -> None:
+    need_tool("slirp4netns")
+    marker = f"4{os.getpid()}"
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "slirp4netns").write_text(f"#!/bin/sh\nsleep {marker}\n")
+    (programs / "slirp4netns").chmod(0o755)
+    write_context(tmp_path, "FROM busybox\nRUN true\n")
+    slow = img.with_environment(PATH=f"{programs}:{os.environ['PATH']}")
+    with Orphans() as orphans:
+        builder = slow.start("build", "-t", "x", "--network", "private", tmp_path, log=tmp_path / "log")
+        wait_until(lambda: bool(running(f"sleep {marker}")), "the helper runs")
+        builder.send_signal(signal.SIGINT)
+        assert builder.wait(5) == 130, (tmp_path / "log").read_text()
+        orphans.gone(f"sleep {marker}", seconds=1)
+
+
+def test_helper_that_fails_is_told_in_its_own_words(img: Img, tmp_path: Path) -> None:
+    need_tool("slirp4netns")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "slirp4netns").write_text("#!/bin/sh\necho 'no luck today' >&2\nexit 1\n")
+    (programs / "slirp4netns").chmod(0o755)
+    write_context(tmp_path, "FROM busybox\nRUN true\n")
+    done = img.with_environment(PATH=f"{programs}:{os.environ['PATH']}").build(tmp_path, "--network", "private")
+    done.refused(7, "`slirp4netns` could not connect a private network: no luck today")
+
+
 def test_missing_helper_is_an_error_that_names_its_package(img: Img, tmp_path: Path) -> None:
     (tmp_path / "programs").mkdir()
     write_context(tmp_path, "FROM busybox\nRUN true\n")

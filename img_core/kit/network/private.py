@@ -10,14 +10,13 @@ import os
 import select
 import shutil
 import socket
-import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from img_core.kit import linux
 from img_core.kit.network.choice import TOOLS
-from img_core.spec.errors import HostError
+from img_core.spec.errors import Canceled, HostError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +29,7 @@ __all__ = ["GATEWAY", "PrivateNetwork", "find_tool", "new_namespace", "private_n
 #: where the host's loopback can be reached, if that is allowed
 GATEWAY: Final = "10.0.2.2"
 _ADDRESS: Final = "10.0.2.100"
-_NAME_SERVERS: Final = {"slirp4netns": "10.0.2.3", "pasta": "10.0.2.3"}
+_NAME_SERVER: Final = "10.0.2.3"
 _PACKAGES: Final = {"slirp4netns": "slirp4netns", "pasta": "passt"}
 _TUN: Final = "/dev/net/tun"
 _PATIENCE: Final = 10.0  # seconds; usually it takes milliseconds
@@ -71,15 +70,19 @@ def find_tool(choice: NetworkChoice, environment: Mapping[str, str]) -> tuple[st
 
 @contextmanager
 def private_network(
-    choice: NetworkChoice, spawner: Spawner, environment: Mapping[str, str]
+    choice: NetworkChoice, spawner: Spawner, environment: Mapping[str, str], cancel_fd: int
 ) -> Iterator[PrivateNetwork]:
-    """Give a connected namespace for a block; what connects it ends with the block, and with us. Raises HostError."""
+    """Give a connected namespace for a block; what connects it ends with the block, and with us.
+
+    Raises HostError, and Canceled when *cancel_fd* becomes readable before it is connected.
+    """
     name, path = find_tool(choice, environment)
     with ExitStack() as opened:
         namespace_fd = new_namespace(spawner)
         opened.callback(os.close, namespace_fd)
-        _connect(opened, spawner, name, path, namespace_fd, loopback=choice.host_loopback)
-        yield PrivateNetwork(namespace_fd, _NAME_SERVERS[name])
+        starter = _Starter(spawner, name, path, namespace_fd, choice.host_loopback, cancel_fd)
+        opened.enter_context(starter.connected())
+        yield PrivateNetwork(namespace_fd, _NAME_SERVER)
 
 
 def new_namespace(spawner: Spawner) -> int:
@@ -98,42 +101,58 @@ def new_namespace(spawner: Spawner) -> int:
     return fds[0]
 
 
-def _connect(opened: ExitStack, spawner: Spawner, name: str, path: str, namespace_fd: int, *, loopback: bool) -> None:
-    """Start the tool *name*; return when the network works."""
-    problem = ""
-    # Without its own sandbox if it cannot have one, as in an unprivileged container.
-    for hardened in (True, False):
-        with ExitStack() as stack:
-            ready_read, ready_write = os.pipe()
-            stack.callback(os.close, ready_read)
-            log = os.memfd_create("img-network")
-            stack.callback(os.close, log)
-            payload = {"program": path, "loopback": loopback, "hardened": hardened, "address": _ADDRESS}
-            payload |= {"gateway": GATEWAY, "name_server": _NAME_SERVERS[name]}
-            try:
-                spawned = spawner.spawn(
-                    _CONNECT[name], payload, fds=[namespace_fd, ready_write, log], flags=linux.CLONE_NEWPID
-                )
-            finally:
-                os.close(ready_write)
-            stack.callback(spawned.close)
-            stack.callback(spawned.kill)  # its end is not waited for: the step has ended anyway
-            if _becomes_ready(ready_read):
-                opened.push(stack.pop_all())
-                return
-            problem = _last_line(log)
-    raise HostError(f"`{name}` could not connect a private network: {problem or 'it said nothing'}")
+@dataclass(frozen=True, slots=True)
+class _Starter:
+    """How to start one tool for one namespace."""
+
+    spawner: Spawner
+    name: str
+    path: str
+    namespace_fd: int
+    loopback: bool
+    cancel_fd: int
+
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """Keep the tool running for a block, which begins when the network works."""
+        problem = ""
+        # Without its own sandbox if it cannot have one, as in an unprivileged container.
+        for hardened in (True, False):
+            with ExitStack() as stack:
+                log = os.memfd_create("img-network")
+                stack.callback(os.close, log)
+                if self._start(stack, log, hardened=hardened):
+                    yield
+                    return
+                problem = _last_line(log)
+        raise HostError(f"`{self.name}` could not connect a private network: {problem or 'it said nothing'}")
+
+    def _start(self, stack: ExitStack, log: int, *, hardened: bool) -> bool:
+        """Start it, to be killed by *stack*; tell whether it is ready."""
+        ready_read, ready_write = os.pipe()
+        stack.callback(os.close, ready_read)
+        payload: dict[str, Any] = {"program": self.path, "loopback": self.loopback, "hardened": hardened}
+        payload |= {"address": _ADDRESS, "gateway": GATEWAY, "name_server": _NAME_SERVER}
+        fds = [self.namespace_fd, ready_write, log]
+        try:
+            spawned = self.spawner.spawn(_CONNECT[self.name], payload, fds=fds, flags=linux.CLONE_NEWPID)
+        finally:
+            os.close(ready_write)
+        stack.callback(spawned.close)
+        stack.callback(spawned.kill)  # its end is not waited for: the step has ended anyway
+        return _becomes_ready(ready_read, self.cancel_fd)
 
 
-def _becomes_ready(ready_fd: int) -> bool:
-    """Wait for a byte; the end of the pipe means that the tool has failed."""
+def _becomes_ready(ready_fd: int, cancel_fd: int) -> bool:
+    """Wait for a byte; the end of the pipe means that the tool has failed. Raises Canceled."""
     poll = select.poll()
     poll.register(ready_fd, select.POLLIN)
-    deadline = time.monotonic() + _PATIENCE
-    while (left := deadline - time.monotonic()) > 0:
-        if poll.poll(left * 1000):
-            return bool(os.read(ready_fd, 1))
-    return False
+    if cancel_fd >= 0:
+        poll.register(cancel_fd, select.POLLIN)
+    found = [fd for fd, _ in poll.poll(_PATIENCE * 1000)]
+    if cancel_fd in found:
+        raise Canceled
+    return ready_fd in found and bool(os.read(ready_fd, 1))
 
 
 def _last_line(log: int) -> str:
