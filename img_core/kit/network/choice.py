@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import UsageError
 
 __all__ = ["TOOLS", "NetworkChoice"]
