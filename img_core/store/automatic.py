@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["collect_excess"]
 
+_LEAST_SHARE = (
+    2 << 30
+)  #: bytes; a tenth of a small disk would not hold two projects, which would take turns in being built anew
 _EVERY = 600.0  #: seconds between two looks
 _LEFT = 0.9  #: of the budget, so that not each build has something to remove
 _BITE = 256 << 20  #: bytes that are removed between two looks at the clock
@@ -34,6 +37,8 @@ def collect_excess(store: Store, budget: str, *, seconds: float) -> int:
     limit = budget_bytes(budget, disk.f_blocks * disk.f_frsize)
     if limit is None or not _is_due(stamp):
         return 0
+    if budget.endswith("%"):
+        limit = max(limit, _LEAST_SHARE)
     deadline = time.monotonic() + seconds
     fs.replace_file(stamp, b"")  # first: others that end now need not look as well
     total = 0

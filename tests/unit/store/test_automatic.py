@@ -77,6 +77,17 @@ def test_when_the_time_is_over_the_next_build_goes_on(
             assert left(store) == rest
 
 
+def test_a_share_of_a_small_disk_is_two_gigabytes(
+    tmp_path: Path, cache: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path) as store:
+        assert collect_excess(store, "0%", seconds=60) == 0
+        forget_the_last_look(tmp_path)
+        monkeypatch.setattr(automatic, "_LEAST_SHARE", 310_000)
+        assert collect_excess(store, "0%", seconds=60) > 0
+        assert left(store) == cache[3:]
+
+
 def test_nothing_is_removed_without_a_limit(tmp_path: Path, cache: list[str]) -> None:
     with opened(tmp_path) as store:
         assert collect_excess(store, "all", seconds=60) == 0
