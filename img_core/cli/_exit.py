@@ -150,7 +150,7 @@ def _disk_error(err: BaseException) -> ImgError | None:
 
     if not isinstance(err, OSError) or err.errno not in fs.DISK_ERRORS:
         return None
-    return fs.disk_error(err, err.filename or "the state directory or the destination")
+    return fs.disk_error(err, fs.place_of(err, "the state directory or the destination"))
 
 
 def _report_bug(err: BaseException) -> None:

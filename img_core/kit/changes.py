@@ -72,7 +72,7 @@ class TreeChanges(Generic[State]):
         try:
             yield from self._walk()
         except OSError as err:  # for instance a path that a step made longer than one system call takes
-            name = fs.show(err.filename) if err.filename is not None else "it"
+            name = fs.show(fs.place_of(err, "it"))
             raise ImgError(f"cannot read a snapshot: {os.strerror(err.errno or 0).lower()}: `{name}`") from err
 
     def _walk(self) -> Iterator[tuple[bytes, os.stat_result | None]]:

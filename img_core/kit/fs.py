@@ -37,6 +37,7 @@ __all__ = [
     "mutation",
     "open_beneath",
     "open_in_root",
+    "place_of",
     "read_bounded",
     "remove_entry",
     "remove_tree",
@@ -77,6 +78,12 @@ def _escape(char: str) -> str:
     if "\udc80" <= char <= "\udcff":  # one byte that is not UTF-8, as os.fsdecode marks it
         return f"\\x{ord(char) - 0xDC00:02x}"
     return char.encode("unicode_escape").decode("ascii")
+
+
+def place_of(err: OSError, otherwise: Path) -> Path:
+    """Return the path that *err* names, or *otherwise*: calls on a descriptor name nothing, or its number."""
+    named: object = err.filename
+    return named if isinstance(named, (str, bytes)) else otherwise
 
 
 @contextlib.contextmanager

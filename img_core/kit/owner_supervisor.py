@@ -238,7 +238,13 @@ class _Supervisor:
         os.chdir(self._proc)
         name = f"self/fd/{fd}"  # a magic link: what is opened by path only can be changed through it
         if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
-            _mark(name, uid, gid)
+            try:
+                _mark(name, uid, gid)
+            except OSError as err:
+                # Elsewhere, e.g. in /dev/shm, owners do not matter; of the image they must not get lost without a word.
+                if err.errno == errno.ENOTSUP and status.st_dev == self._device:
+                    raise Refusal(errno.ENOTSUP) from err
+                raise
             _clear_privileges(name, status)
         elif status.st_dev == self._device:
             os.chown(name, 0, 0)  # no change, but an overlay copies the file up, so that it becomes part of the layer

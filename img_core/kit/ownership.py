@@ -61,7 +61,10 @@ class Owners:
                 raise _explain(err, uid, gid) from err
         elif uid or gid:
             mutation("setxattr")
-            os.setxattr(fd, OWNER_ATTRIBUTE, b"%d:%d" % (uid, gid))
+            try:
+                os.setxattr(fd, OWNER_ATTRIBUTE, b"%d:%d" % (uid, gid))
+            except OSError as err:
+                raise _explain(err, uid, gid) from err
         elif not fresh:
             _forget(fd)
 
@@ -80,7 +83,12 @@ class Owners:
 
 
 def _explain(err: OSError, uid: int, gid: int) -> Exception:
-    """EINVAL: the id has no counterpart outside of the user namespace."""
+    """EINVAL: the id has no counterpart outside of the user namespace. ENOTSUP: a network file system, for instance."""
+    if err.errno == errno.ENOTSUP:
+        return HostError(
+            f"cannot note that files belong to {uid}:{gid}: the file system of the state directory keeps no attributes",
+            hint="choose another place with `-s DIR`",
+        )
     if err.errno != errno.EINVAL:
         return err
     return HostError(

@@ -58,7 +58,7 @@ def main(request: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON
     except _StepFailure as err:
         return _report(report, "step", str(err))
     except OSError as err:
-        where = f" (`{os.fsdecode(err.filename)}`)" if err.filename is not None else ""
+        where = f" (`{os.fsdecode(err.filename)}`)" if isinstance(err.filename, (str, bytes)) else ""
         return _report(report, "host", f"cannot set up the container: {err.strerror}{where}")
     return _run_program(request, limits, supervisor)
 

@@ -9,6 +9,7 @@ import getpass
 import itertools
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +18,9 @@ import pytest
 from harness.compare import VOLATILE, config_differences, tree_differences
 from harness.fixtures import NewState
 from harness.host import AS_ROOT, need
-from harness.img import Img, write_context
+from harness.img import COMMAND, Img, environment, write_context
 from harness.oci import ImageArchive
-from harness.situations import NORMAL, POD, Situation
+from harness.situations import NORMAL, POD, VOLUME, Situation
 from img_core.kit import linux, mounts
 from img_core.kit._remount import copy_with_attributes
 from img_core.kit.userns import sub_id_ranges
@@ -124,6 +125,41 @@ def test_auto_goes_on_where_the_state_lies_on_an_overlay_and_debug_says_why(img:
     assert "give it a volume" in findings["state directory"]["hint"]
     assert findings["fuse"]["status"] == "note"
     assert "snapshotter fuse-overlayfs" not in findings  # would be of no use there
+
+
+def test_owners_are_not_lost_without_a_word_where_no_attribute_can_keep_them(
+    tmp_path: Path, busybox_archive: Path
+) -> None:
+    """One id, and a state directory as on some network file systems."""
+    volume, home = tmp_path / "volume", tmp_path / "home"
+    home.mkdir()
+    dockerfiles = {
+        "copied": "FROM busybox\nCOPY --chown=33 base.tar /x\n",
+        "changed": "FROM busybox\nRUN mkdir /x && chown 33 /x\n",
+        "none": "FROM busybox\nRUN mkdir /x && chown 0:0 /x && echo > /dev/shm/y && chown 33 /dev/shm/y\n",
+    }
+    write_context(volume, "", {"base.tar": busybox_archive.read_bytes(), **dockerfiles})
+    img = f"{' '.join(COMMAND)} -s {VOLUME}/state"
+    builds = "; ".join(f"{img} build -t x -f {name} . ; echo ended with $? >&2" for name in dockerfiles)
+    script = f"cd {VOLUME} && export HOME=$PWD && {img} load -q -i base.tar >&2 && {img} doctor >&2; {builds}"
+    situation = POD.but(id_tools="missing", volume=str(volume), attributes=False)
+    done = subprocess.run(
+        situation.wrap("sh", "-c", script),
+        capture_output=True,
+        text=True,
+        env=environment(home),
+        check=False,
+        timeout=120,
+    )
+    said = done.stderr
+    assert "Traceback" not in said, said
+    assert [line[-1] for line in said.splitlines() if line.startswith("ended with ")] == ["7", "4", "0"], said
+    assert (
+        "Error: cannot note that files belong to 33:33: the file system of the state directory keeps no attributes"
+        in said
+    )
+    assert "chown: /x: Not supported" in said or "chown: /x: Operation not supported" in said, said
+    assert "hint: owners: choose another place with `-s DIR`" in said
 
 
 @pytest.mark.parametrize(

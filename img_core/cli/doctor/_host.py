@@ -11,6 +11,7 @@ from img_core.cli._format import binary_size
 from img_core.cli.doctor._finding import BAD, NOTE, OK, WORSE, Finding, Status
 from img_core.kit import binfmt, linux
 from img_core.kit.cgroups import groups
+from img_core.spec.errors import HostError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,10 +58,11 @@ def state_directory(session: Session) -> Iterator[Finding]:
     """Look at the space, and whether the file system keeps the owners of files and can carry overlays."""
     what = "state directory"
     usage = os.statvfs(session.store.state)
+    free = usage.f_bavail * usage.f_frsize
     kind = file_system(session.store.state)
-    text = f"{session.store.state}, {kind or 'an unknown file system'}, {binary_size(usage.f_bavail * usage.f_frsize)} free"
+    text = f"{session.store.state}, {kind or 'an unknown file system'}, {binary_size(free)} free"
     other = "choose another place with `-s DIR`"
-    if usage.f_bavail * usage.f_frsize < _LITTLE_SPACE:
+    if free < _LITTLE_SPACE and usage.f_blocks:  # some file systems do not tell
         yield Finding(WORSE, what, text, f"free some space, or {other}")
     elif kind == OVERLAY:
         text += ": no overlay can lie on another one, so layers are copied"
@@ -71,19 +73,21 @@ def state_directory(session: Session) -> Iterator[Finding]:
     if failure:
         # Network file systems: the server knows nothing of our ids, and often nothing of attributes.
         status: Status = WORSE if session.host.mapping == "single" else BAD
-        yield Finding(status, "owners", f"{kind} does not keep the owners of files: {failure}", other)
+        yield Finding(status, "owners", failure, other)
 
 
 def _owner_failure(host: Host) -> str:
-    """Try what images need of the file system; return why it failed, or an empty string."""
+    """Try what images need of the file system; return what went wrong, or an empty string."""
     from img_core.kit.ownership import Owners
 
     path = os.path.join(host.run_directory, "owner-probe")
     fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
         Owners(host.mapping).set_fd(fd, 1, 1)
+    except HostError as err:
+        return f"files cannot be given to other ids: {err.message.rpartition(': ')[2]}"
     except OSError as err:
-        return os.strerror(err.errno or 0).lower()
+        return f"files cannot be given to other ids: {os.strerror(err.errno or 0).lower()}"
     finally:
         os.close(fd)
         os.unlink(path)

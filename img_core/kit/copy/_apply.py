@@ -53,7 +53,7 @@ def apply(
             with fs.disk_errors(b"/"):
                 runner.run(action, selection)
         except OSError as err:
-            shown = fs.show(err.filename) if err.filename is not None else fs.show(_destination(action))
+            shown = fs.show(fs.place_of(err, _destination(action)))
             raise ImgError(f"cannot write `{shown}`: {os.strerror(err.errno or 0).lower()}") from err
     runner.root.finish()
     return runner.warnings
