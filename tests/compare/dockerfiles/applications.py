@@ -119,7 +119,7 @@ CASES = {
     """),
     "debian-users-and-packages": Case(
         """
-        FROM debian
+        FROM debian AS system
         SHELL ["/bin/bash", "-o", "pipefail", "-euc"]
         RUN groupadd -g 800 service && useradd -m -u 801 -g service -s /bin/bash service && usermod -aG staff service
         RUN rm -rf /usr/share/doc /usr/share/man /usr/share/locale /var/cache/apt/* && mkdir -p /usr/share/doc/kept
@@ -129,6 +129,12 @@ CASES = {
         USER service
         WORKDIR /home/service
         RUN id -Gn > groups; echo "$HOME" > home; hello > greeting
+        FROM scratch
+        COPY --from=system /etc/passwd /etc/group /etc/localtime /etc/
+        COPY --from=system /home /home
+        COPY --from=system /usr/bin/hello /usr/bin/
+        COPY --from=system /usr/share /usr/share
+        COPY --from=system /var /var
         """,
         {
             "hello/DEBIAN/control": "Package: hello-compare\nVersion: 1\nArchitecture: all\n"

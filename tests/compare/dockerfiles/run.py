@@ -191,7 +191,7 @@ CASES = {
     """),
     "background-processes-end": Case("""
         FROM busybox
-        RUN (sleep 300; touch /never) & echo started > /started
+        RUN (sleep 10; touch /never) & echo started > /started
         RUN ls / | grep -c never > /count || true
     """),
     "capabilities-of-a-step": Case("""
