@@ -33,6 +33,7 @@ __all__ = [
     "faults",
     "link",
     "make_directories",
+    "make_private",
     "mkdir",
     "mutation",
     "open_beneath",
@@ -212,6 +213,19 @@ def mkdir(path: Path, mode: int = 0o777, *, dir_fd: int | None = None, uid: int 
         os.fchmod(fd, mode)
     finally:
         os.close(fd)
+
+
+def make_private(path: str) -> None:
+    """Make the directory *path* for this user alone, with the user's own group also in a set-group-ID directory.
+
+    Such a group, of a project on a cluster or of a volume in Kubernetes, need not exist in our user namespace, and everything below,
+    layers included, would belong to it.
+    """
+    mkdir(path, 0o700)
+    if os.stat(path).st_mode & stat.S_ISGID:
+        mutation("chown", path)
+        os.chown(path, -1, os.getegid())
+        os.chmod(path, 0o700)
 
 
 def rmdir(path: Path, *, dir_fd: int | None = None) -> None:

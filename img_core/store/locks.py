@@ -6,6 +6,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import stat
 import struct
 import time
 from contextlib import contextmanager, suppress
@@ -25,16 +26,31 @@ _FLOCK = struct.Struct("hh4xqqi4x")
 
 
 def ensure_directory(path: str) -> None:
-    """Make *path* and its missing parents, readable by the user only."""
+    """Make *path* and its missing parents, readable by the user only and in the user's own group."""
     if os.path.isdir(path):
         return
     parent = os.path.dirname(path)
     if parent and parent != path:
         ensure_directory(parent)
     try:
-        fs.mkdir(path, 0o700)
+        if os.stat(parent or ".").st_mode & stat.S_ISGID:
+            _make_in_shared_directory(path)
+        else:
+            fs.mkdir(path, 0o700)
     except FileExistsError:
         if not os.path.isdir(path):
+            raise
+
+
+def _make_in_shared_directory(path: str) -> None:
+    """Make *path* without the group of its set-group-ID parent, in one step: half of that would stay for ever."""
+    new = f"{path}.{os.urandom(4).hex()}"
+    fs.make_private(new)
+    try:
+        fs.rename(new, path)
+    except OSError as err:
+        fs.rmdir(new)
+        if err.errno != errno.ENOTEMPTY:  # somebody else made it meanwhile, and uses it
             raise
 
 

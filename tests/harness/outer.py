@@ -144,6 +144,9 @@ def fill_volume(kind: str, source: str, uid: int, gid: int) -> None:
     for directory, _, files in os.walk(_VOLUME):
         for path in (directory, *(os.path.join(directory, name) for name in files)):
             os.chown(path, uid, gid)
+    # As of a volume with `fsGroup`: a group that the user's own namespaces do not know, handed down to what is made in it.
+    os.chown(_VOLUME, uid, 5)
+    os.chmod(_VOLUME, 0o2775)
 
 
 def make_small_dev() -> None:

@@ -50,7 +50,7 @@ class OverlayFormatSnapshotter(DirectorySnapshotter):
             raise Unsupported(f"{cls.name} needs a user namespace or root")
         base = os.path.join(host.state_directory, f".probe-{os.urandom(8).hex()}")
         try:
-            fs.mkdir(base, 0o700)
+            fs.make_private(base)
         except OSError as err:
             reason = os.strerror(err.errno or 0).lower()
             raise Unsupported(f"{cls.name} cannot be tried: {reason}: `{fs.show(host.state_directory)}`") from err

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import sqlite3
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -399,3 +400,13 @@ def test_notes_beside_the_database_are_json_for_people(tmp_path: Path) -> None:
         add_image(store)
     (note,) = (tmp_path / "names").iterdir()
     assert json.loads(note.read_text())["name"] == "docker.io/library/a:latest"
+
+
+def test_directories_of_the_state_do_not_inherit_the_group_of_a_shared_directory(tmp_path: Path) -> None:
+    tmp_path.chmod(0o2777)
+    (tmp_path / "there").mkdir()
+    for path in (tmp_path / "state/blobs", tmp_path / "there"):
+        locks.ensure_directory(str(path))
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("state", "state/blobs")] == [0o700, 0o700]
+    assert (tmp_path / "state").stat().st_gid == os.getegid()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["state", "there"]
