@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,16 +13,38 @@ import img_core.spec
 from img_core.spec import (
     DockerfileError,
     FileOp,
+    Host,
+    ImageSource,
     ImgError,
     MakeDirectory,
+    PinnedImage,
     RunMount,
     RunOp,
+    SourceContext,
     SourceOp,
     StepError,
     Vertex,
     WriteFile,
     errors,
 )
+
+
+class Chunks(ImageSource):
+    """Gives a blob in chunks of three bytes, and knows nothing of parts."""
+
+    name = "chunks"
+
+    def pin(self, op: SourceOp, platform: object) -> PinnedImage:
+        raise NotImplementedError
+
+    def blob(self, pinned: object, descriptor: object) -> Iterator[bytes]:
+        yield from (b"abc", b"def", b"gh")
+
+
+@pytest.mark.parametrize("start", range(10))
+def test_a_source_that_knows_no_parts_still_gives_the_end_of_a_blob(start: int) -> None:
+    source = Chunks(SourceContext(Host("none", "", "")))
+    assert b"".join(source.blob_from(None, None, start)) == b"abcdefgh"[start:]  # type: ignore[arg-type]  # not looked at
 
 
 def test_every_name_is_exported_and_found() -> None:
