@@ -90,7 +90,8 @@ def set_stage(wanted: Wanted, uid: int, gid: int) -> None:
         cover_with_overlay(wanted["overlay"])
     if wanted["volume"]:
         kind = "tmpfs" if wanted["attributes"] else "ramfs"
-        fill_volume(kind, wanted["volume"], *((0, 0) if wanted["user"] == "root" else (uid, gid)))
+        flags = 0 if wanted["executable"] else linux.MS_NOEXEC | linux.MS_NOSUID | linux.MS_NODEV
+        fill_volume(kind, flags, wanted["volume"], *((0, 0) if wanted["user"] == "root" else (uid, gid)))
     if not wanted["cgroups"]:
         linux.mount("tmpfs", "/sys/fs/cgroup", "tmpfs")
         make_readonly("/sys")
@@ -137,9 +138,9 @@ def cover_with_overlay(path: str) -> None:
     linux.mount("overlay", path, "overlay", 0, options)
 
 
-def fill_volume(kind: str, source: str, uid: int, gid: int) -> None:
+def fill_volume(kind: str, flags: int, source: str, uid: int, gid: int) -> None:
     _VOLUME.mkdir()
-    linux.mount(kind, str(_VOLUME), kind, 0, "mode=755")
+    linux.mount(kind, str(_VOLUME), kind, flags, "mode=755")
     shutil.copytree(source, _VOLUME, dirs_exist_ok=True)
     for directory, _, files in os.walk(_VOLUME):
         for path in (directory, *(os.path.join(directory, name) for name in files)):

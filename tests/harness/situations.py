@@ -41,6 +41,7 @@ class Situation:
     overlay: str = ""  #: a directory that is covered by an overlay of itself, like the root of a container
     volume: str = ""  #: a directory, of which the user has a copy in the fresh file system `VOLUME`
     attributes: bool = True  #: False: that file system keeps none, as many on a network
+    executable: bool = True  #: False: that file system is mounted `noexec`
     newest_call: int = 0  #: system calls with a greater number do not exist (0: all do)
 
     def but(self, **changes: object) -> Situation:

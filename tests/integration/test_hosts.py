@@ -127,6 +127,26 @@ def test_auto_goes_on_where_the_state_lies_on_an_overlay_and_debug_says_why(img:
     assert "snapshotter fuse-overlayfs" not in findings  # would be of no use there
 
 
+def test_a_state_directory_without_execution_is_enough_for_overlays(tmp_path: Path, busybox_archive: Path) -> None:
+    """As /tmp and scratch file systems are mounted on many clusters."""
+    volume, home = tmp_path / "volume", tmp_path / "home"
+    home.mkdir()
+    write_context(volume, "FROM busybox\nRUN id\n", {"base.tar": busybox_archive.read_bytes()})
+    img = f"{' '.join(COMMAND)} -s {VOLUME}/state"
+    script = f"cd {VOLUME} && export HOME=$PWD && {img} load -q -i base.tar && {img} build -q -t x . && {img} doctor"
+    situation = POD.but(volume=str(volume), executable=False)
+    done = subprocess.run(
+        situation.wrap("sh", "-c", script),
+        capture_output=True,
+        text=True,
+        env=environment(home),
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "mounted `noexec`: steps run programs from there only by overlayfs" in done.stdout
+
+
 def test_owners_are_not_lost_without_a_word_where_no_attribute_can_keep_them(
     tmp_path: Path, busybox_archive: Path
 ) -> None:

@@ -67,6 +67,8 @@ def state_directory(session: Session) -> Iterator[Finding]:
     elif kind == OVERLAY:
         text += ": no overlay can lie on another one, so layers are copied"
         yield Finding(WORSE, what, text, f"in a container give it a volume, or {other}")
+    elif usage.f_flag & os.ST_NOEXEC:
+        yield Finding(NOTE, what, f"{text}, mounted `noexec`: steps run programs from there only by overlayfs", other)
     else:
         yield Finding(OK, what, text)
     failure = _owner_failure(session.host)
