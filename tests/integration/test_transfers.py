@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -344,6 +345,7 @@ def test_a_huge_layer_moves_through_little_memory(empty: Img, faulty_registry: F
     assert run_and_watch(empty, empty.home / "log", "push", name) < 100e6
     (sent,) = [request for request in faulty_registry.asked("PATCH") if request.digest]
     assert sent.digest == digest
+    shutil.rmtree(empty.state)  # pytest would keep it
 
 
 # --- damage -------------------------------------------------------------------------------------------------------------------
