@@ -64,7 +64,8 @@ def unpack(
             stats = _apply(store, layer, diff_id, stage_fd, policy, directories)
             unpacked.skipped = (unpacked.skipped + stats.skipped)[:_REMEMBERED]
             unpacked.skipped_count += stats.skipped_count
-        finish_directories(stage_fd, directories)
+        with fs.disk_errors(final):
+            finish_directories(stage_fd, directories)
     return unpacked
 
 
