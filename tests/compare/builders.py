@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -54,7 +53,7 @@ class Builders:
     def acceptances(self, case: Case, directory: Path) -> list[str]:
         """Return a line for each of the two that does not refuse *case*; an internal error of img is no refusal."""
         ours, _ = self._try_img(case, directory / "ours")
-        theirs = self._try_buildah(case, directory / "theirs")
+        theirs = self.buildah.attempt_all(*self._commands(case, directory / "theirs"))
         accepts = {"img": ours.code in (0, 125), "buildah": theirs.returncode == 0}
         return [f"{name} accepts it" for name, does in accepts.items() if does]
 
@@ -74,16 +73,18 @@ class Builders:
         return built, archive
 
     def _build_with_buildah(self, case: Case, directory: Path) -> ImageDirectory:
-        done = self._try_buildah(case, directory)
+        save = self.buildah.save_command("compared", directory / "image")
+        done = self.buildah.attempt_all(*self._commands(case, directory), save)
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-        return ImageDirectory(self.buildah.save("compared", directory / "image"))
+        return ImageDirectory(directory / "image")
 
-    def _try_buildah(self, case: Case, directory: Path) -> subprocess.CompletedProcess[str]:
+    def _commands(self, case: Case, directory: Path) -> Iterator[list[str | Path]]:
+        """Write the context for buildah and yield the commands that build it."""
         context = self._context(case, case.text_for_buildah, directory)
         if case.before:
             (directory / "before").write_text(case.text_before)
-            self.buildah.run(*self.buildah.steps_command(context, "-f", str(directory / "before"), name=BEFORE))
-        return self.buildah.attempt(*self.buildah.steps_command(context, *self._flags(case, directory)))
+            yield self.buildah.steps_command(context, "-f", str(directory / "before"), name=BEFORE)
+        yield self.buildah.steps_command(context, *self._flags(case, directory))
 
     def _context(self, case: Case, text: str, directory: Path) -> Path:
         """Write the context of a case with its Dockerfile in it."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.host import need, tool_path
@@ -65,10 +67,14 @@ class Containers:
             *arguments, "-t", name, context,
         ]  # fmt: skip
 
-    def save(self, name: str, dest: Path) -> Path:
-        """Write the image *name* to the directory *dest*, its layers as plain tars."""
-        self.run("buildah", "push", "-q", "--disable-compression", name, f"dir:{dest}")
-        return dest
+    def save_command(self, name: str, dest: Path) -> list[str | Path]:
+        """Return the command that writes the image *name* to the directory *dest*, its layers as plain tars."""
+        return ["buildah", "push", "-q", "--disable-compression", name, f"dir:{dest}"]
+
+    def attempt_all(self, *commands: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
+        """Run the buildah *commands* until one fails, in one user namespace: to enter it takes as long as a short command."""
+        script = " && ".join(shlex.join(map(str, command)) for command in commands)
+        return self.attempt("buildah", "unshare", "sh", "-c", script)
 
     def build(self, context: Path, dest: Path, *arguments: str) -> Path:
         """Build *context* with buildah and write the result as an OCI archive to *dest*."""
