@@ -92,15 +92,20 @@ class _ProgramRoot(FuseRoot):
         """Close the mount, wait for the program, bring the new layer into form; harmless when called twice."""
         if self.fd < 0:
             return
-        super().close()
+        try:
+            super().close()
+        finally:
+            self._end()
+        if self._upper:
+            normalise(self._upper)
+
+    def _end(self) -> None:
         poll = select.poll()
         poll.register(self._process.pidfd, select.POLLIN)
         if not poll.poll(_PATIENCE):
             self._process.kill()
         self._process.wait()
         self._process.close()
-        if self._upper:
-            normalise(self._upper)
 
 
 def main(request: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON

@@ -262,6 +262,11 @@ def remove_an_access_list(root: str, a: str, _b: str, n: int) -> Any:
 
 
 @operation
+def remove_what_may_be_no_access_list(root: str, a: str, _b: str, n: int) -> Any:
+    os.removexattr(f"{root}/{a}", (_LIST, _DEFAULT)[n % 2])
+
+
+@operation
 def set_a_broken_access_list(root: str, a: str, _b: str, _n: int) -> Any:
     os.setxattr(f"{root}/{a}", _LIST, b"\2\0\0\0" + b"\7" * 8)
 
