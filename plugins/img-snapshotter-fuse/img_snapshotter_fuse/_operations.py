@@ -228,7 +228,8 @@ class OverlayOperations(pyfuse3.Operations):
     def removexattr(self, number: int, name: bytes, _context: Any) -> None:
         """Remove an extended attribute."""
         node = self._nodes[number]
-        os.getxattr(self._stack.file(node), name, follow_symlinks=node.fd >= 0)  # no copy of the file for an error
+        if node.layer:
+            os.getxattr(self._stack.file(node), name, follow_symlinks=node.fd >= 0)  # no copy of the file for an error
         node = self._writable_attribute(number, name)
         os.removexattr(self._stack.file(node), name, follow_symlinks=node.fd >= 0)
 
