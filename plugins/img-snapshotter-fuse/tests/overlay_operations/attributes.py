@@ -263,6 +263,8 @@ def remove_an_access_list(root: str, a: str, _b: str, n: int) -> Any:
 
 @operation
 def remove_what_may_be_no_access_list(root: str, a: str, _b: str, n: int) -> Any:
+    """Of a file in the upper layer; in a lower one it is another error, and where a file is does not show."""
+    os.chmod(f"{root}/{a}", 0o644)
     os.removexattr(f"{root}/{a}", (_LIST, _DEFAULT)[n % 2])
 
 
