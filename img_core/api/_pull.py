@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
+from img_core.api._fetch import fetch_layers
 from img_core.kit import oci, platforms
-from img_core.kit.parallel import run_together
 from img_core.kit.reference import Reference
-from img_core.spec.errors import Canceled
 from img_core.spec.graph import SourceOp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from img_core.api.session import Session
     from img_core.spec.progress import TransferStatus
@@ -22,8 +20,6 @@ if TYPE_CHECKING:
     from img_core.store import Store
 
 __all__ = ["pull"]
-
-_WORKERS = 4  # layers on the way at the same time
 
 
 def pull(
@@ -49,13 +45,8 @@ def pull(
     for pinned in images:
         blobs = [*pinned.documents, *(layer.digest for layer in pinned.layers)]
         store.blobs.remember_origins(blobs, reference.name)
-    stop = threading.Event()
-
-    def end() -> None:
-        stop.set()
-        source.close()
-
-    run_together(_fetches(store, source, images, status, stop), workers=_WORKERS, stop=end)
+    wanted_layers = {layer: partial(source.blob_from, pinned, layer) for pinned in images for layer in pinned.layers}
+    fetch_layers(store, wanted_layers, status=status, close=source.close)
     for pinned in images:
         _keep_documents(store, pinned)
     _keep_index(store, images)
@@ -93,46 +84,6 @@ def _others(
 def _is_image(entry: Descriptor) -> bool:
     """Tell whether an entry of an index is an image; attestations are kept under the platform ``unknown/unknown``."""
     return entry.media_type in oci.MANIFEST_TYPES and (entry.platform is None or entry.platform.os != "unknown")
-
-
-def _fetches(
-    store: Store,
-    source: ImageSource,
-    images: Iterable[PinnedImage],
-    status: TransferStatus,
-    stop: threading.Event,
-) -> Iterator[Callable[[], None]]:
-    """Give one task per layer that is not there, the largest first."""
-    layers = {layer.digest: (pinned, layer) for pinned in images for layer in pinned.layers}
-    for pinned, layer in sorted(layers.values(), key=lambda pair: -pair[1].size):
-        if store.blobs.has(layer.digest):
-            status(layer.digest, layer.size, layer.size, "reused")
-        else:
-            yield partial(_fetch_layer, store, source, pinned, layer, status, stop)
-
-
-def _fetch_layer(
-    store: Store,
-    source: ImageSource,
-    pinned: PinnedImage,
-    layer: Descriptor,
-    status: TransferStatus,
-    stop: threading.Event,
-) -> None:
-    def check() -> None:
-        if stop.is_set():
-            raise Canceled
-
-    with store.lock(f"blob:{layer.digest}", check):  # two pulls of one image fetch each layer once
-        if store.blobs.has(layer.digest):
-            status(layer.digest, layer.size, layer.size, "reused")
-            return
-        done = 0
-        for chunk in store.blobs.resume(layer, partial(source.blob_from, pinned, layer)):
-            check()
-            done += len(chunk)
-            status(layer.digest, done, layer.size)
-    status(layer.digest, done, layer.size, "done")
 
 
 def _keep_documents(store: Store, pinned: PinnedImage) -> None:

@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import BinaryIO
 
+    from img_core.api.session import Session
     from img_core.cli._settings import Settings
     from img_core.plugins import Plugins
     from img_core.spec.progress import TransferStatus
+    from img_core.spec.values import Platform
+    from img_core.store.images import Image
 
-__all__ = ["Watched", "showing_file", "showing_transfers"]
+__all__ = ["Watched", "complete_image", "showing_file", "showing_transfers"]
 
 
 @contextmanager
@@ -41,6 +44,16 @@ def showing_transfers(
                 events.status(name, text, current, total, finished=bool(outcome), outcome=outcome)
 
             yield status
+
+
+def complete_image(session: Session, image: Image, flag: str, platform: Platform | None = None) -> None:
+    """Fetch the layers of *image* that its build left in registries, shown by the progress that *flag* asks for; see `complete`."""
+    from img_core.api._fetch import complete
+
+    with showing_transfers(
+        "Fetching", f"fetching layers of {image.name}", flag, session.plugins, session.config.environment
+    ) as status:
+        complete(session, image.name, image.descriptor, platform=platform, status=status)
 
 
 @contextmanager

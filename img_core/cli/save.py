@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import click
 
 from img_core.cli._base import Command, settings_of
 from img_core.cli._images import find_image, open_store
+from img_core.cli._output import say
 from img_core.cli._progress import HELP as PROGRESS_HELP
-from img_core.cli._transfers import showing_file
+from img_core.cli._transfers import complete_image, showing_file
 from img_core.spec.errors import UsageError
+
+if TYPE_CHECKING:
+    from img_core.cli._settings import Settings
+    from img_core.store.images import Image
 
 __all__ = ["command"]
 
@@ -40,6 +46,17 @@ def command(context: click.Context, form: str, output: str, progress: str, names
         images = [find_image(store, name, doing=f"exporting image {name} failed") for name in names]
         # Ends of a pipe may have the same terminal, and would draw over each other.
         wanted = progress or ("" if output else "none")
+        for image in images:
+            if store.images.left(store.images.contents(image.descriptor)):
+                _complete(image, settings, wanted)
         total = 0 if wanted == "none" else sum(store.images.content_size(image) or 0 for image in images)
         tick = opened.enter_context(showing_file("Saving", f"saving {', '.join(names)}", total, wanted, settings))
         save(store, names, output or None, docker=form == "docker", tick=tick)
+
+
+def _complete(image: Image, settings: Settings, flag: str) -> None:
+    """Fetch what *image* lacks; needs more of this process than reading it does."""
+    from img_core.api.session import Session
+
+    with Session(settings.config(), namespace=False, notice=lambda text: say(f"warning: {text}")) as session:
+        complete_image(session, image, flag)

@@ -10,6 +10,7 @@ import click
 from img_core.cli._base import Command, settings_of
 from img_core.cli._images import normalized
 from img_core.cli._output import echo, say
+from img_core.cli._transfers import complete_image
 from img_core.kit.text import show
 from img_core.spec.errors import UsageError
 
@@ -44,6 +45,10 @@ def command(context: click.Context, force: bool, output: str, platform: str, nam
     with Session(settings.config(), namespace=True, notice=lambda text: say(f"warning: {text}")) as session:
         settings.check_backend(session.plugins)
         owners = session.host.mapping == "root"
+        image = session.store.images.get(normalized(names[0]), names[0])
+        chosen = wanted or platforms.host_platform()
+        if session.store.images.left([session.store.images.content(image.descriptor, chosen, names[0])]):
+            complete_image(session, image, "", chosen)
         unpacked = unpack(session.store, names[0], output, owners=owners, platform=wanted, force=force)
     _tell_skipped(unpacked)
     echo(f"Successfully unpacked rootfs for {names[0]} to: {output}")

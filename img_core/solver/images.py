@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Protocol
 from img_core.kit import oci, platforms
 from img_core.kit.parallel import run_together
 from img_core.kit.reference import Reference
+from img_core.solver.origins import fetch_left, pinned_before
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError, NotFoundError, RegistryError
 from img_core.spec.frontend import BaseImage
 from img_core.spec.graph import SourceOp
-from img_core.spec.source import PinnedImage
 from img_core.store.records import Pin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from img_core.solver.events import Events
-    from img_core.spec.source import ImageSource
+    from img_core.spec.source import ImageSource, PinnedImage
     from img_core.spec.values import Descriptor, Platform
     from img_core.store import Store
     from img_core.store.images import ImageContent
@@ -36,11 +36,15 @@ _WORKERS = 4  # images that are looked up at the same time
 
 @dataclass(frozen=True, slots=True)
 class ResolvedImage:
-    """An exact image; its documents are in the store, its layers perhaps not. *fetch* gets one of them, from a byte on."""
+    """An exact image; its documents are in the store, its layers perhaps not. *fetch* gets one of them, from a byte on.
+
+    *remote* tells that they come from registries, where those that nothing needs can stay; other sources may be gone tomorrow.
+    """
 
     reference: str
     content: ImageContent
-    fetch: Callable[[Descriptor, int], Iterator[bytes]] | None
+    fetch: Callable[[Descriptor, int], Iterator[bytes]]
+    remote: bool = True
 
     @property
     def base(self) -> BaseImage:
@@ -181,7 +185,7 @@ class Resolver:
         pinned = source.pin(SourceOp(scheme, reference), platform)
         self._store_documents(pinned)
         content = next(self._store.images.contents(pinned.manifest))
-        return ResolvedImage(f"{scheme}://{reference}", content, partial(source.blob_from, pinned))
+        return ResolvedImage(f"{scheme}://{reference}", content, partial(source.blob_from, pinned), remote=False)
 
     def _at_hand(self, reference: Reference, platform: Platform) -> ResolvedImage | None:
         """Return the image if no registry needs to be asked."""
@@ -223,7 +227,10 @@ class Resolver:
         choice = platforms.choose(platform, [content.config.platform for content in contents])
         if choice is None and len(contents) == 1:
             choice = 0  # used for any platform, as docker does; the frontend warns
-        return ResolvedImage(name, contents[choice], None) if choice is not None else None
+        if choice is None:
+            return None
+        content = contents[choice]
+        return ResolvedImage(name, content, partial(fetch_left, self._store, self._source, name, content))
 
     def _remembered(self, name: str, pin: Pin) -> ResolvedImage | None:
         size = self._store.blobs.size(pin.manifest)
@@ -235,16 +242,9 @@ class Resolver:
             return None
 
         def fetch(layer: Descriptor, start: int) -> Iterator[bytes]:
-            return self._source("docker-image").blob_from(self._pinned_before(name, content), layer, start)
+            return self._source("docker-image").blob_from(pinned_before(self._store, name, content), layer, start)
 
         return ResolvedImage(name, content, fetch)
-
-    def _pinned_before(self, name: str, content: ImageContent) -> PinnedImage:
-        """Return what a source gave for *name* in an earlier build."""
-        manifest, config = content.manifest, content.config_descriptor
-        documents = {item.digest: self._store.read(item.digest) for item in (manifest, config)}
-        reference = str(Reference.parse(name).with_digest(manifest.digest))
-        return PinnedImage(reference, manifest, manifest, config, content.layers, documents)
 
     def _content(self, pin: Pin, size: int) -> ImageContent:
         from img_core.spec.values import Descriptor
@@ -263,9 +263,9 @@ class Resolver:
 
     def keep(self, pinned: PinnedImage) -> None:
         """Store the documents of *pinned*, and where its layers can be had: a push can copy them from there."""
+        self._store_documents(pinned)  # first: whoever removes garbage meanwhile forgets what no document in use names
         blobs = [*pinned.documents, *(layer.digest for layer in pinned.layers)]
         self._store.blobs.remember_origins(blobs, Reference.parse(pinned.reference).name)
-        self._store_documents(pinned)
 
     def _store_documents(self, pinned: PinnedImage) -> None:
         types = {item.digest: item.media_type for item in (pinned.top, pinned.manifest, pinned.config)}

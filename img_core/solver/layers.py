@@ -36,9 +36,10 @@ class Layer:
 
     A linked layer (``COPY --link``) knows only its *origin*, the same layer on an empty root, and gets both when needed: its blob is that
     of the origin. *fetch* gives the bytes of the blob from one on where the store has none. *created* is in seconds since 1970 UTC.
+    *remote* tells that *fetch* asks registries: what is known to be in one can stay there.
     """
 
-    __slots__ = ("base", "created", "descriptor", "diff_id", "fetch", "lock", "origin", "snapshot", "step")
+    __slots__ = ("base", "created", "descriptor", "diff_id", "fetch", "lock", "origin", "remote", "snapshot", "step")
 
     def __init__(
         self,
@@ -50,9 +51,11 @@ class Layer:
         created: float | None = None,
         step: str = "",
         base: bool = False,
+        remote: bool = False,
         origin: Layer | None = None,
     ) -> None:
         self.origin = origin
+        self.remote = remote
         self.base = base  #: comes from an image: keeps its bytes
         self.descriptor = descriptor
         self.diff_id = diff_id
@@ -85,14 +88,14 @@ EMPTY = Stack((), "scratch")
 
 
 def image_stack(
-    content: ImageContent, *, fetch: Callable[[Descriptor, int], Iterator[bytes]] | None = None, step: str = ""
+    content: ImageContent, *, fetch: Callable[[Descriptor, int], Iterator[bytes]], step: str = "", remote: bool = False
 ) -> Stack:
-    """Return the layers of an image as a stack; *fetch* gives the bytes of those that the store lacks, from one on."""
+    """Return the layers of an image as a stack; *fetch* gives the bytes of those that the store lacks, from one on (see `Layer`)."""
     layers = []
     chain: list[ChainId] = []
     for descriptor, diff_id in zip(content.layers, content.diff_ids, strict=True):
-        get = partial(fetch, descriptor) if fetch else None
-        layers.append(Layer(descriptor=descriptor, diff_id=diff_id, fetch=get, step=step, base=True))
+        get = partial(fetch, descriptor)
+        layers.append(Layer(descriptor=descriptor, diff_id=diff_id, fetch=get, step=step, base=True, remote=remote))
         chain = [chain_id(chain, diff_id)]
     return Stack(tuple(layers), chain[0] if chain else EMPTY.identity)
 
@@ -285,8 +288,9 @@ class Layers:
 
     def describe(self, layer: Layer) -> Descriptor:
         """Return what the stored blob of *layer* is, or would be: a layer of a base image that nobody needed stays in its registry."""
-        if layer.base and layer.descriptor is not None and layer.fetch is not None:
-            return layer.descriptor
+        blobs, descriptor = self._store.blobs, layer.descriptor
+        if layer.remote and descriptor and (blobs.has(descriptor.digest) or blobs.origins(descriptor.digest)):
+            return descriptor
         return self.write_blob(layer)
 
     def _write_from_snapshot(self, layer: Layer, snapshot: Snapshot) -> None:

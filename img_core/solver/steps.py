@@ -123,7 +123,7 @@ class Evaluator:
                 return source.pin(op, vertex.platform)
             reference = f"{op.scheme}://{reference}"
         image = self._resolver.resolve(reference, platform)
-        return image_stack(image.content, fetch=image.fetch, step=vertex.digest)
+        return image_stack(image.content, fetch=image.fetch, step=vertex.digest, remote=image.remote)
 
     # -------------------------------------------------------------------------------------------------------- steps
 

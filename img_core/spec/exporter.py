@@ -86,7 +86,10 @@ class ImageStore(Protocol):
         """Return the repositories (``domain/path``) that are known to have a blob: it was pulled from there."""
 
     def tag(self, name: str, descriptor: Descriptor) -> None:
-        """Let *name* (normalised, with tag) mean *descriptor*; everything it references must be in the store. Atomic."""
+        """Let *name* (normalised, with tag) mean *descriptor*; what it references must be in the store, or be a layer with `origins`.
+
+        Atomic.
+        """
 
 
 class Result(Protocol):

@@ -14,7 +14,7 @@ from img_core.store.locks import ensure_directory
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from img_core.spec.values import Platform
     from img_core.store.blobs import Blobs
@@ -49,7 +49,10 @@ class ImageContent:
 
 
 class Images:
-    """Names of images in one state directory. What is listed is complete."""
+    """Names of images in one state directory.
+
+    What is listed is complete: its documents are here, and each layer is, or is known to be in the registry of a base image.
+    """
 
     def __init__(self, state: str, database: Database, blobs: Blobs) -> None:
         self._names = os.path.join(state, "names")
@@ -73,14 +76,21 @@ class Images:
         return image
 
     def tag(self, name: str, descriptor: Descriptor) -> None:
-        """Let *name* mean *descriptor*. Raises NotFoundError unless all that it references is kept.
+        """Let *name* mean *descriptor*. Raises NotFoundError unless each blob that it references is kept, or a layer with known origins.
 
         The caller syncs the file system before: see `Store.tag`.
         """
-        size = _content_size(self._require_complete(descriptor))
+        contents, left = self._require_complete(descriptor)
+        size = _content_size(contents)
         # Beside the database, only read to rebuild it after damage.
         ensure_directory(self._names)
-        note = {"name": name, "digest": descriptor.digest, "mediaType": descriptor.media_type, "size": descriptor.size}
+        note = {
+            "name": name,
+            "digest": descriptor.digest,
+            "mediaType": descriptor.media_type,
+            "size": descriptor.size,
+            **({"origins": left} if left else {}),
+        }
         fs.replace_file(self._note_path(name), oci.canonical_json(note))
         now = time.time()
         with self._database.transaction() as cursor:
@@ -142,30 +152,38 @@ class Images:
         except ImgError:
             return None
 
-    def _require_complete(self, descriptor: Descriptor) -> Sequence[ImageContent]:
+    def left(self, contents: Iterable[ImageContent]) -> dict[Digest, Sequence[str]]:
+        """Return the layers of *contents* that are not kept here, and the repositories that are known to have them (perhaps none)."""
+        digests = dict.fromkeys(layer.digest for content in contents for layer in content.layers)
+        return {digest: self._blobs.origins(digest) for digest in digests if not self._blobs.has(digest)}
+
+    def _require_complete(
+        self, descriptor: Descriptor
+    ) -> tuple[Sequence[ImageContent], Mapping[Digest, Sequence[str]]]:
         if not self._blobs.has(descriptor.digest):
             raise NotFoundError(f"blob {descriptor.digest}: not found")
         contents = list(self.contents(descriptor))
         if not contents and descriptor.media_type in oci.INDEX_TYPES:
             raise NotFoundError(f"no image of index {descriptor.digest} is kept")
-        for content in contents:
-            missing = [layer.digest for layer in content.layers if not self._blobs.has(layer.digest)]
-            if missing:
-                raise NotFoundError(f"layer {missing[0]} of {descriptor.digest}: not found")
-        return contents
+        left = self.left(contents)
+        for digest, origins in left.items():
+            if not origins:
+                raise NotFoundError(f"layer {digest} of {descriptor.digest}: not found")
+        return contents, left
 
     def _note_path(self, name: str) -> str:
         return os.path.join(self._names, oci.digest(name.encode()).removeprefix("sha256:") + ".json")
 
-    def notes(self) -> Sequence[tuple[str, Descriptor]]:
-        """Return what was noted beside the database, to rebuild it."""
+    def notes(self) -> Sequence[tuple[str, Descriptor, Mapping[Digest, Sequence[str]]]]:
+        """Return what was noted beside the database, to rebuild it: names, what they mean, and the origins of layers that were not kept."""
         found = []
         for entry in sorted(os.listdir(self._names)) if os.path.isdir(self._names) else []:
             if not entry.endswith(".json"):
                 continue
             with open(os.path.join(self._names, entry), "rb") as file:
                 note = oci.load_json(file.read(oci.DOCUMENT_LIMIT), name=entry)
-            found.append((str(note["name"]), Descriptor(note["mediaType"], Digest(note["digest"]), int(note["size"]))))
+            descriptor = Descriptor(note["mediaType"], Digest(note["digest"]), int(note["size"]))
+            found.append((str(note["name"]), descriptor, note.get("origins") or {}))
         return found
 
 

@@ -114,7 +114,7 @@ class Store:
 
         directory = os.path.join(self.state, "blobs", "sha256")
         noted = self.images.notes()
-        types = {descriptor.digest: descriptor.media_type for _name, descriptor in noted}
+        types = {descriptor.digest: descriptor.media_type for _name, descriptor, _origins in noted}
         for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
             with open(os.path.join(directory, name), "rb") as file:
                 size = os.fstat(file.fileno()).st_size
@@ -126,7 +126,10 @@ class Store:
                         "INSERT OR IGNORE INTO blob (digest, size, media_type, created, boot) VALUES (?, ?, ?, ?, ?)",
                         (digest, size, types.get(digest, ""), time.time(), self.database.boot),
                     )
-        for name, descriptor in noted:
+        for name, descriptor, left in noted:
+            for digest, origins in left.items():
+                for origin in origins:
+                    self.blobs.remember_origins([digest], origin)
             try:
                 self.images.tag(name, Descriptor(descriptor.media_type, descriptor.digest, descriptor.size))
             except ImgError as err:

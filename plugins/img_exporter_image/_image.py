@@ -33,6 +33,10 @@ class ImageExporter(Exporter):
             "push-by-digest": {"type": "boolean", "description": "push without a tag"},
             "registry.insecure": {"type": "boolean", "description": "allow plain HTTP and unverified TLS when pushing"},
             "store": {"type": "boolean", "description": "set the names in the local image store (default)"},
+            "store-allow-incomplete": {
+                "type": "boolean",
+                "description": "leave layers of base images that nothing needed in their registries (default)",
+            },
             "unpack": {"type": "boolean", "description": "accepted; layers are unpacked when something needs them"},
             "name-canonical": {"type": "boolean", "description": "add a name with the digest"},
             "dangling-name-prefix": {
@@ -52,8 +56,9 @@ class ImageExporter(Exporter):
         self._packing = Packing.from_options(options)
         self._names = all_names((), options)
         self._stores = bool(options.get("store", not self._push_by_default))
-        # What is pushed only can be copied from registry to registry; another form of it needs the bytes here.
-        self.needs_base_blobs = self._stores or bool(options.get("force-compression"))
+        # Base layers can be copied from registry to registry, or fetched later; another form of them needs the bytes here.
+        whole = self._stores and not options.get("store-allow-incomplete", True)
+        self.needs_base_blobs = whole or bool(options.get("force-compression"))
         self._by_digest = bool(options.get("push-by-digest"))
         self._pushes = bool(options.get("push", self._push_by_default)) or self._by_digest
 

@@ -202,7 +202,7 @@ def _read_all(store: Any, descriptor: Any) -> None:
         found = Descriptor(child["mediaType"], child["digest"], child["size"])
         if "manifests" in document:
             _read_all(store, found)
-        else:
+        elif store.blobs.has(found.digest) or not store.origins(found.digest):  # others were left in a registry
             for _ in store.chunks(found):  # verifies digest and size
                 pass
 

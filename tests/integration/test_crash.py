@@ -27,6 +27,8 @@ from harness.fork_commands import ForkCommands, Outcome
 from harness.host import AS_ROOT, need
 from harness.img import Img, copy_as_mapped_root, environment, remove_as_mapped_root, write_context
 from harness.processes import Orphans
+from img_core.testing.faulty_registry import FaultyRegistry
+from img_core.testing.images import make_image
 from img_core.testing.registry import DockerRegistry
 
 pytestmark = [pytest.mark.rootless, pytest.mark.slow]
@@ -229,6 +231,20 @@ def test_pull_survives_a_crash_at_every_change_of_the_disk(trials: Any, tmp_path
         name = f"{registry.address}/pulled:1"
         skopeo("copy", "-q", "--dest-tls-verify=false", f"oci-archive:{archive}", f"docker://{name}")
         assert enumerate_crashes(trials("pull", name=name)) > 8
+
+
+@pytest.mark.registry
+def test_build_that_leaves_its_base_in_a_registry_survives_a_crash_at_every_change_of_the_disk(
+    trials: Any, tmp_path: Path
+) -> None:
+    with FaultyRegistry() as registry:
+        base = make_image([{"one": b"1"}, {"two": b"2"}])
+        registry.add("base", "1", base)
+        text = f"FROM {registry.address}/base:1\nENV A=1\n"
+        context = write_context(tmp_path / "context", text)
+        assert enumerate_crashes(trials("build", context=str(context), tags=["built"]), retry_every=2) > 8
+        asked = {item.path.rpartition("/")[2] for item in registry.asked("^GET .*/blobs/")}
+        assert not asked & {layer.digest for layer in base.layers}
 
 
 def test_load_survives_a_crash_at_every_change_of_the_disk(trials: Any, tmp_path: Path) -> None:

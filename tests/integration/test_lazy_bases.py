@@ -9,20 +9,21 @@ import tarfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from harness.img import Finished, Img, write_context
 from harness.steps import made, statuses
+from img_core.spec.values import Platform
 from img_core.testing.faulty_registry import Exchange, FaultyRegistry, status
-from img_core.testing.images import SmallImage, make_image
+from img_core.testing.images import SmallImage, make_image, make_index, write_layout
 
 pytest_plugins = ["img_core.testing.fixtures"]
 pytestmark = [pytest.mark.registry, pytest.mark.rootless]
 
-Build = Callable[..., Finished]  #: text of a Dockerfile, more arguments, `backend`
+Build = Callable[..., Finished]  #: text of a Dockerfile, more arguments, `backend`, the command to use
 
 BACKENDS = ["overlayfs", "native"]
 METADATA = "FROM {base}\nENV A=1\nLABEL b=2\nUSER joe\n"
@@ -75,10 +76,10 @@ def other_registry() -> Iterator[FaultyRegistry]:
 def build(bases: Bases, tmp_path: Path, img: Img) -> Build:
     context = tmp_path / "context"
 
-    def run(text: str, *arguments: str, backend: str = "overlayfs", refused: bool = False) -> Finished:
+    def run(text: str, *arguments: str, backend: str = "overlayfs", refused: bool = False, on: Img = img) -> Finished:
         context.mkdir(exist_ok=True)
         write_context(context, bases.dockerfile(text), {"file": "content\n"})
-        done = img.with_flags("-b", backend).run("build", *arguments, context)
+        done = on.with_flags("-b", backend).run("build", *arguments, context)
         return done if refused else done.ok()
 
     return run
@@ -90,6 +91,12 @@ def pushed_layers(registry: FaultyRegistry, repository: str) -> list[str]:
     layers = [layer["digest"] for layer in json.loads(found[1])["layers"]]
     assert all(registry.find(f"/v2/{repository}/blobs/{digest}") for digest in layers), "the image is complete"
     return layers
+
+
+def kept_layers(img: Img, image: SmallImage) -> set[str]:
+    """Return the layers of *image* whose blobs are in the state directory."""
+    kept = {f"sha256:{path.name}" for path in (img.state / "blobs" / "sha256").iterdir()}
+    return kept & {layer.digest for layer in image.layers}
 
 
 EACH_OF_BASE = {"base 0": 1, "base 1": 1}
@@ -128,8 +135,7 @@ def test_a_push_to_another_registry_streams_each_layer_through_once(
     build(text, "-o", f"type=registry,name={name}")
     assert bases.fetched() == EACH_OF_BASE
     assert pushed_layers(other_registry, "built/app")[:2] == [layer.digest for layer in bases.base.layers]
-    kept = {path.name for path in (img.state / "blobs" / "sha256").iterdir()}
-    assert not kept & {layer.digest.removeprefix("sha256:") for layer in bases.base.layers}, "nothing was kept here"
+    assert not kept_layers(img, bases.base), "nothing was kept here"
 
 
 @pytest.mark.parametrize("kind", ["image", "oci", "tar"])
@@ -137,8 +143,123 @@ def test_a_push_to_another_registry_streams_each_layer_through_once(
 def test_an_output_that_holds_everything_fetches_each_layer_once(
     build: Build, bases: Bases, tmp_path: Path, text: str, kind: str
 ) -> None:
-    build(text, "-o", "type=image,name=app:1" if kind == "image" else f"type={kind},dest={tmp_path / 'out'}")
+    whole = "type=image,name=app:1,store-allow-incomplete=false"
+    build(text, "-o", whole if kind == "image" else f"type={kind},dest={tmp_path / 'out'}")
     assert bases.fetched() == EACH_OF_BASE
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("text", [METADATA, LINKED], ids=["metadata", "linked-copy"])
+def test_an_image_built_and_pushed_beside_its_base_moves_no_base_layer(
+    build: Build, bases: Bases, img: Img, text: str, backend: str
+) -> None:
+    first, second = (f"{bases.registry.address}/built/{name}:1" for name in ("first", "second"))
+    build(text, "-t", first, backend=backend)
+    build(f"FROM {first}\nENV B=2\n", "-t", second, backend=backend)
+    img.run("rm", first).ok()
+    img.run("prune", "--all").ok()
+    assert second in img.run("ls").ok().text
+    img.run("push", second).ok()
+    assert pushed_layers(bases.registry, "built/second")[:2] == [layer.digest for layer in bases.base.layers]
+    assert bases.fetched() == {}
+    assert not kept_layers(img, bases.base)
+
+
+def test_an_image_pushed_to_another_registry_streams_what_its_build_left_once(
+    build: Build, bases: Bases, other_registry: FaultyRegistry, img: Img
+) -> None:
+    name = f"{other_registry.address}/built/app:1"
+    build(LINKED, "-t", name)
+    assert bases.fetched() == {}
+    img.run("push", name).ok()
+    assert bases.fetched() == EACH_OF_BASE
+    assert pushed_layers(other_registry, "built/app")[:2] == [layer.digest for layer in bases.base.layers]
+    assert not kept_layers(img, bases.base), "nothing was kept here"
+
+
+def test_layers_of_an_image_layout_are_kept_although_a_registry_had_them(
+    build: Build, bases: Bases, img: Img, tmp_path: Path
+) -> None:
+    """What is at hand is taken: the directory may be gone tomorrow, and a registry may be out of reach today."""
+    build(METADATA, "-o", "type=registry,name=" + f"{bases.registry.address}/built/app:1")
+    write_layout(tmp_path / "layout", {"base": bases.base, "second": bases.second})
+    context = [f"--build-context={name}=oci-layout://{tmp_path / 'layout'}:{name}" for name in ("base", "second")]
+    build("FROM second\nENV A=2\n", *context, "-o", f"type=registry,name={bases.registry.address}/fresh/app:1")
+    assert pushed_layers(bases.registry, "fresh/app") == [layer.digest for layer in bases.second.layers]
+    build("FROM base\nENV A=3\n", *context, "-t", "app:1")
+    assert kept_layers(img, bases.base) == {layer.digest for layer in bases.base.layers}
+    assert bases.fetched() == {}
+
+
+@pytest.mark.parametrize("action", ["save", "unpack", "oci", "from", "copy", "context"])
+def test_whatever_reads_layers_that_were_left_fetches_them_once_and_makes_the_same(
+    build: Build, bases: Bases, img: Img, tmp_path: Path, action: str
+) -> None:
+    whole = replace(img, state=img.state.with_name("whole"))
+    dated = (METADATA, "--build-arg", "SOURCE_DATE_EPOCH=1")
+    build(*dated, "-o", "type=image,name=app:1,store-allow-incomplete=false", on=whole)
+    build(*dated, "-t", "app:1")
+    assert bases.fetched() == EACH_OF_BASE, "for the whole one"
+    assert img.run("inspect", "app:1").ok().text == whole.run("inspect", "app:1").ok().text
+    expected = read_by(action, build, whole, tmp_path / "expected")
+    assert read_by(action, build, img, tmp_path / "found") == expected
+    assert bases.fetched() == EACH_OF_BASE
+    assert kept_layers(img, bases.base) == {layer.digest for layer in bases.base.layers}
+    img.run("prune", "--all").ok()
+    assert img.run("save", "app:1").ok().stdout == whole.run("save", "app:1").ok().stdout
+    assert bases.fetched() == {}, "what a listed image names stays"
+
+
+def read_by(action: str, build: Build, img: Img, place: Path) -> object:
+    """Let *action* read the image app:1; return what it made of it, to compare."""
+    if action == "save":
+        return img.run("save", "app:1").ok().stdout
+    if action == "unpack":
+        img.run("unpack", "-o", place, "app:1").ok()
+        return {path.relative_to(place): path.is_dir() or path.read_bytes() for path in place.rglob("*")}
+    if action == "oci":
+        return build("FROM app:1\n", "--build-arg", "SOURCE_DATE_EPOCH=1", "-o", "type=oci,dest=-", on=img).stdout
+    texts = {
+        "from": "FROM app:1\nCOPY file /more\n",
+        "copy": "FROM scratch\nCOPY --from=app:1 /one /two /\n",
+        "context": "FROM scratch\nCOPY --from=named /two /\n",
+    }
+    context = ("--build-context", "named=docker-image://app:1")
+    archive = build(texts[action], *context, "-o", "type=tar,dest=-", on=img).stdout
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        return {member.name: member.isdir() or tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+
+
+def test_a_layer_that_its_registry_does_not_give_any_more_is_told_and_nothing_is_lost(
+    build: Build, bases: Bases, other_registry: FaultyRegistry, img: Img, tmp_path: Path
+) -> None:
+    build(LINKED, "-t", "app:1")
+    img.run("tag", "app:1", f"{other_registry.address}/app:1").ok()
+    bases.registry.rule("/blobs/", status(404))
+    told = ("layer sha256:", "app:1", f"{bases.registry.address}/library/base")
+    img.run("save", "-o", tmp_path / "archive.tar", "app:1").refused(6, *told)
+    img.run("unpack", "-o", tmp_path / "root", "app:1").refused(6, *told)
+    build("FROM app:1\nCOPY file /more\n", "-t", "more:1", refused=True).refused(6, *told)
+    img.run("push", f"{other_registry.address}/app:1").refused(6, *told)
+    assert not (tmp_path / "archive.tar").exists()
+    assert not (tmp_path / "root").exists()
+    assert "more" not in img.run("ls").ok().text
+    bases.registry.heal()
+    img.run("save", "-o", tmp_path / "archive.tar", "app:1").ok()
+
+
+def test_all_platforms_that_were_left_are_fetched_before_an_image_is_saved(
+    build: Build, bases: Bases, img: Img
+) -> None:
+    names = ("amd64", "arm64")
+    images = [make_image([{name: name.encode()}], platform=Platform("linux", name)) for name in names]
+    bases.registry.add("library/base", "1", make_index(images))
+    build(METADATA, "--platform", "linux/amd64,linux/arm64", "-t", "app:1")
+    layers = {image.layers[0].digest.removeprefix("sha256:") for image in images}
+    with tarfile.open(fileobj=io.BytesIO(img.run("save", "app:1").ok().stdout)) as tar:
+        assert layers <= {name.rpartition("/")[2] for name in tar.getnames()}
+    asked = [item.path.rpartition("sha256:")[2] for item in bases.registry.asked("^GET .*/blobs/")]
+    assert sorted(set(asked) & layers) == sorted(digest for digest in asked if digest in layers), "each once"
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -165,7 +165,9 @@ def test_a_push_of_a_build_that_needs_no_base_file_moves_no_base_bytes(
     beside = f"{registry.address}/org/built:1"
     empty.build(context, "-o", f"type=registry,name={beside}", tag="").ok()
     assert registry.log.count("mount=sha256") == 2
-    empty.build(context, tag="here").ok()  # what is named here is here
+    empty.build(context, tag="here").ok()
+    assert not set(os.listdir(empty.state / "blobs/sha256")) & layers
+    empty.build(context, "-o", "type=image,name=here,store-allow-incomplete=false", tag="").ok()
     assert set(os.listdir(empty.state / "blobs/sha256")) >= layers
 
 

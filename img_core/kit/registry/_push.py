@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from img_core.kit import oci
+from img_core.kit.origins import from_origins
 from img_core.kit.parallel import run_together
 from img_core.kit.reference import Reference
 from img_core.kit.registry._upload import Uploaded
@@ -179,7 +180,7 @@ class _Push:
                 return  # not to be distributed: the registry does not expect it either
             if not places:
                 raise
-            read = partial(self._copied, blob, places[0])
+            read = partial(self._copied, blob, list(origins))
         try:
             way = self._target.upload(
                 self._reference.path, blob, read, mount_from=neighbours[0] if neighbours else None
@@ -204,10 +205,15 @@ class _Push:
         for _chunk in self._contents.chunks(blob):
             pass
 
-    def _copied(self, blob: Descriptor, source: Reference, offset: int) -> Iterator[bytes]:
-        """Give the bytes of a blob of another registry; the target verifies the digest."""
+    def _copied(self, blob: Descriptor, origins: Sequence[str], offset: int) -> Iterator[bytes]:
+        """Give the bytes of a blob of other registries; the target verifies the digest."""
+
+        def read(origin: str, start: int) -> Iterator[bytes]:
+            source = Reference.parse(origin)
+            return self._clients.get(source.domain).blob(source.path, blob, verify=False, start=start)
+
         done = offset
-        for chunk in self._clients.get(source.domain).blob(source.path, blob, verify=False, start=offset):
+        for chunk in from_origins(str(self._reference), blob.digest, origins, read, offset):
             done += len(chunk)
             self._status(blob.digest, done, blob.size)
             yield chunk

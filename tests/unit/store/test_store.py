@@ -262,6 +262,32 @@ def test_a_damaged_database_is_set_aside_and_rebuilt_from_the_blobs(tmp_path: Pa
     assert list(tmp_path.glob("img.db.damaged-*"))
 
 
+def test_a_layer_that_a_repository_has_need_not_be_kept(tmp_path: Path) -> None:
+    with Store(str(tmp_path)) as store:
+        descriptor = add_image(store)
+        layer = oci.parse_manifest(store.read(descriptor.digest), name="x").layers[0].digest
+        os.unlink(store.blobs.path(layer))
+        store.blobs.remember_origins([layer], "example.com/base")
+        store.tag("docker.io/library/b:latest", descriptor)
+        assert store.images.left(store.images.contents(descriptor)) == {layer: ["example.com/base"]}
+
+
+def test_where_layers_were_left_survives_a_damaged_database(tmp_path: Path) -> None:
+    with Store(str(tmp_path)) as store:
+        descriptor = add_image(store)
+        layer = oci.parse_manifest(store.read(descriptor.digest), name="x").layers[0].digest
+        os.unlink(store.blobs.path(layer))
+        for repository in ("example.com/base", "example.com/copy"):
+            store.blobs.remember_origins([layer], repository)
+        store.tag("docker.io/library/b:latest", descriptor)
+    for suffix in ("-wal", "-shm"):
+        (tmp_path / f"img.db{suffix}").unlink(missing_ok=True)
+    (tmp_path / "img.db").write_bytes(b"x" * 8192)
+    with Store(str(tmp_path)) as store:
+        assert "docker.io/library/b:latest" in [image.name for image in store.images.list()]
+        assert store.origins(layer) == ["example.com/base", "example.com/copy"]
+
+
 def test_a_newer_database_is_refused_by_version(tmp_path: Path) -> None:
     with Store(str(tmp_path)) as store:
         add_image(store)
