@@ -86,7 +86,9 @@ class Containers:
         return dest
 
     def close(self) -> None:
-        """Remove the storage."""
+        """Remove the storage, and the process by which podman keeps its user namespace."""
+        if list(Path(self._runtime).glob("libpod/**/pause.pid")):
+            self.run("podman", "system", "migrate")
         remove_as_mapped_root(self._directory)
         remove_as_mapped_root(Path(self._runtime))
 

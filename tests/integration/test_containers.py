@@ -199,7 +199,6 @@ def image(tmp_path_factory: pytest.TempPathFactory, containers: Containers) -> I
     containers.take(img.export("img", directory / "img.tar"), "docker.io/library/img:latest")
     remove_as_mapped_root(directory)
     yield "docker.io/library/img:latest"
-    containers.run("podman", "system", "migrate")  # ends what keeps its namespace
 
 
 @pytest.mark.slow
