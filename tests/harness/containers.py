@@ -33,6 +33,7 @@ class Containers:
         self.environment = environment(
             directory / "home",
             XDG_RUNTIME_DIR=self._runtime,
+            TMPDIR=self._runtime,  # else all users of buildah share the directory of its cache mounts
             CONTAINERS_STORAGE_CONF=str(storage),
             CONTAINERS_REGISTRIES_CONF=str(config / "registries.conf"),
             PATH=tool_path(),
