@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -12,7 +13,16 @@ from typing import IO
 from harness.host import AS_ROOT, tool_path
 from harness.situations import Situation
 
-__all__ = ["COMMAND", "Finished", "Img", "copy_as_mapped_root", "environment", "remove_as_mapped_root", "write_context"]
+__all__ = [
+    "COMMAND",
+    "Finished",
+    "Img",
+    "copy_as_mapped_root",
+    "environment",
+    "give_to_us",
+    "remove_as_mapped_root",
+    "write_context",
+]
 
 COMMAND = (sys.executable, "-m", "img_core")
 _TIMEOUT = 300.0
@@ -163,6 +173,12 @@ def full_name(name: str) -> str:
 def remove_as_mapped_root(directory: Path) -> None:
     """Remove *directory* with files of ids that are ours only inside a user namespace."""
     _as_mapped_root("rm", "-rf", "--", directory)
+
+
+def give_to_us(directory: Path) -> None:
+    """Make us the owner of all in *directory*, also of what users of containers left there."""
+    if AS_ROOT or shutil.which("newuidmap", path=tool_path()):  # without it there are no other ids
+        _as_mapped_root("chown", "-hR", "0:0", "--", directory)
 
 
 def copy_as_mapped_root(source: Path, dest: Path) -> None:

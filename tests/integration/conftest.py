@@ -1,5 +1,17 @@
 """Fixtures of the acceptance tests."""
 
+from collections.abc import Iterator
+
+import pytest
+
 from harness.fixtures import busybox_archive, containers, img, new_state, seed, server, workshop
+from harness.img import give_to_us
 
 __all__ = ["busybox_archive", "containers", "img", "new_state", "seed", "server", "workshop"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _files_of_ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Leave nothing that pytest cannot remove when it tidies up, three sessions later."""
+    yield
+    give_to_us(tmp_path_factory.getbasetemp())

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +181,7 @@ def write_base(debian: Path, dest: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory, containers: Containers) -> Iterator[str]:
+def image(tmp_path_factory: pytest.TempPathFactory, containers: Containers) -> str:
     """Build the Containerfile with img, and give it to podman."""
     need("podman", "buildah", "runc")
     directory = tmp_path_factory.mktemp("image")
@@ -198,7 +197,7 @@ def image(tmp_path_factory: pytest.TempPathFactory, containers: Containers) -> I
     assert "apt-get" not in re.sub(r"^#\d+ \[.*", "", done.stderr, flags=re.MULTILINE)
     containers.take(img.export("img", directory / "img.tar"), "docker.io/library/img:latest")
     remove_as_mapped_root(directory)
-    yield "docker.io/library/img:latest"
+    return "docker.io/library/img:latest"
 
 
 @pytest.mark.slow

@@ -7,13 +7,12 @@ import json
 import os
 import pty
 import select
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from harness.containers import skopeo
+from harness.containers import Containers, skopeo
 from harness.img import Img, write_context
 from img_core.spec.values import Platform
 from img_core.testing.faulty_registry import Exchange, FaultyRegistry, challenge, reply
@@ -246,19 +245,17 @@ def test_logout_of_docker_hub_names_it_as_docker_does(empty: Img) -> None:
     empty.run("logout", "a", "b").refused(2, "logout expects zero or one arguments, found 2")
 
 
-def test_logins_go_to_the_file_of_podman_where_that_is_named(empty: Img, login_registry: DockerRegistry) -> None:
+def test_logins_go_to_the_file_of_podman_where_that_is_named(
+    empty: Img, login_registry: DockerRegistry, containers: Containers
+) -> None:
     chosen = empty.with_environment(REGISTRY_AUTH_FILE=str(empty.home / "auth.json"))
     log_in(chosen, login_registry.address).ok()  # type: ignore[attr-defined]
     assert not (empty.home / ".docker").exists()
     chosen.run("pull", login_registry.add("app", "1", make_image())).ok()
-    done = subprocess.run(
-        ["podman", "login", "--get-login", login_registry.address],
-        capture_output=True,
-        text=True,
-        env=chosen.environment(),
-        check=True,
+    name = containers.run(
+        "podman", "login", "--authfile", empty.home / "auth.json", "--get-login", login_registry.address
     )
-    assert done.stdout.strip() == USER
+    assert name.strip() == USER
     assert json.loads(chosen.run("login", "--list", "--format", "json").text) == [
         {"Server": login_registry.address, "Username": USER}
     ]
