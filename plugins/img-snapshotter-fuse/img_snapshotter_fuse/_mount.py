@@ -44,8 +44,12 @@ class FuseRoot:
         finally:
             os.close(self.fd)
             self.fd = -1
+            self._end()
         if self._work:
             fs.remove_tree(self._work)
+
+    def _end(self) -> None:
+        """Wait until nobody writes to the layer any more. Our server has answered all there was; it may serve other mounts."""
 
     def _sync(self) -> None:
         # A container may still be going down with its own reference to the mount: do not rely on the unmount to write all.

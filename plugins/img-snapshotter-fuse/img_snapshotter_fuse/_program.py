@@ -92,14 +92,12 @@ class _ProgramRoot(FuseRoot):
         """Close the mount, wait for the program, bring the new layer into form; harmless when called twice."""
         if self.fd < 0:
             return
-        try:
-            super().close()
-        finally:
-            self._end()
+        super().close()
         if self._upper:
             normalise(self._upper)
 
     def _end(self) -> None:
+        """Wait for the program: it tidies up in its work directory to the end."""
         poll = select.poll()
         poll.register(self._process.pidfd, select.POLLIN)
         if not poll.poll(_PATIENCE):
