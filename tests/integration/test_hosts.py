@@ -127,6 +127,17 @@ def test_auto_goes_on_where_the_state_lies_on_an_overlay_and_debug_says_why(img:
     assert "snapshotter fuse-overlayfs" not in findings  # would be of no use there
 
 
+def run_script(situation: Situation, script: str, home: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        situation.wrap("sh", "-c", script),
+        capture_output=True,
+        text=True,
+        env=environment(home),
+        check=False,
+        timeout=120,
+    )
+
+
 def test_a_state_directory_without_execution_is_enough_for_overlays(tmp_path: Path, busybox_archive: Path) -> None:
     """As /tmp and scratch file systems are mounted on many clusters."""
     volume, home = tmp_path / "volume", tmp_path / "home"
@@ -135,14 +146,7 @@ def test_a_state_directory_without_execution_is_enough_for_overlays(tmp_path: Pa
     img = f"{' '.join(COMMAND)} -s {VOLUME}/state"
     script = f"cd {VOLUME} && export HOME=$PWD && {img} load -q -i base.tar && {img} build -q -t x . && {img} doctor"
     situation = POD.but(volume=str(volume), executable=False)
-    done = subprocess.run(
-        situation.wrap("sh", "-c", script),
-        capture_output=True,
-        text=True,
-        env=environment(home),
-        check=False,
-        timeout=120,
-    )
+    done = run_script(situation, script, home)
     assert done.returncode == 0, done.stderr
     assert "mounted `noexec`: steps run programs from there only by overlayfs" in done.stdout
 
@@ -163,14 +167,7 @@ def test_owners_are_not_lost_without_a_word_where_no_attribute_can_keep_them(
     builds = "; ".join(f"{img} build -t x -f {name} . ; echo ended with $? >&2" for name in dockerfiles)
     script = f"cd {VOLUME} && export HOME=$PWD && {img} load -q -i base.tar >&2 && {img} doctor >&2; {builds}"
     situation = POD.but(id_tools="missing", volume=str(volume), attributes=False)
-    done = subprocess.run(
-        situation.wrap("sh", "-c", script),
-        capture_output=True,
-        text=True,
-        env=environment(home),
-        check=False,
-        timeout=120,
-    )
+    done = run_script(situation, script, home)
     said = done.stderr
     assert "Traceback" not in said, said
     assert [line[-1] for line in said.splitlines() if line.startswith("ended with ")] == ["7", "4", "0"], said

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -21,6 +22,15 @@ def build_wheel(source: Path, directory: Path) -> Path:
     subprocess.run(command, cwd=source, check=True, capture_output=True)
     (wheel,) = directory.glob(f"{source.name.replace('-', '_')}-*.whl" if source != ROOT else "img_builder-*.whl")
     return wheel
+
+
+def check_content(wheel: Path, package: str, requirement: str) -> None:
+    """Insist that *wheel* holds *package* alone, and asks for *requirement*."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        metadata = next(name for name in names if name.endswith("/METADATA"))
+        assert f"Requires-Dist: {requirement}" in archive.read(metadata).decode()
+    assert {name.split("/")[0] for name in names} == {package, metadata.split("/")[0]}
 
 
 @dataclass(frozen=True)

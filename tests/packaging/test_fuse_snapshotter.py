@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import pytest
-from packaging_support import ROOT, Environment, build_wheel
+from packaging_support import ROOT, Environment, build_wheel, check_content
 
 
 @pytest.fixture(scope="module")
@@ -15,11 +14,7 @@ def fuse_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_has_the_package_and_asks_for_pyfuse3(fuse_wheel: Path) -> None:
-    with zipfile.ZipFile(fuse_wheel) as archive:
-        names = archive.namelist()
-        metadata = next(name for name in names if name.endswith("/METADATA"))
-        assert "Requires-Dist: pyfuse3" in archive.read(metadata).decode()
-    assert {name.split("/")[0] for name in names} == {"img_snapshotter_fuse", metadata.split("/")[0]}
+    check_content(fuse_wheel, "img_snapshotter_fuse", "pyfuse3")
 
 
 @pytest.mark.rootless

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import pytest
-from packaging_support import ROOT, Environment, build_wheel
+from packaging_support import ROOT, Environment, build_wheel, check_content
 
 
 @pytest.fixture(scope="module")
@@ -15,11 +14,7 @@ def keyring_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_has_the_package_and_asks_for_keyring(keyring_wheel: Path) -> None:
-    with zipfile.ZipFile(keyring_wheel) as archive:
-        names = archive.namelist()
-        metadata = next(name for name in names if name.endswith("/METADATA"))
-        assert "Requires-Dist: keyring" in archive.read(metadata).decode()
-    assert {name.split("/")[0] for name in names} == {"img_credentials_keyring", metadata.split("/")[0]}
+    check_content(keyring_wheel, "img_credentials_keyring", "keyring")
 
 
 def test_it_is_listed_and_can_be_switched_off(installed: Environment, keyring_wheel: Path) -> None:
