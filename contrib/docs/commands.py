@@ -21,7 +21,10 @@ Options may stand before or after the command. stdout is data, stderr is talk. E
 3 the Dockerfile is wrong, 4 a step failed, 5 a registry refused our identity, 6 a registry failed, 7 the host lacks something,
 125 a bug in img, 130 and 143 stopped by Ctrl-C and SIGTERM.
 
-docker's words work too: `images`, `rmi`, `image ls`, `builder prune`, `system df` and others.
+docker's words work too: `images`, `rmi`, `image ls`, `builder prune`, `system df` and others. Flags of podman and buildah that mean what is
+here are taken, and not shown below: `--authfile FILE` (the variable `REGISTRY_AUTH_FILE`), `--tls-verify=false` (`--insecure-registry`;
+`true` is the default), `--jobs` (`--max-parallelism`), `--format oci|docker` of `build` (`-o type=image,oci-mediatypes=…`), `--layers` and
+`--skip-unused-stages` (always so). Of other flags an error says what to use.
 """
 
 

@@ -12,8 +12,10 @@ from img_core.spec.errors import DockerfileError, NotFoundError, UsageError
 if TYPE_CHECKING:
     from img_core.api._request import BuildRequest
 
-__all__ = ["Definition", "open_context", "read_definition", "read_definition_in"]
+__all__ = ["NAMES", "Definition", "open_context", "read_definition", "read_definition_in"]
 
+#: What a build definition is called where nobody named it; the first that is there counts.
+NAMES = ("Dockerfile", "dockerfile", "Containerfile")
 #: Larger ones are a mistake: the path of something else.
 DEFINITION_LIMIT = 16 * 1024 * 1024
 
@@ -60,19 +62,20 @@ def read_definition_in(directory: str, name: str | None) -> Definition:
     try:
         if name is None:
             return _first_of(descriptor, directory)
-        text = _read(descriptor, name, missing_ok=False)
-        assert text is not None
+        text = _read(descriptor, name)
+        if text is None:
+            raise _unreadable(name, FileNotFoundError(errno.ENOENT, "no such file"))
         return Definition(text, name, None)
     finally:
         os.close(descriptor)
 
 
 def _first_of(context_fd: int, directory: str) -> Definition:
-    for name in ("Dockerfile", "dockerfile"):
-        text = _read(context_fd, name, missing_ok=name == "Dockerfile")
+    for name in NAMES:
+        text = _read(context_fd, name)
         if text is not None:
             return Definition(text, name, os.path.join(directory, name))
-    raise AssertionError("the second name raises")
+    raise _unreadable(NAMES[0], FileNotFoundError(errno.ENOENT, "no such file"))
 
 
 def _read_from(directory: str, name: str, shown: str) -> Definition:
@@ -102,13 +105,12 @@ def _read_path(directory_fd: int, name: str, shown: str) -> bytes:
         os.close(parent)
 
 
-def _read(context_fd: int, name: str, *, missing_ok: bool) -> bytes | None:
+def _read(context_fd: int, name: str) -> bytes | None:
+    """Return the file *name* of a context, None if it is not there."""
     try:
-        return fs.read_bounded(context_fd, name.encode(), DEFINITION_LIMIT)
-    except FileNotFoundError as err:
-        if missing_ok:
-            return None
-        raise _unreadable("Dockerfile", err) from err
+        return fs.read_bounded(context_fd, os.fsencode(name), DEFINITION_LIMIT)
+    except FileNotFoundError:
+        return None
     except OSError as err:
         raise _unreadable(name, err) from err
 

@@ -13,7 +13,7 @@ from img_core.spec.errors import NotFoundError
 from img_core.spec.graph import SourceOp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from img_core.api._request import BuildRequest
     from img_core.spec.source import TreeSource
@@ -68,9 +68,21 @@ def _local(request: BuildRequest, source: Callable[[str], TreeSource], run_direc
             definition = read_definition(request, descriptor)
     finally:
         os.close(descriptor)
-    path = f"{definition.path}.dockerignore"
-    own = path if definition.path and os.path.lexists(path) else None
+    own = next(filter(os.path.lexists, _ignore_files(definition, request.context)), None)
     return MainContext(_inside(request, os.path.abspath(request.context)), definition, own)
+
+
+def _ignore_files(definition: Definition, directory: str) -> Iterator[str]:
+    """Give the files that replace the context's own ``.dockerignore``, the best first.
+
+    podman's name for one counts for a ``Containerfile``, where there is none of docker's: containerignore(5).
+    """
+    if definition.path:
+        yield f"{definition.path}.dockerignore"
+    if definition.path and os.path.basename(definition.path) == "Containerfile":
+        yield f"{definition.path}.containerignore"
+        if not os.path.lexists(os.path.join(directory, ".dockerignore")):
+            yield os.path.join(directory, ".containerignore")
 
 
 def _inside(request: BuildRequest, directory: str) -> str:

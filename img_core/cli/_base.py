@@ -16,7 +16,17 @@ from img_core.spec.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["CONTEXT", "Command", "GoFlags", "Group", "global_options", "help_row", "remaining_words", "settings_of"]
+__all__ = [
+    "CONTEXT",
+    "Command",
+    "GoFlags",
+    "Group",
+    "OnByDefault",
+    "global_options",
+    "help_row",
+    "remaining_words",
+    "settings_of",
+]
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
@@ -60,6 +70,28 @@ def _take(context: click.Context, parameter: click.Parameter, value: Any) -> Non
             settings.no_plugins += value
 
 
+class OnByDefault(click.Option):
+    """A hidden flag of another tool that is on unless ``=false`` is said: that means our flag *off*, or is refused with *hint*.
+
+    It never reaches the command.
+    """
+
+    def __init__(self, names: list[str], *, off: str = "", hint: str = "") -> None:
+        super().__init__(names, is_flag=True, hidden=True, expose_value=False)
+        self._off = off
+        self._hint = hint
+
+    def words(self, word: str, value: str, *, given: bool) -> list[str]:
+        """Return what stands for *word* (``--flag=VALUE``). Raises UsageError."""
+        if not given or value in _TRUE:
+            return []
+        if value not in _FALSE:
+            return [word]
+        if not self._off:
+            raise UsageError(f"`{word}` is not supported", hint=self._hint)
+        return [self._off]
+
+
 class GoFlags(click.Command):
     """Accepts the spellings of Go's flag package: ``-d=true``, ``--no-cache=false``, ``-s=DIR``."""
 
@@ -80,6 +112,8 @@ def without_go_spellings(parameters: Sequence[click.Parameter], words: Sequence[
         option = options.get(name)
         if option is None:
             result.append(word)
+        elif isinstance(option, OnByDefault):
+            result += option.words(word, value, given=bool(equals))
         elif option.is_flag:
             result += _flag_words(word, name, value, given=bool(equals))
         elif equals:
@@ -97,7 +131,7 @@ def _long(option: click.Option) -> str:
 
 
 def _flag_words(word: str, name: str, value: str, *, given: bool) -> list[str]:
-    """Return ``--flag`` or nothing for ``--flag=BOOLEAN``; all our flags are off by default."""
+    """Return ``--flag`` or nothing for ``--flag=BOOLEAN``: the flag is off by default."""
     if not given or value in _TRUE:
         return [name]
     return [] if value in _FALSE else [word]
@@ -147,7 +181,12 @@ class Group(GoFlags, click.Group):
         """Find the command that *args* start with."""
         command = self.get_command(ctx, args[0])
         if command is None:
-            raise UsageError(f"unknown command `{ctx.command_path} {args[0]}`", hint=f"see `{ctx.command_path} --help`")
+            from img_core.cli._suggest import command_hint
+
+            near = command_hint(args[0], self.list_commands(ctx), ctx.command_path)
+            raise UsageError(
+                f"unknown command `{ctx.command_path} {args[0]}`", hint=near or f"see `{ctx.command_path} --help`"
+            )
         return args[0], command, args[1:]
 
     def get_help(self, ctx: click.Context) -> str:

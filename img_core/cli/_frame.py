@@ -45,8 +45,8 @@ def run(words: list[str]) -> None:
 class UnknownCommand(UsageError):
     """A word that is no command; *epilogue* is the overview, shown below the message."""
 
-    def __init__(self, name: str, overview: str) -> None:
-        super().__init__(f"img: '{name}' is not an img command.")
+    def __init__(self, name: str, overview: str, hint: str | None) -> None:
+        super().__init__(f"img: '{name}' is not an img command.", hint=hint)
         self.epilogue = f"See 'img --help'\n{overview}"
 
 
@@ -100,8 +100,13 @@ class Root(GoFlags, click.Group):
         """Find the command that *args* start with; for an unknown one the overview is shown on standard error."""
         command = self.get_command(ctx, args[0])
         if command is None:
-            raise UnknownCommand(args[0], self.get_help(ctx))
+            raise UnknownCommand(args[0], self.get_help(ctx), self._hint(ctx, args[0]))
         return args[0], command, args[1:]
+
+    def _hint(self, ctx: click.Context, word: str) -> str | None:
+        from img_core.cli._suggest import command_hint
+
+        return command_hint(word, [*self.list_commands(ctx), *ALIASES, *GROUPS, "help"], "img")
 
     def get_help(self, ctx: click.Context) -> str:
         """Return the overview."""
@@ -200,6 +205,7 @@ def _usage_error(err: click.ClickException) -> UsageError:
     if isinstance(err, click.NoSuchOption):
         short = not err.option_name.startswith("--")
         text = f"unknown shorthand flag: `{err.option_name}`" if short else f"unknown flag: {err.option_name}"
-        near = sorted(err.possibilities or ())
-        return UsageError(text, hint=f"did you mean `{near[0]}`?" if near else None)
+        from img_core.cli._suggest import flag_hint
+
+        return UsageError(text, hint=flag_hint(err.option_name, err.ctx))
     return UsageError(err.format_message().rstrip(".").replace("\n", " "))

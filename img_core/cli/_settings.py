@@ -22,11 +22,15 @@ AUTO_BACKEND = "auto"
 
 @dataclass(slots=True)
 class Settings:
-    """The values of the global flags. A flag after the command wins over the one before it; ``--no-plugin`` adds up."""
+    """The values of the global flags. A flag after the command wins over the one before it; ``--no-plugin`` adds up.
+
+    *auth_file* stands for the variable of that name that podman reads, see containers-auth.json(5).
+    """
 
     backend: str = AUTO_BACKEND
     state: str | None = None
     no_plugins: list[str] = field(default_factory=list)
+    auth_file: str = ""
     _plugins: Plugins | None = None
 
     def enable_debug(self) -> None:
@@ -44,7 +48,8 @@ class Settings:
 
         if self.state == "":
             raise UsageError("`--state` is empty", hint="name a directory, or leave it out for the default")
-        config = Config.load(state=self.state, no_plugins=self.no_plugins)
+        variables = {**os.environ, **({"REGISTRY_AUTH_FILE": self.auth_file} if self.auth_file else {})}
+        config = Config.load(state=self.state, no_plugins=self.no_plugins, environment=variables)
         _check_state(config.state_directory)
         return config
 

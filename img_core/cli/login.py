@@ -11,6 +11,7 @@ import click
 from img_core.cli._base import Command, settings_of
 from img_core.cli._format import table
 from img_core.cli._output import echo, flush, say
+from img_core.cli._registry_flags import podman_registry_flags
 from img_core.spec.errors import CredentialsError, UsageError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ _EPILOG = "If no server is specified, the default (https://index.docker.io/v1/) 
 @click.option("-p", "--password", default="", help="password")
 @click.option("--password-stdin", is_flag=True, help="take the password from stdin")
 @click.option("-u", "--username", default="", help="username")
+@podman_registry_flags(reads=False)
 @click.argument("servers", nargs=-1, metavar="[SERVER]")
 @click.pass_context
 def command(

@@ -10,6 +10,7 @@ from img_core.cli._base import Command, settings_of
 from img_core.cli._images import find_image, normalized
 from img_core.cli._output import echo, flush, say
 from img_core.cli._progress import HELP as PROGRESS_HELP
+from img_core.cli._registry_flags import podman_registry_flags
 from img_core.cli._transfers import showing_transfers
 from img_core.spec.errors import UsageError
 
@@ -22,6 +23,7 @@ __all__ = ["command"]
 @click.option("--platform", default="", help="push only the image for this platform, e.g. linux/arm64")
 @click.option("--progress", default="", help=PROGRESS_HELP)
 @click.option("-q", "--quiet", is_flag=True, help="show no progress")
+@podman_registry_flags()
 @click.argument("names", nargs=-1, metavar="NAME[:TAG] [DESTINATION]")
 @click.pass_context
 def command(

@@ -45,7 +45,12 @@ def command(context: click.Context, /, paths: tuple[str, ...], **flags: Any) -> 
     warnings = warn_ignored(flags)
     call = _parse_call(flags)
     path = _checked_path(paths, flags, needs_output=call is None)
-    outputs = parse_outputs(flags["outputs"], push=flags["push"], insecure=flags["insecure_registry"])
+    outputs = parse_outputs(
+        flags["outputs"],
+        push=flags["push"],
+        insecure=flags["insecure_registry"],
+        docker=flags["manifest_format"] == "docker" and bool(flags["tags"] or not flags["outputs"]),
+    )
     shown = (flags["tags"] or ("",))[0] or output_name(outputs) or "image"
     request = _request(path, flags, outputs)
     if call is not None:

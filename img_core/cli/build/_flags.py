@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from img_core.cli._base import OnByDefault
 from img_core.cli._progress import HELP as PROGRESS_HELP
+from img_core.cli._registry_flags import podman_registry_flags
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,7 +62,10 @@ _SUPPORTED: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
     (["--insecure-registry"], {**_FLAG, "help": "allow plain HTTP and unverified TLS for registries"}),
     (["--label", "labels"], {**_LIST, "help": "set metadata of the image (KEY=VALUE)"}),
     (["--load"], {**_FLAG, "help": "accepted: the result is in the local image store anyway"}),
-    (["--max-parallelism"], {"type": int, "default": 0, "help": "build at most so many steps at the same time"}),
+    (
+        ["--max-parallelism", "--jobs", "max_parallelism"],
+        {"type": int, "default": 0, "help": "build at most so many steps at the same time"},
+    ),
     (["-m", "--memory"], {"default": "", "help": "memory that a step may use, e.g. 512m"}),
     (
         ["--memory-swap"],
@@ -104,6 +109,12 @@ _LATER: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
 ]
 _OFF_WORDS = ("", "0", "f", "false", "False", "FALSE", "F")
 
+#: On in podman and buildah if nobody says otherwise, as it is here; what the other choice would be there.
+_ALWAYS_ON = {
+    "--layers": "`--no-cache` runs all steps again; `-o type=tar` has no layers",
+    "--skip-unused-stages": "what the target does not need is never built",
+}
+
 #: Accepted for the sake of old scripts.
 _IGNORED: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
     (["--builder"], {}),
@@ -124,7 +135,11 @@ def all_flags(function: Callable[..., None]) -> Callable[..., None]:
         function = click.option(*names, **attributes)(function)
     for names, attributes in _LATER + _IGNORED:
         function = click.option(*names, **attributes, **_HIDDEN)(function)
-    return function
+    for name, hint in _ALWAYS_ON.items():
+        function = click.option(name, cls=OnByDefault, hint=hint)(function)
+    forms = click.Choice(["oci", "docker"])
+    function = click.option("--format", "manifest_format", type=forms, default="oci", **_HIDDEN)(function)
+    return podman_registry_flags()(function)
 
 
 def refuse_unsupported(given: dict[str, Any]) -> None:  # Any: values of flags

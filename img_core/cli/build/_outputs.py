@@ -18,22 +18,22 @@ _IMAGES = ("image", "registry")
 _WITHOUT_FILES = (*_IMAGES, "cacheonly")
 
 
-def parse_outputs(texts: Iterable[str], *, push: bool = False, insecure: bool = False) -> list[Output]:
+def parse_outputs(
+    texts: Iterable[str], *, push: bool = False, insecure: bool = False, docker: bool = False
+) -> list[Output]:
     """Parse every ``-o``. Raises UsageError; whether the exporter and its options exist is seen when it is loaded.
 
-    *push* makes the image outputs push, and adds one if there is none; *insecure* lets them use plain HTTP.
+    *push* makes the image outputs push, *docker* gives them Docker's media types; both add one if there is none.
+    *insecure* lets them use plain HTTP.
     """
     outputs = [parse_output(text) for text in texts]
-    if push and not any(output.type in _IMAGES for output in outputs):
+    if (push or docker) and not any(output.type in _IMAGES for output in outputs):
         outputs.append(Output("image"))
-    return [_with_push(output, push=push, insecure=insecure) for output in outputs]
-
-
-def _with_push(output: Output, *, push: bool, insecure: bool) -> Output:
-    if output.type not in _IMAGES:
-        return output
-    added = {**({"push": "true"} if push else {}), **({"registry.insecure": "true"} if insecure else {})}
-    return Output(output.type, {**added, **output.options})
+    wanted = (("push", "true", push), ("registry.insecure", "true", insecure), ("oci-mediatypes", "false", docker))
+    added = {key: value for key, value, given in wanted if given}
+    return [
+        Output(output.type, {**added, **output.options}) if output.type in _IMAGES else output for output in outputs
+    ]
 
 
 def parse_output(text: str) -> Output:
