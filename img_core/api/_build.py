@@ -92,7 +92,7 @@ class Build:
             planned = self._plan_request(definition)
             frontend = self._frontend(planned)
             plan = frontend.plan(planned, resolver)
-            check_entitlements(plan, request.allow, isolated=network.mode in ("none", "private"))
+            check_entitlements(plan, request.allow, isolated=lambda: self._isolates(network))
             hooks = self._announce(plan)
             solver = opened.enter_context(
                 Solver(
@@ -237,6 +237,14 @@ class Build:
             shm_size=request.shm_size,
             ulimits=request.ulimits,
         )
+
+    def _isolates(self, network: NetworkChoice) -> bool:
+        """Tell whether steps of this build that name no network are kept from the host's."""
+        if network.mode != "default":
+            return network.mode != "host"
+        from img_core.kit.network.private import shields_default
+
+        return shields_default(self._session.config.environment)
 
     def _build_args(self) -> dict[str, str]:
         environment = self._session.config.environment

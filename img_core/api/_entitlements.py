@@ -9,7 +9,7 @@ from img_core.spec.errors import UsageError
 from img_core.spec.graph import RunOp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from img_core.spec.frontend import Plan
     from img_core.spec.graph import Vertex
@@ -21,7 +21,7 @@ _HOST_NETWORK = "network.host"
 _KNOWN = (_HOST_NETWORK, _INSECURE, "buildx.local.delete")
 
 
-def check_entitlements(plan: Plan, allowed: Iterable[str], *, isolated: bool) -> None:
+def check_entitlements(plan: Plan, allowed: Iterable[str], *, isolated: Callable[[], bool]) -> None:
     """Raise UsageError for an unknown entitlement, or if a step of *plan* needs one that is not among *allowed*.
 
     The host's network needs leave only in a build that is *isolated* from it: by default all steps have it, as in the original img.
@@ -33,7 +33,10 @@ def check_entitlements(plan: Plan, allowed: Iterable[str], *, isolated: bool) ->
     for vertex in _vertices(image.root for image in plan.images):
         if not isinstance(vertex.op, RunOp):
             continue
-        needed = {_INSECURE: vertex.op.security == "insecure", _HOST_NETWORK: isolated and vertex.op.network == "host"}
+        needed = {
+            _INSECURE: vertex.op.security == "insecure",
+            _HOST_NETWORK: vertex.op.network == "host" and isolated(),
+        }
         for name, is_needed in needed.items():
             if is_needed and name not in given:
                 raise UsageError(f"{name} is not allowed: `{show(vertex.name)}`", hint=f"use `--allow {name}`")

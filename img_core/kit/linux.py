@@ -373,6 +373,32 @@ def mknodat(directory_fd: int, path: Path, mode: int, device: int = 0) -> None:
     os.mknod(path, mode, device, dir_fd=directory_fd)
 
 
+# --- Landlock ---------------------------------------------------------------------------------------------------------
+
+_landlock_create_ruleset = _syscall(444, c_char_p, ctypes.c_size_t, c_uint)
+_landlock_restrict_self = _syscall(446, c_int, c_uint)
+
+LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET: Final = 1
+_LANDLOCK_CREATE_RULESET_VERSION: Final = 1
+
+
+def landlock_version() -> int:
+    """Return the version of Landlock's interface that the kernel has (6, with scopes, came with Linux 6.12)."""
+    return _check(_landlock_create_ruleset(None, 0, _LANDLOCK_CREATE_RULESET_VERSION), "landlock_create_ruleset")
+
+
+def landlock_create_ruleset(*, scoped: int) -> int:
+    """Return a rule set that handles nothing but *scoped* (``LANDLOCK_SCOPE_…``), see landlock(7)."""
+    # struct landlock_ruleset_attr: handled_access_fs, handled_access_net, scoped
+    attributes = struct.pack("=3Q", 0, 0, scoped)
+    return _check(_landlock_create_ruleset(attributes, len(attributes), 0), "landlock_create_ruleset")
+
+
+def landlock_restrict_self(ruleset_fd: int) -> None:
+    """Enforce a rule set on this thread and all its children, for good. Needs SYS_ADMIN or no_new_privs."""
+    _check(_landlock_restrict_self(ruleset_fd, 0), "landlock_restrict_self")
+
+
 # --- seccomp ----------------------------------------------------------------------------------------------------------
 
 

@@ -25,7 +25,9 @@ __all__ = [
     "READONLY_PATHS",
     "enter_cgroups",
     "forbid_imports",
+    "forget_abstract_sockets",
     "held_capabilities",
+    "hides_abstract_sockets",
 ]
 
 _ALL: Final = (
@@ -98,6 +100,33 @@ def enter_cgroups(procs_fds: Sequence[int]) -> None:
         os.close(fd)
     if procs_fds:
         linux.unshare(linux.CLONE_NEWCGROUP)
+
+
+#: the version of Landlock's interface that has scopes (Linux 6.12)
+_LANDLOCK_SCOPES: Final = 6
+
+
+def hides_abstract_sockets() -> bool:
+    """Tell whether `forget_abstract_sockets` works in this kernel."""
+    try:
+        return linux.landlock_version() >= _LANDLOCK_SCOPES
+    except OSError:  # an older kernel, switched off at boot, or hidden by a container
+        return False
+
+
+def forget_abstract_sockets() -> None:
+    """Make abstract unix sockets of others unreachable for this process and all it starts; needs SYS_ADMIN.
+
+    They belong to a network namespace, not to a file system: on the host's network a step would talk to the user's session
+    bus, with the user's own uid. Does nothing in a kernel that cannot (`hides_abstract_sockets`).
+    """
+    if not hides_abstract_sockets():
+        return
+    ruleset = linux.landlock_create_ruleset(scoped=linux.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET)
+    try:
+        linux.landlock_restrict_self(ruleset)
+    finally:
+        os.close(ruleset)
 
 
 def forbid_imports() -> None:

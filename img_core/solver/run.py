@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from img_core.kit import fs, ownership, passwd
@@ -135,7 +136,7 @@ class RunSteps:
 
     def _network_of(self, op: RunOp, opened: ExitStack) -> tuple[str, PrivateNetwork | None]:
         """Return what the executor is to be told, and the step's own network if it has one; that ends with *opened*."""
-        if op.network != "private":
+        if op.network in ("none", "host") or (op.network == "default" and not self._shielded):
             return ("none" if op.network == "none" else "host"), None
         from img_core.kit.network.private import private_network
 
@@ -146,6 +147,20 @@ class RunSteps:
             return "private", opened.enter_context(network)
         except Canceled:
             raise Canceled(signum=self._cancellation.signum) from None
+        except HostError:
+            if op.network != "default":
+                raise
+            self._shielded = (
+                False  # nobody asked for it, and the host's network works; `img doctor` tells what that means
+            )
+            return "host", None
+
+    @cached_property
+    def _shielded(self) -> bool:
+        """Whether steps that name no network get one of their own: on the host's they would reach its abstract sockets."""
+        from img_core.kit.network.private import shields_default
+
+        return shields_default(self._host.environment)
 
     def _group(self, opened: ExitStack) -> Group | None:
         """Return the control groups of the step, if its use of the machine is limited; they end with *opened*."""

@@ -297,6 +297,7 @@ def _try_chown(path: str, uid: int, gid: int) -> None:
 def _drop_privileges(request: Mapping[str, Any]) -> None:
     uid, gid = request["uid"], request["gid"]
     mask = -1 if request["insecure"] else _CAPABILITIES
+    sandbox.forget_abstract_sockets()
     _limit_capabilities(mask)
     if not request["single"]:
         _give_stdio(uid)

@@ -12,6 +12,7 @@
 #include <linux/keyctl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +26,7 @@
 #include <sys/sysmacros.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -295,6 +297,17 @@ static int namespace_by_32_bits(void)
 #endif
 }
 
+static int reaches_abstract_socket(int type)
+{
+    /* The test listens at this name on the host's network; a session bus does so, too. */
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    int length = snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "img-escape-%d-%d", (int)outsider, type);
+    int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+    return connect(fd, (struct sockaddr *)&address, offsetof(struct sockaddr_un, sun_path) + 1 + length);
+}
+static int abstract_stream(void) { return reaches_abstract_socket(SOCK_STREAM); }
+static int abstract_datagram(void) { return reaches_abstract_socket(SOCK_DGRAM); }
+
 /* Privileges */
 static int gain_capability(void)
 {
@@ -332,6 +345,7 @@ static const struct { const char *name; int (*attempt)(void); } attempts[] = {
     ATTEMPT(chroot_and_climb), ATTEMPT(file_by_handle),
     ATTEMPT(hypervisor_socket), ATTEMPT(hypervisor_socket_in_disguise),
     ATTEMPT(kernel_ciphers), ATTEMPT(hypervisor_socket_of_32_bits), ATTEMPT(call_of_the_x32_interface),
+    ATTEMPT(abstract_stream), ATTEMPT(abstract_datagram),
     ATTEMPT(gain_capability), ATTEMPT(disk_quotas),
 };
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,21 @@ def prober(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
+@contextmanager
+def abstract_sockets() -> Iterator[None]:
+    """Listen at the abstract names that the prober tries, and see to it that they can be reached from here."""
+    with ExitStack() as opened:
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+            name = f"\0img-escape-{os.getpid()}-{int(kind)}"
+            server = opened.enter_context(socket.socket(socket.AF_UNIX, kind))
+            server.bind(name)
+            if kind == socket.SOCK_STREAM:
+                server.listen()
+            with socket.socket(socket.AF_UNIX, kind) as client:
+                client.connect(name)
+        yield
+
+
 @pytest.fixture(scope="module", params=SURROUNDINGS, ids=["-".join(case) for case in SURROUNDINGS])
 def attempts(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, seed: Path, prober: Path
@@ -61,7 +78,8 @@ def attempts(
     shutil.copy(prober, context / "escapes")
     command = f"/escapes {os.getpid()} {directory}/witness"
     write_context(context, f"FROM busybox\nCOPY escapes /\nRUN mkdir -p /srv && {command} > /results\n")
-    img.run("build", "--executor", executor, "-o", f"type=local,dest={directory}/out", context).ok()
+    with abstract_sockets():
+        img.run("build", "--executor", executor, "-o", f"type=local,dest={directory}/out", context).ok()
     lines = (directory / "out/results").read_text().splitlines()
     yield dict(line.split(" ", 1) for line in lines)
     remove_as_mapped_root(directory / "state")

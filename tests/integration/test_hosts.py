@@ -127,6 +127,33 @@ def test_auto_goes_on_where_the_state_lies_on_an_overlay_and_debug_says_why(img:
     assert "snapshotter fuse-overlayfs" not in findings  # would be of no use there
 
 
+@pytest.mark.parametrize("executor", ["userns", "runc"])
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [
+        (NORMAL, False),  # Landlock hides what a step must not reach
+        (NORMAL.but(newest_call=440), True),
+        (NORMAL.but(newest_call=440, small_dev=True), False),  # no /dev/net/tun
+    ],
+    ids=["landlock", "own-network", "neither"],
+)
+def test_abstract_sockets_are_kept_from_steps_or_the_doctor_says_so(
+    img: Img, tmp_path: Path, host: Situation, own: bool, executor: str
+) -> None:
+    need(executor if executor == "runc" else "slirp4netns")
+    assert os.access("/dev/net/tun", os.R_OK | os.W_OK)
+    img = img.on(host)
+    write_context(tmp_path / "a", "FROM busybox\nRUN ls /sys/class/net && ls -d /sys/class/net/tap0\n")
+    done = img.build(tmp_path / "a", "--no-cache", "--executor", executor)
+    assert (done.returncode == 0) is own, str(done)
+    img.build(tmp_path / "a", "--network=host", "--no-cache").refused(4)
+    write_context(tmp_path / "b", "FROM busybox\nRUN --network=host true\n")
+    asked = img.build(tmp_path / "b")
+    asked.refused(2, "network.host is not allowed") if own else asked.ok()
+    findings = {finding["what"]: finding for finding in json.loads(img.run("doctor", "--json").ok().text)["findings"]}
+    assert findings["abstract sockets"]["status"] == ("worse" if host.newest_call and not own else "ok")
+
+
 def run_script(situation: Situation, script: str, home: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         situation.wrap("sh", "-c", script),

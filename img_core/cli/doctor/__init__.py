@@ -88,4 +88,5 @@ def examine(config: Config) -> Iterator[Finding]:
             yield _host.emulation(session.host)
     yield _host.cgroups()
     yield _network.helpers(config.environment)
+    yield _network.abstract_sockets(config.environment)
     yield _network.certificates()

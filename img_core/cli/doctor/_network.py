@@ -11,7 +11,7 @@ from img_core.spec.errors import HostError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["certificates", "helpers"]
+__all__ = ["abstract_sockets", "certificates", "helpers"]
 
 
 def helpers(environment: Mapping[str, str]) -> Finding:
@@ -25,6 +25,23 @@ def helpers(environment: Mapping[str, str]) -> Finding:
     except HostError as err:
         return Finding(NOTE, what, err.message, err.hint or "")
     return Finding(OK, what, f"by `{name}`, with `--network=private`")
+
+
+def abstract_sockets(environment: Mapping[str, str]) -> Finding:
+    """Tell what keeps steps from the abstract sockets of the host, such as a session bus of this user."""
+    from img_core.kit import sandbox
+    from img_core.kit.network.private import shields_default
+
+    what = "abstract sockets"
+    if sandbox.hides_abstract_sockets():
+        return Finding(OK, what, "hidden from steps by Landlock")
+    without = "this kernel cannot hide them from steps (Landlock of Linux 6.12)"
+    if shields_default(environment):
+        return Finding(OK, what, f"{without}, so a step gets a network of its own unless it asks for the host's")
+    text = f"{without}: on the host's network one can talk to programs of this user, such as a session bus"
+    return Finding(
+        WORSE, what, text, "for Dockerfiles of strangers use `--network=none`, or make a private network work"
+    )
 
 
 def certificates() -> Finding:

@@ -14,17 +14,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from img_core.kit import linux
-from img_core.kit.network.choice import TOOLS
+from img_core.kit import linux, sandbox
+from img_core.kit.network.choice import TOOLS, NetworkChoice
 from img_core.spec.errors import Canceled, HostError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from img_core.kit.network.choice import NetworkChoice
     from img_core.spec.host import Spawner
 
-__all__ = ["GATEWAY", "PrivateNetwork", "find_tool", "new_namespace", "private_network"]
+__all__ = ["GATEWAY", "PrivateNetwork", "find_tool", "new_namespace", "private_network", "shields_default"]
 
 #: where the host's loopback can be reached, if that is allowed
 GATEWAY: Final = "10.0.2.2"
@@ -66,6 +65,17 @@ def find_tool(choice: NetworkChoice, environment: Mapping[str, str]) -> tuple[st
         f"a private network needs {wanted}, which is not on PATH",
         hint=f"install the package `{package}`, or use `--network=host` or `--network=none`",
     )
+
+
+def shields_default(environment: Mapping[str, str]) -> bool:
+    """Tell whether ``--network=default`` means a private network: the kernel cannot hide abstract sockets, and a tool is there."""
+    if sandbox.hides_abstract_sockets():
+        return False
+    try:
+        find_tool(NetworkChoice("private"), environment)
+    except HostError:
+        return False
+    return True
 
 
 @contextmanager

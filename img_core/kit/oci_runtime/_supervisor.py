@@ -44,6 +44,7 @@ def main(request: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     for number, fd in enumerate((null, stdout, stderr)):
         os.dup2(fd, number)
+    sandbox.forget_abstract_sockets()
     if request["single"] and _OWNERS_FILTER is not None:
         with socket.socket(fileno=os.dup(owners)) as connection:
             deliver_listener(connection, _OWNERS_FILTER)
