@@ -93,14 +93,14 @@ class FileSteps:
                 return self._digest_tree(tree, action)
         # A finished stack, or a tree with an exact name, never changes: its digest is remembered, and a fully cached build opens no layer
         # and fetches nothing.
-        key = digest_of("tree", source.identity, canonical_value(action))
-        known = self._store.records.tree_digest(key)
+        files = digest_of("files", canonical_value(action))
+        known = self._store.records.tree_digest(source.identity, files)
         if known is None:
             if base is not None:
                 self._layers.unpack_soon(base)
             with self._open(source) as tree:
                 known = copy.digest(copy.select(tree, action), check=self._cancellation.check)
-            self._store.records.set_tree_digest(key, known)
+            self._store.records.set_tree_digest(source.identity, files, known)
         return known
 
     def mount_contents(self, op: RunOp, inputs: Sequence[Evaluated]) -> list[str]:

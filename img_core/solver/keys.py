@@ -1,4 +1,4 @@
-"""Cache keys: what makes a step run again (spec of Dockerfile, section 12 of the frontend notes; docs/explanation/cache.md)."""
+"""Cache keys: what makes a step run again (docs/explanation/architecture.md)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
     from img_core.spec.graph import Vertex
 
-__all__ = ["KEY_VERSION", "digest_of", "step_key"]
+__all__ = ["KEY_VERSION", "definition_of", "digest_of", "step_key"]
 
 #: Raised by one when the same definition would give another result than before.
-KEY_VERSION = 1
+KEY_VERSION = 2
 
 
 def digest_of(*parts: object) -> str:
@@ -27,4 +27,10 @@ def digest_of(*parts: object) -> str:
 
 def step_key(vertex: Vertex, base_identity: str, contents: Iterable[str]) -> str:
     """Return the key of *vertex* on a root file system: its definition, that root, and digests of what it reads elsewhere."""
-    return digest_of(canonical_value(vertex.op), str(vertex.platform or ""), base_identity, list(contents))
+    operation, platform = canonical_value(vertex.op, key=True), canonical_value(vertex.platform)
+    return digest_of(operation, platform, base_identity, list(contents))
+
+
+def definition_of(vertex: Vertex) -> str:
+    """Return a digest of all that *vertex* itself says, also of what is not in its key."""
+    return digest_of("definition", canonical_value(vertex.op), canonical_value(vertex.platform))

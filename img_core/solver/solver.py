@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, TypeVar
 from img_core.kit.cgroups import Limits
 from img_core.kit.network.choice import NetworkChoice
 from img_core.solver.files import FileSteps
+from img_core.solver.keys import definition_of
 from img_core.solver.layers import EMPTY, Layer, Layers, Stack
 from img_core.solver.result import BuildOutcome, ImageOutcome, workers
 from img_core.solver.scheduler import Scheduler
 from img_core.solver.steps import Evaluated, Evaluator
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import Canceled, ImgError
-from img_core.spec.graph import MergeOp, SourceOp
+from img_core.spec.graph import MergeOp, SourceOp, inputs_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -161,6 +162,9 @@ class Solver:
         roots = [image.root for image in plan.images if image.root is not None]
         if layers_wanted:
             self._evaluator.blobs_wanted = frozenset(_layer_digests(roots))
+        self._evaluator.definitions = frozenset(
+            definition_of(vertex) for vertex in inputs_first(roots) if not isinstance(vertex.op, SourceOp)
+        )
         self._files.source_date_epoch = plan.source_date_epoch
         scheduler: Scheduler[Evaluated] = Scheduler(
             _with_excerpt(self._evaluator.evaluate, excerpt), self._cancellation, workers=self._max_workers

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from img_core.kit import fs
-from img_core.solver.keys import digest_of, step_key
+from img_core.solver.keys import definition_of, digest_of, step_key
 from img_core.solver.layers import EMPTY, Layer, Stack, image_stack
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import Canceled, ImgError
@@ -75,6 +75,7 @@ class Evaluator:
         self._host_platform = host_platform
         self._finished = finished
         self.blobs_wanted: frozenset[str] = frozenset()  #: digests of vertices whose layers an exporter will want
+        self.definitions: frozenset[str] = frozenset()  #: of all steps of the build, see `keys.definition_of`
         self._cached: set[str] = set()  # digests of vertices that were found
         self._made: set[str] = set()  # digests of steps that were not
 
@@ -137,27 +138,35 @@ class Evaluator:
         *,
         mount_points: bool = False,
     ) -> Stack:
-        key = step_key(vertex, base.identity, contents)
-        if vertex.use_cache and (found := self._recorded(key, base, vertex)):
+        key, definition = step_key(vertex, base.identity, contents), definition_of(vertex)
+        if vertex.use_cache and (found := self._recorded(key, definition, base, vertex)):
             report.cached = True
             return found
         # Equal work of two processes is done once: the second waits here and then finds the first one's record.
-        with self._store.lock(f"step:{key}", self._cancellation.check):
-            if vertex.use_cache and (found := self._recorded(key, base, vertex)):
+        with self._store.lock(f"step:{key}:{definition}", self._cancellation.check):
+            if vertex.use_cache and (found := self._recorded(key, definition, base, vertex)):
                 report.cached = True
                 return found
             snapshot = self._do(vertex, self._layers.top(base), work, mount_points=mount_points)
-            # A step that ran again may have given something else: what was built on its old result must not be found.
-            identity = digest_of("again", os.urandom(16).hex()) if self._store.records.step(key) else key
-            self._store.records.add_step(Step(key, identity, snapshot.id))
+            identity = digest_of("result", key, definition)
+            if any(step.definition == definition for step in self._store.records.steps(key)):
+                # A step that ran again may have given something else: what was built on its old result must not be found.
+                identity = digest_of("again", os.urandom(16).hex())
+            self._store.records.add_step(Step(key, definition, identity, snapshot.id))
         return self._stacked(base, snapshot, identity, vertex)
 
-    def _recorded(self, key: str, base: Stack, vertex: Vertex) -> Stack | None:
-        record = self._store.records.step(key)
-        snapshot = self._store.snapshots.get(record.snapshot) if record else None
-        if record is None or snapshot is None:
-            return None
-        return self._stacked(base, snapshot, record.identity, vertex)
+    def _recorded(self, key: str, definition: str, base: Stack, vertex: Vertex) -> Stack | None:
+        """Return the recorded result of *vertex*, if there is one.
+
+        Another definition of the key (another cache mount, say) will do as well, as long as it is not one of this build: two steps of a
+        build that differ in anything each have a result of their own, in this build and in the next.
+        """
+        for record in self._store.records.steps(key):
+            if record.definition != definition and record.definition in self.definitions:
+                continue
+            if snapshot := self._store.snapshots.get(record.snapshot):
+                return self._stacked(base, snapshot, record.identity, vertex)
+        return None
 
     def _stacked(self, base: Stack, snapshot: Snapshot, identity: str, vertex: Vertex) -> Stack:
         layer = Layer(snapshot=snapshot, diff_id=snapshot.diff_id, created=snapshot.created, step=vertex.digest)

@@ -1,7 +1,8 @@
 """The build graph: what a frontend plans and the solver runs.
 
-A graph is a tree of frozen `Vertex` values that share sub-trees. A vertex's `digest` covers what it does and its inputs, and nothing
-about how it is shown: two stages with the same first steps therefore hold equal vertices, which run once.
+A graph is a tree of frozen `Vertex` values that share sub-trees. A vertex's `digest`, its *identity*, covers everything that can affect
+what it does, and nothing about how it is shown: two stages with the same first steps therefore hold equal vertices, which run once, and
+no other vertices share a run. The *cache key* decides whether a step has to run again; it leaves out what BuildKit leaves out.
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ __all__ = [
     "WriteFile",
 ]
 
-#: Marks a field that does not take part in the digest (spec/dockerfile-frontend.md section 12, "not part of the key").
-NOT_IN_KEY = {"key": False}
+#: Marks a field that can change what a step does, but not whether it runs again: it is in the identity and not in the cache key.
+NOT_IN_KEY = {"in_key": lambda _owner: False}
+#: Marks a field of a mount that is in the cache key where it names a secret or an agent, and not where it names a cache.
+NOT_IN_KEY_OF_CACHES = {"in_key": lambda mount: mount.type != "cache"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class RunMount:
     input: int | None = None
     source: str = ""
     readonly: bool = True
-    id: str = field(default="", metadata=NOT_IN_KEY)
+    id: str = field(default="", metadata=NOT_IN_KEY_OF_CACHES)
     sharing: str = field(default="shared", metadata=NOT_IN_KEY)
     mode: int | None = None
     uid: int = 0
@@ -169,10 +172,10 @@ Op = SourceOp | RunOp | FileOp | MergeOp
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Vertex:
-    """One step. Everything but *op*, *inputs* and *platform* is for people and stays out of `digest`.
+    """One step. *op*, *inputs*, *platform* and *use_cache* make up its identity, `digest`; the rest is for people.
 
-    *name* is the text of progress output, e.g. ``[build 2/4] RUN make``. With *use_cache* false the step runs even if a record exists.
-    *hint* goes with errors of the step.
+    *name* is the text of progress output, e.g. ``[build 2/4] RUN make``. With *use_cache* false the step runs even if a record exists
+    (a source has no record, so this says nothing about it). *hint* goes with errors of the step.
     """
 
     op: Op
@@ -185,7 +188,9 @@ class Vertex:
     digest: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        canonical = [canonical_value(self.op), str(self.platform or ""), [vertex.digest for vertex in self.inputs]]
+        anew = not self.use_cache and not isinstance(self.op, SourceOp)
+        inputs = [vertex.digest for vertex in self.inputs]
+        canonical = [canonical_value(self.op), canonical_value(self.platform), anew, inputs]
         text = json.dumps(canonical, ensure_ascii=True, separators=(",", ":"))
         object.__setattr__(self, "digest", "sha256:" + hashlib.sha256(text.encode()).hexdigest())
 
@@ -204,13 +209,20 @@ def inputs_first(roots: Iterable[Vertex]) -> Iterator[Vertex]:
             pending.extend((item, False) for item in reversed(vertex.inputs))
 
 
-def canonical_value(value: Any) -> Any:  # Any: JSON has no useful static type
-    """Return *value* as JSON types that equal values share: dataclasses become ``[class name, fields that count…]``."""
+def canonical_value(value: Any, *, key: bool = False) -> Any:  # Any: JSON has no useful static type
+    """Return *value* as JSON types that equal values share: dataclasses become ``[class name, fields…]``.
+
+    With *key*, fields that do not belong in a cache key are left out.
+    """
     if is_dataclass(value) and not isinstance(value, type):
-        counted = (item.name for item in fields(value) if item.metadata.get("key", True))
-        return [type(value).__name__, *(canonical_value(getattr(value, name)) for name in counted)]
+        counted = (item.name for item in fields(value) if not key or item.metadata.get("in_key", _always)(value))
+        return [type(value).__name__, *(canonical_value(getattr(value, name), key=key) for name in counted)]
     if isinstance(value, tuple):
-        return [canonical_value(item) for item in value]
+        return [canonical_value(item, key=key) for item in value]
     if isinstance(value, bytes):
         return ["bytes", hashlib.sha256(value).hexdigest()]
     return value
+
+
+def _always(_owner: object) -> bool:
+    return True

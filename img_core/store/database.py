@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA_VERSION", "Database"]
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 BUSY_SECONDS = 30.0
 
 _SCHEMA = """
@@ -84,6 +84,19 @@ CREATE TABLE cache_mount (
 """,
     3: "ALTER TABLE image ADD COLUMN content_size INTEGER",
     4: "DROP TABLE lease",  # they have a file of their own since
+    # Older records do not tell steps apart that differ in what is not in their key: each step has to run once more.
+    5: """
+DROP TABLE step;
+CREATE TABLE step (
+    key TEXT NOT NULL, definition TEXT NOT NULL, backend TEXT NOT NULL, mapping TEXT NOT NULL, identity TEXT NOT NULL,
+    snapshot TEXT NOT NULL REFERENCES snapshot(id) ON DELETE CASCADE, made REAL NOT NULL,
+    PRIMARY KEY (key, backend, mapping, definition)
+) WITHOUT ROWID;
+DROP TABLE tree_digest;
+CREATE TABLE tree_digest (
+    identity TEXT NOT NULL, files TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (identity, files)
+) WITHOUT ROWID
+""",
 }
 
 _LEASES = "CREATE TABLE leases.lease (run TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (run, kind, id)) WITHOUT ROWID"

@@ -18,9 +18,13 @@ __all__ = ["FileDigests", "Pin", "Records", "Step"]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A finished step: *snapshot* holds its result, *identity* stands for it in the keys of what builds on it."""
+    """A finished step: *snapshot* holds its result, *identity* stands for it in the keys of what builds on it.
+
+    *definition* tells steps of one key apart that differ in what is not in the key.
+    """
 
     key: str
+    definition: str
     identity: str
     snapshot: str
 
@@ -42,20 +46,24 @@ class Records:
         self._backend = backend
         self._mapping = mapping
 
-    def step(self, key: str) -> Step | None:
-        """Return the record of *key*, or None."""
-        row = self._database.one(
-            "SELECT identity, snapshot FROM step WHERE key = ? AND backend = ? AND mapping = ?",
+    def steps(self, key: str) -> list[Step]:
+        """Return the records of *key*, one for each definition, the newest first."""
+        rows = self._database.query(
+            "SELECT definition, identity, snapshot FROM step WHERE key = ? AND backend = ? AND mapping = ? ORDER BY made DESC",
             (key, self._backend, self._mapping),
         )
-        return Step(key, row["identity"], row["snapshot"]) if row else None
+        return [Step(key, row["definition"], row["identity"], row["snapshot"]) for row in rows]
 
     def add_step(self, step: Step) -> None:
-        """Keep *step*, in place of an older one with its key."""
+        """Keep *step*, which was just made, in place of an older one with its key and definition.
+
+        What was remembered of the files of an earlier result of this identity, which is gone, is forgotten.
+        """
         with self._database.transaction() as cursor:
+            cursor.execute("DELETE FROM tree_digest WHERE identity = ?", (step.identity,))
             cursor.execute(
-                "INSERT OR REPLACE INTO step (key, backend, mapping, identity, snapshot, used) VALUES (?, ?, ?, ?, ?, ?)",
-                (step.key, self._backend, self._mapping, step.identity, step.snapshot, time.time()),
+                "INSERT OR REPLACE INTO step (key, definition, backend, mapping, identity, snapshot, made) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (step.key, step.definition, self._backend, self._mapping, step.identity, step.snapshot, time.time()),
             )
 
     def pin(self, reference: str, platform: str) -> Pin | None:
@@ -77,15 +85,18 @@ class Records:
                 (reference, platform, pin.top, pin.manifest, pin.checked),
             )
 
-    def tree_digest(self, key: str) -> str | None:
-        """Return the remembered digest of some files of a finished step; *key* names step and files."""
-        row = self._database.one("SELECT digest FROM tree_digest WHERE key = ?", (key,))
+    def tree_digest(self, identity: str, files: str) -> str | None:
+        """Return the remembered digest of some *files* of the tree that *identity* stands for."""
+        row = self._database.one("SELECT digest FROM tree_digest WHERE identity = ? AND files = ?", (identity, files))
         return str(row["digest"]) if row else None
 
-    def set_tree_digest(self, key: str, digest: str) -> None:
-        """Remember the digest of some files of a finished step."""
+    def set_tree_digest(self, identity: str, files: str, digest: str) -> None:
+        """Remember the digest of some *files* of the tree that *identity* stands for."""
         with self._database.transaction() as cursor:
-            cursor.execute("INSERT OR REPLACE INTO tree_digest (key, digest) VALUES (?, ?)", (key, digest))
+            cursor.execute(
+                "INSERT OR REPLACE INTO tree_digest (identity, files, digest) VALUES (?, ?, ?)",
+                (identity, files, digest),
+            )
 
     def file_digests(self, scope: str) -> FileDigests:
         """Return the remembered digests of the files of one tree; *scope* names it (its root's device and inode)."""

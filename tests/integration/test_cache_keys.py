@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -167,6 +168,69 @@ def test_st5_equal_steps_of_two_stages_run_once_even_without_cache(workshop: Wor
     built = workshop.build(body, no_cache=True).ok()
     assert "equal" in built.log
     assert len([text for text in built.made if text.startswith("RUN head")]) == 1
+
+
+SECRETS = {"secrets": {"dev": "one", "prod": "two"}}
+#: Pairs of stages with the same command that differ in one thing; what each must find in /r.
+TWINS = {
+    "secret in the environment": (
+        ("RUN --mount=type=secret,id=dev,env=T echo $T > /r", "one"),
+        ("RUN --mount=type=secret,id=prod,env=T echo $T > /r", "two"),
+        SECRETS,
+    ),
+    "secret in a file": (
+        ("RUN --mount=type=secret,id=dev,target=/t cat /t > /r", "one"),
+        ("RUN --mount=type=secret,id=prod,target=/t cat /t > /r", "two"),
+        SECRETS,
+    ),
+    "cache": (
+        ("RUN --mount=type=cache,id=cache-a,target=/c echo a >> /c/f; cat /c/f > /r", "a"),
+        ("RUN --mount=type=cache,id=cache-b,target=/c echo a >> /c/f; cat /c/f > /r", "a"),
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize(("first", "second", "request_"), TWINS.values(), ids=TWINS)
+def test_equal_commands_that_get_something_else_are_two_steps(
+    workshop: Workshop, first: tuple[str, str], second: tuple[str, str], request_: dict[str, Any]
+) -> None:
+    body = (
+        f"FROM busybox AS dev\n{first[0]}\nFROM busybox AS prod\n{second[0]}\n"
+        "FROM busybox\nCOPY --from=dev /r /1\nCOPY --from=prod /r /2\nRUN echo $(cat /1) and $(cat /2)\n"
+    )
+    for made in (2, 0):  # the second build finds each step's own record
+        built = workshop.build(body, **request_).ok()
+        assert len([text for text in built.made if text.endswith("/r")]) == made
+    assert f"{first[1]} and {second[1]}" in workshop.build(body, **request_, no_cache=True).ok().log
+
+
+def test_a_stage_without_cache_does_not_take_the_record_of_an_equal_stage(workshop: Workshop) -> None:
+    run = "RUN head -c 8 /dev/urandom | md5sum > /r"
+    body = (
+        f"FROM busybox AS dev\n{run}\nFROM busybox AS prod\n{run}\n"
+        "FROM busybox\nCOPY --from=dev /r /1\nCOPY --from=prod /r /2\nRUN cmp /1 /2 || echo they differ\n"
+    )
+    workshop.build(body).ok()
+    built = workshop.build(body, no_cache_filter=["prod"]).ok()
+    assert [text for text in built.made if text.startswith("RUN head")] == [run]
+    assert "they differ" in built.log
+    assert workshop.build(body).ok().log == "", "both stages have the newer result now"
+
+
+def test_a_result_that_was_removed_and_made_again_is_read_again(workshop: Workshop) -> None:
+    body = (
+        "FROM busybox AS gone\nRUN : gone; head -c 8 /dev/urandom | md5sum > /r\n"
+        "FROM busybox\nCOPY --from=gone /r /2\nRUN --mount=from=gone,target=/one cp /one/r /1\nRUN cmp /1 /2 && echo equal\n"
+    )
+    assert "equal" in workshop.build(body).ok().log
+    state = sqlite3.connect(workshop.server.state / "img.db")
+    with state:  # as if its snapshot was collected
+        state.execute("DELETE FROM step WHERE snapshot IN (SELECT id FROM snapshot WHERE description LIKE '[gone %')")
+    state.close()
+    built = workshop.build(body.replace("cp /one/r", "cp -p /one/r")).ok()
+    assert built.made[0].startswith("RUN : gone")
+    assert "equal" in built.log, "both read the newer result"
 
 
 def test_a_failed_step_leaves_the_steps_before_it_in_the_cache(workshop: Workshop) -> None:

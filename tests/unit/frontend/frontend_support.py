@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from img_core.solver.keys import step_key
 from img_core.spec.errors import DockerfileError, NotFoundError
 from img_core.spec.frontend import BaseImage, Plan, PlannedImage, PlanRequest
 from img_core.spec.graph import RunOp, SourceOp, Vertex
@@ -98,6 +99,11 @@ def vertices(root: Vertex | None) -> Iterator[Vertex]:
 
     if root is not None:
         yield from walk(root)
+
+
+def key(vertex: Vertex) -> str:
+    """Return the cache key of *vertex* as far as a plan tells: without the content of files."""
+    return step_key(vertex, "", [key(item) for item in vertex.inputs])
 
 
 def actions(text: str, **options: Any) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""What changes the digest of a step and what does not: cases CA of the Dockerfile specification, as far as they are planned.
+"""What changes the cache key of a step and what does not: cases CA of the Dockerfile specification, as far as they are planned.
 
 The content of files is the solver's part of the key.
 """
@@ -6,15 +6,15 @@ The content of files is the solver's part of the key.
 from typing import Any
 
 import pytest
-from frontend_support import DictResolver, image
+from frontend_support import DictResolver, image, key
 
 BASES = [{"config": {"Env": ["PATH=/bin"], "Labels": {"l": label}, "Cmd": [label]}} for label in ("1", "2")]
 
 
-def digests(text: str, **options: Any) -> list[str]:
-    """Return the digests of the layers of ``FROM b`` and *text*, first layer first."""
+def keys(text: str, **options: Any) -> list[str]:
+    """Return the keys of the layers of ``FROM b`` and *text*, first layer first."""
     entries = image(f"FROM b\n{text}", **options).history
-    return [entry.vertex.digest for entry in entries if entry.vertex is not None]
+    return [key(entry.vertex) for entry in entries if entry.vertex is not None]
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def digests(text: str, **options: Any) -> list[str]:
     ],
 )
 def test_change_is_another_step(first: str, second: str) -> None:
-    assert digests(first)[-1] != digests(second)[-1]
+    assert keys(first)[-1] != keys(second)[-1]
 
 
 @pytest.mark.parametrize(
@@ -55,37 +55,37 @@ def test_change_is_another_step(first: str, second: str) -> None:
     ],
 )
 def test_change_is_the_same_step(first: str, second: str) -> None:
-    assert digests(first)[-1] == digests(second)[-1]
+    assert keys(first)[-1] == keys(second)[-1]
 
 
 def test_variable_above_copy_changes_later_commands_only() -> None:  # CA3
-    copied, ran = digests("ENV A=1\nCOPY a /a\nRUN x")
-    copied_again, ran_again = digests("ENV A=2\nCOPY a /a\nRUN x")
+    copied, ran = keys("ENV A=1\nCOPY a /a\nRUN x")
+    copied_again, ran_again = keys("ENV A=2\nCOPY a /a\nRUN x")
     assert copied == copied_again
     assert ran != ran_again
 
 
 def test_argument_value_changes_commands_only() -> None:  # CA9
     text = "ARG A\nCOPY a /a\nRUN x"
-    copied, ran = digests(text, args={"A": "1"})
-    copied_again, ran_again = digests(text, args={"A": "2"})
+    copied, ran = keys(text, args={"A": "1"})
+    copied_again, ran_again = keys(text, args={"A": "2"})
     assert copied == copied_again
     assert ran != ran_again
 
 
 def test_config_of_the_base_does_not_count() -> None:  # CA8
     resolvers = [DictResolver({"docker.io/library/b:latest": base}) for base in BASES]
-    found = [digests("RUN x\nCOPY a /a", resolver=resolver) for resolver in resolvers]
+    found = [keys("RUN x\nCOPY a /a", resolver=resolver) for resolver in resolvers]
     assert found[0] == found[1]
 
 
 def test_extra_host_counts_and_its_address_does_not() -> None:  # CA12
-    plain = digests("RUN x")
-    one, other = (digests("RUN x", extra_hosts=(("h", address),)) for address in ("10.0.0.1", "10.0.0.2"))
+    plain = keys("RUN x")
+    one, other = (keys("RUN x", extra_hosts=(("h", address),)) for address in ("10.0.0.1", "10.0.0.2"))
     assert plain != one
     assert one == other
 
 
 def test_proxies_and_undeclared_arguments_do_not_count() -> None:
-    plain = digests("RUN x")
-    assert digests("RUN x", args={"HTTP_PROXY": "p", "no_proxy": "q", "UNKNOWN": "1"}) == plain
+    plain = keys("RUN x")
+    assert keys("RUN x", args={"HTTP_PROXY": "p", "no_proxy": "q", "UNKNOWN": "1"}) == plain

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from frontend_support import DIGEST, env, history, image, run, vertices
+from frontend_support import DIGEST, env, history, image, key, run, vertices
 
 from img_core.spec.graph import RunMount, RunOp, WriteFile
 
@@ -142,7 +142,16 @@ def test_id_and_sharing_of_a_cache_stay_out_of_the_key() -> None:  # MT14
     roots = [image(f"FROM b\nRUN --mount=type=cache,target=/c{more} x").root for more in ("", ",id=q,sharing=private")]
     assert roots[0] is not None
     assert roots[1] is not None
-    assert roots[0].digest == roots[1].digest
+    assert key(roots[0]) == key(roots[1])
+    assert roots[0].digest != roots[1].digest
+
+
+@pytest.mark.parametrize("kind", ["secret", "ssh"])
+def test_id_of_a_secret_is_in_the_key(kind: str) -> None:
+    roots = [image(f"FROM b\nRUN --mount=type={kind},id={name},target=/c x").root for name in ("dev", "prod")]
+    assert roots[0] is not None
+    assert roots[1] is not None
+    assert key(roots[0]) != key(roots[1])
 
 
 def test_required_secret_is_another_step() -> None:  # CA17

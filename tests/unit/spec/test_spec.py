@@ -6,6 +6,8 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,7 @@ from img_core.spec import (
     ImgError,
     MakeDirectory,
     PinnedImage,
+    Platform,
     RunMount,
     RunOp,
     SourceContext,
@@ -27,6 +30,7 @@ from img_core.spec import (
     WriteFile,
     errors,
 )
+from img_core.spec.graph import canonical_value
 
 
 class Chunks(ImageSource):
@@ -73,43 +77,72 @@ def test_an_exporter_does_not_pay_for_the_graph() -> None:
 BASE = Vertex(SourceOp("docker-image", "docker.io/library/a:latest"))
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        RunOp(("b",)),
-        RunOp(("a",), env=(("A", "1"),)),
-        RunOp(("a",), cwd="/x"),
-        RunOp(("a",), user="1"),
-        RunOp(("a",), network="none"),
-        RunOp(("a",), security="insecure"),
-        RunOp(("a",), hostname="h"),
+def _mounting(**fields: Any) -> RunOp:
+    return RunOp(("a",), mounts=(RunMount(target="/t", **fields),))
+
+
+#: What is in a step's identity and in its cache key.
+IN_BOTH = {
+    "arguments": (RunOp(("a",)), RunOp(("b",))),
+    "environment": (RunOp(("a",)), RunOp(("a",), env=(("A", "1"),))),
+    "directory": (RunOp(("a",)), RunOp(("a",), cwd="/x")),
+    "user": (RunOp(("a",)), RunOp(("a",), user="1")),
+    "network": (RunOp(("a",)), RunOp(("a",), network="none")),
+    "security": (RunOp(("a",)), RunOp(("a",), security="insecure")),
+    "hostname": (RunOp(("a",)), RunOp(("a",), hostname="h")),
+    "hosts": (RunOp(("a",)), RunOp(("a",), extra_hosts=("h",), extra_host_addresses=("1.2.3.4",))),
+    "shared memory": (RunOp(("a",)), RunOp(("a",), shm_size=1)),
+    "limits": (RunOp(("a",)), RunOp(("a",), ulimits=(("nofile", 1, 1),))),
+    "mount": (RunOp(("a",)), _mounting(type="tmpfs")),
+    "mount target": (_mounting(type="tmpfs"), RunOp(("a",), mounts=(RunMount("tmpfs", "/u"),))),
+    "size of a tmpfs": (_mounting(type="tmpfs"), _mounting(type="tmpfs", size=1)),
+    "readonly": (_mounting(type="cache"), _mounting(type="cache", readonly=False)),
+    "owner of a cache": (_mounting(type="cache"), _mounting(type="cache", uid=1)),
+    "group of a cache": (_mounting(type="cache"), _mounting(type="cache", gid=1)),
+    "mode of a cache": (_mounting(type="cache"), _mounting(type="cache", mode=0o700)),
+    "required secret": (_mounting(type="secret"), _mounting(type="secret", required=True)),
+    "secret": (_mounting(type="secret", id="dev"), _mounting(type="secret", id="prod")),
+    "secret in the environment": (_mounting(type="secret", env="A"), _mounting(type="secret", env="B")),
+    "agent": (_mounting(type="ssh", id="dev"), _mounting(type="ssh", id="prod")),
+}
+#: What is only in the identity: a step that differs is another one, but finds the record.
+IN_IDENTITY = {
+    "proxy": (RunOp(("a",)), RunOp(("a",), proxy_env=(("http_proxy", "x"),))),
+    "address": (
         RunOp(("a",), extra_hosts=("h",), extra_host_addresses=("1.2.3.4",)),
-        RunOp(("a",), shm_size=1),
-        RunOp(("a",), ulimits=(("nofile", 1, 1),)),
-        RunOp(("a",), mounts=(RunMount("tmpfs", "/t"),)),
-        RunOp(("a",), mounts=(RunMount("secret", "/t", required=True),)),
-    ],
-)
-def test_what_counts_changes_the_digest(changed: RunOp) -> None:
-    assert Vertex(changed, (BASE,)).digest != Vertex(RunOp(("a",)), (BASE,)).digest
+        RunOp(("a",), extra_hosts=("h",), extra_host_addresses=("5.6.7.8",)),
+    ),
+    "cache": (_mounting(type="cache", id="one"), _mounting(type="cache", id="two")),
+    "sharing": (_mounting(type="cache"), _mounting(type="cache", sharing="locked")),
+}
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (RunOp(("a",), proxy_env=(("http_proxy", "x"),)), RunOp(("a",))),
-        (
-            RunOp(("a",), extra_hosts=("h",), extra_host_addresses=("1.2.3.4",)),
-            RunOp(("a",), extra_hosts=("h",), extra_host_addresses=("5.6.7.8",)),
-        ),
-        (
-            RunOp(("a",), mounts=(RunMount("cache", "/c", id="one", sharing="locked"),)),
-            RunOp(("a",), mounts=(RunMount("cache", "/c", id="two"),)),
-        ),
-    ],
-)
-def test_what_does_not_count_leaves_the_digest(one: RunOp, other: RunOp) -> None:
-    assert Vertex(one, (BASE,)).digest == Vertex(other, (BASE,)).digest
+@pytest.mark.parametrize(("one", "other"), [*IN_BOTH.values(), *IN_IDENTITY.values()])
+def test_whatever_can_affect_a_step_is_in_its_identity(one: RunOp, other: RunOp) -> None:
+    assert Vertex(one, (BASE,)).digest != Vertex(other, (BASE,)).digest
+
+
+@pytest.mark.parametrize(("one", "other"), IN_BOTH.values(), ids=IN_BOTH)
+def test_what_counts_changes_the_key(one: RunOp, other: RunOp) -> None:
+    assert canonical_value(one, key=True) != canonical_value(other, key=True)
+
+
+@pytest.mark.parametrize(("one", "other"), IN_IDENTITY.values(), ids=IN_IDENTITY)
+def test_what_does_not_count_leaves_the_key(one: RunOp, other: RunOp) -> None:
+    assert canonical_value(one, key=True) == canonical_value(other, key=True)
+
+
+def test_every_field_of_a_mount_and_of_a_run_is_decided_on() -> None:
+    known = {item.name for item in (*fields(RunOp), *fields(RunMount)) if "in_key" in item.metadata}
+    assert known == {"id", "sharing", "extra_host_addresses", "proxy_env"}
+
+
+def test_platform_and_a_run_without_cache_are_in_the_identity() -> None:
+    plain = Vertex(RunOp(("a",)), (BASE,))
+    assert Vertex(RunOp(("a",)), (BASE,), use_cache=False).digest != plain.digest
+    platforms = [Platform("windows", "amd64", os_version=version) for version in ("", "10", "11")]
+    assert len({Vertex(RunOp(("a",)), (BASE,), item).digest for item in (None, *platforms)}) == 4
+    assert Vertex(BASE.op, use_cache=False).digest == BASE.digest, "a source has no record"
 
 
 def test_names_and_places_do_not_count() -> None:

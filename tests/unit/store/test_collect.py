@@ -76,12 +76,12 @@ def test_tagged_images_survive_and_all_else_goes(tmp_path: Path) -> None:
         kept = add_image(store, "docker.io/library/kept:latest", b"kept")
         loose = store.put(b"loose", oci.OCI_LAYER)
         snapshot = add_snapshot(store)
-        store.records.add_step(Step("key", "identity", snapshot.id))
+        store.records.add_step(Step("key", "definition", "identity", snapshot.id))
     removed = collect(tmp_path)
     assert ids(removed) == {loose.digest, snapshot.id}
     with opened(tmp_path) as store:
         assert b"".join(store.chunks(kept)) == b"kept"
-        assert store.records.step("key") is None
+        assert store.records.steps("key") == []
         assert not os.path.exists(snapshot.directory)
     assert collect(tmp_path) == []
 
