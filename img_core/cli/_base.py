@@ -24,6 +24,7 @@ __all__ = [
     "OnByDefault",
     "global_options",
     "help_row",
+    "refuse_more",
     "remaining_words",
     "settings_of",
 ]
@@ -36,6 +37,15 @@ _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 def settings_of(context: click.Context) -> Settings:
     """Return the settings of the running command line."""
     return context.ensure_object(Settings)
+
+
+def refuse_more(context: click.Context, words: Sequence[str], most: int, expected: str) -> None:
+    """Refuse *words* if they are more than *most*: nothing that somebody typed goes unheard. Raises UsageError."""
+    if len(words) > most:
+        from img_core.kit.text import show
+
+        more = ", ".join(f"`{show(word)}`" for word in words[most:])
+        raise UsageError(f"{context.info_name} expects {expected}, found {len(words)}", hint=f"too much: {more}")
 
 
 def global_options() -> list[click.Parameter]:

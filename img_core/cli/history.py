@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from img_core.cli._base import Command, settings_of
+from img_core.cli._base import Command, refuse_more, settings_of
 from img_core.cli._format import binary_size, human_age
 from img_core.cli._images import find_image, open_store
 from img_core.cli._listing import Listing, listing_flags
@@ -40,6 +40,7 @@ def command(
 
     if not names:
         raise UsageError("must pass an image to show the history of")
+    refuse_more(context, names, 1, "one image")
     wanted = platforms.parse(platform) if platform else platforms.host_platform()
     with open_store(settings_of(context)) as store:
         image = find_image(store, names[0], doing=f"getting image {names[0]} from image store failed")

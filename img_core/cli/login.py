@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from img_core.cli._base import Command, settings_of
+from img_core.cli._base import Command, refuse_more, settings_of
 from img_core.cli._format import table
 from img_core.cli._output import echo, flush, say
 from img_core.cli._registry_flags import podman_registry_flags
@@ -54,6 +54,7 @@ def command(
     """Log in to a Docker registry."""
     from img_core.api._credentials import server_name
 
+    refuse_more(context, servers, 1, "zero or one arguments")
     accounts = open_accounts(settings_of(context))
     if listing:
         _list(accounts, form)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import click
 
-from img_core.cli._base import Command, settings_of
+from img_core.cli._base import Command, refuse_more, settings_of
 from img_core.cli._output import echo, say
 from img_core.cli.login import open_accounts
-from img_core.spec.errors import UsageError
 
 __all__ = ["command"]
 
@@ -22,8 +21,7 @@ def command(context: click.Context, servers: tuple[str, ...]) -> None:
     """Log out from a Docker registry."""
     from img_core.api._credentials import server_name
 
-    if len(servers) > 1:
-        raise UsageError(f"logout expects zero or one arguments, found {len(servers)}")
+    refuse_more(context, servers, 1, "zero or one arguments")
     server = server_name(servers[0] if servers else "")
     shown = _HUB_SHOWN if server == _HUB else server
     done = open_accounts(settings_of(context)).log_out(server)

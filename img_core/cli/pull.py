@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from img_core.cli._base import Command, settings_of
+from img_core.cli._base import Command, refuse_more, settings_of
 from img_core.cli._format import binary_size
 from img_core.cli._images import normalized
 from img_core.cli._output import echo, flush, say
@@ -45,6 +45,7 @@ def command(
         raise UsageError("must pass an image or repository to pull")
     if all_platforms and specifiers:
         raise UsageError("`--all-platforms` and `--platform` exclude each other")
+    refuse_more(context, names, 1, "one image")
     name = names[0]
     wanted = _checked(name, specifiers)
     from img_core.api._pull import pull

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import click
 
-from img_core.cli._base import Command, settings_of
+from img_core.cli._base import Command, refuse_more, settings_of
 from img_core.cli._images import find_image, normalized
 from img_core.cli._output import echo, flush, say
 from img_core.cli._progress import HELP as PROGRESS_HELP
@@ -44,8 +44,7 @@ def command(
     from img_core.api.session import Session
     from img_core.kit import platforms
 
-    if len(names) > 2:
-        raise UsageError(f"push expects one image and perhaps a destination, found {len(names)} names")
+    refuse_more(context, names, 2, "one image and perhaps a destination")
     name, shown = names[0], names[-1]
     for text in names:
         normalized(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from img_core.cli._base import Command, settings_of
+from img_core.cli._base import Command, refuse_more, settings_of
 from img_core.cli._images import find_image, normalized, open_store
 from img_core.cli._output import echo
 from img_core.spec.errors import UsageError
@@ -19,7 +19,8 @@ def command(context: click.Context, names: tuple[str, ...]) -> None:
     """Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE."""
     if len(names) < 2:
         raise UsageError("must pass an image or repository and target to tag")
-    source, target = names[:2]
+    refuse_more(context, names, 2, "an image and its new name")
+    source, target = names
     new_name = normalized(target)
     with open_store(settings_of(context), writable=True) as store:
         image = find_image(store, source, doing=f"tagging {source} failed")

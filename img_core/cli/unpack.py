@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from img_core.cli._base import Command, settings_of
+from img_core.cli._base import Command, refuse_more, settings_of
 from img_core.cli._images import normalized
 from img_core.cli._output import echo, say
 from img_core.cli._transfers import complete_image
@@ -32,6 +32,7 @@ def command(context: click.Context, force: bool, output: str, platform: str, nam
 
     if not names:
         raise UsageError("must pass an image to unpack as a rootfs")
+    refuse_more(context, names, 1, "one image")
     if not output:
         raise UsageError("`--output` is empty")
     if os.path.lexists(output) and not force:  # before anything is set up

@@ -188,7 +188,7 @@ def test_an_image_can_be_pushed_under_another_name(empty: Img, registry: DockerR
     assert done.text == f"Pushing {target}...\nSuccessfully pushed {target}\n"
     assert raw_manifest(registry, "elsewhere/app", "2") == image.content
     assert empty.names() == [source]
-    empty.run("push", "a", "b", "c").refused(2, "found 3 names")
+    empty.run("push", "a", "b", "c").refused(2, "found 3")
 
 
 def test_push_needs_a_name(empty: Img) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from img_core.cli._base import Command, settings_of
+from img_core.cli._base import Command, refuse_more, settings_of
 from img_core.cli._exit import signals_to
 from img_core.cli._output import echo, say
 from img_core.cli.build._flags import all_flags, refuse_unsupported, warn_ignored
@@ -44,6 +44,7 @@ def command(context: click.Context, /, paths: tuple[str, ...], **flags: Any) -> 
     refuse_unsupported(flags)
     warnings = warn_ignored(flags)
     call = _parse_call(flags)
+    refuse_more(context, paths, 1, "one PATH")
     path = _checked_path(paths, flags, needs_output=call is None)
     outputs = parse_outputs(
         flags["outputs"],

@@ -119,6 +119,13 @@ def test_inspect_prints_the_config_indented_by_tabs(with_app) -> None:
     assert '\n\t"rootfs": {\n\t\t' in text
 
 
+def test_inspect_of_several_images_is_one_array(with_app) -> None:
+    both = json.loads(with_app("inspect", "app", "app").stdout)
+    assert both == [json.loads(with_app("inspect", "app").stdout)] * 2
+    done = with_app("inspect", "app", "nope")
+    assert (done.returncode, done.stdout) == (1, "")
+
+
 def test_inspect_of_an_unknown_image(run) -> None:
     done = run("inspect", "nope")
     assert done.returncode == 1
