@@ -10,7 +10,14 @@ from img_frontend_dockerfile._flags import Flags, FlagTypes, parse_flags
 from img_frontend_dockerfile._mounts import mount_source_stage
 from img_frontend_dockerfile._source import Fault
 from img_frontend_dockerfile._text import did_you_mean, format_duration, parse_duration, quote
-from img_frontend_dockerfile._words import json_words, name_value_pairs, plain_words, quoted_words, split_keyword
+from img_frontend_dockerfile._words import (
+    json_words,
+    name_value_pairs,
+    plain_words,
+    quoted_words,
+    split_flags,
+    split_keyword,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +29,9 @@ __all__ = ["KEYWORDS", "build_instruction"]
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9\-_.]*")
 _MINIMUM_DURATION = 10**6
+#: Instructions whose text may be a JSON array, and those that consist of names and values.
+_JSON_FORMS = frozenset({"ADD", "CMD", "COPY", "ENTRYPOINT", "HEALTHCHECK", "RUN", "SHELL", "VOLUME"})
+_PAIR_FORMS = frozenset({"ENV", "LABEL"})
 _NO_FLAGS = FlagTypes()
 _FROM_FLAGS = FlagTypes(texts=frozenset({"platform"}))
 _RUN_FLAGS = FlagTypes(texts=frozenset({"network", "security"}), lists=frozenset({"mount", "device"}))
@@ -216,16 +226,26 @@ def _shell(node: Node, _escape: str) -> ins.Shell:
     return ins.Shell(node, tuple(words))
 
 
-def _onbuild(node: Node, _escape: str) -> ins.OnBuild:
+def _onbuild(node: Node, escape: str) -> ins.OnBuild:
     _no_flags(node)
-    word = split_keyword(node.text)[0].upper()
+    keyword, rest = split_keyword(node.text)
+    word = keyword.upper()
     _at_least_one(node, word)
     if word == "ONBUILD":
         raise Fault("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed", at_parse=True)
     if word in ("FROM", "MAINTAINER"):
         raise Fault(f"{word} isn't allowed as an ONBUILD trigger", at_parse=True)
+    _check_trigger_form(word, split_flags(rest, escape)[1], escape)
     bodies = "".join(f"\n{heredoc.content}{heredoc.name}" for heredoc in node.heredocs)
     return ins.OnBuild(node, node.text + bodies)
+
+
+def _check_trigger_form(name: str, text: str, escape: str) -> None:
+    """Raise what cutting a trigger into words finds, as BuildKit does; what the words mean is seen when it fires."""
+    if name in _PAIR_FORMS:
+        name_value_pairs(name, text, escape)
+    elif name in _JSON_FORMS:
+        json_words(split_keyword(text)[1] if name == "HEALTHCHECK" else text)
 
 
 def _healthcheck(node: Node, _escape: str) -> ins.Healthcheck:

@@ -276,10 +276,9 @@ class _Expansion:
         return value or ""
 
     def _strip(self, name: str, operator: str, value: str | None) -> str:
-        longest = self._peek() == operator
-        if longest:
-            self._position += 1
         pattern = self.until("}", raw_escapes=True)
+        longest = pattern.startswith(operator)
+        pattern = pattern[longest:]
         if value is None:
             self._note_unset(name)
             return ""
@@ -299,7 +298,7 @@ class _Expansion:
         replacement = self.until("}", raw_escapes=True, plain_dollar=True)
         if value is None:
             self._note_unset(name)
-            return ""
+            value = ""  # in which a pattern such as `*` finds something
         expression = re.compile("".join(_glob(pattern, self._escape)), re.DOTALL)
         return _substitute(expression, replacement, value, everywhere)
 

@@ -109,7 +109,8 @@ def _parse_checks(text: str) -> CheckOptions:
 
 def _global_scope(program: Program, request: PlanRequest, platform: Platform, warnings: WarningList) -> GlobalScope:
     """Evaluate the ARGs before the first FROM, with build arguments and, for a lint rule, without."""
-    predefined = platform_arguments(platform, request.build_platform, request.target)
+    stage = request.target or program.stages[-1].start.name
+    predefined = platform_arguments(platform, request.build_platform, stage)
     given = {name: value for name, value in request.build_args.items() if name in predefined}
     scope = GlobalScope(request.build_args, {**predefined, **given})
     _declare(program, scope, warnings)

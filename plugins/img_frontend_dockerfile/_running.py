@@ -38,7 +38,9 @@ def apply_run(builder: StageBuilder, instruction: ins.Run) -> None:
         _operation(builder, instruction, args, mounts), inputs.vertices, text, platform=state.platform
     )
     state.root = vertex
-    builder.commit(f"RUN {_argument_prefix(builder)}{' '.join(args)} # buildkit", vertex)
+    # A script is started by the kernel and needs no shell in the image; history shows the shell that BuildKit puts before it.
+    shown = shell_words(builder, args, exec_form=False) if script else args
+    builder.commit(f"RUN {_argument_prefix(builder)}{' '.join(shown)} # buildkit", vertex)
 
 
 def _operation(

@@ -38,7 +38,7 @@ BUILDER_ARGUMENTS = (
 
 
 def platform_arguments(target: Platform, build: Platform, stage: str) -> dict[str, str]:
-    """Return the predefined arguments of the global scope."""
+    """Return the predefined arguments of the global scope. *stage* is the name of the target, empty if it has none."""
     values = {"TARGETSTAGE": stage or "default"}
     for prefix, platform in (("TARGET", target), ("BUILD", build)):
         values |= {
@@ -72,10 +72,12 @@ class GlobalScope:
     declared: set[str] = field(default_factory=set)
 
     def declare(self, instruction: Arg, escape: str) -> set[str]:
-        """Evaluate one ARG; return the names that it used and did not find. Raises `Fault`."""
+        """Evaluate one ARG; return the names that it used and did not find. Raises `Fault`.
+
+        Here, unlike in a stage, a name is taken as written: neither variables nor quotes mean anything in it.
+        """
         unset: set[str] = set()
-        for written, default in instruction.pairs:
-            name = expand_word(written, self.values, escape=escape, unset=unset)
+        for name, default in instruction.pairs:
             self.declared.add(name)
             if name in self.build_arguments:
                 self.values[name] = self.build_arguments[name]

@@ -73,11 +73,11 @@ class StageState:
     workdir_set: bool = False
 
     def child(self) -> StageState:
-        """Return the state of a stage that starts from this one."""
+        """Return the state of a stage that starts from this one: what ENV said wins again over its arguments."""
         return replace(
             self,
             config=self.config.copy(),
-            env=dict(self.env),
+            env=self.env | self.config.env,
             arguments=dict(self.arguments),
             cmd_set=False,
         )

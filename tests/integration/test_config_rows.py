@@ -132,6 +132,18 @@ SCOPE = {
         "FROM busybox AS x\nARG A=1\nFROM x\nRUN echo [$A]", log=("[1]\n",),
         history=("RUN |1 A=1 /bin/sh -c echo [$A] # buildkit",),
     ),
+    "SC8-env-of-the-parent": Row(
+        "FROM busybox AS x\nARG A=1\nENV A=2\nARG A=3\nRUN echo parent $A\nFROM x\nRUN echo child $A",
+        log=("parent 3\n", "child 2\n"), env={"A": "2"}, history=("RUN |1 A=2 /bin/sh -c echo child $A # buildkit",),
+    ),
+    "SC8-path-of-the-parent": Row(
+        "FROM busybox AS x\nARG PATH=/zz:/bin\nRUN echo [$PATH]\nFROM x\nRUN echo child [$PATH]",
+        log=("[/zz:/bin]\n", f"child [{DEFAULT_PATH}]\n"),
+    ),
+    "SC10-target-stage": Row(
+        "ARG T=$TARGETSTAGE\nFROM busybox AS Last\nARG T\nARG TARGETSTAGE\nRUN echo $T $TARGETSTAGE", log=("last last\n",)
+    ),
+    "SC4-name-as-written": Row("ARG a\"=1\n" + S + "ENV O=1", env={"O": "1"}),
     "SC9": Row(B + "ARG PATH=/zz:/bin\nRUN echo [$PATH]", log=("[/zz:/bin]\n",), env={"PATH": DEFAULT_PATH}),
     "SC10": Row(S + "ARG TARGETARCH=zzz\nENV O=$TARGETARCH", env={"O": "zzz"}),
     "SC11": Row(
@@ -153,6 +165,11 @@ CONFIG = {
         history=("COPY --chown=1:2 --chmod=644 a.txt d /x/ # buildkit",),
     ),
     "CF4": Row(B + 'RUN ["echo","a b"]', history=("RUN echo a b # buildkit",), log=("a b\n",)),
+    "CF4-script": Row(
+        B + "RUN <<EOF\n#!/bin/sh -e\necho $0\nEOF", log=("/dev/pipes/EOF\n",),
+        history=("RUN /bin/sh -c /dev/pipes/EOF # buildkit",),
+    ),
+    "EX-nothing-in-an-unset-name": Row(S + "ENV O=${U///zz}", env={"O": "zz"}),
     "CF5": Row(S + "CMD echo x", history=('CMD ["/bin/sh" "-c" "echo x"]',)),
     "CF6": Row(
         S + 'EXPOSE 80 53/udp\nVOLUME /a /b\nSHELL ["x","y"]',

@@ -21,6 +21,7 @@ VARIABLES = {
     "foo": "F",
     "star": "a*b?c",
     "esc": "\\$",
+    "h": "#",
 }
 
 
@@ -71,6 +72,13 @@ VARIABLES = {
         pytest.param("${star//[a]/X}", "a*b?c", id="no-classes"),
         pytest.param("${E/*/X}", "X", id="star-matches-nothing"),
         pytest.param("${s//*/X}", "X", id="star-matches-everything-once"),
+        pytest.param("${U///zz}", "zz", id="nothing-is-found-in-an-unset-name"),
+        pytest.param("${U/*/zz}", "zz", id="star-finds-nothing-in-an-unset-name"),
+        pytest.param("${U/x/zz}", "", id="other-patterns-do-not"),
+        pytest.param("${s#f$h}", "foobarbaz", id="operator-inside-a-pattern-is-text"),
+        pytest.param("${p#'#'*/}", "c.tar.gz", id="longest-by-a-quoted-operator"),
+        pytest.param("${p#$h*/}", "c.tar.gz", id="longest-by-a-value"),
+        pytest.param("${s#\\f\\o}", "obarbaz", id="other-escapes-of-a-pattern-mean-the-character"),
         pytest.param("$foo_bar", "", id="EX11-A"),
         pytest.param("${foo}_bar", "F_bar", id="EX11-B"),
         pytest.param("$1x", "x", id="EX11-C"),

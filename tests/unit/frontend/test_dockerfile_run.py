@@ -203,6 +203,13 @@ def test_script_is_run_as_a_file() -> None:  # HD2
     assert script.actions == (WriteFile("script", b"#!/bin/sh -e\nx\n", "/", mode="0755"),)  # type: ignore[union-attr]
 
 
+def test_history_of_a_script_shows_the_shell() -> None:
+    script = "RUN <<EOF\n#!/bin/sh -e\nx\nEOF"
+    assert history(f"FROM b\n{script}") == ["RUN /bin/sh -c /dev/pipes/EOF # buildkit"]
+    text = f'FROM b\nSHELL ["/bin/bash","-c"]\nARG A=1\n{script}'
+    assert history(text)[-1] == "RUN |1 A=1 /bin/bash -c /dev/pipes/EOF # buildkit"
+
+
 def test_hostile_script_name_stays_in_its_directory() -> None:
     assert run("FROM b\nRUN <<../../../etc/x\n#!/bin/sh\n../../../etc/x").args == ("/dev/pipes/x",)
 

@@ -1,7 +1,7 @@
 """Cases SC of the Dockerfile specification: ARG and ENV."""
 
 import pytest
-from frontend_support import AMD64, ARM64, DictResolver, config, env, history, image, plan, run
+from frontend_support import AMD64, ARM64, DictResolver, config, env, failure, history, image, plan, run
 
 from img_core.spec.values import Platform
 
@@ -63,6 +63,27 @@ def test_child_stage_inherits_arguments() -> None:  # SC8
     assert history(text)[-1] == "RUN |1 A=1 /bin/sh -c true # buildkit"
 
 
+@pytest.mark.parametrize(
+    ("parent", "child", "expected"),
+    [
+        pytest.param("ARG X=1\nENV X=2\nARG X=3", "", "2", id="env-of-the-parent-wins-again"),
+        pytest.param("ENV X=2\nARG X=3", "ARG X=4", "4", id="an-arg-of-the-child-hides-it-again"),
+        pytest.param("ENV X=2\nARG X=3", "ARG X", "2", id="a-bare-arg-does-not"),
+        pytest.param("ENV X=2\nARG X=3", "FROM two AS three", "2", id="two-stages-down"),
+        pytest.param("ARG X=3", "", "3", id="an-argument-alone-stays"),
+    ],
+)
+def test_env_of_the_parent_stage_wins_over_its_arguments(parent: str, child: str, expected: str) -> None:
+    text = f"FROM b AS one\n{parent}\nRUN echo $X\nFROM one AS two\n{child}\nENV Y=$X\nCOPY a /$X\nRUN y"
+    assert variables(text)["X"] == expected
+    assert env(text)["Y"] == expected
+    assert history(text)[-2:] == [f"COPY a /{expected} # buildkit", f"RUN |1 X={expected} /bin/sh -c y # buildkit"]
+
+
+def test_path_of_the_parent_stage_wins_over_its_argument() -> None:
+    assert variables("FROM b AS one\nARG PATH=/zz\nFROM one\nRUN x")["PATH"] == "/bin"
+
+
 def test_arg_path_is_for_run_only() -> None:  # SC9
     text = "FROM b\nARG PATH=/zz\nRUN x"
     assert variables(text)["PATH"] == "/zz"
@@ -119,6 +140,23 @@ def test_platform_arguments(name: str, value: str) -> None:
 
 def test_target_stage_is_named() -> None:
     assert env("FROM b AS x\nARG TARGETSTAGE\nENV Y=$TARGETSTAGE", target="x")["Y"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "expected"),
+    [("AS Last", "", "last"), ("", "", "default"), ("AS Last", "first", "first"), ("", "first", "first")],
+    ids=["last", "nameless", "target", "target-before-a-nameless-one"],
+)
+def test_target_stage_is_the_name_of_what_is_built(name: str, target: str, expected: str) -> None:
+    body = "ARG TARGETSTAGE\nARG T\nENV Y=$TARGETSTAGE$T"
+    text = f"ARG T=-$TARGETSTAGE\nFROM b AS first\n{body}\nFROM b {name}\n{body}"
+    assert env(text, target=target)["Y"] == f"{expected}-{expected}"
+
+
+def test_name_of_a_global_argument_is_taken_as_written() -> None:
+    assert env('ARG a"=1 \nFROM b\nENV X=1')["X"] == "1"
+    assert env("ARG $A=1 B=2\nFROM b\nARG B\nENV X=$B")["X"] == "2"
+    assert "should not be blank" in failure('ARG "A"=b\nFROM $A').message
 
 
 def test_scan_arguments_never_enter_the_environment() -> None:

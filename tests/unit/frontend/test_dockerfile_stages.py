@@ -191,6 +191,29 @@ class TestTriggers:
         assert config(text)["OnBuild"] == ["FOO x", "COPY --bad=1"]
         assert failure(text + "\nFROM p").message == "unknown instruction: FOO (did you mean FROM?)"
 
+    @pytest.mark.parametrize(
+        ("trigger", "message"),
+        [
+            ("ENV A", "ENV must have two arguments"),
+            ("env A=1 B", 'Syntax error - can\'t find = in "B". Must be of the form: name=value'),
+            ("LABEL a", "LABEL must have two arguments"),
+            ("LABEL a=1 b", 'Syntax error - can\'t find = in "b". Must be of the form: name=value'),
+            *(
+                (f'{word} ["a",1]', "when using JSON array syntax, arrays must be comprised of strings only")
+                for word in ("RUN", "CMD", "ENTRYPOINT", "SHELL", "VOLUME", "COPY --link", "ADD", "HEALTHCHECK CMD")
+            ),
+        ],
+    )
+    def test_form_of_a_trigger_is_checked_where_it_is_written(self, trigger: str, message: str) -> None:
+        error = failure(f"FROM b\nONBUILD {trigger}")
+        assert (error.message, error.line) == (message, 2)
+
+    @pytest.mark.parametrize(
+        "trigger", ["ENV A 1", "ENV =x", "LABEL a=1", "RUN [a", 'RUN ["a"]', "ENV", "HEALTHCHECK X"]
+    )
+    def test_meaning_of_a_trigger_is_looked_at_when_it_fires(self, trigger: str) -> None:
+        assert config(f"FROM b\nONBUILD {trigger}")["OnBuild"] == [trigger]
+
     def test_triggers_of_a_copied_image_do_not_fire(self) -> None:  # OB6
         assert history("FROM b\nCOPY --from=onb /x /x", resolver=self.resolver) == ["COPY /x /x # buildkit"]
 
