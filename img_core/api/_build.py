@@ -181,17 +181,15 @@ class Build:
         *,
         trusted: bool = False,
     ) -> Callable[[str], Any]:  # Any: an image or a tree source
-        """Return the sources of this build. What the user named himself is *trusted* with his ssh agent and keys; a Dockerfile is not."""
+        """Return the sources of this build. What the user named himself is *trusted* with his ssh; a Dockerfile is not."""
         request = self._request
-        agents = {name: agent.path for name, agent in request.ssh.items()}
-        if trusted:
-            agents.setdefault("default", self._session.config.environment.get("SSH_AUTH_SOCK", ""))
         return self._session.sources(
             contexts=contexts,
             ignore_files=ignore_files,
             insecure=request.insecure_registries,
             secrets=self._secret,
-            agents=agents,
+            agents={name: agent.path for name, agent in request.ssh.items()},
+            own_ssh=trusted,
             reproducible="SOURCE_DATE_EPOCH" in self._build_args(),
             cancel_fd=self._cancellation.fd,
             status=self._events.transfer,

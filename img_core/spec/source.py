@@ -27,11 +27,12 @@ class SourceContext:
     *contexts* maps the names of local build contexts to directories, *ignore_files* to files that replace their ``.dockerignore``.
     *credentials* looks up a registry's credentials by ``(server, repository)``. *insecure* lists the hosts for which plain HTTP or
     unverified TLS was asked; ``*`` means all. *secrets* gives the content of a secret of this build by its id; only for logging in where
-    the files come from. *agents* maps ids of ssh agents to their sockets (empty: there is none, but keys of the user may be used). With
-    *reproducible* (``SOURCE_DATE_EPOCH`` is set) the times of files come from their origin, never from the clock. *cancel_fd*, if not -1,
-    becomes readable when the build must stop: whoever waits long watches it. *status* hears of downloads that the caller does not see,
-    under a text such as ``downloading https://…``; it is called in the thread that called the source. *seen* tells whether an image
-    reference was resolved before; *document* gives a verified manifest, index or config that is kept here: it needs not be fetched again.
+    the files come from. *agents* maps ids of ssh agents to their sockets: with one, and nothing else of the user, ssh may be used. With
+    *own_ssh* the user himself named what is fetched, and his ssh serves as at his shell. With *reproducible* (``SOURCE_DATE_EPOCH`` is
+    set) the times of files come from their origin, never from the clock. *cancel_fd*, if not -1, becomes readable when the build must
+    stop: whoever waits long watches it. *status* hears of downloads that the caller does not see, under a text such as
+    ``downloading https://…``; it is called in the thread that called the source. *seen* tells whether an image reference was resolved
+    before; *document* gives a verified manifest, index or config that is kept here: it needs not be fetched again.
     """
 
     host: Host
@@ -41,6 +42,7 @@ class SourceContext:
     insecure: frozenset[str] = frozenset()
     secrets: Callable[[str], bytes | None] = lambda _name: None
     agents: Mapping[str, str] = field(default_factory=dict)
+    own_ssh: bool = False
     reproducible: bool = False
     cancel_fd: int = -1
     status: TransferStatus = lambda *_news: None

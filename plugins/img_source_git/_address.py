@@ -62,6 +62,11 @@ class Address:
         return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
     @property
+    def over_ssh(self) -> bool:
+        """Whether ssh is needed to get there."""
+        return "://" not in self.remote or urlsplit(self.remote).scheme == "ssh"
+
+    @property
     def host(self) -> str:
         """The host without port, for HTTP only; empty otherwise."""
         parts = urlsplit(self.remote)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from img_core.kit import fs
 from img_core.kit.text import show
-from img_core.spec.errors import RegistryError
+from img_core.spec.errors import CredentialsError, RegistryError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from img_core.kit.programs import Finished
     from img_source_git._address import Address
     from img_source_git._git import Git
 
@@ -21,16 +22,19 @@ __all__ = ["check_out", "commit_time"]
 _ALL_REFS = "+refs/*:refs/everything/*"
 
 
-def check_out(git: Git, address: Address, commit: str, *, commit_times: bool) -> int:
-    """Write the files of *commit* into ``git.work``: with submodules if the address wants them, without ``.git`` unless it wants that.
+def check_out(git: Git, address: Address, pinned: str, *, commit_times: bool) -> int:
+    """Write the files of *pinned*, a commit or an annotated tag of one, into ``git.work``.
 
-    With *commit_times* all have the time of the commit instead of now. Returns that time. Raises RegistryError.
+    That is with submodules if the address wants them, without ``.git`` unless it wants that.
+    With *commit_times* all have the time of the commit instead of now. Returns that time.
+    Raises RegistryError, UsageError if *pinned* is no commit, CredentialsError for a submodule that needs ssh.
     """
-    seconds = commit_time(git, address, commit)
+    commit = _fetch(git, address, pinned)
+    seconds = _time_of(git, address, commit)
     _insist(git, address, "checkout", "--quiet", "--force", "--detach", commit)
     submodules = address.submodules and _is_file(os.path.join(git.work, ".gitmodules"))
     if submodules:
-        _insist(git, address, "submodule", "--quiet", "update", "--init", "--recursive", "--depth=1")
+        _fetch_submodules(git, address)
     if commit_times:
         _set_times(git.work, seconds)
     if not address.keep_git_directory:
@@ -38,31 +42,60 @@ def check_out(git: Git, address: Address, commit: str, *, commit_times: bool) ->
     return seconds
 
 
-def commit_time(git: Git, address: Address, commit: str) -> int:
-    """Fetch *commit* and return its time in seconds since 1970. Raises RegistryError."""
-    _fetch(git, address, commit)
+def commit_time(git: Git, address: Address, pinned: str) -> int:
+    """Fetch *pinned* and return the time of its commit in seconds since 1970. Raises RegistryError, UsageError."""
+    return _time_of(git, address, _fetch(git, address, pinned))
+
+
+def _time_of(git: Git, address: Address, commit: str) -> int:
     return int(_insist(git, address, "show", "--no-patch", "--format=%ct", commit))
 
 
-def _fetch(git: Git, address: Address, commit: str) -> None:
-    """Fetch *commit* alone; from servers that do not give single commits, its ref; from the oldest ones everything."""
-    form = ["--object-format=sha256"] if len(commit) == 64 else []
+def _fetch(git: Git, address: Address, pinned: str) -> str:
+    """Fetch the object *pinned* alone; from servers that do not give single ones, its ref; from the oldest ones everything.
+
+    Returns the commit that it is, or that it leads to as a tag.
+    """
+    form = ["--object-format=sha256"] if len(pinned) == 64 else []
     _insist(git, address, "init", "--quiet", *form, "--", git.work, inside=False)
     _insist(git, address, "config", "remote.origin.url", address.public_remote)  # what relative submodules refer to
     remote = address.public_remote
-    attempts = [["--depth=1", "--no-tags", "--", remote, commit]]
+    attempts = [["--depth=1", "--no-tags", "--", remote, pinned]]
     attempts += [["--depth=1", "--no-tags", "--", remote, name] for name in _names(address)]
     attempts.append(["--no-tags", "--", remote, _ALL_REFS])
     complaint = b""
     for arguments in attempts:
         done = git.run("fetch", "--quiet", "--no-recurse-submodules", *arguments)
-        if done.status == 0 and git.run("cat-file", "-e", f"{commit}^{{commit}}").status == 0:
-            return
+        if done.status == 0 and git.run("cat-file", "-e", pinned).status == 0:
+            return _peeled(git, address, pinned)
         complaint = complaint or done.complaint
     raise RegistryError(
-        f"cannot fetch commit {commit} of `{address.shown}`: {show(complaint.removeprefix(b'fatal: '))}",
+        f"cannot fetch commit {pinned} of `{address.shown}`: {show(complaint.removeprefix(b'fatal: '))}",
         hint="the repository may have dropped it since it was looked up",
     )
+
+
+def _peeled(git: Git, address: Address, pinned: str) -> str:
+    """Return the commit behind *pinned*, which is here: itself, or what the tag is of. Raises UsageError for anything else."""
+    found = git.run("rev-parse", "--verify", "--quiet", f"{pinned}^{{commit}}")
+    if found.status == 0:
+        return found.output.decode().strip()
+    kind = show(git.run("cat-file", "-t", pinned).output.strip() or b"unknown object")
+    raise UsageError(
+        f"{pinned} of `{address.shown}` is no commit but a {kind}",
+        hint="name a branch, a tag of a commit, or a commit in full",
+    )
+
+
+def _fetch_submodules(git: Git, address: Address) -> None:
+    """Fetch what ``.gitmodules`` names: that is the repository's word and not the user's."""
+    done = git.run("submodule", "--quiet", "update", "--init", "--recursive", "--depth=1", strange=True)
+    if b"transport 'ssh' not allowed" in done.errors:
+        raise CredentialsError(
+            f"a submodule of `{address.shown}` is reached by ssh, which needs `--ssh default`",
+            hint="or leave submodules out: `?submodules=false`",
+        )
+    _check(done, address, "submodule")
 
 
 def _names(address: Address) -> Iterator[str]:
@@ -72,10 +105,14 @@ def _names(address: Address) -> Iterator[str]:
 
 def _insist(git: Git, address: Address, *arguments: str, inside: bool = True) -> bytes:
     done = git.run(*arguments, inside=inside)
+    _check(done, address, arguments[0])
+    return done.output
+
+
+def _check(done: Finished, address: Address, command: str) -> None:
     if done.status != 0:
         said = show(done.complaint.removeprefix(b"fatal: "))
-        raise RegistryError(f"git {arguments[0]} failed for `{address.shown}`: {said}")
-    return done.output
+        raise RegistryError(f"git {command} failed for `{address.shown}`: {said}")
 
 
 def _is_file(path: str) -> bool:

@@ -2,6 +2,12 @@
 
 git runs where nothing of the user is, in an empty private directory and with an explicit environment. What it writes there is handed on
 only after it ended. (research: CVE-2021-21300, CVE-2024-32002 and relatives all needed configuration, hooks or links of the repository.)
+
+ssh would find the user's keys and configuration by itself, whatever the environment says. So it is run only for who may use them:
+
+- the address of the main context, which the user typed: his ssh serves it as at his shell;
+- everything else, submodules among it, with ``--ssh``: the agent that was given, known hosts, and nothing else;
+- else not at all.
 """
 
 from __future__ import annotations
@@ -12,7 +18,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from img_core.kit import fs
-from img_core.spec.errors import HostError
+from img_core.spec.errors import CredentialsError, HostError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Git", "login_header"]
 
-_PROTOCOLS = "http:https:git:ssh"
+_PROTOCOLS = "http:https:git"
 #: What git may know of the builder's environment: the way to the network.
 _PASSED_ON = (
     "PATH",
@@ -31,8 +37,9 @@ _PASSED_ON = (
     "SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "CURL_CA_BUNDLE",
 )  # fmt: skip
 _SSH = "ssh -o BatchMode=yes -o ConnectTimeout=30 -o ServerAliveInterval=30"
-#: Without leave to use keys: a Dockerfile of a stranger must not fetch what only the user may read.
-_NO_KEYS = " -o IdentityAgent=none -o IdentitiesOnly=yes -o IdentityFile=/dev/null"
+#: The keys of the agent that ssh is given, and nothing that it finds: no file of keys, configuration (aliases, proxies), Kerberos ticket.
+_GIVEN_ONLY = " -F none -o IdentityFile=none -o PreferredAuthentications=publickey -o StrictHostKeyChecking=yes -o UpdateHostKeys=no"
+_AGENT = "default"
 _SETTINGS = {
     "advice.detachedHead": "false",
     "core.autocrlf": "false",
@@ -42,6 +49,7 @@ _SETTINGS = {
     "core.symlinks": "true",
     "fetch.recurseSubmodules": "false",
     "gc.auto": "0",
+    "http.emptyAuth": "false",  # else a server that asks for Kerberos gets the user's ticket
     "http.lowSpeedLimit": "100",
     "http.lowSpeedTime": "60",
     "init.defaultBranch": "main",
@@ -51,26 +59,59 @@ _SETTINGS = {
 
 
 class Git:
-    """Runs git for one *address* in *directory*, which is made here, private, and the caller's to remove."""
+    """Runs git for one *address* in *directory*, which is made here, private, and the caller's to remove.
+
+    Raises CredentialsError for an address that needs ssh where that is not allowed.
+    """
 
     def __init__(self, programs: Programs, context: SourceContext, address: Address, directory: str) -> None:
+        given = _given_ssh(context)
+        ssh = _own_ssh(context) if context.own_ssh else given
+        if address.over_ssh and not ssh:
+            raise CredentialsError(
+                f"git over ssh needs `--ssh {_AGENT}`: `{address.shown}`",
+                hint=f"`--ssh {_AGENT}` gives it the keys of your agent, `--ssh {_AGENT}=FILE` a single key; nothing else of yours is used",
+            )
         self._programs = programs
         self.directory = directory
         self.work = os.path.join(directory, "work")
         for path in (directory, os.path.join(directory, "home"), os.path.join(directory, "templates")):
             fs.mkdir(path, 0o700)
-        self._environment = _environment(context, address, directory)
+        common = _environment(context, address, directory)
+        self._environment = {**common, **ssh}
+        self._strange = {**common, **given}
 
-    def run(self, *arguments: str, inside: bool = True) -> Finished:
-        """Run git with *arguments*, *inside* the work tree. Raises HostError if there is no git, Canceled."""
+    def run(self, *arguments: str, inside: bool = True, strange: bool = False) -> Finished:
+        """Run git with *arguments*, *inside* the work tree; *strange*: it goes to where the repository sends us, not the user.
+
+        Raises HostError if there is no git, Canceled.
+        """
         directory = self.work if inside else self.directory
-        done = self._programs.run(["git", *arguments], environment=self._environment, directory=directory)
+        environment = self._strange if strange else self._environment
+        done = self._programs.run(["git", *arguments], environment=environment, directory=directory)
         if done.status == 127 and done.complaint.startswith(b"git: "):
             raise HostError("git sources need the program `git`", hint="install git")
         return done
 
 
+def _given_ssh(context: SourceContext) -> dict[str, str]:
+    """Return the variables that let git use ssh with the agent that was given; none without one."""
+    socket = context.agents.get(_AGENT)
+    if not socket:
+        return {}
+    command = _SSH + _GIVEN_ONLY
+    return {"GIT_ALLOW_PROTOCOL": f"{_PROTOCOLS}:ssh", "GIT_SSH_COMMAND": command, "SSH_AUTH_SOCK": socket}
+
+
+def _own_ssh(context: SourceContext) -> dict[str, str]:
+    """Return the variables that let git use ssh as the user does."""
+    socket = context.agents.get(_AGENT) or context.host.environment.get("SSH_AUTH_SOCK", "")
+    agent = {"SSH_AUTH_SOCK": socket} if socket else {}
+    return {"GIT_ALLOW_PROTOCOL": f"{_PROTOCOLS}:ssh", "GIT_SSH_COMMAND": _SSH, **agent}
+
+
 def _environment(context: SourceContext, address: Address, directory: str) -> dict[str, str]:
+    """Return the environment of git without ssh."""
     given = context.host.environment
     values = {name: given[name] for name in _PASSED_ON if name in given}
     values.setdefault("PATH", os.defpath)
@@ -84,13 +125,10 @@ def _environment(context: SourceContext, address: Address, directory: str) -> di
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_LFS_SKIP_SMUDGE": "1",
         "GIT_PROTOCOL_FROM_USER": "0",
-        "GIT_SSH_COMMAND": _SSH if "default" in context.agents else _SSH + _NO_KEYS,
         "GIT_TEMPLATE_DIR": os.path.join(directory, "templates"),
         "GIT_TERMINAL_PROMPT": "0",
         "LC_ALL": "C",
     }
-    if context.agents.get("default"):
-        values["SSH_AUTH_SOCK"] = context.agents["default"]
     settings = dict(_SETTINGS)
     header = login_header(context, address)
     if header:

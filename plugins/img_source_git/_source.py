@@ -40,7 +40,10 @@ class GitSource(TreeSource):
         self._guard = threading.Lock()  # of the locks
 
     def pin(self, op: SourceOp, platform: Platform | None) -> PinnedTree:
-        """Find the commit. Raises UsageError, NotFoundError for a missing ref, RegistryError, IntegrityError for another commit."""
+        """Find the commit. Raises UsageError, NotFoundError for a missing ref, RegistryError, IntegrityError for another commit.
+
+        A commit in full is believed; that it may be the object of a tag shows when it is fetched.
+        """
         address = parse_address(op.reference, dict(op.options))
         commit, tag = (address.commit, "") if address.commit else self._look_up(address)
         if address.checksum and not (commit.startswith(address.checksum) or tag.startswith(address.checksum)):
@@ -56,7 +59,7 @@ class GitSource(TreeSource):
         return PinnedTree(f"git:{commit}:{address.subdir}:{options}:{remote}", details=details)
 
     def fetch(self, pinned: PinnedTree, directory: str) -> None:
-        """Check the commit out. Raises RegistryError, NotFoundError for a missing sub-directory."""
+        """Check the commit out. Raises RegistryError, UsageError for what is no commit, NotFoundError for a missing sub-directory."""
         address: Address = pinned.details["address"]
         private = self._new_directory()
         try:
@@ -103,7 +106,7 @@ class GitSource(TreeSource):
         if done.status != 0:
             raise RegistryError(
                 f"cannot read git repository `{address.shown}`: {show(done.complaint.removeprefix(b'fatal: '))}",
-                hint="for a private one give a token as `--secret id=GIT_AUTH_TOKEN`, or `--ssh default`",
+                hint=_login_hint(address),
             )
         found = _parse_refs(done.output)
         for name in address.candidates():
@@ -116,6 +119,12 @@ class GitSource(TreeSource):
 
     def _new_directory(self) -> str:
         return os.path.join(self.context.host.run_directory, f"git-{os.urandom(8).hex()}")
+
+
+def _login_hint(address: Address) -> str:
+    if address.over_ssh:
+        return "its key must be in your known_hosts, and it must accept a key of the agent"
+    return "for a private one give a token as `--secret id=GIT_AUTH_TOKEN`, or `--ssh default`"
 
 
 def _parse_refs(output: bytes) -> dict[str, str]:
