@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from img_core.solver.events import Events
     from img_core.solver.layers import Layers
     from img_core.solver.steps import Evaluated, Place
-    from img_core.spec.graph import FileOp, RunOp
+    from img_core.spec.graph import FileOp, RunMount, RunOp
     from img_core.spec.host import Host
     from img_core.spec.snapshotter import Snapshotter
     from img_core.spec.source import TreeSource
@@ -106,11 +106,12 @@ class FileSteps:
     def mount_contents(self, op: RunOp, inputs: Sequence[Evaluated]) -> list[str]:
         """Return digests of what the mounts of a RUN bring from other inputs."""
         base = _stack_or_none(inputs[0]) if op.has_base else None
-        return [
-            self.digest(inputs[mount.input], Copy(mount.input, (mount.source or "/",), "/"), base)
-            for mount in op.mounts
-            if mount.input is not None
-        ]
+        return [self.mount_digest(mount, inputs, base) for mount in op.mounts if mount.input is not None]
+
+    def mount_digest(self, mount: RunMount, inputs: Sequence[Evaluated], base: Stack | None = None) -> str:
+        """Return a digest of what *mount* brings from its input; *base* as in `digest`."""
+        assert mount.input is not None
+        return self.digest(inputs[mount.input], Copy(mount.input, (mount.source or "/",), "/"), base)
 
     def _digest_tree(self, tree: copy.SourceTree, action: Copy) -> str:
         root = os.fstat(tree.fd)

@@ -74,7 +74,7 @@ class RunMounts:
     ) -> Iterator[Mount]:
         """Give the mounts of *op*. Without *use_cache* its cache mounts start empty, once per build; *note* gets a line about each."""
         for mount in op.mounts:
-            if mount.type == "cache" and not use_cache and self._empty(mount):
+            if mount.type == "cache" and not use_cache and self._empty(mount, inputs):
                 note(f"the cache mount `{fs.show(mount.target)}` was emptied, because the cache is not to be used")
             made = self._kinds[mount.type](opened, mount, inputs)
             if made is not None:
@@ -149,12 +149,18 @@ class RunMounts:
 
     # -------------------------------------------------------------------------------------------------------- cache
 
-    def _name(self, mount: RunMount) -> str:
+    def _name(self, mount: RunMount, inputs: Sequence[Evaluated]) -> str:
+        """Return the name of a cache's directory: each combination of id, owner, mode and first content has its own, as in BuildKit.
+
+        A directory can have one owner, and who asks for another must be able to write.
+        """
+        seed = "" if mount.input is None else self._files.mount_digest(mount, inputs)
         # hashed: an id is any text, and must never become a path (CVE-2024-9675)
-        return digest_of("cache mount", self._cache_namespace, mount.id or mount.target)
+        own = [mount.uid, mount.gid, _cache_mode(mount), seed]
+        return digest_of("cache mount", self._cache_namespace, mount.id or mount.target, *own)
 
     def _cache(self, opened: ExitStack, mount: RunMount, inputs: Sequence[Evaluated]) -> Mount:
-        name = self._name(mount)
+        name = self._name(mount, inputs)
         if mount.sharing == "locked":
             opened.enter_context(self._store.lock(f"cache-mount:{name}", self._cancellation.check))
         elif mount.sharing == "private":
@@ -194,12 +200,12 @@ class RunMounts:
         fs.mkdir(new, 0o700)
         if mount.input is not None:
             self._files.copy_into(new, inputs[mount.input], mount.source, "")
-        self._files.own(new, mount.uid, mount.gid, 0o755 if mount.mode is None else mount.mode)
+        self._files.own(new, mount.uid, mount.gid, _cache_mode(mount))
         fs.rename(new, directory)
 
-    def _empty(self, mount: RunMount) -> bool:
+    def _empty(self, mount: RunMount, inputs: Sequence[Evaluated]) -> bool:
         """Empty a cache mount, once per build; tell whether there was one."""
-        name = self._name(mount)
+        name = self._name(mount, inputs)
         with self._emptying:
             if name in self._emptied:
                 return False
@@ -230,6 +236,10 @@ class RunMounts:
             opened, mount.id or "default", required=mount.required, uid=mount.uid, gid=mount.gid, mode=mode
         )
         return Mount(mount.target, source_fd=descriptor, readonly=False) if descriptor is not None else None
+
+
+def _cache_mode(mount: RunMount) -> int:
+    return 0o755 if mount.mode is None else mount.mode
 
 
 def _open(opened: ExitStack, root_fd: int, path: str) -> int:

@@ -182,6 +182,17 @@ def test_mt10_a_cache_belongs_to_root_unless_it_says_otherwise(workshop: Worksho
     assert "fine" in workshop.build(body.format("c", "c,mode=0777")).ok().log
 
 
+@pytest.mark.parametrize("own", ["uid=33", "gid=33,mode=775", "mode=777", "uid=33,gid=7"])
+def test_each_owner_and_mode_of_a_cache_is_a_directory_of_its_own(workshop: Workshop, own: str) -> None:
+    cache = f"--mount=type=cache,target=/c,id=owned-{own.replace(',', '-')}"
+    built = workshop.build(
+        f"RUN {cache} touch /c/of-root\n"
+        f"USER 33:33\nRUN {cache},{own} touch /c/of-user && ls /c | tr '\\n' ' '\n"
+        f"USER root\nRUN {cache} ls /c; echo .\nRUN {cache},uid=0,mode=0755 ls /c\n"
+    )
+    assert built.log == "of-user of-root\n.\nof-root\n", str(built)
+
+
 def test_mt11_a_cache_starts_with_its_seed_and_keeps_what_is_added(workshop: Workshop) -> None:
     log = workshop.build(
         "FROM busybox AS seed\nRUN mkdir /s && echo seeded > /s/one\nFROM busybox\n"
@@ -190,6 +201,19 @@ def test_mt11_a_cache_starts_with_its_seed_and_keeps_what_is_added(workshop: Wor
     ).ok().log  # fmt: skip
     assert log.count("seeded") == 2
     assert "added" in log
+
+
+def test_another_seed_is_another_cache(workshop: Workshop) -> None:
+    body = (
+        "FROM busybox AS seed\nRUN mkdir /s && echo {0} > /s/{0}\nFROM busybox\n"
+        "RUN --mount=type=cache,target=/c,id=seeded{1} ls /c; touch /c/added\n"
+        "RUN --mount=type=cache,target=/c,id=seeded{1} ls /c\n"
+    )
+    seed = ",from=seed,source=/s"
+    assert workshop.build(body.format("old", seed)).ok().log == "old\nadded\nold\n"
+    assert workshop.build(body.format("new", seed)).ok().log == "new\nadded\nnew\n"
+    assert workshop.build(body.format("new", "")).ok().log == "added\n", "nor is one without a seed"
+    assert workshop.build(body.format("old", seed) + "RUN :").ok().made == ["RUN :"]
 
 
 def test_mt12_another_namespace_is_another_cache(workshop: Workshop) -> None:
