@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from img_core.api._images import normalize
 from img_core.kit import fs, platforms
-from img_core.spec.errors import ArchiveError, ImgError, NotFoundError
+from img_core.spec.errors import ArchiveError, ImgError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from img_core.kit.tar import Directories, OwnerPolicy, Stats
+    from img_core.kit.treewalk import Entry
     from img_core.spec.values import Descriptor, DiffId, Platform
     from img_core.store import Store
 
 __all__ = ["Unpacked", "unpack"]
 
+#: a directory with this attribute was unpacked by us, so its content can be had again; it gets into no layer
+_MARK = "user.img.unpacked"
 _REMEMBERED = 100  # how many left-out entries are named
 
 
@@ -45,15 +49,18 @@ def unpack(
 
     The layers are unpacked one over the other, straight from their blobs. With *owners* files get their owners, which takes
     real root; else all belong to the caller, without set-id bits and with ``user.`` attributes only. Devices are left out.
-    Leaves the whole tree or nothing. Raises NotFoundError, ArchiveError, IntegrityError, and ImgError for the disk.
+    What *force* replaces is a directory that this function made, or one that has nothing which the new tree has not.
+    Leaves the whole tree or nothing. Raises UsageError, NotFoundError, ArchiveError, IntegrityError, and ImgError for the disk.
     """
     from img_core.kit.tar import OwnerPolicy, finish_directories
 
     final = os.path.abspath(directory)
-    if os.path.lexists(final) and not force:
-        raise ImgError(
-            f"destination directory already exists: {fs.show(directory)}", hint="remove it, or use `--force`"
-        )
+    if os.path.lexists(final):
+        if not force:
+            raise ImgError(
+                f"destination directory already exists: {fs.show(directory)}", hint="remove it, or use `--force`"
+            )
+        _check_replaceable(directory, store.state)
     image = store.images.get(normalize(name), name)
     content = store.images.content(image.descriptor, platform or platforms.host_platform(), name)
     policy = OwnerPolicy("set" if owners else "caller", devices=False)
@@ -64,9 +71,62 @@ def unpack(
             stats = _apply(store, layer, diff_id, stage_fd, policy, directories)
             unpacked.skipped = (unpacked.skipped + stats.skipped)[:_REMEMBERED]
             unpacked.skipped_count += stats.skipped_count
+        with suppress(OSError):  # a file system without attributes: next time the content has to tell
+            os.setxattr(stage_fd, _MARK, b"1")
         with fs.disk_errors(final):
             finish_directories(stage_fd, directories)
+        _check_nothing_is_lost(directory, stage_fd)
     return unpacked
+
+
+def _check_replaceable(directory: str, state: str) -> None:
+    """Raise UsageError for an existing *directory* that is not replaced whatever is in there."""
+    from img_core.kit.vital import check_not_mounted, check_not_vital
+
+    if os.path.islink(directory) or not os.path.isdir(directory):
+        raise UsageError(f"`{fs.show(directory)}` is not a directory", hint="remove it, or choose another place")
+    check_not_vital(directory, state, os.environ)
+    check_not_mounted(directory)
+
+
+def _check_nothing_is_lost(directory: str, stage_fd: int) -> None:
+    """Raise UsageError if *directory* was not unpacked by us and has something that the new tree has not."""
+    from img_core.kit.treewalk import walk
+
+    try:
+        old_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        if _was_unpacked(old_fd):
+            return
+        for entry in walk(old_fd):
+            if not _has_alike(stage_fd, entry):
+                raise UsageError(
+                    f"`{fs.show(directory)}` is not replaced: img did not unpack it, and `{fs.show(entry.path)}` would be lost",
+                    hint="remove it, or choose another directory",
+                )
+    finally:
+        os.close(old_fd)
+
+
+def _was_unpacked(fd: int) -> bool:
+    try:
+        return bool(os.getxattr(fd, _MARK))
+    except OSError:
+        return False
+
+
+def _has_alike(root_fd: int, entry: Entry) -> bool:
+    """Tell whether the tree has an entry of that path, a directory for a directory and something else for something else."""
+    try:
+        fd = fs.open_beneath(root_fd, entry.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return stat.S_ISDIR(os.fstat(fd).st_mode) == stat.S_ISDIR(entry.info.st_mode)
+    finally:
+        os.close(fd)
 
 
 def _apply(

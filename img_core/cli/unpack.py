@@ -21,7 +21,9 @@ __all__ = ["command"]
 
 
 @click.command("unpack", cls=Command)
-@click.option("--force", is_flag=True, help="replace an existing directory")
+@click.option(
+    "--force", is_flag=True, help="replace an existing directory that img has unpacked, or that has nothing of its own"
+)
 @click.option("-o", "--output", default="./rootfs", help="directory to unpack the rootfs to")
 @click.option("--platform", default="", help="choose one platform of an image that has several")
 @click.argument("names", nargs=-1, metavar="IMAGE")

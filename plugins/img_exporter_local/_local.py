@@ -11,6 +11,7 @@ from img_core.kit.output import destination_errors
 from img_core.kit.rootfs_options import EPOCH, SPLIT, Overlaps, effective_epoch, top_directory
 from img_core.kit.ticker import Ticker
 from img_core.kit.treecopy import CopyPolicy, copy_tree, merge
+from img_core.kit.vital import check_not_vital
 from img_core.spec.errors import UsageError
 from img_core.spec.exporter import Exporter
 
@@ -57,9 +58,11 @@ class LocalExporter(Exporter):
             raise UsageError("invalid output option: output: output directory is required for local exporter")
 
     def check(self) -> None:
-        """Refuse a destination that is something else than a directory."""
+        """Refuse a destination that is something else than a directory, or one whose content nobody means to delete."""
         if os.path.lexists(self._dest) and not os.path.isdir(self._dest):
             raise UsageError(f"invalid output option: output: `{fs.show(self._dest)}` is not a directory")
+        if self.options.get("mode") == "delete":
+            check_not_vital(self._dest, self.host.state_directory, self.host.environment)
 
     def export(self, result: Result, progress: ExportProgress) -> Mapping[str, Any]:
         """Copy the files, then publish them."""

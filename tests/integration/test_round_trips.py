@@ -6,6 +6,7 @@ import ast
 import io
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pytest
 
 from harness.containers import Containers
 from harness.host import need
-from harness.img import Img
+from harness.img import Img, write_context
 from img_core.kit import oci
 from img_core.store import Store
 from img_core.testing.registry import DockerRegistry
@@ -249,10 +250,84 @@ def test_unpack_gives_the_caller_what_can_be_given(changes: dict[str, str], empt
 
 def test_unpack_replaces_a_directory_only_by_force(empty: Img, tmp_path: Path) -> None:
     keep_layers(empty, "docker.io/library/made:latest")
-    (tmp_path / "rootfs").mkdir()
-    (tmp_path / "rootfs/mine").write_text("x")
+    empty.run("unpack", "made", cwd=tmp_path).ok()
+    (tmp_path / "rootfs/d").chmod(0o755)
+    (tmp_path / "rootfs/d/mine").write_text("x")
     empty.run("unpack", "made", cwd=tmp_path).refused(2, "destination directory already exists: ./rootfs")
-    assert os.listdir(tmp_path / "rootfs") == ["mine"]
+    assert (tmp_path / "rootfs/d/mine").exists()
     empty.run("unpack", "--force", "made", cwd=tmp_path).ok()
-    assert "mine" not in os.listdir(tmp_path / "rootfs")
+    assert sorted(os.listdir(tmp_path / "rootfs/d")) == ["kept", "new"]
     assert [name for name in os.listdir(tmp_path) if name.startswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    ("files", "lost"),
+    [
+        ((), ""),
+        (("d/kept", "opaque/new", "replaced"), ""),
+        (("mine",), "mine"),
+        (("d/kept", "d/mine"), "d/mine"),
+        (("hard/mine",), "hard"),
+        (("d",), "d"),
+    ],
+)
+def test_unpack_by_force_loses_no_file_that_the_image_has_not(
+    empty: Img, tmp_path: Path, files: tuple[str, ...], lost: str
+) -> None:
+    keep_layers(empty, "docker.io/library/made:latest")
+    (tmp_path / "rootfs").mkdir()
+    for name in files:
+        (tmp_path / "rootfs" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "rootfs" / name).write_text("old")
+    before = fingerprint(str(tmp_path / "rootfs"))
+    done = empty.run("unpack", "--force", "made", cwd=tmp_path)
+    if not lost:
+        done.ok()
+        return
+    done.refused(2, "rootfs` is not replaced", f"`{lost}` would be lost")
+    assert fingerprint(str(tmp_path / "rootfs")) == before
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+
+
+WORKING, MOUNTED = "the working directory is there", "is a mount point"
+VITAL = [
+    ("/", WORKING),
+    ("../cwd", WORKING),
+    ("..", WORKING),
+    ("../link-to-cwd/.", WORKING),
+    ("../users/home/.", "the home directory is there"),
+    ("../users", "the home directory is there"),
+    ("../state", "the state is there"),
+    ("../state/blobs", "it belongs to the state"),
+    ("../file", "is not a directory"),
+]
+UNPACK, EXPORT = ("unpack", "--force", "busybox", "-o"), ("build", "../context", "-o")
+
+
+@pytest.mark.parametrize(
+    ("command", "place", "reason"),
+    [
+        *(
+            (UNPACK, *case)
+            for case in (*VITAL, ("../link-to-cwd", "is not a directory"), ("/proc", MOUNTED), ("/sys/fs", MOUNTED))
+        ),
+        *((EXPORT, *case) for case in (*VITAL, ("../link-to-cwd", WORKING))),
+    ],
+)
+def test_nothing_replaces_what_nobody_means(
+    tmp_path: Path, seed: Path, command: tuple[str, ...], place: str, reason: str
+) -> None:
+    shutil.copytree(seed, tmp_path / "state")
+    write_context(tmp_path / "context", "FROM busybox\n")
+    for name in ("cwd", "users/home"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "mine").write_text("x")
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link-to-cwd").symlink_to("cwd")
+    (tmp_path / "home").symlink_to("users/home")
+    img = Img(tmp_path / "state", tmp_path / "home")
+    dest = f"type=local,mode=delete,dest={place}" if command == EXPORT else place
+    img.run(*command, dest, cwd=tmp_path / "cwd").refused(2, reason)
+    assert (tmp_path / "cwd/mine").exists()
+    assert (tmp_path / "users/home/mine").exists()
+    assert (tmp_path / "state/img.db").exists()
