@@ -151,6 +151,9 @@ def _configured_order(document: Mapping[str, Any], path: str) -> dict[str, tuple
     table = document.get("order", {})
     if not isinstance(table, dict) or not all(_is_names(value) for value in table.values()):
         raise UsageError(f"`order` in {path} must map kinds of plugins to lists of names")
+    if unknown := sorted(set(table) - set(DEFAULT_ORDER)):
+        known = ", ".join(f"`{kind}`" for kind in sorted(DEFAULT_ORDER))
+        raise UsageError(f"unknown kind `{unknown[0]}` in `[order]` of {path}", hint=f"there is an order of {known}")
     return {kind: tuple(names) for kind, names in table.items()}
 
 

@@ -45,8 +45,8 @@ def run(words: list[str]) -> None:
 class UnknownCommand(UsageError):
     """A word that is no command; *epilogue* is the overview, shown below the message."""
 
-    def __init__(self, name: str, overview: str, hint: str | None) -> None:
-        super().__init__(f"img: '{name}' is not an img command.", hint=hint)
+    def __init__(self, message: str, overview: str, hint: str | None) -> None:
+        super().__init__(message, hint=hint)
         self.epilogue = f"See 'img --help'\n{overview}"
 
 
@@ -100,10 +100,12 @@ class Root(GoFlags, click.Group):
         """Find the command that *args* start with; for an unknown one the overview is shown on standard error."""
         command = self.get_command(ctx, args[0])
         if command is None:
-            raise UnknownCommand(args[0], self.get_help(ctx), self._hint(ctx, args[0]))
+            message = f"img: '{args[0]}' is not an img command."
+            raise UnknownCommand(message, self.get_help(ctx), self.hint(ctx, args[0]))
         return args[0], command, args[1:]
 
-    def _hint(self, ctx: click.Context, word: str) -> str | None:
+    def hint(self, ctx: click.Context, word: str) -> str | None:
+        """Return what somebody may have meant who typed *word* for a command."""
         from img_core.cli._suggest import command_hint
 
         return command_hint(word, [*self.list_commands(ctx), *ALIASES, *GROUPS, "help"], "img")
@@ -178,10 +180,9 @@ def _help_command(root: Root) -> click.Command:
         top = context.find_root()
         found, parent = _walk(root, top, words)
         if found is None:
-            say(f"Unknown help topic [`{' '.join(words)}`]")
-            say(root.get_help(top))
-        else:
-            echo(found.get_help(parent))
+            hint = root.hint(top, words[0]) if len(words) == 1 else None
+            raise UnknownCommand(f"Unknown help topic [`{' '.join(words)}`]", root.get_help(top), hint)
+        echo(found.get_help(parent))
 
     return show
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +15,8 @@ from img_core.cli._output import echo
 from img_core.cli._progress import HELP as PROGRESS_HELP
 from img_core.cli._transfers import Watched, showing_file
 from img_core.kit.reference import Reference
-from img_core.spec.errors import UsageError
+from img_core.kit.text import show
+from img_core.spec.errors import ArchiveError, UsageError
 
 if TYPE_CHECKING:
     from img_core.kit.bundle import LoadedImage
@@ -37,8 +38,6 @@ def command(
     context: click.Context, path: str, progress: str, quiet: bool, tag: str, arguments: tuple[str, ...]
 ) -> None:
     """Load images from a tar archive."""
-    from img_core.api._images import load
-
     if arguments:
         raise UsageError("no arguments expected", hint=f"to read a file: `img load -i {arguments[0]}`")
     name = normalized(tag) if tag else ""
@@ -50,11 +49,23 @@ def command(
         # Ends of a pipe may have the same terminal, and would draw over each other.
         wanted = "none" if quiet else progress or ("" if size and path != "-" else "none")
         with showing_file("Loading", f"loading {path}", size, wanted, settings) as tick:
-            images = load(store, source if isinstance(source, str) else Watched(source, tick))
+            images = _load(store, source if isinstance(source, str) else Watched(source, tick), path)
         for image in images:
             if image.names and not quiet:
                 echo("\n".join(f"Loaded image: {Reference.parse(known).familiar()}" for known in image.names))
         _name_the_nameless(store, [image for image in images if not image.names], name, quiet=quiet)
+
+
+def _load(store: Store, source: Any, path: str) -> list[LoadedImage]:  # Any: a path, or whatever has read(size)
+    """Load the images of *source*, which the user called *path*. Raises ArchiveError that names it."""
+    from img_core.api._images import load
+
+    try:
+        return load(store, source)
+    except ArchiveError as err:
+        shown = "standard input" if path == "-" else f"`{show(path)}`"
+        hint = "`img save`, `docker save` and `skopeo copy` write what can be loaded; `img import` takes a root file system"
+        raise ArchiveError(f"cannot load {shown}: {err.message}", hint=err.hint or hint) from err
 
 
 def _name_the_nameless(store: Store, images: list[LoadedImage], name: str, *, quiet: bool) -> None:

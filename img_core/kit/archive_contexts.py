@@ -18,14 +18,11 @@ BLOCK = 512
 
 def is_archive(first: bytes) -> bool:
     """Tell whether *first* (the first `BLOCK` bytes, fewer only if there are no more) starts a tar archive or something compressed."""
-    from img_core.kit.tar.header import ZERO_BLOCK, checksum, parse_number
+    from img_core.kit.tar.header import ZERO_BLOCK, is_header
 
     if codecs.detect(first) is not None:
         return True
-    try:
-        return len(first) == BLOCK and first != ZERO_BLOCK and parse_number(first[148:156]) == checksum(first)
-    except ValueError:
-        return False
+    return len(first) == BLOCK and first != ZERO_BLOCK and is_header(first)
 
 
 def unpack(stream: Readable, directory: str) -> None:

@@ -55,6 +55,8 @@ def test_the_last_one_says_what_the_cache_may_take(tmp_path: Path) -> None:
         "order = 1",
         '[order]\nexecutor = "runc"',
         "[order]\nexecutor = [1]",
+        '[order]\nexecutors = ["runc"]',
+        '[order]\nexporter = ["tar"]',  # there is no `auto` of these
         "collect = 1",
         '[collect]\nkeep = "1GB"',
         '[collect]\nkeep-storage = "much"',

@@ -34,6 +34,15 @@ def signed_checksum(header: bytes) -> int:
     return checksum(header) - 256 * sum(byte > 127 for byte in header[:148] + header[156:])
 
 
+def is_header(block: bytes) -> bool:
+    """Tell whether *block*, of `BLOCK` bytes, has the checksum of a header: hardly anything else does."""
+    try:
+        stored = parse_number(block[148:156])
+    except ValueError:
+        return False
+    return stored in (checksum(block), signed_checksum(block))
+
+
 def parse_number(field: bytes) -> int:
     """Read an octal or base-256 *field*; empty means 0. Raises ValueError for anything else."""
     number = _memo.get(field)

@@ -15,9 +15,8 @@ from img_core.kit.tar.header import (
     BLOCK,
     FIELDS,
     ZERO_BLOCK,
-    checksum,
+    is_header,
     parse_number,
-    signed_checksum,
     text,
 )
 from img_core.kit.tar.member import DIRECTORY, HARD_LINK, KINDS, MAX_ID, REGULAR, SYMLINK, Limits, Member
@@ -205,10 +204,13 @@ class TarReader:
                 if header is not None:
                     self._finish()
                 return None
+            if not (good := is_header(header)) and offset == 0:  # something else: its content is not ours to show
+                self._fail("it does not begin with a tar header", offset=offset)
             fields = FIELDS.unpack(header)
             name = fields[0].partition(b"\0")[0]
             try:
-                self._verify(header, fields[6])
+                if not good:
+                    raise ValueError("wrong header checksum")
                 kind = fields[7]
                 if kind in b"xgLK":
                     extended = self._read_extended(kind, parse_number(fields[4]), extended)
@@ -228,11 +230,6 @@ class TarReader:
             if extended is not None and extended.records is not None and b"GNU.sparse.major" in extended.records:
                 self._read_embedded_map(member)
             return member
-
-    def _verify(self, header: bytes, field: bytes) -> None:
-        stored = parse_number(field)
-        if stored != checksum(header) and stored != signed_checksum(header):
-            raise ValueError("wrong header checksum")
 
     def _member(self, fields: tuple[bytes, ...], name: bytes, extended: _Extended | None) -> Member:
         """Make the member that the header alone describes."""

@@ -53,10 +53,15 @@ def test_every_command_has_a_help_page(name: str, run) -> None:
     assert run("help", name).stdout == done.stdout == run(name, "-h").stdout
 
 
-def test_an_unknown_help_topic_is_no_failure(run) -> None:
-    done = run("help", "NOPE")
-    assert done.returncode == 0
-    assert done.stderr.startswith("Unknown help topic [`NOPE`]\nimg -  ")
+@pytest.mark.parametrize("words", [["NOPE"], ["plugins", "NOPE"]])
+def test_an_unknown_help_topic_is_an_error_with_the_overview(words: list[str], run) -> None:
+    done = run("help", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"Error: Unknown help topic [`{' '.join(words)}`]\nSee 'img --help'\nimg -  ")
+
+
+def test_a_mistyped_help_topic_gets_a_suggestion(run) -> None:
+    assert "\nhint: did you mean `img build`?\n" in run("help", "biuld").stderr
 
 
 @pytest.mark.parametrize("words", [["-v"], ["--version"], ["-s", "x", "-v"]])

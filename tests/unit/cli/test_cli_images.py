@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -168,16 +170,31 @@ def test_load_refuses_arguments_with_the_right_command(run) -> None:
     assert "`img load -i out.tar`" in done.stderr
 
 
-def test_load_of_rubbish_is_one_line(run) -> None:
-    done = run("load", stdin=b"no archive" * 100)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"s3cret " * 100, "it does not begin with a tar header"),
+        (b"s3cret", "the archive is cut inside a header"),
+        (b"\x7fELF\2\1s3cret" + bytes(2000), "it does not begin with a tar header"),
+        (rootfs_tar(s3cret=b"x"), "the bundle holds no images"),
+    ],
+)
+def test_load_of_something_else_names_it_and_does_not_quote_it(
+    content: bytes, reason: str, pack: Callable[[bytes], bytes], run, tmp_path: Path
+) -> None:
+    (tmp_path / "other").write_bytes(pack(content))
+    done = run("load", "-i", "other")
+    error, hint = done.stderr.splitlines()
     assert done.returncode == 1
-    assert done.stderr.startswith("Error: ")
-    assert "Traceback" not in done.stderr
+    assert error.startswith("Error: cannot load `other`: ")
+    assert reason in error
+    assert "s3cret" not in error
+    assert hint.startswith("hint: `img save`")
+    assert run("load", stdin=pack(content)).stderr.startswith("Error: cannot load standard input: ")
 
 
 def test_import_takes_compressed_archives_and_says_the_digest(run) -> None:
-    import gzip
-
     plain = run("import", "-", "a", stdin=rootfs_tar())
     packed = run("import", "-", "b", stdin=gzip.compress(rootfs_tar()))
     assert plain.returncode == packed.returncode == 0
