@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import socket
+import tarfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -80,7 +82,68 @@ def _times(context: Path) -> None:
         os.utime(context / name, (1111111111, 1111111111))
 
 
+def _archive() -> bytes:
+    """A directory that is there already, and an entry below a link that leads out."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as file:
+        for name, kind, mode, target in (
+            ("", tarfile.REGTYPE, 0o644, ""),
+            ("sub", tarfile.DIRTYPE, 0o711, ""),
+            ("l", tarfile.SYMTYPE, 0o777, "../../made"),
+            ("made", tarfile.DIRTYPE, 0o755, ""),
+            ("l/d", tarfile.DIRTYPE, 0o700, ""),
+        ):
+            member = tarfile.TarInfo(name)
+            member.type, member.mode, member.linkname, member.uid, member.gid = kind, mode, target, 3, 4
+            file.addfile(member)
+    return buffer.getvalue()
+
+
+_EXISTING = "RUN mkdir -p /t/sub && chmod 1777 /t /t/sub && chown 7:8 /t /t/sub && echo -n old > /t/sub/old\n"
+_OTHER_STAGE = f"FROM busybox AS other\nCOPY --chown=5:6 dir /dir\nFROM busybox\n{_EXISTING}"
+_KEPT: dict[str, Is | None] = {"t": a_directory(0o1777, "7:8"), "t/sub/old": a_file("old")}
+
+
+def _merged(line: str, mode: int, owner: str, before: str = _EXISTING) -> Row:
+    """A copy onto an existing tree, and what becomes of the directory below its destination."""
+    return Row(before + line, {**_KEPT, "t/sub": a_directory(mode, owner), "t/sub/c": a_file("C")}, change=_modes)
+
+
 ROWS = {
+    "onto-existing": _merged("COPY dir /t", 0o711, "0:0"),
+    "onto-existing-with-owner": _merged("COPY --chown=5:6 dir /t", 0o711, "5:6"),
+    "onto-existing-with-mode": _merged("COPY --chmod=750 dir /t", 0o750, "0:0"),
+    "onto-existing-by-add": _merged("ADD --chown=5:6 --chmod=g=rwx dir /t/", 0o771, "5:6"),
+    "onto-existing-from-a-stage": _merged(
+        "COPY --from=other /dir /t", 0o711, "5:6", _OTHER_STAGE
+    ),
+    "onto-existing-from-a-stage-with-owner": _merged(
+        "COPY --chown=9 --from=other /dir /t", 0o711, "9:9", _OTHER_STAGE
+    ),
+    "onto-existing-with-parents": Row(
+        _EXISTING + "COPY --chown=5:6 --parents dir/./sub/c /t",
+        {**_KEPT, "t/sub": a_directory(0o711, "7:8"), "t/sub/c": a_file("C", owner="5:6")}, change=_modes,
+    ),
+    "onto-existing-linked": Row(
+        _EXISTING + "COPY --link --chown=5:6 dir /t", {
+            "t": a_directory(0o755, "5:6"), "t/sub": a_directory(0o711, "5:6"), "t/sub/old": a_file("old"), "t/sub/c": a_file("C")
+        }, change=_modes,
+    ),
+    "onto-existing-archive": Row(
+        _EXISTING + "ADD t.tar /t", {
+            **_KEPT, "t/sub": a_directory(0o711, "3:4"), "t/l": a_link("../../made"), "t/made/d": a_directory(0o700, "3:4"), "made": None
+        }, {"t.tar": _archive()},
+    ),
+    "mode-of-the-destination-of-an-archive": Row(
+        "ADD --chmod=600 --chown=5:6 t.tar /x/y", {
+            "x": a_directory(0o755, "5:6"), "x/y": a_directory(0o755, "5:6"), "x/y/made": a_directory(0o755, "5:6")
+        }, {"t.tar": _archive()},
+    ),
+    "set-id-bits-are-not-for-parents": Row(
+        "COPY --chmod=7755 a.txt /s/t/f\nCOPY --chmod=6711 dir /u/v/",
+        {"s": a_directory(0o755), "s/t": a_directory(0o755), "s/t/f": a_file("A", 0o7755), "u": a_directory(0o711),
+         "u/v": a_directory(0o711), "u/v/sub": a_directory(0o6711)},
+    ),
     "CP1": Row("COPY a.txt /x/\nCOPY b.txt /x", {"x/a.txt": a_file("A"), "x/b.txt": a_file("B")}),
     "CP3": Row("RUN mkdir /x\nCOPY a.txt b.txt /x", {"x/a.txt": a_file("A"), "x/b.txt": a_file("B")}),
     "CP4-plain": Row("COPY dir /x", {"x/a.txt": a_file("A"), "x/sub/c": a_file("C"), "x/dir": None}),
@@ -258,7 +321,7 @@ def test_cp35_times_of_what_is_copied_stay_and_those_of_what_is_made_are_now(
     _times(workshop.context)
     started = int(time.time()) - 1
     tree = result(workshop, tmp_path, "COPY a.txt /n/\nCOPY dir /m").tree()
-    assert {int(tree[path].mtime) for path in ("n/a.txt", "m/a.txt", "m/sub", "m/sub/c")} == {1111111111}
+    assert {int(tree[path].mtime) for path in ("n/a.txt", "m", "m/a.txt", "m/sub", "m/sub/c")} == {1111111111}
     assert tree["n"].mtime >= started
 
 

@@ -204,10 +204,13 @@ class _CopyRun:
         try:
             if not is_archive(fd):
                 return False
-            target, path = self.root.directory(self.destination, self.new)
-            os.close(target)
-            self.root.note_change(path)
-            unpack(fd, self.root.fd, path, self.root.owners, self.ids, self.runner.warn)
+            # `--chmod` concerns neither the entries nor the directory that they are unpacked into.
+            target, path = self.root.directory(self.destination, NewDirectory(0o755, *(self.ids or (0, 0))))
+            try:
+                self.root.note_change(path)
+                unpack(fd, target, path, self.root.owners, self.ids, self.runner.warn)
+            finally:
+                os.close(target)
         finally:
             os.close(fd)
         return True

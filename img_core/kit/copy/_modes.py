@@ -37,8 +37,8 @@ class ModeChange:
         return mode
 
     def for_new_parent(self, mode: int = 0o755) -> int:
-        """Return the mode of a directory that is made on the way: only an octal change concerns it (CP11)."""
-        return mode if self.octal is None else self.octal
+        """Return the mode of a directory that is made on the way: of an octal change, the permissions alone concern it (CP11)."""
+        return mode if self.octal is None else self.octal & 0o777
 
 
 def parse_mode(text: str) -> ModeChange:

@@ -44,10 +44,17 @@ class Root:
         self.now_ns = now_ns
         self._made: list[tuple[bytes, int]] = []
         self._changed: set[bytes] = set()
+        self._times: dict[bytes, int] = {}
 
     def note_change(self, directory: bytes) -> None:
         """Remember that *directory*, a path without links, got an entry: its time is the clock's now, which `finish` corrects."""
         self._changed.add(directory)
+        self._times.pop(directory, None)
+
+    def note_time(self, directory: bytes, mtime_ns: int) -> None:
+        """Let `finish` set the time of *directory*, a path without links, if nothing changes it until then."""
+        self._times[directory] = mtime_ns
+        self._changed.discard(directory)
 
     def is_directory(self, path: bytes) -> bool:
         """Tell whether *path*, links followed, is a directory."""
@@ -87,32 +94,32 @@ class Root:
         With a fixed time of what has none of its own, the directories that were there before and changed get it, too: the clock must not
         be in an image that is made twice.
         """
-        if self.now_ns is not None:
-            for path in self._changed:
-                _set_time(self.fd, path, self.now_ns)
-        self._changed.clear()
+        times = dict.fromkeys(self._changed, self.now_ns) | self._times
+        for path in times.keys() - {path for path, _ in self._made}:
+            finish_directory(self.fd, path, None, times[path])
         for path, mode in reversed(self._made):
-            finish_directory(self.fd, path, mode, self.now_ns)
+            finish_directory(self.fd, path, mode, times.get(path, self.now_ns))
         self._made.clear()
+        self._changed.clear()
+        self._times.clear()
 
 
-def _set_time(root_fd: int, path: bytes, mtime_ns: int) -> None:
+def finish_directory(root_fd: int, path: bytes, mode: int | None, mtime_ns: int | None) -> None:
+    """Give directory *path* below *root_fd* its *mode* and time, if it is still a directory: an archive may have replaced it.
+
+    None leaves the one or the other alone.
+    """
+    if mode is None and mtime_ns is None:
+        return
     try:
-        os.utime(path or b".", ns=(mtime_ns, mtime_ns), dir_fd=root_fd, follow_symlinks=False)
-    except (FileNotFoundError, NotADirectoryError):  # an archive replaced it
-        pass
-
-
-def finish_directory(root_fd: int, path: bytes, mode: int, mtime_ns: int | None) -> None:
-    """Give directory *path* below *root_fd* its *mode* and time, if it is still a directory: an archive may have replaced it."""
-    try:
-        fd = fs.open_beneath(root_fd, path, os.O_RDONLY | os.O_DIRECTORY)
+        fd = fs.open_beneath(root_fd, path or b".", os.O_RDONLY | os.O_DIRECTORY)
     except OSError as err:
         if err.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             return
         raise
     try:
-        os.fchmod(fd, mode)
+        if mode is not None:
+            os.fchmod(fd, mode)
         if mtime_ns is not None:
             os.utime(fd, ns=(mtime_ns, mtime_ns))
     finally:

@@ -28,13 +28,15 @@ _PIVOT = b"/./"
 class Folder:
     """A directory to copy: *path* in the tree, *name* below the destination (empty: the destination itself).
 
-    *files* are its entries that are not directories, ``(name, lstat result)`` sorted by name.
+    *files* are its entries that are not directories, ``(name, lstat result)`` sorted by name. A *passage* is excluded itself (by
+    ``--exclude``) and there for what is below it: one that exists at the destination keeps its owner and gets no time.
     """
 
     path: bytes
     name: bytes
     info: FileInfo
     files: tuple[tuple[bytes, FileInfo], ...]
+    passage: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -223,7 +225,7 @@ class _Chooser:
             return Match(candidate.path, name, candidate.info, (), parents)
         folders = self._walk(candidate, name if self.parents else b"")
         if not folders:
-            if wildcard:
+            if wildcard or not self.tree.hides(candidate.path):
                 return None
             raise not_found(self.tree, candidate.spelled)
         return Match(candidate.path, name, candidate.info, folders, parents)
@@ -247,31 +249,33 @@ class _Chooser:
         optional: list[bool] = []
         above: list[int] = []
         found: list[Folder] = []
-        todo = [(top.path, top_name, b"", top.info, -1, tree.hides(top.path))]
+        excluded = self.parents and self.exclude is not None and self.exclude.excludes(top_name)
+        todo = [(top.path, top_name, b"", top.info, -1, tree.hides(top.path), excluded)]
         while todo:
-            path, name, inside, info, parent, maybe = todo.pop()
+            path, name, inside, info, parent, hidden, excluded = todo.pop()
             files: list[tuple[bytes, FileInfo]] = []
             below = []
             for child, child_info in list_directory(tree, path):
                 child_path = path + b"/" + child if path else child
                 child_inside = inside + b"/" + child if inside else child
                 directory = stat.S_ISDIR(child_info.st_mode)
-                hidden = ignore is not None and ignore.excludes(child_path)
-                if hidden and not (directory and tree.shows_below(child_path)):
+                child_hidden = ignore is not None and ignore.excludes(child_path)
+                if child_hidden and not (directory and tree.shows_below(child_path)):
                     continue
+                child_excluded = False
                 if self.exclude is not None:
                     subject = _join(top_name, child_inside) if self.parents else child_inside
-                    if self.exclude.excludes(subject):
-                        if not (directory and self.exclude.may_reinclude_below(subject)):
-                            continue
-                        hidden = True
+                    child_excluded = self.exclude.excludes(subject)
+                    if child_excluded and not (directory and self.exclude.may_reinclude_below(subject)):
+                        continue
                 if directory:
                     child_name = name + b"/" + child if name else child
-                    below.append((child_path, child_name, child_inside, child_info, len(found), hidden))
+                    flags = child_hidden, child_excluded
+                    below.append((child_path, child_name, child_inside, child_info, len(found), *flags))
                 else:
                     files.append((child, child_info))
-            found.append(Folder(path, name, info, tuple(files)))
-            optional.append(maybe)
+            found.append(Folder(path, name, info, tuple(files), excluded))
+            optional.append(hidden or excluded)
             above.append(parent)
             todo.extend(reversed(below))
         return _prune(found, optional, above)

@@ -45,16 +45,18 @@ def is_archive(fd: int) -> bool:
 
 
 def unpack(
-    fd: int, root_fd: int, into: bytes, owners: Owners, ids: tuple[int, int] | None, warn: Callable[[str], None]
+    fd: int, target_fd: int, path: bytes, owners: Owners, ids: tuple[int, int] | None, warn: Callable[[str], None]
 ) -> None:
-    """Unpack the archive *fd* into the directory *into* of the root *root_fd*; *ids* replace the owners in the archive.
+    """Unpack the archive *fd* into the directory *target_fd*, which is *path* in the root; *ids* replace the owners in the archive.
 
+    Nothing leaves *target_fd*: links of the archive and of the directory are resolved as if that were the root.
     Raises `ArchiveError`, `HostError` or `ImgError`.
     """
     policy = OwnerPolicy("record" if owners.records else "set", ids)
     reader = TarReader(codecs.open_decompressed(_File(fd)))
-    stats = extract(reader, root_fd, mode="plain", owners=policy, into=into)
-    for path, uid, gid in stats.owners:
-        owners.recorded[path] = (uid, gid)
-    for path in stats.skipped:
-        warn(f"`/{fs.show(path)}` of an archive was left out: only real root may make it")
+    stats = extract(reader, target_fd, mode="plain", owners=policy)
+    prefix = path + b"/" if path else b""
+    for name, uid, gid in stats.owners:
+        owners.recorded[prefix + name] = (uid, gid)
+    for name in stats.skipped:
+        warn(f"`/{fs.show(prefix + name)}` of an archive was left out: only real root may make it")

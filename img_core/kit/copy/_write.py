@@ -65,17 +65,14 @@ class Writer:
     def folders(self, match: Match, target_fd: int, target_path: bytes, check: Callable[[], None]) -> None:
         """Copy the directory *match* into the open directory *target_fd*, which is *target_path* in the root."""
         links: dict[tuple[int, int], bytes] = {}
-        made: list[Folder] = []
-        changed: set[bytes] = set()
         for folder in match.folders:
             check()
             with opened(self.tree, folder.path) as source_fd:
                 path = _join(target_path, folder.name)
-                if folder.name and self._make_folder(target_fd, target_path, folder, source_fd):
-                    made.append(folder)
-                    changed.add(path.rpartition(b"/")[0])
-                if folder.files:
-                    changed.add(path)
+                if folder.name:
+                    self._merge_folder(target_fd, target_path, folder, source_fd)
+                if folder.passage:
+                    self.root.note_change(path)
                 fd = fs.open_beneath(target_fd, folder.name or b".", os.O_PATH | os.O_DIRECTORY)
                 try:
                     target = _Target(fd, path, folder.name, _inherits(fd))
@@ -83,40 +80,50 @@ class Writer:
                         self._entry_of_folder(folder, source_fd, name, info, target, target_fd, links)
                 finally:
                     os.close(fd)
-        for folder in reversed(made):  # content disturbs the time, and a mode may forbid content
-            self._finish_directory(target_fd, folder.name, folder.info, folder.info.st_mtime_ns)
-            changed.discard(_join(target_path, folder.name))
-        for path in changed:
-            self.root.note_change(path)
+        for folder in reversed(match.folders):  # content disturbs the time, and a mode may forbid content
+            mtime_ns = None if folder.passage else folder.info.st_mtime_ns
+            if folder.name:
+                self._finish_directory(target_fd, folder.name, folder.info, mtime_ns)
+            elif mtime_ns is not None:  # the destination keeps its own mode and owner
+                self.root.note_time(target_path, mtime_ns)
 
     def parents(self, match: Match, target_fd: int, target_path: bytes) -> None:
-        """Make the directories above *match* that ``--parents`` keeps, where they are missing."""
+        """Make the directories above *match* that ``--parents`` keeps; those that are there get the mode of the source only."""
         for name, info in match.parents:
-            if self._make_directory(target_fd, target_path, name, info, None, b""):
+            if self._make_directory(target_fd, target_path, name):
                 self.root.note_change(_join(target_path, name).rpartition(b"/")[0])
-                self._finish_directory(target_fd, name, info, None)
+                self._look_like(target_fd, name, info, None, b"", fresh=True)
+            self._finish_directory(target_fd, name, info, None)
 
-    def _make_folder(self, target_fd: int, target_path: bytes, folder: Folder, source_fd: int) -> bool:
-        return self._make_directory(target_fd, target_path, folder.name, folder.info, source_fd, folder.path)
+    def _merge_folder(self, target_fd: int, target_path: bytes, folder: Folder, source_fd: int) -> None:
+        """Make *folder* below *target_fd*, or give the directory that is there its owner and attributes."""
+        fresh = self._make_directory(target_fd, target_path, folder.name)
+        if fresh:
+            self.root.note_change(_join(target_path, folder.name).rpartition(b"/")[0])
+        if fresh or not folder.passage:
+            self._look_like(target_fd, folder.name, folder.info, source_fd, folder.path, fresh=fresh)
 
-    def _make_directory(
-        self, target_fd: int, target_path: bytes, name: bytes, info: FileInfo, source_fd: int | None, path: bytes
-    ) -> bool:
-        """Make directory *name* below *target_fd* like the one with *info*; False if there is one already."""
+    def _make_directory(self, target_fd: int, target_path: bytes, name: bytes) -> bool:
+        """Make directory *name* below *target_fd*; False if there is one already."""
         fs.mutation("mkdir", name)
         try:
             os.mkdir(name, 0o700, dir_fd=target_fd)  # its parents were opened without following links before
         except FileExistsError:
             self._require_directory(target_fd, target_path, name)
             return False
+        return True
+
+    def _look_like(
+        self, target_fd: int, name: bytes, info: FileInfo, source_fd: int | None, path: bytes, *, fresh: bool
+    ) -> None:
+        """Give directory *name* the owner and the attributes of the one with *info*, *path* of the tree."""
         fd = fs.open_beneath(target_fd, name, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            self._own(fd, source_fd, info, path, inherits=True)
+            self._own(fd, source_fd, info, path, inherits=True, fresh=fresh)
             if source_fd is not None:
                 self._copy_xattrs(source_fd, fd, path)
         finally:
             os.close(fd)
-        return True
 
     def _finish_directory(self, target_fd: int, name: bytes, info: FileInfo, mtime_ns: int | None) -> None:
         mode = self.mode.apply(info.st_mode, directory=True)
@@ -274,13 +281,22 @@ class Writer:
             return recorded or (info.st_uid, info.st_gid)
         return 0, 0
 
-    def _own(self, fd: int, source_fd: int | None, info: FileInfo, path: bytes, *, inherits: bool) -> None:
+    def _own(
+        self,
+        fd: int,
+        source_fd: int | None,
+        info: FileInfo,
+        path: bytes,
+        *,
+        inherits: bool,
+        fresh: bool = True,
+    ) -> None:
         recorded = None
         if self.ids is None and self.tree.keep_owner and self.root.owners.records and source_fd is not None:
             recorded = read_owner(source_fd)
         wanted = self._wanted(info, recorded)
         if wanted != (0, 0) or inherits:
-            self.root.owners.set_fd(fd, *wanted, fresh=True)
+            self.root.owners.set_fd(fd, *wanted, fresh=fresh)
 
     def _own_at(self, path: bytes, info: FileInfo, target: _Target, name: bytes) -> None:
         wanted = self._wanted(info, self.tree.owners.get(path))

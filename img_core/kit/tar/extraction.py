@@ -76,26 +76,22 @@ def extract(
     *,
     mode: Mode,
     owners: OwnerPolicy | None = None,
-    into: bytes = b"",
     directories: Directories | None = None,
 ) -> Stats:
-    """Unpack everything that *reader* yields below *root_fd*; *into* is the directory inside it, for ``plain``.
+    """Unpack everything that *reader* yields below *root_fd*, which names and links cannot leave.
 
     More layers may follow in the same tree: then *directories* collects what `finish_directories` sets after the last one, so that a
     layer which changes a directory without having an entry for it leaves mode and time alone.
     Raises `ArchiveError` (the archive's fault), `HostError` (ids), `ImgError` (disk, permissions) or what the reader's
     source raised; what was unpacked until then stays, for the caller to remove.
     """
-    return _Extractor(root_fd, mode, owners or OwnerPolicy(), clamp_name(into), directories).run(reader)
+    return _Extractor(root_fd, mode, owners or OwnerPolicy(), directories).run(reader)
 
 
 class _Extractor:
-    def __init__(
-        self, root_fd: int, mode: Mode, policy: OwnerPolicy, into: bytes, directories: Directories | None
-    ) -> None:
+    def __init__(self, root_fd: int, mode: Mode, policy: OwnerPolicy, directories: Directories | None) -> None:
         self.stats = Stats()
         self.owners = Owners(policy)
-        self.into = into + b"/" if into else b""
         self.layer = mode != "plain"
         self.implied: dict[bytes, None] = {}  # a dict keeps the order and forgets quickly
         self.implied_bytes = 0
@@ -154,10 +150,7 @@ class _Extractor:
 
     def _path(self, name: bytes) -> bytes:
         """Return the path of an entry beneath the root; empty for the archive's own root directory."""
-        if self.layer:
-            return clean_name(name)
-        cleaned = clamp_name(name)
-        return self.into + cleaned if cleaned else b""
+        return clean_name(name) if self.layer else clamp_name(name)
 
     def _root(self, member: Member) -> None:
         """The root belongs to whoever made it: BuildKit leaves its metadata alone, and it is never replaced."""

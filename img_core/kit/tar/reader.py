@@ -190,7 +190,8 @@ class TarReader:
             self.count += 1
             if self.count > self._limits.members:
                 self._fail(f"more than {self._limits.members} entries")
-            yield member
+            if member.name:  # GNU tar and Go's readers take one without a name for the root, and leave that alone
+                yield member
 
     def _next(self) -> Member | None:
         """Read headers up to and including the one of a real entry; None at the end of the archive."""
@@ -265,8 +266,6 @@ class TarReader:
         name = member.name
         if kind not in KINDS:
             raise ValueError(f"unknown entry type {kind!r}"[:60])
-        if not name:
-            raise ValueError("an entry has no name")
         if len(name) > self._limits.name_length or len(member.linkname) > self._limits.name_length:
             raise ValueError("a name is too long")
         if not 0 <= member.size <= _SIZE_LIMIT or not 0 <= member.stored <= _SIZE_LIMIT:
@@ -276,7 +275,7 @@ class TarReader:
         if not 0 <= member.mode < 2**32 or not abs(member.mtime_ns) < _FURTHEST * _NANOSECONDS:
             raise ValueError("impossible mode or time")
         if kind == REGULAR:
-            if name[-1] == 0x2F:  # how v7 says "directory"
+            if name[-1:] == b"/":  # how v7 says "directory"
                 if member.stored:
                     raise ValueError("a directory has data")
                 member.type = DIRECTORY
@@ -343,6 +342,8 @@ class TarReader:
             linkpath is not None and extended.long_link not in (None, linkpath)
         ):
             raise ValueError("two different names for one entry")
+        if path == b"":  # readers disagree whether that takes the name away
+            raise ValueError("an entry has no name")
         member.name = member.name if path is None else path
         member.linkname = member.linkname if linkpath is None else linkpath
         if b"\0" in member.name or b"\0" in member.linkname:

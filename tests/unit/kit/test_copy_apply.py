@@ -74,6 +74,9 @@ class Bench:
         except OSError:
             return 0, 0
 
+    def time(self, name: str) -> int:
+        return int((self.root / name).lstat().st_mtime)
+
     def files(self) -> list[str]:
         return sorted(str(path.relative_to(self.root)) for path in self.root.rglob("*"))
 
@@ -137,19 +140,48 @@ class TestDestinations:
         bench.copy("dir", to="/new")
         assert (bench.mode("new"), bench.mode("new/sub")) == (0o755, 0o711)
 
-    def test_existing_directories_keep_mode_and_owner(self, bench: Bench) -> None:
-        bench.source("dir/sub/f")
-        bench.target("t/sub/old")
+    @pytest.mark.parametrize(
+        ("options", "below"),
+        [
+            ({}, (0o750, (0, 0))),
+            ({"owner": "5:5"}, (0o750, (5, 5))),
+            ({"mode": "711"}, (0o711, (0, 0))),
+            ({"owner": "5:6", "mode": "g-x"}, (0o740, (5, 6))),
+            ({"exclude": ("nothing",)}, (0o750, (0, 0))),
+        ],
+    )
+    def test_existing_directories_below_the_destination_become_those_of_the_source(
+        self, bench: Bench, options: dict[str, object], below: tuple[int, tuple[int, int]]
+    ) -> None:
+        bench.source("dir/sub/er/f")
+        bench.target("t/sub/er/old")
+        for name in ("sub", "sub/er"):
+            (bench.context / "dir" / name).chmod(0o750)
+            os.utime(bench.context / "dir" / name, (1234, 1234))
+            (bench.root / "t" / name).chmod(0o1777)
+            os.setxattr(bench.root / "t" / name, OWNER_ATTRIBUTE, b"3:4")
         (bench.root / "t").chmod(0o1777)
-        (bench.root / "t/sub").chmod(0o750)
-        bench.copy("dir", to="/t/", owner="5:5")
-        assert (bench.mode("t"), bench.owner("t"), bench.mode("t/sub"), bench.owner("t/sub")) == (
-            0o1777,
-            (0, 0),
-            0o750,
-            (0, 0),
-        )
-        assert bench.owner("t/sub/f") == (5, 5)
+        os.setxattr(bench.root / "t", OWNER_ATTRIBUTE, b"3:4")
+        os.utime(bench.context / "dir", (4321, 4321))
+        bench.copy("dir", to="/t/", **options)
+        assert (bench.mode("t"), bench.owner("t"), bench.time("t")) == (0o1777, (3, 4), 4321)
+        for name in ("t/sub", "t/sub/er"):
+            assert (bench.mode(name), bench.owner(name), bench.time(name)) == (*below, 1234)
+        assert bench.text("t/sub/er/old") == "old"
+
+    def test_excluded_directories_on_the_way_keep_the_owner_that_they_have(self, bench: Bench) -> None:
+        bench.source("dir/sub/f"), bench.source("dir/new/f"), bench.source("dir/sub/no")
+        bench.target("t/sub/old")
+        (bench.root / "t/sub").chmod(0o1777)
+        os.setxattr(bench.root / "t/sub", OWNER_ATTRIBUTE, b"3:4")
+        for name in ("sub", "new"):
+            (bench.context / "dir" / name).chmod(0o750)
+            os.utime(bench.context / "dir" / name, (1234, 1234))
+        bench.copy("dir", to="/t/", owner="5:6", exclude=("*", "!sub/f", "!new/f"))
+        assert (bench.mode("t/sub"), bench.owner("t/sub")) == (0o750, (3, 4))
+        assert (bench.mode("t/new"), bench.owner("t/new")) == (0o750, (5, 6))
+        assert bench.time("t/sub") == bench.time("t/new") == NOW // 10**9
+        assert bench.files() == ["t", "t/new", "t/new/f", "t/sub", "t/sub/f", "t/sub/old"]
 
     def test_nothing_matched_makes_nothing(self, bench: Bench) -> None:
         bench.copy("*.zzz", to="/x/")
@@ -176,8 +208,34 @@ class TestDestinations:
         for item in (path, path.parent, path.parent.parent):
             os.utime(item, (1111111111, 1111111111))
         bench.copy("dir", to="/n/m/")
-        times = {name: int((bench.root / name).stat().st_mtime) for name in ("n", "n/m/sub", "n/m/sub/f")}
-        assert times == {"n": NOW // 10**9, "n/m/sub": 1111111111, "n/m/sub/f": 1111111111}
+        names = ("n", "n/m", "n/m/sub", "n/m/sub/f")
+        assert [bench.time(name) for name in names] == [NOW // 10**9, 1111111111, 1111111111, 1111111111]
+
+    @pytest.mark.parametrize(("order", "time"), [(("dir", "a"), NOW // 10**9), (("a", "dir"), 1111111111)])
+    def test_the_destination_has_the_time_of_what_came_last(
+        self, bench: Bench, order: tuple[str, ...], time: int
+    ) -> None:
+        bench.source("dir/f"), bench.source("a")
+        os.utime(bench.context / "dir", (1111111111, 1111111111))
+        bench.copy(*order, to="/new/")
+        (bench.root / "old").mkdir()
+        bench.copy(*order, to="/old")
+        assert bench.time("new") == bench.time("old") == time
+
+    def test_a_time_that_is_set_last_never_leads_out_through_a_link(self, bench: Bench) -> None:
+        bench.source("dir/f")
+        (bench.context / "x.tar").write_bytes(archive([("w", "../outside", LINK)]))
+        (bench.outside / "x").mkdir()
+        context = os.open(bench.context, os.O_RDONLY | os.O_DIRECTORY)
+        root = os.open(bench.root, os.O_RDONLY | os.O_DIRECTORY)
+        actions = [Copy(0, ("dir",), "/w/x"), Copy(0, ("x.tar",), "/", unpack=True, add=True)]
+        selections = [select(SourceTree(context), action) for action in actions]
+        before = (bench.outside / "x").stat().st_mtime_ns
+        apply(actions, selections, root, owners=bench.owners, now_ns=NOW)
+        os.close(root)
+        os.close(context)
+        assert (bench.root / "w").is_symlink()
+        assert (bench.outside / "x").stat().st_mtime_ns == before
 
     def test_modes_with_set_id_bits_are_kept(self, bench: Bench) -> None:
         bench.source("f", mode=0o4751)
@@ -400,6 +458,16 @@ class TestModes:
         bench.copy("a.txt", to="/p/q/", mode="700")
         assert [bench.mode(name) for name in ("p", "p/q", "p/q/a.txt")] == [0o700] * 3
 
+    @pytest.mark.parametrize("text", ["4755", "2755", "1755", "7755"])
+    def test_set_id_and_sticky_bits_do_not(self, bench: Bench, text: str) -> None:
+        bench.source("f"), bench.source("dir/sub/f")
+        bench.copy("f", to="/suid/f", mode=text)
+        bench.copy("dir", to="/made/top", mode=text)
+        bench.run(WriteFile("EOF", b"x", "/here/", mode=text))
+        assert [bench.mode(name) for name in ("suid", "made", "made/top", "here")] == [0o755] * 4
+        names = ("suid/f", "made/top/sub", "made/top/sub/f", "here/EOF")
+        assert [bench.mode(name) for name in names] == [int(text, 8)] * 4
+
     def test_symbolic_modes_do_not(self, bench: Bench) -> None:
         bench.source("a.txt")
         bench.copy("a.txt", to="/p/q/", mode="u=rwx,go=")
@@ -484,8 +552,9 @@ class TestAdd:
         (bench.context / "x.tar").write_bytes(
             archive([("f", "hi", {"mode": 0o600, "uid": 3}), ("l", "f", {**LINK, "uid": 3})])
         )
-        bench.add("x.tar", to="/e/", owner="9:10", mode="0777")
+        bench.add("x.tar", to="/e/", owner="9:10", mode="0700")
         assert (bench.owner("e/f"), bench.owner("e/l"), bench.mode("e/f")) == ((9, 10), (9, 10), 0o600)
+        assert (bench.owner("e"), bench.mode("e")) == ((9, 10), 0o755)
 
     def test_directories_of_the_archive_change_existing_ones_but_not_the_destination(self, bench: Bench) -> None:
         bench.target("e/t/old")
@@ -514,6 +583,26 @@ class TestAdd:
         with pytest.raises(ArchiveError):
             bench.add("x.tar", to="/e/")
         assert os.listdir(bench.outside) == []
+
+    @pytest.mark.parametrize("link", ["/tmp", "../../tmp", "a/../../../tmp"])
+    def test_links_that_lead_out_of_the_destination_are_resolved_inside_of_it(self, bench: Bench, link: str) -> None:
+        members = [("a/", "", {}), ("tmp/", "", {}), ("l", link, LINK), ("l/f", "x", {"uid": 5, "gid": 6})]
+        (bench.context / "x.tar").write_bytes(archive([*members, ("l/n", "x", {**LINK, "uid": 7, "gid": 8})]))
+        (bench.root / "tmp").mkdir()
+        bench.add("x.tar", to="/deep/e/")
+        assert bench.text("deep/e/tmp/f") == "x"
+        assert (bench.owner("deep/e/tmp/f"), os.listdir(bench.root / "tmp")) == ((5, 6), [])
+
+    def test_recorded_owners_are_those_of_the_root(self, bench: Bench) -> None:
+        (bench.context / "x.tar").write_bytes(archive([("d/l", "x", {**LINK, "uid": 7, "gid": 8})]))
+        bench.add("x.tar", to="/deep/e/")
+        bench.add("x.tar", to="/")
+        assert bench.owner("deep/e/d/l") == bench.owner("d/l") == (7, 8)
+
+    def test_an_entry_without_a_name_is_skipped(self, bench: Bench) -> None:
+        (bench.context / "x.tar").write_bytes(archive([("", "lost", {}), ("f", "x", {})]))
+        bench.add("x.tar", to="/e/")
+        assert bench.files() == ["e", "e/f"]
 
     def test_an_archive_cannot_turn_a_new_directory_into_a_way_out(self, bench: Bench) -> None:
         bench.outside.chmod(0o700)

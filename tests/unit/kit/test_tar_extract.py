@@ -18,6 +18,10 @@ MINE = OwnerPolicy(force=(os.geteuid(), os.getegid()))
 MODES = ("plain", "layer-apply", "layer-overlay")
 
 
+#: Archives that GNU tar unpacks with a complaint.
+COMPLAINTS = ("odd padding", "nothing at all", "entry without a name")
+
+
 def can_give_files_away() -> bool:
     """Tell whether ids 0 to 8 exist here and are ours to use."""
     return os.geteuid() == 0 and _mapped() > 8
@@ -87,7 +91,7 @@ def test_odd_archive_unpacks_to_the_same_tree_as_with_gnu_tar(
     archive = case.make(bytes(canary))
     theirs = tmp_path / "gnu"
     theirs.mkdir()
-    assert unpack_with_gnu_tar(archive, str(theirs)) or case.name in ("odd padding", "nothing at all")
+    assert unpack_with_gnu_tar(archive, str(theirs)) or case.name in COMPLAINTS
     unpack(archive, tmp_path / "root", mode, OwnerPolicy() if can_give_files_away() else MINE)
     assert _without_implied_times(tmp_path / "root", case) == _without_implied_times(theirs, case)
 
@@ -100,15 +104,15 @@ def _without_implied_times(top: Path, case: Case) -> dict[bytes, object]:
 
 @pytest.mark.parametrize("name", [b"../../up", b"/up", b"a/../../up", b"./../up"])
 def test_plain_archive_stays_at_its_destination(name: bytes, tmp_path: Path) -> None:
-    unpack(entry(name, b"x") + END, tmp_path / "root", into=b"/e")
-    assert (tmp_path / "root/e/up").read_bytes() == b"x"
+    unpack(entry(name, b"x") + END, tmp_path / "root")
+    assert (tmp_path / "root/up").read_bytes() == b"x"
     assert os.listdir(tmp_path) == ["root"]
 
 
 def test_plain_archive_keeps_the_destinations_own_mode(tmp_path: Path) -> None:
     (tmp_path / "e").mkdir()
     (tmp_path / "e").chmod(0o1777)
-    unpack(directory(b"./", 0o700) + directory(b"t/", 0o700) + END, tmp_path, into=b"e")
+    unpack(directory(b"./", 0o700) + directory(b"t/", 0o700) + END, tmp_path / "e")
     assert stat.S_IMODE((tmp_path / "e").stat().st_mode) == 0o1777
     assert stat.S_IMODE((tmp_path / "e/t").stat().st_mode) == 0o700
 
