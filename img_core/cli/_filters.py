@@ -25,7 +25,7 @@ _FIELD = re.compile(r'[A-Za-z][A-Za-z0-9_]*|[0-9A-Za-z_]+|"(?:[^"\\]|\\.)*"')
 _OPERATOR = re.compile(r"[=!~<>]+")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _EXPRESSION = re.compile(r"/(?:[^/\\]|\\.)*/|\|(?:[^|\\]|\\.)*\|")
-_BARE = re.compile(r"[^\s,]+")
+_BARE = re.compile(r"[^,]+")  # blanks too: a shell's quotes have already said that they belong to it
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from img_core.store.usage import ABANDONED, SOURCE, Piece
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["duration", "field", "piece_flags", "show_pieces", "size"]
+__all__ = ["age", "duration", "field", "piece_flags", "show_pieces", "size"]
 
 _HEADER = ("ID", "RECLAIMABLE", "SIZE", "DESCRIPTION")
 _DESCRIPTION_LIMIT = 50
@@ -128,6 +128,21 @@ def size(text: str, flag: str) -> int:
     if found is None:
         raise UsageError(f"`{text}` for {flag} is not a size", hint="e.g. `512MB` or `2GB`")
     return found
+
+
+def age(text: str, flag: str) -> float:
+    """Read what docker's ``until`` takes: a duration, a date or time (of here, if it has no zone), or seconds since 1970 UTC.
+
+    Return the seconds since then. Raises UsageError that names *flag*.
+    """
+    import datetime
+
+    if text.isdecimal():
+        return time.time() - int(text)
+    try:
+        return time.time() - datetime.datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError):
+        return duration(text, flag)
 
 
 def duration(text: str, flag: str) -> float:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 
 import click
 
 from img_core.cli._base import Command, settings_of
-from img_core.cli._filters import parse_filters
+from img_core.cli._docker_filters import piece_filters, unused_seconds
 from img_core.cli._format import binary_size
 from img_core.cli._listing import Listing
 from img_core.cli._output import echo, say
-from img_core.cli._usage import field, piece_flags, show_pieces
+from img_core.cli._usage import piece_flags, show_pieces
 from img_core.spec.errors import UsageError
 
 __all__ = ["command"]
@@ -35,7 +36,9 @@ def command(
     """Show image disk usage."""
     if arguments:
         raise UsageError("no arguments expected")
-    wanted = parse_filters(filters, "", failed=_FAILED)
+    wanted = piece_filters(filters, _FAILED)
+    unused = unused_seconds(filters)
+    oldest = time.time() - unused if unused else float("inf")
     from img_core.api.session import Session
     from img_core.store.collect import survey
 
@@ -45,7 +48,8 @@ def command(
     if os.path.exists(os.path.join(config.state_directory, "img.db")):  # looking makes no directories
         # In the namespace: the files of a root file system may be readable only for their owners.
         with Session(config, namespace=True, notice=lambda text: say(f"warning: {text}")) as session:
-            pieces = [piece for piece in survey(session.store) if wanted(lambda path: field(piece, path))]  # noqa: B023
+            passes = wanted(session.store)
+            pieces = [piece for piece in survey(session.store) if piece.used <= oldest and passes(piece)]
     listing = Listing(template, quiet)
     show_pieces(pieces, listing, records=settings.debug, no_trunc=no_trunc)
     if listing.is_table and not filters:

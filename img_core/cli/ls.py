@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from img_core.cli._base import Command, settings_of
-from img_core.cli._filters import parse_filters
+from img_core.cli._base import Command, refuse_more, settings_of
+from img_core.cli._docker_filters import image_filters
 from img_core.cli._format import binary_size, human_age
 from img_core.cli._images import open_store
 from img_core.cli._listing import Listing, listing_flags
 from img_core.kit.reference import Reference
-from img_core.spec.errors import ImgError, UsageError
+from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:
     from img_core.store import Store
@@ -26,9 +25,11 @@ _HEADER = ("NAME", "SIZE", "CREATED AT", "UPDATED AT", "DIGEST")
 
 
 @click.command("ls", cls=Command)
-@click.option("-f", "--filter", "filters", multiple=True, help="filter output, e.g. name~=alpine or labels.a==b")
+@click.option(
+    "-f", "--filter", "filters", multiple=True, help="filter output, e.g. reference=app:*, label=a=b, or name~=alpine"
+)
 @listing_flags(example="{{.Name}} {{.Size}}", cut="accepted: nothing is cut anyway", quiet="show only digests")
-@click.argument("arguments", nargs=-1, metavar="")
+@click.argument("arguments", nargs=-1, metavar="[REPOSITORY[:TAG]]")
 @click.pass_context
 def command(
     context: click.Context,
@@ -39,11 +40,11 @@ def command(
     arguments: tuple[str, ...],
 ) -> None:
     """List images and digests."""
-    if arguments:
-        raise UsageError("no arguments expected")
-    wanted = parse_filters(filters, "listing images")
+    refuse_more(context, arguments, 1, "no or one repository")
+    texts = [*filters, *(f"reference={text}" for text in arguments)]
+    wanted = image_filters(texts, "listing images", field_of=_field, labels_of=_labels)
     with open_store(settings_of(context)) as store:
-        images = [image for image in store.images.list() if wanted(partial(_field, store, image))]
+        images = list(filter(wanted(store), store.images.list()))
         Listing(template, quiet).show(
             lambda: [_record(store, image) for image in images],
             keys=lambda: [image.descriptor.digest for image in images],

@@ -8,17 +8,16 @@ from dataclasses import replace
 import click
 
 from img_core.cli._base import Command, settings_of
-from img_core.cli._filters import parse_filters
+from img_core.cli._docker_filters import piece_filters, unused_seconds
 from img_core.cli._format import binary_size
 from img_core.cli._listing import Listing
 from img_core.cli._output import echo, say
-from img_core.cli._usage import duration, field, piece_flags, show_pieces, size
+from img_core.cli._usage import age, piece_flags, show_pieces, size
 from img_core.spec.errors import UsageError
 
 __all__ = ["command"]
 
 _FAILED = "pruning failed: failed to parse filters"
-_UNTIL = "until="  # docker's way to say --until
 
 
 @click.command("prune", cls=Command)
@@ -47,23 +46,21 @@ def command(
     """Prune and clean up the build cache."""
     if arguments:
         raise UsageError("no arguments expected")
-    ages = [text.removeprefix(_UNTIL) for text in filters if text.startswith(_UNTIL)]
-    patterns = [text for text in filters if not text.startswith(_UNTIL)]
-    wanted = parse_filters(patterns, "", failed=_FAILED)
-    seconds = max([duration(text, "--until") for text in [*ages, until] if text], default=0.0)
+    wanted = piece_filters(filters, _FAILED)
+    seconds = max(unused_seconds(filters), age(until, "--until") if until else 0.0)
     keep = size(keep_storage, "--keep-storage") if keep_storage else 0
     from img_core.api.session import Session
     from img_core.store.collect import Policy, prune
 
     policy = Policy(unused_seconds=seconds, keep_bytes=keep, records=everything)
-    if patterns:
-        policy = replace(policy, matches=lambda piece: wanted(lambda path: field(piece, path)))
     settings = settings_of(context)
     config = settings.config()
     removed = []
     if os.path.exists(os.path.join(config.state_directory, "img.db")):
         # In the namespace: the files of a root file system belong to other ids.
         with Session(config, namespace=True, notice=lambda text: say(f"warning: {text}")) as session:
+            if filters:
+                policy = replace(policy, matches=wanted(session.store))
             removed = prune(session.store, policy, dry_run=dry_run)
     listing = Listing(template, quiet)
     show_pieces(removed, listing, records=settings.debug, no_trunc=no_trunc)

@@ -55,6 +55,32 @@ def test_du_lists_what_takes_space(img: Img, tmp_path: Path) -> None:
     assert abs(total - state_size(img)) < 1_000_000
 
 
+def test_dockers_filters_choose_pieces_of_the_cache(img: Img, tmp_path: Path) -> None:
+    img.build(write_context(tmp_path / "context", DOCKERFILE)).ok()
+    all_of_it = pieces(img)
+    assert {piece["ID"] for piece in pieces(img, "-f", "since=busybox")} < {piece["ID"] for piece in all_of_it}
+    assert pieces(img, "-f", "type=regular") == pieces(img, "-f", "type==regular") != []
+    assert pieces(img, "-f", "inuse=true") == pieces(img, "-f", "inuse") != []
+    assert pieces(img, "-f", "inuse=false") == [piece for piece in all_of_it if piece["Reclaimable"]] != []
+    assert pieces(img, "-f", "dangling=false") == pieces(img, "-f", "shared") != []
+    assert pieces(img, "-f", "until=1h") == pieces(img, "-f", "reference=nope") == []
+    assert pieces(img, "-f", "type=regular", "-f", "inuse=true") == pieces(img, "-f", "type==regular,inuse")
+    # Each condition counts, whatever its form.
+    steps = (
+        "prune",
+        "--format",
+        "{{.Description}}",
+        "--filter",
+        "type=regular",
+        "--filter",
+        "description~=RUN echo small",
+    )
+    assert img.run(*steps, "--filter", "until=1h").ok().text == ""
+    gone = img.run(*steps).ok().text
+    assert "RUN echo small" in gone
+    assert "urandom" not in gone
+
+
 def test_du_filters(img: Img, tmp_path: Path) -> None:
     img.build(write_context(tmp_path / "context", DOCKERFILE)).ok()
     assert all(not piece["Reclaimable"] for piece in pieces(img, "-f", "inuse"))

@@ -1,0 +1,187 @@
+"""docker's filters: ``reference=app:*``, ``label=team=a``, ``dangling=true``, ``before=IMAGE``, ``since=IMAGE``, ``until=24h``.
+
+Several must all hold, but of several ``reference=`` one. They stand beside those of `img_core.cli._filters` (containerd's), which are
+one condition more. When an image was made is when it came into the state directory, as ``img ls`` shows it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from img_core.cli._filters import parse_filters
+from img_core.cli._images import find_image
+from img_core.cli._usage import age, field
+from img_core.kit.reference import Reference
+from img_core.spec.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from img_core.store import Store
+    from img_core.store.images import Image
+    from img_core.store.usage import Piece
+
+__all__ = ["DockerFilter", "image_filters", "matches_reference", "piece_filters", "split_filters", "unused_seconds"]
+
+_IMAGE_KEYS = ("reference", "label", "dangling", "before", "since", "until")
+_PIECE_KEYS = ("reference", "dangling", "before", "since", "until")
+#: Fields of containerd's filters of the build cache, which docker compares with one ``=``.
+_PIECE_FIELDS = ("id", "parent", "description", "type", "inuse", "mutable", "immutable", "shared", "private")
+_FORM = re.compile(r"([a-z]+)(!?)=(?![=~])(.*)", re.DOTALL)
+_TRUE, _FALSE = ("1", "t", "true"), ("0", "f", "false")
+
+
+@dataclass(frozen=True, slots=True)
+class DockerFilter:
+    """``key=value``, or ``key!=value`` if it is *negated*."""
+
+    key: str
+    value: str
+    negated: bool = False
+
+    @property
+    def truth(self) -> bool:
+        """The value as a Boolean. Raises UsageError."""
+        if self.value.lower() not in _TRUE + _FALSE:
+            raise UsageError(
+                f"invalid filter `{self.key}={self.value}`", hint=f"`{self.key}=true` or `{self.key}=false`"
+            )
+        return (self.value.lower() in _TRUE) is not self.negated
+
+
+def split_filters(texts: Iterable[str], keys: Sequence[str]) -> tuple[list[DockerFilter], list[str]]:
+    """Return docker's filters of *texts*, which have one of *keys* and one ``=``, and the rest: containerd's."""
+    ours, others = [], []
+    for text in texts:
+        match = _FORM.fullmatch(text)
+        if match is not None and match[1] in keys and (not match[2] or match[1] == "label"):
+            ours.append(DockerFilter(match[1], match[3], bool(match[2])))
+        else:
+            others.append(text)
+    return ours, others
+
+
+def image_filters(
+    texts: Sequence[str],
+    doing: str,
+    *,
+    field_of: Callable[[Store, Image, tuple[str, ...]], str | None],
+    labels_of: Callable[[Store, Image], dict[str, str]],
+) -> Callable[[Store], Callable[[Image], bool]]:
+    """Return a function from a store to one that tells whether an image passes *texts*. Raises UsageError, the later one NotFoundError.
+
+    *doing* (``listing images``) starts messages; *field_of* and *labels_of* look into an image.
+    """
+    chosen, others = split_filters(texts, _IMAGE_KEYS)
+    wanted = parse_filters(others, doing)
+    references = [one.value for one in chosen if one.key == "reference"]
+    dangling = [one.truth for one in chosen if one.key == "dangling"]
+    labels = [one for one in chosen if one.key == "label"]
+    oldest = _age(chosen)
+
+    def bind(store: Store) -> Callable[[Image], bool]:
+        earliest, latest = _bounds(chosen, store, oldest, doing)
+
+        def passes(image: Image) -> bool:
+            return (
+                earliest < image.created < latest
+                and all(truth is (image.name == image.descriptor.digest) for truth in dangling)
+                and (not references or any(matches_reference(pattern, image) for pattern in references))
+                and (not labels or _has_labels(labels, labels_of(store, image)))
+                and wanted(lambda path: field_of(store, image, path))
+            )
+
+        return passes
+
+    return bind
+
+
+def piece_filters(texts: Sequence[str], failed: str) -> Callable[[Store], Callable[[Piece], bool]]:
+    """Return a function from a store to one that tells whether a piece of it passes *texts*, without ``until``: see `unused_seconds`.
+
+    Raises UsageError, whose message may start with *failed*, and the later function NotFoundError.
+    """
+    chosen, others = split_filters(texts, (*_PIECE_KEYS, *_PIECE_FIELDS))
+    if labels := [text for text in others if text.startswith(("label=", "label!="))]:
+        raise UsageError(f"`{labels[0]}` is a filter of images", hint="the build cache has no labels")
+    wanted = parse_filters(others, "", failed=failed)
+    references = [one.value for one in chosen if one.key == "reference"]
+    dangling = [one.truth for one in chosen if one.key == "dangling"]
+    fields = [one for one in chosen if one.key in _PIECE_FIELDS]
+
+    def bind(store: Store) -> Callable[[Piece], bool]:
+        earliest, latest = _bounds(chosen, store, 0.0, failed)
+
+        def passes(piece: Piece) -> bool:
+            return (
+                earliest < piece.created < latest
+                and all(truth is not piece.shared for truth in dangling)
+                and (not references or any(_came_from(pattern, piece) for pattern in references))
+                and all(_field_is(one, piece) for one in fields)
+                and wanted(lambda path: field(piece, path))
+            )
+
+        return passes
+
+    return bind
+
+
+def unused_seconds(texts: Sequence[str]) -> float:
+    """Return the age that the ``until=`` among *texts* ask for. Raises UsageError."""
+    return _age(split_filters(texts, ("until",))[0])
+
+
+def _age(chosen: Sequence[DockerFilter]) -> float:
+    return max((age(one.value, "the filter until") for one in chosen if one.key == "until"), default=0.0)
+
+
+def _bounds(chosen: Sequence[DockerFilter], store: Store, oldest: float, doing: str) -> tuple[float, float]:
+    """Return the times, in seconds since 1970 UTC, between which something has to be made. Raises NotFoundError."""
+    import time
+
+    def created(key: str) -> list[float]:
+        return [find_image(store, one.value, doing=doing).created for one in chosen if one.key == key]
+
+    latest = [*created("before"), *([time.time() - oldest] if oldest else [])]
+    return max(created("since"), default=float("-inf")), min(latest, default=float("inf"))
+
+
+def matches_reference(pattern: str, image: Image) -> bool:
+    """Tell whether *pattern* means *image*: its name, short or in full, with or without the tag; ``*`` stops at ``/``."""
+    if image.name == image.descriptor.digest:
+        return False
+    named = Reference.parse(image.name)
+    return any(_matches(pattern, name) for name in (named.familiar(), named.familiar_name, image.name, named.name))
+
+
+def _matches(pattern: str, name: str) -> bool:
+    """Match as Go's path.Match does, whose classes are negated with ``^``."""
+    patterns, names = pattern.replace("[^", "[!").split("/"), name.split("/")
+    return len(patterns) == len(names) and all(map(fnmatchcase, names, patterns))
+
+
+def _came_from(pattern: str, piece: Piece) -> bool:
+    origin = piece.description.partition("pulled from ")[2].partition("@")[0]
+    if not origin:
+        return False
+    named = Reference.parse(origin)
+    return _matches(pattern, named.familiar_name) or _matches(pattern, named.name)
+
+
+def _field_is(one: DockerFilter, piece: Piece) -> bool:
+    found = field(piece, (one.key,))
+    if one.value.lower() in _FALSE and found in (None, "true"):
+        return found is None
+    return found == ("true" if one.value.lower() in _TRUE and found == "true" else one.value)
+
+
+def _has_labels(wanted: Iterable[DockerFilter], labels: dict[str, str]) -> bool:
+    return all(_has_label(one, labels) is not one.negated for one in wanted)
+
+
+def _has_label(one: DockerFilter, labels: dict[str, str]) -> bool:
+    key, equals, value = one.value.partition("=")
+    return key in labels and (not equals or labels[key] == value)
