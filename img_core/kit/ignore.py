@@ -2,8 +2,13 @@
 
 A pattern is anchored at the root of the tree. ``*`` and ``?`` stay inside one path component, ``**`` spans any number of
 them, ``[a-z]`` and ``[^a]`` are character classes, a backslash quotes the next character. ``!`` brings back what an
-earlier pattern removed. A path takes the verdict of the *last* pattern that matches it **or one of its parents**, so
-``d`` removes the tree ``d`` and ``!d/e`` brings back everything below ``d/e``.
+earlier pattern removed, so ``d`` removes the tree ``d`` and ``!d/e`` brings back everything below ``d/e``.
+
+The patterns are asked in order while a walk goes down the tree, as docker and BuildKit do it (moby/patternmatcher,
+``MatchesUsingParentResults``): at each path a ``!`` pattern is tried only if the path is excluded at that point, a plain one only if
+it is not, and a pattern that matched a directory counts for everything below it without being tried again. It is *not* "the last
+pattern that matches the path or one of its parents": after ``d/sub`` and ``!d`` the latter was not tried for ``d``, which nothing had
+excluded, and does not match ``d/sub`` itself, so ``d/sub`` stays excluded.
 
 Paths are relative to the root, ``/``-separated, without leading or trailing slash. Bytes are accepted and compared as
 UTF-8, undecodable bytes counting as one character each.
@@ -24,7 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["IgnoreMatcher", "IgnoreRule", "parse_ignore_file", "translate_pattern"]
 
 _WILDCARDS = frozenset("*?[]\\")
-_NO_RULE = -1
+#: The rules that count for a path, by index, in order; the last one decides.
+_Counting = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,16 +176,17 @@ class IgnoreMatcher:
     def __init__(self, rules: Iterable[IgnoreRule]) -> None:
         self.rules = tuple(rules)
         self.has_negations = any(rule.negated for rule in self.rules)
-        self._paths: dict[str, int] = {}  # whole path -> index of the last such rule
-        self._names: dict[str, int] = {}  # last component, at any depth
-        self._endings: dict[tuple[str | None, str], int] = {}  # (directory or None for any, end of last component)
+        self._paths: dict[str, list[int]] = {}  # whole path -> the indices of its rules
+        self._names: dict[str, list[int]] = {}  # last component, at any depth
+        self._endings: dict[
+            tuple[str | None, str], list[int]
+        ] = {}  # (directory or None for any, end of last component)
         self._ending_lengths: tuple[int, ...] = ()
-        self._expressions: list[tuple[int, str, re.Pattern[str]]] = []  # last rule first
-        self._directories: dict[str, int] = {"": _NO_RULE}
+        self._expressions: list[tuple[int, str, re.Pattern[str]]] = []
+        self._directories: dict[str, _Counting] = {"": ()}
         for index, rule in enumerate(self.rules):
             self._add(index, rule.pattern)
         self._ending_lengths = tuple(sorted({len(ending) for _, ending in self._endings}))
-        self._expressions.reverse()
 
     @classmethod
     def from_file(cls, text: str, name: str) -> IgnoreMatcher:
@@ -198,13 +205,13 @@ class IgnoreMatcher:
 
     def excludes(self, path: str | bytes) -> bool:
         """Say whether *path* is removed from the tree."""
-        index = self._decide(path)
-        return index != _NO_RULE and not self.rules[index].negated
+        counting = self._decide(path)
+        return bool(counting) and not self.rules[counting[-1]].negated
 
     def rule_for(self, path: str | bytes) -> IgnoreRule | None:
         """Return the rule that decides about *path*, for messages; None when no rule speaks of it."""
-        index = self._decide(path)
-        return None if index == _NO_RULE else self.rules[index]
+        counting = self._decide(path)
+        return self.rules[counting[-1]] if counting else None
 
     def may_reinclude_below(self, directory: str | bytes) -> bool:
         """Say whether a ``!`` rule could bring back something below an excluded *directory* (False: need not enter)."""
@@ -214,51 +221,67 @@ class IgnoreMatcher:
         parts = name.split("/")
         return any(rule.negated and _could_reach(rule.pattern.split("/"), parts) for rule in self.rules)
 
-    def _decide(self, path: str | bytes) -> int:
+    def _decide(self, path: str | bytes) -> _Counting:
         name = path.decode("utf-8", "surrogateescape") if isinstance(path, bytes) else path
         directory, _, last = name.rpartition("/")
-        return self._own_verdict(name, directory, last, self._directory_verdict(directory))
+        return self._verdict(name, directory, last, self._directory_verdict(directory))
 
-    def _directory_verdict(self, directory: str) -> int:
+    def _directory_verdict(self, directory: str) -> _Counting:
         known = self._directories.get(directory)
         if known is not None:
             return known
-        index, done = _NO_RULE, ""
+        counting: _Counting = ()
+        done = ""
         for part in directory.split("/"):  # a loop, not recursion: paths may be thousands of levels deep
             path = f"{done}/{part}" if done else part
             verdict = self._directories.get(path)
             if verdict is None:
-                verdict = self._directories[path] = self._own_verdict(path, done, part, index)
-            index, done = verdict, path
-        return index
+                verdict = self._directories[path] = self._verdict(path, done, part, counting)
+            counting, done = verdict, path
+        return counting
 
-    def _own_verdict(self, path: str, directory: str, last: str, best: int) -> int:
-        best = max(best, self._paths.get(path, _NO_RULE), self._names.get(last, _NO_RULE))
+    def _verdict(self, path: str, directory: str, last: str, inherited: _Counting) -> _Counting:
+        """Return the rules that count for *path*; *inherited* are those of its directory."""
+        own = self._own_matches(path, directory, last)
+        if not own:
+            return inherited
+        counting: list[int] = []
+        excluded = False
+        for index in sorted({*inherited, *own}):
+            negated = self.rules[index].negated
+            if negated is excluded or index in inherited:
+                counting.append(index)
+                excluded = not negated
+        return tuple(counting)
+
+    def _own_matches(self, path: str, directory: str, last: str) -> list[int]:
+        """Return the indices of the rules whose pattern matches *path* itself, in no order."""
+        found = [*self._paths.get(path, ()), *self._names.get(last, ())]
         endings = self._endings
         for length in self._ending_lengths:
             if length > len(last):
                 break
             ending = last[len(last) - length :]
-            best = max(best, endings.get((None, ending), _NO_RULE), endings.get((directory, ending), _NO_RULE))
+            found += endings.get((None, ending), ())
+            found += endings.get((directory, ending), ())
         for index, needle, expression in self._expressions:
-            if index <= best:
-                break
             if needle in path and expression.fullmatch(path):
-                return index
-        return best
+                found.append(index)
+        return found
 
     def _add(self, index: int, pattern: str) -> None:
         directory, _, last = pattern.rpartition("/")
         if not _WILDCARDS.intersection(pattern):
-            self._paths[pattern] = index
+            self._paths.setdefault(pattern, []).append(index)
         elif directory == "**" and not _WILDCARDS.intersection(last):
-            self._names[last] = index
+            self._names.setdefault(last, []).append(index)
         elif (
             last.startswith("*")
             and not _WILDCARDS.intersection(last[1:])
             and (directory == "**" or not _WILDCARDS.intersection(directory))
         ):
-            self._endings[None if directory == "**" else directory, last[1:]] = index
+            key = None if directory == "**" else directory, last[1:]
+            self._endings.setdefault(key, []).append(index)
         else:
             expression = re.compile(translate_pattern(pattern), re.DOTALL)
             self._expressions.append((index, _longest_literal(pattern), expression))

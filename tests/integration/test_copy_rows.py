@@ -257,6 +257,19 @@ ROWS = {
         "RUN mkdir /real && ln -s /real /ln\nCOPY --link --chmod=600 a.txt /ln/",
         {"ln": a_directory(), "ln/a.txt": a_file("A", 0o600), "real/a.txt": None},
     ),
+    "ignored-below-what-was-not": Row(
+        "COPY . /c/", {"c/dir/a.txt": a_file("A"), "c/dir/sub": None}, {**FILES, ".dockerignore": "dir/sub\n!dir\nabs\n"}
+    ),
+    "kept-of-a-pattern": Row(
+        "COPY . /c/", {"c/dir/a.txt": a_file("A"), "c/dir/sub": None}, {**FILES, ".dockerignore": "d*\n!dir/a.txt\ndir\nabs\n"}
+    ),
+    "excluded-below-what-was-not": Row(
+        "COPY --exclude=dir/sub --exclude=!dir . /c/\nCOPY --exclude=d* --exclude=!dir/a.txt --exclude=dir . /e/",
+        {"c/dir/a.txt": a_file("A"), "c/dir/sub": None, "e/dir/a.txt": a_file("A"), "e/dir/sub": None},
+    ),
+    "mounted-without-what-is-ignored": Row(
+        "RUN --mount=target=/c cp -r /c/dir /d", {"d/a.txt": a_file("A"), "d/sub": None}, {**FILES, ".dockerignore": "dir/sub\n!dir\n"}
+    ),
     "IG19": Row("COPY a.txt /x", {"x": a_file("A")}, {"elsewhere/.dockerignore": "a.txt\n"}),
 }  # fmt: skip
 

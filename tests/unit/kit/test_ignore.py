@@ -1,12 +1,17 @@
+import itertools
+import os
 import re
 import time
+from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from img_core.kit.copy import SourceTree, select
 from img_core.kit.ignore import IgnoreMatcher, IgnoreRule, parse_ignore_file
 from img_core.spec.errors import DockerfileError
+from img_core.spec.graph import Copy
 
 _TEXT = """a.txt b.md README.md d d/a.txt d/e d/e/c.go d/e/x.md d/f d/f/y node_modules node_modules/m
 sub sub/node_modules sub/node_modules/m .dockerignore Dockerfile deep deep/er deep/er/z.txt"""
@@ -127,13 +132,78 @@ _PATTERNS = st.tuples(st.booleans(), st.lists(_PATTERN_PARTS, min_size=1, max_si
 )
 def test_fast_matcher_agrees_with_the_definition(patterns: list[str], paths: list[str]) -> None:
     matcher = IgnoreMatcher.from_patterns(patterns)
+    rules = [(rule.pattern, rule.negated) for rule in matcher.rules]
     for path in paths:
-        parents = [path[: match.start()] for match in re.finditer("/", path)] + [path]
-        verdict = False
-        for rule in matcher.rules:
-            if any(matches(rule.pattern, candidate) for candidate in parents):
-                verdict = not rule.negated
-        assert matcher.excludes(path) is verdict
+        assert matcher.excludes(path) is excluded(rules, path)
+
+
+def excluded(rules: list[tuple[str, bool]], path: str) -> bool:
+    """Decide as moby/patternmatcher does in a walk: rule by rule for each directory on the way, then for the path."""
+    verdict = False
+    counted = [False] * len(rules)
+    for end in [match.start() for match in re.finditer("/", path)] + [len(path)]:
+        verdict, inherited, counted = False, counted, [False] * len(rules)
+        for index, (pattern, negated) in enumerate(rules):
+            counted[index] = inherited[index] or (negated == verdict and matches(pattern, path[:end]))
+            verdict = not negated if counted[index] else verdict
+    return verdict
+
+
+#: A tree in which names meet the patterns below often.
+NODES = [path for depth in range(1, 4) for path in map("/".join, itertools.product(("a", "b", "ab"), repeat=depth))]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    patterns=st.lists(_PATTERNS, min_size=1, max_size=6),
+    files=st.sets(st.sampled_from(NODES), max_size=8),
+    directories=st.sets(st.sampled_from(NODES), max_size=4),
+    flag=st.booleans(),
+)
+def test_a_copy_takes_what_a_walk_of_buildkit_takes(
+    tmp_path_factory: pytest.TempPathFactory, patterns: list[str], files: set[str], directories: set[str], flag: bool
+) -> None:
+    """Both as an ignore file of the context and as ``--exclude``: fsutil's walk and its copy keep the same."""
+    top = tmp_path_factory.mktemp("walk")
+    for path in directories:
+        (top / path).mkdir(parents=True, exist_ok=True)
+    for path in sorted(files, key=len, reverse=True):
+        (top / path).parent.mkdir(parents=True, exist_ok=True)
+        if not (top / path).exists():
+            (top / path).write_text("")
+    matcher = IgnoreMatcher.from_patterns(patterns)
+    rules = [(rule.pattern, rule.negated) for rule in matcher.rules]
+    expected = set()
+    for path in top.rglob("*"):
+        name = str(path.relative_to(top))
+        if not excluded(rules, name):  # and with it the directories on the way
+            expected |= {name, *(str(parent) for parent in Path(name).parents)} - {"."}
+    fd = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        tree = SourceTree(fd, ignore=None if flag else matcher)
+        (match,) = select(tree, Copy(0, (".",), "/", exclude=tuple(patterns) if flag else ())).matches
+    finally:
+        os.close(fd)
+    found = set()
+    for folder in match.folders:
+        name = folder.name.decode()
+        found |= {name, *(f"{name}/{file.decode()}".lstrip("/") for file, _ in folder.files)} - {""}
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("patterns", "kept_paths"),
+    [
+        pytest.param(["d/f", "!d"], {"d", "d/a.txt", "d/e", "d/e/c.go", "d/e/x.md"}, id="not-tried-for-what-is-not-excluded"),
+        pytest.param(["d*", "!d/a.txt", "d"], {"d/a.txt"}, id="not-tried-for-what-is-excluded"),
+        pytest.param(["d", "!d/e", "d/e/x.md", "!d/e"], {"d/e", "d/e/c.go"}, id="second-time-not-tried-for-the-directory"),
+        pytest.param(["d", "!d/e", "d/e/x.md"], {"d/e", "d/e/c.go"}, id="plain-after-brought-back"),
+        pytest.param(["**", "!d", "d/e"], {"d", "d/a.txt", "d/f", "d/f/y"}, id="brought-back-and-excluded-again"),
+    ],
+)  # fmt: skip
+def test_patterns_are_tried_in_order_on_the_way_down(patterns: list[str], kept_paths: set[str]) -> None:
+    matcher = IgnoreMatcher.from_patterns(patterns)
+    assert {path for path in D_TREE if not matcher.excludes(path)} == kept_paths
 
 
 def matches(pattern: str, path: str) -> bool:
