@@ -110,12 +110,11 @@ class ImageOutcome:
 
     def _history(self) -> list[dict[str, Any]]:
         """Return the history; an entry without a layer has the time of the next layer, else of the last one."""
-        entries: list[dict[str, Any]] = []
+        entries = self._base_history()
         waiting: list[dict[str, Any]] = []
         moment = rfc3339(self._epoch) if self._epoch is not None else self._base_created()
         for planned in self._planned.history:
             if planned.document is not None:
-                entries.append(dict(planned.document))
                 continue
             entry: dict[str, Any] = {"created": moment, "created_by": planned.created_by}
             if planned.author:
@@ -132,6 +131,20 @@ class ImageOutcome:
                 waiting.clear()
             entries.append(entry)
         return entries
+
+    def _base_history(self) -> list[dict[str, Any]]:
+        """Return the history of the base with as many entries that have a layer as the base has layers.
+
+        Others refuse an image where the two differ, but there are bases without any history; BuildKit evens it out in the same way.
+        """
+        entries = [dict(planned.document) for planned in self._planned.history if planned.document is not None]
+        missing = sum(layer.base for layer in self._stack.layers)
+        for entry in entries:
+            if not entry.get("empty_layer"):
+                entry.update({} if missing else {"empty_layer": True})
+                missing -= bool(missing)
+        told = {"created": self._base_created(), "comment": "not in the history of the base"}
+        return entries + [dict(told) for _ in range(missing)]
 
     @contextmanager
     def tree(self) -> Iterator[TreeView]:

@@ -15,7 +15,7 @@ from img_core.kit import oci
 from img_core.spec.values import Descriptor, Digest, Platform
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["SmallImage", "make_image", "make_index", "tar_layer", "write_layout"]
 
@@ -53,8 +53,12 @@ def make_image(
     docker: bool = False,
     config: Mapping[str, Any] | None = None,  # Any: JSON
     compress: bool = True,
+    history: Sequence[Mapping[str, Any]] | None = (),
 ) -> SmallImage:
-    """Return an image with *layers* (file name to content), of Docker's media types if *docker* is true."""
+    """Return an image with *layers* (file name to content), of Docker's media types if *docker* is true.
+
+    *history* stands for an entry for each layer if it is empty; None leaves it out.
+    """
     platform = platform or Platform("linux", "amd64")
     layer_type = oci.DOCKER_LAYER_GZIP if docker else oci.OCI_LAYER_GZIP if compress else oci.OCI_LAYER
     blobs: dict[Digest, bytes] = {}
@@ -69,7 +73,7 @@ def make_image(
         **({"variant": platform.variant} if platform.variant else {}),
         "config": dict(config or {"Env": ["PATH=/bin"], "Cmd": ["/hello"]}),
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
-        "history": [{"created_by": "test"} for _ in diff_ids],
+        **({} if history is None else {"history": list(history) or [{"created_by": "test"} for _ in diff_ids]}),
     }
     config_descriptor = _add(blobs, _json(document), oci.DOCKER_CONFIG if docker else oci.OCI_CONFIG)
     manifest_type = oci.DOCKER_MANIFEST if docker else oci.OCI_MANIFEST

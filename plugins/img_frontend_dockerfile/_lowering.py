@@ -175,6 +175,7 @@ class Lowering:
             action = Copy(input=0, sources=("/",), destination="/")
             inputs = [tree] if tree is not None else []
             state.root = builder.vertex(FileOp((action,), has_base=False), inputs, f"FROM {base.name}")
+            builder.commit(f"FROM {base.name}", state.root)
 
     def _fetch(self, target: Target, builder: StageBuilder) -> Vertex | None:
         """Return the files behind a name in ``--from``."""

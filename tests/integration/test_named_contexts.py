@@ -14,6 +14,7 @@ from harness.host import need
 from harness.img import Finished, Img, write_context
 from harness.oci import ImageArchive
 from harness.web import Page, WebServer, web_server
+from img_core.testing.images import make_image, write_layout
 
 pytestmark = pytest.mark.rootless
 
@@ -105,11 +106,44 @@ def test_st8_a_context_wins_over_a_stage_of_its_name(img: Img, tmp_path: Path) -
     assert "from the context" in build(img, tmp_path, dockerfile, *named(f"proj={tmp_path / 'proj'}")).ok().stderr
 
 
-def test_a_directory_as_base_is_a_layer(img: Img, tmp_path: Path) -> None:
+def test_a_directory_as_base_is_a_layer_that_the_history_tells_of(img: Img, tmp_path: Path) -> None:
     (tmp_path / "proj").mkdir()
     (tmp_path / "proj" / "f").write_text("x")
-    build(img, tmp_path, "FROM proj\n", *named(f"proj={tmp_path / 'proj'}")).ok()
-    assert "f" in ImageArchive(img.export("built", tmp_path / "out.tar")).tree()
+    dockerfile = "FROM proj AS one\nLABEL a=b\nFROM one\nCOPY --from=one f /g\n"
+    build(img, tmp_path, dockerfile, *named(f"proj={tmp_path / 'proj'}")).ok()
+    image = ImageArchive(img.export("built", tmp_path / "out.tar"))
+    assert "f" in image.tree()
+    history = image.document["history"]
+    assert [entry["created_by"] for entry in history if not entry.get("empty_layer")] == [
+        "FROM proj",
+        "COPY f /g # buildkit",
+    ]
+    assert len(image.document["rootfs"]["diff_ids"]) == 2
+
+
+LAYER, EMPTY = {"created_by": "a layer"}, {"created_by": "none", "empty_layer": True}
+HISTORIES = {
+    "none": None,
+    "too short": [EMPTY, LAYER],
+    "as it should be": [LAYER, EMPTY, LAYER],
+    "too long": [LAYER, LAYER, LAYER, EMPTY],
+}
+
+
+@pytest.mark.parametrize("history", HISTORIES.values(), ids=HISTORIES)
+def test_whatever_history_a_base_has_the_image_has_an_entry_for_each_layer(
+    img: Img, tmp_path: Path, history: list[dict[str, object]] | None
+) -> None:
+    base = make_image([{"a": b"1"}, {"b": b"2"}], history=history)
+    write_layout(tmp_path / "base", {"latest": base})
+    dockerfile = "FROM base\nLABEL a=b\nCOPY Dockerfile /c\n"
+    build(img, tmp_path, dockerfile, *named(f"base=oci-layout://{tmp_path / 'base'}")).ok()
+    image = ImageArchive(img.export("built", tmp_path / "out.tar")).document
+    with_layer = [entry for entry in image["history"] if not entry.get("empty_layer")]
+    assert len(with_layer) == len(image["rootfs"]["diff_ids"]) == 3
+    assert with_layer[-1]["created_by"] == "COPY Dockerfile /c # buildkit"
+    kept = [entry.get("created_by") for entry in image["history"]]
+    assert kept[: len(history or ())] == [entry["created_by"] for entry in history or ()], "nothing is lost"
 
 
 def test_ig21_a_named_directory_has_its_own_ignore_file(img: Img, tmp_path: Path) -> None:
