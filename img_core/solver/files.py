@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -83,23 +84,23 @@ class FileSteps:
 
     # ------------------------------------------------------------------------------------------------------- digest
 
-    def digest(self, source: Evaluated, action: Copy, base: Stack | None = None) -> str:
-        """Return a digest of what *action* would copy from *source*, to *base*.
+    def digest(self, source: Evaluated, action: Copy, base: Stack | None = None, *, whole: bool = False) -> str:
+        """Return a digest of what *action* would copy from *source*, to *base*; *whole* as in `copy.digest`.
 
         If nobody asked for that digest before, no step is recorded for it: *base* will be needed, and is unpacked meanwhile.
         """
         if isinstance(source, PinnedTree) and source.directory is not None:
             with self._open(source) as tree:
-                return self._digest_tree(tree, action)
+                return self._digest_tree(tree, action, whole=whole)
         # A finished stack, or a tree with an exact name, never changes: its digest is remembered, and a fully cached build opens no layer
         # and fetches nothing.
-        files = digest_of("files", canonical_value(action))
+        files = digest_of("files", canonical_value(action), whole)
         known = self._store.records.tree_digest(source.identity, files)
         if known is None:
             if base is not None:
                 self._layers.unpack_soon(base)
             with self._open(source) as tree:
-                known = copy.digest(copy.select(tree, action), check=self._cancellation.check)
+                known = copy.digest(copy.select(tree, action), whole=whole, check=self._cancellation.check)
             self._store.records.set_tree_digest(source.identity, files, known)
         return known
 
@@ -111,12 +112,13 @@ class FileSteps:
     def mount_digest(self, mount: RunMount, inputs: Sequence[Evaluated], base: Stack | None = None) -> str:
         """Return a digest of what *mount* brings from its input; *base* as in `digest`."""
         assert mount.input is not None
-        return self.digest(inputs[mount.input], Copy(mount.input, (mount.source or "/",), "/"), base)
+        action = Copy(mount.input, (mount.source or "/",), "/")
+        return self.digest(inputs[mount.input], action, base, whole=mount.type == "bind")
 
-    def _digest_tree(self, tree: copy.SourceTree, action: Copy) -> str:
+    def _digest_tree(self, tree: copy.SourceTree, action: Copy, *, whole: bool) -> str:
         root = os.fstat(tree.fd)
         hashes = self._store.records.file_digests(f"{root.st_dev}:{root.st_ino}")
-        digest = copy.digest(copy.select(tree, action), hashes, check=self._cancellation.check)
+        digest = copy.digest(copy.select(tree, action), hashes, whole=whole, check=self._cancellation.check)
         hashes.save()
         return digest
 
@@ -189,7 +191,10 @@ class FileSteps:
             return self._fetched[source.identity]
 
     def copy_into(self, directory: str, source: Evaluated, path: str, name: str) -> None:
-        """Copy *path* of *source* to *name* in *directory* (empty: the content of the directory *path* goes into *directory*)."""
+        """Copy *path* of *source* to *name* in *directory* (empty: the content of the directory *path* goes into *directory*).
+
+        A directory called *name* gets the mode that *path* has, unless that is the root of *source*.
+        """
         action = Copy(0, (path or "/",), f"/{name}" if name else "/")
         root_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -198,6 +203,9 @@ class FileSteps:
                 copy.apply(
                     (action,), (selection,), root_fd, owners=Owners(self._host.mapping), check=self._cancellation.check
                 )
+                top = selection.matches[0]
+                if name and top.folders and top.path:
+                    os.chmod(name, stat.S_IMODE(top.info.st_mode), dir_fd=root_fd)
         finally:
             os.close(root_fd)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from img_core.kit import fs
 from img_core.solver.keys import digest_of
+from img_core.solver.layers import EMPTY
 from img_core.spec.errors import ImgError, NotFoundError
 from img_core.spec.executor import Mount
 from img_core.spec.source import PinnedTree
@@ -93,8 +94,7 @@ class RunMounts:
         return Mount(mount.target, "tmpfs", readonly=False, size=mount.size)
 
     def _bind(self, opened: ExitStack, mount: RunMount, inputs: Sequence[Evaluated]) -> Mount:
-        assert mount.input is not None
-        source = inputs[mount.input]
+        source = EMPTY if mount.input is None else inputs[mount.input]
         if isinstance(source, PinnedTree):
             # A copy: the step must neither see what the ignore file hides nor reach the user's own files.
             root_fd, path = self._copy(opened, source, mount.source, shared=mount.readonly)

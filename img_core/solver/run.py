@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from img_core.kit.cgroups.groups import Group
     from img_core.kit.network.choice import NetworkChoice
     from img_core.kit.network.private import PrivateNetwork
+    from img_core.kit.passwd import RunUser
     from img_core.solver.cancellation import Cancellation
     from img_core.solver.events import Events
     from img_core.solver.mounts import RunMounts
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from img_core.spec.host import Host
     from img_core.spec.snapshotter import Snapshotter
 
-__all__ = ["RunSteps", "with_name_server"]
+__all__ = ["RunSteps", "last_of_each", "with_name_server"]
 
 DEFAULT_SHM_SIZE = 64 * 1024 * 1024
 #: in place of an address of ``--add-host``: wherever the step reaches its host
@@ -65,7 +66,7 @@ class RunSteps:
     def run(self, vertex: Vertex, op: RunOp, inputs: Sequence[Evaluated], place: Place) -> None:
         """Run *op* in *place*. Raises StepError if it fails."""
         user = passwd.resolve_run_user(place.rootfs.fd, op.user)
-        _ensure_directory(place.rootfs.fd, op.cwd)
+        self._ensure_directory(place.rootfs.fd, op.cwd, user)
         with ExitStack() as opened:
             mode, private = self._network_of(op, opened)
             group = self._group(opened)
@@ -81,7 +82,7 @@ class RunSteps:
                 network_fd=private.namespace_fd if private else -1,
                 cgroup_fds=group.procs_fds if group else (),
                 security=op.security,
-                mounts=(
+                mounts=last_of_each(
                     *self._name_files(opened, op, private),
                     *self._mounts.open(
                         opened,
@@ -108,6 +109,14 @@ class RunSteps:
             )
         if self._host.mapping == "single":
             self._record_owners(status, place, user.uid, user.gid)
+
+    def _ensure_directory(self, root_fd: int, path: str, user: RunUser) -> None:
+        """Make the working directory for *user* if the image names one that it does not have, as BuildKit does."""
+        if path.startswith(("/proc/", "/sys/", "/dev/")):
+            return  # the executor mounts something there
+        # With a single id the owner of what the step makes is recorded afterwards.
+        owner = (-1, -1) if self._host.mapping == "single" else (user.uid, user.gid)
+        os.close(fs.make_directories(root_fd, path.encode("utf-8", "surrogateescape"), 0o755, *owner))
 
     def _record_owners(self, status: ExitStatus, place: Place, uid: int, gid: int) -> None:
         if not status.owners and not uid and not gid:
@@ -199,11 +208,9 @@ def _environment(op: RunOp, home: str, secrets: Mapping[str, str]) -> tuple[tupl
     return tuple({**planned, **added, **secrets}.items())
 
 
-def _ensure_directory(root_fd: int, path: str) -> None:
-    """Make the working directory if the image names one that it does not have, as runtimes do."""
-    if path.startswith(("/proc/", "/sys/", "/dev/")):
-        return  # the executor mounts something there
-    os.close(fs.make_directories(root_fd, path.encode("utf-8", "surrogateescape"), 0o755))
+def last_of_each(*mounts: Mount) -> tuple[Mount, ...]:
+    """Return *mounts* without those that another one at the same place replaces, as BuildKit does."""
+    return tuple({mount.target: mount for mount in mounts}.values())
 
 
 def with_name_server(configuration: bytes, address: str) -> bytes:

@@ -20,6 +20,8 @@ class Mount:
 
     ``bind``: *source_fd* is a descriptor of a directory or file (a plain one or a detached mount). ``tmpfs``: *size* bytes at most
     (0: no limit), *mode* of its root. Mounts are attached parents first. A missing mount point is made, and removed after the run.
+    One at a place that the executor provides (``/dev/shm``, ``/sys``) replaces what is there; the kernel's own (``/proc``, ``/dev``
+    itself) cannot be replaced.
     """
 
     target: str

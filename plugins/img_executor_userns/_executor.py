@@ -101,7 +101,7 @@ class UsernsExecutor(Executor):
             "umask": process.umask,
             "shm_size": process.shm_size,
             "ulimits": process.ulimits,
-            "targets": [mount.target for mount in ordered],
+            "targets": [os.path.normpath(mount.target) for mount in ordered],
             "single": self.host.mapping == "single",
             "staging": self.host.run_directory,
         }

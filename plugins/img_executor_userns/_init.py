@@ -72,7 +72,8 @@ def _set_up(request: Mapping[str, Any], fds: Sequence[int]) -> list[tuple[int, t
     if request["network"] == "private":
         linux.setns(network, linux.CLONE_NEWNET)
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)  # now: a mount of the step may cover it
-    system = _system_mounts(request)
+    # The step's own mount at the same place replaces ours, as in OCI runtimes; it does not lie on top.
+    system = [(fd, target) for fd, target in _system_mounts(request) if target not in request["targets"]]
     sandbox.forbid_imports()
     _enter_root(root, request["staging"])
     _attach_system(system)

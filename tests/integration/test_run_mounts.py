@@ -163,6 +163,102 @@ def test_a_link_out_of_the_context_mounts_nothing_of_the_host(workshop: Workshop
     assert "not found" in built.error
 
 
+COUNT = "grep -c ' {0} ' /proc/mounts"
+OURS = {
+    "/etc/hosts": ("--mount=source=a.txt,target=/etc/hosts", "cat /etc/hosts", "A"),
+    "/etc/resolv.conf": ("--mount=type=secret,id=s,target=/etc/resolv.conf", "cat /etc/resolv.conf", "secret"),
+    "/dev/shm": ("--mount=type=tmpfs,target=/dev/shm,size=1m", "df -m /dev/shm | awk 'END {print $2}'", "1"),
+    "/dev/mqueue": ("--mount=type=cache,target=/dev/mqueue", "touch /dev/mqueue/f && ls /dev/mqueue", "f"),
+    "/sys": ("--mount=source=d,target=/sys", "ls /sys", "e"),
+}
+
+
+@pytest.mark.parametrize(("target", "case"), OURS.items(), ids=OURS)
+def test_a_mount_where_every_step_has_one_replaces_it(
+    workshop: Workshop, target: str, case: tuple[str, str, str]
+) -> None:
+    flag, look, seen = case
+    built = workshop.build(f"RUN {flag} {look} && {COUNT.format(target)}", secrets={"s": "secret\n"}).ok()
+    assert built.log == f"{seen}\n1\n"
+
+
+def test_the_last_of_two_mounts_at_one_place_is_the_only_one(workshop: Workshop) -> None:
+    flags = "--mount=type=tmpfs,target=/m --mount=source=d,target=/m --mount=type=secret,id=s,target=/run/secrets/x"
+    log = workshop.build(f"RUN {flags} ls /m && {COUNT.format('/m')}", secrets={"s": "1"}).ok().log
+    assert log == "e\n1\n"
+
+
+EMPTY = {
+    "scratch": ("", "scratch"),
+    "stage without files": ("FROM scratch AS e\nLABEL a=b\n", "e"),
+    "stage with an empty layer": (
+        'FROM scratch AS e\nWORKDIR /\nRUN --mount=from=busybox,target=/b ["/b/bin/true"]\n',
+        "e",
+    ),
+}
+
+
+@pytest.mark.parametrize(("stage", "name"), EMPTY.values(), ids=EMPTY)
+def test_a_mount_of_nothing_is_an_empty_directory(workshop: Workshop, stage: str, name: str) -> None:
+    own = f": {name} {len(stage)};"  # the first two are equal
+    body = stage + "FROM busybox\nRUN --mount=from={0},target=/m{1} " + own + " {2}\n"
+    assert workshop.build(body.format(name, "", "ls -A /m; ! touch /m/x; ls -A /m")).ok().log.count("\n") == 1
+    assert workshop.build(body.format(name, ",rw", "touch /m/x && ls -A /m")).ok().log == "x\n"
+    workshop.build(body.format(name, ",source=/nope", "true")).refused("not found")
+    assert workshop.build(body.format(f"{name},type=cache", "", "ls -A /m; echo ok")).ok().log == "ok\n"
+
+
+def test_a_directory_of_the_context_keeps_its_mode_where_it_is_mounted(workshop: Workshop) -> None:
+    look = "stat -c '%a %u:%g' /m; ls /m"
+    for mode in (0o711, 0o1777, 0o750):  # the second and the third are no hits
+        (workshop.context / "d").chmod(mode)
+        log = (
+            workshop.build(f"RUN --mount=source=d,target=/m {look}\nRUN --mount=source=lnk,target=/m,rw {look}")
+            .ok()
+            .log
+        )
+        assert log == f"{mode:o} 0:0\ne\n" * 2
+    (workshop.context / "d" / "sub").mkdir()
+    (workshop.context / "d" / "sub").chmod(0o500)
+    assert workshop.build("RUN --mount=source=d/sub,target=/m stat -c %a /m").ok().log == "500\n"
+
+
+def test_the_root_of_the_context_is_readable_whatever_it_is_outside(workshop: Workshop) -> None:
+    body = "USER 33\nRUN --mount=target=/m stat -c '%a %u:%g' /m; cat /m/a.txt"
+    workshop.context.chmod(0o700)
+    assert workshop.build(body).ok().log == "755 0:0\nA\n"
+    workshop.context.chmod(0o750)
+    assert workshop.build(body).ok().made == []
+
+
+def test_a_directory_of_a_stage_counts_with_its_mode_and_owner(workshop: Workshop) -> None:
+    body = "FROM busybox AS s\nRUN mkdir /d && chmod {0} /d && chown {1} /d\nFROM busybox\n"
+    body += "RUN --mount=from=s,source=/d,target=/m stat -c '%a %u:%g' /m\n"
+    for mode, owner in (("711", "0:0"), ("700", "0:0"), ("700", "3:4")):
+        assert workshop.build(body.format(mode, owner)).ok().log == f"{mode} {owner}\n"
+
+
+WORKDIRS = {
+    "of a user": ("USER 33:7\n", "33:7"),
+    "of a user of passwd": ("USER 33\n", "33:34"),
+    "of an unknown number": ("USER 4444\n", "4444:0"),
+    "of root": ("", "0:0"),
+}
+
+
+@pytest.mark.parametrize(("user", "owner"), WORKDIRS.values(), ids=WORKDIRS)
+def test_a_missing_working_directory_is_made_for_the_user(workshop: Workshop, user: str, owner: str) -> None:
+    log = workshop.build(
+        f"WORKDIR /made/for/me\nRUN rm -r /made && ln -s nowhere /link\n{user}RUN touch f && pwd\n"
+        "RUN stat -c '%n %u:%g %a' /made /made/for /made/for/me /made/for/me/f\n"
+    )
+    lines = [
+        f"{path} {owner} {mode}"
+        for path, mode in (("/made", 755), ("/made/for", 755), ("/made/for/me", 755), ("/made/for/me/f", 644))
+    ]
+    assert log.ok().log.splitlines() == ["/made/for/me", *lines]
+
+
 # ----------------------------------------------------------------------------------------------------------------- cache
 
 

@@ -55,17 +55,26 @@ class NoHashes:
         """Forget."""
 
 
-def digest(selection: Selection, hashes: FileHashes | None = None, *, check: Callable[[], None] = lambda: None) -> str:
+def digest(
+    selection: Selection,
+    hashes: FileHashes | None = None,
+    *,
+    whole: bool = False,
+    check: Callable[[], None] = lambda: None,
+) -> str:
     """Return ``sha256:…`` of what *selection* would bring. Reads every file that *hashes* does not know.
 
+    With *whole* mode, owner and attributes of a named directory itself count, too, which are not copied but seen where it is mounted.
     *check* is called often and may raise to stop the work. Raises `ImgError` naming a file that cannot be read or changes meanwhile.
     """
-    return _Digester(selection.tree, NoHashes() if hashes is None else hashes, check).run(selection.matches)
+    hashes = NoHashes() if hashes is None else hashes
+    return _Digester(selection.tree, hashes, check, whole=whole).run(selection.matches)
 
 
 class _Digester:
-    def __init__(self, tree: SourceTree, hashes: FileHashes, check: Callable[[], None]) -> None:
+    def __init__(self, tree: SourceTree, hashes: FileHashes, check: Callable[[], None], *, whole: bool) -> None:
         self.tree = tree
+        self.whole = whole
         self.check = check
         self.hashes = hashes
         self.sum = hashlib.sha256(b"img copy 2\n")
@@ -87,7 +96,8 @@ class _Digester:
         for folder in match.folders:
             self.check()
             with opened(self.tree, folder.path) as fd:
-                if folder.name:
+                # The root of a context has no look of its own: where it is mounted it is 755, whatever the user's directory is.
+                if folder.name or (self.whole and (folder.path or self.tree.keep_owner)):
                     self._folder(folder, fd)
                 else:
                     self.sum.update(b"directory\0\0\0\n")  # its own mode and owner are not copied

@@ -6,6 +6,7 @@ See the OCI runtime specification, ``config.md`` and ``config-linux.md``.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ def runtime_config(process: Process, around: Surroundings) -> Json:
         "hostname": process.hostname,
         "root": {"path": around.root, "readonly": False},
         "process": _process(process, around, insecure=insecure),
-        "mounts": [*_system_mounts(process, around, insecure=insecure), *_given_mounts(around)],
+        "mounts": _mounts(process, around, insecure=insecure),
         "linux": _linux(process, around, insecure=insecure),
     }
 
@@ -87,6 +88,16 @@ def _process(process: Process, around: Surroundings, *, insecure: bool) -> Json:
     }
 
 
+def _mounts(process: Process, around: Surroundings, *, insecure: bool) -> list[Json]:
+    """Return all mounts; the step's own at a place of the system's replaces it and does not lie on top."""
+    given = _given_mounts(around)
+    taken = {mount["destination"] for mount in given}
+    return [
+        *(mount for mount in _system_mounts(process, around, insecure=insecure) if mount["destination"] not in taken),
+        *given,
+    ]
+
+
 def _system_mounts(process: Process, around: Surroundings, *, insecure: bool) -> list[Json]:
     safe = ["nosuid", "noexec", "nodev"]
     terminals = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]
@@ -108,7 +119,12 @@ def _system_mounts(process: Process, around: Surroundings, *, insecure: bool) ->
 def _given_mounts(around: Surroundings) -> list[Json]:
     # Where the supervisor attached them they are read-only with all that is below; crun undoes that at the top unless told.
     return [
-        _mount(mount.target, "bind", mount.source, ["rbind", "rprivate", *(["ro"] if mount.readonly else ["rw"])])
+        _mount(
+            os.path.normpath(mount.target),
+            "bind",
+            mount.source,
+            ["rbind", "rprivate", *(["ro"] if mount.readonly else ["rw"])],
+        )
         for mount in around.mounts
     ]
 

@@ -319,6 +319,19 @@ class ExecutorContract:
         assert outcome.text.split()[2] == "1024"
         assert outcome.code != 0
 
+    @pytest.mark.parametrize("target", ["/dev/shm", "/dev/mqueue", "/dev/pts", "/sys", "/dev/shm/"])
+    def test_a_mount_at_a_place_of_the_executors_replaces_it(self, lab: Laboratory, target: str) -> None:
+        mounts = [{"target": target, "kind": "tmpfs", "size": 1 << 20, "mode": 0o750, "readonly": False}]
+        script = f"stat -c %a {target}; ls {target} | wc -l; grep -c ' {target.rstrip('/')} ' /proc/mounts"
+        outcome = lab.shell(script, mounts=mounts)
+        assert outcome.text.split() == ["750", "0", "1"], outcome.errors
+
+    @pytest.mark.parametrize("target", ["/proc", "/proc/sys", "/dev"])
+    def test_what_must_come_from_the_kernel_cannot_be_replaced(self, lab: Laboratory, target: str) -> None:
+        outcome = lab.run("true", mounts=[{"target": target, "kind": "tmpfs"}])
+        assert outcome.error.startswith("StepError")
+        assert target in outcome.error
+
     def test_mounts_inside_mounts(self, lab: Laboratory, tmp_path: Path) -> None:
         (tmp_path / "secret").write_text("s3cret")
         mounts: list[dict[str, Any]] = [
