@@ -249,6 +249,11 @@ ROWS = {
         {"p/c/x/f": a_file("1"), "p/c/y/f": a_file("2"), "p/d": a_file("3"), "p/src": None, "p/b": None, "p/c/y/g": None},
         {"src/b/c/x/f": "1", "src/b2/c/y/f": "2", "src/b2/c/y/g": "no", "src/b3/d": "3"},
     ),
+    "parents-of-links": Row(
+        "COPY --parents a/l b/*/l /o/\nCOPY --parents b/./*/l /p/", {
+            "o/a/l": a_link("../f"), "o/b/c/l": a_link("/etc/passwd"), "p/c/l": a_link("/etc/passwd"), "o/f": None
+        }, {"a/l@": "../f", "b/c/l@": "/etc/passwd", "f": "f"},
+    ),
     "CP43-pattern": Row("COPY --parents src/*.nope /p/", {"p/src": None}, {"src/a": "1"}),
     "CP44": Row("COPY --parents src/a.txt /p", {"p/src/a.txt": a_file("1")}, {"src/a.txt": "1"}),
     "CP45": Row("WORKDIR /w\nCOPY a.txt $EMPTY", {"w/a.txt": a_file("A")}),
@@ -281,6 +286,7 @@ ERRORS = {
     "CP32": ("RUN mkdir -p /q /other && ln -s /other /q/sub\nCOPY dir/ /q/", "/q/sub"),
     "CP33": ("RUN mkdir -p /d/a.txt\nCOPY a.txt /d/", "/d/a.txt"),
     "CP43": ("COPY --parents dir/nope /p/", '"/dir/nope": not found'),
+    "nothing-before-a-wildcard": ("COPY nope/*/* /x/", '"/nope": not found'),
 }
 
 
@@ -343,6 +349,13 @@ def test_cp36_hard_links_stay(workshop: Workshop, tmp_path: Path) -> None:
     os.link(workshop.context / "d" / "one", workshop.context / "d" / "two")
     records = result(workshop, tmp_path, "COPY d /d").layers()[-1]
     assert [(path, target) for path, entry, target in records if entry is None] == [("d/two", "d/one")]
+
+
+def test_hard_links_stay_across_what_a_wildcard_finds_with_parents(workshop: Workshop, tmp_path: Path) -> None:
+    workshop.write({"d/one/f": "1", "d/two/": ""})
+    os.link(workshop.context / "d/one/f", workshop.context / "d/two/f")
+    records = result(workshop, tmp_path, "COPY --parents d/*/f /x/").layers()[-1]
+    assert [(path, target) for path, entry, target in records if entry is None] == [("x/d/two/f", "x/d/one/f")]
 
 
 def test_cp48_a_linked_layer_stays_when_what_is_below_changes(workshop: Workshop, tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ class _CopyRun:
         ids = resolve_owner(self.root.fd, copy.owner) if copy.owner else None
         self.ids = ids
         self.new = NewDirectory(self.mode.for_new_parent(), *(ids or (0, 0)))
-        self.writer = Writer(self.root, selection.tree, ids, self.mode, runner.warn)
+        self.writer = Writer(self.root, selection.tree, ids, self.mode, runner.warn, parents=copy.parents)
 
     def run(self) -> None:
         for text in self.selection.warnings:
@@ -144,6 +144,7 @@ class _CopyRun:
         self._require_one_file(into)
         for match in self.selection.matches:
             self.runner.check()
+            self.writer.start(match)
             if match.folders:
                 self._folders(match)
             else:
@@ -183,9 +184,12 @@ class _CopyRun:
         try:
             self.writer.parents(match, fd, path)
             below = fs.open_beneath(fd, head, os.O_PATH | os.O_DIRECTORY)
+            try:
+                self.writer.file(match, below, b"/".join(part for part in (path, head) if part), name, head, fd)
+            finally:
+                os.close(below)
         finally:
             os.close(fd)
-        self._write(match, below, b"/".join(part for part in (path, head) if part), name)
 
     def _write(self, match: Match, fd: int, path: bytes, name: bytes) -> None:
         try:

@@ -45,6 +45,7 @@ class Match:
 
     *name* is what a file is called below the destination. *folders* are the directory itself and all below it, parents first; empty
     for a file. *parents* (``--parents`` only) are the directories to make above it: ``(name below the destination, lstat result)``.
+    Matches of one *source* share hard links if they have parents.
     """
 
     path: bytes
@@ -52,6 +53,7 @@ class Match:
     info: FileInfo
     folders: tuple[Folder, ...] = ()
     parents: tuple[tuple[bytes, FileInfo], ...] = ()
+    source: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,13 +132,15 @@ class _Chooser:
     def _candidates(self) -> Iterator[tuple[_Chooser, _Candidate]]:
         """Give what the wildcards find, each with the chooser that knows the base it is below."""
         if not self.open_base:
-            yield from ((self, candidate) for candidate in self._find(self.base, self.pattern))
+            if resolve(self.tree, self.base) is None:
+                raise not_found(self.tree, self.base)
+            yield from ((self, candidate) for candidate in self._find(self.base, self.pattern, follow=not self.parents))
             return
-        for directory in self._find(b"", self.base):
+        for directory in self._find(b"", self.base, follow=True):
             below = _Chooser(self.tree, self.source, self.exclude, self.parents, directory.spelled)
             if _is_pattern(self.pattern):
-                yield from ((below, candidate) for candidate in below._find(below.base, below.pattern))
-            elif (found := resolve(self.tree, _join(below.base, below.pattern))) is not None:
+                yield from ((below, candidate) for candidate in below._find(below.base, below.pattern, follow=False))
+            elif (found := below._resolve(_join(below.base, below.pattern))) is not None:
                 yield below, _Candidate(_join(below.base, below.pattern), *found)
 
     # --- finding ---
@@ -149,24 +153,33 @@ class _Chooser:
         wild = _WILDCARD.search(self.pattern.decode("latin-1"))
         if wild is not None and wild[0] != "\\":
             return None
-        found = resolve(self.tree, path)
+        found = self._resolve(path)
         if found is not None:
             return _Candidate(path, *found)
         if wild is not None:  # a backslash: not a part of the name, so it quotes
             return None
         raise not_found(self.tree, path)
 
-    def _find(self, base: bytes, pattern: bytes) -> Iterator[_Candidate]:
-        """Find what *pattern* matches below *base*."""
+    def _resolve(self, path: bytes) -> tuple[bytes, FileInfo] | None:
+        """Follow *path*; with ``--parents``, which keeps the look of the tree, a link is copied itself."""
+        return resolve(self.tree, path, last=not self.parents)
+
+    def _find(self, base: bytes, pattern: bytes, *, follow: bool) -> Iterator[_Candidate]:
+        """Find what *pattern* matches below *base*.
+
+        With *follow* links that match are followed, and what stands before the first wildcard must be there.
+        """
         parts = pattern.split(b"/")
         wild = next(index for index, part in enumerate(parts) if _is_pattern(part))
         start = _join(base, b"/".join(parts[:wild]))
         found = resolve(self.tree, start)
+        if found is None and follow:
+            raise not_found(self.tree, start)
         if found is None or not stat.S_ISDIR(found[1].st_mode):
             return
         for candidate in self._descend(_Candidate(start, *found), parts[wild:]):
             target = candidate
-            if stat.S_ISLNK(candidate.info.st_mode):
+            if follow and stat.S_ISLNK(candidate.info.st_mode):
                 followed = resolve(self.tree, candidate.path)
                 if followed is None:
                     raise not_found(self.tree, candidate.spelled)
@@ -222,13 +235,13 @@ class _Chooser:
             return Match(candidate.path, name, candidate.info, empty) if directory and not self.parents else None
         parents = tuple(self._parents(name)) if self.parents else ()
         if not directory:
-            return Match(candidate.path, name, candidate.info, (), parents)
+            return Match(candidate.path, name, candidate.info, (), parents, self.source)
         folders = self._walk(candidate, name if self.parents else b"")
         if not folders:
             if wildcard or not self.tree.hides(candidate.path):
                 return None
             raise not_found(self.tree, candidate.spelled)
-        return Match(candidate.path, name, candidate.info, folders, parents)
+        return Match(candidate.path, name, candidate.info, folders, parents, self.source)
 
     def _excluded(self, name: bytes, directory: bool) -> bool:
         assert self.exclude is not None

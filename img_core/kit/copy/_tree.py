@@ -151,16 +151,17 @@ class Way(NamedTuple):
     link: tuple[bytes, bytes] | None
 
 
-def resolve(tree: SourceTree, path: bytes) -> tuple[bytes, FileInfo] | None:
+def resolve(tree: SourceTree, path: bytes, *, last: bool = True) -> tuple[bytes, FileInfo] | None:
     """Follow the links on *path* inside the tree; return where it leads, or None where that does not exist or is hidden.
 
-    A directory that the ignore file hides is returned if something below it may be visible.
+    A directory that the ignore file hides is returned if something below it may be visible. Without *last*, a link at the end of *path*
+    is returned itself.
     """
-    way = follow(tree, path)
+    way = follow(tree, path, last=last)
     return None if way.info is None else (way.path, way.info)
 
 
-def follow(tree: SourceTree, path: bytes) -> Way:
+def follow(tree: SourceTree, path: bytes, *, last: bool = True) -> Way:
     """Follow *path* as `resolve` does, and tell where it ended. Raises ImgError for a circle of links."""
     todo = path.split(b"/")[::-1]
     done: list[bytes] = []
@@ -182,7 +183,7 @@ def follow(tree: SourceTree, path: bytes) -> Way:
         info = lookup(tree, here)
         if info is None or (tree.hides(here) and not (stat.S_ISDIR(info.st_mode) and tree.shows_below(here))):
             return Way(here, None, link)
-        if stat.S_ISLNK(info.st_mode):
+        if stat.S_ISLNK(info.st_mode) and (todo or last):
             links += 1
             if links > _LINK_LIMIT:
                 raise ImgError(f"too many links: `/{fs.show(path)}` in {tree.name}")

@@ -51,20 +51,36 @@ class Writer:
     """
 
     def __init__(
-        self, root: Root, tree: SourceTree, ids: tuple[int, int] | None, mode: ModeChange, warn: Callable[[str], None]
+        self,
+        root: Root,
+        tree: SourceTree,
+        ids: tuple[int, int] | None,
+        mode: ModeChange,
+        warn: Callable[[str], None],
+        *,
+        parents: bool = False,
     ) -> None:
         self.root = root
         self.tree = tree
         self.ids = ids
         self.mode = mode
         self.warn = warn
+        self._keeps_parents = parents
         self._blind_directory_told = False
+        self._links: dict[tuple[int, int], bytes] = {}  # the first names of files with several, below the destination
+        self._links_of: object = None
+
+    def start(self, match: Match) -> None:
+        """Begin with *match*: hard links are kept in one match, and with ``--parents`` in all of one source, as in BuildKit."""
+        owner: object = match.source if self._keeps_parents else match
+        if owner is not self._links_of:
+            self._links_of = owner
+            self._links.clear()
 
     # --- folders ---
 
     def folders(self, match: Match, target_fd: int, target_path: bytes, check: Callable[[], None]) -> None:
         """Copy the directory *match* into the open directory *target_fd*, which is *target_path* in the root."""
-        links: dict[tuple[int, int], bytes] = {}
         for folder in match.folders:
             check()
             with opened(self.tree, folder.path) as source_fd:
@@ -77,7 +93,8 @@ class Writer:
                 try:
                     target = _Target(fd, path, folder.name, _inherits(fd))
                     for name, info in folder.files:
-                        self._entry_of_folder(folder, source_fd, name, info, target, target_fd, links)
+                        source = folder.path + b"/" + name if folder.path else name
+                        self._entry(source_fd, name, source, info, target, name, target_fd)
                 finally:
                     os.close(fd)
         for folder in reversed(match.folders):  # content disturbs the time, and a mode may forbid content
@@ -145,27 +162,6 @@ class Writer:
                 f"`--chmod={mode:o}` makes directories that nobody but root can enter; `u=rwX,go=rX` treats them apart"
             )
 
-    def _entry_of_folder(
-        self,
-        folder: Folder,
-        source_fd: int,
-        name: bytes,
-        info: FileInfo,
-        target: _Target,
-        top_fd: int,
-        links: dict[tuple[int, int], bytes],
-    ) -> None:
-        """Copy one entry; a second name of a file that was copied already becomes a hard link, as it was in the source."""
-        if info.st_nlink > 1 and stat.S_ISREG(info.st_mode):
-            key = (info.st_dev, info.st_ino)
-            first = links.get(key)
-            if first is not None:
-                self._hard_link(top_fd, first, target, name)
-                return
-            links[key] = target.prefix + b"/" + name if target.prefix else name
-        path = folder.path + b"/" + name if folder.path else name
-        self._entry(source_fd, name, path, info, target, name)
-
     def _hard_link(self, top_fd: int, first: bytes, target: _Target, name: bytes) -> None:
         fs.mutation("link", name)
         self._replacing(
@@ -176,17 +172,39 @@ class Writer:
 
     # --- single entries ---
 
-    def file(self, match: Match, target_fd: int, target_path: bytes, name: bytes) -> None:
-        """Copy the file *match* as *name* into the open directory *target_fd*, which is *target_path* in the root."""
+    def file(
+        self,
+        match: Match,
+        target_fd: int,
+        target_path: bytes,
+        name: bytes,
+        prefix: bytes = b"",
+        top_fd: int | None = None,
+    ) -> None:
+        """Copy the file *match* as *name* into the open directory *target_fd*, which is *target_path* in the root.
+
+        That is *prefix* below the open directory *top_fd* (None: the same directory), the destination of the whole copy.
+        """
         head, _, last = match.path.rpartition(b"/")
         self.root.note_change(target_path)
         with opened(self.tree, head) as source_fd:
-            target = _Target(target_fd, target_path, b"", _inherits(target_fd))
-            self._entry(source_fd, last, match.path, match.info, target, name)
+            target = _Target(target_fd, target_path, prefix, _inherits(target_fd))
+            self._entry(source_fd, last, match.path, match.info, target, name, target_fd if top_fd is None else top_fd)
 
-    def _entry(self, source_fd: int, source: bytes, path: bytes, info: FileInfo, target: _Target, name: bytes) -> None:
+    def _entry(
+        self, source_fd: int, source: bytes, path: bytes, info: FileInfo, target: _Target, name: bytes, top_fd: int
+    ) -> None:
+        """Copy one entry; a second name of a file that was copied already becomes a hard link, as it was in the source."""
         kind = stat.S_IFMT(info.st_mode)
         if kind == stat.S_IFREG:
+            if info.st_nlink > 1:
+                below = _join(target.prefix, name)
+                first = self._links.get((info.st_dev, info.st_ino))
+                if first is not None:
+                    if first != below:  # a wildcard may find the same file twice
+                        self._hard_link(top_fd, first, target, name)
+                    return
+                self._links[info.st_dev, info.st_ino] = below
             self._file(source_fd, source, path, info, target, name)
         elif kind == stat.S_IFLNK:
             self._link(os.readlink(source, dir_fd=source_fd), path, info, target, name)

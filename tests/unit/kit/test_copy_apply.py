@@ -404,6 +404,52 @@ class TestParents:
         bench.copy("src/./x", to="/p", parents=True)
         assert bench.files() == ["p", "p/x", "p/x/f"]
 
+    @pytest.mark.parametrize("sources", [("src/*/f",), ("src/**/f",), ("src/one/../*/f",), ("src/**/f", "src/*/f")])
+    def test_hard_links_are_kept_across_what_one_pattern_finds(self, bench: Bench, sources: tuple[str, ...]) -> None:
+        first = bench.source("src/one/f")
+        for name in ("two", "three"):
+            (bench.context / "src" / name).mkdir()
+            os.link(first, bench.context / "src" / name / "f")
+        bench.copy(*sources, to="/p/", parents=True)
+        assert all(
+            (bench.root / "p/src/one/f").samefile(bench.root / "p/src" / name / "f") for name in ("two", "three")
+        )
+
+    def test_hard_links_of_a_directory_that_is_found_twice_are_kept(self, bench: Bench) -> None:
+        first = bench.source("s/d/d/x")
+        (bench.context / "s/d/z").mkdir()
+        os.link(first, bench.context / "s/d/z/y")
+        bench.copy("s/**/d", to="/p/", parents=True)
+        assert (bench.root / "p/s/d/d/x").samefile(bench.root / "p/s/d/z/y")
+
+    @pytest.mark.parametrize(
+        ("sources", "parents"), [(("a/f", "b/f2"), True), (("*/f*",), False), (("a/f", "b/f2"), False)]
+    )
+    def test_hard_links_are_not_kept_across_other_sources(
+        self, bench: Bench, sources: tuple[str, ...], parents: bool
+    ) -> None:
+        (bench.context / "b").mkdir()
+        os.link(bench.source("a/f"), bench.context / "b/f2")
+        bench.copy(*sources, to="/p/", parents=parents)
+        found = [path for path in bench.root.rglob("*") if path.is_file()]
+        assert [path.stat().st_nlink for path in found] == [1, 1]
+
+    @pytest.mark.parametrize("source", ["a/l", "a/l/", "a/*", "a/?", "**/l", "a/./l"])
+    @pytest.mark.parametrize("target", ["f", "../d", "/etc/passwd", "nowhere"])
+    def test_a_link_is_copied_itself(self, bench: Bench, source: str, target: str) -> None:
+        bench.source("d/f")
+        (bench.context / "a").mkdir()
+        (bench.context / "a/l").symlink_to(target)
+        bench.copy(source, to="/o/", parents=True)
+        assert os.readlink(bench.root / ("o/l" if "./" in source else "o/a/l")) == target
+
+    def test_links_before_a_pivot_are_followed(self, bench: Bench) -> None:
+        bench.source("d/f")
+        (bench.context / "l").symlink_to("d")
+        bench.copy("l/./f", to="/o/", parents=True)
+        bench.copy("l*/./f", to="/p/", parents=True)
+        assert bench.files() == ["o", "o/f", "p", "p/f"]
+
     def test_an_unmatched_pattern_makes_only_the_destination(self, bench: Bench) -> None:
         bench.source("src/a")
         bench.copy("src/*.nope", to="/p/", parents=True)

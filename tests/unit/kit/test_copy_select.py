@@ -169,6 +169,20 @@ class TestPatterns:
         assert names(selection) == ["a.txt"]
         assert selection.warnings == ("`*.zzz` matches nothing in the build context",)
 
+    @pytest.mark.parametrize("source", ["nope/*", "nope/*/*", "dir/nope/f?", "/nope/../nope/x*", "dangling/*"])
+    @pytest.mark.parametrize("base", ["", "*/./"])
+    def test_what_stands_before_the_first_wildcard_must_be_there(self, usual: Context, source: str, base: str) -> None:
+        usual.link("dangling", "nowhere")
+        with pytest.raises(NotFoundError, match="not found in the build context"):
+            usual.select(source + "/./a" if base else source, parents=bool(base))
+
+    def test_a_file_before_a_wildcard_holds_nothing(self, usual: Context) -> None:
+        assert usual.names("a.txt/*") == []
+
+    def test_an_ignored_directory_before_a_wildcard_is_not_found(self, usual: Context) -> None:
+        with pytest.raises(NotFoundError, match=r'"/dir": not found .* line 1 of `.dockerignore`'):
+            usual.select("dir/*", ignore="dir\n")
+
     def test_links_between_pattern_and_file_are_not_followed(self, usual: Context) -> None:
         usual.link("dlnk", "dir")
         assert [match.path for match in usual.select("*/f1").matches] == [b"dir/f1"]
@@ -215,7 +229,7 @@ class TestParents:
 
     def test_missing_sources_are_an_error_and_unmatched_patterns_are_not(self, context: Context) -> None:
         context.write("src/a")
-        assert context.names("src/*.nope", parents=True) == []
+        assert context.names("src/*.nope", parents=True) == context.names("nope/*", parents=True) == []
         with pytest.raises(NotFoundError):
             context.select("src/nope", parents=True)
 
