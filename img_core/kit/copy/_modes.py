@@ -1,4 +1,9 @@
-"""The texts of ``--chmod``: octal numbers, and the symbolic grammar of chmod(1)."""
+"""The texts of ``--chmod``: octal numbers, and the symbolic grammar of setmode(3), which is BuildKit's.
+
+Where that differs from GNU chmod(1): no mask counts where a clause names nobody; ``=`` takes set-id bits away from directories, too, but
+the sticky bit only with ``t``; ``t`` without ``u``, ``g`` or ``a`` concerns that bit alone; a copy (``g=u``) leaves set-id bits alone and
+may stand among letters (``g=ux``); ``X`` looks at the mode that the file came with.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +16,14 @@ from img_core.spec.errors import UsageError
 
 __all__ = ["ModeChange", "parse_mode"]
 
-_UMASK: Final = 0o022  # of every step; counts where a clause names nobody
-_CLAUSE = re.compile(r"([ugoa]*)((?:[-+=](?:[rwxXst]+|[ugo]|))+)")
-_ACTION = re.compile(r"([-+=])([ugo]|[rwxXst]*)")
+_CLAUSE = re.compile(r"([ugoa]*)((?:[-+=][rwxXstugo]*)+)")
+_ACTION = re.compile(r"([-+=])([rwxXstugo]*)")
 _SHIFTS: Final = {"u": 6, "g": 3, "o": 0}
-_REACH: Final = {"u": 0o4700, "g": 0o2070, "o": 0o1007, "a": 0o7777}
-_BITS: Final = {"r": 0o444, "w": 0o222, "x": 0o111, "s": 0o6000, "t": 0o1000}
+_REACH: Final = {"u": 0o4700, "g": 0o2070, "o": 0o0007, "a": 0o6777}
+_BITS: Final = {"r": 0o444, "w": 0o222, "x": 0o111, "X": 0o111}
 _SET_ID: Final = 0o6000
+_STICKY: Final = 0o1000
+_RUN: Final = 0o111
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +38,9 @@ class ModeChange:
         mode &= 0o7777
         if self.octal is not None:
             return self.octal
+        runnable = directory or bool(mode & _RUN)
         for who, operator, what in self.actions:
-            mode = _act(mode, who, operator, what, directory)
+            mode = _act(mode, who, operator, what, runnable)
         return mode
 
     def for_new_parent(self, mode: int = 0o755) -> int:
@@ -67,31 +74,42 @@ def _parse_octal(text: str) -> int:
     return int(text, 8)
 
 
-def _act(mode: int, who: str, operator: str, what: str, directory: bool) -> int:
-    """Do one action as POSIX chmod and GNU's set-id rules for directories want it."""
-    reach = 0
-    for person in who:
-        reach |= _REACH[person]
-    bits = _bits(mode, what, directory) & (reach or ~_UMASK)
-    # chmod(1) keeps set-id bits of directories unless they are named.
-    kept = _SET_ID & ~bits if directory else 0
-    bits &= ~kept
-    if operator == "+":
-        return mode | bits
+def _act(mode: int, who: str, operator: str, what: str, runnable: bool) -> int:
+    """Do one action, letter by letter; *runnable* is what ``X`` asks for."""
+    reach = sum(_REACH[person] for person in set(who)) if "a" not in who else _REACH["a"]
+    bits = extra = 0
+    pending = operator == "="  # even `=` alone takes everything away
+    for letter in what:
+        if letter in _SHIFTS:
+            if bits:
+                mode = _change(mode, operator, reach, bits)
+            mode = _change(mode, "+", reach, extra)
+            mode = _copy(mode, reach, operator, mode >> _SHIFTS[letter] & 0o7)
+            bits, extra, pending = 0, 0, False
+        elif letter == "X" and operator != "-":
+            extra = _RUN if runnable else 0
+        elif letter in _BITS:
+            bits |= _BITS[letter]
+        elif not reach or reach & ~0o7:  # set-id and sticky bits do not concern others alone
+            reach |= _STICKY if letter == "t" else 0
+            bits |= _STICKY if letter == "t" else _SET_ID
+    if bits or pending:
+        mode = _change(mode, operator, reach, bits)
+    return _change(mode, "+", reach, extra)
+
+
+def _change(mode: int, operator: str, reach: int, bits: int) -> int:
+    """Set or take away *bits* within *reach* (0: everywhere)."""
+    bits &= reach or 0o7777
     if operator == "-":
         return mode & ~bits
-    kept |= 0o7777 & ~reach if reach else 0
-    return mode & kept | bits
+    return (mode & ~(reach or _REACH["a"]) if operator == "=" else mode) | bits
 
 
-def _bits(mode: int, what: str, directory: bool) -> int:
-    """Return what *what* stands for, for everybody."""
-    if what in _SHIFTS:  # `g=u` copies
-        return 0o111 * (mode >> _SHIFTS[what] & 0o7)
-    bits = 0
-    for letter in what:
-        if letter == "X":
-            bits |= 0o111 if directory or mode & 0o111 else 0
-        else:
-            bits |= _BITS[letter]
-    return bits
+def _copy(mode: int, reach: int, operator: str, value: int) -> int:
+    """Do a copy such as ``g=u``: *value* are three permission bits, which go to everybody within *reach* (0: to all)."""
+    targets = sum(7 << shift for shift in _SHIFTS.values() if not reach or reach & 0o4 << shift)
+    bits = 0o111 * value & targets
+    if operator == "-":
+        return mode & ~bits
+    return (mode & ~targets if operator == "=" else mode) | bits
