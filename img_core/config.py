@@ -170,7 +170,7 @@ def _configured_budget(document: Mapping[str, Any], path: str) -> str:  # Any: T
     try:
         budget_bytes(str(budget), 0)
     except ValueError as err:
-        raise UsageError(f"`keep-storage` in {path}: {err}", hint="e.g. `20GB`, `10%` or `all`") from None
+        raise UsageError(f"`keep-storage` in {path}: {err}", hint="e.g. `20GiB`, `10%` or `all`") from None
     return str(budget)
 
 

@@ -6,15 +6,21 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from img_core.kit.sizes import binary_size
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["binary_size", "human_age", "render", "table", "table_of"]
+__all__ = ["binary_size", "human_age", "narrow_table", "render", "short_age", "table", "table_of"]
 
 _TAB = 8
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+#: What stands for Docker's words where there is little room.
+_SHORT_AGES = {
+    "Less than a second ago": "just now",
+    "About a minute ago": "1 minute ago",
+    "About an hour ago": "1 hour ago",
+}
 _MINUTE, _HOUR, _DAY, _WEEK, _MONTH, _YEAR = 60, 3600, 24, 24 * 7, 24 * 30, 24 * 365  # from _DAY on in hours
 
 
@@ -29,13 +35,17 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def binary_size(size: float) -> str:
-    """Return *size* in bytes as ``1.04MiB``, with four significant digits."""
-    unit = 0
-    while size >= 1024 and unit < len(_UNITS) - 1:
-        size /= 1024
-        unit += 1
-    return f"{size:.4g}{_UNITS[unit]}"
+def narrow_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return *rows* aligned with blanks, two between columns: as narrow as they can be read."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def short_age(seconds: float) -> str:
+    """Return how long ago something was, in 14 characters at most."""
+    age = human_age(seconds)
+    return _SHORT_AGES.get(age, age)
 
 
 def human_age(seconds: float) -> str:

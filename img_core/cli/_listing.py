@@ -48,8 +48,12 @@ class Listing:
         *,
         keys: Callable[[], Iterable[str]],
         rows: Callable[[], Sequence[Sequence[str]]],
+        layout: Callable[[Sequence[Sequence[str]]], str] = table,
     ) -> None:
-        """Print what was asked for; only that is computed. *rows* include the header. Raises UsageError for a bad template."""
+        """Print what was asked for; only that is computed. Raises UsageError for a bad template.
+
+        *rows* include the header; *layout* makes a table of them.
+        """
         if self.template.startswith("table "):
             echo(table_of(self.template.removeprefix("table "), records()))
         elif self.template:
@@ -59,4 +63,4 @@ class Listing:
             for key in dict.fromkeys(keys()):
                 echo(key)
         else:
-            echo(table(rows()))
+            echo(layout(rows()))

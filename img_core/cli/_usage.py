@@ -123,10 +123,10 @@ def _timestamp(seconds: float) -> str:
 
 
 def size(text: str, flag: str) -> int:
-    """Read a size such as ``512MB`` or ``2g``; units are powers of 1024. Raises UsageError that names *flag*."""
+    """Read a size such as ``512MiB`` or ``2g``; units are powers of 1024. Raises UsageError that names *flag*."""
     found = parse_size(text)
     if found is None:
-        raise UsageError(f"`{text}` for {flag} is not a size", hint="e.g. `512MB` or `2GB`")
+        raise UsageError(f"`{text}` for {flag} is not a size", hint="e.g. `512MiB` or `2g`")
     return found
 
 

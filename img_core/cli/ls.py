@@ -9,7 +9,7 @@ import click
 
 from img_core.cli._base import Command, refuse_more, settings_of
 from img_core.cli._docker_filters import image_filters
-from img_core.cli._format import binary_size, human_age
+from img_core.cli._format import binary_size, human_age, narrow_table, short_age, table
 from img_core.cli._images import open_store
 from img_core.cli._listing import Listing, listing_flags
 from img_core.kit.reference import Reference
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_DIGEST_LENGTH = 12  # digits, as docker shows them
 _HEADER = ("NAME", "SIZE", "CREATED AT", "UPDATED AT", "DIGEST")
 
 
@@ -28,7 +29,7 @@ _HEADER = ("NAME", "SIZE", "CREATED AT", "UPDATED AT", "DIGEST")
 @click.option(
     "-f", "--filter", "filters", multiple=True, help="filter output, e.g. reference=app:*, label=a=b, or name~=alpine"
 )
-@listing_flags(example="{{.Name}} {{.Size}}", cut="accepted: nothing is cut anyway", quiet="show only digests")
+@listing_flags(example="{{.Name}} {{.Size}}", cut="show whole names and digests", quiet="show only digests")
 @click.argument("arguments", nargs=-1, metavar="[REPOSITORY[:TAG]]")
 @click.pass_context
 def command(
@@ -48,16 +49,20 @@ def command(
         Listing(template, quiet).show(
             lambda: [_record(store, image) for image in images],
             keys=lambda: [image.descriptor.digest for image in images],
-            rows=lambda: [_HEADER, *(_row(store, image) for image in images)],
+            rows=lambda: [_HEADER, *(_row(store, image, short=not no_trunc) for image in images)],
+            layout=table if no_trunc else narrow_table,
         )
 
 
-def _row(store: Store, image: Image) -> tuple[str, ...]:
-    now = time.time()
+def _row(store: Store, image: Image, *, short: bool) -> tuple[str, ...]:
+    """Return the cells of *image*; *short* ones leave room for a name of 24 characters in a line of 80."""
+    now, age = time.time(), short_age if short else human_age
     size = store.images.content_size(image)
     shown = "?" if size is None else binary_size(size)
-    created, updated = human_age(now - image.created), human_age(now - image.updated)
-    return (image.name, shown, created, updated, image.descriptor.digest)
+    name, digest = image.name, str(image.descriptor.digest)
+    if short:
+        name, digest = Reference.parse(name).familiar(), digest.partition(":")[2][:_DIGEST_LENGTH]
+    return (name, shown, age(now - image.created), age(now - image.updated), digest)
 
 
 def _record(store: Store, image: Image) -> dict[str, Any]:  # Any: JSON

@@ -26,7 +26,7 @@ _FAILED = "pruning failed: failed to parse filters"
 @click.option("--dry-run", is_flag=True, help="show what would be removed")
 @click.option("--filter", "filters", multiple=True, help="remove only what matches, e.g. type==regular or until=24h")
 @click.option("-f", "--force", is_flag=True, help="accepted: nothing is asked anyway")
-@click.option("--keep-storage", default="", help="keep so much of what was used last, e.g. 10GB")
+@click.option("--keep-storage", default="", help="keep so much of what was used last, e.g. 10GiB")
 @click.option("--until", default="", help="remove only what was not used for so long, e.g. 24h")
 @click.argument("arguments", nargs=-1, metavar="")
 @click.pass_context

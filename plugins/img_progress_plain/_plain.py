@@ -147,7 +147,7 @@ class PlainProgress(Progress):
 
 
 def _status_line(event: StepStatus, part: _Part) -> str:
-    """Return ``sha256:… 12.58MB / 45.10MB 2.1s``, at the end with ``done`` and the rate."""
+    """Return ``sha256:… 12.00MiB / 43.01MiB 2.1s``, at the end with ``done`` and the rate."""
     parts = [show(event.text, limit=_TEXT_LIMIT)]
     moved = event.outcome in ("", "done")
     if event.total and moved:

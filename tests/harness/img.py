@@ -147,16 +147,19 @@ class Img:
             )  # fmt: skip
 
     def names(self) -> list[str]:
-        """Return the names that ``img ls`` shows."""
-        lines = self.run("ls").ok().text.splitlines()
-        return [line.split("\t")[0] for line in lines[1:]]
+        """Return the names that ``img ls`` knows, in full."""
+        return list(self._digests())
 
     def digest(self, name: str) -> str:
-        """Return the digest that ``img ls`` shows for *name*."""
-        for line in self.run("ls").ok().text.splitlines():
-            if line.split("\t")[0] == full_name(name):
-                return line.split("\t")[-1]
-        raise AssertionError(f"{name} is not listed: {self.names()}")
+        """Return the digest that ``img ls`` knows for *name*."""
+        digests = self._digests()
+        assert full_name(name) in digests, f"{name} is not listed: {list(digests)}"
+        return digests[full_name(name)]
+
+    def _digests(self) -> dict[str, str]:
+        """Return the digests of all images by their full names."""
+        lines = self.run("ls", "--format", "{{.Name}}\t{{.Digest}}").ok().text.splitlines()
+        return dict(line.split("\t") for line in lines)
 
     def export(self, name: str, dest: Path) -> Path:
         """Save the image *name* as an OCI archive."""

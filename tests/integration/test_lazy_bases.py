@@ -158,7 +158,7 @@ def test_an_image_built_and_pushed_beside_its_base_moves_no_base_layer(
     build(f"FROM {first}\nENV B=2\n", "-t", second, backend=backend)
     img.run("rm", first).ok()
     img.run("prune", "--all").ok()
-    assert second in img.run("ls").ok().text
+    assert second in img.names()
     img.run("push", second).ok()
     assert pushed_layers(bases.registry, "built/second")[:2] == [layer.digest for layer in bases.base.layers]
     assert bases.fetched() == {}
@@ -243,7 +243,7 @@ def test_a_layer_that_its_registry_does_not_give_any_more_is_told_and_nothing_is
     img.run("push", f"{other_registry.address}/app:1").refused(6, *told)
     assert not (tmp_path / "archive.tar").exists()
     assert not (tmp_path / "root").exists()
-    assert "more" not in img.run("ls").ok().text
+    assert "docker.io/library/more:1" not in img.names()
     bases.registry.heal()
     img.run("save", "-o", tmp_path / "archive.tar", "app:1").ok()
 

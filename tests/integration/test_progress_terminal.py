@@ -43,7 +43,7 @@ def test_a_build_on_a_terminal_ends_with_the_whole_story(img: Img, tmp_path: Pat
             "[+] Building N.Ns (6/6) FINISHED",
             " => [internal] load build definition from Dockerfile",
             " => [1/3] FROM docker.io/library/busybox:latest@DIGEST",
-            " => => extracting DIGEST 1.10MB / 1.10MB",
+            " => => extracting DIGEST 1.05MiB / 1.05MiB",
             " => [internal] load build context",
             " => [2/3] RUN",
             " => [3/3] COPY Dockerfile /",

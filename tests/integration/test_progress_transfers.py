@@ -22,7 +22,7 @@ from img_core.testing.registry import DockerRegistry
 pytest_plugins = ["img_core.testing.fixtures"]
 pytestmark = [pytest.mark.rootless, pytest.mark.registry]
 
-SIZE = 4_000_000
+SIZE = 4 << 20
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def image() -> SmallImage:
 
 
 def told(stderr: str) -> list[str]:
-    """Return what was told of transfers, without digests and times: ``4.00MB / 4.00MB done``."""
+    """Return what was told of transfers, without digests and times: ``4.00MiB / 4.00MiB done``."""
     lines = [line for line in stderr.splitlines() if "sha256:" in line]
     return [re.sub(r"^#\d+ |sha256:[0-9a-f]{64} |\d+\.\ds |\(.*\)", "", line).strip() for line in lines]
 
@@ -73,7 +73,7 @@ def test_a_pull_shows_how_far_it_is(empty: Img, slow: tuple[str, threading.Event
         lines = session.screen.everything
     moving = next(line for line in half if "[======" in line)
     assert re.fullmatch(
-        r" => => sha256:[0-9a-f]{12} \[=+> *\] (1\.9\d|2\.00)MB / 4\.\d\dMB( [\d.]+[kM]?B/s)? +\d+\.\ds", moving
+        r" => => sha256:[0-9a-f]{12} \[=+> *\] (1\.[89]\d|2\.00)MiB / 4\.\d\dMiB( [\d.]+([KM]i)?B/s)? +\d+\.\ds", moving
     )
     assert lines[0] == f"Pulling {reference}..."
     assert re.fullmatch(r"\[\+\] Pulling \d+\.\ds \(1/1\) FINISHED", lines[1])
@@ -97,7 +97,7 @@ def test_a_log_tells_how_each_blob_came_to_be_there(empty: Img, registry: Docker
     source, target = registry.add("org/app", "1", image), f"{registry.address}/org/copy:1"
     first = empty.run("pull", source).ok()
     assert [line.split()[-1] for line in told(first.stderr)] == ["done", "done"]
-    assert "4.00MB / 4.00MB done" in told(first.stderr)
+    assert "4.00MiB / 4.00MiB done" in told(first.stderr)
     assert [line.split()[-1] for line in told(empty.run("pull", source).ok().stderr)] == ["reused", "reused"]
     empty.run("tag", source, target).ok()
     assert [line.split()[-1] for line in told(empty.run("push", target).ok().stderr)] == ["mounted"] * 3
@@ -114,10 +114,10 @@ def test_a_build_tells_what_it_fetches_unpacks_and_pushes(
         web.pages["/file"] = Page(b"x" * 5000)
         dockerfile = f"FROM {source}\nADD {web.url}/file /\nCOPY --from=busybox /bin/busybox /c/\n"
         built = img.build(write_context(tmp_path / "context", dockerfile), "--push", tag=target).ok()
-        assert f"downloading {web.url}/file 5.00kB / 5.00kB" in built.stderr
+        assert f"downloading {web.url}/file 4.88KiB / 4.88KiB" in built.stderr
     lines = told(built.stderr)
-    assert lines.count("4.00MB / 4.00MB done") == 1
-    assert any(line.startswith("extracting 4.00MB / 4.00MB") for line in lines)
+    assert lines.count("4.00MiB / 4.00MiB done") == 1
+    assert any(line.startswith("extracting 4.00MiB / 4.00MiB") for line in lines)
     assert sum(line.startswith("pushing") and line.endswith("mounted") for line in lines) == 2
     assert sum(line.startswith("pushing ") and " / " in line and line.endswith("done") for line in lines) == 3
 

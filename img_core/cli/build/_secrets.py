@@ -69,7 +69,7 @@ def _check_file(name: str, path: str) -> None:
     except OSError as err:
         raise UsageError(f"{_PREFIX}failed to stat {show(path)}: {(err.strerror or str(err)).lower()}") from err
     if size > _LIMIT:
-        raise UsageError(f"{_PREFIX}secret {show(name)} too big. max size 500KB")
+        raise UsageError(f"{_PREFIX}secret {show(name)} too big. max size 500KiB")
 
 
 @dataclass(frozen=True, slots=True)

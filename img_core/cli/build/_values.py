@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import TYPE_CHECKING, Any
 
+from img_core.kit import sizes
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ __all__ = [
     "split_list",
 ]
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?b)?", re.IGNORECASE)
-_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 #: What a step can reach its builder by; the address depends on the step's network.
 _GATEWAY = "host-gateway"
 
@@ -84,10 +82,10 @@ def _address(text: str, shown: str) -> str:
 
 def parse_size(text: str, flag: str) -> int:
     """Return a size in bytes: ``64m``, ``1g``, ``67108864``, in powers of 1024."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
+    size = sizes.parse_size(text)
+    if size is None:
         raise UsageError(f"invalid size `{text}` for {flag}", hint="e.g. `64m` or `1g`")
-    return int(float(match[1]) * 1024 ** _POWERS[match[2].lower()])
+    return size
 
 
 def parse_limits(flags: Mapping[str, Any]) -> Limits:  # Any: values of flags

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+from img_core.kit.sizes import binary_size
+
 __all__ = ["clean_line", "log_time", "rate_text", "size_text", "split_lines"]
 
-_UNITS = ("B", "kB", "MB", "GB", "TB")
 #: Colours are wanted; other escape sequences move the cursor, rename the window or answer as if typed.
 _RESET = "\x1b[0m"
 _COLOUR = re.compile(r"(\x1b\[[0-9;:]*m)")
@@ -21,18 +22,12 @@ def log_time(seconds: float) -> str:
 
 
 def size_text(size: int) -> str:
-    """Return *size* in bytes as ``172B`` or ``3.37MB`` (powers of 1000)."""
-    if size < 1000:
-        return f"{size}B"
-    value, unit = float(size), 0
-    while value >= 1000 and unit < len(_UNITS) - 1:
-        value /= 1000
-        unit += 1
-    return f"{value:.2f}{_UNITS[unit]}"
+    """Return *size* in bytes as ``172B`` or ``3.37MiB``: of one width while it grows."""
+    return binary_size(size, digits=2)
 
 
 def rate_text(size: int, seconds: float) -> str:
-    """Return *size* bytes in *seconds* as ``6.18MB/s``; empty where that says nothing."""
+    """Return *size* bytes in *seconds* as ``6.18MiB/s``; empty where that says nothing."""
     return f"{size_text(int(size / seconds))}/s" if seconds > 0.01 and size > 0 else ""
 
 

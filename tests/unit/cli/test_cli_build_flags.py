@@ -132,7 +132,7 @@ def test_a_secret_may_be_500_kilobytes(tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(b"x" * 512_000)
     assert parse_secrets([f"id=a,src={tmp_path}/big"], {})
     (tmp_path / "big").write_bytes(b"x" * 512_001)
-    with pytest.raises(UsageError, match=r"secret a too big\. max size 500KB"):
+    with pytest.raises(UsageError, match=r"secret a too big\. max size 500KiB"):
         parse_secrets([f"id=a,src={tmp_path}/big"], {})
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from img_core.cli._filters import parse_filters
-from img_core.cli._format import binary_size, human_age, table
+from img_core.cli._format import binary_size, human_age, narrow_table, short_age, table
 from img_core.spec import UsageError
 
 
@@ -30,6 +30,16 @@ def test_ages_are_dockers(seconds: float, text: str) -> None:
     assert human_age(seconds) == text
 
 
+def test_short_ages_have_14_characters_at_most() -> None:
+    seconds = [*range(200), *range(0, 50 * 86400, 1799), *range(0, 40 * 365 * 86400, 86399)]
+    assert max(len(short_age(value)) for value in seconds) == 14
+    assert [short_age(value) for value in (0, 70, 3700)] == ["just now", "1 minute ago", "1 hour ago"]
+
+
+def test_columns_of_a_narrow_table_are_two_blanks_apart() -> None:
+    assert narrow_table([("A", "B", "C"), ("12345", "x", "y")]) == "A      B  C\n12345  x  y"
+
+
 def test_columns_are_separated_by_tabs_to_the_next_stop() -> None:
     assert table([("A", "B", "C"), ("12345678", "x", "y")]) == "A\t\tB\tC\n12345678\tx\ty"
 
@@ -43,14 +53,14 @@ FIELDS = {("name",): "docker.io/library/alpine:3", ("labels", "a.b"): "x, y"}
         ([], True), (["name"], True), (["nope"], False), (["name==docker.io/library/alpine:3"], True),
         (["name!=x"], True), (["nope!=x"], True), (["name~=alp"], True), (["name~=/alp[a-z]+/"], True),
         (["name~=|^docker|"], True), (['labels."a.b"=="x, y"'], True), (["name~=alp,nope"], False),
-        (["nope", "name"], True), (["nope~=x"], False),
+        (["nope", "name"], True), (["nope~=x"], False), (["labels.a.b==a b"], False), (["name!=a b"], True),
     ],
 )  # fmt: skip
 def test_filters(filters: list[str], expected: bool) -> None:
     assert parse_filters(filters, "x")(FIELDS.get) is expected
 
 
-@pytest.mark.parametrize("text", ["", ",", "name=", "name==", "name=1", "name~=[", "name==a b", "==x", "name~=/[/"])
+@pytest.mark.parametrize("text", ["", ",", "name=", "name==", "name=1", "name~=[", "==x", "name~=/[/"])
 def test_bad_filters_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="parse error"):
         parse_filters([text], "x")

@@ -93,7 +93,7 @@ def test_an_unknown_command_shows_the_overview_on_stderr(run) -> None:
         (["ls", "-x"], "Error: unknown shorthand flag: `-x`"),
         (["ls", "-v"], "Error: unknown shorthand flag: `-v`"),
         (["ls", "--filte", "x"], "Error: unknown flag: --filte"),
-        (["ls", "x"], "Error: no arguments expected"),
+        (["ls", "x", "y"], "Error: ls expects no or one repository, found 2"),
         (["version", "x"], "Error: no arguments expected"),
         (["tag", "x"], "Error: must pass an image or repository and target to tag"),
         (["rm"], "Error: must pass an image to remove"),
@@ -146,7 +146,7 @@ def test_global_flags_work_before_and_after_the_command(words: list[str], run, t
     run("import", "-", "app", "-s", "S", stdin=_tar())
     done = run(*words)
     assert done.returncode == 0, done.stderr
-    assert "docker.io/library/app:latest" in done.stdout
+    assert "app:latest" in done.stdout
 
 
 def _tar() -> bytes:

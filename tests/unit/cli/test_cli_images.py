@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,12 +30,13 @@ def with_app(run):
 
 def test_ls_of_nothing_is_a_header(run, tmp_path: Path) -> None:
     done = run("ls")
-    assert (done.returncode, done.stdout) == (0, "NAME\tSIZE\tCREATED AT\tUPDATED AT\tDIGEST\n")
+    assert (done.returncode, done.stdout) == (0, "NAME  SIZE  CREATED AT  UPDATED AT  DIGEST\n")
+    assert run("ls", "--no-trunc").stdout == "NAME\tSIZE\tCREATED AT\tUPDATED AT\tDIGEST\n"  # as the original has it
     assert not (tmp_path / ".local").exists()  # looking does not make directories
 
 
 def test_ls_lists_name_size_age_and_digest(with_app) -> None:
-    header, row = with_app("ls").stdout.splitlines()
+    header, row = with_app("ls", "--no-trunc").stdout.splitlines()
     cells = [cell for cell in row.split("\t") if cell]
     assert header.split()[0] == "NAME"
     assert cells[0] == "docker.io/library/app:latest"
@@ -44,14 +46,29 @@ def test_ls_lists_name_size_age_and_digest(with_app) -> None:
 
 
 def test_columns_stand_under_their_headers(with_app) -> None:
-    lines = [line.expandtabs(8) for line in with_app("ls").stdout.splitlines()]
-    assert lines[1].index("sha256:") == lines[0].index("DIGEST")
+    digest = with_app("ls", "-q").stdout.strip()
+    for flags, shown in (["--no-trunc"], digest), ([], digest.removeprefix("sha256:")[:12]):
+        lines = [line.expandtabs(8) for line in with_app("ls", *flags).stdout.splitlines()]
+        assert lines[1][lines[0].index("DIGEST") :] == shown
+
+
+def test_the_table_of_images_fits_80_columns(with_app, tmp_path: Path) -> None:
+    names = ["registry.example/app:1.2", "docker.io/library/busybox:latest"]
+    for name in names:
+        with_app("tag", "app", name)
+    with Store(str(tmp_path / ".local/share/img")) as store, store.database.transaction() as cursor:
+        past = time.time() - 59 * 60 - 30
+        cursor.execute("UPDATE image SET content_size = 1092616, created = ?, updated = ?", (past, past))
+    lines = with_app("ls").stdout.splitlines()
+    assert max(map(len, lines)) == 80
+    assert [line.split()[0] for line in lines[1:]] == ["app:latest", "busybox:latest", "registry.example/app:1.2"]
+    assert all(name in with_app("ls", "--no-trunc").stdout for name in names)
 
 
 def test_ls_filters(with_app) -> None:
     with_app("tag", "app", "other:1")
     names = [line.split()[0] for line in with_app("ls", "-f", "name~=other").stdout.splitlines()[1:]]
-    assert names == ["docker.io/library/other:1"]
+    assert names == ["other:1"]
     assert len(with_app("ls", "-f", "name~=other", "-f", "name~=app").stdout.splitlines()) == 3
     assert len(with_app("ls", "-f", "nothing==x").stdout.splitlines()) == 1
 
@@ -112,7 +129,7 @@ def test_rm_says_what_it_does_and_stops_at_the_first_failure(with_app) -> None:
     assert done.stdout == "Removing app...\nSuccessfully removed app\nRemoving nope...\n"
     assert done.stderr.startswith('Error: removing image failed: image "nope": not found')
     assert done.returncode == 1
-    assert [line.split()[0] for line in with_app("ls").stdout.splitlines()[1:]] == ["docker.io/library/b:latest"]
+    assert [line.split()[0] for line in with_app("ls").stdout.splitlines()[1:]] == ["b:latest"]
 
 
 def test_inspect_prints_the_config_indented_by_tabs(with_app) -> None:

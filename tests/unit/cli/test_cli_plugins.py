@@ -65,7 +65,7 @@ def test_our_own_commands_cannot_be_replaced(with_hello, tmp_path: Path) -> None
     (tmp_path / "site/img_command_hello-1.0.dist-info/entry_points.txt").write_text(
         "[img.commands]\nls = img_command_hello\n"
     )
-    assert with_hello("ls").stdout.startswith("NAME\t")
+    assert with_hello("ls").stdout.startswith("NAME ")
 
 
 def test_ls_and_info(run) -> None:

@@ -42,10 +42,10 @@ def test_a_log_gets_few_lines_with_bytes_and_rates(
         status("sha256:b", 5, 5, "reused")
     assert capsys.readouterr().err.splitlines() == [
         "#1 pulling x",
-        f"#1 {DIGEST} 2.10MB / 20.97MB 2.0s",
-        f"#1 {DIGEST} 6.29MB / 20.97MB 6.0s",
-        f"#1 {DIGEST} 14.68MB / 20.97MB 14.0s",
-        f"#1 {DIGEST} 20.97MB / 20.97MB 20.0s done (1.05MB/s)",
+        f"#1 {DIGEST} 2.00MiB / 20.00MiB 2.0s",
+        f"#1 {DIGEST} 6.00MiB / 20.00MiB 6.0s",
+        f"#1 {DIGEST} 14.00MiB / 20.00MiB 14.0s",
+        f"#1 {DIGEST} 20.00MiB / 20.00MiB 20.0s done (1.00MiB/s)",
         "#1 sha256:b 5B reused",
         "#1 DONE 20.0s",
         "",

@@ -94,8 +94,8 @@ def test_transfers_are_lines_of_their_step() -> None:
     )
     assert text == (
         "#1 [internal] load build context\n#1 transferring context: 172B done\n"
-        "#1 sha256:abc 1.05MB / 3.20MB 2.0s\n#1 sha256:abc 3.20MB / 3.20MB 3.1s done (1.00MB/s)\n"
-        "#1 extracting sha256:abc 0.5s done\n#1 pushing sha256:abc 3.20MB mounted\n"
+        "#1 sha256:abc 1.00MiB / 3.05MiB 2.0s\n#1 sha256:abc 3.05MiB / 3.05MiB 3.1s done (976.56KiB/s)\n"
+        "#1 extracting sha256:abc 0.5s done\n#1 pushing sha256:abc 3.05MiB mounted\n"
     )
 
 
@@ -163,7 +163,9 @@ def test_times_and_sizes() -> None:
     assert [log_time(value) for value in (0.0000123, 0.0812, 1.5, 12.345, 123.45, 1234.5, 12345.6)] == [
         "0.000", "0.081", "1.500", "12.34", "123.4", "1234", "12345",
     ]  # fmt: skip
-    assert [size_text(value) for value in (0, 172, 1000, 3_370_000)] == ["0B", "172B", "1.00kB", "3.37MB"]
+    assert [size_text(value) for value in (0, 172, 1000, 1024, 3_533_701)] == [
+        "0B", "172B", "1000B", "1.00KiB", "3.37MiB",
+    ]  # fmt: skip
 
 
 def test_quiet_has_nothing_to_repeat_of_a_silent_failure() -> None:

@@ -143,7 +143,7 @@ def test_transfers_have_bars_bytes_and_rates(show: Callable[..., Shown]) -> None
     )
     assert shown.draw(2.0)[1:] == [
         row(" => FROM debian", "2.0s", 90),
-        row(" => => sha256:4b27c8aa5d04 [===>          ] 12.58MB / 45.10MB 6.29MB/s", "2.0s", 90),
+        row(" => => sha256:4b27c8aa5d04 [===>          ] 12.00MiB / 43.01MiB 6.00MiB/s", "2.0s", 90),
         row(" => => exporting layers", "0.0s", 90),
     ]
     shown.tell(
@@ -152,7 +152,7 @@ def test_transfers_have_bars_bytes_and_rates(show: Callable[..., Shown]) -> None
     shown.terminal.columns = 110
     assert shown.close(8.0)[1:] == [
         row(" => FROM debian", "7.4s", 110),
-        row(f" => => {DIGEST} 45.10MB / 45.10MB", "7.3s", 110),
+        row(f" => => {DIGEST} 43.01MiB / 43.01MiB", "7.3s", 110),
         row(" => => exporting layers", "0.0s", 110),
         row(" => => pushing x 5B mounted", "0.0s", 110),
     ]
