@@ -11,7 +11,7 @@ from img_frontend_dockerfile._text import quote
 
 __all__ = ["CheckOptions", "Directives", "detect_syntax", "parse_check_options", "parse_directives"]
 
-_DIRECTIVE = re.compile(r"^(?:#|(//))\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$")
+_DIRECTIVE = re.compile(r"(?:#|(//))\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(\S.*)")  # of a line without blanks around it
 _KNOWN = frozenset({"syntax", "escape", "check"})
 
 

@@ -1,7 +1,8 @@
 """Variable expansion in words: quotes, escapes and ``${name…}`` as Dockerfiles know them.
 
 `expand_word` keeps the result one word; `expand_words` splits it at blanks (EXPOSE). Names that were needed and not set
-are reported through *unset*. Failures raise `Fault` with the whole word in the message.
+are reported through *unset*. Failures raise `Fault` with the word in the message; one of them is that variables give more than `WORD_LIMIT`
+characters, or more than is left of *budget*.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from img_frontend_dockerfile._source import Fault
+from img_frontend_dockerfile._budget import TITLE_LIMIT, WORD_LIMIT, Budget
+from img_frontend_dockerfile._patterns import Pattern
+from img_frontend_dockerfile._source import LONGEST_MESSAGE, Fault
 from img_frontend_dockerfile._text import quote
 
 if TYPE_CHECKING:
@@ -19,36 +22,56 @@ __all__ = ["expand_for_display", "expand_heredoc", "expand_word", "expand_words"
 
 _SPECIAL_NAMES = frozenset("@*#?-$!0")
 _MAX_DEPTH = 100
+_PLAIN = re.compile(r"[^$'\"\\`/}]+")  # characters without a meaning anywhere
 
 
-def expand_word(word: str, variables: Mapping[str, str], *, escape: str = "\\", unset: set[str] | None = None) -> str:
+def expand_word(
+    word: str,
+    variables: Mapping[str, str],
+    *,
+    escape: str = "\\",
+    unset: set[str] | None = None,
+    budget: Budget | None = None,
+) -> str:
     """Expand *word* and remove its quotes and escapes; blanks in the result stay."""
     if not _needs_work(word, escape):
         return word
-    return _run(_Expansion(word, variables, escape, unset), word)
+    return _run(_Expansion(word, variables, escape, unset, _word_budget(budget)), word)
 
 
 def expand_words(
-    word: str, variables: Mapping[str, str], *, escape: str = "\\", unset: set[str] | None = None
+    word: str,
+    variables: Mapping[str, str],
+    *,
+    escape: str = "\\",
+    unset: set[str] | None = None,
+    budget: Budget | None = None,
 ) -> list[str]:
     """Expand *word* and split the result at blanks that were not quoted; blanks from variables split too."""
-    expansion = _Expansion(word, variables, escape, unset)
+    expansion = _Expansion(word, variables, escape, unset, _word_budget(budget))
     expansion.splitter = splitter = _Splitter()
     _run(expansion, word)
     return splitter.finish()
 
 
-def expand_heredoc(content: str, variables: Mapping[str, str], *, unset: set[str] | None = None) -> str:
+def expand_heredoc(
+    content: str, variables: Mapping[str, str], *, unset: set[str] | None = None, budget: Budget | None = None
+) -> str:
     """Expand the body of an unquoted COPY/ADD here-document: quotes stay, the escape is always a backslash."""
-    return _run(_Expansion(content, variables, "\\", unset, quotes="text"), content)
+    return _run(_Expansion(content, variables, "\\", unset, _word_budget(budget), quotes="text"), content)
 
 
-def expand_for_display(text: str, variables: Mapping[str, str], *, escape: str = "\\") -> str:
+def expand_for_display(
+    text: str, variables: Mapping[str, str], *, escape: str = "\\", budget: Budget | None = None
+) -> str:
     """Expand what is known and leave everything else, quotes and escapes included, as written. Never fails."""
     if "$" not in text:
         return text
+    limit = Budget(TITLE_LIMIT, "a title has", budget)
     try:
-        return _Expansion(text, variables, escape, None, quotes="keep", raw_escapes=True, keep_unset=True).until(None)
+        return _Expansion(text, variables, escape, None, limit, quotes="keep", raw_escapes=True, keep_unset=True).until(
+            None
+        )
     except Fault:
         return text
 
@@ -57,11 +80,16 @@ def _needs_work(word: str, escape: str) -> bool:
     return "$" in word or "'" in word or '"' in word or escape in word
 
 
+def _word_budget(budget: Budget | None) -> Budget:
+    return Budget(WORD_LIMIT, "variables give one word", budget)
+
+
 def _run(expansion: _Expansion, word: str) -> str:
     try:
         return expansion.until(None)
     except Fault as fault:
-        raise Fault(f"failed to process {quote(word)}: {fault.message}", hint=fault.hint) from None
+        shown = quote(word[:LONGEST_MESSAGE])
+        raise Fault(f"failed to process {shown}: {fault.message}", hint=fault.hint) from None
 
 
 class _Splitter:
@@ -105,6 +133,7 @@ class _Expansion:
         variables: Mapping[str, str],
         escape: str,
         unset: set[str] | None,
+        budget: Budget,
         *,
         quotes: str = "remove",
         raw_escapes: bool = False,
@@ -115,6 +144,7 @@ class _Expansion:
         self._variables = variables
         self._escape = escape
         self._unset = unset
+        self._budget = budget
         self._quotes = quotes
         self._raw_escapes = raw_escapes
         self._keep_unset = keep_unset
@@ -134,8 +164,12 @@ class _Expansion:
             if char == stop:
                 self._position += 1
                 return "".join(out)
-            keep = raw_escapes and not (plain_dollar and self._text.startswith("$", self._position + 1))
-            piece, quoted = self._piece(char, raw_escapes=keep)
+            plain = _PLAIN.match(self._text, self._position)
+            if plain is not None:
+                piece, quoted, self._position = plain[0], False, plain.end()
+            else:
+                keep = raw_escapes and not (plain_dollar and self._text.startswith("$", self._position + 1))
+                piece, quoted = self._piece(char, raw_escapes=keep)
             out.append(piece)
             if self.splitter is not None and self._depth == 0:
                 (self.splitter.add_raw if quoted else self.splitter.add)(piece)
@@ -206,6 +240,7 @@ class _Expansion:
     def _lookup(self, name: str, start: int) -> str:
         value = self._variables.get(name)
         if value is not None:
+            self._budget.take(len(value))
             return value
         if self._keep_unset:
             return self._text[start : self._position]
@@ -265,6 +300,7 @@ class _Expansion:
 
     def _conditional(self, name: str, operator: str, value: str | None, *, null_counts: bool) -> str:
         word = self.until("}")
+        self._budget.take(len(value or ""))
         missing = value is None or (null_counts and not value)
         if operator == "-":
             return word if missing else value or ""
@@ -282,12 +318,11 @@ class _Expansion:
         if value is None:
             self._note_unset(name)
             return ""
-        # A suffix is the prefix of the reversed text; blocks between stars are found from the outside in both ways.
-        step = 1 if operator == "#" else -1
-        pieces = _glob(pattern, self._escape)[::step]
-        star = ".*" if longest else ".*?"
-        match = re.match("".join(star if piece == ".*" else piece for piece in pieces), value[::step], re.DOTALL)
-        return value[::step][match.end() :][::step] if match else value
+        self._budget.take(len(value))
+        matcher = Pattern(pattern)
+        if operator == "#":
+            return matcher.without_prefix(value, longest=longest)
+        return matcher.without_suffix(value, longest=longest)
 
     def _replace(self, name: str, value: str | None) -> str:
         everywhere = self._peek() == "/"
@@ -299,37 +334,6 @@ class _Expansion:
         if value is None:
             self._note_unset(name)
             value = ""  # in which a pattern such as `*` finds something
-        expression = re.compile("".join(_glob(pattern, self._escape)), re.DOTALL)
-        return _substitute(expression, replacement, value, everywhere)
-
-
-def _glob(pattern: str, escape: str) -> list[str]:
-    """Translate to pieces of a regular expression: ``*``, ``?``, escaped characters; all else, brackets too, is literal."""
-    pieces: list[str] = []
-    position = 0
-    while position < len(pattern):
-        char = pattern[position]
-        if char == escape and position + 1 < len(pattern):
-            position += 1
-            pieces.append(re.escape(pattern[position]))
-        elif char == "*":
-            # Two stars mean the same as one and would make the matcher try every way to share the text between them.
-            pieces += [".*"] if pieces[-1:] != [".*"] else []
-        else:
-            pieces.append("." if char == "?" else re.escape(char))
-        position += 1
-    return pieces
-
-
-def _substitute(expression: re.Pattern[str], replacement: str, value: str, everywhere: bool) -> str:
-    """Replace the first or every match; an empty match right behind another one does not count."""
-    out: list[str] = []
-    done, last_end = 0, -1
-    for match in expression.finditer(value):
-        if match.start() == match.end() == last_end:
-            continue
-        out += [value[done : match.start()], replacement]
-        done = last_end = match.end()
-        if not everywhere:
-            break
-    return "".join(out) + value[done:]
+        matcher = Pattern(pattern)
+        self._budget.take(matcher.growth(value, replacement, everywhere=everywhere))
+        return matcher.replaced(value, replacement, everywhere=everywhere)

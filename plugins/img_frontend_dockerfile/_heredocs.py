@@ -40,6 +40,7 @@ def find_heredocs(text: str, *, shell: bool) -> list[Heredoc]:
     A marker stands at the start of a word, outside quotes. *shell* text may also contain ``$(( 1 << 3 ))``.
     """
     found: list[Heredoc] = []
+    arithmetic = text.rfind("))") if shell else -1  # where the last `$((…))` ends
     position = 0
     while position < len(text):
         if text[position].isspace():
@@ -51,7 +52,7 @@ def find_heredocs(text: str, *, shell: bool) -> list[Heredoc]:
             found.append(heredoc)
             position = heredoc.end
         else:
-            position = _skip_word(text, position, shell=shell)
+            position = _skip_word(text, position, arithmetic)
     return found
 
 
@@ -82,7 +83,7 @@ def _read_marker(text: str, begin: int, start: re.Match[str], *, shell: bool) ->
     return Heredoc(word, begin, position, expand=not quoted, strip_tabs=bool(start.group(2)))
 
 
-def _skip_word(text: str, position: int, *, shell: bool) -> int:
+def _skip_word(text: str, position: int, arithmetic: int) -> int:
     mark = ""
     while position < len(text):
         char = text[position]
@@ -92,9 +93,8 @@ def _skip_word(text: str, position: int, *, shell: bool) -> int:
             mark = char
         elif char == "\\":
             position += 1
-        elif shell and text.startswith("((", position):
-            end = text.find("))", position)
-            position = end if end >= 0 else position + 1
+        elif position < arithmetic and text.startswith("((", position):
+            position = text.find("))", position)
         elif char.isspace():
             break
         position += 1

@@ -151,7 +151,7 @@ def lint_base_defaults(program: Program, defaults: GlobalScope, warnings: Warnin
         if "$" not in base:
             continue
         try:
-            Reference.parse(expand_word(base, defaults.values, escape=program.escape))
+            Reference.parse(expand_word(base, defaults.values, escape=program.escape, budget=defaults.budget))
         except (Fault, InvalidReference):
             text = f"Default value for ARG {base} results in empty or invalid base image name"
             warnings.add("InvalidDefaultArgInFrom", text, stage.start.node)

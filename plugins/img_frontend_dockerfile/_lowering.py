@@ -11,6 +11,7 @@ from img_core.spec.frontend import HistoryEntry, PlannedImage
 from img_core.spec.graph import Copy, FileOp, SourceOp, Vertex
 from img_frontend_dockerfile import _instructions as ins
 from img_frontend_dockerfile import _metadata as metadata
+from img_frontend_dockerfile._budget import MOST_TRIGGERS, check_number
 from img_frontend_dockerfile._build import build_instruction
 from img_frontend_dockerfile._config import ImageConfig
 from img_frontend_dockerfile._copying import apply_copy
@@ -80,7 +81,7 @@ class Lowering:
             platform=self._shared.platform,
             root=state.root,
             config=state.config.document(state.platform, request.labels),
-            history=state.history,
+            history=tuple(state.history),
             base=state.base,
         )
 
@@ -115,11 +116,17 @@ class Lowering:
     def _start(self, stage: Stage) -> tuple[StageBuilder, list[ins.Instruction]]:
         """Return a builder at the state that FROM gives, and the triggers of the base, which are taken off it."""
         base = self._graph.base(stage)
-        state = self._state(base.index).child() if isinstance(base, StageTarget) else self._fresh(stage, base)
+        state = self._inherited(base.index) if isinstance(base, StageTarget) else self._fresh(stage, base)
         builder = StageBuilder(self._shared, stage, state, self._fetch)
+        check_number(len(state.config.on_build), MOST_TRIGGERS, "ONBUILD triggers of the base")
         triggers = [self._trigger(text, stage.start.span) for text in state.config.on_build]
         state.config.on_build = ()
         return builder, triggers
+
+    def _inherited(self, index: int) -> StageState:
+        state = self._state(index)
+        self._shared.budget.take(state.size)
+        return state.child()
 
     def _trigger(self, text: str, span: Span) -> ins.Instruction:
         """Parse a trigger. Its file may have had another escape character, which nobody wrote down."""
@@ -216,11 +223,11 @@ def _image_vertex(builder: StageBuilder, reference: str, hint: str = "") -> Vert
     return builder.vertex(op, (), f"FROM {reference}", platform=platform, numbered=False, hint=hint)
 
 
-def _base_history(image: BaseImage) -> tuple[HistoryEntry, ...]:
+def _base_history(image: BaseImage) -> list[HistoryEntry]:
     entries = image.config.get("history")
     if not isinstance(entries, list | tuple):
-        return ()
-    return tuple(HistoryEntry(document=entry) for entry in entries if isinstance(entry, Mapping))
+        return []
+    return [HistoryEntry(document=entry) for entry in entries if isinstance(entry, Mapping)]
 
 
 def _is_image(base: Target) -> bool:

@@ -6,6 +6,7 @@ import posixpath
 from typing import TYPE_CHECKING
 
 from img_core.spec.graph import FileOp, MakeDirectory
+from img_frontend_dockerfile._budget import MOST_TRIGGERS, check_number
 from img_frontend_dockerfile._config import DEFAULT_SHELL
 from img_frontend_dockerfile._scope import HIDDEN_ARGUMENTS
 from img_frontend_dockerfile._source import Fault
@@ -198,6 +199,7 @@ def apply_healthcheck(builder: StageBuilder, instruction: ins.Healthcheck) -> No
 
 def apply_onbuild(builder: StageBuilder, instruction: ins.OnBuild) -> None:
     """Store the trigger; it leaves no history."""
+    check_number(len(builder.state.config.on_build) + 1, MOST_TRIGGERS, "ONBUILD triggers")
     builder.state.config.on_build = (*builder.state.config.on_build, instruction.trigger)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from img_core.kit import platforms
@@ -110,8 +111,9 @@ class Names:
         return self._context(name) or (StageTarget(stages[-1]) if stages else None)
 
     def _before(self, name: str, current: int) -> int | None:
-        found = [index for index in self._by_name.get(name.lower(), ()) if index < current]
-        return found[-1] if found else None
+        found = self._by_name.get(name.lower(), [])
+        place = bisect_left(found, current)
+        return found[place - 1] if place else None
 
     def _image(self, name: str) -> Target:
         try:

@@ -94,7 +94,10 @@ class _Reader:
                 comments = []
             else:
                 self._position += 1
-                comments = [*comments, line[1:].strip()] if line else []
+                if line:
+                    comments.append(line[1:].strip())
+                else:
+                    comments = []
         return nodes
 
     def _read_node(self, comments: tuple[str, ...]) -> Node:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from img_core.kit.text import show
 from img_core.spec.errors import DockerfileError
+from img_frontend_dockerfile._budget import FILE_LIMIT, Budget
 from img_frontend_dockerfile._directives import CheckOptions, parse_check_options
 from img_frontend_dockerfile._epoch import epoch_of, settle_epoch
 from img_frontend_dockerfile._instructions import Arg
@@ -44,6 +45,7 @@ class Planning:
         self._warnings = WarningList(self.program.source, checks)
         self._resolver = resolver
         self._declared: set[str] = set()
+        self._budget = Budget(FILE_LIMIT, "the expanded file has")
         lint_program(self.program, self._warnings)
         self._find_epoch()
 
@@ -66,7 +68,7 @@ class Planning:
         return Lowering(shared)
 
     def _shared(self, platform: Platform) -> Shared:
-        scope = _global_scope(self.program, self.request, platform, self._warnings)
+        scope = _global_scope(self.program, self.request, platform, self._warnings, self._budget)
         names = Names(self.program.stages, self._resolver, platform)
         return Shared(
             program=self.program,
@@ -77,6 +79,7 @@ class Planning:
             scope=scope,
             warnings=self._warnings,
             arguments=self._declared,
+            budget=self._budget,
             epoch=self.epoch,
             checking=self._checking,
         )
@@ -107,14 +110,16 @@ def _parse_checks(text: str) -> CheckOptions:
         raise DockerfileError(fault.message, hint=fault.hint) from None
 
 
-def _global_scope(program: Program, request: PlanRequest, platform: Platform, warnings: WarningList) -> GlobalScope:
+def _global_scope(
+    program: Program, request: PlanRequest, platform: Platform, warnings: WarningList, budget: Budget
+) -> GlobalScope:
     """Evaluate the ARGs before the first FROM, with build arguments and, for a lint rule, without."""
     stage = request.target or program.stages[-1].start.name
     predefined = platform_arguments(platform, request.build_platform, stage)
     given = {name: value for name, value in request.build_args.items() if name in predefined}
-    scope = GlobalScope(request.build_args, {**predefined, **given})
+    scope = GlobalScope(request.build_args, {**predefined, **given}, budget)
     _declare(program, scope, warnings)
-    defaults = GlobalScope({}, dict(predefined))
+    defaults = GlobalScope({}, dict(predefined), budget)
     if any("$" in stage.start.base for stage in program.stages):
         try:
             _declare(program, defaults, WarningList(program.source, program.document.directives.check))

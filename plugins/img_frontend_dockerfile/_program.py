@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from img_core.spec.dataclass import dataclass
+from img_frontend_dockerfile._budget import MOST_INSTRUCTIONS, MOST_STAGES, check_number
 from img_frontend_dockerfile._build import build_instruction
 from img_frontend_dockerfile._instructions import Arg, From, Instruction
 from img_frontend_dockerfile._parser import Document, parse_document
@@ -62,8 +63,10 @@ def parse_program(source: Source) -> Program:
     arguments: list[Arg] = []
     starts: list[From] = []
     bodies: list[list[Instruction]] = []
-    for node in document.nodes:
+    for number, node in enumerate(document.nodes, start=1):
         try:
+            check_number(number, MOST_INSTRUCTIONS, "instructions")
+            check_number(len(starts), MOST_STAGES, "stages")
             instruction = build_instruction(node, document.directives.escape)
             if isinstance(instruction, From):
                 starts.append(instruction)

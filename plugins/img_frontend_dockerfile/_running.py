@@ -6,6 +6,7 @@ import posixpath
 from typing import TYPE_CHECKING
 
 from img_core.spec.graph import FileOp, RunMount, RunOp, WriteFile
+from img_frontend_dockerfile._budget import PAIR
 from img_frontend_dockerfile._context_rules import lint_missing
 from img_frontend_dockerfile._metadata import shell_words
 from img_frontend_dockerfile._mounts import MountSpec, parse_mount
@@ -47,6 +48,7 @@ def _operation(
     builder: StageBuilder, instruction: ins.Run, args: tuple[str, ...], mounts: tuple[RunMount, ...]
 ) -> RunOp:
     state, request = builder.state, builder.shared.request
+    builder.shared.budget.take(PAIR * len(state.env))
     env = dict(state.env)
     for mount in mounts:
         if mount.type == "ssh":

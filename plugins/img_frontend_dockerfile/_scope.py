@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from img_core.spec.values import Platform
+    from img_frontend_dockerfile._budget import Budget
     from img_frontend_dockerfile._instructions import Arg
 
 __all__ = ["BUILDER_ARGUMENTS", "HIDDEN_ARGUMENTS", "GlobalScope", "platform_arguments", "proxy_environment"]
@@ -69,6 +70,7 @@ class GlobalScope:
 
     build_arguments: Mapping[str, str]
     values: dict[str, str]
+    budget: Budget
     declared: set[str] = field(default_factory=set)
 
     def declare(self, instruction: Arg, escape: str) -> set[str]:
@@ -82,5 +84,5 @@ class GlobalScope:
             if name in self.build_arguments:
                 self.values[name] = self.build_arguments[name]
             elif default is not None:
-                self.values[name] = expand_word(default, self.values, escape=escape, unset=unset)
+                self.values[name] = expand_word(default, self.values, escape=escape, unset=unset, budget=self.budget)
         return unset

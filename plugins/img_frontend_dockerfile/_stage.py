@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from img_core.spec.dataclass import dataclass
 from img_core.spec.frontend import HistoryEntry
 from img_core.spec.graph import Location, SourceOp, Vertex
+from img_frontend_dockerfile._budget import ENTRY, PAIR
 from img_frontend_dockerfile._expansion import expand_for_display, expand_heredoc, expand_word, expand_words
 from img_frontend_dockerfile._scope import BUILDER_ARGUMENTS
 from img_frontend_dockerfile._text import undefined_variable
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from img_core.spec.frontend import BaseImage, PlanRequest, Resolver
     from img_core.spec.graph import Op
     from img_core.spec.values import Platform
+    from img_frontend_dockerfile._budget import Budget
     from img_frontend_dockerfile._config import ImageConfig
     from img_frontend_dockerfile._instructions import Instruction
     from img_frontend_dockerfile._names import Names, Target
@@ -53,6 +55,7 @@ class Shared:
     names: Names
     scope: GlobalScope
     warnings: WarningList
+    budget: Budget  #: what expansion may still make
     arguments: set[str]  #: names that ARG instructions declared anywhere
     epoch: int | None = None  #: SOURCE_DATE_EPOCH
     checking: bool = False  #: nothing will be built: say what steps would find out
@@ -67,7 +70,7 @@ class StageState:
     env: dict[str, str]
     root: Vertex | None = None
     base: BaseImage | None = None
-    history: tuple[HistoryEntry, ...] = ()
+    history: list[HistoryEntry] = field(default_factory=list)
     arguments: dict[str, str | None] = field(default_factory=dict)  #: declared in the stage, in order
     cmd_set: bool = False  #: by this stage itself
     workdir_set: bool = False
@@ -78,9 +81,15 @@ class StageState:
             self,
             config=self.config.copy(),
             env=self.env | self.config.env,
+            history=list(self.history),
             arguments=dict(self.arguments),
             cmd_set=False,
         )
+
+    @property
+    def size(self) -> int:
+        """What handing the state on takes of a `Budget`."""
+        return PAIR * (len(self.env) + len(self.arguments)) + ENTRY * len(self.history)
 
     @property
     def directory(self) -> str:
@@ -144,27 +153,36 @@ class StageBuilder:
     def expand(self, word: str) -> str:
         """Expand *word* with the variables of the stage."""
         unset: set[str] = set()
-        result = expand_word(word, self.state.env, escape=self.shared.program.escape, unset=unset)
+        result = expand_word(
+            word, self.state.env, escape=self.shared.program.escape, unset=unset, budget=self.shared.budget
+        )
         self._report_unset(unset)
         return result
 
     def expand_list(self, words: Iterable[str]) -> list[str]:
         """Expand *words*; blanks in values separate."""
         unset: set[str] = set()
-        escape = self.shared.program.escape
-        result = [part for word in words for part in expand_words(word, self.state.env, escape=escape, unset=unset)]
+        escape, budget = self.shared.program.escape, self.shared.budget
+        result = [
+            part
+            for word in words
+            for part in expand_words(word, self.state.env, escape=escape, unset=unset, budget=budget)
+        ]
         self._report_unset(unset)
         return result
 
     def expand_body(self, content: str) -> str:
         """Expand the body of a here-document."""
         unset: set[str] = set()
-        result = expand_heredoc(content, self.state.env, unset=unset)
+        result = expand_heredoc(content, self.state.env, unset=unset, budget=self.shared.budget)
         self._report_unset(unset)
         return result
 
     def _report_unset(self, unset: set[str]) -> None:
-        for name in sorted(unset - BUILDER_ARGUMENTS - self.state.arguments.keys()):
+        if self.shared.warnings.full:
+            return
+        known = self.state.arguments
+        for name in sorted(name for name in unset if name not in known and name not in BUILDER_ARGUMENTS):
             self.warn("UndefinedVar", undefined_variable(name, self.state.env))
 
     def warn(self, rule: str, message: str) -> None:
@@ -209,7 +227,10 @@ class StageBuilder:
         node = self._current.node
         rest = node.original[len(node.keyword) :]
         text = node.name + expand_for_display(
-            rest, {**self.state.env, **(hidden or {})}, escape=self.shared.program.escape
+            rest,
+            {**self.state.env, **hidden} if hidden else self.state.env,
+            escape=self.shared.program.escape,
+            budget=self.shared.budget,
         )
         return f"ONBUILD {text}" if self._triggered else text
 
@@ -236,4 +257,5 @@ class StageBuilder:
 
     def commit(self, created_by: str, vertex: Vertex | None = None) -> None:
         """Add a history entry; with *vertex*, the entry of the layer that it makes."""
-        self.state.history = (*self.state.history, HistoryEntry(created_by, COMMENT, vertex))
+        self.shared.budget.take(len(created_by))
+        self.state.history.append(HistoryEntry(created_by, COMMENT, vertex))

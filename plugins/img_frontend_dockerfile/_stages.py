@@ -72,21 +72,21 @@ class StageGraph:
         for start in sorted(edges):
             path: list[tuple[int, ins.Instruction]] = []
             iterators = [iter(edges[start])]
-            trail = [start]
+            trail = {start: 0}  # where each stage of the way stands
             while iterators and start not in finished:
                 step = next(iterators[-1], None)
                 if step is None:
-                    finished.add(trail.pop())
+                    finished.add(trail.popitem()[0])
                     iterators.pop()
                     if path:
                         path.pop()
                 elif step[0] in trail:
-                    spans = [item.span for _, item in path[trail.index(step[0]) :]] + [step[1].span]
+                    spans = [item.span for _, item in path[trail[step[0]] :]] + [step[1].span]
                     fault = Fault(f"circular dependency detected on stage: {self._stages[step[0]].name}")
                     raise self._shared.program.source.error(fault, *spans)
                 elif step[0] not in finished:
                     path.append(step)
-                    trail.append(step[0])
+                    trail[step[0]] = len(trail)
                     iterators.append(iter(edges[step[0]]))
 
     def base(self, stage: Stage) -> Target:
@@ -109,7 +109,7 @@ class StageGraph:
         """Return *text* expanded, and what an error about the result should add about undeclared arguments."""
         unset: set[str] = set()
         scope = self._shared.scope
-        value = expand_word(text, scope.values, escape=self._shared.program.escape, unset=unset)
+        value = expand_word(text, scope.values, escape=self._shared.program.escape, unset=unset, budget=scope.budget)
         hint = ""
         for name in sorted(unset - scope.declared):
             suggestion = did_you_mean(name, scope.values)

@@ -20,7 +20,8 @@ _BUILT_IN = re.compile(r"(?:docker\.io/)?docker/dockerfile(?:-upstream)?(?:[:@].
 def other_frontend(request: PlanRequest) -> str:
     """Return the name of the frontend that the file asks for, without tag and digest; empty if that is the built-in one."""
     reference = _reference(request, Source.decode(request.filename, request.definition))
-    return re.sub(r"@.*|:[^/]*$", "", reference)
+    directory, slash, last = reference.partition("@")[0].rpartition("/")
+    return directory + slash + last.partition(":")[0]
 
 
 def parse_request(request: PlanRequest) -> Program:

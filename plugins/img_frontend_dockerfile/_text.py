@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ _ESCAPES |= {'"': r"\"", "\\": r"\\"}
 _NANOSECONDS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9}
 _NANOSECONDS["h"] = 3600 * 10**9
 _DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)([^\d.]+)", re.ASCII)
+_LONGEST_WORD = 100  #: nobody mistypes longer ones
+_MOST_CANDIDATES = 500
 _MAX_DURATION = 2**63 - 1
 
 
@@ -37,10 +40,10 @@ def _quote_char(char: str) -> str:
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the *known* word that is less than three edits away from *word*, letter case ignored, if there is one.
 
-    As many edits as the word has letters would make any word of any other.
+    As many edits as the word has letters would make any word of any other. Of very many known words only the first are looked at.
     """
-    best, best_distance = None, min(3, len(word))
-    for candidate in known:
+    best, best_distance = None, min(3, len(word)) if len(word) <= _LONGEST_WORD else 0
+    for candidate in islice(known, _MOST_CANDIDATES):
         distance = _distance(word.lower(), candidate.lower(), best_distance)
         if distance < best_distance:
             best, best_distance = candidate, distance
@@ -73,6 +76,8 @@ def _distance(left: str, right: str, limit: int) -> int:
                 best = min(best, before[j - 2] + 1)
             current.append(best)
         before, row = row, current
+        if min(row) >= limit and min(before) >= limit:
+            return limit
     return min(row[-1], limit)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WarningList"]
 
+_MOST = 1000  #: nobody reads more, and each has its excerpt
 _EXPERIMENTAL = frozenset({"InvalidDefinitionDescription"})
 
 
@@ -32,14 +33,21 @@ class WarningList:
         """Record one finding about *node*, shown at *span* if that is a smaller part of it; *message* may quote strangers."""
         message = show(message, limit=LONGEST_MESSAGE)
         place = span or (node.span if node else None)
-        if self._skipped(rule, node) or (rule, message, place) in self._found:
+        if self.full or self._skipped(rule, node) or (rule, message, place) in self._found:
             return
+        if len(self._found) == _MOST - 1:
+            message, rule, place = f"only the first {_MOST - 1} findings are listed", "", None
         if place is None:
             warning = BuildWarning(message, rule)
         else:
             location = Location(self._source.name, place.first, place.last)
             warning = BuildWarning(message, rule, location, self._source.excerpt(place))
         self._found[rule, message, place] = warning
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing is recorded any more."""
+        return len(self._found) == _MOST
 
     def result(self) -> tuple[BuildWarning, ...]:
         """Return the findings in file order, those without a place first."""
