@@ -51,6 +51,7 @@ class Config:
 
     *order* is the configured order per kind for ``auto``. *no_plugins* are the values of ``--no-plugin`` (``kind:name``).
     *toggle_directories* are read in order; later ones win unless an earlier one is locked. *keep_storage* is what the cache may take.
+    For *trust_tags* seconds after a registry said what a tag means builds do not ask it again.
     """
 
     state_directory: str
@@ -60,6 +61,7 @@ class Config:
     toggle_directories: tuple[ToggleDirectory, ...] = ()
     no_plugins: tuple[str, ...] = ()
     keep_storage: str = DEFAULT_BUDGET
+    trust_tags: float = 0.0
 
     @classmethod
     def load(
@@ -77,16 +79,16 @@ class Config:
         """
         variables = dict(os.environ) if environment is None else dict(environment)
         config_directory = os.path.join(_xdg(variables, "XDG_CONFIG_HOME", ".config"), "img")
-        order, keep_storage = dict(DEFAULT_ORDER), DEFAULT_BUDGET
+        order, keep_storage, trust_tags = dict(DEFAULT_ORDER), DEFAULT_BUDGET, 0.0
         for directory in (distro_directory, admin_directory, config_directory):
             path = os.path.join(directory, "config.toml")
             document = read_toml(path)
-            if unknown := sorted(set(document) - {"order", "collect"}):
-                raise UsageError(
-                    f"unknown key `{unknown[0]}` in {path}", hint="the tables are `[order]` and `[collect]`"
-                )
+            if unknown := sorted(set(document) - {"order", "collect", "images"}):
+                hint = "the tables are `[order]`, `[collect]` and `[images]`"
+                raise UsageError(f"unknown key `{unknown[0]}` in {path}", hint=hint)
             order.update(_configured_order(document, path))
             keep_storage = _configured_budget(document, path) or keep_storage
+            trust_tags = _configured_trust(document, path, trust_tags)
         return cls(
             state_directory=os.path.abspath(state) if state else default_state_directory(variables),
             config_directory=config_directory,
@@ -99,6 +101,7 @@ class Config:
             ),
             no_plugins=tuple(no_plugins),
             keep_storage=keep_storage,
+            trust_tags=trust_tags,
         )
 
 
@@ -172,6 +175,17 @@ def _configured_budget(document: Mapping[str, Any], path: str) -> str:  # Any: T
     except ValueError as err:
         raise UsageError(f"`keep-storage` in {path}: {err}", hint="e.g. `20GiB`, `10%` or `all`") from None
     return str(budget)
+
+
+def _configured_trust(document: Mapping[str, Any], path: str, otherwise: float) -> float:  # Any: TOML
+    """Return ``trust-tags`` of the table ``[images]``, in seconds."""
+    table = document.get("images", {})
+    if not isinstance(table, dict) or not table.keys() <= {"trust-tags"}:
+        raise UsageError(f"`images` in {path} must be a table with the key `trust-tags`")
+    seconds = table.get("trust-tags", otherwise)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
+        raise UsageError(f"`trust-tags` in {path} is not a number of seconds", hint="e.g. `300`; 0 asks in each build")
+    return float(seconds)
 
 
 def _is_names(value: object) -> bool:

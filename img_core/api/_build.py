@@ -163,6 +163,7 @@ class Build:
             _image_source(sources),
             self._events,
             pull=request.pull,
+            trust_seconds=self._session.config.trust_tags,
             contexts={name: (named.kind, named.reference) for name, named in contexts.items()},
             facts=KnownContexts(context, sources),
         )

@@ -1,4 +1,4 @@
-"""Which exact image a reference means, asked once per build and remembered between builds."""
+"""Which exact image a reference means: asked once per build, remembered for when nobody answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from img_core.kit.reference import Reference
 from img_core.solver.origins import fetch_left, pinned_before
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError, NotFoundError, RegistryError
-from img_core.spec.frontend import BaseImage
+from img_core.spec.frontend import BaseImage, BuildWarning
 from img_core.spec.graph import SourceOp
 from img_core.store.records import Pin
 
@@ -27,10 +27,8 @@ if TYPE_CHECKING:
     from img_core.store import Store
     from img_core.store.images import ImageContent
 
-__all__ = ["PIN_SECONDS", "ResolvedImage", "Resolver"]
+__all__ = ["ResolvedImage", "Resolver"]
 
-#: A tag that was looked up in its registry is not looked up again for this long, unless ``--pull`` asks for it.
-PIN_SECONDS = 300.0
 _WORKERS = 4  # images that are looked up at the same time
 
 
@@ -89,8 +87,8 @@ class ContextFacts(Protocol):
 class Resolver:
     """Answers the frontend's and the solver's questions about images and contexts (spec.frontend.Resolver).
 
-    An image is looked for in this order: the local store (unless *pull*), what its registry said less than `PIN_SECONDS` ago, its registry;
-    and when that cannot be reached, what it said last, with a warning.
+    An image is looked for in this order: the local store (unless *pull*), what its registry said less than *trust_seconds* ago, and its
+    registry (one request if the tag did not move); when that cannot be reached, what it said last is taken, with a warning.
     """
 
     def __init__(
@@ -100,6 +98,7 @@ class Resolver:
         events: Events,
         *,
         pull: bool = False,
+        trust_seconds: float = 0.0,
         contexts: Mapping[str, tuple[str, str]] | None = None,
         facts: ContextFacts,
     ) -> None:
@@ -109,6 +108,7 @@ class Resolver:
         self._source = source
         self._events = events
         self._pull = pull
+        self._trust_seconds = trust_seconds
         self._answers: dict[tuple[str, str], _Answer] = {}  #: by name and platform
         self._answers_lock = threading.Lock()  # guards the dictionary, not what is in it
 
@@ -195,7 +195,7 @@ class Resolver:
         if local := self._local(name, platform):
             return local
         pin = self._store.records.pin(name, str(platform))
-        fresh = pin is not None and (reference.digest or time.time() - pin.checked < PIN_SECONDS)
+        fresh = pin is not None and (reference.digest or 0 <= time.time() - pin.checked < self._trust_seconds)
         return self._remembered(name, pin) if pin and fresh else None
 
     def _ask(self, reference: Reference, platform: Platform) -> ResolvedImage:
@@ -211,7 +211,8 @@ class Resolver:
             known = self._remembered(name, pin) if pin else None
             if known is None:
                 raise
-            self._events.status(step, f"using what {name} meant before: {err}")
+            message = f"{name} may have moved: {err.message}; used is {known.content.manifest.digest}, as it was last"
+            self._events.warn(BuildWarning(message))
             return known
         except ImgError as err:
             self._events.finished(step, error=str(err))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from img_core.kit import platforms
 from img_core.kit.image_lookup import look_up
 from img_core.kit.reference import Reference, is_digest
-from img_core.kit.registry import Clients
+from img_core.kit.registry import Clients, Limits
 from img_core.spec.errors import RegistryError
 from img_core.spec.source import ImageSource, PinnedImage, SourceContext
 from img_core.spec.values import Digest
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RegistrySource"]
 
+#: Of asking what a known tag means now. Without an answer people who work offline go on with what it meant, and should not wait long.
+_QUICK = Limits(tries=2, connect_seconds=5.0)
+
 
 class RegistrySource(ImageSource):
     """Serves ``docker-image``. Tags are resolved at each `pin`; what was resolved is fetched by digest only."""
@@ -30,10 +33,19 @@ class RegistrySource(ImageSource):
 
     def __init__(self, context: SourceContext) -> None:
         super().__init__(context)
-        self._clients = Clients(
-            credentials=context.credentials, insecure=context.insecure, environment=context.host.environment
+        self._clients = self._make_clients()
+        self._quick = self._make_clients(_QUICK)
+
+    def _make_clients(self, limits: Limits | None = None) -> Clients:
+        context = self.context
+        clients = Clients(
+            credentials=context.credentials,
+            insecure=context.insecure,
+            environment=context.host.environment,
+            limits=limits,
         )
-        weakref.finalize(self, self._clients.close)
+        weakref.finalize(self, clients.close)
+        return clients
 
     def pin(self, op: SourceOp, platform: Platform | None) -> PinnedImage:
         """Resolve a tag or digest to manifest and config; the tag's own choice wins if it names a single image.
@@ -60,9 +72,9 @@ class RegistrySource(ImageSource):
             return None
         wanted = reference.digest or reference.tag or ""
         try:
-            digest = self._clients.get(reference.domain).resolve(reference.path, wanted)
+            digest = self._quick.get(reference.domain).resolve(reference.path, wanted)
         except RegistryError as err:
-            if err.status is None:
+            if err.status is None or err.status == 429 or err.status >= 500:
                 raise
             return None  # it answers, but not this question
         return digest if digest and self.context.document(digest) else None
@@ -79,6 +91,7 @@ class RegistrySource(ImageSource):
     def close(self) -> None:
         """Close all connections and end all waiting."""
         self._clients.close()
+        self._quick.close()
 
 
 class _RegistryDocuments:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness.img import Finished, Img, write_context
+from harness.oci import ImageArchive
 from harness.steps import made, statuses
 from img_core.spec.values import Platform
 from img_core.testing.faulty_registry import Exchange, FaultyRegistry, status
@@ -307,6 +308,48 @@ def test_a_base_image_that_is_missing_is_asked_for_once_and_told_where_it_is_use
     assert "library/second:1: not found" in done.error
     assert "Dockerfile:2" in done.stderr
     assert len(bases.registry.asked("second/manifests")) == 1
+
+
+def test_a_tag_that_moved_is_noticed_by_the_next_build(build: Build, bases: Bases, img: Img) -> None:
+    text = "FROM {base}\nCOPY file /c\n"
+    assert made(build(text, "-t", "x", "--progress", "plain").stderr) != []
+    bases.registry.requests.clear()
+    assert made(build(text, "-t", "x", "--progress", "plain").stderr) == []
+    assert [str(item) for item in bases.registry.asked("manifests|blobs")] == ["HEAD /v2/library/base/manifests/1"], (
+        "one request says that it did not move"
+    )
+    bases.registry.add("library/base", "1", make_image([{"newer": b"1"}]))
+    assert made(build(text, "-t", "x", "--progress", "plain").stderr) != []
+    assert "newer" in ImageArchive(img.export("x", img.home / "x.tar")).tree()
+
+
+def test_a_tag_is_trusted_as_long_as_was_configured(build: Build, bases: Bases, img: Img) -> None:
+    config = img.home / ".config" / "img" / "config.toml"
+    config.parent.mkdir(parents=True)
+    text = "FROM {base}\nLABEL a=b\n"
+    build(text, "-t", "x")
+    for seconds, requests in ((3600, 0), (0.001, 1)):
+        config.write_text(f"[images]\ntrust-tags = {seconds}\n")
+        bases.registry.requests.clear()
+        build(text, "-t", "x")
+        assert len(bases.registry.asked("manifests")) == requests
+
+
+@pytest.mark.parametrize("fault", ["refuses", "cuts", "fails"])
+def test_what_a_tag_meant_is_used_with_a_warning_when_its_registry_does_not_answer(
+    build: Build, bases: Bases, fault: str
+) -> None:
+    text = "FROM {base}\nCOPY file /c\n"
+    build(text, "-t", "x")
+    if fault == "refuses":
+        bases.registry.__exit__(None, None, None)
+    else:
+        bases.registry.rule("", (lambda exchange: exchange.reset()) if fault == "cuts" else status(503))
+    done = build(text, "-t", "x", "--progress", "plain")
+    (warning,) = [line for line in done.stderr.splitlines() if "may have moved" in line]
+    assert f"{bases.registry.address}/library/base:1" in warning
+    assert bases.base.top.digest in warning
+    build(text, "-t", "x", "--pull", refused=True).refused(6)
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,12 @@ def test_the_last_one_says_what_the_cache_may_take(tmp_path: Path) -> None:
     assert (config.keep_storage, config.order["executor"]) == ("20GB", ("c",))
 
 
+def test_the_last_one_says_how_long_a_tag_is_trusted(tmp_path: Path) -> None:
+    assert load(tmp_path).trust_tags == 0
+    config = load(tmp_path, distro="[images]\ntrust-tags = 300", admin="[images]\ntrust-tags = 0.5", user="[images]")
+    assert config.trust_tags == 0.5
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -61,6 +67,12 @@ def test_the_last_one_says_what_the_cache_may_take(tmp_path: Path) -> None:
         '[collect]\nkeep = "1GB"',
         '[collect]\nkeep-storage = "much"',
         "[collect]\nkeep-storage = []",
+        "images = 1",
+        "[images]\ntrust = 1",
+        '[images]\ntrust-tags = "5m"',
+        "[images]\ntrust-tags = -1",
+        "[images]\ntrust-tags = true",
+        "[images]\ntrust-tags = inf",
     ],
 )
 def test_a_bad_file_is_named(text: str, tmp_path: Path) -> None:
