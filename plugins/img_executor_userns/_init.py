@@ -20,7 +20,7 @@ import signal
 import socket
 import stat
 import struct
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NoReturn
 
 from img_core.kit import linux, mounts, sandbox, seccomp
 from img_core.kit.containers import APT_CONFIG, APT_CONFIG_PATH
@@ -43,6 +43,8 @@ _TTY_GROUP: Final = "5"
 _FILTER: Final = seccomp.sandbox_program()
 _OWNERS_FILTER: Final = seccomp.owners_program()
 _CAPABILITIES: Final = sandbox.DEFAULT_CAPABILITY_MASK & sandbox.held_capabilities()
+_PT_INTERP: Final = 3
+_LONGEST_PATH: Final = 4096
 _OUR_INTERPRETER: Final = os.stat("/proc/self/exe")
 
 
@@ -387,9 +389,10 @@ def _candidates(name: str, search_path: str) -> list[str]:
 
 
 def _is_our_interpreter(path: str, depth: int = 5) -> bool:
-    """Tell whether executing *path* would execute ``/proc/self/exe``, which is still the host's Python.
+    """Tell whether executing *path* would load ``/proc/self/exe``, which is still the host's Python.
 
-    With it the image would hold a handle on a file of the host that the user may be allowed to write (CVE-2019-5736).
+    With it the image would hold a handle on a file of the host that the user may be allowed to write (CVE-2019-5736). The kernel also
+    loads what a script names in its first line, and what a program names as its loader.
     """
     try:
         status = os.stat(path)
@@ -398,8 +401,37 @@ def _is_our_interpreter(path: str, depth: int = 5) -> bool:
         if not stat.S_ISREG(status.st_mode) or depth == 0:
             return False
         with open(path, "rb", buffering=0) as program:
-            line = program.read(256).partition(b"\n")[0]
-    except OSError:
+            next_one = _interpreter(program)
+    except (OSError, struct.error):
         return False
-    words = line[2:].split()
-    return line.startswith(b"#!") and bool(words) and _is_our_interpreter(os.fsdecode(words[0]), depth - 1)
+    return bool(next_one) and _is_our_interpreter(os.fsdecode(next_one), depth - 1)
+
+
+def _interpreter(program: BinaryIO) -> bytes:
+    """Return the path that a script or an ELF program (see elf(5)) wants to be loaded by, or nothing."""
+    start = program.read(256)
+    if start.startswith(b"#!"):
+        words = start[2:].partition(b"\n")[0].split()
+        return words[0] if words else b""
+    if not start.startswith(b"\x7fELF"):
+        return b""
+    order, wide = "<" if start[5] == 1 else ">", start[4] == 2
+    (table,) = struct.unpack_from(f"{order}Q" if wide else f"{order}I", start, 32 if wide else 28)
+    size, count = struct.unpack_from(f"{order}HH", start, 54 if wide else 42)
+    for number in range(count):
+        program.seek(table + number * size)
+        header = program.read(56 if wide else 32)
+        kind, offset, length = _segment(header, order, wide=wide)
+        if kind == _PT_INTERP:
+            program.seek(offset)
+            return program.read(min(length, _LONGEST_PATH)).partition(b"\0")[0]
+    return b""
+
+
+def _segment(header: bytes, order: str, *, wide: bool) -> tuple[int, int, int]:
+    """Return type, offset and length in the file of a segment (``Elf64_Phdr``, ``Elf32_Phdr``)."""
+    if wide:
+        kind, _flags, offset, _address, _physical, length = struct.unpack_from(f"{order}IIQQQQ", header)
+    else:
+        kind, offset, _address, _physical, length = struct.unpack_from(f"{order}IIIII", header)
+    return kind, offset, length

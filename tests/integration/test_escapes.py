@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -198,6 +199,49 @@ def test_programs_that_are_the_builder_itself_do_not_start(workshop: Workshop, e
         no_cache=True,
     ).refused()
     assert "escaped" not in built.log
+
+
+def program_with_loader(loader: str, *, bits: int) -> bytes:
+    """Return a program, not of much use, that wants to be loaded by *loader*; see elf(5)."""
+    path = loader.encode() + b"\0"
+    machine = {"x86_64": (62, 3), "aarch64": (183, 40)}[os.uname().machine][bits == 32]
+    word, header_size, segment_size = ("Q", 64, 56) if bits == 64 else ("I", 52, 32)
+    start = b"\x7fELF" + bytes([2 if bits == 64 else 1, 1, 1]) + bytes(9)
+    start += struct.pack(
+        f"<HHI3{word}I6H", 3, machine, 1, 0x1000, header_size, 0, 0, header_size, segment_size, 2, 0, 0, 0
+    )
+    at = header_size + 2 * segment_size
+    total = at + len(path)
+    if bits == 64:
+        segments = struct.pack("<IIQQQQQQ", 3, 4, at, at, at, len(path), len(path), 1)
+        segments += struct.pack("<IIQQQQQQ", 1, 5, 0, 0, 0, total, total, 4096)
+    else:
+        segments = struct.pack("<8I", 3, at, at, at, len(path), len(path), 4, 1)
+        segments += struct.pack("<8I", 1, 0, 0, 0, total, total, 5, 4096)
+    return start + segments + path
+
+
+@pytest.mark.parametrize("bits", [64, 32])
+@pytest.mark.parametrize(
+    "loader", ["/proc/self/exe", "/proc/1/exe", "/proc/thread-self/exe", "/link", "/script", "/nested"]
+)
+def test_the_builder_itself_is_not_the_loader_of_a_program(
+    workshop: Workshop, executor: str, loader: str, bits: int
+) -> None:
+    workshop.write(
+        {"program": program_with_loader(loader, bits=bits), "nested": program_with_loader("/link", bits=bits)}
+    )
+    built = workshop.build(
+        """
+        FROM busybox
+        COPY --chmod=755 program nested /
+        RUN ln -s /proc/self/exe /link && printf '#!/link\\n' > /script && chmod +x /script
+        RUN ["/program"]
+        """,
+        executor=executor,
+        no_cache=True,
+    ).refused()
+    assert executor == "runc" or "leads out of the container" in built.log, str(built)
 
 
 def test_secrets_of_other_steps_are_out_of_reach(workshop: Workshop, executor: str) -> None:
