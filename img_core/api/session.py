@@ -59,6 +59,9 @@ class Session:
             raise
 
     def _open(self, *, namespace: bool, writable: bool) -> None:
+        from img_core.store.trust import check_trusted
+
+        check_trusted(self.config.state_directory, self.config.environment)
         spawner = None
         if namespace:
             from img_core.kit import userns

@@ -19,8 +19,11 @@ def open_store(settings: Settings, *, writable: bool = False) -> Store:
     """Open the state directory without entering a namespace: for commands that touch no file of other owners."""
     from img_core.cli._output import say
     from img_core.store import Store
+    from img_core.store.trust import check_trusted
 
-    return Store(settings.config().state_directory, writable=writable, notice=lambda text: say(f"warning: {text}"))
+    config = settings.config()
+    check_trusted(config.state_directory, config.environment)
+    return Store(config.state_directory, writable=writable, notice=lambda text: say(f"warning: {text}"))
 
 
 def normalized(name: str) -> str:
