@@ -32,8 +32,8 @@ class Session:
     """One command's use of one state directory. Use as a context manager.
 
     With *namespace* the process enters its user namespace (once; it must have a single thread) and starts the zygote: needed by whatever
-    runs steps, mounts, or touches files of other ids. Without it only names and blobs can be used. *notice* gets one-line messages,
-    *trace* what only somebody wants to read who looks for a fault.
+    runs steps, mounts, or touches files of other ids. Without it only names and blobs can be used. *cleaning*: see `Store`.
+    *notice* gets one-line messages, *trace* what only somebody wants to read who looks for a fault.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Session:
         *,
         namespace: bool,
         writable: bool = True,
+        cleaning: bool = False,
         notice: Callable[[str], None] = lambda _text: None,
         trace: Callable[[str], None] = lambda _text: None,
     ) -> None:
@@ -53,12 +54,12 @@ class Session:
         self._opened = ExitStack()
         self._identity: Identity | None = None
         try:
-            self._open(namespace=namespace, writable=writable)
+            self._open(namespace=namespace, writable=writable, cleaning=cleaning)
         except BaseException:
             self._opened.close()
             raise
 
-    def _open(self, *, namespace: bool, writable: bool) -> None:
+    def _open(self, *, namespace: bool, writable: bool, cleaning: bool) -> None:
         from img_core.store.trust import check_trusted
 
         check_trusted(self.config.state_directory, self.config.environment)
@@ -78,6 +79,7 @@ class Session:
             Store(
                 self.config.state_directory,
                 writable=writable,
+                cleaning=cleaning,
                 mapping=identity.mode if identity else "none",
                 notice=self.notice,
             )

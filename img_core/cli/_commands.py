@@ -19,6 +19,7 @@ COMMANDS = {
     "build": CommandEntry("img_core.cli.build", "Build an image from a Dockerfile"),
     "doctor": CommandEntry("img_core.cli.doctor", "Check what this host offers and what would make builds better"),
     "du": CommandEntry("img_core.cli.du", "Show image disk usage"),
+    "fsck": CommandEntry("img_core.cli.fsck", "Check what is stored and repair what can be repaired"),
     "history": CommandEntry("img_core.cli.history", "Show the history of an image"),
     "import": CommandEntry("img_core.cli.import_", "Make an image from a tar archive of a root file system"),
     "inspect": CommandEntry("img_core.cli.inspect", "Show the configuration of an image as JSON"),

@@ -15,15 +15,20 @@ if TYPE_CHECKING:
 __all__ = ["find_image", "normalized", "open_store"]
 
 
-def open_store(settings: Settings, *, writable: bool = False) -> Store:
-    """Open the state directory without entering a namespace: for commands that touch no file of other owners."""
+def open_store(settings: Settings, *, writable: bool = False, cleaning: bool = False) -> Store:
+    """Open the state directory without entering a namespace: for commands that touch no file of other owners. The rest: see `Store`."""
     from img_core.cli._output import say
     from img_core.store import Store
     from img_core.store.trust import check_trusted
 
     config = settings.config()
     check_trusted(config.state_directory, config.environment)
-    return Store(config.state_directory, writable=writable, notice=lambda text: say(f"warning: {text}"))
+    return Store(
+        config.state_directory,
+        writable=writable or cleaning,
+        cleaning=cleaning,
+        notice=lambda text: say(f"warning: {text}"),
+    )
 
 
 def normalized(name: str) -> str:

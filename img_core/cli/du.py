@@ -47,7 +47,7 @@ def command(
     pieces = []
     if os.path.exists(os.path.join(config.state_directory, "img.db")):  # looking makes no directories
         # In the namespace: the files of a root file system may be readable only for their owners.
-        with Session(config, namespace=True, notice=lambda text: say(f"warning: {text}")) as session:
+        with Session(config, namespace=True, cleaning=True, notice=_warn) as session:
             passes = wanted(session.store)
             pieces = [piece for piece in survey(session.store) if piece.used <= oldest and passes(piece)]
     listing = Listing(template, quiet)
@@ -56,3 +56,7 @@ def command(
         reclaimable = sum(piece.size for piece in pieces if not piece.in_use)
         echo(f"Reclaimable:\t{binary_size(reclaimable)}")
         echo(f"Total:\t\t{binary_size(sum(piece.size for piece in pieces))}")
+
+
+def _warn(text: str) -> None:
+    say(f"warning: {text}")

@@ -58,7 +58,7 @@ def command(
     removed = []
     if os.path.exists(os.path.join(config.state_directory, "img.db")):
         # In the namespace: the files of a root file system belong to other ids.
-        with Session(config, namespace=True, notice=lambda text: say(f"warning: {text}")) as session:
+        with Session(config, namespace=True, cleaning=True, notice=_warn) as session:
             if filters:
                 policy = replace(policy, matches=wanted(session.store))
             removed = prune(session.store, policy, dry_run=dry_run)
@@ -68,3 +68,7 @@ def command(
         total = binary_size(sum(piece.size for piece in removed))
         echo(f"Reclaim{'able' if dry_run else 'ed'}:\t{total}")
         echo(f"Total:\t\t{total}")
+
+
+def _warn(text: str) -> None:
+    say(f"warning: {text}")

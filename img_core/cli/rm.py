@@ -30,7 +30,7 @@ def command(context: click.Context, force: bool, names: tuple[str, ...]) -> None
     """Remove one or more images. Names may have wildcards: 'app:*'."""
     if not names:
         raise UsageError("must pass an image to remove")
-    with open_store(settings_of(context), writable=True) as store:
+    with open_store(settings_of(context), cleaning=True) as store:
         for name in names:
             try:
                 _remove(store, name)

@@ -7,8 +7,10 @@ run directory, from where they are removed at leisure. A crash at any point leav
 
 from __future__ import annotations
 
+import errno
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from img_core.store.store import Store
 
 __all__ = ["Policy", "prune", "survey"]
+
+
+_AT_ONCE = 100  # pieces that are moved aside before their files are removed
 
 
 def _everything(_piece: Piece) -> bool:
@@ -84,8 +89,11 @@ def prune(store: Store, policy: Policy, *, dry_run: bool = False, measure_until:
         if not dry_run:
             _delete_rows(cursor, store, removed, seen, policy)
     if not dry_run:
-        for path in _move_aside(store, removed):
-            fs.remove_tree(path)
+        # A few at a time: names in our run directory take space, too, which a full disk does not have.
+        for start in range(0, len(removed), _AT_ONCE):
+            for path in _move_aside(store, removed[start : start + _AT_ONCE]):
+                fs.remove_tree(path)
+        store.database.shrink()
     return removed
 
 
@@ -179,8 +187,20 @@ def _move_aside(store: Store, removed: Sequence[Piece]) -> list[str]:
                     fs.rename(piece.path, aside)
             except FileNotFoundError:
                 continue
+            except OSError as err:
+                if err.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                _remove_file(piece)
+                continue
             moved.append(aside)
     return moved
+
+
+def _remove_file(piece: Piece) -> None:
+    """Remove a file where it is, for want of space for another name; directories have to wait until files have made some."""
+    if not piece.partial and not os.path.isdir(piece.path):
+        with suppress(FileNotFoundError):
+            fs.unlink(piece.path)
 
 
 def _delete(cursor: sqlite3.Cursor, statement: str, identifiers: Iterable[str]) -> None:

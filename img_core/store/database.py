@@ -10,19 +10,23 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from img_core.kit import fs
 from img_core.spec.errors import StateError
+from img_core.store import connections, leases, locks
+from img_core.store.connections import DamagedError, Purpose, Way
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["SCHEMA_VERSION", "Database"]
+__all__ = ["SCHEMA_VERSION", "SUSPECT", "DamagedError", "Database", "Purpose", "set_aside"]
 
 SCHEMA_VERSION = 6
-BUSY_SECONDS = 30.0
+SUSPECT = "-suspect"  #: a file that asks who opens the database next to check it
+_SLACK = 64 << 10  # bytes that stay free within the database
 
 _SCHEMA = """
 CREATE TABLE blob (
@@ -112,28 +116,35 @@ _UNSYNCED = (
 class Database:
     """One connection, shared by the threads of this process. Raises StateError for every failure of the database itself.
 
-    *boot* names this boot of the machine, see `img_core.store.boots`.
+    *boot* names this boot of the machine, see `img_core.store.boots`. *private*: nobody else knows of it yet. *notice* gets one-line
+    messages.
     """
 
-    def __init__(self, path: str, boot: str) -> None:
+    def __init__(
+        self,
+        path: str,
+        boot: str,
+        *,
+        purpose: Purpose = Purpose.WRITE,
+        private: bool = False,
+        notice: Callable[[str], None] = lambda _text: None,
+    ) -> None:
         self.path = path
         self.boot = boot
+        self.made = False  #: whether it was empty
+        self._notice = notice
+        self._place: tuple[int, int] | None = None  # device and inode of the file, once it is open
         self._connection_lock = threading.RLock()
-        self.read_only = os.path.exists(path) and not os.access(path, os.W_OK)
         with self._errors():
-            self._connection = self._connect()
-            self._prepare()
+            self._connection, self._way = connections.open_connection(path, purpose)
+            try:
+                self._prepare(purpose, private=private)
+            except BaseException:
+                self._connection.close()
+                raise
+        self._place = _place(path)
 
-    def _connect(self) -> sqlite3.Connection:
-        # `immutable` lets SQLite read a WAL database in a directory where it may not make the -shm file
-        name = f"file:{_uri_path(self.path)}?mode=ro&immutable=1" if self.read_only else self.path
-        connection = sqlite3.connect(
-            name, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=self.read_only
-        )
-        connection.row_factory = sqlite3.Row
-        return connection
-
-    def _prepare(self) -> None:
+    def _prepare(self, purpose: Purpose, *, private: bool) -> None:
         connection = self._connection
         connection.execute("PRAGMA foreign_keys = ON")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -142,41 +153,79 @@ class Database:
                 f"state database `{fs.show(self.path)}` has version {version}, newer than the {SCHEMA_VERSION} that this img understands",
                 hint="use the newer img, or another state directory with `-s`",
             )
-        if self.read_only:
-            connection.execute("ATTACH ':memory:' AS leases")
-            connection.execute(_LEASES)
+        reading = purpose is Purpose.READ
+        if self._way is Way.FROZEN or (reading and (version == SCHEMA_VERSION or self._way is Way.ALONE)):
+            self._attach(":memory:")
             return
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
+        if self._way is Way.SHARED:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+        self.made = version == 0
         if version < SCHEMA_VERSION:
             self._upgrade()
-        self._attach_leases()
-        stale = connection.execute(
-            "SELECT 1 FROM snapshot WHERE synced = 0 AND boot <> ? LIMIT 1", (self.boot,)
-        ).fetchone()
-        stale = (
-            stale
-            or connection.execute("SELECT 1 FROM blob WHERE synced = 0 AND boot <> ? LIMIT 1", (self.boot,)).fetchone()
+        if private or reading or self._way is Way.ALONE or self.path == ":memory:":
+            self._attach(":memory:")
+        else:
+            self._attach_leases(f"{self.path}-leases-{self.boot[:8]}")
+        if not reading:
+            self._drop_unsynced()
+
+    def _drop_unsynced(self) -> None:
+        stale = any(
+            self._connection.execute(
+                f"SELECT 1 FROM {table} WHERE synced = 0 AND boot <> ? LIMIT 1",  # noqa: S608  # our own words
+                (self.boot,),
+            ).fetchone()
+            for table in ("snapshot", "blob")
         )
         if stale:
             with self.transaction() as cursor:
                 for statement in _UNSYNCED:
                     cursor.execute(statement, (self.boot,))
 
-    def _attach_leases(self) -> None:
+    def _attach(self, path: str) -> None:
         """Open the leases, which mean nothing after the next boot: a file that is never synced, so that a cached build waits for no disk.
 
         They are a database of the same connection, because whether a thing exists and who uses it must be one transaction.
         """
-        path = ":memory:" if self.path == ":memory:" else f"{self.path}-leases-{self.boot[:8]}"
         self._connection.execute("ATTACH ? AS leases", (path,))
-        self._connection.execute("PRAGMA leases.synchronous = OFF")
-        self._connection.execute("PRAGMA leases.journal_mode = PERSIST")
+        if path != ":memory:":
+            self._connection.execute("PRAGMA leases.synchronous = OFF")
+            self._connection.execute("PRAGMA leases.journal_mode = PERSIST")
         if not self._connection.execute("SELECT 1 FROM leases.sqlite_master").fetchone():
             with self.transaction() as cursor:
                 if not cursor.execute("SELECT 1 FROM leases.sqlite_master").fetchone():
                     cursor.execute(_LEASES)
+        self._connection.execute("SELECT run, kind, id FROM leases.lease LIMIT 1").fetchone()
+
+    def _attach_leases(self, path: str) -> None:
+        is_new = not os.path.exists(path)
+        try:
+            self._attach(path)
+        except (sqlite3.Error, DamagedError) as err:
+            if isinstance(err, sqlite3.Error) and not connections.is_damage(err):
+                raise
+            with locks.lock(os.path.dirname(self.path), "leases"):
+                self._replace_leases(path)
+        if is_new:
             self._remove_old_leases(path)
+
+    def _replace_leases(self, path: str) -> None:
+        """Set the damaged file *path* aside; until then it is not known what running commands use, so they use everything."""
+        try:
+            self._detach()
+            self._attach(path)  # another process was first
+        except (sqlite3.Error, DamagedError):
+            self._detach()
+            aside = set_aside(path, ("-journal", ""))
+            self._notice(f"the notes of what running commands use were damaged; they are kept as `{fs.show(aside)}`")
+            self._attach(path)
+            with self.transaction() as cursor:
+                leases.hold_everything(cursor, os.path.dirname(self.path))
+
+    def _detach(self) -> None:
+        with suppress(sqlite3.Error):
+            self._connection.execute("DETACH leases")
 
     def _remove_old_leases(self, current: str) -> None:
         directory, name = os.path.split(self.path)
@@ -202,9 +251,12 @@ class Database:
         If it fails, *undo* takes back what the block did on the disk, while nobody else can write yet.
         """
         with self._connection_lock, self._errors(), fs.disk_errors(self.path):
+            if self._way is Way.SHARED and self.path != ":memory:":
+                connections.require_space(self.path)
             cursor = self._connection.cursor()
             cursor.execute("BEGIN IMMEDIATE")
             try:
+                self._require_place()
                 yield cursor
                 fs.mutation("commit", self.path)
                 cursor.execute("COMMIT")
@@ -216,6 +268,13 @@ class Database:
                     cursor.execute("ROLLBACK")
                 raise
 
+    def _require_place(self) -> None:
+        """Refuse to write to a file that was set aside: nobody would ever read it."""
+        if self._place is not None and _place(self.path) != self._place:
+            raise StateError(
+                f"state database `{fs.show(self.path)}` was replaced by another command", hint="run the command again"
+            )
+
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:  # Any: what SQLite can bind
         """Return all rows of a read."""
         with self._connection_lock, self._errors():
@@ -226,6 +285,38 @@ class Database:
         rows = self.query(sql, parameters)
         return rows[0] if rows else None
 
+    def problems(self) -> list[str]:
+        """Return what SQLite finds wrong with the files of the database, as text."""
+        found = []
+        with self._connection_lock:
+            for schema in ("main", "leases"):
+                try:
+                    rows = self._connection.execute(f"PRAGMA {schema}.integrity_check(10)").fetchall()
+                    found += [f"{schema}: {row[0]}" for row in rows if row[0] != "ok"]
+                except sqlite3.Error as err:
+                    found.append(f"{schema}: {err}")
+            try:
+                rows = self._connection.execute("PRAGMA main.foreign_key_check").fetchall()
+                found += [
+                    f"main: a row of `{row['table']}` names one of `{row['parent']}` that is not there" for row in rows
+                ]
+            except sqlite3.Error as err:
+                found.append(f"main: {err}")
+        return found
+
+    def shrink(self) -> None:
+        """Give pages that hold nothing back to the disk, if they are many; what prevents it now does no harm."""
+        with self._connection_lock, suppress(sqlite3.Error, OSError):
+            free, pages, size = (
+                self._connection.execute(f"PRAGMA main.{name}").fetchone()[0]
+                for name in ("freelist_count", "page_count", "page_size")
+            )
+            if free * size > _SLACK and free * 4 > pages:
+                fs.mutation("vacuum", self.path)
+                self._connection.execute("PRAGMA temp_store = MEMORY")  # as large as what is left
+                self._connection.execute("VACUUM main")
+                self._connection.execute("PRAGMA main.wal_checkpoint(TRUNCATE)")
+
     def close(self) -> None:
         """Close the connection."""
         with self._connection_lock:
@@ -235,37 +326,29 @@ class Database:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.OperationalError as err:
-            raise _operational_error(err, self.path) from err
-        except sqlite3.DatabaseError as err:
-            if isinstance(err, sqlite3.IntegrityError):
-                raise
-            raise DamagedError(
-                f"state database `{fs.show(self.path)}` is damaged: {err}",
-                hint="run the command again: the database is set aside and rebuilt from the stored images",
-            ) from err
+        except sqlite3.Error as err:
+            if connections.is_damage(err):
+                self._suspect()
+            raise connections.state_error(err, self.path) from err
+
+    def _suspect(self) -> None:
+        if self.path != ":memory:":
+            with suppress(OSError, StateError):
+                fs.replace_file(self.path + SUSPECT, b"")
 
 
-class DamagedError(StateError):
-    """The database file is not usable any more."""
+def set_aside(path: str, suffixes: Sequence[str]) -> str:
+    """Rename the files *path* with *suffixes*, as far as they are there; return the new name of *path*."""
+    aside = f"{path}.damaged-{int(time.time())}"
+    for suffix in suffixes:
+        with suppress(FileNotFoundError):
+            fs.rename(path + suffix, aside + suffix)
+    return aside
 
 
-def _operational_error(err: sqlite3.OperationalError, path: str) -> StateError:
-    code = getattr(err, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL:
-        return StateError(
-            f"no space left on device: `{fs.show(path)}`", hint="free some space and run the command again"
-        )
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StateError(
-            f"state database `{fs.show(path)}` was busy for {BUSY_SECONDS:.0f} s", hint="is another img process stuck?"
-        )
-    if code == sqlite3.SQLITE_CANTOPEN:
-        return StateError(
-            f"cannot open the state database `{fs.show(path)}`", hint="is the state directory writable for you?"
-        )
-    return StateError(f"state database `{fs.show(path)}`: {err}")
-
-
-def _uri_path(path: str) -> str:
-    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+def _place(path: str) -> tuple[int, int] | None:
+    try:
+        info = os.stat(path)
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from img_core.kit import fs, oci
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from img_core.store.blobs import Blobs
     from img_core.store.database import Database
 
-__all__ = ["Image", "ImageContent", "Images"]
+__all__ = ["Image", "ImageContent", "Images", "Note"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,24 @@ class ImageContent:
     config: oci.ImageConfig
     config_descriptor: Descriptor
     diff_ids: tuple[DiffId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a name means, as noted beside the database, and the repositories of layers that were not kept."""
+
+    name: str
+    descriptor: Descriptor
+    origins: Mapping[Digest, Sequence[str]]
+
+    @classmethod
+    def read(cls, path: str) -> Note:
+        """Read a note; what is wrong with it shows as one of many errors."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            note = oci.load_json(file.read(oci.DOCUMENT_LIMIT), name=path)
+        origins = {Digest(digest): tuple(map(str, places)) for digest, places in (note.get("origins") or {}).items()}
+        return cls(str(note["name"]), Descriptor(note["mediaType"], Digest(note["digest"]), int(note["size"])), origins)
 
 
 class Images:
@@ -80,18 +99,9 @@ class Images:
 
         The caller syncs the file system before: see `Store.tag`.
         """
-        contents, left = self._require_complete(descriptor)
+        contents, left = self.require_complete(descriptor)
         size = _content_size(contents)
-        # Beside the database, only read to rebuild it after damage.
-        ensure_directory(self._names)
-        note = {
-            "name": name,
-            "digest": descriptor.digest,
-            "mediaType": descriptor.media_type,
-            "size": descriptor.size,
-            **({"origins": left} if left else {}),
-        }
-        fs.replace_file(self._note_path(name), oci.canonical_json(note))
+        self._write_note(name, descriptor, left)
         now = time.time()
         with self._database.transaction() as cursor:
             cursor.execute(
@@ -105,10 +115,9 @@ class Images:
         """Forget *name*; return whether it was there. Content stays until it is pruned."""
         with self._database.transaction() as cursor:
             removed = cursor.execute("DELETE FROM image WHERE name = ?", (name,)).rowcount > 0
-        try:
-            fs.unlink(self._note_path(name))
-        except FileNotFoundError:
-            pass
+            # Before the commit: a note that outlives its row would bring the name back when the database is rebuilt.
+            with suppress(FileNotFoundError):
+                fs.unlink(self._note_path(name))
         return removed
 
     def contents(self, descriptor: Descriptor) -> Iterator[ImageContent]:
@@ -157,9 +166,8 @@ class Images:
         digests = dict.fromkeys(layer.digest for content in contents for layer in content.layers)
         return {digest: self._blobs.origins(digest) for digest in digests if not self._blobs.has(digest)}
 
-    def _require_complete(
-        self, descriptor: Descriptor
-    ) -> tuple[Sequence[ImageContent], Mapping[Digest, Sequence[str]]]:
+    def require_complete(self, descriptor: Descriptor) -> tuple[Sequence[ImageContent], Mapping[Digest, Sequence[str]]]:
+        """Return what is behind *descriptor*, and the layers that are only in registries. Raises NotFoundError, IntegrityError."""
         if not self._blobs.has(descriptor.digest):
             raise NotFoundError(f"blob {descriptor.digest}: not found")
         contents = list(self.contents(descriptor))
@@ -174,17 +182,40 @@ class Images:
     def _note_path(self, name: str) -> str:
         return os.path.join(self._names, oci.digest(name.encode()).removeprefix("sha256:") + ".json")
 
-    def notes(self) -> Sequence[tuple[str, Descriptor, Mapping[Digest, Sequence[str]]]]:
-        """Return what was noted beside the database, to rebuild it: names, what they mean, and the origins of layers that were not kept."""
-        found = []
+    def _write_note(self, name: str, descriptor: Descriptor, left: Mapping[Digest, Sequence[str]]) -> None:
+        """Write beside the database what *name* means; it is only read to rebuild the database after damage."""
+        ensure_directory(self._names)
+        note = {
+            "name": name,
+            "digest": descriptor.digest,
+            "mediaType": descriptor.media_type,
+            "size": descriptor.size,
+            **({"origins": left} if left else {}),
+        }
+        fs.replace_file(self._note_path(name), oci.canonical_json(note))
+
+    def rewrite_note(self, image: Image) -> None:
+        """Write the note of an image anew. Raises NotFoundError, IntegrityError if it is not complete."""
+        _contents, left = self.require_complete(image.descriptor)
+        self._write_note(image.name, image.descriptor, left)
+
+    def notes(self) -> tuple[Sequence[Note], Sequence[str]]:
+        """Return what was noted beside the database, to rebuild it, and the paths of notes that are damaged."""
+        found, damaged = [], []
         for entry in sorted(os.listdir(self._names)) if os.path.isdir(self._names) else []:
             if not entry.endswith(".json"):
                 continue
-            with open(os.path.join(self._names, entry), "rb") as file:
-                note = oci.load_json(file.read(oci.DOCUMENT_LIMIT), name=entry)
-            descriptor = Descriptor(note["mediaType"], Digest(note["digest"]), int(note["size"]))
-            found.append((str(note["name"]), descriptor, note.get("origins") or {}))
-        return found
+            path = os.path.join(self._names, entry)
+            try:
+                note = Note.read(path)
+            except (OSError, ImgError, KeyError, TypeError, ValueError, AttributeError):
+                damaged.append(path)
+                continue
+            if path != self._note_path(note.name):
+                damaged.append(path)
+            else:
+                found.append(note)
+        return found, damaged
 
 
 def _image(row: sqlite3.Row) -> Image:

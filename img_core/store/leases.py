@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from img_core.store.database import Database
     from img_core.store.locks import RunDirectory
 
-__all__ = ["BLOB", "CACHE_MOUNT", "SNAPSHOT", "Leases", "leased"]
+__all__ = ["BLOB", "CACHE_MOUNT", "EVERYTHING", "SNAPSHOT", "Leases", "hold_everything", "leased"]
 
 BLOB, SNAPSHOT, CACHE_MOUNT = "blob", "snapshot", "cache-mount"
+EVERYTHING = "everything"  #: what a process uses whose leases were lost
 
 #: Where a thing tells when it was used last.
 _USED = {
@@ -76,8 +77,15 @@ class Leases:
 def leased(cursor: sqlite3.Cursor, state: str, *, without: str = "") -> dict[str, set[str]]:
     """Return what living processes use, by kind; forget the leases of dead ones. *without* is a run directory whose leases do not count."""
     live = live_runs(state) - {os.path.basename(without)}
-    found: dict[str, set[str]] = {BLOB: set(), SNAPSHOT: set(), CACHE_MOUNT: set()}
+    found: dict[str, set[str]] = {BLOB: set(), SNAPSHOT: set(), CACHE_MOUNT: set(), EVERYTHING: set()}
     for row in cursor.execute("SELECT run, kind, id FROM lease").fetchall():
         if row["run"] in live:
             found.setdefault(row["kind"], set()).add(row["id"])
     return found
+
+
+def hold_everything(cursor: sqlite3.Cursor, state: str) -> None:
+    """Let every living process use everything: its leases were lost."""
+    cursor.executemany(
+        "INSERT OR IGNORE INTO lease (run, kind, id) VALUES (?, ?, '')", [(run, EVERYTHING) for run in live_runs(state)]
+    )

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 
 from img_core.kit import fs
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError, StateError
-from img_core.store import locks
+from img_core.store import locks, repair, space
 from img_core.store.blobs import Blobs
 from img_core.store.boots import name_of_boot
-from img_core.store.database import DamagedError, Database
+from img_core.store.database import SUSPECT, DamagedError, Database, Purpose
 from img_core.store.images import Images
 from img_core.store.leases import CACHE_MOUNT, Leases
 from img_core.store.records import Records
+from img_core.store.repair import DATABASE
 from img_core.store.snapshots import Snapshots
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ _FEW = 16  # blobs that are synced one by one
 class Store:
     """One state directory, opened by one process.
 
-    *writable* stores may keep things and own a run directory; others only read. *backend* and *mapping* name the snapshotter and the id
+    *writable* stores may keep things and own a run directory; others only read. *cleaning* ones, which are writable, must be able to
+    remove things from a full disk: see `img_core.store.space`. *backend* and *mapping* name the snapshotter and the id
     mapping whose snapshots are used; `use` changes the former. *notice* gets one-line messages for people.
     """
 
@@ -42,6 +44,7 @@ class Store:
         state: str,
         *,
         writable: bool = True,
+        cleaning: bool = False,
         backend: str = "",
         mapping: str = "none",
         notice: Callable[[str], None] = lambda _text: None,
@@ -50,20 +53,23 @@ class Store:
         if writable:
             with fs.disk_errors(self.state), _permission_errors(self.state):
                 locks.ensure_directory(self.state)
+        if cleaning:
+            space.give_up_reserve(self.state)
+        self._cleaning = cleaning
         self._notice = notice
         self.run: locks.RunDirectory | None = None
         if writable:
             self._boot, self.run = self._begin(mapping)
         else:
             self._boot = name_of_boot(self.state)
-        self.database = self._open_database(writable)
+        self.database = self._open_database(Purpose.CLEAN if cleaning else Purpose.WRITE if writable else Purpose.READ)
         self.leases = Leases(self.database, self.run)
         self.blobs = Blobs(self.state, self.database, self.run, self.leases)
         self.images = Images(self.state, self.database, self.blobs)
         self.mapping = mapping
         self.use(backend)
-        if self._rebuild_needed:
-            self._rebuild()
+        if writable and not cleaning:
+            self._keep_reserve()
 
     def use(self, backend: str) -> None:
         """Use the snapshots and step records of the snapshotter called *backend*."""
@@ -79,61 +85,33 @@ class Store:
                 boot = name_of_boot(self.state, note=True)
                 return boot, locks.RunDirectory(self.state, boot)
 
-    def _open_database(self, writable: bool) -> Database:
-        path = os.path.join(self.state, "img.db")
-        self._rebuild_needed = False
-        if not writable and not os.path.exists(path):
+    def _open_database(self, purpose: Purpose) -> Database:
+        path = os.path.join(self.state, DATABASE)
+
+        def opened() -> Database:
+            return Database(path, self._boot, purpose=purpose, notice=self._notice)
+
+        if repair.is_lost(self.state):
+            damage: StateError | None = None
+        elif purpose is Purpose.READ and not os.path.exists(path):
             return Database(":memory:", self._boot)
-        try:
-            return Database(path, self._boot)
-        except DamagedError:
-            if not writable:
-                raise
-            with locks.lock(self.state, "repair"):
-                return self._replace_damaged(path)
-
-    def _replace_damaged(self, path: str) -> Database:
-        try:
-            return Database(path, self._boot)  # another process was first
-        except DamagedError:
-            aside = f"{path}.damaged-{int(time.time())}"
-            for suffix in ("-wal", "-shm", ""):
-                if os.path.exists(path + suffix):
-                    fs.rename(path + suffix, aside + suffix)
-            self._notice(
-                f"the state database was damaged; it is kept as `{fs.show(aside)}` and rebuilt from the stored images"
-            )
-            self._rebuild_needed = True
-            return Database(path, self._boot)
-
-    def _rebuild(self) -> None:
-        """Take every stored blob that is what its name says, and every noted image that is complete, into the new database."""
-        import hashlib
-
-        from img_core.spec.values import Descriptor, Digest
-
-        directory = os.path.join(self.state, "blobs", "sha256")
-        noted = self.images.notes()
-        types = {descriptor.digest: descriptor.media_type for _name, descriptor, _origins in noted}
-        for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
-            with open(os.path.join(directory, name), "rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found == name:
-                digest = Digest(f"sha256:{name}")
-                with self.database.transaction() as cursor:
-                    cursor.execute(
-                        "INSERT OR IGNORE INTO blob (digest, size, media_type, created, boot) VALUES (?, ?, ?, ?, ?)",
-                        (digest, size, types.get(digest, ""), time.time(), self.database.boot),
-                    )
-        for name, descriptor, left in noted:
-            for digest, origins in left.items():
-                for origin in origins:
-                    self.blobs.remember_origins([digest], origin)
+        elif not os.path.exists(path + SUSPECT):
             try:
-                self.images.tag(name, Descriptor(descriptor.media_type, descriptor.digest, descriptor.size))
-            except ImgError as err:
-                self._notice(f"image {name} could not be rebuilt: {err}")
+                return opened()
+            except DamagedError as err:
+                damage = err
+        else:
+            damage = None
+        if damage and not os.access(path, os.W_OK):
+            raise damage
+        return repair.repaired(self.state, self._boot, opened, self._notice)
+
+    def _keep_reserve(self) -> None:
+        try:
+            size = os.stat(self.database.path).st_size
+        except OSError:
+            size = 0
+        space.keep_reserve(self.state, size)
 
     # ------------------------------------------------------------------ what exporters and commands use (spec.ImageStore)
 
@@ -239,6 +217,8 @@ class Store:
             self.database.close()
             if self.run is not None:
                 self.run.close()
+            if self._cleaning:
+                self._keep_reserve()
 
     def __enter__(self) -> Self:
         return self

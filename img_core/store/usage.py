@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from img_core.kit import oci
-from img_core.spec.errors import ImgError
+from img_core.spec.errors import ImgError, StateError
 from img_core.spec.values import Digest
 from img_core.store import partial
-from img_core.store.leases import BLOB, CACHE_MOUNT, SNAPSHOT, leased
+from img_core.store.leases import BLOB, CACHE_MOUNT, EVERYTHING, SNAPSHOT, leased
 
 if TYPE_CHECKING:
     import sqlite3
@@ -78,6 +78,8 @@ class Survey:
             *_sources(store.state),
             *_abandoned(cursor, store.state),
         ]
+        if held[EVERYTHING]:
+            pieces = [replace(piece, in_use=True) for piece in pieces]
         return cls(tuple(pieces), frozenset(named))
 
 
@@ -213,7 +215,11 @@ def _sources(state: str) -> Iterator[Piece]:
 
 
 def _abandoned(cursor: sqlite3.Cursor, state: str) -> Iterator[Piece]:
-    """Give what lies where snapshots and blobs are kept, without a row."""
+    """Give what lies where snapshots and blobs are kept, without a row, and what was damaged and set aside."""
+    for directory in (state, os.path.join(state, "names")):
+        for name in _names(directory):
+            if ".damaged-" in name:
+                yield replace(_abandoned_piece(os.path.join(directory, name)), description="damaged, and set aside")
     known = {(row["backend"], row["directory"]) for row in cursor.execute("SELECT backend, directory FROM snapshot")}
     for backend in _names(os.path.join(state, "snapshots")):
         directory = os.path.join(state, "snapshots", backend)
@@ -267,7 +273,8 @@ def measured(pieces: Iterable[Piece], store: Store, *, until: float = float("inf
             continue
         seen.add(piece.path)
     if new:
-        with store.database.transaction() as cursor:
+        # Who has no space for that measures again.
+        with suppress(StateError), store.database.transaction() as cursor:
             cursor.executemany("UPDATE snapshot SET size = ? WHERE id = ?", new)
     return result
 

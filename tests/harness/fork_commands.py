@@ -234,9 +234,31 @@ def _prune(request: Request) -> Any:
         return len(prune(session.store, Policy(**request.get("policy", {}))))
 
 
+def _list(request: Request) -> Any:
+    from img_core.store import Store
+
+    notices: list[str] = []
+    with Store(request["state"], writable=False, notice=notices.append) as store:
+        return {"names": [image.name for image in store.images.list()], "notices": notices}
+
+
+def _fsck(request: Request) -> Any:
+    from img_core.store import Store
+    from img_core.store.fsck import check, request_check
+
+    repair = request.get("repair", False)
+    if repair:
+        request_check(request["state"])
+    with Store(request["state"], writable=repair, cleaning=repair) as store:
+        report = check(store, repair=repair, read_data=True)
+    return [[problem.kind, problem.id, problem.description, problem.repaired] for problem in report.problems]
+
+
 _COMMANDS: dict[str, Callable[[Request], Any]] = {
     "build": _build,
     "check": _check,
+    "fsck": _fsck,
+    "list": _list,
     "load": _load,
     "prune": _prune,
     "pull": _pull,
