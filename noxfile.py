@@ -116,6 +116,14 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Random commands with kills on all backends, as an ordinary user: ``-- --minutes 120``; fuse where it is installed."""
+    require_ordinary_user(session)
+    install(session)
+    session.run("python", "tests/soak/soak.py", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """The README's demo."""
     install(session)
