@@ -13,7 +13,15 @@ from img_core.kit import oci
 from img_core.kit.registry import Limits, RegistryClient, Uploaded
 from img_core.spec.errors import CredentialsError, IntegrityError, RegistryError
 from img_core.spec.values import Credentials, Descriptor
-from img_core.testing.faulty_registry import Exchange, FaultyRegistry, lose_upload_after, redirect, reply, status
+from img_core.testing.faulty_registry import (
+    Exchange,
+    FaultyRegistry,
+    challenge,
+    lose_upload_after,
+    redirect,
+    reply,
+    status,
+)
 from img_core.testing.images import SmallImage, make_image, make_index
 from img_core.testing.registry import PASSWORD, USER, Authority, DockerRegistry
 
@@ -247,7 +255,48 @@ def test_stranger_who_wants_a_login_gets_none(faulty_registry: FaultyRegistry) -
         assert not any("authorization" in item.headers for item in stranger.requests)
 
 
-def test_redirect_of_an_upload_is_not_followed(client: RegistryClient, faulty_registry: FaultyRegistry) -> None:
+@pytest.mark.parametrize("code", [307, 308])
+@pytest.mark.parametrize("mount", [None, "base"])
+@pytest.mark.parametrize("where", ["stranger", "home"])
+def test_redirect_of_the_request_for_an_upload_is_followed(
+    faulty_registry: FaultyRegistry, code: int, mount: str | None, where: str
+) -> None:
+    login = challenge('Basic realm="x"')
+    with FaultyRegistry(host="127.0.0.2") as stranger:
+        there = stranger if where == "stranger" else faulty_registry
+        if where == "home":
+            faulty_registry.rule("POST /moved", reply(202, b"", {"Location": "uploads/1"}))
+        faulty_registry.rule("POST /v2/app", redirect(there.url + "/moved/", code))
+        faulty_registry.rule("(GET|HEAD|POST) /v2/app", login)
+        stranger.rule("POST", reply(202, b"", {"Location": "uploads/1"}))  # belongs to the address that answers
+        there.rule("PATCH /moved/uploads/1", reply(202, b"", {"Location": "2"}))
+        there.rule("PUT /moved/uploads/2", reply(201))
+        with RegistryClient(faulty_registry.address, credentials=lambda *_: JOE, limits=QUICK) as client:
+            assert client.upload("app", BLOB, reader(CONTENT), mount_from=mount) is Uploaded.SENT
+        assert there.asked("PATCH")[0].body == CONTENT
+        assert not any("authorization" in item.headers for item in stranger.requests)
+
+
+@pytest.mark.parametrize("code", [301, 302, 303])
+def test_redirect_that_would_make_it_a_get_is_refused(
+    client: RegistryClient, faulty_registry: FaultyRegistry, code: int
+) -> None:
+    faulty_registry.rule("POST", redirect("/moved", code))
+    with pytest.raises(RegistryError, match=f"HTTP status {code}"):
+        client.upload("app", BLOB, reader(CONTENT))
+
+
+def test_endless_redirects_of_an_upload_end(client: RegistryClient, faulty_registry: FaultyRegistry) -> None:
+    with FaultyRegistry(host="127.0.0.2") as other:
+        faulty_registry.rule("POST", redirect(other.url + "/x"))
+        other.rule("POST", redirect(faulty_registry.url + "/x"))
+        with pytest.raises(RegistryError, match="more than 5 redirects"):
+            client.upload("app", BLOB, reader(CONTENT))
+
+
+def test_redirect_of_the_bytes_of_an_upload_is_not_followed(
+    client: RegistryClient, faulty_registry: FaultyRegistry
+) -> None:
     with FaultyRegistry(host="127.0.0.2") as stranger:
         faulty_registry.rule("PATCH", redirect(stranger.url + "/x", 308))
         with pytest.raises(RegistryError, match="HTTP status 308"):

@@ -28,6 +28,8 @@ __all__ = ["Session", "location_of"]
 Answer = TypeVar("Answer")
 _LOGINS = 3  # a token that another thread got may have expired when we use it; one of our own is the last word
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+#: By method. Only 307 and 308 keep a POST what it is (RFC 9110, 15.4). What has a body is not sent again to who knows where.
+_FOLLOWED = {"GET": _REDIRECTS, "HEAD": _REDIRECTS, "POST": frozenset({307, 308})}
 
 
 class Session:
@@ -136,14 +138,14 @@ class Session:
         content: Callable[[], Iterable[bytes]] | bytes,
         authorization: str | None,
     ) -> Response:
-        """Send a request, for GET and HEAD through redirects; *authorization* never goes to another scheme, host or port."""
+        """Send a request, through redirects (`_FOLLOWED`); *authorization* never goes to another scheme, host or port."""
         home = origin(url)
         for _ in range(self._limits.redirects + 1):
             if origin(url) != home:
                 authorization = None  # for good: a way back would be the stranger's idea
             sent = {**headers, "Authorization": authorization} if authorization else headers
             response = self._http.send(method, url, sent, content if isinstance(content, bytes) else content())
-            if response.status not in _REDIRECTS or method not in {"GET", "HEAD"}:
+            if response.status not in _FOLLOWED.get(method, ()):
                 return response
             with response:
                 url = location_of(response)
