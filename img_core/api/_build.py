@@ -6,7 +6,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from img_core.api._contexts import parse_contexts
+from img_core.api._contexts import is_remote, parse_contexts
 from img_core.api._entitlements import check_entitlements
 from img_core.api._known_contexts import KnownContexts
 from img_core.api._main_context import prepare_context
@@ -189,12 +189,19 @@ class Build:
             ignore_files=ignore_files,
             insecure=request.insecure_registries,
             secrets=self._secret,
+            named=self._named(),
             agents={name: agent.path for name, agent in request.ssh.items()},
             own_ssh=trusted,
             reproducible="SOURCE_DATE_EPOCH" in self._build_args(),
             cancel_fd=self._cancellation.fd,
             status=self._events.transfer,
         )
+
+    def _named(self) -> tuple[str, ...]:
+        """Return the addresses of other machines that the user gave himself."""
+        given = (self._request.context, *self._request.contexts.values())
+        remote = [address for address in given if is_remote(address)]
+        return tuple(address if "://" in address else f"https://{address}" for address in remote)
 
     def _secret(self, name: str) -> bytes | None:
         """Return a secret of this build, for a source that logs in."""

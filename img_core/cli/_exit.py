@@ -110,13 +110,13 @@ def signals_to(cancel: Callable[[int], None]) -> Iterator[None]:
 
 def show_error(err: ImgError) -> None:
     """Write the excerpt (if any), the error line and the hint to standard error; with ``--debug`` the traceback, too."""
-    from img_core.kit.text import show
+    from img_core.kit.text import redacted, show
 
     if is_debug():
         _show_traceback(err)
     excerpt = getattr(err, "excerpt", None)
     if excerpt and not isinstance(err, Canceled):  # nothing is wrong with the line that was interrupted
-        say(excerpt.rstrip("\n"))
+        say(redacted(excerpt.rstrip("\n")))
     say(f"Error: {show(err.message, limit=10_000)}")
     if err.hint:
         say(f"hint: {show(err.hint, limit=10_000)}")
@@ -157,9 +157,9 @@ def _report_bug(err: BaseException) -> None:
     """Say that it is our fault, in one line, and keep the traceback where it can be attached to a report."""
     import traceback
 
-    from img_core.kit.text import show
+    from img_core.kit.text import redacted, show
 
-    text = "".join(traceback.format_exception(err))
+    text = redacted("".join(traceback.format_exception(err)))
     if is_debug():
         _show_traceback(err)
     say(f"Error: internal error: {show(f'{type(err).__name__}: {err}')}")

@@ -2,19 +2,61 @@
 
 from __future__ import annotations
 
-__all__ = ["show"]
+import re
+
+__all__ = ["redacted", "show"]
+
+_WORD = re.compile(r"\S+")
+_END_OF_HOST = re.compile(r"[/?#]")
 
 
 def show(text: str | bytes, *, limit: int = 200) -> str:
-    """Return *text* on one line with everything unprintable escaped, cut to *limit* characters.
+    """Return *text* on one line with everything unprintable escaped and without passwords of addresses, cut to *limit* characters.
 
     A terminal escape sequence in a file name or a registry's answer must not reach the terminal.
     """
     if isinstance(text, bytes):
         text = text[: 4 * limit].decode("utf-8", "backslashreplace")
+    text = redacted(text)
     cut = text[:limit]
     shown = cut if cut.isprintable() else "".join(map(_escape, cut))
     return shown + ("…" if len(text) > limit else "")
+
+
+def redacted(text: str) -> str:
+    """Return *text* with ``***`` for user and password of every address in it; takes time linear in its length.
+
+    A token often stands where the user does, so that goes, too; only ssh has users that are no secret (``ssh://git@…``).
+    """
+    if "@" not in text or "://" not in text:
+        return text
+    return _WORD.sub(lambda match: _redacted_word(match[0]), text)
+
+
+def _redacted_word(word: str) -> str:
+    last, done = word.rfind("@"), 0
+    pieces = []
+    while (mark := word.find("://", done, last)) >= 0:
+        start = mark + 3
+        found = _END_OF_HOST.search(word, start)
+        host_end = found.start() if found else len(word)
+        end = word.rfind("@", start, host_end)
+        if end < 0 and _is_no_port(word[start:host_end]):
+            end = last  # a password with a slash in it: none by the letter, but one to whoever wrote it
+        if end < 0:
+            pieces.append(word[done:host_end])
+            done = host_end
+        else:
+            secret = not word[:mark].endswith("ssh") or ":" in word[start:end]
+            pieces += [word[done:start], "***" if secret else word[start:end]]
+            done = end
+    return "".join([*pieces, word[done:]])
+
+
+def _is_no_port(host: str) -> bool:
+    """Tell whether what follows the colon in *host* is no port, so that what looks like a host is a user with a password."""
+    _, colon, port = host.rpartition(":")
+    return bool(colon) and not host.startswith("[") and not port.isdigit() and port != ""
 
 
 def _escape(character: str) -> str:

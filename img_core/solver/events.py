@@ -1,4 +1,4 @@
-"""Hands progress events to those who show or record them, one at a time."""
+"""Hands progress events to those who show or record them, one at a time. Passwords of addresses are not in them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from img_core.kit.text import redacted
 from img_core.spec.errors import Canceled, ImgError
 from img_core.spec.progress import StepFinished, StepLog, StepPlanned, StepStarted, StepStatus, WarningRaised
 
@@ -59,11 +60,11 @@ class Events:
 
     def planned(self, step: str, name: str, inputs: tuple[str, ...] = ()) -> None:
         """Announce that *step* will have its turn."""
-        self.emit(StepPlanned(step, name, time.time(), inputs))
+        self.emit(StepPlanned(step, redacted(name), time.time(), inputs))
 
     def started(self, step: str, name: str, inputs: tuple[str, ...] = ()) -> None:
         """Announce that *step* begins."""
-        self.emit(StepStarted(step, name, time.time(), inputs))
+        self.emit(StepStarted(step, redacted(name), time.time(), inputs))
 
     def log(self, step: str, stream: int, data: bytes) -> None:
         """Pass output of *step* on."""
@@ -83,11 +84,11 @@ class Events:
             if now < self._due.get(key, 0.0):
                 return
             self._due[key] = now + _PACE
-        self.emit(StepStatus(step, text, time.time(), current, total, finished, outcome))
+        self.emit(StepStatus(step, redacted(text), time.time(), current, total, finished, outcome))
 
     def finished(self, step: str, *, cached: bool = False, canceled: bool = False, error: str = "") -> None:
         """Announce that *step* ended."""
-        self.emit(StepFinished(step, time.time(), cached, canceled, error))
+        self.emit(StepFinished(step, time.time(), cached, canceled, redacted(error)))
 
     def transfer(self, text: str, current: int, total: int, outcome: str = "", /) -> None:
         """Tell how a transfer gets on that belongs to the step of this thread (a `TransferStatus`)."""
@@ -133,7 +134,7 @@ class Events:
         place = warning.location
         self.emit(
             WarningRaised(
-                warning.message,
+                redacted(warning.message),
                 time.time(),
                 warning.rule,
                 place.file if place else "",

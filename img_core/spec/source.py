@@ -25,14 +25,16 @@ class SourceContext:
     """What a source may use while it works.
 
     *contexts* maps the names of local build contexts to directories, *ignore_files* to files that replace their ``.dockerignore``.
-    *credentials* looks up a registry's credentials by ``(server, repository)``. *insecure* lists the hosts for which plain HTTP or
-    unverified TLS was asked; ``*`` means all. *secrets* gives the content of a secret of this build by its id; only for logging in where
-    the files come from. *agents* maps ids of ssh agents to their sockets: with one, and nothing else of the user, ssh may be used. With
-    *own_ssh* the user himself named what is fetched, and his ssh serves as at his shell. With *reproducible* (``SOURCE_DATE_EPOCH`` is
-    set) the times of files come from their origin, never from the clock. *cancel_fd*, if not -1, becomes readable when the build must
-    stop: whoever waits long watches it. *status* hears of downloads that the caller does not see, under a text such as
-    ``downloading https://…``; it is called in the thread that called the source. *seen* tells whether an image reference was resolved
-    before; *document* gives a verified manifest, index or config that is kept here: it needs not be fetched again.
+    *credentials* looks up a registry's credentials by ``(server, repository)``. *insecure* lists the registries for which plain HTTP or
+    unverified TLS was asked; ``*`` means all; it is about nothing else than registries. *secrets* gives the content of a secret of this
+    build by its id; only for logging in where the files come from, and only to the origin that the id names. *named* are the addresses
+    that the user himself gave; a secret whose id names no origin is for theirs. *agents* maps ids of ssh agents to their sockets: with
+    one, and nothing else of the user, ssh may be used. With *own_ssh* the user himself named what is fetched, and his ssh serves as at
+    his shell. With *reproducible* (``SOURCE_DATE_EPOCH`` is set) the times of files come from their origin, never from the clock.
+    *cancel_fd*, if not -1, becomes readable when the build must stop: whoever waits long watches it. *status* hears of downloads that
+    the caller does not see, under a text such as ``downloading https://…``; it is called in the thread that called the source. *seen*
+    tells whether an image reference was resolved before; *document* gives a verified manifest, index or config that is kept here: it
+    needs not be fetched again.
     """
 
     host: Host
@@ -41,6 +43,7 @@ class SourceContext:
     credentials: Callable[[str, str], Credentials | None] = lambda _server, _repository: None
     insecure: frozenset[str] = frozenset()
     secrets: Callable[[str], bytes | None] = lambda _name: None
+    named: tuple[str, ...] = ()
     agents: Mapping[str, str] = field(default_factory=dict)
     own_ssh: bool = False
     reproducible: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from img_core.kit.text import redacted
 from img_frontend_dockerfile import _instructions as ins
 from img_frontend_dockerfile._flags import Flags, FlagTypes, parse_flags
 from img_frontend_dockerfile._mounts import mount_source_stage
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KEYWORDS", "build_instruction"]
 
+_VARIABLE = re.compile(r"\$(?:\w+|\{[^}]*\})")  # all of its forms that have no braces inside
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9\-_.]*")
 _MINIMUM_DURATION = 10**6
 #: Instructions whose text may be a JSON array, and those that consist of names and values.
@@ -236,8 +238,20 @@ def _onbuild(node: Node, escape: str) -> ins.OnBuild:
     if word in ("FROM", "MAINTAINER"):
         raise Fault(f"{word} isn't allowed as an ONBUILD trigger", at_parse=True)
     _check_trigger_form(word, split_flags(rest, escape)[1], escape)
+    if word == "ADD":
+        _check_trigger_passwords(rest)
     bodies = "".join(f"\n{heredoc.content}{heredoc.name}" for heredoc in node.heredocs)
     return ins.OnBuild(node, node.text + bodies)
+
+
+def _check_trigger_passwords(text: str) -> None:
+    """Refuse an ADD that keeps a password in the config of the image: a trigger stands there as it was written."""
+    literal = _VARIABLE.sub("", text).replace("://:@", "://").replace("://@", "://")
+    if redacted(literal) != literal:
+        raise Fault(
+            f"this trigger would keep the password of an address in the image: ADD {redacted(text)}",
+            hint="leave it out; who builds on the image gives it as a secret, e.g. `HTTP_AUTH_TOKEN_<host>`",
+        )
 
 
 def _check_trigger_form(name: str, text: str, escape: str) -> None:

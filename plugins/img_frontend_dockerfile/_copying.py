@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from img_core.kit.git_urls import is_git, is_web
 from img_core.kit.ignore import IgnoreMatcher
+from img_core.kit.text import redacted
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import DockerfileError
 from img_core.spec.graph import Copy, FileAction, FileOp, MergeOp, WriteFile
@@ -211,6 +212,6 @@ def _created_by(expanded: _Expanded) -> str:
         words.append(f"--chown={expanded.owner}")
     if expanded.mode:
         words.append(f"--chmod={expanded.mode}")
-    words += expanded.paths
+    words += map(redacted, expanded.paths) if instruction.add else expanded.paths
     words += [f"<<{heredoc.name}" for heredoc in expanded.heredocs]
     return f"{' '.join(words)} {expanded.written_destination} # buildkit"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from img_core.kit.text import show
+from img_core.kit.text import redacted, show
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import DockerfileError
 
@@ -56,7 +56,7 @@ def _excerpt(name: str, lines: list[str], span: Span) -> str:
 
 def _printable(line: str) -> str:
     """Return *line* with everything but tabs escaped that would steer a terminal."""
-    return "\t".join(show(part, limit=_LONGEST_LINE) for part in line.split("\t"))
+    return "\t".join(show(part, limit=_LONGEST_LINE) for part in redacted(line).split("\t"))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import posixpath
 from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
+from img_core.kit.text import redacted
 from img_core.spec.dataclass import dataclass
 from img_core.spec.frontend import HistoryEntry
 from img_core.spec.graph import Location, SourceOp, Vertex
@@ -249,7 +250,7 @@ class StageBuilder:
             op,
             tuple(inputs),
             platform=platform,
-            name=self.title(text) if numbered else text,
+            name=redacted(self.title(text) if numbered else text),
             location=Location(self.shared.program.source.name, self._place.first, self._place.last),
             use_cache=self._use_cache,
             hint=hint,

@@ -50,8 +50,8 @@ class Address:
 
     @property
     def shown(self) -> str:
-        """The remote for people, without password."""
-        return show(self.public_remote)
+        """The remote for people: ``***`` for user and password."""
+        return show(self.remote)
 
     @property
     def public_remote(self) -> str:
@@ -118,9 +118,13 @@ def _check_remote(remote: str) -> None:
     except ValueError:
         fine = False
     fine = fine or ("://" not in remote and _HOST_PATH.fullmatch(remote) is not None)
+    if fine and "://" in remote and parts.scheme == "ssh" and parts.password is not None:
+        raise UsageError(
+            f"the ssh address `{show(remote)}` has a password", hint="ssh takes none; keys are given by `--ssh`"
+        )
     if not fine or not remote.isprintable() or " " in remote:
         raise UsageError(
-            f"`{show(remote.rpartition('@')[2])}` is not the address of a git repository",
+            f"`{show(remote)}` is not the address of a git repository",
             hint=f"known: {', '.join(f'{scheme}://' for scheme in _SCHEMES)} and user@host:path",
         )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from img_core.kit import fs
 from img_core.kit.text import show
 from img_core.spec.errors import CredentialsError, RegistryError, UsageError
+from img_source_git._git import said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,14 +64,14 @@ def _fetch(git: Git, address: Address, pinned: str) -> str:
     attempts = [["--depth=1", "--no-tags", "--", remote, pinned]]
     attempts += [["--depth=1", "--no-tags", "--", remote, name] for name in _names(address)]
     attempts.append(["--no-tags", "--", remote, _ALL_REFS])
-    complaint = b""
+    complaint = ""
     for arguments in attempts:
         done = git.run("fetch", "--quiet", "--no-recurse-submodules", *arguments)
         if done.status == 0 and git.run("cat-file", "-e", pinned).status == 0:
             return _peeled(git, address, pinned)
-        complaint = complaint or done.complaint
+        complaint = complaint or said(done)
     raise RegistryError(
-        f"cannot fetch commit {pinned} of `{address.shown}`: {show(complaint.removeprefix(b'fatal: '))}",
+        f"cannot fetch commit {pinned} of `{address.shown}`: {complaint}",
         hint="the repository may have dropped it since it was looked up",
     )
 
@@ -111,8 +112,7 @@ def _insist(git: Git, address: Address, *arguments: str, inside: bool = True) ->
 
 def _check(done: Finished, address: Address, command: str) -> None:
     if done.status != 0:
-        said = show(done.complaint.removeprefix(b"fatal: "))
-        raise RegistryError(f"git {command} failed for `{address.shown}`: {said}")
+        raise RegistryError(f"git {command} failed for `{address.shown}`: {said(done)}")
 
 
 def _is_file(path: str) -> bool:

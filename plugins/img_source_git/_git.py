@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from img_core.kit import fs
+from img_core.kit.addresses import same_origin, secret_names
+from img_core.kit.text import show
 from img_core.spec.errors import CredentialsError, HostError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from img_core.kit.programs import Finished, Programs
     from img_core.spec.source import SourceContext
     from img_source_git._address import Address
 
-__all__ = ["Git", "login_header"]
+__all__ = ["Git", "login_header", "said"]
 
 _PROTOCOLS = "http:https:git"
 #: What git may know of the builder's environment: the way to the network.
@@ -94,6 +94,11 @@ class Git:
         return done
 
 
+def said(done: Finished) -> str:
+    """Return the complaint of git for people."""
+    return show(done.complaint.removeprefix(b"fatal: "))
+
+
 def _given_ssh(context: SourceContext) -> dict[str, str]:
     """Return the variables that let git use ssh with the agent that was given; none without one."""
     socket = context.agents.get(_AGENT)
@@ -145,18 +150,22 @@ def _environment(context: SourceContext, address: Address, directory: str) -> di
 
 
 def login_header(context: SourceContext, address: Address) -> str:
-    """Return the value of the header ``Authorization``, from *address* itself or the build's secrets; empty if there is none."""
+    """Return the value of the header ``Authorization``, from *address* itself or the build's secrets; empty if there is none.
+
+    A secret is for the origin that its id names; one that names none, for those that the user gave on the command line, over TLS.
+    """
     if not address.host:
         return ""
     parts = urlsplit(address.remote)
     if parts.username is not None:
         return _basic(f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode())
-    names: Mapping[str, tuple[str, ...]] = {
-        kind: (f"GIT_AUTH_{kind}.{address.host}", f"GIT_AUTH_{kind}") for kind in ("TOKEN", "HEADER")
-    }
-    for kind, candidates in names.items():
-        for name in candidates:
-            secret = context.secrets(name)
+    url = address.public_remote
+    endings = [f".{name}" for name in secret_names(url)]
+    if parts.scheme == "https" and same_origin(url, context.named):
+        endings.append("")
+    for kind in ("TOKEN", "HEADER"):
+        for ending in endings:
+            secret = context.secrets(f"GIT_AUTH_{kind}{ending}")
             if secret is None:
                 continue
             text = secret.strip()

@@ -8,13 +8,14 @@ import threading
 from typing import TYPE_CHECKING, ClassVar
 
 from img_core.kit import fs
+from img_core.kit.addresses import secret_names
 from img_core.kit.programs import Programs
 from img_core.kit.text import show
 from img_core.spec.errors import IntegrityError, NotFoundError, RegistryError
 from img_core.spec.source import PinnedTree, SourceContext, TreeSource
 from img_source_git._address import Address, parse_address
 from img_source_git._checkout import check_out, commit_time
-from img_source_git._git import Git
+from img_source_git._git import Git, said
 
 if TYPE_CHECKING:
     from img_core.spec.graph import SourceOp
@@ -26,7 +27,8 @@ __all__ = ["GitSource"]
 class GitSource(TreeSource):
     """Trees of git repositories. Options: ``checksum`` (beginning of a commit id), ``keep-git-dir`` (``true``), ``mtime`` (``commit``).
 
-    The secrets ``GIT_AUTH_TOKEN`` and ``GIT_AUTH_HEADER`` (or with ``.<host>``) log in over HTTP; ssh uses the agent ``default``.
+    The secrets ``GIT_AUTH_TOKEN.<origin>`` and ``GIT_AUTH_HEADER.<origin>`` log in over HTTP (`_git.login_header`), the agent
+    ``default`` over ssh.
     """
 
     name: ClassVar[str] = "git"
@@ -105,7 +107,7 @@ class GitSource(TreeSource):
             fs.remove_tree(private)
         if done.status != 0:
             raise RegistryError(
-                f"cannot read git repository `{address.shown}`: {show(done.complaint.removeprefix(b'fatal: '))}",
+                f"cannot read git repository `{address.shown}`: {said(done)}",
                 hint=_login_hint(address),
             )
         found = _parse_refs(done.output)
@@ -121,10 +123,11 @@ class GitSource(TreeSource):
         return os.path.join(self.context.host.run_directory, f"git-{os.urandom(8).hex()}")
 
 
-def _login_hint(address: Address) -> str:
+def _login_hint(address: Address) -> str | None:
     if address.over_ssh:
         return "its key must be in your known_hosts, and it must accept a key of the agent"
-    return "for a private one give a token as `--secret id=GIT_AUTH_TOKEN`, or `--ssh default`"
+    names = secret_names(address.public_remote)
+    return f"for a private one give a token as `--secret id=GIT_AUTH_TOKEN.{names[-1]}`" if names else None
 
 
 def _parse_refs(output: bytes) -> dict[str, str]:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from img_core.kit import fs
+from img_core.kit.addresses import secret_names
 from img_core.kit.archive_contexts import BLOCK, is_archive, newest_member, unpack
-from img_core.kit.web import Web, shown_url
-from img_core.spec.errors import ImgError, IntegrityError, RegistryError
+from img_core.kit.web import Web, origin_text, shown_url
+from img_core.spec.errors import ImgError, IntegrityError
 from img_core.spec.source import PinnedTree, SourceContext, TreeSource
 from img_source_http._memo import Memo, Memos
 
@@ -32,21 +33,25 @@ _LIMIT: Final = 64 << 30  #: bytes of one file; a server that never stops sendin
 _MODE: Final = 0o600  #: what BuildKit gives to files from the web
 _UNNAMED: Final = "__unnamed__"
 _ALGORITHM: Final = "sha256"
+_TRUST: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")  #: variables that replace the system's store of certificates
 
 
 class WebSource(TreeSource):
     """Files from web servers: a tree with one file, named by option ``filename``.
 
     Without that option the URL is a build context: an archive is unpacked, anything else is one file. Option ``checksum`` is
-    ``<algorithm>:<hex>``. The secrets ``HTTP_AUTH_TOKEN_<host>`` and ``HTTP_AUTH_HEADER_<host>`` (host with or without port) log in.
+    ``<algorithm>:<hex>``. The secrets ``HTTP_AUTH_TOKEN_<origin>`` and ``HTTP_AUTH_HEADER_<origin>`` (`kit.addresses.secret_names`) log
+    in there.
     """
 
     name: ClassVar[str] = "https"
 
     def __init__(self, context: SourceContext) -> None:
         super().__init__(context)
-        self._web = Web(environment=context.host.environment, insecure=context.insecure)
-        self._memos = Memos(os.path.join(context.host.state_directory, "sources", "https"))
+        environment = context.host.environment
+        self._web = Web(environment=environment)
+        trust = [environment.get(name, "") for name in _TRUST]
+        self._memos = Memos(os.path.join(context.host.state_directory, "sources", "https"), trust)
         self._files: dict[str, str] = {}  # downloads of this build, by digest
         self._pinned: dict[tuple[str, str], Memo] = {}  # what URLs mean in this build, by URL and algorithm
         self._locks: dict[str, threading.Lock] = {}  # by URL or digest: nothing is asked or fetched twice
@@ -121,13 +126,14 @@ class WebSource(TreeSource):
             return self._locks.setdefault(key, threading.Lock())
 
     def _ask(self, url: str, algorithm: str) -> Memo:
-        known = self._memos.get(url)
+        address, authorization = self._login(url)
+        known = self._memos.get(address, authorization)
         if known is None or not {_ALGORITHM, algorithm} <= known.digests.keys():
             known = Memo()
         path, memo = self._download(url, algorithm, known)
         if path:
             self._files[memo.digests[_ALGORITHM]] = path
-            self._memos.put(url, memo)
+            self._memos.put(address, authorization, memo)
         return memo
 
     def _download(self, url: str, algorithm: str, known: Memo | None = None) -> tuple[str, Memo]:
@@ -135,14 +141,15 @@ class WebSource(TreeSource):
 
         def use(response: Response) -> tuple[str, Memo]:
             if response.status == 304:
-                if known is None or not known.digests:
-                    raise RegistryError(f"failed to fetch `{shown_url(url)}`: invalid response status 304", status=304)
+                assert known is not None  # nobody else is asked on a condition
                 return "", known
             return self._receive(response, algorithm)
 
         address, authorization = self._login(url)
         try:
-            return self._web.get(address, use, headers=known.conditions() if known else {}, authorization=authorization)
+            return self._web.get(
+                address, use, conditions=known.conditions() if known else None, authorization=authorization
+            )
         except OSError as err:
             raise fs.disk_error(err, self.context.host.run_directory) from err
 
@@ -164,7 +171,8 @@ class WebSource(TreeSource):
             file.commit(path)
             self.context.status(text, file.size, file.size, "done")
         digests = {name: f"{name}:{hasher.hexdigest()}" for name, hasher in hashers.items()}
-        return path, Memo(response.header("etag") or "", response.header("last-modified") or "", digests)
+        validators = response.header("etag") or "", response.header("last-modified") or ""
+        return path, Memo(*validators, origin_text(response.url), digests)
 
     def _login(self, url: str) -> tuple[str, str]:
         """Return *url* without user and password, and the value of the header that they or a secret become."""
@@ -173,10 +181,10 @@ class WebSource(TreeSource):
             user = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
             netloc = parts.netloc.rpartition("@")[2]
             return urlunsplit(parts._replace(netloc=netloc)), "Basic " + base64.b64encode(user).decode()
-        for host in dict.fromkeys((parts.hostname or "", parts.netloc)):
-            if (token := self.context.secrets(f"HTTP_AUTH_TOKEN_{host}")) is not None:
+        for name in secret_names(url):
+            if (token := self.context.secrets(f"HTTP_AUTH_TOKEN_{name}")) is not None:
                 return url, f"Bearer {_header_text(token)}"
-            if (header := self.context.secrets(f"HTTP_AUTH_HEADER_{host}")) is not None:
+            if (header := self.context.secrets(f"HTTP_AUTH_HEADER_{name}")) is not None:
                 return url, _header_text(header)
         return url, ""
 

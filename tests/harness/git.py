@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from harness.web import speak_tls
+
 __all__ = ["Repository", "git_daemon", "git_web_server"]
 
 _DATE = "1600000000 +0000"
@@ -99,10 +101,13 @@ def _wait_for(port: int) -> None:
 
 
 @contextmanager
-def git_web_server(root: Path, answers: dict[str, str] | None = None) -> Iterator[tuple[str, list[dict[str, str]]]]:
+def git_web_server(
+    root: Path, answers: dict[str, str] | None = None, *, certificate: tuple[Path, Path] | None = None
+) -> Iterator[tuple[str, list[dict[str, str]]]]:
     """Serve the repositories below *root* over HTTP; give the URL of *root* and the headers of all requests, names in lower case.
 
-    *answers* maps paths to ``401`` (always refused), ``<host:port>`` (sent there) or a value that ``Authorization`` must have.
+    With *certificate* and key it speaks TLS. *answers* maps paths to ``401`` (always refused), ``<host:port>`` (sent there) or a value
+    that ``Authorization`` must have.
     """
     requests: list[dict[str, str]] = []
 
@@ -145,6 +150,7 @@ def git_web_server(root: Path, answers: dict[str, str] | None = None) -> Iterato
             self.send_response(status)
             for name, _, value in lines:
                 self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))  # a cut end would be an error of TLS
             self.end_headers()
             self.wfile.write(body)
 
@@ -152,10 +158,12 @@ def git_web_server(root: Path, answers: dict[str, str] | None = None) -> Iterato
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if certificate is not None:
+        speak_tls(server, certificate)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", requests
+        yield f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_port}", requests
     finally:
         server.shutdown()
         thread.join()

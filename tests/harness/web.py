@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
-__all__ = ["Page", "WebServer", "web_server"]
+__all__ = ["Page", "WebServer", "speak_tls", "web_server"]
 
 
 @dataclass(slots=True)
@@ -29,22 +31,30 @@ class WebServer:
     """A running server; *requests* are method, path and headers (names in lower case), in order."""
 
     address: str
+    scheme: str = "http"
     pages: dict[str, Page] = field(default_factory=dict)
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
 
     @property
     def url(self) -> str:
         """Its address as a URL, without a slash at the end."""
-        return f"http://{self.address}"
+        return f"{self.scheme}://{self.address}"
 
     def answers(self, path: str) -> list[dict[str, str]]:
         """Return the headers of all requests for *path*."""
         return [headers for _, asked, headers in self.requests if asked == path]
 
 
+def speak_tls(server: ThreadingHTTPServer, certificate: tuple[Path, Path]) -> None:
+    """Let *server* speak TLS with *certificate* and key; the handshake happens in the connection's thread, at its first read."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+
+
 @contextmanager
-def web_server() -> Iterator[WebServer]:
-    """Run a server for a block."""
+def web_server(certificate: tuple[Path, Path] | None = None) -> Iterator[WebServer]:
+    """Run a server for a block; with *certificate* and key it speaks TLS."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -74,7 +84,9 @@ def web_server() -> Iterator[WebServer]:
             """Say nothing."""
 
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server = WebServer(f"127.0.0.1:{httpd.server_port}")
+    if certificate is not None:
+        speak_tls(httpd, certificate)
+    server = WebServer(f"127.0.0.1:{httpd.server_port}", "https" if certificate else "http")
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

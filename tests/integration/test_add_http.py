@@ -175,19 +175,31 @@ def test_a_server_that_is_down_is_named(img: Img, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "secret", "header"),
-    [("HTTP_AUTH_TOKEN_127.0.0.1", "tok3n", "Bearer tok3n"), ("HTTP_AUTH_HEADER_127.0.0.1", "Digest x", "Digest x")],
+    ("kind", "secret", "header"), [("TOKEN", "tok3n", "Bearer tok3n"), ("HEADER", "Digest x", "Digest x")]
 )
-def test_secrets_log_in_and_stay_with_their_host(
-    img: Img, tmp_path: Path, web: WebServer, name: str, secret: str, header: str
+def test_secrets_log_in_and_stay_with_their_origin(
+    img: Img, tmp_path: Path, web: WebServer, kind: str, secret: str, header: str
 ) -> None:
     with web_server() as other:
         other.pages["/f"] = Page(b"theirs")
         web.pages["/f"] = Page(status=302, headers={"Location": f"{other.url}/f"})
         (tmp_path / "secret").write_text(secret + "\n")
-        tree(img, tmp_path, f"FROM scratch\nADD {web.url}/f /x\n", "--secret", f"id={name},src={tmp_path / 'secret'}")
+        given = f"id=HTTP_AUTH_{kind}_{web.url},src={tmp_path / 'secret'}"
+        tree(img, tmp_path, f"FROM scratch\nADD {web.url}/f /x\n", "--secret", given)
         assert web.answers("/f")[0]["authorization"] == header
         assert "authorization" not in other.answers("/f")[0]
+
+
+def test_secrets_of_a_host_are_not_for_plain_http(img: Img, tmp_path: Path, web: WebServer) -> None:
+    """What is given for a host, with or without port, is for it over TLS."""
+    (tmp_path / "secret").write_text("tok3n")
+    web.pages["/f"] = Page(status=401)
+    names = [f"HTTP_AUTH_{kind}_{host}" for kind in ("TOKEN", "HEADER") for host in ("127.0.0.1", web.address)]
+    names += [f"HTTP_AUTH_TOKEN_https://{web.address}", "HTTP_AUTH_TOKEN_http://127.0.0.1", "HTTP_AUTH_TOKEN_"]
+    secrets = [word for name in names for word in ("--secret", f"id={name},src={tmp_path / 'secret'}")]
+    refused = build(img, tmp_path, f"FROM scratch\nADD {web.url}/f /x\n", *secrets).refused(6, "status 401")
+    assert f"hint: give a token as `--secret id=HTTP_AUTH_TOKEN_{web.url}`" in refused.stderr
+    assert not [headers for headers in web.answers("/f") if "authorization" in headers]
 
 
 def test_user_and_password_of_a_url_are_sent_and_not_shown_in_errors(img: Img, tmp_path: Path, web: WebServer) -> None:

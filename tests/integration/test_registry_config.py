@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.img import Img
-from img_core.testing.faulty_registry import FaultyRegistry, cut_after, status
+from harness.kept import keep
+from img_core.testing.faulty_registry import FaultyRegistry, challenge, cut_after, status
 from img_core.testing.images import SmallImage, make_image
 from img_core.testing.registry import Authority, DockerRegistry
 
@@ -133,6 +136,33 @@ def test_registries_conf_of_podman_is_honoured(empty: Img, mirror: FaultyRegistr
         "containers/registries.conf",
     )
     empty.run("pull", "app:1").ok()
+
+
+@pytest.mark.parametrize("verb", ["pull", "push"])
+@pytest.mark.parametrize("location", ["{host}", "{host}/base"])
+def test_the_password_of_a_name_is_not_for_the_host_that_serves_it(
+    empty: Img, mirror: FaultyRegistry, image: SmallImage, verb: str, location: str
+) -> None:
+    named = "named.example:5000"
+    place = location.format(host=mirror.address)
+    mirror.add(f"{place.partition('/')[2]}/app".lstrip("/"), "1", image)
+    mirror.rule("/v2/", challenge('Basic realm="x"'))
+    pairs = {server: base64.b64encode(pair.encode()).decode() for server, pair in (
+        (named, "joe:canary"), (mirror.address, "joe:for-the-host"),
+    )}  # fmt: skip
+    (empty.home / ".docker").mkdir()
+    config = empty.home / ".docker/config.json"
+    configure(empty, f'[[registry]]\nprefix = "{named}"\nlocation = "{place}"\n', "containers/registries.conf")
+    if verb == "push":
+        keep(empty, {f"{named}/app:1": image})
+    config.write_text(json.dumps({"auths": {named: {"auth": pairs[named]}}}))
+    refused = empty.run(verb, f"{named}/app:1").refused(5, f"`{mirror.address}`")
+    assert f"hint: run `img login {mirror.address}`" in refused.stderr
+    assert not any("authorization" in item.headers for item in mirror.requests)
+    config.write_text(json.dumps({"auths": {server: {"auth": pair} for server, pair in pairs.items()}}))
+    empty.run(verb, f"{named}/app:1").ok()
+    sent = {item.headers["authorization"] for item in mirror.requests if "authorization" in item.headers}
+    assert sent == {f"Basic {pairs[mirror.address]}"}
 
 
 def test_a_broken_file_is_one_line(empty: Img) -> None:

@@ -44,6 +44,9 @@ def public_error(failure: Failure, doing: str, host: str) -> ImgError:
     if failure.status in {401, 403}:
         return CredentialsError(message, hint="check the name, and log in with `img login`")
     hint = failure.hint
+    if failure.distrusted:
+        insecure = "use `--insecure-registry` if plain HTTP and unverified TLS are acceptable"
+        hint = f"{hint}, or {insecure}" if hint else insecure
     if failure.status == 429:
         hint = hint or "too many requests: wait, or log in for a higher limit"
     return RegistryError(message, hint=hint, status=failure.status)

@@ -118,9 +118,10 @@ class Http:
         timeout = {"connect": limits.connect_seconds, "pool": None}
         timeout |= {"read": limits.stall_seconds, "write": limits.stall_seconds}
         with _translated():
+            transport = self._transport(url)  # says what is no HTTP address, without telling of its parts
             extensions = {"timeout": timeout, "trace": self._remember_streams}
             request = httpx.Request(method, url, headers=dict(headers), content=content, extensions=extensions)
-            return Response(url, self._transport(url).handle_request(request), limits)
+            return Response(url, transport.handle_request(request), limits)
 
     def close(self) -> None:
         """Close all connections; threads that wait for an answer or send one get a `Failure` at once."""
@@ -246,16 +247,15 @@ def _failure(error: BaseException, httpx: Any) -> Failure:  # Any: the HTTP libr
         return Failure(
             f"its certificate is not trusted: {show(cause.verify_message)}",
             transient=False,
-            hint="add the certificate of its authority to the system's store, or use `--insecure-registry`",
+            hint="add the certificate of its authority to the system's store",
+            distrusted=True,
         )
     if isinstance(cause, ssl.SSLError) and cause.reason in {
         "WRONG_VERSION_NUMBER",
         "RECORD_LAYER_FAILURE",
         "HTTP_REQUEST",
     }:
-        return Failure(
-            "it speaks no TLS", transient=False, hint="use `--insecure-registry` if plain HTTP is acceptable"
-        )
+        return Failure("it speaks no TLS", transient=False, distrusted=True)
     if isinstance(cause, socket.gaierror):
         text = f"the host name is not known ({cause.strerror})"
         return Failure(text, transient=cause.errno == socket.EAI_AGAIN, hint="check the spelling and the name server")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from img_core.kit.registry._config import HostsConfig
+from img_core.kit.registry._hosts import endpoint_host
 from img_core.kit.registry._retry import Limits
 from img_core.kit.registry._session import Session
 from img_core.spec.errors import RegistryError
@@ -57,7 +58,9 @@ class Places:
     def main(self, repository: str) -> Place:
         """Return where *repository* really is. Raises RegistryError if that is blocked."""
         endpoint = self._rules(repository).main
-        return Place(self._session(self._domain, endpoint, self._limits), endpoint.repository(repository))
+        # A password belongs to the host that it was given for, and not to a name that is served elsewhere.
+        account = self._domain if endpoint.host == endpoint_host(self._domain) else endpoint.host
+        return Place(self._session(account, endpoint, self._limits), endpoint.repository(repository))
 
     def all(self, repository: str, *, by_digest: bool) -> list[Place]:
         """Return where to pull *repository* from, in order; the last one is `main`. *by_digest*: what is asked for is named by digest."""

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from img_core.kit.text import redacted
 from img_core.spec.errors import Canceled
 
 if TYPE_CHECKING:
@@ -44,13 +45,15 @@ class Failure(Exception):
         hint: str | None = None,
         status: int | None = None,
         wait: float | None = None,
+        distrusted: bool = False,
     ) -> None:
-        super().__init__(reason)
-        self.reason = reason
+        self.reason = redacted(reason)  # it quotes addresses that servers send
+        super().__init__(self.reason)
         self.transient = transient
         self.hint = hint
         self.status = status
         self.wait = wait  #: seconds that the server asked for
+        self.distrusted = distrusted  #: who asks for no verified TLS would not have met it
         self.tries = 1  #: how often it was tried in all
 
 
