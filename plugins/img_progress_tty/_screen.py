@@ -1,7 +1,10 @@
 """Drawing a block of lines on a terminal again and again, in place.
 
-Only what every terminal since the VT100 knows is used: cursor up, erase to the end of line and screen, colours. The cursor stays visible
-behind the block, so there is nothing to put right when the process is killed.
+Only what every terminal since the VT100 knows is used: cursor up, erase to the end of line and screen, colours, and no wrapping of lines
+within one write. The cursor stays visible behind the block, so there is nothing to put right when the process is killed.
+
+Terminals wrap lines that became too long when they are made narrower, some of them (tmux) a while before they tell their new size, and join
+them again when they are made wider. What then scrolled away at the top is out of reach, and comes back when there is room for it.
 """
 
 from __future__ import annotations
@@ -23,7 +26,14 @@ __all__ = ["Screen"]
 _COLOURS = {Style.DONE: "\x1b[34m", Style.ERROR: "\x1b[31m", Style.CANCELED: "\x1b[33m", Style.FAINT: "\x1b[2m"}
 _RESET = "\x1b[0m"
 _ERASE_LINE, _ERASE_BELOW = "\x1b[K", "\x1b[J"
+#: A line takes one row even if the terminal is narrower than it says; so old rows can be counted, whatever was drawn on them.
+_NO_WRAP, _WRAP = "\x1b[?7l", "\x1b[?7h"
 _SIZE = (80, 24)  #: columns and rows of a terminal that does not tell
+
+
+def _height(lines: Sequence[Line], columns: int) -> int:
+    """Return how many rows a terminal needs for *lines*, wrapped."""
+    return sum(max(1, -(-width_of(line.text) // columns)) for line in lines)
 
 
 class Screen:
@@ -35,7 +45,8 @@ class Screen:
         self._encoding = stream.encoding or "ascii"
         self._colours = colours
         self._drawn: list[Line] = []
-        self._columns = 0  #: width of the terminal when *drawn* was drawn
+        self._lost: list[Line] = []  #: lines above those, which scrolled away when the terminal was made smaller
+        self._drawn_size = (0, 0)  #: of the terminal when *drawn* was drawn
 
     def size(self) -> tuple[int, int]:
         """Return columns and rows now."""
@@ -51,36 +62,50 @@ class Screen:
             return text
         return text.encode(self._encoding, "backslashreplace").decode(self._encoding)
 
-    def draw(self, lines: Sequence[Line], columns: int) -> None:
-        """Let the block be *lines*; what did not change is not sent again."""
-        same = self._drawn if columns == self._columns else []
+    def draw(self, lines: Sequence[Line], size: tuple[int, int]) -> None:
+        """Let the block be *lines* on a terminal of *size*; what did not change is not sent again."""
+        resized = size != self._drawn_size
+        same = [] if resized else self._drawn
         if list(lines) == same:
             return
-        sent = [self._to_top(columns)]
+        # Erased first, rows forget that they were parts of one line.
+        sent = [self._to_top(size), _NO_WRAP]
         for index, line in enumerate(lines):
             sent.append("\n" if index < len(same) and line == same[index] else f"{self._painted(line)}{_ERASE_LINE}\n")
-        self._writer.write("".join(sent) + _ERASE_BELOW)
-        self._drawn, self._columns = list(lines), columns
+        self._writer.write("".join([*sent, _WRAP, _ERASE_BELOW]))
+        self._drawn, self._drawn_size = list(lines), size
 
     def write(self, text: str) -> None:
         """Write *text*, which ends with a line end, in place of the block; the next one is drawn below."""
-        self._writer.write(f"{self._to_top(self.size()[0])}{_ERASE_BELOW}{text}" if self._drawn else text)
-        self._drawn = []
+        self._writer.write(f"{self._to_top(self.size())}{_ERASE_BELOW}{text}" if self._drawn else text)
+        self.forget()
 
     def forget(self) -> None:
         """Leave what was drawn where it is; the next block is drawn where the cursor is."""
-        self._drawn = []
+        self._drawn, self._lost = [], []
 
     def append(self, text: str) -> None:
         """Write *text* below the block, which stays as it is."""
         self._writer.write(text)
-        self._drawn = []
+        self.forget()
 
-    def _to_top(self, columns: int) -> str:
-        """Return what brings the cursor to the first line of the block."""
-        # Terminals wrap lines that became too wide when they are made narrower.
-        rows = sum(max(1, -(-width_of(line.text) // columns)) for line in self._drawn)
-        return f"\r\x1b[{rows}A" if rows else "\r"
+    def _to_top(self, size: tuple[int, int]) -> str:
+        """Return what brings the cursor to the first line of the block, or as near as can be reached on a terminal of *size*."""
+        columns, rows = size
+        height, reach = _height(self._drawn, columns), rows - 1
+        if size != self._drawn_size:
+            for line in self._drawn:
+                if height <= reach:
+                    break
+                self._lost.append(
+                    line
+                )  # perhaps only a part of it scrolled away; the other one stays, or it could not be counted
+                height -= _height([line], columns)
+            lost = _height(self._lost, columns)
+            if height + lost <= reach:
+                height += lost
+                self._lost = []
+        return f"\r\x1b[{height}A" if height else "\r"
 
     def _painted(self, line: Line) -> str:
         colour = _COLOURS.get(line.style, "") if self._colours else ""

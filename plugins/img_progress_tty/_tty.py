@@ -95,7 +95,7 @@ class TerminalProgress(Progress):
             if self._continued:
                 self._continued = False
                 self._screen.forget()
-            self._screen.draw(lines, columns)
+            self._screen.draw(lines, (columns, rows))
 
     def _draw_until_closed(self) -> None:
         wait = _FIRST_FRAME

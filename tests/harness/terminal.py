@@ -11,7 +11,7 @@ _SEQUENCE = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|\x1b(.)", re.DOTALL)
 
 
 class Terminal:
-    """A screen of *columns* × *rows*. Lines that leave it at the top are kept in *scrolled*.
+    """A screen of *columns* × *rows*. Lines that leave it at the top are kept in *scrolled*, and come back when there is room again.
 
     *unknown* lists control characters and sequences other than those for colours, cursor up and erasing: a title, a moved cursor.
     """
@@ -23,7 +23,11 @@ class Terminal:
         self.painted: set[str] = set()  #: colours (parameters of SGR) that were used
         self.colour = ""
         self._grid: list[list[str]] = [[]]
+        self._parts: list[bool] = [
+            False
+        ]  #: of all rows, those that scrolled away included: whether one goes on with the line before
         self._row = self._column = 0
+        self._wraps = True
 
     @property
     def lines(self) -> list[str]:
@@ -55,15 +59,22 @@ class Terminal:
                 position += 1
 
     def resize(self, columns: int, rows: int) -> None:
-        """Change the size; lines that are too long now are wrapped, as most terminals do."""
-        cursor_line, wrapped = self._row, []
-        for number, row in enumerate(self._grid):
-            row = list("".join(row).rstrip())
-            parts = [row[at : at + columns] for at in range(0, len(row), columns)] or [[]]
-            if number == cursor_line:
-                self._row = len(wrapped) + len(parts) - 1
-            wrapped += parts
-        self.columns, self.rows, self._grid = columns, rows, wrapped
+        """Change the size: as most terminals do, wrap lines that are too long now, and join the parts of those that are not any more."""
+        below = len(self.scrolled) + self._row  # rows above the cursor
+        lines: list[str] = []
+        for number, text in enumerate([*self.scrolled, *("".join(row) for row in self._grid)]):
+            if self._parts[number] and number < below:
+                parts = -(-len(lines[-1]) // self.columns) or 1
+                lines[-1] = lines[-1].ljust(parts * self.columns) + text.rstrip()  # blanks were written, too
+            else:
+                lines.append(text.rstrip())
+            if number == below:
+                cursor_line = len(lines) - 1
+        rows_of = [[line[at : at + columns] for at in range(0, len(line), columns)] or [""] for line in lines]
+        self._row = sum(map(len, rows_of[:cursor_line]))
+        self._parts = [number > 0 for parts in rows_of for number in range(len(parts))]
+        self.columns, self.rows, self.scrolled = columns, rows, []
+        self._grid = [list(part) for parts in rows_of for part in parts]
         self._scroll()
 
     def _control(self, found: re.Match[str]) -> None:
@@ -71,13 +82,17 @@ class Terminal:
         if command == "m":
             self.colour = "" if parameters in ("", "0") else parameters
             self.painted |= {parameters} - {"", "0"}
+        elif parameters == "?7" and command in "hl":
+            self._wraps = command == "h"
         elif command == "A":
             self._row = max(0, self._row - int(parameters or 1))
         elif command == "K" and not parameters:
             del self._grid[self._row][self._column :]
+            self._end_line()
         elif command == "J" and not parameters:
             del self._grid[self._row][self._column :]
             del self._grid[self._row + 1 :]
+            del self._parts[len(self.scrolled) + self._row + 1 :]
         else:
             self.unknown.append(found.group() if single is None else "\x1b" + single)
 
@@ -93,17 +108,26 @@ class Terminal:
             width = 2 if unicodedata.east_asian_width(character) in "WF" else 1
             width = 0 if unicodedata.combining(character) else width
             if self._column + width > self.columns:
+                if not self._wraps:
+                    return
                 self._column = 0
                 self._down()
+                self._parts[len(self.scrolled) + self._row] = True
             row = self._grid[self._row]
             row.extend(" " * (self._column - len(row)))
             row[self._column : self._column + width] = [character, *[""] * (width - 1)] if width else []
             self._column += width
 
+    def _end_line(self) -> None:
+        """Erased to its end, a row is no longer the first part of what stands below it."""
+        if self._row + 1 < len(self._grid):
+            self._parts[len(self.scrolled) + self._row + 1] = False
+
     def _down(self) -> None:
         self._row += 1
         if self._row == len(self._grid):
             self._grid.append([])
+            self._parts.append(False)
         self._scroll()
 
     def _scroll(self) -> None:

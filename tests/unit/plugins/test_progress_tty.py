@@ -29,6 +29,7 @@ class Shown:
     def __init__(self, columns: int = 60, rows: int = 24, encoding: str = "utf-8") -> None:
         self.now = START
         self.terminal = Terminal(columns, rows)
+        self.told_columns = 0  #: the width that the terminal still tells, if it is another one
         self.sent = ""  #: by the last frame
         self._raw = io.BytesIO()
         self._encoding = encoding
@@ -74,7 +75,9 @@ def show(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Shown]:
         return made[0]
 
     monkeypatch.setattr(_tty, "_FIRST_FRAME", 3600.0)
-    monkeypatch.setattr(Screen, "size", lambda _self: (made[0].terminal.columns, made[0].terminal.rows))
+    monkeypatch.setattr(
+        Screen, "size", lambda _self: (made[0].told_columns or made[0].terminal.columns, made[0].terminal.rows)
+    )
     monkeypatch.delenv("NO_COLOR", raising=False)
     return make
 
@@ -275,6 +278,40 @@ def test_a_resized_terminal_shows_one_block(show: Callable[..., Shown]) -> None:
         shown.terminal.resize(columns, 24)
         lines = shown.draw(2.0 + columns)
         assert [line.split()[:3] for line in lines[1:]] == [["=>", "RUN", "a"], ["=>", "RUN", "b"]]
+
+
+@pytest.mark.parametrize(
+    "sizes", [[(40, 16)], [(40, 16), (60, 16)], [(30, 16), (25, 16)], [(80, 9)], [(45, 12), (80, 9), (20, 30)]]
+)
+@pytest.mark.parametrize("steps", [3, 9])
+def test_what_scrolled_away_in_a_smaller_terminal_does_not_stay_in_a_larger_one(
+    sizes: list[tuple[int, int]], steps: int, show: Callable[..., Shown]
+) -> None:
+    shown = show(80, 16)
+    shown.terminal.feed("before 1\r\nbefore 2\r\n")
+    shown.tell(*(start(f"s{number}", f"RUN {number}") for number in range(steps)))
+    shown.draw(1.0)
+    for number, size in enumerate([*sizes, (80, 16), (100, 20)]):
+        shown.terminal.resize(*size)
+        shown.draw(2.0 + number)
+    first, second, header, *lines = shown.terminal.everything
+    assert (first, second) == ("before 1", "before 2")
+    assert header.startswith("[+] Building")
+    assert [line.split()[:3] for line in lines] == [["=>", "RUN", str(number)] for number in range(steps)]
+
+
+def test_a_terminal_that_tells_its_new_size_late_shows_one_block(show: Callable[..., Shown]) -> None:
+    shown = show(80).tell(*(start(f"s{number}", f"RUN {number}") for number in range(3)))
+    shown.terminal.feed("before\r\n")
+    shown.draw(1.0)
+    shown.terminal.resize(50, 24)
+    shown.told_columns = 80
+    shown.draw(1.1)
+    shown.draw(1.2)
+    shown.told_columns = 0
+    lines = shown.draw(1.3)
+    assert lines[0] == "before"
+    assert [line.split()[:3] for line in lines[2:]] == [["=>", "RUN", str(number)] for number in range(3)]
 
 
 def test_wide_and_combining_characters_are_counted(show: Callable[..., Shown]) -> None:
