@@ -12,8 +12,8 @@ from img_core.api._known_contexts import KnownContexts
 from img_core.api._main_context import prepare_context
 from img_core.api._request import BuildResult, Output
 from img_core.kit import fs, platforms
+from img_core.kit.image_names import new_name
 from img_core.kit.network.choice import NetworkChoice
-from img_core.kit.reference import Reference
 from img_core.plugins import AUTO
 from img_core.solver.events import Events
 from img_core.spec.errors import Canceled, ImgError, PluginError, UsageError
@@ -57,7 +57,7 @@ class Build:
         self._events = Events(session.notice)
         for listener in listeners:
             self._events.listen(listener)
-        self._names = [str(Reference.parse(tag).with_default_tag()) for tag in request.tags]
+        self._names = [new_name(tag) for tag in request.tags]
 
     def run(self) -> BuildResult:
         """Build and export; then see to it that the cache does not grow without bound. Raises ImgError."""
@@ -284,8 +284,10 @@ class Build:
 
     def _exporters(self) -> list[Exporter]:
         outputs = list(self._request.outputs)
-        if self._names and not any(output.type in ("image", "registry") for output in outputs):
-            outputs.append(Output("image"))  # ``-t`` names an image that people expect to find with `img ls`
+        # ``-t`` names an image that people expect to find with `img ls`; with neither name nor output it is kept under its id.
+        named = self._names and not any(output.type in ("image", "registry") for output in outputs)
+        if named or not outputs:
+            outputs.append(Output("image"))
         made = []
         for output in outputs:
             driver = self._session.plugins.driver("exporter", output.type)
@@ -295,8 +297,6 @@ class Build:
             )
             exporter.check()
             made.append(exporter)
-        if not made:
-            raise UsageError("please specify an image tag with `-t` or an output spec with `-o`")
         return made
 
     def _export(self, outcome: BuildOutcome, exporters: Sequence[Exporter]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from img_core.kit import oci, platforms
-from img_core.kit.reference import Reference
+from img_core.kit.text import show
+from img_core.spec.errors import NotFoundError
 from img_core.spec.values import Descriptor, DiffId, Digest
 
 if TYPE_CHECKING:
@@ -16,15 +17,21 @@ if TYPE_CHECKING:
     from img_core.kit.bundle import LoadedImage
     from img_core.spec.values import Platform
     from img_core.store import Store
+    from img_core.store.images import Image
 
-__all__ = ["import_rootfs", "load", "normalize", "save"]
+__all__ = ["get_image", "import_rootfs", "load", "save"]
 
 CHUNK = 1024 * 1024
 
 
-def normalize(name: str, *, prefix: str = "") -> str:
-    """Return *name* in full, with domain and tag, as the store keeps it. Raises UsageError, its message after *prefix*."""
-    return str(Reference.parse(name, prefix=prefix).with_default_tag())
+def get_image(store: Store, text: str) -> Image:
+    """Return the stored image that *text*, a name or an id, means. Raises NotFoundError, UsageError."""
+    from img_core.store.lookup import find_image
+
+    image = find_image(store.images, text)
+    if image is None:
+        raise NotFoundError(f'image "{show(text)}": not found', hint="`img ls` shows what is there")
+    return image
 
 
 def import_rootfs(
@@ -40,6 +47,7 @@ def import_rootfs(
     *config* is the ``config`` part of the image config (``Cmd``, ``Env``…). Raises ArchiveError for anything but a sound tar.
     """
     from img_core.kit import codecs
+    from img_core.kit.image_names import new_name
     from img_core.kit.tar import TarReader
 
     diff = hashlib.sha256()
@@ -60,7 +68,7 @@ def import_rootfs(
     diff_id = DiffId("sha256:" + diff.hexdigest())
     store.blobs.remember_layer(layer.digest, diff_id)
     descriptor = _single_layer_image(store, layer, diff_id, dict(config or {}), platform or platforms.host_platform())
-    store.tag(normalize(name), descriptor)
+    store.tag(new_name(name), descriptor)
     return descriptor
 
 
@@ -130,10 +138,10 @@ def save(
 
     images: dict[Digest, BundleImage] = {}
     for name in names:
-        found = store.images.get(normalize(name), name)
+        found = get_image(store, name)
         earlier = images.get(found.descriptor.digest)
         images[found.descriptor.digest] = BundleImage(
-            found.descriptor, (*(earlier.names if earlier else ()), found.name)
+            found.descriptor, (*(earlier.names if earlier else ()), *(() if found.is_untagged else (found.name,)))
         )
     with open_output(dest) as output:
         write_tar(output, list(images.values()), store, docker=docker, tick=tick)

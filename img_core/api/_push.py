@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from img_core.kit.reference import Reference
+from img_core.api._images import get_image
+from img_core.kit.reference import Reference, full_id
+from img_core.spec.errors import UsageError
+from img_core.store.images import check_pin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     from img_core.spec.values import Descriptor, Platform
     from img_core.store import Store
 
-__all__ = ["push"]
+__all__ = ["push", "refuse_id"]
 
 
 def push(
@@ -29,21 +32,31 @@ def push(
 ) -> Pushed:
     """Push the stored image *name* to the registry and under the name that it has, or as *destination*, byte for byte.
 
+    With a destination *name* may be an id.
     Of an index all images are pushed, or only the manifest for *platform*, if given. What the registry has is not sent again, and what
     we do not have ourselves is copied from where the image was pulled. *status* hears of each blob.
-    Raises NotFoundError, RegistryError, CredentialsError.
+    Raises NotFoundError, RegistryError, CredentialsError, UsageError.
     """
     from img_core.kit.registry import push_image
 
-    reference = Reference.parse(destination or name).with_default_tag()
     store = session.store
-    top = store.images.get(str(Reference.parse(name).with_default_tag()), name).descriptor
+    if not destination:
+        refuse_id(name)
+    top = get_image(store, name).descriptor
     if platform is not None:
         top = store.images.content(top, platform, name).manifest
+    reference = Reference.parse(destination or name).with_default_tag()
+    check_pin(str(reference), top)
     with session.registries(insecure) as clients:
         pushed = push_image(reference, top, store, clients, status=status)
     _remember(store, top, reference)
     return pushed
+
+
+def refuse_id(name: str) -> None:
+    """Raise UsageError if *name* is the whole id of an image: it does not tell where to push to."""
+    if full_id(name):
+        raise UsageError(f"`{name}` is an id, which names no repository", hint=f"say where to: `img push {name} NAME`")
 
 
 def _remember(store: Store, top: Descriptor, reference: Reference) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from img_core.api._images import normalize
+from img_core.api._images import get_image
 from img_core.kit import fs, platforms
 from img_core.spec.errors import ArchiveError, ImgError, NotFoundError, UsageError
 
@@ -61,7 +61,7 @@ def unpack(
                 f"destination directory already exists: {fs.show(directory)}", hint="remove it, or use `--force`"
             )
         _check_replaceable(directory, store.state)
-    image = store.images.get(normalize(name), name)
+    image = get_image(store, name)
     content = store.images.content(image.descriptor, platform or platforms.host_platform(), name)
     policy = OwnerPolicy("set" if owners else "caller", devices=False)
     unpacked = Unpacked()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from img_core.kit.image_names import new_name
 from img_core.kit.reference import Reference
 from img_core.spec.errors import NotFoundError
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from img_core.store import Store
     from img_core.store.images import Image
 
-__all__ = ["find_image", "normalized", "open_store"]
+__all__ = ["find_image", "normalized", "open_store", "target_name"]
 
 
 def open_store(settings: Settings, *, writable: bool = False, cleaning: bool = False) -> Store:
@@ -33,12 +34,23 @@ def open_store(settings: Settings, *, writable: bool = False, cleaning: bool = F
 
 def normalized(name: str) -> str:
     """Return *name* as the store spells it, e.g. ``docker.io/library/t1:latest``. Raises UsageError."""
-    return str(Reference.parse(name, prefix=f'parsing image name "{name}" failed: ').with_default_tag())
+    return str(Reference.parse(name, prefix=_prefix(name)).with_default_tag())
+
+
+def target_name(name: str, *, pinned: bool = False) -> str:
+    """Return *name* as the store spells it, for an image that gets it. Raises UsageError, also for a digest unless *pinned*."""
+    return new_name(name, prefix=_prefix(name), pinned=pinned)
+
+
+def _prefix(name: str) -> str:
+    return f'parsing image name "{name}" failed: '
 
 
 def find_image(store: Store, name: str, *, doing: str) -> Image:
-    """Return the image that *name* (as typed) means. Raises NotFoundError that starts with *doing*."""
-    image = store.images.find(normalized(name))
+    """Return the image that *name* (as typed; a name or an id) means. Raises NotFoundError that starts with *doing*."""
+    from img_core.store.lookup import find_image as find
+
+    image = find(store.images, name, prefix=_prefix(name))
     if image is None:
         raise NotFoundError(f'{doing}: image "{name}": not found', hint="`img ls` shows what is there")
     return image

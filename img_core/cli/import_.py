@@ -6,7 +6,7 @@ import click
 
 from img_core.cli._base import Command, settings_of
 from img_core.cli._files import open_input
-from img_core.cli._images import normalized, open_store
+from img_core.cli._images import open_store, target_name
 from img_core.cli._output import echo
 from img_core.spec.errors import UsageError
 
@@ -24,7 +24,7 @@ def command(context: click.Context, platform: str, arguments: tuple[str, ...]) -
     if len(arguments) != 2:
         raise UsageError("must pass a file (or `-`) and a name for the image")
     path, name = arguments
-    normalized(name)
+    target_name(name)
     wanted = platforms.parse(platform) if platform else None
     from img_core.api._images import import_rootfs
 

@@ -10,7 +10,7 @@ import click
 
 from img_core.cli._base import Command, settings_of
 from img_core.cli._files import open_input
-from img_core.cli._images import normalized, open_store
+from img_core.cli._images import open_store, target_name
 from img_core.cli._output import echo
 from img_core.cli._progress import HELP as PROGRESS_HELP
 from img_core.cli._transfers import Watched, showing_file
@@ -40,7 +40,7 @@ def command(
     """Load images from a tar archive."""
     if arguments:
         raise UsageError("no arguments expected", hint=f"to read a file: `img load -i {arguments[0]}`")
-    name = normalized(tag) if tag else ""
+    name = target_name(tag) if tag else ""
     settings = settings_of(context)
     with ExitStack() as opened:
         source = path if os.path.isdir(path) else opened.enter_context(open_input(path))
@@ -53,7 +53,7 @@ def command(
         for image in images:
             if image.names and not quiet:
                 echo("\n".join(f"Loaded image: {Reference.parse(known).familiar()}" for known in image.names))
-        _name_the_nameless(store, [image for image in images if not image.names], name, quiet=quiet)
+        _keep_the_nameless(store, [image for image in images if not image.names], name, quiet=quiet)
 
 
 def _load(store: Store, source: Any, path: str) -> list[LoadedImage]:  # Any: a path, or whatever has read(size)
@@ -68,13 +68,18 @@ def _load(store: Store, source: Any, path: str) -> list[LoadedImage]:  # Any: a 
         raise ArchiveError(f"cannot load {shown}: {err.message}", hint=err.hint or hint) from err
 
 
-def _name_the_nameless(store: Store, images: list[LoadedImage], name: str, *, quiet: bool) -> None:
-    """Give an image without a name the one of ``-t``; without that nobody could find it. Raises UsageError."""
-    if images and not name:
-        raise UsageError("the archive holds an image without a name", hint="name it with `-t NAME`")
-    if len(images) > 1:
+def _keep_the_nameless(store: Store, images: list[LoadedImage], name: str, *, quiet: bool) -> None:
+    """Give an image without a name the one of ``-t``; without that it is kept under its id, as docker does. Raises UsageError."""
+    if name and len(images) > 1:
         raise UsageError(f"the archive holds {len(images)} images without a name, but there is one `-t`")
     for image in images:
-        store.tag(name, image.descriptor)
+        if name:
+            store.tag(name, image.descriptor)
+        else:
+            store.keep(image.descriptor)
         if not quiet:
-            echo(f"Loaded image: {Reference.parse(name).familiar()}")
+            echo(
+                f"Loaded image: {Reference.parse(name).familiar()}"
+                if name
+                else f"Loaded image ID: {image.descriptor.digest}"
+            )

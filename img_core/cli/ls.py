@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _DIGEST_LENGTH = 12  # digits, as docker shows them
+_NONE = "<none>"  # docker's word for what an image lacks
 _HEADER = ("NAME", "SIZE", "CREATED AT", "UPDATED AT", "DIGEST")
 
 
@@ -59,18 +60,24 @@ def _row(store: Store, image: Image, *, short: bool) -> tuple[str, ...]:
     now, age = time.time(), short_age if short else human_age
     size = store.images.content_size(image)
     shown = "?" if size is None else binary_size(size)
-    name, digest = image.name, str(image.descriptor.digest)
+    name, digest = _shown_name(image, short=short), str(image.descriptor.digest)
     if short:
-        name, digest = Reference.parse(name).familiar(), digest.partition(":")[2][:_DIGEST_LENGTH]
+        digest = digest.partition(":")[2][:_DIGEST_LENGTH]
     return (name, shown, age(now - image.created), age(now - image.updated), digest)
 
 
+def _shown_name(image: Image, *, short: bool = False) -> str:
+    if image.is_untagged:
+        return _NONE
+    return Reference.parse(image.name).familiar() if short else image.name
+
+
 def _record(store: Store, image: Image) -> dict[str, Any]:  # Any: JSON
-    named = Reference.parse(image.name)
+    named = None if image.is_untagged else Reference.parse(image.name)
     return {
-        "Name": image.name,
-        "Repository": named.familiar_name,
-        "Tag": named.tag or "<none>",
+        "Name": _shown_name(image),
+        "Repository": named.familiar_name if named else _NONE,
+        "Tag": (named and named.tag) or _NONE,
         "ID": image.descriptor.digest,
         "Size": store.images.content_size(image),
         "CreatedAt": _timestamp(image.created),
@@ -88,7 +95,7 @@ def _field(store: Store, image: Image, path: tuple[str, ...]) -> str | None:
     """Return what a filter compares, None for a field that is not there."""
     match path:
         case ("name",):
-            return image.name
+            return None if image.is_untagged else image.name
         case ("target", "digest"):
             return image.descriptor.digest
         case ("target", "mediatype"):

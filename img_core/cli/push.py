@@ -40,14 +40,15 @@ def command(
         raise UsageError("must pass an image or repository to push")
     if all_platforms and platform:
         raise UsageError("`--all-platforms` and `--platform` exclude each other")
-    from img_core.api._push import push
+    from img_core.api._push import push, refuse_id
     from img_core.api.session import Session
     from img_core.kit import platforms
 
     refuse_more(context, names, 2, "one image and perhaps a destination")
     name, shown = names[0], names[-1]
-    for text in names:
-        normalized(text)
+    if len(names) == 1:
+        refuse_id(name)
+    normalized(shown)
     wanted = platforms.parse(platform) if platform else None
     config = settings_of(context).config()
     echo(f"Pushing {shown}...")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from img_core.cli._base import Command, refuse_more, settings_of
-from img_core.cli._images import normalized
 from img_core.cli._output import echo, say
 from img_core.cli._transfers import complete_image
 from img_core.kit.text import show
@@ -39,8 +38,8 @@ def command(context: click.Context, force: bool, output: str, platform: str, nam
         raise UsageError("`--output` is empty")
     if os.path.lexists(output) and not force:  # before anything is set up
         raise UsageError(f"destination directory already exists: {show(output)}", hint="remove it, or use `--force`")
-    normalized(names[0])
     wanted = platforms.parse(platform) if platform else None
+    from img_core.api._images import get_image
     from img_core.api._unpack import unpack
     from img_core.api.session import Session
 
@@ -48,7 +47,7 @@ def command(context: click.Context, force: bool, output: str, platform: str, nam
     with Session(settings.config(), namespace=True, notice=lambda text: say(f"warning: {text}")) as session:
         settings.check_backend(session.plugins)
         owners = session.host.mapping == "root"
-        image = session.store.images.get(normalized(names[0]), names[0])
+        image = get_image(session.store, names[0])
         chosen = wanted or platforms.host_platform()
         if session.store.images.left([session.store.images.content(image.descriptor, chosen, names[0])]):
             complete_image(session, image, "", chosen)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import UsageError
 
-__all__ = ["DEFAULT_DOMAIN", "DEFAULT_TAG", "InvalidReference", "Reference", "is_digest", "is_tag"]
+__all__ = ["DEFAULT_DOMAIN", "DEFAULT_TAG", "InvalidReference", "Reference", "full_id", "is_digest", "is_tag"]
 
 DEFAULT_DOMAIN = "docker.io"
 DEFAULT_TAG = "latest"
@@ -107,6 +107,15 @@ def is_digest(text: str) -> bool:
     """Tell whether *text* is ``algorithm:hex`` of an algorithm we can verify, in lower-case and of the right length."""
     algorithm, _, encoded = text.partition(":")
     return _HEX_LENGTHS.get(algorithm) == len(encoded) and _HEX.fullmatch(encoded) is not None
+
+
+def full_id(text: str) -> str:
+    """Return *text* as ``sha256:<hex>`` if it is the whole id of an image, with or without the algorithm; else an empty text.
+
+    An id wins over the repository ``sha256`` that the same text could name, as with docker.
+    """
+    encoded = text.removeprefix("sha256:")
+    return f"sha256:{encoded}" if _is_identifier(encoded) else ""
 
 
 def _parse(text: str) -> Reference:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from img_core.kit import oci, platforms
 from img_core.kit.parallel import run_together
-from img_core.kit.reference import Reference
+from img_core.kit.reference import Reference, full_id
 from img_core.solver.origins import fetch_left, pinned_before
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError, NotFoundError, RegistryError
 from img_core.spec.frontend import BaseImage, BuildWarning
 from img_core.spec.graph import SourceOp
+from img_core.store.lookup import find_by_id
 from img_core.store.records import Pin
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["ResolvedImage", "Resolver"]
 
 _WORKERS = 4  # images that are looked up at the same time
+_CUT_ID_LENGTH = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,8 @@ class Resolver:
         scheme, elsewhere, rest = text.partition("://")
         if elsewhere:
             return self._asked(text, platform, lambda: self._pin(scheme, rest, platform))
+        if full_id(text):
+            return self._asked(text, platform, lambda: self._by_id(text, platform))
         reference = Reference.parse(text).with_default_tag()
         return self._known(reference, platform) or self._asked(
             str(reference), platform, lambda: self._ask(reference, platform)
@@ -161,7 +165,7 @@ class Resolver:
         missing = []
         for text, platform in dict.fromkeys(images) if len(images) > 1 else ():
             with suppress(ImgError):
-                reference = None if "://" in text else Reference.parse(text).with_default_tag()
+                reference = None if "://" in text or full_id(text) else Reference.parse(text).with_default_tag()
                 if reference and self._known(reference, platform) is None:
                     missing.append(partial(look_up, reference, platform))
         if len(missing) > 1:
@@ -220,8 +224,17 @@ class Resolver:
         self._events.finished(step)
         return resolved
 
+    def _by_id(self, text: str, platform: Platform) -> ResolvedImage:
+        """Return the stored image with the id *text*. No registry knows ids."""
+        found = self._local(text, platform)
+        if found is None:
+            raise NotFoundError(
+                f"image {text}: not found", hint="an id means an image of this state directory: see `img ls`"
+            )
+        return found
+
     def _local(self, name: str, platform: Platform) -> ResolvedImage | None:
-        image = self._store.images.find(name)
+        image = self._store.images.find(name) or find_by_id(self._store.images, _as_id(name))
         if image is None:
             return None
         contents = list(self._store.images.contents(image.descriptor))
@@ -273,3 +286,14 @@ class Resolver:
         for digest, data in pinned.documents.items():
             if not self._store.blobs.has(digest):
                 self._store.put(data, types.get(digest, oci.OCI_MANIFEST))
+
+
+def _as_id(name: str) -> str:
+    """Return what could be an id in *name*, as it comes from a frontend: a whole one, or at least 12 digits without host and tag.
+
+    Fewer could be the name of an image in a registry that nobody has here yet.
+    """
+    if full_id(name):
+        return name
+    short = Reference.parse(name).familiar().removesuffix(":latest")
+    return short if len(short) >= _CUT_ID_LENGTH and set(short) <= set("0123456789abcdef") else ""

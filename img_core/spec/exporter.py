@@ -88,8 +88,11 @@ class ImageStore(Protocol):
     def tag(self, name: str, descriptor: Descriptor) -> None:
         """Let *name* (normalised, with tag) mean *descriptor*; what it references must be in the store, or be a layer with `origins`.
 
-        Atomic.
+        Atomic. Raises UsageError for a name with a digest that is not its own.
         """
+
+    def keep(self, descriptor: Descriptor) -> None:
+        """Keep an image without a name, unless it has one; people find it by its digest. Otherwise like `tag`."""
 
 
 class Result(Protocol):

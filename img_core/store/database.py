@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA_VERSION", "SUSPECT", "DamagedError", "Database", "Purpose", "set_aside"]
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 SUSPECT = "-suspect"  #: a file that asks who opens the database next to check it
 _SLACK = 64 << 10  # bytes that stay free within the database
 
@@ -101,6 +101,7 @@ CREATE TABLE tree_digest (
     identity TEXT NOT NULL, files TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (identity, files)
 ) WITHOUT ROWID
 """,
+    6: "ALTER TABLE image ADD COLUMN replaced INTEGER NOT NULL DEFAULT 0",
 }
 
 _LEASES = "CREATE TABLE leases.lease (run TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (run, kind, id)) WITHOUT ROWID"

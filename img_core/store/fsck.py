@@ -247,7 +247,7 @@ class _Checker:
                 for origin in origins:
                     self._store.blobs.remember_origins([digest], origin)
             try:
-                self._store.images.tag(note.name, note.descriptor)
+                self._store.images.restore(note)
             except ImgError:  # it is not here any more
                 self._store.images.remove(note.name)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from img_core.kit import fs, oci
+from img_core.kit.reference import Reference
 from img_core.spec.dataclass import dataclass
-from img_core.spec.errors import ImgError, NotFoundError
+from img_core.spec.errors import ImgError, NotFoundError, UsageError
 from img_core.spec.values import Descriptor, DiffId, Digest
 from img_core.store.locks import ensure_directory
 
@@ -21,14 +23,15 @@ if TYPE_CHECKING:
     from img_core.store.blobs import Blobs
     from img_core.store.database import Database
 
-__all__ = ["Image", "ImageContent", "Images", "Note"]
+__all__ = ["Image", "ImageContent", "Images", "Note", "check_pin"]
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A name and what it means; times in seconds since 1970 UTC.
+    """A name and what it means; times in seconds since 1970 UTC. An image without a name has its digest as its name.
 
     *content_size* is the stored bytes of its manifest, config and layers for this host (else of the first platform), if that was noted.
+    *replaced*: it has no name because another image got it.
     """
 
     name: str
@@ -36,6 +39,22 @@ class Image:
     created: float
     updated: float
     content_size: int | None = None
+    replaced: bool = False
+
+    @property
+    def is_untagged(self) -> bool:
+        """Whether it is known by its id only, which docker calls dangling."""
+        return self.name == self.descriptor.digest
+
+    @property
+    def keeps_pin(self) -> bool:
+        """Whether the digest in its name, if it has one, is its own; an older img did not check that."""
+        pin = self.name.partition("@")[2]
+        return not pin or pin == self.descriptor.digest
+
+    def as_id(self) -> Image:
+        """Return the same image, called by its id."""
+        return replace(self, name=self.descriptor.digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +102,28 @@ class Images:
         return [_image(row) for row in self._database.query("SELECT * FROM image ORDER BY name")]
 
     def find(self, name: str) -> Image | None:
-        """Return the image called *name* (normalised, with tag), or None."""
+        """Return the image called *name* (normalised, with tag), or None.
+
+        A name with a digest means the image of that digest in that repository, whatever else was stored under it.
+        """
         row = self._database.one("SELECT * FROM image WHERE name = ?", (name,))
+        repository, at, digest = name.partition("@")
+        if at and (row is None or row["digest"] != digest):
+            return self._pinned(repository, digest)
+        return _image(row) if row else None
+
+    def _pinned(self, repository: str, digest: str) -> Image | None:
+        """Return an image of *digest* with another name in the repository of the name *repository*."""
+        wanted = Reference.parse(repository).name
+        for row in self._database.query("SELECT * FROM image WHERE digest = ? ORDER BY name", (digest,)):
+            image = _image(row)
+            if not image.is_untagged and image.keeps_pin and Reference.parse(image.name).name == wanted:
+                return image
+        return None
+
+    def with_digest(self, digest: str) -> Image | None:
+        """Return an image that means *digest*, whatever its name, or None."""
+        row = self._database.one("SELECT * FROM image WHERE digest = ? ORDER BY name", (digest,))
         return _image(row) if row else None
 
     def get(self, name: str, shown: str = "") -> Image:
@@ -97,28 +136,90 @@ class Images:
     def tag(self, name: str, descriptor: Descriptor) -> None:
         """Let *name* mean *descriptor*. Raises NotFoundError unless each blob that it references is kept, or a layer with known origins.
 
+        What the name meant before stays, without a name if it has no other. Raises UsageError for a name with another digest.
         The caller syncs the file system before: see `Store.tag`.
         """
+        check_pin(name, descriptor)
+        before = self._before(name, descriptor)
+        with self._naming(name, descriptor) as (cursor, row):
+            cursor.execute(
+                "INSERT INTO image (name, digest, media_type, size, content_size, created, updated) VALUES (?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET digest = excluded.digest, media_type = excluded.media_type,"
+                " size = excluded.size, content_size = excluded.content_size, updated = excluded.updated",
+                row,
+            )
+            if cursor.execute("DELETE FROM image WHERE name = ?", (descriptor.digest,)).rowcount:  # it has a name now
+                self._remove_note(descriptor.digest)
+            if before is not None:
+                self._keep_replaced(cursor, before)
+
+    def _before(self, name: str, descriptor: Descriptor) -> tuple[Image, Mapping[Digest, Sequence[str]]] | None:
+        """Return the image that loses *name* to *descriptor*, and the origins of its layers that are not kept; None if it need not stay."""
+        row = self._database.one("SELECT * FROM image WHERE name = ? AND digest <> ?", (name, descriptor.digest))
+        if row is None:
+            return None
+        image = _image(row)
+        try:
+            return image, self.require_complete(image.descriptor)[1]
+        except ImgError:  # damaged: not worth keeping
+            return None
+
+    def _keep_replaced(self, cursor: sqlite3.Cursor, before: tuple[Image, Mapping[Digest, Sequence[str]]]) -> None:
+        """Keep an image whose name went to another one under its id, unless it has another name."""
+        image, left = before
+        target = image.descriptor
+        if cursor.execute("SELECT 1 FROM image WHERE digest = ?", (target.digest,)).fetchone():
+            return
+        self._write_note(target.digest, target, left)
+        cursor.execute(
+            "INSERT INTO image (name, digest, media_type, size, content_size, created, updated, replaced)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, 1)",
+            (*(target.digest,) * 2, target.media_type, target.size, image.content_size, image.created, time.time()),
+        )
+
+    def keep(self, descriptor: Descriptor) -> None:
+        """Keep the image *descriptor* without a name, unless it has one. Raises NotFoundError as `tag` does."""
+        known = self.with_digest(descriptor.digest)
+        if known is not None and not known.replaced:
+            if not known.is_untagged:
+                self._remove_note(descriptor.digest)  # of a command that was killed
+            return
+        with self._naming(descriptor.digest, descriptor) as (cursor, row):
+            cursor.execute(
+                "INSERT INTO image (name, digest, media_type, size, content_size, created, updated)"
+                " SELECT ?, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM image WHERE digest = ?)",
+                (*row, descriptor.digest),
+            )
+            cursor.execute("UPDATE image SET replaced = 0 WHERE name = ?", (descriptor.digest,))
+
+    def restore(self, note: Note) -> None:
+        """Take what was noted beside the database into it. Raises NotFoundError, UsageError as `tag` does."""
+        if note.name == note.descriptor.digest:
+            self.keep(note.descriptor)
+        else:
+            self.tag(note.name, note.descriptor)
+
+    @contextmanager
+    def _naming(self, name: str, descriptor: Descriptor) -> Iterator[tuple[sqlite3.Cursor, tuple[Any, ...]]]:
+        """Note beside the database what *name* means; give a transaction and the values of the row, in the order of the table."""
         contents, left = self.require_complete(descriptor)
         size = _content_size(contents)
         self._write_note(name, descriptor, left)
         now = time.time()
         with self._database.transaction() as cursor:
-            cursor.execute(
-                "INSERT INTO image (name, digest, media_type, size, content_size, created, updated) VALUES (?, ?, ?, ?, ?, ?, ?)"
-                " ON CONFLICT (name) DO UPDATE SET digest = excluded.digest, media_type = excluded.media_type,"
-                " size = excluded.size, content_size = excluded.content_size, updated = excluded.updated",
-                (name, descriptor.digest, descriptor.media_type, descriptor.size, size, now, now),
-            )
+            yield cursor, (name, descriptor.digest, descriptor.media_type, descriptor.size, size, now, now)
 
     def remove(self, name: str) -> bool:
-        """Forget *name*; return whether it was there. Content stays until it is pruned."""
+        """Forget *name* (of an image without a name: its id); return whether it was there. Content stays until it is pruned."""
         with self._database.transaction() as cursor:
             removed = cursor.execute("DELETE FROM image WHERE name = ?", (name,)).rowcount > 0
             # Before the commit: a note that outlives its row would bring the name back when the database is rebuilt.
-            with suppress(FileNotFoundError):
-                fs.unlink(self._note_path(name))
+            self._remove_note(name)
         return removed
+
+    def _remove_note(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            fs.unlink(self._note_path(name))
 
     def contents(self, descriptor: Descriptor) -> Iterator[ImageContent]:
         """Give each complete image behind *descriptor* (a manifest or an index), in the index's order."""
@@ -218,10 +319,22 @@ class Images:
         return found, damaged
 
 
+def check_pin(name: str, descriptor: Descriptor) -> None:
+    """Raise UsageError if *name* has a digest, and *descriptor* another."""
+    pin = name.partition("@")[2]
+    if pin and pin != descriptor.digest:
+        raise UsageError(
+            f"`{fs.show(name)}` cannot be the name of {descriptor.digest}",
+            hint="a name with a digest means the image of that digest and no other",
+        )
+
+
 def _image(row: sqlite3.Row) -> Image:
     descriptor = Descriptor(row["media_type"], Digest(row["digest"]), row["size"])
-    noted = row["content_size"] if "content_size" in row.keys() else None  # noqa: SIM118  # a read-only state of an older img
-    return Image(row["name"], descriptor, row["created"], row["updated"], noted)
+    known = row.keys()  # a read-only state of an older img has fewer
+    size = row["content_size"] if "content_size" in known else None
+    replaced = bool(row["replaced"]) if "replaced" in known else False
+    return Image(row["name"], descriptor, row["created"], row["updated"], size, replaced)
 
 
 def _content_size(contents: Sequence[ImageContent]) -> int | None:

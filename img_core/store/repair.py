@@ -122,7 +122,7 @@ def _add_name(images: Images, blobs: Blobs, note: Note, notice: Callable[[str], 
         for digest, origins in note.origins.items():
             for origin in origins:
                 blobs.remember_origins([digest], origin)
-        images.tag(note.name, note.descriptor)
+        images.restore(note)
     except ImgError as err:
         notice(f"image {fs.show(note.name)} could not be rebuilt: {err}")
 

@@ -160,11 +160,17 @@ class Store:
     def tag(self, name: str, descriptor: Descriptor) -> None:
         """Let *name* mean *descriptor*, durably: everything written so far reaches the disk before the name does."""
         current = self.images.find(name)
-        if current and current.descriptor.digest == descriptor.digest and not self._unsynced():
+        if current and (current.name, current.descriptor.digest) == (name, descriptor.digest) and not self._unsynced():
             return
         with fs.disk_errors(self.state):
             self.sync()
             self.images.tag(name, descriptor)
+
+    def keep(self, descriptor: Descriptor) -> None:
+        """Keep the image *descriptor* without a name, unless it has one; durably, as `tag`."""
+        with fs.disk_errors(self.state):
+            self.sync()
+            self.images.keep(descriptor)
 
     def lock(self, name: str, check: Callable[[], None] = lambda: None) -> AbstractContextManager[None]:
         """Hold the lock *name* against other processes and threads; see `locks.lock`."""

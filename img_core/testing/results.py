@@ -116,6 +116,10 @@ class DirectoryStore:
         self._require(descriptor)
         fs.replace_file(self.directory / "tags.json", oci.canonical_json({**self.tags(), name: descriptor.digest}))
 
+    def keep(self, descriptor: Descriptor) -> None:
+        """See `ImageStore.keep`."""
+        self.tag(descriptor.digest, descriptor)
+
     def _require(self, descriptor: Descriptor) -> None:
         """Raise NotFoundError unless everything that *descriptor* references is here."""
         parsed = oci.parse_manifest_or_index(

@@ -21,6 +21,7 @@ __all__ = ["ImageExporter", "RegistryExporter"]
 class ImageExporter(Exporter):
     """Stores configs, manifests and the index, then lets each name mean the result. A name is set last and atomically.
 
+    Without any name the image is kept under its digest alone.
     With ``push`` every name is pushed, before any is set here.
     """
 
@@ -74,6 +75,8 @@ class ImageExporter(Exporter):
             for name in names:
                 progress.status(f"naming to {name}")
                 result.store.tag(name, assembled.top)
+            if not names:
+                result.store.keep(assembled.top)
         return image_metadata(assembled, names)
 
     def _push(self, names: Sequence[str], assembled: Assembled, result: Result, progress: ExportProgress) -> None:

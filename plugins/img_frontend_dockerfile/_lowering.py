@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from img_core.kit.reference import full_id
 from img_core.spec.errors import ImgError
 from img_core.spec.frontend import HistoryEntry, PlannedImage
 from img_core.spec.graph import Copy, FileOp, SourceOp, Vertex
@@ -172,7 +173,7 @@ class Lowering:
             return
         if state.base is not None:
             text = f"FROM {state.base.reference}"
-            text += "" if "@" in state.base.reference else f"@{state.base.digest}"
+            text += "" if "@" in state.base.reference or full_id(state.base.reference) else f"@{state.base.digest}"
             op = SourceOp("docker-image", state.base.reference)
             if isinstance(base, ContextTarget) and base.kind == "oci-layout":
                 op = SourceOp(base.kind, base.value)

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from img_core.kit import platforms
-from img_core.kit.reference import InvalidReference, Reference
+from img_core.kit.reference import InvalidReference, Reference, full_id
 from img_core.spec.dataclass import dataclass
 from img_frontend_dockerfile._source import Fault
 from img_frontend_dockerfile._text import nearest, quote
@@ -116,6 +116,8 @@ class Names:
         return found[place - 1] if place else None
 
     def _image(self, name: str) -> Target:
+        if identifier := full_id(name):
+            return ImageTarget(identifier, "")
         try:
             reference = Reference.parse(name, prefix=f"failed to parse stage name {quote(name)}: ")
         except InvalidReference as err:
@@ -145,8 +147,8 @@ class Names:
 
 
 def _image_name(key: str, value: str) -> str:
-    if value == _SCRATCH:
-        return value
+    if value == _SCRATCH or full_id(value):
+        return full_id(value) or value
     try:
         return str(Reference.parse(value, prefix=f"invalid context specifier for {key}: ").with_default_tag())
     except InvalidReference as err:

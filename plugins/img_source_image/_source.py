@@ -77,6 +77,8 @@ class RegistrySource(ImageSource):
             if err.status is None or err.status == 429 or err.status >= 500:
                 raise
             return None  # it answers, but not this question
+        if digest and reference.digest and digest != reference.digest:
+            return None  # what it says is not verified, and cannot be true
         return digest if digest and self.context.document(digest) else None
 
     def blob(self, pinned: PinnedImage, descriptor: Descriptor) -> Iterator[bytes]:

@@ -45,7 +45,7 @@ def command(context: click.Context, /, paths: tuple[str, ...], **flags: Any) -> 
     warnings = warn_ignored(flags)
     call = _parse_call(flags)
     refuse_more(context, paths, 1, "one PATH")
-    path = _checked_path(paths, flags, needs_output=call is None)
+    path = _checked_path(paths, flags)
     outputs = parse_outputs(
         flags["outputs"],
         push=flags["push"],
@@ -63,10 +63,11 @@ def command(context: click.Context, /, paths: tuple[str, ...], **flags: Any) -> 
     first += [f"warning: {warning}" for warning in warnings]
     result, talkative = _build(settings_of(context), request, flags, first, lambda build: build.run())
     _write_results(result, flags)
-    if flags["quiet"]:
-        echo(result.config_digest or result.digest)
-    elif talkative:
-        say(f"Successfully built {shown}")
+    nameless = not (flags["tags"] or outputs)
+    if flags["quiet"] or nameless:
+        echo(_image_id(result))
+    if talkative and not flags["quiet"]:
+        say(f"Successfully built {_image_id(result) if nameless else shown}")
 
 
 def _parse_call(flags: dict[str, Any]) -> Call | None:  # Any: values of flags
@@ -77,12 +78,10 @@ def _parse_call(flags: dict[str, Any]) -> Call | None:  # Any: values of flags
     return parse_call(flags["call"], check=flags["check"])
 
 
-def _checked_path(paths: tuple[str, ...], flags: dict[str, Any], *, needs_output: bool) -> str:  # Any: values of flags
+def _checked_path(paths: tuple[str, ...], flags: dict[str, Any]) -> str:  # Any: values of flags
     """Return PATH. The order of the checks and their words are those of the original img."""
     if not paths:
         raise UsageError("must pass a path to build")
-    if needs_output and not (flags["tags"] or flags["outputs"] or flags["load"]):
-        raise UsageError("please specify an image tag with `-t` or an output spec with `-o`")
     path = paths[0]
     if not path:
         raise UsageError('please specify build context (e.g. "." for the current directory)')
@@ -93,7 +92,7 @@ def _checked_path(paths: tuple[str, ...], flags: dict[str, Any], *, needs_output
 
 def _request(path: str, flags: dict[str, Any], outputs: list[Output]) -> BuildRequest:  # Any: values of flags
     """Return the request that the flags describe, without what comes from standard input. Raises UsageError."""
-    from img_core.api import BuildRequest, Output
+    from img_core.api import BuildRequest
     from img_core.cli.build._secrets import parse_contexts, parse_secrets
     from img_core.cli.build._values import (
         parse_build_args,
@@ -108,8 +107,6 @@ def _request(path: str, flags: dict[str, Any], outputs: list[Output]) -> BuildRe
 
     NetworkChoice.parse(flags["network"])  # a mistake is told before anything is read
     environment = os.environ
-    if flags["load"] and not flags["tags"] and not outputs:
-        outputs = [Output("image")]
     platforms = split_list(flags["platforms"]) or split_list([environment.get("DOCKER_DEFAULT_PLATFORM", "")])
     return BuildRequest(
         context=path,
@@ -228,11 +225,16 @@ def _check_id_file(path: str, outputs: list[Output], request: BuildRequest) -> N
         raise UsageError(f"cannot replace `{path}`: {(err.strerror or str(err)).lower()}") from err
 
 
+def _image_id(result: BuildResult) -> str:
+    """Return what the other commands know the image by: the digest of its manifest or index, as `img ls` shows it."""
+    return result.digest or result.config_digest
+
+
 def _write_results(result: BuildResult, flags: dict[str, Any]) -> None:  # Any: values of flags
     from img_core.kit.output import open_output
 
     texts = {
-        flags["iidfile"]: result.config_digest or result.digest,
+        flags["iidfile"]: _image_id(result),
         flags["metadata_file"]: json.dumps(dict(result.metadata), indent=2) + "\n",
     }
     for path, text in texts.items():

@@ -126,7 +126,7 @@ class _Reader:
             if not self._load(descriptor, depth=0):
                 raise ArchiveError(f"the bundle lacks {digest}, which its index.json names")
             found = names[digest] or saved_names.get(self._config_path(descriptor), [])
-            loaded.append(LoadedImage(tuple(dict.fromkeys(found)), _bare(descriptor)))
+            loaded.append(_loaded(found, _bare(descriptor)))
         return loaded
 
     def _check_version(self) -> None:
@@ -230,7 +230,7 @@ class _Reader:
             "config": oci.descriptor_document(self._store.put(content, oci.OCI_CONFIG)),
             "layers": [oci.descriptor_document(layer) for layer in layers],
         }
-        return LoadedImage(tuple(entry.names), self._store.put(oci.canonical_json(manifest), oci.OCI_MANIFEST))
+        return _loaded(entry.names, self._store.put(oci.canonical_json(manifest), oci.OCI_MANIFEST))
 
     def _saved_layer(self, path: str) -> Descriptor:
         layer = self._contents.blob(path)
@@ -262,6 +262,15 @@ def _check_diff_id(store: ImageStore, layer: Descriptor, diff_id: DiffId) -> Non
         found = "sha256:" + hashed.hexdigest()
     if found != diff_id:
         raise IntegrityError(f"layer {layer.digest} unpacks to {found}, its config says {diff_id}")
+
+
+def _loaded(names: Iterable[str], descriptor: Descriptor) -> LoadedImage:
+    """Return the image with *names*. Raises IntegrityError for a name with the digest of another image."""
+    for name in names:
+        pin = name.partition("@")[2]
+        if pin and pin != descriptor.digest:
+            raise IntegrityError(f"the bundle gives the name `{show(name)}` to {descriptor.digest}")
+    return LoadedImage(tuple(dict.fromkeys(names)), descriptor)
 
 
 def _bare(descriptor: Descriptor) -> Descriptor:

@@ -200,7 +200,14 @@ def test_what_is_no_key_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["."], "please specify an image tag with `-t` or an output spec with `-o`"),
+        (
+            ["-t", "x@sha256:" + "0" * 64, "."],
+            f'invalid argument "x@sha256:{"0" * 64}" for "-t, --tag" flag: a name with a digest',
+        ),
+        (
+            ["-t", "sha256:1", "."],
+            'invalid argument "sha256:1" for "-t, --tag" flag: `sha256` is the name of a digest algorithm',
+        ),
         (["-t", "x", ""], 'please specify build context (e.g. "." for the current directory)'),
         (["-t", "UPPER", "."], 'invalid argument "UPPER" for "-t, --tag" flag: invalid reference format: '),
         (["-t", "x", "-f", "-", "-"], "context and Dockerfile cannot both come from standard input"),
