@@ -16,7 +16,7 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from img_core.cli._output import OutputClosed, flush, open_standard_descriptors, reader_is_gone, say
+from img_core.cli._output import OutputClosed, flush, open_standard_descriptors, reader_is_gone, say, say_line
 from img_core.spec.errors import Canceled, ImgError
 
 if TYPE_CHECKING:
@@ -110,16 +110,16 @@ def signals_to(cancel: Callable[[int], None]) -> Iterator[None]:
 
 def show_error(err: ImgError) -> None:
     """Write the excerpt (if any), the error line and the hint to standard error; with ``--debug`` the traceback, too."""
-    from img_core.kit.text import redacted, show
+    from img_core.kit.text import redacted
 
     if is_debug():
         _show_traceback(err)
     excerpt = getattr(err, "excerpt", None)
     if excerpt and not isinstance(err, Canceled):  # nothing is wrong with the line that was interrupted
         say(redacted(excerpt.rstrip("\n")))
-    say(f"Error: {show(err.message, limit=10_000)}")
+    say_line("Error: ", err.message)
     if err.hint:
-        say(f"hint: {show(err.hint, limit=10_000)}")
+        say_line("hint: ", err.hint)
     epilogue = getattr(err, "epilogue", None)
     if epilogue:
         say(epilogue)
@@ -157,12 +157,12 @@ def _report_bug(err: BaseException) -> None:
     """Say that it is our fault, in one line, and keep the traceback where it can be attached to a report."""
     import traceback
 
-    from img_core.kit.text import redacted, show
+    from img_core.kit.text import redacted
 
     text = redacted("".join(traceback.format_exception(err)))
     if is_debug():
         _show_traceback(err)
-    say(f"Error: internal error: {show(f'{type(err).__name__}: {err}')}")
+    say_line("Error: internal error: ", f"{type(err).__name__}: {err}")
     path = _keep_report(text)
     if path:
         say(f"hint: please report this bug with the file {path}")

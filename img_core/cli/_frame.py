@@ -14,7 +14,7 @@ import click
 from img_core.cli._base import CONTEXT, Command, GoFlags, Group, global_options, help_row, remaining_words, settings_of
 from img_core.cli._commands import ALIASES, COMMANDS, GROUPS
 from img_core.cli._help import help_page, usage_block
-from img_core.cli._output import echo, say
+from img_core.cli._output import echo, warn
 from img_core.cli._settings import Settings
 from img_core.spec.errors import UsageError
 
@@ -128,7 +128,7 @@ class Root(GoFlags, click.Group):
         try:
             added = settings_of(ctx).plugins().names("command")
         except UsageError as err:  # a broken configuration must not take the help away
-            say(f"warning: {err.message}")
+            warn(err.message)
             added = []
         rows.update({name: "(added by a plugin)" for name in added if name not in rows})
         return sorted(rows.items())

@@ -18,7 +18,7 @@ __all__ = ["find_image", "normalized", "open_store", "target_name"]
 
 def open_store(settings: Settings, *, writable: bool = False, cleaning: bool = False) -> Store:
     """Open the state directory without entering a namespace: for commands that touch no file of other owners. The rest: see `Store`."""
-    from img_core.cli._output import say
+    from img_core.cli._output import warn
     from img_core.store import Store
     from img_core.store.trust import check_trusted
 
@@ -28,7 +28,7 @@ def open_store(settings: Settings, *, writable: bool = False, cleaning: bool = F
         config.state_directory,
         writable=writable or cleaning,
         cleaning=cleaning,
-        notice=lambda text: say(f"warning: {text}"),
+        notice=warn,
     )
 
 

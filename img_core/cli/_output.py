@@ -13,7 +13,17 @@ from img_core.spec.errors import ImgError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["OutputClosed", "echo", "flush", "open_standard_descriptors", "reader_is_gone", "say", "saying_by"]
+__all__ = [
+    "OutputClosed",
+    "echo",
+    "flush",
+    "open_standard_descriptors",
+    "reader_is_gone",
+    "say",
+    "say_line",
+    "saying_by",
+    "warn",
+]
 
 
 class OutputClosed(BaseException):
@@ -79,6 +89,18 @@ def say(text: str) -> None:
         write(text.encode("ascii", "backslashreplace").decode("ascii"))
     except (OSError, ValueError):
         pass
+
+
+def say_line(prefix: str, text: str) -> None:
+    """Say *text*, which may quote what strangers wrote, after *prefix* in one line of bounded length."""
+    from img_core.kit.text import LINE_LIMIT, one_line
+
+    say(prefix + one_line(text, limit=LINE_LIMIT - len(prefix)))
+
+
+def warn(text: str) -> None:
+    """Say *text* as a warning."""
+    say_line("warning: ", text)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from img_core.cli._base import Command, settings_of
 from img_core.cli._docker_filters import piece_filters, unused_seconds
 from img_core.cli._format import binary_size
 from img_core.cli._listing import Listing
-from img_core.cli._output import echo, say
+from img_core.cli._output import echo, warn
 from img_core.cli._usage import piece_flags, show_pieces
 from img_core.spec.errors import UsageError
 
@@ -47,7 +47,7 @@ def command(
     pieces = []
     if os.path.exists(os.path.join(config.state_directory, "img.db")):  # looking makes no directories
         # In the namespace: the files of a root file system may be readable only for their owners.
-        with Session(config, namespace=True, cleaning=True, notice=_warn) as session:
+        with Session(config, namespace=True, cleaning=True, notice=warn) as session:
             passes = wanted(session.store)
             pieces = [piece for piece in survey(session.store) if piece.used <= oldest and passes(piece)]
     listing = Listing(template, quiet)
@@ -56,7 +56,3 @@ def command(
         reclaimable = sum(piece.size for piece in pieces if not piece.in_use)
         echo(f"Reclaimable:\t{binary_size(reclaimable)}")
         echo(f"Total:\t\t{binary_size(sum(piece.size for piece in pieces))}")
-
-
-def _warn(text: str) -> None:
-    say(f"warning: {text}")

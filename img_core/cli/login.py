@@ -10,7 +10,7 @@ import click
 
 from img_core.cli._base import Command, refuse_more, settings_of
 from img_core.cli._format import table
-from img_core.cli._output import echo, flush, say
+from img_core.cli._output import echo, flush, say, warn
 from img_core.cli._registry_flags import podman_registry_flags
 from img_core.spec.errors import CredentialsError, UsageError
 
@@ -84,7 +84,7 @@ def open_accounts(settings: Settings) -> Accounts:
     """Return the credential stores of this command line."""
     from img_core.api._credentials import Accounts
 
-    return Accounts(settings.plugins(), settings.config().environment, lambda text: say(f"warning: {text}"))
+    return Accounts(settings.plugins(), settings.config().environment, warn)
 
 
 def _list(accounts: Accounts, form: str) -> None:

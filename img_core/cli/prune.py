@@ -11,7 +11,7 @@ from img_core.cli._base import Command, settings_of
 from img_core.cli._docker_filters import piece_filters, unused_seconds
 from img_core.cli._format import binary_size
 from img_core.cli._listing import Listing
-from img_core.cli._output import echo, say
+from img_core.cli._output import echo, warn
 from img_core.cli._usage import age, piece_flags, show_pieces, size
 from img_core.spec.errors import UsageError
 
@@ -58,7 +58,7 @@ def command(
     removed = []
     if os.path.exists(os.path.join(config.state_directory, "img.db")):
         # In the namespace: the files of a root file system belong to other ids.
-        with Session(config, namespace=True, cleaning=True, notice=_warn) as session:
+        with Session(config, namespace=True, cleaning=True, notice=warn) as session:
             if filters:
                 policy = replace(policy, matches=wanted(session.store))
             removed = prune(session.store, policy, dry_run=dry_run)
@@ -68,7 +68,3 @@ def command(
         total = binary_size(sum(piece.size for piece in removed))
         echo(f"Reclaim{'able' if dry_run else 'ed'}:\t{total}")
         echo(f"Total:\t\t{total}")
-
-
-def _warn(text: str) -> None:
-    say(f"warning: {text}")

@@ -10,7 +10,7 @@ import click
 from img_core.cli._base import Command, refuse_more, settings_of
 from img_core.cli._format import binary_size
 from img_core.cli._images import normalized
-from img_core.cli._output import echo, flush, say
+from img_core.cli._output import echo, flush, warn
 from img_core.cli._progress import HELP as PROGRESS_HELP
 from img_core.cli._registry_flags import podman_registry_flags
 from img_core.cli._transfers import showing_transfers
@@ -56,8 +56,7 @@ def command(
     flush()
     # Blobs belong to us, whoever owns the files inside: no namespace is needed to fetch them.
     with ExitStack() as opened:
-        notice = lambda text: say(f"warning: {text}")  # noqa: E731
-        session = opened.enter_context(Session(config, namespace=False, notice=notice))
+        session = opened.enter_context(Session(config, namespace=False, notice=warn))
         flag = "none" if quiet else progress
         shown = showing_transfers("Pulling", f"pulling {normalized(name)}", flag, session.plugins, config.environment)
         status = opened.enter_context(shown)

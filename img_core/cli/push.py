@@ -8,7 +8,7 @@ import click
 
 from img_core.cli._base import Command, refuse_more, settings_of
 from img_core.cli._images import find_image, normalized
-from img_core.cli._output import echo, flush, say
+from img_core.cli._output import echo, flush, warn
 from img_core.cli._progress import HELP as PROGRESS_HELP
 from img_core.cli._registry_flags import podman_registry_flags
 from img_core.cli._transfers import showing_transfers
@@ -55,8 +55,7 @@ def command(
     flush()
     # Blobs belong to us, whoever owns the files inside: no namespace is needed to send them.
     with ExitStack() as opened:
-        notice = lambda text: say(f"warning: {text}")  # noqa: E731
-        session = opened.enter_context(Session(config, namespace=False, notice=notice))
+        session = opened.enter_context(Session(config, namespace=False, notice=warn))
         find_image(session.store, name, doing=f'getting image "{name}" failed')
         status = opened.enter_context(
             showing_transfers(

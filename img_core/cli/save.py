@@ -10,7 +10,7 @@ import click
 
 from img_core.cli._base import Command, settings_of
 from img_core.cli._images import find_image, open_store
-from img_core.cli._output import say
+from img_core.cli._output import warn
 from img_core.cli._progress import HELP as PROGRESS_HELP
 from img_core.cli._transfers import complete_image, showing_file
 from img_core.spec.errors import UsageError
@@ -58,5 +58,5 @@ def _complete(image: Image, settings: Settings, flag: str) -> None:
     """Fetch what *image* lacks; needs more of this process than reading it does."""
     from img_core.api.session import Session
 
-    with Session(settings.config(), namespace=False, notice=lambda text: say(f"warning: {text}")) as session:
+    with Session(settings.config(), namespace=False, notice=warn) as session:
         complete_image(session, image, flag)

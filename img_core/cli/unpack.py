@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from img_core.cli._base import Command, refuse_more, settings_of
-from img_core.cli._output import echo, say
+from img_core.cli._output import echo, say, warn
 from img_core.cli._transfers import complete_image
 from img_core.kit.text import show
 from img_core.spec.errors import UsageError
@@ -44,7 +44,7 @@ def command(context: click.Context, force: bool, output: str, platform: str, nam
     from img_core.api.session import Session
 
     settings = settings_of(context)
-    with Session(settings.config(), namespace=True, notice=lambda text: say(f"warning: {text}")) as session:
+    with Session(settings.config(), namespace=True, notice=warn) as session:
         settings.check_backend(session.plugins)
         owners = session.host.mapping == "root"
         image = get_image(session.store, names[0])

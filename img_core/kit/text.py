@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["redacted", "show"]
+__all__ = ["LINE_LIMIT", "one_line", "redacted", "show"]
+
+#: The most characters of a line that tells people what happened, with its ``Error: `` or ``hint: ``.
+LINE_LIMIT = 1000
 
 _WORD = re.compile(r"\S+")
 _END_OF_HOST = re.compile(r"[/?#]")
@@ -21,6 +24,18 @@ def show(text: str | bytes, *, limit: int = 200) -> str:
     cut = text[:limit]
     shown = cut if cut.isprintable() else "".join(map(_escape, cut))
     return shown + ("…" if len(text) > limit else "")
+
+
+def one_line(text: str, *, limit: int = LINE_LIMIT) -> str:
+    """Return *text* as `show` does, but no longer than *limit* after escaping, and cut in the middle: a message ends with its reason."""
+    text = redacted(text)
+    if len(text) > 2 * limit:  # what is left out anyway need not be escaped
+        text = text[:limit] + text[-limit:]
+    shown = text if text.isprintable() else "".join(map(_escape, text))
+    if len(shown) <= limit:
+        return shown
+    tail = limit // 3
+    return f"{shown[: limit - tail - 1]}…{shown[len(shown) - tail :]}"
 
 
 def redacted(text: str) -> str:

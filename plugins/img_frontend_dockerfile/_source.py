@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from img_core.kit.text import redacted, show
+from img_core.kit.text import one_line, redacted, show
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import DockerfileError
 
@@ -94,8 +94,8 @@ class Source:
         first = spans[0].first
         prefix = f"dockerfile parse error on line {first}: " if fault.at_parse else ""
         return DockerfileError(
-            show(prefix + fault.message, limit=LONGEST_MESSAGE),
-            hint=show(fault.hint, limit=LONGEST_MESSAGE) if fault.hint else None,
+            one_line(prefix + fault.message, limit=LONGEST_MESSAGE),
+            hint=one_line(fault.hint, limit=LONGEST_MESSAGE) if fault.hint else None,
             line=first,
             excerpt="\n".join(self.excerpt(span) for span in dict.fromkeys(spans)),
         )

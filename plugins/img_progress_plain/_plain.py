@@ -8,7 +8,7 @@ from typing import TextIO
 from img_core.kit.progress.steps import Step, Steps, failure_block, warning_block
 from img_core.kit.progress.text import rate_text, size_text
 from img_core.kit.progress.writer import Writer
-from img_core.kit.text import show
+from img_core.kit.text import LINE_LIMIT, one_line, show
 from img_core.spec.progress import Event, Progress, StepFinished, StepLog, StepStarted, StepStatus, WarningRaised
 
 __all__ = ["PlainProgress"]
@@ -108,7 +108,7 @@ class PlainProgress(Progress):
             lines.append("CANCELED")
         elif event.error:
             step.error = event.error
-            lines.append(f"ERROR: {show(event.error, limit=_TEXT_LIMIT)}")
+            lines.append(f"ERROR: {one_line(event.error, limit=LINE_LIMIT - 40)}")
         else:
             lines.append("CACHED" if event.cached else f"DONE {max(event.time - step.started, 0.0):.1f}s")
         self._add(step, lines, event.time, ended=True)

@@ -11,7 +11,7 @@ import click
 
 from img_core.cli._base import Command, refuse_more, settings_of
 from img_core.cli._exit import signals_to
-from img_core.cli._output import echo, say
+from img_core.cli._output import echo, say, warn
 from img_core.cli.build._flags import all_flags, refuse_unsupported, warn_ignored
 from img_core.spec.errors import UsageError
 
@@ -156,7 +156,7 @@ def _build(
             Session(
                 settings.config(),
                 namespace=True,
-                notice=lambda text: say(f"warning: {text}"),
+                notice=warn,
                 trace=lambda text: say(f"debug: {text}") if settings.debug else None,
             )
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from img_core.kit.progress.text import clean_line, log_time, split_lines
-from img_core.kit.text import show
+from img_core.kit.text import LINE_LIMIT, one_line, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,8 +18,7 @@ __all__ = ["Step", "Steps", "failure_block", "warning_block"]
 
 _TAIL_LINES = 20  #: of the log of a failed step, shown again at the end
 _LINE_LIMIT = 16 * 1024  #: bytes after which output without a line end is shown anyway
-_NAME_LIMIT = 1000
-_WARNING_LIMIT = 1000
+_NAME_LIMIT = LINE_LIMIT - 10
 
 
 @dataclass(slots=True)
@@ -93,4 +92,4 @@ def warning_block(warnings: Sequence[WarningRaised]) -> str:
 def _warning_text(warning: WarningRaised) -> str:
     rule = f"{warning.rule}: " if warning.rule else ""
     place = f" (line {warning.line})" if warning.line else ""
-    return show(f"{rule}{warning.text}{place}", limit=_WARNING_LIMIT)
+    return one_line(f"{rule}{warning.text}{place}", limit=LINE_LIMIT - len(" - "))

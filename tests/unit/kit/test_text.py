@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from img_core.kit.text import show
+from img_core.kit.text import LINE_LIMIT, one_line, show
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,22 @@ def test_whatever_comes_in_is_printable_and_short(text: str | bytes, limit: int)
     shown = show(text, limit=limit)
     assert shown.isprintable()
     assert len(shown) <= 10 * limit + 1
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 5000, "\x1b" * 700, "\U0010ffff" * 5000, "ab" * 250_000, "https://u:p@h/" + "x" * 3000]
+)
+def test_a_long_line_keeps_both_ends(text: str) -> None:
+    message = f"cannot read `{text}`: permission denied"
+    shown = one_line(message)
+    assert len(shown) == LINE_LIMIT
+    assert shown.startswith("cannot read `")
+    assert shown.endswith("`: permission denied")
+    assert shown.count("…") == 1
+    assert "u:p" not in shown
+
+
+def test_a_line_that_fits_is_left_alone() -> None:
+    assert one_line("a" * 1000) == "a" * 1000
+    assert one_line("a\nb") == r"a\nb"
+    assert one_line("abcdefghij", limit=7) == "abcd…ij"
