@@ -23,9 +23,15 @@ _PACE = 0.1  #: seconds between two events about one unfinished part of a step
 
 
 class StepReport:
-    """What is told about a step at its end."""
+    """A step that runs: what is told of it, whether it was found, and the seconds in which it only waited for other steps."""
 
-    cached = False
+    def __init__(self, step: str, name: str, inputs: tuple[str, ...]) -> None:
+        self.step = step
+        self.name = name
+        self.inputs = inputs
+        self.began = time.time()
+        self.cached = False
+        self.waited = 0.0
 
 
 class Events:
@@ -38,7 +44,7 @@ class Events:
         self._listeners: list[Callable[[Event], None]] = []
         self._listening_lock = threading.Lock()
         self._report = report
-        self._here = threading.local()  #: ``step``: the step that this thread works for
+        self._here = threading.local()  #: ``report``: of the step that this thread works for
         self._ended: dict[str, tuple[str, tuple[str, ...]]] = {}  #: name and inputs of steps that ended well
         self._due: dict[tuple[str, str], float] = {}  #: by step and text: from when on a part may be told of again
 
@@ -92,17 +98,17 @@ class Events:
 
     def transfer(self, text: str, current: int, total: int, outcome: str = "", /) -> None:
         """Tell how a transfer gets on that belongs to the step of this thread (a `TransferStatus`)."""
-        step = getattr(self._here, "step", None)
-        if step is not None:
-            self.status(step, text, current, total, finished=bool(outcome), outcome=outcome)
+        report = self._current()
+        if report is not None:
+            self.status(report.step, text, current, total, finished=bool(outcome), outcome=outcome)
 
     @contextmanager
     def step(self, step: str, name: str = "", inputs: tuple[str, ...] = ()) -> Iterator[StepReport]:
         """Show the block as *step*, which ends as the block does; one that is no vertex has its *name* as identity."""
-        report = StepReport()
-        self.started(step, name or step, inputs)
-        outer = getattr(self._here, "step", None)
-        self._here.step = step
+        report = StepReport(step, name or step, inputs)
+        self.started(step, report.name, inputs)
+        outer = self._current()
+        self._here.report = report
         try:
             yield report
         except (Canceled, KeyboardInterrupt):
@@ -115,9 +121,24 @@ class Events:
             self.finished(step, error=repr(err))
             raise
         finally:
-            self._here.step = outer
+            self._here.report = outer
         self._ended[step] = (name or step, inputs)
         self.finished(step, cached=report.cached)
+
+    def _current(self) -> StepReport | None:
+        report: StepReport | None = getattr(self._here, "report", None)
+        return report
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Do not count the block as time of this thread's step: it waits for what is the work of another step, its base for example."""
+        report, began = self._current(), time.monotonic()
+        try:
+            yield
+        finally:
+            if report is not None:
+                report.waited += time.monotonic() - began
+                self.emit(StepStarted(report.step, report.name, report.began + report.waited, report.inputs))
 
     @contextmanager
     def again(self, step: str) -> Iterator[None]:

@@ -124,7 +124,10 @@ class Layers:
             return None
         if stack.layers[-1].snapshot is None and self._find_snapshots(stack.layers) < len(stack.layers):
             # Two builds on one new base: the second waits and finds the first one's work.
-            with self._store.lock(f"unpack:{stack.layers[0].diff_id or stack.identity}", self._cancellation.check):
+            with (
+                self._events.waiting(),
+                self._store.lock(f"unpack:{stack.layers[0].diff_id or stack.identity}", self._cancellation.check),
+            ):
                 self._make_snapshots(stack.layers, self._find_snapshots(stack.layers))
         return stack.layers[-1].snapshot
 

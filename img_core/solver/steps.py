@@ -209,7 +209,7 @@ class Evaluator:
             raise
         if not isinstance(vertex.op, SourceOp):
             (self._cached if report.cached else self._made).add(vertex.digest)
-        self._finished(vertex, report.cached, time.monotonic() - started)
+        self._finished(vertex, report.cached, time.monotonic() - started - report.waited)
 
 
 def _stack(value: Evaluated) -> Stack:

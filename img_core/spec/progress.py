@@ -37,7 +37,11 @@ class StepPlanned:
 
 @dataclass(frozen=True, slots=True)
 class StepStarted:
-    """A step begins (or turned out to be cached). *step* is its digest, *time* in seconds since 1970 UTC."""
+    """A step begins (or turned out to be cached). *step* is its digest, *time* in seconds since 1970 UTC.
+
+    Told again when it begins again; also, with a later time, when it only waited for the work of another step, such as the arrival of its
+    base image: from that time to the end is what it took itself.
+    """
 
     step: str
     name: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import tarfile
 import threading
 from collections import Counter
@@ -350,6 +351,22 @@ def test_what_a_tag_meant_is_used_with_a_warning_when_its_registry_does_not_answ
     assert f"{bases.registry.address}/library/base:1" in warning
     assert bases.base.top.digest in warning
     build(text, "-t", "x", "--pull", refused=True).refused(6)
+
+
+@pytest.mark.parametrize("wait", ["COPY file /c", "COPY --from={second} /three /copied"], ids=["base", "source"])
+def test_the_time_of_a_step_is_not_that_of_the_image_it_waits_for(build: Build, bases: Bases, wait: str) -> None:
+    delay = 3.0
+
+    def serve_late(exchange: Exchange) -> None:
+        threading.Event().wait(delay)
+        exchange.serve()
+
+    for image in (bases.base, bases.second):
+        bases.registry.rule(f"^GET .*/blobs/{image.layers[1].digest}$", serve_late)
+    log = build(f"FROM {{base}}\n{wait}\n", "-o", "type=tar,dest=/dev/null", "--progress", "plain").stderr
+    number = re.findall(r"^#(\d+) \[2/2\] COPY", log, re.MULTILINE)[0]
+    (seconds,) = re.findall(rf"^#{number} DONE ([\d.]+)s", log, re.MULTILINE)
+    assert float(seconds) < delay, log
 
 
 @pytest.mark.parametrize(

@@ -100,3 +100,30 @@ def test_a_listener_that_fails_is_dropped() -> None:
     events.status("a", "y")
     assert len(heard) == 2
     assert len(reports) == 1
+
+
+def test_the_time_of_a_step_is_its_own_and_not_that_of_what_it_waits_for(clock: list[float]) -> None:
+    events, heard = listened()
+    with events.step("run", "RUN x", ("base",)) as report:
+        clock[0] += 1  # it looks for its record
+        with events.waiting():
+            clock[0] += 10
+            with events.step("base"):
+                clock[0] += 20
+        clock[0] += 2  # it runs
+        with events.waiting():
+            clock[0] += 5
+    assert report.waited == 35
+    starts = [event for event in heard if isinstance(event, StepStarted) and event.step == "run"]
+    ends = {event.step: event.time for event in heard if isinstance(event, StepFinished)}
+    assert {event.inputs for event in starts} == {("base",)}
+    assert [event.time for event in starts] == [100.0, 130.0, 135.0]
+    assert ends["run"] - starts[-1].time == 3, "one second before and two after"
+    assert ends["base"] == 131.0
+
+
+def test_who_works_for_no_step_waits_for_nobody() -> None:
+    events, heard = listened()
+    with events.waiting():
+        pass
+    assert heard == []
