@@ -11,6 +11,7 @@ from img_core.api._entitlements import check_entitlements
 from img_core.api._known_contexts import KnownContexts
 from img_core.api._main_context import prepare_context
 from img_core.api._request import BuildResult, Output
+from img_core.api._undisturbed import UndisturbedResolver
 from img_core.kit import fs, platforms
 from img_core.kit.image_names import new_name
 from img_core.kit.network.choice import NetworkChoice
@@ -90,8 +91,8 @@ class Build:
                 request.limits,
             )
             planned = self._plan_request(definition)
-            frontend = self._frontend(planned)
-            plan = frontend.plan(planned, resolver)
+            with self._planning(planned) as frontend:
+                plan = frontend.plan(planned, UndisturbedResolver(resolver, self._cancellation))
             check_entitlements(plan, request.allow, isolated=lambda: self._isolates(network))
             hooks = self._announce(plan)
             solver = opened.enter_context(
@@ -132,18 +133,21 @@ class Build:
         """Return all findings about the build definition; build nothing. Raises ImgError."""
         definition, _, resolver = self._prepare()
         planned = self._plan_request(definition)
-        return self._frontend(planned).check(planned, resolver)
+        with self._planning(planned) as frontend:
+            return frontend.check(planned, UndisturbedResolver(resolver, self._cancellation))
 
     def outline(self) -> Mapping[str, Any]:  # Any: JSON
         """Return what the target takes from outside (`Frontend.outline`). Raises ImgError."""
         definition, _, resolver = self._prepare()
         planned = self._plan_request(definition)
-        return self._frontend(planned).outline(planned, resolver)
+        with self._planning(planned) as frontend:
+            return frontend.outline(planned, UndisturbedResolver(resolver, self._cancellation))
 
     def targets(self) -> Mapping[str, Any]:  # Any: JSON
         """Return what can be built (`Frontend.targets`). Raises ImgError."""
         planned = self._plan_request(self._context().definition)
-        return self._frontend(planned).targets(planned)
+        with self._planning(planned) as frontend:
+            return frontend.targets(planned)
 
     # --------------------------------------------------------------------------------------------------- preparation
 
@@ -211,6 +215,13 @@ class Build:
 
         host = self._session.host
         return Secrets(host.run_directory, host.environment, self._request.secrets).read(name)
+
+    @contextmanager
+    def _planning(self, planned: PlanRequest) -> Iterator[Frontend]:
+        """Give the frontend for *planned*. In the block, which only computes, a signal raises Canceled at once."""
+        frontend = self._frontend(planned)
+        with self._cancellation.interrupting():
+            yield frontend
 
     def _frontend(self, planned: PlanRequest) -> Frontend:
         """Return the frontend of the configuration, or the installed one that the definition itself asks for."""

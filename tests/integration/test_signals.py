@@ -64,6 +64,30 @@ def test_signal_ends_the_step_within_a_second_and_the_build_with_it(
     assert list((img.state / "run").iterdir()) == []
 
 
+def processor_seconds(pid: int) -> float:
+    """Return the processor time of a process so far; proc_pid_stat(5)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"])
+@pytest.mark.parametrize("command", [["build", "-t", "never"], ["build", "--check"]], ids=["build", "check"])
+def test_signal_ends_the_planning_of_a_long_file(
+    img: Img, tmp_path: Path, command: list[str], signum: signal.Signals, status: int
+) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    write_context(context, "FROM busybox\n" + "RUN x\n" * 49_000)  # far more than ten seconds
+    builder = img.start(*command, context, log=tmp_path / "log")
+    wait_until(lambda: processor_seconds(builder.pid) > 1.5 or builder.poll() is not None, "it plans", seconds=60)
+    assert builder.poll() is None, (tmp_path / "log").read_text()
+    started = time.monotonic()
+    os.kill(builder.pid, signum)
+    assert builder.wait(5) == status, (tmp_path / "log").read_text()
+    assert time.monotonic() - started < 2
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
 @pytest.mark.parametrize("executor", ["userns", "runc", "crun"])
 def test_killed_build_leaves_no_process_and_no_mount_and_the_next_one_works(
     img: Img, tmp_path: Path, orphans: Orphans, executor: str
