@@ -20,15 +20,15 @@ import re
 from typing import TYPE_CHECKING
 
 from img_core.kit.text import show
+from img_core.kit.wildcards import check_wildcards, compile_wildcards, has_wildcards
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import DockerfileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-__all__ = ["IgnoreMatcher", "IgnoreRule", "parse_ignore_file", "translate_pattern"]
+__all__ = ["IgnoreMatcher", "IgnoreRule", "parse_ignore_file"]
 
-_WILDCARDS = frozenset("*?[]\\")
 #: The rules that count for a path, by index, in order; the last one decides.
 _Counting = tuple[int, ...]
 
@@ -92,83 +92,16 @@ def _clean(path: str) -> str:
 
 def _check_syntax(pattern: str, number: int) -> None:
     try:
-        translate_pattern(pattern)
+        check_wildcards(pattern)
     except ValueError as err:
-        raise DockerfileError(f"syntax error in pattern: `{pattern}`", hint=str(err), line=number) from err
-
-
-def translate_pattern(pattern: str) -> str:
-    """Translate a cleaned pattern to a regular expression for the whole path (use with ``re.DOTALL`` and ``fullmatch``).
-
-    Raises `ValueError` that says what is wrong with the pattern.
-    """
-    if pattern.startswith("**") and not _WILDCARDS.intersection(pattern[2:]):
-        # A leading `**` before plain text is a suffix match: `**.txt` means every path that ends so.
-        rest = pattern[2:]
-        return f"(?:.*/)?{re.escape(rest[1:])}" if rest.startswith("/") else f".*{re.escape(rest)}"
-    out = []
-    position = 0
-    while position < len(pattern):
-        piece, position = _translate_one(pattern, position)
-        out.append(piece)
-    return "".join(out)
-
-
-def _translate_one(pattern: str, position: int) -> tuple[str, int]:
-    char = pattern[position]
-    if pattern.startswith("**", position):
-        position += 2
-        if pattern.startswith("/", position):
-            position += 1
-        return (".*" if position == len(pattern) else "(?:.*/)?"), position
-    if char == "*":
-        return "[^/]*", position + 1
-    if char == "?":
-        return "[^/]", position + 1
-    if char == "[":
-        return _translate_class(pattern, position)
-    if char == "\\":
-        if position + 1 == len(pattern):
-            raise ValueError("a backslash at the end quotes nothing")
-        return re.escape(pattern[position + 1]), position + 2
-    return re.escape(char), position + 1
-
-
-def _translate_class(pattern: str, start: int) -> tuple[str, int]:
-    position = start + 1
-    negated = pattern.startswith("^", position)
-    if negated:
-        position += 1
-    items: list[str] = []
-    while not (items and pattern.startswith("]", position)):
-        low, position = _class_char(pattern, position)
-        high = low
-        if pattern.startswith("-", position):
-            high, position = _class_char(pattern, position + 1)
-        # A reversed range is legal and matches nothing; `re` would refuse it.
-        items.append(f"{re.escape(low)}-{re.escape(high)}" if low <= high else "")
-    body = "".join(items)
-    if not body:
-        return ("(?s:.)" if negated else "(?!)"), position + 1
-    return f"[{'^' if negated else ''}{body}]", position + 1
-
-
-def _class_char(pattern: str, position: int) -> tuple[str, int]:
-    char = pattern[position : position + 1]
-    if char in ("", "-", "]"):
-        raise ValueError("a `[` needs a matching `]` with characters between")
-    if char != "\\":
-        return char, position + 1
-    if position + 1 == len(pattern):
-        raise ValueError("a backslash at the end quotes nothing")
-    return pattern[position + 1], position + 2
+        raise DockerfileError(f"syntax error in pattern: `{show(pattern)}`", hint=str(err), line=number) from err
 
 
 class IgnoreMatcher:
     """Answers for many paths whether they are excluded.
 
     Every rule is put where it costs least: plain paths, plain last components and plain endings are dictionary
-    look-ups; what is left is a regular expression that is only tried when the longest plain text of its pattern occurs
+    look-ups; what is left is a matcher (`img_core.kit.wildcards`) that is only tried when the longest plain text of its pattern occurs
     in the path. Verdicts of directories are remembered, so a path costs one test of itself and not of its parents.
     Not thread-safe; build one per walk.
     """
@@ -182,7 +115,7 @@ class IgnoreMatcher:
             tuple[str | None, str], list[int]
         ] = {}  # (directory or None for any, end of last component)
         self._ending_lengths: tuple[int, ...] = ()
-        self._expressions: list[tuple[int, str, re.Pattern[str]]] = []
+        self._expressions: list[tuple[int, str, Callable[[str], bool]]] = []
         self._directories: dict[str, _Counting] = {"": ()}
         for index, rule in enumerate(self.rules):
             self._add(index, rule.pattern)
@@ -264,27 +197,24 @@ class IgnoreMatcher:
             ending = last[len(last) - length :]
             found += endings.get((None, ending), ())
             found += endings.get((directory, ending), ())
-        for index, needle, expression in self._expressions:
-            if needle in path and expression.fullmatch(path):
+        for index, needle, matches in self._expressions:
+            if needle in path and matches(path):
                 found.append(index)
         return found
 
     def _add(self, index: int, pattern: str) -> None:
         directory, _, last = pattern.rpartition("/")
-        if not _WILDCARDS.intersection(pattern):
+        if not has_wildcards(pattern):
             self._paths.setdefault(pattern, []).append(index)
-        elif directory == "**" and not _WILDCARDS.intersection(last):
+        elif directory == "**" and not has_wildcards(last):
             self._names.setdefault(last, []).append(index)
         elif (
-            last.startswith("*")
-            and not _WILDCARDS.intersection(last[1:])
-            and (directory == "**" or not _WILDCARDS.intersection(directory))
+            last.startswith("*") and not has_wildcards(last[1:]) and (directory == "**" or not has_wildcards(directory))
         ):
             key = None if directory == "**" else directory, last[1:]
             self._endings.setdefault(key, []).append(index)
         else:
-            expression = re.compile(translate_pattern(pattern), re.DOTALL)
-            self._expressions.append((index, _longest_literal(pattern), expression))
+            self._expressions.append((index, _longest_literal(pattern), compile_wildcards(pattern)))
 
 
 def _longest_literal(pattern: str) -> str:
@@ -298,6 +228,6 @@ def _could_reach(pattern: list[str], directory: list[str]) -> bool:
     for wanted, have in zip(pattern, directory, strict=False):
         if "**" in wanted or "[" in wanted or "\\" in wanted:
             return True  # a class or an escape may span what looks like a separator
-        if not re.fullmatch(translate_pattern(wanted), have, re.DOTALL):
+        if not compile_wildcards(wanted)(have):
             return False
     return True

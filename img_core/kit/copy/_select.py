@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from img_core.kit import fs
 from img_core.kit.copy._tree import FileInfo, SourceTree, clean_path, follow, list_directory, lookup, resolve
-from img_core.kit.ignore import IgnoreMatcher, translate_pattern
+from img_core.kit.ignore import IgnoreMatcher
+from img_core.kit.wildcards import compile_wildcards
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import DockerfileError, NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from img_core.spec.graph import Copy
 
@@ -186,27 +187,40 @@ class _Chooser:
                 target = _Candidate(candidate.spelled, *followed)
             yield target
 
-    def _descend(self, directory: _Candidate, parts: list[bytes]) -> Iterator[_Candidate]:
-        """Match *parts* below *directory*; links on the way are not followed, as in a walk of the tree."""
-        part, rest = parts[0], parts[1:]
-        if part == b"**" and self.parents:
-            if rest:
-                yield from self._descend(directory, rest)
+    def _descend(self, top: _Candidate, parts: list[bytes]) -> Iterator[_Candidate]:
+        """Match *parts* below *top*; links on the way are not followed, as in a walk of the tree.
+
+        With several ``**`` there are many ways to the same directory and part, and what is found there is found once.
+        """
+        done: set[tuple[bytes, int]] = set()
+        steps = [self._step(top, parts, 0)]  # no recursion: trees may be thousands of levels deep
+        while steps:
+            found = next(steps[-1], None)
+            if found is None:
+                steps.pop()
+                continue
+            candidate, index = found
+            if index == len(parts):
+                yield candidate
+            elif (candidate.path, index) not in done:
+                done.add((candidate.path, index))
+                steps.append(self._step(candidate, parts, index))
+
+    def _step(self, directory: _Candidate, parts: list[bytes], index: int) -> Iterator[tuple[_Candidate, int]]:
+        """Match the part *index* in *directory*: yield what it finds, and the index of the part to go on with there."""
+        last = index + 1 == len(parts)
+        if parts[index] == b"**" and self.parents:
+            if not last:
+                yield directory, index + 1
             for child in self._children(directory):
-                if not rest:
-                    yield child
-                elif stat.S_ISDIR(child.info.st_mode):
-                    yield from self._descend(child, parts)
+                if last or stat.S_ISDIR(child.info.st_mode):
+                    yield child, index + last
             return
-        matches = self._compile(part)
+        matches = self._compile(parts[index])
         for child in self._children(directory):
             name = child.path[child.path.rfind(b"/") + 1 :]
-            if not matches.fullmatch(name.decode("utf-8", "surrogateescape")):
-                continue
-            if not rest:
-                yield child
-            elif stat.S_ISDIR(child.info.st_mode):
-                yield from self._descend(child, rest)
+            if matches(name.decode("utf-8", "surrogateescape")) and (last or stat.S_ISDIR(child.info.st_mode)):
+                yield child, index + 1
 
     def _children(self, directory: _Candidate) -> Iterator[_Candidate]:
         for name, info in list_directory(self.tree, directory.path):
@@ -214,10 +228,10 @@ class _Chooser:
             if not self.tree.hides(path) or (stat.S_ISDIR(info.st_mode) and self.tree.shows_below(path)):
                 yield _Candidate(_join(directory.spelled, name), path, info)
 
-    def _compile(self, part: bytes) -> re.Pattern[str]:
+    def _compile(self, part: bytes) -> Callable[[str], bool]:
         text = part.decode("utf-8", "surrogateescape")
         try:
-            return re.compile(translate_pattern(re.sub(r"\*\*+", "*", text)), re.DOTALL)
+            return compile_wildcards(re.sub(r"\*\*+", "*", text))
         except ValueError as err:
             raise DockerfileError(f"syntax error in pattern: `{fs.show(self.source)}`", hint=str(err)) from err
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -216,6 +218,23 @@ class TestParents:
         context.write("x/y/a.txt", "x/y/b.md", "src/x/f")
         assert context.names("./x/./y/*.txt", parents=True) == ["y/", "y/a.txt"]
         assert context.names("src/./x", parents=True) == ["x/", "x/f"]
+
+    @pytest.mark.parametrize("pattern", ["**/" * 40 + "f", "**/a/" * 12 + "**/f", "**/*/" * 12 + "f"])
+    def test_many_ways_to_one_file_find_it_once_and_quickly(self, context: Context, pattern: str) -> None:
+        name = "a/" * 30 + "f"
+        context.write(name)
+        assert context.names(pattern, parents=True)[-1:] == [name]
+        assert sum(found == name for found in context.names(pattern, parents=True)) == 1
+
+    def test_two_stars_need_no_recursion(self, context: Context) -> None:
+        name = "a/" * 300 + "f"
+        context.write(name)
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(len(inspect.stack()) + 150)
+        try:
+            assert context.names("**/f", parents=True)[-1:] == [name]
+        finally:
+            sys.setrecursionlimit(limit)
 
     def test_two_stars_span_directories(self, context: Context) -> None:
         context.write("src/a.txt", "src/deep/er/b.txt", "src/c.md")
