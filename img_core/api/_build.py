@@ -17,7 +17,7 @@ from img_core.kit.image_names import new_name
 from img_core.kit.network.choice import NetworkChoice
 from img_core.plugins import AUTO
 from img_core.solver.events import Events
-from img_core.spec.errors import Canceled, ImgError, PluginError, UsageError
+from img_core.spec.errors import Canceled, ImgError, UsageError
 from img_core.spec.graph import inputs_first
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from img_core.api._main_context import MainContext
     from img_core.api._request import BuildRequest
     from img_core.api.session import Session
+    from img_core.plugins import ListenerFailure
     from img_core.solver.cancellation import Cancellation
     from img_core.solver.images import Resolver
     from img_core.solver.result import BuildOutcome
@@ -58,6 +59,7 @@ class Build:
         self._events = Events(session.notice)
         for listener in listeners:
             self._events.listen(listener)
+        self._failed_listeners: set[str] = set()
         self._names = [new_name(tag) for tag in request.tags]
 
     def run(self) -> BuildResult:
@@ -287,9 +289,12 @@ class Build:
 
         return finished
 
-    def _report(self, failures: Sequence[PluginError]) -> None:
+    def _report(self, failures: Sequence[ListenerFailure]) -> None:
+        """Warn of a listener that fails, once: it is told of every event and every step."""
         for failure in failures:
-            self._session.notice(failure.message)
+            if failure.listener not in self._failed_listeners:
+                self._failed_listeners.add(failure.listener)
+                self._session.notice(failure.message)
 
     # ------------------------------------------------------------------------------------------------------- export
 

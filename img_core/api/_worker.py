@@ -6,12 +6,14 @@ are this very module, run by the same interpreter as the same user, so nothing u
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import struct
 import subprocess
 import sys
-from typing import IO, TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from img_core.spec.errors import ImgError
 
@@ -23,14 +25,16 @@ if TYPE_CHECKING:
 
 __all__ = ["run_in_worker"]
 
+_PROGRAM = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from img_core.api._worker import main; main()"
 _LENGTH = struct.Struct(">Q")
 
 
 def run_in_worker(request: BuildRequest, state: str | None, on_event: Callable[[Event], None] | None) -> BuildResult:
     """Run *request* in a worker and hand its events to *on_event*. Raises what the build raised."""
-    command = [sys.executable, "-c", "from img_core.api._worker import main; main()"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as worker:
+    # Our path, not that of the environment, which is left as it is for the programs that the worker starts.
+    places = json.dumps([os.path.abspath(path) for path in sys.path])
+    command = [sys.executable, "-I", "-c", _PROGRAM, places]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
         assert worker.stdin is not None
         assert worker.stdout is not None
         try:
@@ -50,8 +54,21 @@ def run_in_worker(request: BuildRequest, state: str | None, on_event: Callable[[
     raise ImgError(f"the build process ended with status {worker.returncode} and without an answer")
 
 
-def main() -> None:
-    """Be the worker."""
+def main() -> NoReturn:
+    """Be the worker. What a plugin leaves running does not hold the caller."""
+    status = 1
+    try:
+        _serve()
+        status = 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        with suppress(OSError):
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def _serve() -> None:
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever prints must not disturb the answers
     message = _receive(sys.stdin.buffer)
@@ -62,6 +79,13 @@ def main() -> None:
         result = _run(request, state, lambda event: _send(answers, ("event", event)))
     except ImgError as err:
         _send(answers, ("error", err))
+        return
+    except Exception as err:
+        from img_core.plugins import blamed
+
+        if (failure := blamed(err)) is None:
+            raise
+        _send(answers, ("error", failure))
         return
     _send(answers, ("result", result))
 

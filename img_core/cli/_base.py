@@ -11,6 +11,7 @@ from img_core.cli._help import help_page, usage_block
 from img_core.cli._output import echo
 from img_core.cli._settings import AUTO_BACKEND, Settings
 from img_core.config import DEFAULT_ORDER, default_state_directory
+from img_core.kit import stdout
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -155,6 +156,11 @@ class Command(GoFlags):
         super().__init__(*args, **attributes)
         self._own = list(self.params)
         self.params += global_options()
+
+    def invoke(self, ctx: click.Context) -> Any:  # Any: click
+        """Run it; what a plugin prints meanwhile is not mixed with the data."""
+        stdout.reserve()
+        return super().invoke(ctx)
 
     def get_help(self, ctx: click.Context) -> str:
         """Return the help page in img's layout."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from img_core.spec.dataclass import dataclass
 
-__all__ = ["ALIASES", "COMMANDS", "GROUPS", "CommandEntry"]
+__all__ = ["ALIASES", "COMMANDS", "GROUPS", "HELP", "CommandEntry", "is_taken"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +62,11 @@ GROUPS = {
     },
     "system": {"df": "du", "prune": "prune"},
 }
+
+#: The command that shows help pages.
+HELP = "help"
+
+
+def is_taken(word: str) -> bool:
+    """Tell whether *word* can be no command of a plugin: it is one of ours, or no word at all."""
+    return word in COMMANDS or word in ALIASES or word in GROUPS or word == HELP or word.startswith("-")

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from img_core.cli._output import OutputClosed, flush, open_standard_descriptors, reader_is_gone, say, say_line
+from img_core.kit import stdout
 from img_core.spec.errors import Canceled, ImgError
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def guarded(command: Callable[[], None]) -> int:
             command()
         finally:
             flush()
+            stdout.release()
     except OutputClosed:
         return _PIPE_EXIT_CODE
     except ImgError as err:
@@ -90,9 +92,9 @@ def guarded(command: Callable[[], None]) -> int:
     except BaseException as err:
         if isinstance(err, BrokenPipeError) and reader_is_gone():  # raised by who writes an archive to standard output
             return _PIPE_EXIT_CODE
-        if (full := _disk_error(err)) is not None:
-            show_error(full)
-            return full.exit_code
+        if (told := _disk_error(err) or _failure_of_a_plugin(err)) is not None:
+            show_error(told)
+            return told.exit_code
         _report_bug(err)
         return BUG_EXIT_CODE
     return 0
@@ -151,6 +153,18 @@ def _disk_error(err: BaseException) -> ImgError | None:
     if not isinstance(err, OSError) or err.errno not in fs.DISK_ERRORS:
         return None
     return fs.disk_error(err, fs.place_of(err, "the state directory or the destination"))
+
+
+def _failure_of_a_plugin(err: BaseException) -> ImgError | None:
+    """Return *err* in words if code of somebody else raised it, with a hint where the whole story is."""
+    import traceback
+
+    from img_core.plugins import blamed
+
+    told = blamed(err)
+    if told is not None and (path := _keep_report("".join(traceback.format_exception(err)))):
+        told.hint = f"{told.hint}, with the file {path}"
+    return told
 
 
 def _report_bug(err: BaseException) -> None:

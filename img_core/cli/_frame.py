@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from img_core.cli._base import CONTEXT, Command, GoFlags, Group, global_options, help_row, remaining_words, settings_of
-from img_core.cli._commands import ALIASES, COMMANDS, GROUPS
+from img_core.cli._commands import ALIASES, COMMANDS, GROUPS, HELP
 from img_core.cli._help import help_page, usage_block
 from img_core.cli._output import echo, warn
 from img_core.cli._settings import Settings
@@ -78,7 +78,7 @@ class Root(GoFlags, click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command: ours by the table, others from the plugin group ``img.commands``."""
-        if cmd_name == "help":
+        if cmd_name == HELP:
             return _help_command(self)
         if cmd_name in GROUPS:
             return AliasGroup(cmd_name)

@@ -8,6 +8,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from img_core.kit import stdout
 from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:
@@ -48,23 +49,25 @@ def open_standard_descriptors() -> None:
 
 def echo(text: str, *, end: str = "\n") -> None:
     """Write *text* to standard output. Raises ImgError if it cannot be written, OutputClosed if nobody reads it."""
-    if sys.stdout is None:
+    out = stdout.stream()
+    if out is None:
         raise ImgError("standard output is closed")
     try:
-        sys.stdout.write(text + end)
+        out.write(text + end)
     except OSError as err:
         raise _translated(err) from err
     except UnicodeEncodeError:
         flush()
-        sys.stdout.buffer.write((text + end).encode("utf-8", "surrogateescape"))
+        out.buffer.write((text + end).encode("utf-8", "surrogateescape"))
 
 
 def flush() -> None:
     """Write what standard output still holds back; errors as `echo`."""
-    if sys.stdout is None:
+    out = stdout.stream()
+    if out is None:
         return
     try:
-        sys.stdout.flush()
+        out.flush()
     except OSError as err:
         raise _translated(err) from err
 
@@ -74,7 +77,7 @@ def reader_is_gone() -> bool:
     import select
 
     poll = select.poll()
-    poll.register(1, 0)
+    poll.register(stdout.descriptor(), 0)
     return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
@@ -131,5 +134,5 @@ def _translated(err: OSError) -> BaseException:
 def _discard() -> None:
     """Let what is left in the buffer go nowhere: Python would complain about it once more at exit."""
     null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-    os.dup2(null, 1)
+    os.dup2(null, stdout.descriptor())
     os.close(null)

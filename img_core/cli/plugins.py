@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from img_core.cli._base import Group, settings_of
+from img_core.cli._commands import is_taken
 from img_core.cli._format import render, table
 from img_core.cli._output import echo
 from img_core.plugins import KINDS, LISTENER, PluginInfo, Plugins, parse_plugin_id
@@ -35,7 +36,7 @@ def command() -> None:
 def list_plugins(context: click.Context, kind: str | None, probe: bool, template: str) -> None:
     """List all plugins with their state and origin."""
     settings = settings_of(context)
-    inventory = _probed(settings) if probe else settings.plugins().inventory()
+    inventory = [_reached(info) for info in (_probed(settings) if probe else settings.plugins().inventory())]
     infos = [info for info in inventory if kind in (None, info.kind)]
     if template:
         for info in infos:
@@ -44,6 +45,13 @@ def list_plugins(context: click.Context, kind: str | None, probe: bool, template
     header = ("KIND", "NAME", "STATUS", "DISTRIBUTION", "VERSION", "REASON")
     rows = [(info.kind, info.name, info.status, info.distribution, info.version, info.reason) for info in infos]
     echo(table([header, *rows]))
+
+
+def _reached(info: PluginInfo) -> PluginInfo:
+    """Return *info*, or that it is of no use if it is a command that nobody can call."""
+    if info.kind != "command" or info.status != "ok" or not is_taken(info.name):
+        return info
+    return replace(info, status="unsupported", reason=f"`img {info.name}` means something else already")
 
 
 def _probed(settings: Settings) -> Sequence[PluginInfo]:
@@ -60,7 +68,7 @@ def _probed(settings: Settings) -> Sequence[PluginInfo]:
 def show_plugins(context: click.Context, names: tuple[str, ...]) -> None:
     """Show everything about plugins, with the options they take."""
     plugins = settings_of(context).plugins()
-    inventory = plugins.inventory()
+    inventory = [_reached(info) for info in plugins.inventory()]
     chosen = [info for name in names for info in _matching(inventory, name)]
     echo("\n\n".join(_describe(plugins, info) for info in chosen))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from img_core.cli._images import find_image, open_store
 from img_core.cli._output import warn
 from img_core.cli._progress import HELP as PROGRESS_HELP
 from img_core.cli._transfers import complete_image, showing_file
+from img_core.kit import stdout
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def command(context: click.Context, form: str, output: str, progress: str, names
         raise UsageError("must pass an image to save")
     if form not in _FORMATS:
         raise UsageError(f'"{form}" is not a valid format', hint="known: `docker`, `oci`")
-    if not output and sys.stdout is not None and sys.stdout.isatty():
+    if not output and os.isatty(stdout.descriptor()):
         raise UsageError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
     settings = settings_of(context)
     with ExitStack() as opened:

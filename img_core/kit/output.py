@@ -10,10 +10,9 @@ import contextlib
 import os
 import signal
 import stat
-import sys
 from typing import TYPE_CHECKING, Protocol
 
-from img_core.kit import fs
+from img_core.kit import fs, stdout
 from img_core.spec.errors import Canceled, ImgError, UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ __all__ = ["DIRECTORY_MESSAGE", "Output", "check_output", "destination_errors", 
 
 DIRECTORY_MESSAGE = "invalid output option: output: destination file is a directory"
 _BUFFER = 1 << 20
-_STDOUT = 1
 
 
 class Output(Protocol):
@@ -41,7 +39,7 @@ def is_stdout(dest: str | None) -> bool:
 def check_output(dest: str | None, exporter: str, *, hint: str | None = None) -> None:
     """Raise UsageError if *dest* is a directory (*hint* says what else to do), has none to be in, or is a terminal."""
     if dest is None or is_stdout(dest):
-        if os.isatty(_STDOUT):
+        if os.isatty(stdout.descriptor()):
             raise UsageError(
                 f"invalid output option: output: output file is required for {exporter} exporter. "
                 "refusing to write to console",
@@ -60,9 +58,10 @@ def open_output(dest: str | None) -> Iterator[Output]:
     Raises ImgError when *dest* cannot be written, and Canceled (SIGPIPE) when the reader of standard output went away.
     """
     if dest is None or is_stdout(dest):
-        if sys.stdout is not None:  # closed by the caller
-            sys.stdout.flush()
-        yield from _buffered(_Descriptor(_STDOUT), "standard output")
+        text = stdout.stream()
+        if text is not None:  # closed by the caller
+            text.flush()
+        yield from _buffered(_Descriptor(stdout.descriptor()), "standard output")
         return
     with destination_errors(dest):
         final = os.path.realpath(dest)  # a symlink named by the user keeps its place, its target is replaced
@@ -116,7 +115,7 @@ class _Descriptor:
             while view:
                 view = view[os.write(self._fd, view) :]
         except BrokenPipeError:
-            if self._fd != _STDOUT:
+            if self._fd != stdout.descriptor():
                 raise
             raise Canceled("the reader of standard output went away", signum=signal.SIGPIPE) from None
 

@@ -30,7 +30,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from img_core.kit import linux
+from img_core.kit import linux, stdout
 from img_core.spec.errors import HostError
 
 if TYPE_CHECKING:
@@ -248,6 +248,7 @@ def _silence_stdio() -> None:
     os.dup2(null, 0)
     os.dup2(null, 1)
     os.close(null)
+    stdout.close()
 
 
 class _Loop:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from img_core.plugins._discovery import Found, describe_failure, discover, load_module
+from img_core.plugins._blame import blamed
+from img_core.plugins._discovery import Found, describe_failure, discover, is_own, load_module
 from img_core.plugins._kinds import CONTRACT_VERSION, GROUPS, KINDS, LISTENER, parse_plugin_id, suggestion
 from img_core.plugins._options import parse_boolean, typed_options
 from img_core.plugins._toggles import DISABLED_VARIABLE, Toggle, Toggles
@@ -32,11 +33,13 @@ __all__ = [
     "KINDS",
     "LISTENER",
     "Found",
+    "ListenerFailure",
     "PluginInfo",
     "Plugins",
     "Toggle",
     "Toggles",
     "UnknownPlugin",
+    "blamed",
     "notify",
     "parse_boolean",
     "parse_plugin_id",
@@ -68,6 +71,16 @@ class UnknownPlugin(PluginError):
     """No installed distribution has a plugin of that name: somebody mistyped it, or has to install one."""
 
     exit_code = 2
+
+
+class ListenerFailure(PluginError):
+    """The *listener* (``listener:name``) raised when it was told something."""
+
+    def __init__(self, listener: str, hook: str, err: Exception) -> None:
+        blame = blamed(err)
+        text = blame.message if blame else f"{listener} failed: {describe_failure(err)}"
+        super().__init__(f"{text} (in `{hook}`)", hint=f"do without: `--no-plugin {listener}`")
+        self.listener = listener
 
 
 class Plugins:
@@ -179,6 +192,18 @@ class Plugins:
             return "disabled", f"by {toggle.by}", ""
         if not check:
             return "ok", "", ""
+        if is_own(found.distribution):
+            return self._checked(found, host)
+        from img_core.plugins._apart import in_child
+
+        return in_child(lambda: self._checked(found, host)) or (
+            "broken",
+            f"plugin {found} ends the process that loads it",
+            f"reinstall {found.distribution}, or do without: `--no-plugin {found.kind}:{found.name}`",
+        )
+
+    def _checked(self, found: Found, host: Host | None) -> tuple[str, str, str]:
+        """Load a plugin, ask it whether it works on *host* if there is one, and say what came of it."""
         try:
             if found.kind == LISTENER:
                 self._check_listener(found)
@@ -243,7 +268,7 @@ def _probe(driver: Any, host: Host) -> None:  # Any: a driver class
         ) from err
 
 
-def notify(relay: HookRelay, hook: str, /, **values: object) -> list[PluginError]:
+def notify(relay: HookRelay, hook: str, /, **values: object) -> list[ListenerFailure]:
     """Call an observing hook (`img_event`, `img_step_finished`) of every listener; return the failures instead of raising them.
 
     One listener's failure does not keep the others from being called.
@@ -254,7 +279,7 @@ def notify(relay: HookRelay, hook: str, /, **values: object) -> list[PluginError
         try:
             implementation.function(**arguments)
         except Exception as err:
-            failures.append(PluginError(f"{implementation.plugin_name} failed in `{hook}`: {describe_failure(err)}"))
+            failures.append(ListenerFailure(implementation.plugin_name, hook, err))
     return failures
 
 

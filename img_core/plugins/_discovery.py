@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from importlib.metadata import Distribution, EntryPoint, EntryPoints
 
-__all__ = ["OWN_DISTRIBUTION", "Found", "describe_failure", "discover", "load_module"]
+__all__ = ["OWN_DISTRIBUTION", "Found", "describe_failure", "discover", "is_own", "load_module", "loaded_from"]
 
 #: The distribution of the plugins that are shipped with the core.
 OWN_DISTRIBUTION = "img-builder"
@@ -73,7 +73,7 @@ def _list_entry_points() -> tuple[list[Found], bool]:
 
     installed = entry_points()
     listed = [_found(kind, point) for kind in KINDS for point in installed.select(group=GROUPS[kind])]
-    if any(_is_own(found.distribution) for found in listed):
+    if any(is_own(found.distribution) for found in listed):
         return listed, True
     checkout = _checkout_entry_points()
     return listed + [_found(kind, point) for kind in KINDS for point in checkout.select(group=GROUPS[kind])], False
@@ -85,12 +85,23 @@ def _found(kind: str, point: EntryPoint) -> Found:
     return Found(kind, point.name, point.value, distribution, version, point)
 
 
-def _is_own(distribution: str) -> bool:
+def is_own(distribution: str) -> bool:
+    """Tell whether *distribution* is the one that the core is in."""
     return distribution.lower().replace("_", "-") == OWN_DISTRIBUTION
+
+
+_others: dict[str, Found] = {}  #: top-level package of a plugin that is not ours -> what it was loaded as first
+
+
+def loaded_from(module: str) -> Found | None:
+    """Return the plugin of another distribution that *module* belongs to, if one was loaded in this process."""
+    return _others.get(module.partition(".")[0])
 
 
 def load_module(found: Found) -> object:
     """Import what *found* names. Raises PluginError for anything that goes wrong in there, SystemExit included."""
+    if not is_own(found.distribution):
+        _others.setdefault(found.module.partition(":")[0].partition(".")[0].strip(), found)
     try:
         if found.entry_point is not None:
             return _load_with_stevedore(found, found.entry_point)

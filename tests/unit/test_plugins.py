@@ -433,7 +433,7 @@ def test_a_failing_observer_does_not_keep_the_others_from_being_called(install: 
     install("img-bad", "img.plugins", "bad", LISTENER.replace("BODY", "1 / 0"))
     failures = notify(plugins.listeners(), "img_step_finished", vertex="v", cached=True, seconds=0.0)
     assert [failure.message for failure in failures] == [
-        "listener:bad failed in `img_step_finished`: ZeroDivisionError: division by zero"
+        "plugin listener:bad of img-bad 1.0 failed: ZeroDivisionError: division by zero (in `img_step_finished`)"
     ]
     assert sys.modules["img_good"].seen == [("v", 0.0)]
 
