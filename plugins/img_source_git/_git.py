@@ -50,8 +50,8 @@ _SETTINGS = {
     "fetch.recurseSubmodules": "false",
     "gc.auto": "0",
     "http.emptyAuth": "false",  # else a server that asks for Kerberos gets the user's ticket
-    "http.lowSpeedLimit": "100",
-    "http.lowSpeedTime": "60",
+    "http.lowSpeedLimit": "500",  # bytes a second of the body, over these seconds; headers do not count
+    "http.lowSpeedTime": "30",
     "init.defaultBranch": "main",
     "maintenance.auto": "false",
     "submodule.recurse": "false",

@@ -10,11 +10,11 @@ import socket
 import ssl
 import sys
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from img_core.kit.registry._hosts import authority, is_insecure, origin, proxy_for
+from img_core.kit.registry._pace import Pace
 from img_core.kit.registry._retry import Failure
 from img_core.kit.text import show
 
@@ -33,11 +33,11 @@ _importing = threading.Lock()  # of the library: several threads may send their 
 class Response:
     """One answer whose body was not read yet; close it, or use it in a ``with``."""
 
-    def __init__(self, url: str, raw: Any, limits: Limits) -> None:  # Any: the HTTP library stays in this module
+    def __init__(self, url: str, raw: Any, pace: Pace) -> None:  # Any: the HTTP library stays in this module
         self.url = url
         self.status: int = raw.status_code
         self._raw = raw
-        self._limits = limits
+        self._pace = pace
 
     def header(self, name: str) -> str | None:
         """Return the first value of header *name*, or None."""
@@ -50,23 +50,16 @@ class Response:
 
     def chunks(self) -> Iterator[bytes]:
         """Give the body as it arrives, undecoded. Raises `Failure`, also when it comes too slowly to be worth waiting."""
-        window_end = time.monotonic() + self._limits.stall_seconds
-        received = 0
+        return self._chunks(None)
+
+    def _chunks(self, within: float | None) -> Iterator[bytes]:
         with _translated():
-            for chunk in self._raw.stream:
-                received += len(chunk)
-                if time.monotonic() > window_end:
-                    if received < self._limits.floor_bytes:
-                        raise Failure(
-                            f"only {received} bytes in {self._limits.stall_seconds:.0f} seconds", transient=True
-                        )
-                    window_end, received = time.monotonic() + self._limits.stall_seconds, 0
-                yield chunk
+            yield from self._pace.paced(self._raw.stream, within=within)
 
     def read(self, limit: int) -> bytes | None:
         """Return the whole body, or None if it has more than *limit* bytes."""
         content = bytearray()
-        for chunk in self.chunks():
+        for chunk in self._chunks(self._pace.limits.document_seconds):
             content += chunk
             if len(content) > limit:
                 return None
@@ -101,6 +94,7 @@ class Http:
         self._environment = environment
         self._insecure = insecure
         self._limits = limits
+        self._pace = Pace(limits)
         self._transports: dict[tuple[str, str | None, bool, Trust | None], Any] = {}  # Any: the HTTP library
         self._transports_lock = threading.Lock()
         self._streams: WeakSet[Any] = WeakSet()  # of all open connections; Any: the HTTP library
@@ -119,9 +113,13 @@ class Http:
         timeout |= {"read": limits.stall_seconds, "write": limits.stall_seconds}
         with _translated():
             transport = self._transport(url)  # says what is no HTTP address, without telling of its parts
-            extensions = {"timeout": timeout, "trace": self._remember_streams}
+            extensions = {"timeout": timeout, "trace": self._trace}
             request = httpx.Request(method, url, headers=dict(headers), content=content, extensions=extensions)
-            return Response(url, transport.handle_request(request), limits)
+            self._pace.begin()
+            try:
+                return Response(url, transport.handle_request(request), self._pace)
+            finally:
+                self._pace.begin()
 
     def close(self) -> None:
         """Close all connections; threads that wait for an answer or send one get a `Failure` at once."""
@@ -134,11 +132,18 @@ class Http:
         for transport in transports:
             transport.close()
 
-    def _remember_streams(self, event: str, details: Mapping[str, Any]) -> None:  # Any: the HTTP library
-        """Note every new connection (httpcore's trace extension), so that `close` can reach those in use."""
+    def _trace(self, event: str, details: Mapping[str, Any]) -> None:  # Any: the HTTP library
+        """Hear of every step of a request (httpcore's trace extension).
+
+        New connections are noted, so that `close` can reach those in use, and watched; a request that is sent expects an answer.
+        """
         if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            stream = details["return_value"]
+            self._pace.watch(stream)
             with self._transports_lock:
-                self._streams.add(details["return_value"])
+                self._streams.add(stream)
+        elif event.endswith("receive_response_headers.started"):
+            self._pace.expect_headers()
 
     def _transport(self, url: str) -> Any:  # Any: the HTTP library
         where = origin(url)

@@ -29,8 +29,12 @@ class Limits:
     longest_pause: float = 10.0
     longest_retry_after: float = 60.0  #: a longer ``Retry-After`` is an error
     connect_seconds: float = 15.0
-    stall_seconds: float = 30.0  #: without a byte, or with less than *floor_bytes* received in it
-    floor_bytes: int = 1024
+    header_seconds: float = (
+        60.0  #: from a request that is sent to the whole headers of its answer, interim answers (1xx) in between
+    )
+    stall_seconds: float = 30.0  #: without a byte, or with less than *floor_bytes* of a body in it, received or sent
+    floor_bytes: int = 15_000
+    document_seconds: float = 120.0  #: for the whole body of what is no blob: manifests, tokens, lists, errors
     redirects: int = 5
 
 
