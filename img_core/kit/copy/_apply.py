@@ -132,7 +132,7 @@ class _CopyRun:
         ids = resolve_owner(self.root.fd, copy.owner) if copy.owner else None
         self.ids = ids
         self.new = NewDirectory(self.mode.for_new_parent(), *(ids or (0, 0)))
-        self.writer = Writer(self.root, selection.tree, ids, self.mode, runner.warn, parents=copy.parents)
+        self.writer = Writer(self.root, selection.tree, ids, self.mode, runner.warn)
 
     def run(self) -> None:
         for text in self.selection.warnings:
@@ -144,7 +144,7 @@ class _CopyRun:
         self._require_one_file(into)
         for match in self.selection.matches:
             self.runner.check()
-            self.writer.start(match)
+            self.writer.links.start(match)
             if match.folders:
                 self._folders(match)
             else:

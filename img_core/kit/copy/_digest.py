@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from img_core.kit import fs
+from img_core.kit.copy._select import HardLinks
 from img_core.kit.copy._tree import SourceTree, open_directory, read_error
 from img_core.kit.ownership import OWNER_ATTRIBUTE, read_owner
 from img_core.kit.tar import xattrs
@@ -78,10 +79,12 @@ class _Digester:
         self.check = check
         self.hashes = hashes
         self.sum = hashlib.sha256(b"img copy 2\n")
+        self.links = HardLinks()
         self.before = time.time_ns() - _SETTLED_NS
 
     def run(self, matches: tuple[Match, ...]) -> str:
         for match in matches:
+            self.links.start(match)
             for name, info in match.parents:
                 self._add(b"parent", name, info, b"", b"%d:%d" % (info.st_uid, info.st_gid))
             if match.folders:
@@ -113,6 +116,10 @@ class _Digester:
     def _entry(self, dir_fd: int, name: bytes, path: bytes, shown: bytes, info: FileInfo) -> None:
         kind = stat.S_IFMT(info.st_mode)
         if kind == stat.S_IFREG:
+            first = self.links.first(info, shown) if info.st_nlink > 1 else None
+            if first is not None and first != shown:
+                self._add(b"hard link", shown, info, first, b"")
+                return
             value = self.hashes.get(info)
             if value is None:
                 value = self._read(dir_fd, name, path, info)

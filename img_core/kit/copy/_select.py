@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from img_core.spec.graph import Copy
 
-__all__ = ["Folder", "Match", "Selection", "check_source", "select"]
+__all__ = ["Folder", "HardLinks", "Match", "Selection", "check_source", "select"]
 
 _WILDCARD = re.compile(r"[*?\[\\]")
 _PIVOT = b"/./"
@@ -46,7 +46,7 @@ class Match:
 
     *name* is what a file is called below the destination. *folders* are the directory itself and all below it, parents first; empty
     for a file. *parents* (``--parents`` only) are the directories to make above it: ``(name below the destination, lstat result)``.
-    Matches of one *source* share hard links if they have parents.
+    *source* is set with ``--parents`` only: matches of one source share hard links.
     """
 
     path: bytes
@@ -55,6 +55,32 @@ class Match:
     folders: tuple[Folder, ...] = ()
     parents: tuple[tuple[bytes, FileInfo], ...] = ()
     source: bytes = b""
+
+
+class HardLinks:
+    """The first names of files that have several: hard links are kept in one match, and with ``--parents`` in all of one source.
+
+    That is how far BuildKit keeps them: its copy walks the tree once per match, or once per source.
+    """
+
+    def __init__(self) -> None:
+        self._first: dict[tuple[int, int], bytes] = {}
+        self._within: object = None
+
+    def start(self, match: Match) -> None:
+        """Begin with *match*."""
+        within: object = match.source or match
+        if within is not self._within:
+            self._within = within
+            self._first.clear()
+
+    def first(self, info: FileInfo, name: bytes) -> bytes | None:
+        """Return the name that came first of the file with *info*, which is now met as *name*; None if this is the first."""
+        key = info.st_dev, info.st_ino
+        first = self._first.get(key)
+        if first is None:
+            self._first[key] = name
+        return first
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -248,14 +274,15 @@ class _Chooser:
             empty = (Folder(candidate.path, b"", candidate.info, ()),)
             return Match(candidate.path, name, candidate.info, empty) if directory and not self.parents else None
         parents = tuple(self._parents(name)) if self.parents else ()
+        source = self.source if self.parents else b""
         if not directory:
-            return Match(candidate.path, name, candidate.info, (), parents, self.source)
+            return Match(candidate.path, name, candidate.info, (), parents, source)
         folders = self._walk(candidate, name if self.parents else b"")
         if not folders:
             if wildcard or not self.tree.hides(candidate.path):
                 return None
             raise not_found(self.tree, candidate.spelled)
-        return Match(candidate.path, name, candidate.info, folders, parents, self.source)
+        return Match(candidate.path, name, candidate.info, folders, parents, source)
 
     def _excluded(self, name: bytes, directory: bool) -> bool:
         assert self.exclude is not None

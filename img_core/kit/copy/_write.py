@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from img_core.kit import fs
 from img_core.kit.copy._digest import changed_error, open_file, opened, same_version
 from img_core.kit.copy._places import finish_directory
+from img_core.kit.copy._select import HardLinks
 from img_core.kit.ownership import read_owner
 from img_core.kit.tar import xattrs
 from img_core.spec.errors import ImgError
@@ -57,25 +58,14 @@ class Writer:
         ids: tuple[int, int] | None,
         mode: ModeChange,
         warn: Callable[[str], None],
-        *,
-        parents: bool = False,
     ) -> None:
         self.root = root
         self.tree = tree
         self.ids = ids
         self.mode = mode
         self.warn = warn
-        self._keeps_parents = parents
         self._blind_directory_told = False
-        self._links: dict[tuple[int, int], bytes] = {}  # the first names of files with several, below the destination
-        self._links_of: object = None
-
-    def start(self, match: Match) -> None:
-        """Begin with *match*: hard links are kept in one match, and with ``--parents`` in all of one source, as in BuildKit."""
-        owner: object = match.source if self._keeps_parents else match
-        if owner is not self._links_of:
-            self._links_of = owner
-            self._links.clear()
+        self.links = HardLinks()  # by their names below the destination
 
     # --- folders ---
 
@@ -199,12 +189,11 @@ class Writer:
         if kind == stat.S_IFREG:
             if info.st_nlink > 1:
                 below = _join(target.prefix, name)
-                first = self._links.get((info.st_dev, info.st_ino))
+                first = self.links.first(info, below)
                 if first is not None:
                     if first != below:  # a wildcard may find the same file twice
                         self._hard_link(top_fd, first, target, name)
                     return
-                self._links[info.st_dev, info.st_ino] = below
             self._file(source_fd, source, path, info, target, name)
         elif kind == stat.S_IFLNK:
             self._link(os.readlink(source, dir_fd=source_fd), path, info, target, name)

@@ -52,8 +52,8 @@ class Context:
     ) -> list[str]:
         return names(self.select(*sources, ignore=ignore, exclude=exclude, parents=parents))
 
-    def digest(self, *sources: str, ignore: str | None = None) -> str:
-        return digest(self.select(*sources, ignore=ignore))
+    def digest(self, *sources: str, ignore: str | None = None, parents: bool = False) -> str:
+        return digest(self.select(*sources, ignore=ignore, parents=parents))
 
 
 def names(selection: Selection) -> list[str]:
@@ -294,6 +294,18 @@ class TestIgnoreFile:
 
 
 class TestDigest:
+    def test_hard_links_count_as_far_as_they_are_kept(self, context: Context) -> None:
+        context.write("one/d/a", "two/d/a", "one/d/b", "two/d/b", content="x")
+        assert context.digest("one") == context.digest("two")
+        (context.path / "two/d/b").unlink()
+        os.link(context.path / "two/d/a", context.path / "two/d/b")
+        assert context.digest("one") != context.digest("two")
+        assert context.digest("one/d/a", "one/d/b") == context.digest("two/d/a", "two/d/b")
+        assert context.digest("one/d/?") == context.digest("two/d/?")
+        keep = {"parents": True}
+        assert context.digest("one/./d/?", **keep) != context.digest("two/./d/?", **keep)
+        assert context.digest("one/./d/a", "one/./d/b", **keep) == context.digest("two/./d/a", "two/./d/b", **keep)
+
     def test_times_and_owners_do_not_count(self, usual: Context) -> None:
         before = usual.digest(".")
         os.utime(usual.path / "a.txt", (1, 1))
