@@ -19,7 +19,8 @@ HEAD = """# Differences from buildah
 images: all paths with type, mode, owner, time, link target, hard links, extended attributes and content; all fields of the
 configuration; the instructions in the history and which of them made a layer. Both make the same but for the differences below. One
 that is not listed fails the comparison, and so does a listed one that no longer occurs. {refused} more Dockerfiles are wrong: both must
-refuse them.
+refuse them. Dockerfiles made at random, which avoid these differences, are compared as well (`nox -s compare -- --random N`), and each is
+built again after a change and compared with a build without cache.
 
 What this buildah does not know (here-documents, `--link`, `--exclude`, `${{name#pattern}}`, several variables in one ARG, stage names in
 another letter case) it gets in other words, and the results are compared all the same.

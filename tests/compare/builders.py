@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +44,28 @@ class Builders:
             building = pool.submit(self._build_with_buildah, case, directory / "theirs")
             ours = self._build_with_img(case, directory / "ours")
             theirs = building.result()
+        return self._compare(ours, theirs, started)
+
+    def differences_or_refusal(self, case: Case, directory: Path) -> list[str]:
+        """Like `differences`, but both may refuse *case*; times of directories and the order of variables, which differ, do not count."""
+        started = float(int(time.time()))
+        with ThreadPoolExecutor(1) as pool:
+            building = pool.submit(self._try_buildah, case, directory / "theirs")
+            built, archive = self._try_img(case, directory / "ours")
+            done = building.result()
+        if built.error or done.returncode:
+            if built.error and built.code != 125 and done.returncode:
+                return []
+            return [f"img: {built}", f"buildah: {done.returncode} {done.stderr[-1500:]}"]
+        ours, theirs = ImageArchive(archive), ImageDirectory(directory / "theirs/image")
+        directories = {path for path, entry in ours.tree().items() if entry.kind == "directory"}
+        times = {f"{path}: time is" for path in directories}
+        for image in (ours, theirs):
+            image.config.get("Env", []).sort()
+        return [line for line in self._compare(ours, theirs, started) if line.split(" is ")[0] + " is" not in times]
+
+    @staticmethod
+    def _compare(ours: ImageArchive, theirs: ImageDirectory, started: float) -> list[str]:
         return [
             *tree_differences(ours.tree(), theirs.tree(), started=started),
             *config_differences(ours.config, theirs.config),
@@ -73,10 +96,14 @@ class Builders:
         return built, archive
 
     def _build_with_buildah(self, case: Case, directory: Path) -> ImageDirectory:
-        save = self.buildah.save_command("compared", directory / "image")
-        done = self.buildah.attempt_all(*self._commands(case, directory), save)
+        done = self._try_buildah(case, directory)
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         return ImageDirectory(directory / "image")
+
+    def _try_buildah(self, case: Case, directory: Path) -> subprocess.CompletedProcess[str]:
+        """Build *case* and write the image to ``image`` in *directory*."""
+        save = self.buildah.save_command("compared", directory / "image")
+        return self.buildah.attempt_all(*self._commands(case, directory), save)
 
     def _commands(self, case: Case, directory: Path) -> Iterator[list[str | Path]]:
         """Write the context for buildah and yield the commands that build it."""

@@ -4,14 +4,35 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from compare.builders import Builders
 from harness.bases import BUSYBOX, BUSYBOX_CONFIG, busybox_root, write_oci_archive
-from harness.fixtures import containers, seed, server
+from harness.build_server import BuildServer
+from harness.containers import Containers
+from harness.fixtures import containers, new_state, seed, server
+from harness.web import web_server
 
-__all__ = ["busybox_archive", "containers", "seed", "server"]
+__all__ = ["busybox_archive", "containers", "new_state", "seed", "server"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Say how many random builds are tried, and from which seed on."""
+    parser.addoption("--random", type=int, default=40, help="how many random builds to compare (default: 40)")
+    parser.addoption("--random-from", type=int, default=0, help="the seed of the first of them (default: 0)")
+
+
+@pytest.fixture(scope="module")
+def builders(
+    server: BuildServer, containers: Containers, busybox_archive: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Builders]:
+    """Give both builders, with ``busybox``."""
+    containers.take(busybox_archive, "docker.io/library/busybox:latest")
+    with web_server() as web:
+        yield Builders(server, containers, web, tmp_path_factory.mktemp("builders"))
 
 
 @pytest.fixture(scope="session")

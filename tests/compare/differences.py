@@ -240,6 +240,25 @@ DIFFERENCES = (
         },
     ),
     Difference(
+        "`!` lines of an ignore file and the directories that they match",
+        "a `!` line counts for what is excluded when a path or a directory above it is looked at, another line for what is not",
+        "the last line that matches a path or a directory above it counts",
+        "img",
+        "docker and BuildKit try the lines on the way down the tree (moby/patternmatcher, `MatchesUsingParentResults`)",
+        {
+            "ignore/back-what-was-not-excluded": ("c/d/e(/.*)?: only in theirs",),
+            "ignore/excluded-already": ("c/d(/g)?: only in ours",),
+        },
+    ),
+    Difference(
+        "a wildcard in a source and links to directories that it finds on the way",
+        "are not followed",
+        "are followed",
+        "img",
+        "BuildKit matches the paths of a walk through the tree, which enters no links (fsutil, `copy/copy.go`)",
+        {"copy/wildcards-and-links-on-the-way": ("y/two.txt: only in theirs",)},
+    ),
+    Difference(
         "`*` and then `!**/*.md` in an ignore file",
         "brings back the files at every depth",
         "brings back those in the root only",

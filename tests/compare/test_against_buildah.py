@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,21 +9,8 @@ import pytest
 from compare.builders import Builders
 from compare.differences import surprises
 from compare.dockerfiles import CASES, REFUSED
-from harness.build_server import BuildServer
-from harness.containers import Containers
-from harness.web import web_server
 
 pytestmark = [pytest.mark.rootless, pytest.mark.compare]
-
-
-@pytest.fixture(scope="module")
-def builders(
-    server: BuildServer, containers: Containers, busybox_archive: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Builders]:
-    """Give both builders, with ``busybox``."""
-    containers.take(busybox_archive, "docker.io/library/busybox:latest")
-    with web_server() as web:
-        yield Builders(server, containers, web, tmp_path_factory.mktemp("builders"))
 
 
 #: The big base image is loaded by one process of pytest-xdist only.

@@ -380,6 +380,11 @@ CASES = {
         COPY --chown=33:www a /two
         COPY --chown=root:root --chmod=0644 a /three
     """),
+    "wildcards-and-links-on-the-way": Case("""
+        FROM busybox
+        COPY */one.txt /x/
+        COPY link*/two.txt a /y/
+    """),
     "to-a-volume-of-the-base": Case(
         """
         FROM localhost/before

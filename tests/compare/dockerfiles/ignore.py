@@ -47,6 +47,8 @@ CASES = {
     "one-level-down": ignoring("*/*", "!*/e"),
     "everything-and-back": ignoring("**", "!a.txt", "!d"),
     "a-directory-without-a-file": ignoring("d/", "!d/e/", "d/e/c.go"),
+    "back-what-was-not-excluded": ignoring("d/e", "!d"),
+    "excluded-already": ignoring("d*", "!d/g", "d"),
     "dots-in-patterns": ignoring("./a.txt", "d/./g", "sub//keep.tmp", "d/e/../e/f.go"),
 }
 
