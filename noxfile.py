@@ -1,17 +1,33 @@
 """What there is to run: ``nox -l`` lists it, ``nox -s tests`` runs it.
 
-Every session works in a virtual environment of its own with the checkout installed in it. Where one is prepared already
-(``nox --no-venv``, e.g. in a distribution's build), nothing is installed.
+In the environment that the README sets up, sessions work in that: nothing is installed twice. Elsewhere each makes a virtual environment of
+its own with the checkout in it, unless ``--no-venv`` says that all is there (e.g. in a distribution's build).
 """
 
 from __future__ import annotations
 
+import json
 import os
+import sys
+from importlib import metadata
 from pathlib import Path
 
 import nox
 
-nox.options.default_venv_backend = "venv"
+
+def is_prepared() -> bool:
+    """Tell whether nox runs where ``pip install -e '.[dev]'`` of this checkout was run."""
+    try:
+        origin = json.loads(metadata.distribution("img-builder").read_text("direct_url.json") or "{}")
+    except metadata.PackageNotFoundError:
+        return False
+    return bool(origin.get("url") == Path.cwd().as_uri())
+
+
+if is_prepared():
+    # It is called by its path, and so are the programs beside it.
+    os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
+nox.options.default_venv_backend = "none" if is_prepared() else "venv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "imports", "tests"]
 
