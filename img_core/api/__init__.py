@@ -20,7 +20,9 @@ from img_core.api._request import BuildRequest, BuildResult, Limits, Output, Sec
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping
+    from typing import Unpack
 
+    from img_core.api._given import BuildOptions
     from img_core.spec.progress import Event
 
 __all__ = ["BuildRequest", "BuildResult", "Limits", "Output", "SecretSource", "SshAgent", "build"]
@@ -29,38 +31,27 @@ __all__ = ["BuildRequest", "BuildResult", "Limits", "Output", "SecretSource", "S
 def build(
     context: str | os.PathLike[str] = ".",
     *,
-    tags: Iterable[str] = (),
-    outputs: Iterable[Output | Mapping[str, Any]] = (),
+    tags: str | Iterable[str] = (),
+    outputs: Output | Mapping[str, Any] | Iterable[Output | Mapping[str, Any]] = (),
     build_args: Mapping[str, str | None] | None = None,
     on_event: Callable[[Event], None] | None = None,
     state: str | os.PathLike[str] | None = None,
-    **options: Any,
+    **options: Unpack[BuildOptions],
 ) -> BuildResult:
     """Build an image from a Dockerfile.
 
-    *context* is the directory of the build context. *outputs* are `Output` objects or mappings with the key ``type``, e.g.
-    ``{"type": "oci", "dest": "app.tar"}``. *build_args* with the value None are taken from the environment. *on_event* is called with every
-    progress event (`img_core.spec.progress`), from a thread of this call. *state* is the state directory (default: as the command line).
-    *options* are further fields of `BuildRequest`.
+    *context* is a directory, or a URL such as ``https://host/repository.git#branch``. One of several *tags* or *outputs* may be given
+    alone. *outputs* are `Output` objects or mappings with the key ``type``, e.g. ``{"type": "oci", "dest": "app.tar"}``. *build_args*
+    with the value None are taken from the environment. *on_event* is called with every progress event (`img_core.spec.progress`), from a
+    thread of this call; if it raises, the build stops. *state* is the state directory (default: as the command line). *options* are
+    further fields of `BuildRequest`.
 
-    Raises ImgError; nothing half-made is left then.
+    Raises ImgError (UsageError for a value of a wrong form); nothing half-made is left then.
     """
-    from pathlib import Path
+    import os
 
+    from img_core.api._given import request_of
     from img_core.api._worker import run_in_worker
 
-    request = BuildRequest(
-        context=str(Path(context)),
-        tags=tuple(tags),
-        outputs=tuple(_output(item) for item in outputs),
-        build_args=dict(build_args or {}),
-        **options,
-    )
-    return run_in_worker(request, str(Path(state)) if state is not None else None, on_event)
-
-
-def _output(item: Output | Mapping[str, Any]) -> Output:  # Any: JSON
-    if isinstance(item, Output):
-        return item
-    options = dict(item)
-    return Output(str(options.pop("type")), options)
+    request = request_of(context=context, tags=tags, outputs=outputs, build_args=build_args or {}, **options)
+    return run_in_worker(request, os.fspath(state) if state is not None else None, on_event)

@@ -1,0 +1,206 @@
+"""What callers of the Python API may write for the fields of a request, and what is refused before anything starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from img_core.api._request import BuildRequest, Limits, Output, SecretSource, SshAgent
+from img_core.spec.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["BuildOptions", "request_of"]
+
+Words = str | Iterable[str]
+StrPath = str | os.PathLike[str]
+
+
+class BuildOptions(TypedDict, total=False):
+    """The fields of `BuildRequest` beside those that `img_core.api.build` names; see there what they mean."""
+
+    context_subdirectory: str
+    dockerfile: StrPath | None
+    definition: str | bytes | None
+    target: str
+    labels: Mapping[str, str]
+    platforms: Words
+    no_cache: bool
+    no_cache_filter: Words
+    pull: bool
+    network: str
+    add_hosts: Mapping[str, str] | Iterable[tuple[str, str]]
+    shm_size: int
+    ulimits: Iterable[tuple[str, int, int]]
+    limits: Limits
+    contexts: Mapping[str, StrPath]
+    secrets: Mapping[str, SecretSource | bytes]
+    ssh: Mapping[str, SshAgent]
+    insecure_registries: Words
+    backend: str
+    executor: str
+    frontend: str
+    max_parallelism: int
+    allow: Words
+
+
+def request_of(**given: Any) -> BuildRequest:  # Any: fields of the request, in any form that is allowed
+    """Return the request that *given* describes. Raises UsageError that names the argument; TypeError for one that does not exist."""
+    known = {item.name for item in fields(BuildRequest)}
+    if unknown := sorted(set(given) - known):
+        raise TypeError(f"build() got an unexpected keyword argument {unknown[0]!r}")
+    return BuildRequest(**{name: _FORMS[name](name, value) for name, value in given.items()})
+
+
+def _refuse(name: str, value: object, expected: str) -> UsageError:
+    return UsageError(f"`{name}` of build() must be {expected}, not {type(value).__name__}")
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise _refuse(name, value, "text")
+    return value
+
+
+def _path(name: str, value: object) -> str:
+    if not isinstance(value, str | os.PathLike):
+        raise _refuse(name, value, "text or a path")
+    return _text(name, os.fspath(value))
+
+
+def _optional_path(name: str, value: object) -> str | None:
+    return None if value is None else _path(name, value)
+
+
+def _definition(name: str, value: object) -> bytes | None:
+    if value is None or isinstance(value, bytes):
+        return value
+    return _text(name, value).encode("utf-8", "surrogateescape")
+
+
+def _words(name: str, value: object) -> tuple[str, ...]:
+    """Return several words; one alone may be given as it is."""
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, Iterable) or isinstance(value, bytes | Mapping):
+        raise _refuse(name, value, "text, or several texts")
+    return tuple(_text(name, item) for item in value)
+
+
+def _list(name: str, value: object) -> tuple[str, ...]:
+    """Return several words, which commas may join, as on the command line."""
+    return tuple(part.strip() for word in _words(name, value) for part in word.split(",") if part.strip())
+
+
+def _boolean(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _refuse(name, value, "True or False")
+    return value
+
+
+def _number(name: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise _refuse(name, value, "a whole number")
+    return value
+
+
+def _map(of: Callable[[str, Any], Any]) -> Callable[[str, object], dict[str, Any]]:  # Any: values
+    def read(name: str, value: object) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            raise _refuse(name, value, "a mapping")
+        return {_text(name, key): of(f"{name}[{key!r}]", item) for key, item in value.items()}
+
+    return read
+
+
+def _argument(name: str, value: object) -> str | None:
+    return None if value is None else _text(name, value)
+
+
+def _pairs(name: str, value: object) -> tuple[tuple[str, str], ...]:
+    items = value.items() if isinstance(value, Mapping) else value
+    if isinstance(items, str | bytes) or not isinstance(items, Iterable):
+        raise _refuse(name, value, "a mapping, or pairs")
+    return tuple((_text(name, host), _text(name, address)) for host, address in items)
+
+
+def _tuple(name: str, value: object) -> tuple[Any, ...]:  # Any: checked where they are used
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise _refuse(name, value, "a list of tuples")
+    return tuple(value)
+
+
+def _instance(kind: type) -> Callable[[str, object], Any]:
+    def read(name: str, value: object) -> object:
+        if not isinstance(value, kind):
+            raise _refuse(name, value, f"a `{kind.__name__}`")
+        return value
+
+    return read
+
+
+def _secret(name: str, value: object) -> SecretSource:
+    if isinstance(value, bytes):
+        return SecretSource(value=value)
+    if not isinstance(value, SecretSource):
+        raise _refuse(name, value, "bytes or a `SecretSource`")
+    return value
+
+
+def _outputs(name: str, value: object) -> tuple[Output, ...]:
+    if isinstance(value, Output | Mapping):
+        value = [value]
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise _refuse(name, value, "a mapping such as `{'type': 'oci', 'dest': 'app.tar'}`, or several")
+    return tuple(_output(name, item) for item in value)
+
+
+def _output(name: str, item: object) -> Output:
+    if isinstance(item, Mapping):
+        options = dict(item)
+        if "type" not in options:
+            raise UsageError(f"an item of `{name}` has no `type`", hint="e.g. `{'type': 'oci', 'dest': 'app.tar'}`")
+        item = Output(_text(f"{name}['type']", options.pop("type")), options)
+    if not isinstance(item, Output):
+        raise _refuse(f"an item of {name}", item, "an `Output` or a mapping")
+    options = {key: os.fspath(each) if isinstance(each, os.PathLike) else each for key, each in item.options.items()}
+    if options.get("dest") == "-":
+        raise UsageError(
+            "an output of build() cannot go to standard output, which belongs to the calling program",
+            hint="give `dest` a path, e.g. that of a pipe",
+        )
+    return Output(item.type, options)
+
+
+_FORMS: Mapping[str, Callable[[str, Any], Any]] = {  # Any: each is checked
+    "context": _path,
+    "context_subdirectory": _text,
+    "dockerfile": _optional_path,
+    "definition": _definition,
+    "tags": _words,
+    "outputs": _outputs,
+    "build_args": _map(_argument),
+    "target": _text,
+    "labels": _map(_text),
+    "platforms": _list,
+    "no_cache": _boolean,
+    "no_cache_filter": _list,
+    "pull": _boolean,
+    "network": _text,
+    "add_hosts": _pairs,
+    "shm_size": _number,
+    "ulimits": _tuple,
+    "limits": _instance(Limits),
+    "contexts": _map(_path),
+    "secrets": _map(_secret),
+    "ssh": _map(_instance(SshAgent)),
+    "insecure_registries": _list,
+    "backend": _text,
+    "executor": _text,
+    "frontend": _text,
+    "max_parallelism": _number,
+    "allow": _list,
+}
