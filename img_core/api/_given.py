@@ -167,11 +167,6 @@ def _output(name: str, item: object) -> Output:
     if not isinstance(item, Output):
         raise _refuse(f"an item of {name}", item, "an `Output` or a mapping")
     options = {key: os.fspath(each) if isinstance(each, os.PathLike) else each for key, each in item.options.items()}
-    if options.get("dest") == "-":
-        raise UsageError(
-            "an output of build() cannot go to standard output, which belongs to the calling program",
-            hint="give `dest` a path, e.g. that of a pipe",
-        )
     return Output(item.type, options)
 
 

@@ -15,6 +15,7 @@ import sys
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
+from img_core.kit import stdout
 from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:
@@ -68,29 +69,51 @@ def main() -> NoReturn:
         os._exit(status)
 
 
+class _Answers:
+    """Sends answers to the caller, until that is gone: then nobody wants to hear anything."""
+
+    def __init__(self) -> None:
+        self._stream = os.fdopen(os.dup(1), "wb", buffering=0)
+        self._is_gone = False
+        os.dup2(2, 1)  # whatever prints must not disturb the answers
+        stdout.deny()
+
+    def send(self, kind: str, value: Any) -> None:  # Any: what pickle can carry
+        """Send *value*."""
+        if not self._is_gone:
+            try:
+                _send(self._stream, (kind, value))
+            except BrokenPipeError:
+                self._is_gone = True
+
+    def note(self, text: str) -> None:
+        """Tell people *text*."""
+        if not self._is_gone:
+            print(text, file=sys.stderr)  # noqa: T201
+
+
 def _serve() -> None:
-    answers = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # whatever prints must not disturb the answers
+    answers = _Answers()
     message = _receive(sys.stdin.buffer)
     if message is None:
         return
     request, state = message
     try:
-        result = _run(request, state, lambda event: _send(answers, ("event", event)))
+        result = _run(request, state, answers)
     except ImgError as err:
-        _send(answers, ("error", err))
+        answers.send("error", err)
         return
     except Exception as err:
         from img_core.plugins import blamed
 
         if (failure := blamed(err)) is None:
             raise
-        _send(answers, ("error", failure))
+        answers.send("error", failure)
         return
-    _send(answers, ("result", result))
+    answers.send("result", result)
 
 
-def _run(request: BuildRequest, state: str | None, on_event: Callable[[Event], None]) -> BuildResult:
+def _run(request: BuildRequest, state: str | None, answers: _Answers) -> BuildResult:
     import signal
 
     from img_core.api._build import Build
@@ -101,8 +124,8 @@ def _run(request: BuildRequest, state: str | None, on_event: Callable[[Event], N
     cancellation = Cancellation()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, lambda number, _frame: cancellation.cancel(number))
-    with Session(Config.load(state=state), namespace=True, notice=lambda text: print(text, file=sys.stderr)) as session:  # noqa: T201
-        return Build(session, request, cancellation, [on_event]).run()
+    with Session(Config.load(state=state), namespace=True, notice=answers.note) as session:
+        return Build(session, request, cancellation, [lambda event: answers.send("event", event)]).run()
 
 
 def _send(stream: IO[bytes], message: Any) -> None:  # Any: what pickle can carry

@@ -37,8 +37,9 @@ def is_stdout(dest: str | None) -> bool:
 
 
 def check_output(dest: str | None, exporter: str, *, hint: str | None = None) -> None:
-    """Raise UsageError if *dest* is a directory (*hint* says what else to do), has none to be in, or is a terminal."""
+    """Raise UsageError if *dest* is a directory (*hint* says what else to do), has none to be in, or is a terminal or somebody else's."""
     if dest is None or is_stdout(dest):
+        _check_ours()
         if os.isatty(stdout.descriptor()):
             raise UsageError(
                 f"invalid output option: output: output file is required for {exporter} exporter. "
@@ -51,6 +52,14 @@ def check_output(dest: str | None, exporter: str, *, hint: str | None = None) ->
         raise UsageError(f"cannot write `{fs.show(dest)}`: there is no directory `{fs.show(parent)}`")
 
 
+def _check_ours() -> None:
+    if stdout.is_denied():
+        raise UsageError(
+            "an output of a library call cannot go to standard output, which belongs to the calling program",
+            hint="name a file, or a pipe, with `dest`",
+        )
+
+
 @contextlib.contextmanager
 def open_output(dest: str | None) -> Iterator[Output]:
     """Give a writer to *dest* (None or ``-``: standard output). Leaves the ``with`` block with a complete file, or the old one.
@@ -58,6 +67,7 @@ def open_output(dest: str | None) -> Iterator[Output]:
     Raises ImgError when *dest* cannot be written, and Canceled (SIGPIPE) when the reader of standard output went away.
     """
     if dest is None or is_stdout(dest):
+        _check_ours()
         text = stdout.stream()
         if text is not None:  # closed by the caller
             text.flush()

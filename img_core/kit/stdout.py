@@ -11,7 +11,7 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
-__all__ = ["close", "descriptor", "release", "reserve", "stream"]
+__all__ = ["close", "deny", "descriptor", "is_denied", "release", "reserve", "stream"]
 
 _STANDARD, _ERROR = 1, 2
 
@@ -20,6 +20,17 @@ class _Reserved:
     """The real standard output, as long as descriptor 1 is something else."""
 
     stream: TextIO | None = None
+    denied = False
+
+
+def deny() -> None:
+    """Let there be none: what is descriptor 1 belongs to whoever called us, as in the process of a library call."""
+    _Reserved.denied = True
+
+
+def is_denied() -> bool:
+    """Tell whether no data can go to standard output."""
+    return _Reserved.denied
 
 
 def reserve() -> None:

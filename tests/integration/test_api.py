@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from harness.img import Img, write_context
+from harness.web import Page, web_server
 from img_core.api import BuildResult, Output, SecretSource, build
+from img_core.kit import platforms
 from img_core.spec import DockerfileError, NotFoundError, StepError, UsageError
 from img_core.spec.progress import Event, StepFinished, StepLog, StepStarted
 
@@ -37,6 +39,21 @@ def test_a_build_gives_digest_names_and_events(img: Img, context: Path) -> None:
     assert started == {event.step for event in events if isinstance(event, StepFinished)}
     again = build(context, tags=["app:1"], build_args={"WHO": "world"}, state=img.state)
     assert (again.digest, again.cached_steps) == (result.digest, 2)
+
+
+def test_one_tag_one_platform_and_the_text_of_a_dockerfile_may_be_given_as_they_are(img: Img, context: Path) -> None:
+    platform = platforms.host_platform()
+    result = build(
+        context, tags="a:1", platforms=str(platform), definition="FROM busybox\nLABEL b=1\n", state=img.state
+    )
+    assert result.names == ("docker.io/library/a:1",)
+    assert img.digest("a:1") == result.digest
+
+
+def test_a_url_is_a_context(img: Img, context: Path) -> None:
+    with web_server() as web:
+        web.pages["/Dockerfile"] = Page(DOCKERFILE.partition("COPY")[0].encode())
+        assert build(f"{web.url}/Dockerfile", tags="u", state=img.state).names == ("docker.io/library/u:latest",)
 
 
 def test_two_threads_build_at_the_same_time_and_the_process_stays_what_it_was(img: Img, context: Path) -> None:
@@ -90,7 +107,16 @@ def test_errors_are_those_of_the_command_line(
         assert "RUN exit 7" in (caught.value.excerpt or "")
 
 
-def test_an_exception_in_a_callback_ends_the_build(img: Img, context: Path) -> None:
+@pytest.mark.parametrize("output", [{"type": "tar", "dest": "-"}, {"type": "oci"}, Output("docker", {"dest": "-"})])
+def test_an_output_cannot_go_to_the_standard_output_of_the_caller(
+    output: Any, img: Img, context: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UsageError, match="cannot go to standard output"):
+        build(context, outputs=output, state=img.state)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_exception_in_a_callback_ends_the_build(img: Img, context: Path, capfd: pytest.CaptureFixture[str]) -> None:
     class EnoughError(Exception):
         pass
 
@@ -100,4 +126,5 @@ def test_an_exception_in_a_callback_ends_the_build(img: Img, context: Path) -> N
 
     with pytest.raises(EnoughError):
         build(context, tags=["x"], state=img.state, on_event=stop)
+    assert capfd.readouterr() == ("", "")
     assert "docker.io/library/x:latest" not in img.names()
