@@ -124,6 +124,15 @@ def keyring(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Fuzz what reads strangers' bytes, guided by coverage, for 80 seconds; ``-- --seconds 7200 dockerfile`` for longer."""
+    install(session)
+    if session.virtualenv.is_sandboxed:
+        session.install("atheris>=3")
+    session.run("python", "tests/fuzz/run.py", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure against other builders, in alternation; as an ordinary user."""
     require_ordinary_user(session)

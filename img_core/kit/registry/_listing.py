@@ -20,7 +20,7 @@ __all__ = ["PAGES_LIMIT", "list_tags", "next_page", "read_object"]
 
 _PAGE = 1000
 PAGES_LIMIT = 200  #: more would be a registry that leads us in a circle
-_NEXT = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?')
+_NEXT = re.compile(r'<([^<>]*)>\s*;[^,<]*\brel="?next"?')  # no part may run into the next one: linear time
 
 
 def list_tags(place: Place) -> list[str]:
