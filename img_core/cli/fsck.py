@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_HEADER = ("KIND", "REPAIRED", "ID", "DESCRIPTION")
+_HEADER = ("KIND", "STATE", "ID", "DESCRIPTION")
 
 
 @click.command("fsck", cls=Command)
@@ -53,7 +53,9 @@ def command(
     _show(report, listing)
     if report.left:
         raise StateError(
-            f"{report.left} of {len(report.problems)} problems are left",
+            f"{report.left} of {len(report.problems)} problems are left"
+            if repair
+            else f"{report.left} problems were found",
             hint="build or pull the images again" if repair else "repair what can be with `img fsck --repair`",
         )
 
@@ -72,7 +74,8 @@ def _show(report: Report, listing: Listing) -> None:
 
 
 def _row(problem: Problem) -> tuple[str, ...]:
-    return (problem.kind, "true" if problem.repaired else "false", problem.id, problem.description)
+    state = "repaired" if problem.repaired else "harmless" if problem.harmless else "damaged"
+    return (problem.kind, state, problem.id, problem.description)
 
 
 def _record(problem: Problem) -> dict[str, Any]:  # Any: JSON
@@ -80,5 +83,6 @@ def _record(problem: Problem) -> dict[str, Any]:  # Any: JSON
         "Kind": problem.kind,
         "ID": problem.id,
         "Repaired": problem.repaired,
+        "Harmless": problem.harmless,
         "Description": problem.description,
     }

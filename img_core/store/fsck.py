@@ -39,12 +39,16 @@ _BUILT_ON = (
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is not as it should be. *kind*: ``database``, ``blob``, ``layer``, ``snapshot``, ``image`` or ``note``."""
+    """One thing that is not as it should be. *kind*: ``database``, ``blob``, ``layer``, ``snapshot``, ``image`` or ``note``.
+
+    *harmless*: a command that was killed may leave it, and nothing is lost by it.
+    """
 
     kind: str
     id: str
     description: str
     repaired: bool = False
+    harmless: bool = False
 
 
 @dataclass(slots=True)
@@ -56,8 +60,8 @@ class Report:
 
     @property
     def left(self) -> int:
-        """How many problems were not repaired."""
-        return sum(not problem.repaired for problem in self.problems)
+        """How many problems that do harm were not repaired."""
+        return sum(not problem.repaired and not problem.harmless for problem in self.problems)
 
 
 def request_check(state: str) -> None:
@@ -86,7 +90,15 @@ class _Checker:
         self._repair = repair
         self._read_data = read_data
 
-    def _found(self, kind: str, identifier: str, description: str, mend: Callable[[], object] | None = None) -> None:
+    def _found(
+        self,
+        kind: str,
+        identifier: str,
+        description: str,
+        mend: Callable[[], object] | None = None,
+        *,
+        harmless: bool = False,
+    ) -> None:
         """Note a problem; *mend* repairs it."""
         repaired = False
         if self._repair and mend is not None:
@@ -95,7 +107,7 @@ class _Checker:
                 repaired = True
             except (ImgError, OSError) as err:
                 description = f"{description}; not repaired: {err}"
-        self._report.problems.append(Problem(kind, identifier, description, repaired))
+        self._report.problems.append(Problem(kind, identifier, description, repaired, harmless))
 
     # ------------------------------------------------------------------------------------------------- the database
 
@@ -237,7 +249,9 @@ class _Checker:
     def _note_differs(self, image: Image, how: str) -> None:
         with suppress(ImgError):
             self._store.images.require_complete(image.descriptor)
-            self._found("note", image.name, f"the note {how}", lambda: self._store.images.rewrite_note(image))
+            self._found(
+                "note", image.name, f"its note {how}", lambda: self._store.images.rewrite_note(image), harmless=True
+            )
 
     def _not_listed(self, note: Note) -> None:
         """Take up an image that was noted and is not in the database: what the database's log held was lost."""
@@ -251,7 +265,7 @@ class _Checker:
             except ImgError:  # it is not here any more
                 self._store.images.remove(note.name)
 
-        self._found("note", note.name, "it is noted and not listed", take_up)
+        self._found("note", note.name, "it is noted, but not listed", take_up, harmless=True)
 
 
 def _sha256(path: str) -> str:

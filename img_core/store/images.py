@@ -201,13 +201,14 @@ class Images:
 
     @contextmanager
     def _naming(self, name: str, descriptor: Descriptor) -> Iterator[tuple[sqlite3.Cursor, tuple[Any, ...]]]:
-        """Note beside the database what *name* means; give a transaction and the values of the row, in the order of the table."""
+        """Give a transaction and the values of the row, in the order of the table; note beside the database what *name* means."""
         contents, left = self.require_complete(descriptor)
         size = _content_size(contents)
-        self._write_note(name, descriptor, left)
         now = time.time()
         with self._database.transaction() as cursor:
             yield cursor, (name, descriptor.digest, descriptor.media_type, descriptor.size, size, now, now)
+            # Last and here, so that two who give the same name leave a note of the one whose row stays.
+            self._write_note(name, descriptor, left)
 
     def remove(self, name: str) -> bool:
         """Forget *name* (of an image without a name: its id); return whether it was there. Content stays until it is pruned."""

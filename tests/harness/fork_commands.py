@@ -2,7 +2,8 @@
 
 ``python -m harness.fork_commands`` reads one JSON request per line and answers with one JSON line: imports are paid once, each request is a
 fork with its own faults, its own namespace and its own end. Requests: ``{"command": NAME, "state": DIR, "crash_at": N?, "fail_at": N?,
-"error": ERRNO?, …arguments of the command}``; answers: ``{"status": N, "mutations": N, "error": TEXT, "code": N, "value": …}``.
+"below_at": N?, "sticky": 1?, "error": ERRNO?, …arguments of the command}``; answers: ``{"status": N, "mutations": N, "below": N,
+"error": TEXT, "code": N, "value": …}``.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Outcome:
     def __init__(self, answer: Request) -> None:
         self.status: int = answer["status"]
         self.mutations: int = answer.get("mutations", 0)
+        self.below: int = answer.get("below", 0)  #: changes of the database's files, as sqlite_faults.c counts them
         self.error: str = answer.get("error", "")
         self.code: int = answer.get("code", 0)
         self.value: Any = answer.get("value")
@@ -123,11 +125,29 @@ def _run(request: Request) -> Request:
     faults.install(
         crash_at=request.get("crash_at"), fail_at=request.get("fail_at"), error=request.get("error", errno.ENOSPC)
     )
+    preloaded = _sqlite_faults(request)
     try:
         value = _COMMANDS[request["command"]](request)
     except ImgError as err:
-        return {"status": 1, "error": err.message, "code": err.exit_code, "mutations": faults.count()}
-    return {"value": value, "mutations": faults.count()}
+        return {
+            "status": 1,
+            "error": err.message,
+            "code": err.exit_code,
+            "mutations": faults.count(),
+            "below": preloaded(),
+        }
+    return {"value": value, "mutations": faults.count(), "below": preloaded()}
+
+
+def _sqlite_faults(request: Request) -> Callable[[], int]:
+    """Arm ``sqlite_faults.c`` if it is preloaded; return what counts its calls."""
+    if not os.environ.get("LD_PRELOAD"):
+        return lambda: 0
+    import ctypes
+
+    library = ctypes.CDLL(os.environ["LD_PRELOAD"])
+    library.sqlite_faults_set(request.get("below_at", 0), request.get("error", errno.EIO), request.get("sticky", 0))
+    return lambda: int(library.sqlite_faults_count())
 
 
 def _build(request: Request) -> Any:
@@ -251,7 +271,11 @@ def _fsck(request: Request) -> Any:
         request_check(request["state"])
     with Store(request["state"], writable=repair, cleaning=repair) as store:
         report = check(store, repair=repair, read_data=True)
-    return [[problem.kind, problem.id, problem.description, problem.repaired] for problem in report.problems]
+    return [
+        [problem.kind, problem.id, problem.description, problem.repaired]
+        for problem in report.problems
+        if not problem.harmless
+    ]
 
 
 _COMMANDS: dict[str, Callable[[Request], Any]] = {

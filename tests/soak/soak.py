@@ -32,7 +32,7 @@ from harness.bases import BUSYBOX_CONFIG, busybox_root, write_oci_archive
 from harness.img import Finished, Img, remove_as_mapped_root, write_context
 from harness.processes import Orphans, wait_until
 
-BACKENDS = ("overlayfs", "native", "fuse")
+BACKENDS = ("overlayfs", "native", "fuse-overlayfs")
 BASE = "docker.io/library/busybox:latest"
 NAMES = tuple(f"docker.io/library/soak{number}:latest" for number in range(6))
 _TOOLS = ("sh", "cat", "echo", "head", "rm", "sleep", "mkdir", "chown", "ln")
@@ -61,6 +61,7 @@ class Soak:
         self.random = random.Random(f"{backend}-{seed}")
         self.counts: Counter[str] = Counter()
         self.names: dict[str, str] = {}  #: name to digest, as the last look found it
+        self.unsure: set[str] = set()  #: names that a killed command was about to change
         (directory / "home").mkdir()
         self.temporary = directory / "tmp"
         self.temporary.mkdir()
@@ -118,9 +119,9 @@ class Soak:
         return done
 
     def listed(self) -> dict[str, str]:
-        """Return what is listed."""
-        lines = self.run("ls", "--format", "json").text.splitlines()
-        return {record["Name"]: record["Digest"] for record in map(json.loads, lines)}
+        """Return what our names mean; others are images that lost theirs."""
+        records = map(json.loads, self.run("ls", "--format", "json").text.splitlines())
+        return {record["Name"]: record["Digest"] for record in records if record["Name"] in (BASE, *NAMES)}
 
     def step(self, orphans: Orphans) -> None:
         """Run one or two commands at once, kill perhaps one of them, and look at what is left."""
@@ -139,6 +140,10 @@ class Soak:
                 raise Broken(log.read_text(errors="replace"))
         orphans.gone(seconds=10)
         may_change = {name for name, _words in chosen}
+        if any(words[0] == "fsck" for _name, words in chosen):  # it completes what was killed
+            may_change |= self.unsure
+        if killed:
+            self.unsure.add(chosen[0][0])
         self.look(may_change, killed=killed)
 
     def _kill(self, process: subprocess.Popen[bytes]) -> bool:
@@ -218,9 +223,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     arguments = parser.parse_args()
     wanted = BACKENDS if arguments.backend == "all" else [arguments.backend]
-    if "fuse" in wanted and importlib.util.find_spec("img_snapshotter_fuse") is None:
-        print("fuse: not installed (plugins/img-snapshotter-fuse)", flush=True)
-        wanted = [backend for backend in wanted if backend != "fuse"]
+    if "fuse-overlayfs" in wanted and importlib.util.find_spec("img_snapshotter_fuse") is None:
+        print("fuse-overlayfs: not installed (plugins/img-snapshotter-fuse)", flush=True)
+        wanted = [backend for backend in wanted if backend != "fuse-overlayfs"]
     print(f"seed {arguments.seed}", flush=True)
     with directories(len(wanted)) as made:
         children = []
