@@ -34,12 +34,12 @@ _FILE_SOURCES = (
     "d1/../d2/f2",
     "d1/f[13]*",
     "f?",
-    "*/f1",
+    "d*/f1",
     "d3/d4/*",
     "f*",
 )
 _DIRECTORY_SOURCES = ("d1", "d1/", "./d2", "d1/.", "d3/d4", "d3//d4/", "d1/d2", "d?", ".", "d*", "l1")
-_STAGE_SOURCES = ("/t", "/t/", "/t/d1", "/t/../t", "/etc/passwd", "/srv/data", "/t/*", "/x/*")
+_STAGE_SOURCES = ("/t", "/t/", "/t/d1", "/t/../t", "/etc/passwd", "/srv/data", "/srv/*", "/seen/*")
 _DESTINATIONS = (
     "/t/",
     "/t/d1/",
@@ -225,7 +225,7 @@ class _Stage:
             lines = [f"ENV {chance.choice(('E2', 'E3'))}={word}"]
         else:
             lines = [f"WORKDIR {chance.choice(('/w', '/w/d1', '/t', '..', '.'))}"]
-        return [*lines, f'RUN echo "$E1,$E2,${{E3:-none}},$PWD" > /seen/s{chance.randrange(9)}']
+        return [*lines, f'RUN echo "$E1,$E2,${{E3:-none}},$PWD" > /seen/s{chance.randrange(9)} || true']
 
     def _mount(self) -> list[str]:
         chance = self.chance

@@ -91,8 +91,10 @@ class Writer:
             mtime_ns = None if folder.passage else folder.info.st_mtime_ns
             if folder.name:
                 self._finish_directory(target_fd, folder.name, folder.info, mtime_ns)
-            elif mtime_ns is not None:  # the destination keeps its own mode and owner
-                self.root.note_time(target_path, mtime_ns)
+            elif folder.path:  # the destination keeps its own mode and owner
+                self.root.note_time(target_path, folder.info.st_mtime_ns)
+            else:  # the root of a context says when somebody worked there, and no builder takes that over
+                self.root.note_change(target_path)
 
     def parents(self, match: Match, target_fd: int, target_path: bytes) -> None:
         """Make the directories above *match* that ``--parents`` keeps; those that are there get the mode of the source only."""

@@ -222,6 +222,14 @@ class TestDestinations:
         bench.copy(*order, to="/old")
         assert bench.time("new") == bench.time("old") == time
 
+    def test_the_root_of_a_context_has_no_time_to_give(self, bench: Bench) -> None:
+        bench.source("f")
+        os.utime(bench.context, (1111111111, 1111111111))
+        bench.copy(".", to="/new/")
+        (bench.root / "old").mkdir()
+        bench.copy(".", to="/old")
+        assert bench.time("new") == bench.time("old") == NOW // 10**9
+
     def test_a_time_that_is_set_last_never_leads_out_through_a_link(self, bench: Bench) -> None:
         bench.source("dir/f")
         (bench.context / "x.tar").write_bytes(archive([("w", "../outside", LINK)]))
