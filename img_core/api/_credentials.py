@@ -86,6 +86,8 @@ class Accounts:
         asked: list[str] = []
 
         def answer(name: str, _repository: str) -> Credentials:
+            if name != server:  # a configuration file says so; the password was not given for that one
+                raise CredentialsError(f"`{server}` is served by `{name}`: log in there, with `img login {name}`")
             asked.append(name)
             return credentials
 

@@ -357,6 +357,53 @@ def test_tokens_of_no_origin_or_of_a_host_are_not_for_plain_http(
     assert not [headers for headers in requests if "authorization" in headers]
 
 
+#: What the user has at home and in his environment, each by its file or variable; ``{trap}`` leaves a file behind.
+OWN = {
+    "header": (".gitconfig", '[http]\n extraHeader = "X-Mine: c4nary"\n'),
+    "cookies": (".gitconfig", "[http]\n cookieFile = {home}/cookies\n"),
+    "helper": (".gitconfig", '[credential]\n helper = "!{trap}"\n'),
+    "askpass": (".gitconfig", "[core]\n askPass = {trap}\n"),
+    "another-place": (".gitconfig", '[url "http://me:c4nary@{host}/"]\n insteadOf = http://{host}/\n'),
+    "included": (".gitconfig", "[include]\n path = {home}/included\n"),
+    "xdg": (".config/git/config", '[http]\n extraHeader = "X-Mine: c4nary"\n'),
+    "stored": (".git-credentials", "http://me:c4nary@{host}\n"),
+    "netrc": (".netrc", "machine 127.0.0.1 login me password c4nary\n"),
+    "ask-program": ("GIT_ASKPASS", "{trap}"),
+    "ask-program-of-ssh": ("SSH_ASKPASS", "{trap}"),
+    "parameters": ("GIT_CONFIG_PARAMETERS", "'credential.helper'='!{trap}'"),
+    "counted": ("GIT_CONFIG_KEY_0", "credential.helper"),
+    "global": ("GIT_CONFIG_GLOBAL", "{home}/included"),
+    "programs": ("GIT_EXEC_PATH", "{home}"),
+}
+
+
+@pytest.mark.parametrize("context", [False, True], ids=["add", "context"])
+@pytest.mark.parametrize("what", OWN)
+def test_nothing_of_the_users_git_serves(
+    img: Img, tmp_path: Path, repository: Repository, what: str, context: bool
+) -> None:
+    trapped, trap = tmp_path / "trapped", tmp_path / "trap"
+    trap.write_text(f"#!/bin/sh\ntouch {trapped}\necho username=me\necho password=c4nary\n")
+    trap.chmod(0o755)
+    with git_web_server(tmp_path / "served", {"/r.git": "401"}) as (url, requests):
+        place, text = OWN[what]
+        text = text.format(trap=trap, home=img.home, host=url.removeprefix("http://"))
+        (img.home / "cookies").write_text("127.0.0.1\tFALSE\t/\tFALSE\t0\tmine\tc4nary\n")
+        (img.home / "included").write_text('[http]\n extraHeader = "X-Mine: c4nary"\n')
+        variables = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_VALUE_0": f"!{trap}", place: text} if place.isupper() else {}
+        if not variables:
+            (img.home / place).parent.mkdir(parents=True, exist_ok=True)
+            (img.home / place).write_text(text)
+        mine = img.with_environment(**variables)
+        address = f"{url}/r.git"
+        refused = mine.run("build", "-t", "x", address) if context else build(mine, tmp_path, f"ADD {address} /g/")
+    refused.refused(6, "cannot read git repository")
+    assert requests
+    assert "c4nary" not in repr(requests)
+    assert not [headers for headers in requests if {"authorization", "cookie", "x-mine"} & headers.keys()]
+    assert not trapped.exists()
+
+
 def test_a_login_does_not_follow_a_redirect_to_another_host(img: Img, tmp_path: Path, repository: Repository) -> None:
     served = tmp_path / "served"
     with git_web_server(served) as (other, strange):

@@ -190,6 +190,14 @@ def test_secrets_log_in_and_stay_with_their_origin(
         assert "authorization" not in other.answers("/f")[0]
 
 
+def test_redirects_from_host_to_host_end(img: Img, tmp_path: Path, web: WebServer) -> None:
+    with web_server() as other:
+        web.pages["/f"] = Page(status=302, headers={"Location": f"{other.url}/f"})
+        other.pages["/f"] = Page(status=307, headers={"Location": f"{web.url}/f"})
+        build(img, tmp_path, f"FROM scratch\nADD {web.url}/f /x\n").refused(6, "more than 5 redirects")
+        assert len(web.requests) + len(other.requests) == 6
+
+
 def test_secrets_of_a_host_are_not_for_plain_http(img: Img, tmp_path: Path, web: WebServer) -> None:
     """What is given for a host, with or without port, is for it over TLS."""
     (tmp_path / "secret").write_text("tok3n")

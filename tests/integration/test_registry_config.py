@@ -165,6 +165,22 @@ def test_the_password_of_a_name_is_not_for_the_host_that_serves_it(
     assert sent == {f"Basic {pairs[mirror.address]}"}
 
 
+def test_a_login_to_a_name_that_another_host_serves_does_not_tell_it_the_password(
+    empty: Img, mirror: FaultyRegistry
+) -> None:
+    mirror.rule("/v2/", challenge('Basic realm="x"'))
+    configure(
+        empty,
+        f'[[registry]]\nprefix = "named.example"\nlocation = "{mirror.address}"\n',
+        "containers/registries.conf",
+    )
+    login = ("login", "-u", "joe", "--password-stdin")
+    told = f"`named.example` is served by `{mirror.address}`: log in there, with `img login {mirror.address}`"
+    empty.run(*login, "named.example", stdin=b"canary").refused(5, told)
+    assert not any("authorization" in item.headers for item in mirror.requests)
+    empty.run(*login, mirror.address, stdin=b"for-the-host").ok()
+
+
 def test_a_broken_file_is_one_line(empty: Img) -> None:
     configure(empty, "[")
     empty.run("pull", "app:1").refused(2, "registries.toml is not valid TOML")
