@@ -104,9 +104,10 @@ def _serve() -> None:
         answers.send("error", err)
         return
     except Exception as err:
+        from img_core.kit.exhausted import exhaustion
         from img_core.plugins import blamed
 
-        if (failure := blamed(err)) is None:
+        if (failure := exhaustion(err) or blamed(err)) is None:
             raise
         answers.send("error", failure)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # no stubs; `signal` costs as much as all the rest
 import atexit
 import gc
 import os
@@ -24,8 +25,10 @@ def main(arguments: Sequence[str] | None = None, *, isolated: bool = True) -> No
 
     The program ``img`` is *isolated*: modules that the environment offers to Python programs do not replace those of its installation.
     """
-    if arguments is None and isolated:
-        _isolate()
+    if arguments is None:
+        _die_by_interrupt()
+        if isolated:
+            _isolate()
     gc.set_threshold(50_000, 20, 20)  # a tenth of start-up went into looking for cycles among modules
     from img_core.cli._exit import guarded
 
@@ -34,6 +37,12 @@ def main(arguments: Sequence[str] | None = None, *, isolated: bool = True) -> No
     if arguments is None:
         _leave(status)
     sys.exit(status)
+
+
+def _die_by_interrupt() -> None:
+    """Let Ctrl-C end us as it ends other programs until `guarded` handles it; Python would show where the imports were."""
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 
 def _isolate() -> None:

@@ -92,7 +92,7 @@ def guarded(command: Callable[[], None]) -> int:
     except BaseException as err:
         if isinstance(err, BrokenPipeError) and reader_is_gone():  # raised by who writes an archive to standard output
             return _PIPE_EXIT_CODE
-        if (told := _disk_error(err) or _failure_of_a_plugin(err)) is not None:
+        if (told := _disk_error(err) or _exhaustion(err) or _failure_of_a_plugin(err)) is not None:
             show_error(told)
             return told.exit_code
         _report_bug(err)
@@ -153,6 +153,12 @@ def _disk_error(err: BaseException) -> ImgError | None:
     if not isinstance(err, OSError) or err.errno not in fs.DISK_ERRORS:
         return None
     return fs.disk_error(err, fs.place_of(err, "the state directory or the destination"))
+
+
+def _exhaustion(err: BaseException) -> ImgError | None:
+    from img_core.kit.exhausted import exhaustion
+
+    return exhaustion(err)
 
 
 def _failure_of_a_plugin(err: BaseException) -> ImgError | None:

@@ -47,15 +47,26 @@ class Scheduler(Generic[Result]):
         for root in roots:
             self._add(root)
         count = min(self._workers, len(self._vertices))
-        threads = [threading.Thread(target=self._work, name=f"solver-{number}") for number in range(count)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
+        for thread in self._started(count):
             thread.join()
         if self._failure is not None:
             raise self._failure
         self._cancellation.check()
         return self._results
+
+    def _started(self, count: int) -> list[threading.Thread]:
+        """Start *count* threads, or as many as a limit of the process allows; without a single one it is an error."""
+        threads: list[threading.Thread] = []
+        for number in range(count):
+            thread = threading.Thread(target=self._work, name=f"solver-{number}")
+            try:
+                thread.start()
+            except RuntimeError:  # "can't start new thread"
+                if not threads:
+                    raise
+                break
+            threads.append(thread)
+        return threads
 
     def _add(self, root: Vertex) -> None:
         pending = [root]  # a stack of our own: Dockerfiles may be longer than Python's recursion limit

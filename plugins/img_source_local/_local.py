@@ -8,7 +8,7 @@ import stat
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from img_core.kit import fs
-from img_core.spec.errors import DockerfileError, ImgError, NotFoundError
+from img_core.spec.errors import DockerfileError, ImgError, NotFoundError, UsageError
 from img_core.spec.source import PinnedTree, TreeSource
 
 if TYPE_CHECKING:
@@ -38,7 +38,12 @@ class LocalSource(TreeSource):
         shown = os.path.basename(own) if own else ""
         if found is None:
             found, shown = _read_ignore_file(os.path.join(directory, _IGNORE_NAME)), _IGNORE_NAME
-        return PinnedTree(f"local:{directory}", directory, found, shown if found is not None else "")
+        shown = shown if found is not None else ""
+        state = _inside(directory, self.context.host.state_directory)
+        if state:
+            # Last, so that no `!` brings it back: it changes while it is read, and has what other builds left there.
+            found = f"{found or ''}\n{_pattern(state)}\n"
+        return PinnedTree(f"local:{directory}", directory, found, shown)
 
     def _directory(self, name: str) -> str:
         directory = self.context.contexts.get(name)
@@ -52,6 +57,19 @@ class LocalSource(TreeSource):
         if not stat.S_ISDIR(mode):
             raise NotFoundError(f"unable to prepare context: not a directory: `{fs.show(directory)}`")
         return os.path.abspath(directory)
+
+
+def _inside(directory: str, state: str) -> str:
+    """Return where the state directory lies in *directory*, empty if it is elsewhere. Raises UsageError if they are the same."""
+    root, place = os.path.realpath(directory), os.path.realpath(state)
+    if root == place:
+        raise UsageError(f"the build context `{fs.show(directory)}` is the state directory")
+    return place[len(root.rstrip("/")) + 1 :] if place.startswith(root.rstrip("/") + "/") else ""
+
+
+def _pattern(path: str) -> str:
+    """Return *path* as a pattern that means it literally."""
+    return "".join(f"\\{char}" if char in "\\*?[]!#" else char for char in path)
 
 
 def _read_ignore_file(path: str) -> str | None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.fixtures import NewState
 from harness.host import AS_ROOT
-from harness.img import Img, write_context
+from harness.img import Img, remove_as_mapped_root, write_context
 from img_core.testing.registry import DockerRegistry, free_port
 
 pytestmark = pytest.mark.rootless
@@ -297,3 +299,22 @@ def test_unknown_command_is_a_usage_error_that_shows_the_commands(img: Img) -> N
 @pytest.mark.skipif(AS_ROOT, reason="root may write everywhere")
 def test_state_directory_that_cannot_be_written_is_named(img: Img, context: Path) -> None:
     Img(Path("/usr/lib/img-test-state"), img.home).build(context).refused(GENERAL, "/usr/lib/img-test-state")
+
+
+@pytest.mark.parametrize("name", ["state", "a b/[st]*te", "!state", "#state", "sub/.state"])
+@pytest.mark.parametrize("ignored", ["", "*\n!**\n"])
+def test_state_directory_in_the_context_is_left_out(img: Img, tmp_path: Path, name: str, ignored: str) -> None:
+    context = write_context(
+        tmp_path / "context", "FROM busybox\nCOPY . /c\nRUN ls -A /c/* && ! find /c | grep img.db\n"
+    )
+    (context / ".dockerignore").write_text(ignored)
+    (context / name).parent.mkdir(exist_ok=True)
+    (context / "file").write_text("x")
+    shutil.copytree(img.state, context / name)
+    inside = replace(img, state=context / name)
+    try:
+        inside.build(context).ok()
+        assert "CACHED" in inside.build(context).ok().stderr
+        inside.build(context / name, "-f", context / "Dockerfile").refused(2, "is the state directory")
+    finally:
+        remove_as_mapped_root(context)
