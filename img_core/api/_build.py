@@ -170,6 +170,7 @@ class Build:
             self._events,
             pull=request.pull,
             trust_seconds=self._session.config.trust_tags,
+            verified=not request.insecure_registries,
             contexts={name: (named.kind, named.reference) for name, named in contexts.items()},
             facts=KnownContexts(context, sources),
         )

@@ -90,7 +90,8 @@ class Resolver:
     """Answers the frontend's and the solver's questions about images and contexts (spec.frontend.Resolver).
 
     An image is looked for in this order: the local store (unless *pull*), what its registry said less than *trust_seconds* ago, and its
-    registry (one request if the tag did not move); when that cannot be reached, what it said last is taken, with a warning.
+    registry (one request if the tag did not move); when that cannot be reached, what it said last is taken, with a warning. What was said
+    to a build that was not *verified* (plain HTTP and unverified TLS were fine for it) counts for such builds only.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Resolver:
         *,
         pull: bool = False,
         trust_seconds: float = 0.0,
+        verified: bool = True,
         contexts: Mapping[str, tuple[str, str]] | None = None,
         facts: ContextFacts,
     ) -> None:
@@ -111,6 +113,7 @@ class Resolver:
         self._events = events
         self._pull = pull
         self._trust_seconds = trust_seconds
+        self._trusted = "" if verified else " unverified"  #: part of what is remembered of tags
         self._answers: dict[tuple[str, str], _Answer] = {}  #: by name and platform
         self._answers_lock = threading.Lock()  # guards the dictionary, not what is in it
 
@@ -198,7 +201,7 @@ class Resolver:
         name = str(reference)
         if local := self._local(name, platform):
             return local
-        pin = self._store.records.pin(name, str(platform))
+        pin = self._store.records.pin(name, f"{platform}{self._trusted}")
         fresh = pin is not None and (reference.digest or 0 <= time.time() - pin.checked < self._trust_seconds)
         return self._remembered(name, pin) if pin and fresh else None
 
@@ -211,7 +214,7 @@ class Resolver:
             resolved = self._ask_registry(reference, platform)
         except RegistryError as err:
             self._events.finished(step, error=str(err))
-            pin = None if self._pull else self._store.records.pin(name, str(platform))
+            pin = None if self._pull else self._store.records.pin(name, f"{platform}{self._trusted}")
             known = self._remembered(name, pin) if pin else None
             if known is None:
                 raise
@@ -271,7 +274,7 @@ class Resolver:
         pinned = source.pin(SourceOp("docker-image", str(reference)), platform)
         self.keep(pinned)
         pin = Pin(pinned.top.digest, pinned.manifest.digest, time.time())
-        self._store.records.set_pin(str(reference), str(platform), pin)
+        self._store.records.set_pin(str(reference), f"{platform}{self._trusted}", pin)
         content = next(self._store.images.contents(pinned.manifest))
         return ResolvedImage(str(reference), content, partial(source.blob_from, pinned))
 

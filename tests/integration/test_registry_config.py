@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.img import Img
+from harness.img import Img, write_context
 from harness.kept import keep
 from img_core.testing.faulty_registry import FaultyRegistry, challenge, cut_after, status
 from img_core.testing.images import SmallImage, make_image
@@ -179,6 +179,16 @@ def test_a_login_to_a_name_that_another_host_serves_does_not_tell_it_the_passwor
     empty.run(*login, "named.example", stdin=b"canary").refused(5, told)
     assert not any("authorization" in item.headers for item in mirror.requests)
     empty.run(*login, mirror.address, stdin=b"for-the-host").ok()
+
+
+def test_what_an_unverified_build_heard_of_a_tag_is_not_believed_by_others(
+    empty: Img, tls_registry: DockerRegistry, image: SmallImage, tmp_path: Path
+) -> None:
+    write_context(tmp_path / "context", f"FROM {tls_registry.add('app', '1', image)}\nENV A=1\n")
+    build = ("build", "-t", "x", tmp_path / "context")
+    empty.run(*build, "--insecure-registry").ok()
+    empty.run(*build).refused(6, "certificate is not trusted")
+    empty.run(*build, "--insecure-registry").ok()
 
 
 def test_a_broken_file_is_one_line(empty: Img) -> None:
