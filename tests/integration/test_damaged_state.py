@@ -60,7 +60,7 @@ SINGLES = [
     (name, how)
     for name in FILES
     for how in DAMAGES
-    if name in ("database", "log", "leases") or how in ("garbage", "gone")
+    if name == "database" or how == "garbage" or (how == "gone" and name.startswith(("note of built", "leases", "log")))
 ]
 PAIRS = [pair for pair in itertools.combinations(FILES, 2) if {"database", "leases"} & set(pair)]
 
