@@ -30,15 +30,16 @@ here are taken, and not shown below: `--authfile FILE` (the variable `REGISTRY_A
 
 def page() -> str:
     """Return the whole page."""
-    from img_core.cli._commands import COMMANDS
+    from img_core.cli._commands import COMMANDS, GROUP_COMMANDS
 
     parts = [HEAD]
-    parts += [f"\n## img {name}\n\n```text\n{help_of(name)}\n```\n" for name in sorted(COMMANDS)]
+    names = sorted([*COMMANDS, *GROUP_COMMANDS])
+    parts += [f"\n## img {name}\n\n```text\n{help_of(name)}\n```\n" for name in names]
     return "".join(parts)
 
 
 def help_of(name: str) -> str:
-    command = [sys.executable, "-m", "img_core", name, "--help"]
+    command = [sys.executable, "-m", "img_core", *name.split(), "--help"]
     # Defaults are shown as they are for everybody, not for whoever makes the page.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "IMG_"))}
     environment["HOME"] = "/home/you"

@@ -11,7 +11,7 @@ from img_core.kit.reference import Reference
 from img_core.spec.graph import SourceOp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from img_core.api.session import Session
     from img_core.spec.progress import TransferStatus
@@ -41,6 +41,7 @@ def pull(
     reference = Reference.parse(name).with_default_tag()
     store = session.store
     images = _pin(source, reference, wanted, all_platforms=all_platforms)
+    _warn_of_others(session.notice, str(reference), images, wanted)
     top = images[0].top
     for pinned in images:
         blobs = [*pinned.documents, *(layer.digest for layer in pinned.layers)]
@@ -65,12 +66,23 @@ def _pin(
     first = source.pin(SourceOp("docker-image", str(reference)), None)
     if first.top.digest == first.manifest.digest:
         return [first]
-    index = oci.parse_index(first.documents[first.top.digest], name=str(reference), media_type=first.top.media_type)
-    children = [entry for entry in index.manifests if _is_image(entry) and entry.digest != first.manifest.digest]
-    rest = [
-        source.pin(SourceOp("docker-image", f"{reference.name}@{entry.digest}"), entry.platform) for entry in children
+    rest = [image for image in _all_images(source, reference, first, depth=1) if image.digest != first.manifest.digest]
+    return [
+        first,
+        *(source.pin(SourceOp("docker-image", f"{reference.name}@{entry.digest}"), entry.platform) for entry in rest),
     ]
-    return [first, *rest]
+
+
+def _all_images(source: ImageSource, reference: Reference, pinned: PinnedImage, *, depth: int) -> Iterator[Descriptor]:
+    """Give the images that the index behind *pinned* lists, also those in indexes within it, at *depth* and more."""
+    top = pinned.top
+    index = oci.parse_index(pinned.documents[top.digest], name=str(reference), media_type=top.media_type)
+    for entry in index.manifests:
+        if _is_image(entry):
+            yield entry
+        elif entry.media_type in oci.INDEX_TYPES and depth < oci.INDEX_DEPTH:
+            inner = source.pin(SourceOp("docker-image", f"{reference.name}@{entry.digest}"), entry.platform)
+            yield from _all_images(source, reference, inner, depth=depth + 1)
 
 
 def _others(
@@ -79,6 +91,16 @@ def _others(
     """Resolve further platforms of the index that was seen *first*, also if the tag moves meanwhile."""
     for platform in wanted:
         yield source.pin(SourceOp("docker-image", f"{reference.name}@{first.top.digest}"), platform)
+
+
+def _warn_of_others(
+    notice: Callable[[str], None], name: str, images: Sequence[PinnedImage], wanted: Sequence[Platform]
+) -> None:
+    """Say so, as docker does, if *name* is a single image, which has the one platform that it has, and that is not *wanted*."""
+    have = images[0].manifest.platform
+    for platform in wanted if images[0].top.digest == images[0].manifest.digest else ():
+        if platforms.choose(platform, [have]) is None:
+            notice(f"{name} does not match the specified platform: wanted {platform}, it is for {have}")
 
 
 def _is_image(entry: Descriptor) -> bool:
@@ -97,8 +119,20 @@ def _keep_documents(store: Store, pinned: PinnedImage) -> None:
 
 
 def _keep_index(store: Store, images: Sequence[PinnedImage]) -> None:
-    """Store what the name means, if that is an index; it references those of its images that are kept."""
+    """Store what the name means, if that is an index, after the indexes within it; each references what it lists and is kept."""
     top = images[0].top
-    if top.digest != images[0].manifest.digest:
-        kept = [pinned.manifest.digest for pinned in images]
-        store.put(images[0].documents[top.digest], top.media_type, references=kept)
+    if top.digest == images[0].manifest.digest:
+        return
+    documents = {digest: data for pinned in images for digest, data in pinned.documents.items()}
+    kept = {pinned.manifest.digest for pinned in images}
+
+    def keep(descriptor: Descriptor, depth: int) -> None:
+        index = oci.parse_index(documents[descriptor.digest], name=descriptor.digest, media_type=descriptor.media_type)
+        for entry in index.manifests:
+            if entry.media_type in oci.INDEX_TYPES and entry.digest in documents and depth < oci.INDEX_DEPTH:
+                keep(entry, depth + 1)
+                kept.add(entry.digest)
+        listed = [entry.digest for entry in index.manifests if entry.digest in kept]
+        store.put(documents[descriptor.digest], descriptor.media_type, references=listed)
+
+    keep(top, 1)

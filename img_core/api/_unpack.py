@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from img_core.api._images import get_image
-from img_core.kit import fs, platforms
+from img_core.kit import fs
 from img_core.spec.errors import ArchiveError, ImgError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def unpack(
             )
         _check_replaceable(directory, store.state)
     image = get_image(store, name)
-    content = store.images.content(image.descriptor, platform or platforms.host_platform(), name)
+    content = store.images.content(image.descriptor, platform, name)
     policy = OwnerPolicy("set" if owners else "caller", devices=False)
     unpacked = Unpacked()
     directories: Directories = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from img_core.spec.dataclass import dataclass
 
-__all__ = ["ALIASES", "COMMANDS", "GROUPS", "HELP", "CommandEntry", "is_taken"]
+__all__ = ["ALIASES", "COMMANDS", "GROUPS", "GROUP_COMMANDS", "HELP", "CommandEntry", "is_taken"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,20 @@ COMMANDS = {
     "version": CommandEntry("img_core.cli.version", "Show the version information"),
 }
 
+#: Commands of groups only: docker's words for what removes less than `img prune` does.
+GROUP_COMMANDS = {
+    "builder prune": CommandEntry("img_core.cli.builder_prune", "Remove build cache that no image shares"),
+    "image prune": CommandEntry("img_core.cli.image_prune", "Remove images without a name"),
+    "system prune": CommandEntry("img_core.cli.system_prune", "Remove images without a name and build cache"),
+}
+
 #: What docker calls some of them.
 ALIASES = {"images": "ls", "list": "ls", "rmi": "rm", "remove": "rm"}
 
 #: docker's groups of commands: group to (word to our command).
 GROUPS = {
-    "builder": {"build": "build", "prune": "prune"},
-    "buildx": {"build": "build", "du": "du", "prune": "prune"},
+    "builder": {"build": "build", "prune": "builder prune"},
+    "buildx": {"build": "build", "du": "du", "prune": "builder prune"},
     "image": {
         "build": "build",
         "history": "history",
@@ -53,14 +60,14 @@ GROUPS = {
         "list": "ls",
         "load": "load",
         "ls": "ls",
-        "prune": "prune",
+        "prune": "image prune",
         "pull": "pull",
         "push": "push",
         "rm": "rm",
         "save": "save",
         "tag": "tag",
     },
-    "system": {"df": "du", "prune": "prune"},
+    "system": {"df": "du", "prune": "system prune"},
 }
 
 #: The command that shows help pages.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from img_core.cli._base import CONTEXT, Command, GoFlags, Group, global_options, help_row, remaining_words, settings_of
-from img_core.cli._commands import ALIASES, COMMANDS, GROUPS, HELP
+from img_core.cli._commands import ALIASES, COMMANDS, GROUP_COMMANDS, GROUPS, HELP
 from img_core.cli._help import help_page, usage_block
 from img_core.cli._output import echo, warn
 from img_core.cli._settings import Settings
@@ -151,7 +151,7 @@ class AliasGroup(Group):
 
     def get_help(self, ctx: click.Context) -> str:
         """Return the overview without importing a command."""
-        rows = [(word, COMMANDS[name].short) for word, name in sorted(self._words.items())]
+        rows = [(word, {**COMMANDS, **GROUP_COMMANDS}[name].short) for word, name in sorted(self._words.items())]
         blocks = [("Commands", rows), ("Global Flags", usage_block(global_options()))]
         return help_page(
             self.name or "", "The same commands, as docker calls them", f"{ctx.command_path} COMMAND", blocks
@@ -159,7 +159,7 @@ class AliasGroup(Group):
 
 
 def _import_command(word: str, name: str) -> click.Command:
-    entry = COMMANDS[name]
+    entry = {**COMMANDS, **GROUP_COMMANDS}[name]
     command: click.Command = import_module(entry.module).command
     command.name, command.short_help = word, entry.short
     return command

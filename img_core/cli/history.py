@@ -41,7 +41,7 @@ def command(
     if not names:
         raise UsageError("must pass an image to show the history of")
     refuse_more(context, names, 1, "one image")
-    wanted = platforms.parse(platform) if platform else platforms.host_platform()
+    wanted = platforms.parse(platform) if platform else None
     with open_store(settings_of(context)) as store:
         image = find_image(store, names[0], doing=f"getting image {names[0]} from image store failed")
         records = list(reversed(_records(store.images.content(image.descriptor, wanted, names[0]))))

@@ -29,14 +29,14 @@ def command(context: click.Context, platform: str, names: tuple[str, ...]) -> No
 
     if not names:
         raise UsageError("must pass an image to inspect")
-    wanted = platforms.parse(platform) if platform else platforms.host_platform()
+    wanted = platforms.parse(platform) if platform else None
     with open_store(settings_of(context)) as store:
         documents = [_document(store, name, wanted) for name in names]
     shown = documents[0] if len(documents) == 1 else documents
     echo(json.dumps(shown, indent="\t", ensure_ascii=False))
 
 
-def _document(store: Store, name: str, platform: Platform) -> Any:  # Any: JSON
+def _document(store: Store, name: str, platform: Platform | None) -> Any:  # Any: JSON
     image = find_image(store, name, doing=f"getting image {name} from image store failed")
     content = store.images.content(image.descriptor, platform, name)
     return json.loads(store.read(content.config_descriptor.digest))

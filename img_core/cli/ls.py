@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from img_core.store import Store
     from img_core.store.images import Image
 
-__all__ = ["command"]
+__all__ = ["command", "field_of", "labels_of"]
 
 _DIGEST_LENGTH = 12  # digits, as docker shows them
 _NONE = "<none>"  # docker's word for what an image lacks
@@ -44,7 +44,7 @@ def command(
     """List images and digests."""
     refuse_more(context, arguments, 1, "no or one repository")
     texts = [*filters, *(f"reference={text}" for text in arguments)]
-    wanted = image_filters(texts, "listing images", field_of=_field, labels_of=_labels)
+    wanted = image_filters(texts, "listing images", field_of=field_of, labels_of=labels_of)
     with open_store(settings_of(context)) as store:
         images = list(filter(wanted(store), store.images.list()))
         Listing(template, quiet).show(
@@ -91,7 +91,7 @@ def _timestamp(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
-def _field(store: Store, image: Image, path: tuple[str, ...]) -> str | None:
+def field_of(store: Store, image: Image, path: tuple[str, ...]) -> str | None:
     """Return what a filter compares, None for a field that is not there."""
     match path:
         case ("name",):
@@ -103,16 +103,15 @@ def _field(store: Store, image: Image, path: tuple[str, ...]) -> str | None:
         case ("annotations", *rest):
             return image.descriptor.annotations.get(".".join(rest))
         case ("labels", *rest):
-            return _labels(store, image).get(".".join(rest))
+            return labels_of(store, image).get(".".join(rest))
     return None
 
 
-def _labels(store: Store, image: Image) -> dict[str, str]:
+def labels_of(store: Store, image: Image) -> dict[str, str]:
     """Return the labels of the config, of the host's platform if there are several; none for an image that is damaged."""
-    from img_core.kit import platforms
 
     try:
-        content = store.images.content(image.descriptor, platforms.host_platform(), image.name)
+        content = store.images.content(image.descriptor, None, image.name)
     except ImgError:
         return {}
     return (content.config.document.get("config") or {}).get("Labels") or {}

@@ -48,9 +48,9 @@ def command(context: click.Context, force: bool, output: str, platform: str, nam
         settings.check_backend(session.plugins)
         owners = session.host.mapping == "root"
         image = get_image(session.store, names[0])
-        chosen = wanted or platforms.host_platform()
-        if session.store.images.left([session.store.images.content(image.descriptor, chosen, names[0])]):
-            complete_image(session, image, "", chosen)
+        content = session.store.images.content(image.descriptor, wanted, names[0])
+        if session.store.images.left([content]):
+            complete_image(session, image, "", content.config.platform)
         unpacked = unpack(session.store, names[0], output, owners=owners, platform=wanted, force=force)
     _tell_skipped(unpacked)
     echo(f"Successfully unpacked rootfs for {names[0]} to: {output}")

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Documents", "look_up"]
 
-_INDEX_DEPTH = 3  # an index may list indexes; nobody needs more
 _UNNAMED_LIMIT = 8  # entries without a platform whose configs we look at
 
 
@@ -89,8 +88,8 @@ class _Lookup:
         parsed = oci.parse_manifest_or_index(content, name=self._entry_name(entry), media_type=entry.media_type)
         if isinstance(parsed, oci.Manifest):
             return entry, parsed, self._config(parsed)
-        if depth >= _INDEX_DEPTH:
-            raise oci.InvalidDocument(f"{self._name} nests indexes more than {_INDEX_DEPTH} deep")
+        if depth >= oci.INDEX_DEPTH:
+            raise oci.InvalidDocument(f"{self._name} nests indexes more than {oci.INDEX_DEPTH} deep")
         return self._choose(parsed, wanted, depth=depth + 1)
 
     def _fetch(self, entry: Descriptor) -> bytes:

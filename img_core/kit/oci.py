@@ -32,6 +32,7 @@ __all__ = [
     "DOCKER_MANIFEST",
     "DOCUMENT_LIMIT",
     "ENTRY_LIMIT",
+    "INDEX_DEPTH",
     "INDEX_TYPES",
     "MANIFEST_TYPES",
     "OCI_CONFIG",
@@ -85,6 +86,8 @@ ACCEPT = (OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST)
 DOCUMENT_LIMIT = 4 * 1024 * 1024
 #: Most layers of a manifest, manifests of an index, diff ids of a config.
 ENTRY_LIMIT = 1000
+#: How many indexes may lie in each other; nobody needs more than two.
+INDEX_DEPTH = 3
 _DEPTH_LIMIT = 32
 _SIZE_LIMIT = 2**63 - 1
 
@@ -384,6 +387,8 @@ def _index(document: Mapping[str, Any], media_type: str) -> Index:  # Any: JSON
 
 
 def _descriptors(value: Any) -> tuple[Descriptor, ...]:  # Any: JSON
+    """Read a list of descriptors; Go writes null for none, and some tools leave the key out."""
+    value = [] if value is None else value
     _require(isinstance(value, list) and len(value) <= ENTRY_LIMIT)
     return tuple(map(_descriptor, value))
 

@@ -1,8 +1,8 @@
 """Keeps the cache within a budget: after builds that added to it, what was used longest ago goes.
 
-The cache is what no named image and no running command needs. Most builds only look at the time of a file: the sizes are added up at most
-every ten minutes. Measuring and removing stop when their time is over, and the next build goes on; what this command itself used is
-spared, like all that others use.
+The cache is what no image and no running command needs, and images that lost their name to another one. Most builds only look at the
+time of a file: the sizes are added up at most every ten minutes. Measuring and removing stop when their time is over, and the next build
+goes on; what this command itself used is spared, like all that others use.
 """
 
 from __future__ import annotations
@@ -52,7 +52,12 @@ def collect_excess(store: Store, budget: str, *, seconds: float) -> int:
 
 
 def _policy(limit: int, *, begun: bool) -> Policy:
-    return Policy(unused_bytes=int(limit * _LEFT) if begun else limit, bite_bytes=_BITE, spare_own=True)
+    return Policy(
+        images=lambda image: image.replaced,  # nobody asked to keep it, and it can be built again
+        unused_bytes=int(limit * _LEFT) if begun else limit,
+        bite_bytes=_BITE,
+        spare_own=True,
+    )
 
 
 def _is_due(stamp: str) -> bool:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable, Sequence
 
+    from img_core.store.images import Image
     from img_core.store.store import Store
 
 __all__ = ["Policy", "prune", "survey"]
@@ -35,6 +36,14 @@ def _everything(_piece: Piece) -> bool:
     return True
 
 
+def _no_image(_image: Image) -> bool:
+    return False
+
+
+def _untagged(image: Image) -> bool:
+    return image.is_untagged
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What to remove of that which can be removed.
@@ -43,6 +52,9 @@ class Policy:
     *unused_bytes* when no more than that is left of what could go; what was used longest ago goes first, and of that no more than
     *bite_bytes* (and one piece) at a time. *records* forgets as well what is remembered of references, contexts and steps. *spare_own*:
     what this process itself uses stays, too.
+
+    *images* chooses images that need not stay: they are forgotten when something of them goes, or if the policy removes all that it can.
+    *only_images* forgets just them and what only they have; the build cache stays.
     """
 
     matches: Callable[[Piece], bool] = _everything
@@ -52,21 +64,23 @@ class Policy:
     bite_bytes: int = 0
     records: bool = False
     spare_own: bool = False
+    images: Callable[[Image], bool] = _no_image
+    only_images: bool = False
 
     @property
     def is_all(self) -> bool:
         """Whether everything that can be removed is."""
-        return self == Policy(records=self.records)
+        return self == Policy(records=self.records, images=self.images)
 
 
 def survey(store: Store, *, until: float = float("inf")) -> list[Piece]:
     """Return everything that takes space, with sizes; call it inside our user namespace. Changes nothing but remembered sizes.
 
-    What would have to be measured after *until* (by time.monotonic) is left out.
+    Images without names count as not in use. What would have to be measured after *until* (by time.monotonic) is left out.
     """
     documents = Documents(store)
     with store.database.transaction() as cursor:
-        pieces = Survey.take(store, cursor, documents, without_run=_own_run(store)).pieces
+        pieces = Survey.take(store, cursor, documents, expendable=_untagged, without_run=_own_run(store)).pieces
     return measured(pieces, store, until=until)
 
 
@@ -74,19 +88,24 @@ def prune(store: Store, policy: Policy, *, dry_run: bool = False, measure_until:
     """Remove what *policy* says and nobody needs; return it. With *dry_run* nothing is removed.
 
     Needs our user namespace. Unless the policy spares it, what this process used itself does not count as used: call it in a process that
-    is done with its store. Tagged images, what they name, and whatever other running processes use survive. What could not be measured
-    until *measure_until* (by time.monotonic) stays.
+    is done with its store. Images that the policy does not choose, what they name, and whatever other running processes use survive. What
+    could not be measured until *measure_until* (by time.monotonic) stays.
     """
     documents = Documents(store)
     sizes = {(piece.kind, piece.id): piece.size for piece in survey(store, until=measure_until)}
     with store.database.transaction() as cursor:
-        seen = Survey.take(store, cursor, documents, without_run="" if policy.spare_own else _own_run(store))
+        own = "" if policy.spare_own else _own_run(store)
+        seen = Survey.take(store, cursor, documents, expendable=policy.images, without_run=own)
+        if policy.only_images:
+            policy = replace(policy, matches=_of_images(store, seen, documents))
         # What came meanwhile has no size yet; it is too young to be garbage.
         known = [
             replace(piece, size=sizes[piece.kind, piece.id]) for piece in seen.pieces if (piece.kind, piece.id) in sizes
         ]
         removed = _chosen(known, seen.pieces, policy, documents)
         if not dry_run:
+            for image in _forgotten(seen, removed, policy, documents):
+                store.images.forget(cursor, image.name)
             _delete_rows(cursor, store, removed, seen, policy)
     if not dry_run:
         # A few at a time: names in our run directory take space, too, which a full disk does not have.
@@ -118,6 +137,21 @@ def _chosen(pieces: Iterable[Piece], everything: Sequence[Piece], policy: Policy
         candidates.sort(key=lambda piece: (piece.used, -piece.created))
         candidates = _until_small(candidates, min(excess, policy.bite_bytes) if policy.bite_bytes else excess)
     return _closed(candidates, everything, documents)
+
+
+def _of_images(store: Store, seen: Survey, documents: Documents) -> Callable[[Piece], bool]:
+    """Return a function that tells what belongs to the expendable images, and not to base images that builds remember."""
+    pins = store.database.query("SELECT top, manifest FROM pin")
+    ours = documents.closure(image.descriptor.digest for image in seen.expendable)
+    ours -= documents.closure(digest for row in pins for digest in (row["top"], row["manifest"]))
+    return lambda piece: piece.kind == BLOB and piece.id in ours
+
+
+def _forgotten(seen: Survey, removed: Iterable[Piece], policy: Policy, documents: Documents) -> list[Image]:
+    """Return the images that go: expendable ones of which something goes, or all of them."""
+    lost = {piece.id for piece in removed if piece.kind == BLOB}
+    every = policy.is_all or policy.only_images
+    return [image for image in seen.expendable if every or documents.closure([image.descriptor.digest]) & lost]
 
 
 def _until_small(candidates: Sequence[Piece], excess: int) -> list[Piece]:

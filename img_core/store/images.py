@@ -213,39 +213,48 @@ class Images:
     def remove(self, name: str) -> bool:
         """Forget *name* (of an image without a name: its id); return whether it was there. Content stays until it is pruned."""
         with self._database.transaction() as cursor:
-            removed = cursor.execute("DELETE FROM image WHERE name = ?", (name,)).rowcount > 0
-            # Before the commit: a note that outlives its row would bring the name back when the database is rebuilt.
-            self._remove_note(name)
+            return self.forget(cursor, name)
+
+    def forget(self, cursor: sqlite3.Cursor, name: str) -> bool:
+        """Like `remove`, within the transaction of *cursor*."""
+        removed = cursor.execute("DELETE FROM image WHERE name = ?", (name,)).rowcount > 0
+        # Before the commit: a note that outlives its row would bring the name back when the database is rebuilt.
+        self._remove_note(name)
         return removed
 
     def _remove_note(self, name: str) -> None:
         with suppress(FileNotFoundError):
             fs.unlink(self._note_path(name))
 
-    def contents(self, descriptor: Descriptor) -> Iterator[ImageContent]:
-        """Give each complete image behind *descriptor* (a manifest or an index), in the index's order."""
+    def contents(self, descriptor: Descriptor, *, depth: int = 0) -> Iterator[ImageContent]:
+        """Give each complete image behind *descriptor* (a manifest, or an index at *depth* in others), in the index's order."""
         document = oci.parse_manifest_or_index(
             self._blobs.read(descriptor.digest), name=descriptor.digest, media_type=descriptor.media_type
         )
         if isinstance(document, oci.Index):
             for child in document.manifests:
-                if child.media_type in oci.MANIFEST_TYPES and self._blobs.has(child.digest):
-                    yield from self.contents(child)
+                known = child.media_type in oci.MANIFEST_TYPES | oci.INDEX_TYPES
+                if known and depth < oci.INDEX_DEPTH and self._blobs.has(child.digest):
+                    yield from self.contents(child, depth=depth + 1)
         elif document.is_image:
             yield self._content(descriptor, document)
 
-    def content(self, descriptor: Descriptor, platform: Platform, shown: str) -> ImageContent:
-        """Return the image for *platform*, else the only one there is. Raises NotFoundError naming *shown*."""
+    def content(self, descriptor: Descriptor, platform: Platform | None, shown: str) -> ImageContent:
+        """Return the image for *platform*; if nobody asked for one, that for this host, else the only one there is.
+
+        Raises NotFoundError naming *shown* and what there is.
+        """
         from img_core.kit import platforms
 
         contents = list(self.contents(descriptor))
-        choice = platforms.choose(platform, [content.config.platform for content in contents])
-        if choice is None and len(contents) == 1:
+        wanted = platform or platforms.host_platform()
+        choice = platforms.choose(wanted, [content.config.platform for content in contents])
+        if choice is None and platform is None and len(contents) == 1:
             choice = 0
         if choice is None:
             offered = ", ".join(str(content.config.platform) for content in contents) or "none"
             raise NotFoundError(
-                f'image "{fs.show(shown)}" has no content for platform {platform}', hint=f"kept platforms: {offered}"
+                f'image "{fs.show(shown)}" has no content for platform {wanted}', hint=f"kept platforms: {offered}"
             )
         return contents[choice]
 

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 
 from img_core.kit import oci
 from img_core.spec.errors import ImgError, StateError
-from img_core.spec.values import Digest
+from img_core.spec.values import ChainId, Digest
 from img_core.store import partial
 from img_core.store.leases import BLOB, CACHE_MOUNT, EVERYTHING, SNAPSHOT, leased
+from img_core.store.snapshots import chain_id
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from img_core.store.images import Image
     from img_core.store.store import Store
 
 __all__ = ["ABANDONED", "SOURCE", "Documents", "Piece", "Survey", "measured", "tree_size"]
@@ -59,28 +61,40 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """All pieces, and what the documents of images and running processes name: *named* holds digests that are kept or not kept."""
+    """All pieces, and what the documents of images and running processes name: *named* holds digests that are kept or not kept.
+
+    *expendable* are the images that keep nothing.
+    """
 
     pieces: tuple[Piece, ...]
     named: frozenset[str] = field(repr=False)
+    expendable: tuple[Image, ...]
 
     @classmethod
-    def take(cls, store: Store, cursor: sqlite3.Cursor, documents: Documents, *, without_run: str = "") -> Survey:
+    def take(
+        cls,
+        store: Store,
+        cursor: sqlite3.Cursor,
+        documents: Documents,
+        *,
+        expendable: Callable[[Image], bool],
+        without_run: str = "",
+    ) -> Survey:
         """Look at the state within the transaction of *cursor*; sizes of snapshots that nobody measured yet are 0."""
         held = leased(cursor, store.state, without=without_run)
-        roots = {row["digest"] for row in cursor.execute("SELECT digest FROM image")}
-        named = documents.closure([*roots, *held[BLOB]])
-        shared = documents.closure(roots)
+        images = store.images.list()
+        named = documents.closure([*(item.descriptor.digest for item in images if not expendable(item)), *held[BLOB]])
+        shared = documents.closure(item.descriptor.digest for item in images)
         pieces = [
             *_blobs(cursor, store.state, named, shared),
-            *_snapshots(cursor, store.state, held[SNAPSHOT], _removable(store.mapping)),
+            *_snapshots(cursor, store.state, held[SNAPSHOT], _removable(store.mapping), documents.chains(shared)),
             *_cache_mounts(cursor, store.state, held[CACHE_MOUNT]),
             *_sources(store.state),
             *_abandoned(cursor, store.state),
         ]
         if held[EVERYTHING]:
             pieces = [replace(piece, in_use=True) for piece in pieces]
-        return cls(tuple(pieces), frozenset(named))
+        return cls(tuple(pieces), frozenset(named), tuple(filter(expendable, images)))
 
 
 class Documents:
@@ -99,6 +113,20 @@ class Documents:
             if digest not in found:
                 found.add(digest)
                 pending.extend(self._named_by(digest))
+        return found
+
+    def chains(self, digests: Iterable[str]) -> set[str]:
+        """Return the chain ids of the layers, each on those below it, of the images whose configs are among *digests*."""
+        found: set[str] = set()
+        for digest in digests:
+            row = self._store.database.one("SELECT media_type FROM blob WHERE digest = ?", (digest,))
+            if row is None or row["media_type"] not in oci.CONFIG_TYPES:
+                continue
+            with suppress(OSError, ImgError), open(self._store.blobs.path(Digest(digest)), "rb") as file:
+                chain: list[ChainId] = []
+                for diff_id in oci.parse_config(file.read(oci.DOCUMENT_LIMIT), name=digest).diff_ids:
+                    chain = [chain_id(chain, diff_id)]
+                    found.update(chain)
         return found
 
     def _named_by(self, digest: str) -> tuple[str, ...]:
@@ -147,7 +175,9 @@ def _blobs(cursor: sqlite3.Cursor, state: str, named: set[str], shared: set[str]
         )
 
 
-def _snapshots(cursor: sqlite3.Cursor, state: str, held: set[str], removable: frozenset[str]) -> list[Piece]:
+def _snapshots(
+    cursor: sqlite3.Cursor, state: str, held: set[str], removable: frozenset[str], chains: set[str]
+) -> list[Piece]:
     rows = cursor.execute("SELECT * FROM snapshot ORDER BY created").fetchall()
     parents = {row["id"]: row["parent"] for row in rows}
     used = {row["id"]: row["used"] for row in rows}
@@ -174,6 +204,7 @@ def _snapshots(cursor: sqlite3.Cursor, state: str, held: set[str], removable: fr
                 parent=parents[row["id"]] or "",
                 path=path,
                 in_use=row["id"] in in_use,
+                shared=row["chain_id"] in chains,
             )
         )
     return pieces

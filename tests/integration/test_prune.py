@@ -282,3 +282,71 @@ def test_a_build_over_the_budget_removes_what_was_used_longest_ago(img: Img, tmp
     assert len(steps) == 2
     assert not any("first" in step for step in steps)
     assert (img.state / "collected").exists()
+
+
+# --- docker's words for it: none removes more than docker's own does ------------------------------------------------------
+
+PRUNES = {
+    "img prune": {"untagged", "cache", "shared cache", "cache mount"},
+    "image prune -f": {"untagged"},
+    "image prune -a -f": {"untagged", "named"},
+    "builder prune -f": {"cache", "cache mount"},
+    "builder prune -a -f": {"cache", "shared cache", "cache mount"},
+    "buildx prune -f": {"cache", "cache mount"},
+    "system prune -f": {"untagged", "cache", "cache mount"},
+    "system prune -a -f": {"untagged", "named", "cache", "shared cache", "cache mount"},
+}
+
+
+def what_there_is(img: Img, untagged: str) -> set[str]:
+    """Return words for what is in the state directory."""
+    found = pieces(img)
+    words = {
+        "cache": any(": loose" in str(piece["Description"]) for piece in found),
+        "shared cache": any(": named" in str(piece["Description"]) for piece in found),
+        "cache mount": any(piece["Type"] == "exec.cachemount" for piece in found),
+        "untagged": untagged in img.run("ls", "-q").ok().text.split(),
+        "named": "docker.io/library/named:latest" in img.names(),
+    }
+    return {word for word, there in words.items() if there}
+
+
+@pytest.mark.parametrize("words", PRUNES)
+def test_each_way_to_prune_removes_what_dockers_does(words: str, img: Img, tmp_path: Path) -> None:
+    img.build(write_context(tmp_path / "named", "FROM busybox\nRUN : named; echo named > /f\n"), tag="named").ok()
+    loose = "FROM busybox\nRUN --mount=type=cache,target=/c : loose; echo loose > /c/f\n"
+    img.build(write_context(tmp_path / "loose", loose), "-o", "type=tar,dest=/dev/null", tag="").ok()
+    context = write_context(tmp_path / "untagged", "FROM busybox\nLABEL a=b\n")
+    untagged = img.run("build", "-q", context).ok().text.strip()
+    everything = what_there_is(img, untagged)
+    assert everything == {"cache", "shared cache", "cache mount", "untagged", "named"}
+    done = img.run(*words.removeprefix("img ").split()).ok()
+    assert everything - what_there_is(img, untagged) == PRUNES[words], done
+    if "named" not in PRUNES[words]:
+        img.run("unpack", "-o", tmp_path / "root", "named").ok()
+
+
+@pytest.mark.parametrize("words", [word.removesuffix(" -f") for word in PRUNES if word != "img prune"])
+def test_docker_asks_before_it_prunes_and_so_do_its_words(words: str, img: Img) -> None:
+    img.run("tag", "busybox", "b").ok()
+    for answer in (b"", b"n\n"):
+        img.run(*words.split(), stdin=answer).refused(1, "nothing was removed")
+    assert len(img.names()) == 2
+    img.run(*words.split(), stdin=b"y\n").ok()
+
+
+def test_images_that_lost_their_name_are_pruned_and_chosen_by_filters(img: Img, tmp_path: Path) -> None:
+    ids = []
+    for label in ("a", "b", "c"):
+        context = write_context(tmp_path, f"FROM busybox\nLABEL l={label}\nRUN echo {label} > /f\n")
+        ids.append(img.run("build", "-q", "-t", "app", context).ok().text.strip())
+    assert len(img.run("ls", "-q").ok().text.split()) == 4
+    assert img.run("image", "prune", "-f", "--filter", "until=24h").ok().text == "Total reclaimed space: 0B\n"
+    done = img.run("image", "prune", "-f", "--filter", "label=l=b").ok().text
+    assert done.startswith(f"Deleted Images:\ndeleted: {ids[1]}\n\nTotal reclaimed space: ")
+    img.run("inspect", ids[1]).refused(1, "not found")
+    img.run("image", "prune", "-f").ok()
+    assert img.names() == ["docker.io/library/app:latest", "docker.io/library/busybox:latest"]
+    again = img.run("build", "-t", "app", tmp_path).ok()
+    assert "echo" not in [line for line in again.stderr.splitlines() if "CACHED" not in line][-1]
+    img.run("fsck").ok()

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LoadedImage", "read_bundle"]
 
+_NAMELESS = "<none>"  # what Docker calls the name and the tag of an image that has none
 _NAME = "io.containerd.image.name"
 _REF_NAME = "org.opencontainers.image.ref.name"
-_DEPTH_LIMIT = 3  # indexes in indexes; nobody needs more than two
 _FREE_SIZE = 1 << 30
 _RATIO_LIMIT = 1100  # gzip cannot do better than 1032:1
 
@@ -167,7 +167,7 @@ class _Reader:
 
     def _load_children(self, index: oci.Index, descriptor: Descriptor, depth: int) -> None:
         """Store what *index* lists; other platforms may be missing, as ``docker save`` leaves them out."""
-        if depth >= _DEPTH_LIMIT:
+        if depth >= oci.INDEX_DEPTH:
             raise ArchiveError(f"{descriptor.digest} is nested too deeply in other indexes")
         present = [self._load(child, depth=depth + 1) for child in index.manifests]
         if not any(present):
@@ -280,7 +280,7 @@ def _bare(descriptor: Descriptor) -> Descriptor:
 def _layout_names(descriptor: Descriptor) -> Iterator[str]:
     """Give the image name that an index entry carries; ``ref.name`` alone is often a bare tag, which names nothing."""
     full, short = descriptor.annotations.get(_NAME), descriptor.annotations.get(_REF_NAME, "")
-    if full:
+    if full and not full.startswith(_NAMELESS):
         yield _normalised(full, "index.json")
     elif ":" in short or "/" in short:
         try:
@@ -321,7 +321,7 @@ def _saved_entry(entry: Any) -> _SavedEntry:  # Any: JSON
     return _SavedEntry(
         posixpath.normpath(entry["Config"]),
         tuple(map(posixpath.normpath, layers)),
-        [_normalised(name, "manifest.json") for name in names],
+        [_normalised(name, "manifest.json") for name in names if not name.startswith(_NAMELESS)],
     )
 
 

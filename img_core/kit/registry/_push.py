@@ -30,7 +30,6 @@ __all__ = ["Contents", "Pushed", "push_image"]
 
 _WORKERS = 4  # blobs on the way at the same time
 _CHUNK = 256 * 1024
-_INDEX_DEPTH = 3
 _OUTCOMES = {
     Uploaded.SENT: "done",
     Uploaded.MOUNTED: "mounted",
@@ -119,8 +118,8 @@ class _Push:
             for blob in (parsed.config, *parsed.layers):
                 self._blobs.setdefault(blob.digest, blob)
                 self._holders[blob.digest] = (*self._holders.get(blob.digest, ()), *origins)
-        elif depth >= _INDEX_DEPTH:
-            raise oci.InvalidDocument(f"{self._reference} nests indexes more than {_INDEX_DEPTH} deep")
+        elif depth >= oci.INDEX_DEPTH:
+            raise oci.InvalidDocument(f"{self._reference} nests indexes more than {oci.INDEX_DEPTH} deep")
         else:
             for child in parsed.manifests:
                 self.collect(child, depth=depth + 1, holders=origins)

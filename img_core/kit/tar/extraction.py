@@ -167,7 +167,7 @@ class _Extractor:
         self.whiteouts.made_directory(above, name)
 
     def _replaceable(self, directory: Directory, name: bytes) -> bool:
-        return self.whiteouts.is_mark(directory, name)
+        return self.whiteouts.gives_way(directory, name)
 
     def _clear(self, directory: Directory, name: bytes) -> None:
         """Remove what has the *name* of a new entry."""

@@ -74,6 +74,10 @@ class Whiteouts:
         """Tell whether *name* is a mark of ours that may give way to a directory."""
         return False
 
+    def gives_way(self, directory: Directory, name: bytes) -> bool:
+        """Tell whether *name*, which is no directory, may give way to a directory that an entry of the layer needs."""
+        return self.is_mark(directory, name)
+
 
 class Ordinary(Whiteouts):
     """``plain``: the names have no meaning."""
@@ -132,6 +136,10 @@ class Deletions(Whiteouts):
     def made_directory(self, directory: Directory, name: bytes) -> None:
         """Implied directories are the layer's own, too."""
         self.added.add(hash((directory.inode, name)))
+
+    def gives_way(self, directory: Directory, name: bytes) -> bool:
+        """What a lower layer has is hidden by what an entry of this one needs; the layer must not contradict itself."""
+        return hash((directory.inode, name)) not in self.added
 
     def hide(self, head: bytes, name: bytes) -> None:
         """Delete *name*, or what is left of it without the layer's own entries."""

@@ -1,0 +1,76 @@
+"""``img image prune``: remove images without a name, as docker does; the build cache stays."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from img_core.cli._base import Command, settings_of
+from img_core.cli._docker_filters import image_filters, split_filters
+from img_core.cli._format import binary_size
+from img_core.cli._output import echo, warn
+from img_core.cli._pruning import confirm
+from img_core.cli.ls import field_of, labels_of
+from img_core.kit.reference import Reference
+from img_core.spec.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from img_core.store.images import Image
+
+__all__ = ["command"]
+
+_DOING = "pruning images"
+
+
+@click.command("prune", cls=Command)
+@click.option("-a", "--all", "everything", is_flag=True, help="remove all images, also those with names")
+@click.option("--filter", "filters", multiple=True, help="remove only what matches, e.g. until=24h or label=a=b")
+@click.option("-f", "--force", is_flag=True, help="do not ask")
+@click.argument("arguments", nargs=-1, metavar="")
+@click.pass_context
+def command(
+    context: click.Context, everything: bool, filters: tuple[str, ...], force: bool, arguments: tuple[str, ...]
+) -> None:
+    """Remove images without a name; names and the build cache stay."""
+    if arguments:
+        raise UsageError("no arguments expected")
+    dangling = [one.truth for one in split_filters(filters, ("dangling",))[0]]
+    everything = everything or False in dangling  # what docker means by `dangling=false`
+    texts = [text for text in filters if not text.startswith("dangling=")]
+    wanted = image_filters(texts, _DOING, field_of=field_of, labels_of=labels_of)
+    if not force:
+        confirm("this removes all images" if everything else "this removes all images without a name")
+    from img_core.api.session import Session
+    from img_core.store.collect import Policy, prune
+
+    config = settings_of(context).config()
+    images: list[Image] = []
+    size = 0
+    if os.path.exists(os.path.join(config.state_directory, "img.db")):
+        with Session(config, namespace=True, cleaning=True, notice=warn) as session:
+            passes = wanted(session.store)
+            images = [
+                image for image in session.store.images.list() if (everything or image.is_untagged) and passes(image)
+            ]
+            names = {image.name for image in images}
+            policy = Policy(images=lambda image: image.name in names, only_images=True)
+            size = sum(piece.size for piece in prune(session.store, policy)) if names else 0
+    _show(images)
+    echo(f"Total reclaimed space: {binary_size(size)}")
+
+
+def _show(images: Sequence[Image]) -> None:
+    """Print the removed images as docker does: their names, then the ids that nothing has any more."""
+    if not images:
+        return
+    echo("Deleted Images:")
+    for image in images:
+        if not image.is_untagged:
+            echo(f"untagged: {Reference.parse(image.name).familiar()}")
+    for digest in dict.fromkeys(image.descriptor.digest for image in images):
+        echo(f"deleted: {digest}")
+    echo("")
