@@ -25,9 +25,9 @@ def test_a_made_page_is_up_to_date(script: str) -> None:
 
 
 def test_every_command_has_a_section() -> None:
-    from img_core.cli._commands import COMMANDS
+    from img_core.cli._commands import COMMANDS, GROUP_COMMANDS
 
     text = (ROOT / "docs/reference/commands.md").read_text()
     assert [line.removeprefix("## img ") for line in text.splitlines() if line.startswith("## img ")] == sorted(
-        COMMANDS
+        [*COMMANDS, *GROUP_COMMANDS]
     )
