@@ -93,7 +93,7 @@ def types(session: nox.Session) -> None:
 def imports(session: nox.Session) -> None:
     """The arrows between packages."""
     install(session)
-    session.run("lint-imports")
+    session.run("python", "contrib/checks/imports.py")
 
 
 @nox.session

@@ -168,7 +168,7 @@ def _configured_budget(document: Mapping[str, Any], path: str) -> str:  # Any: T
     budget = table.get("keep-storage")
     if budget is None:
         return ""
-    from img_core.kit.sizes import budget_bytes
+    from img_core.spec.sizes import budget_bytes
 
     try:
         budget_bytes(str(budget), 0)

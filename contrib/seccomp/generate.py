@@ -1,8 +1,8 @@
-"""Compile `img_core.kit.seccomp_rules` to classic BPF, one file per architecture, and to a profile for containers with img in them.
+"""Compile `img_lib_containers.seccomp_rules` to classic BPF, one file per architecture, and to a profile for containers with img in them.
 
 Run after a change of the rules or of ``syscalls.txt`` (a test compares the result with the committed files)::
 
-    python contrib/seccomp/generate.py            # writes img_core/kit/*.bpf and contrib/seccomp/builder.json
+    python contrib/seccomp/generate.py            # writes plugins/img_lib_containers/*.bpf and contrib/seccomp/builder.json
     python contrib/seccomp/generate.py --check    # only compares
 
 The numbers of a system call table are grouped into ranges with the same answer, and the ranges become a binary tree: a call
@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from img_core.kit import seccomp_rules as rules  # noqa: E402 - needs the path above
+from img_lib_containers import seccomp_rules as rules  # noqa: E402 - needs the path above
 
 # linux/audit.h
 AUDIT_ARCH = {"x86_64": 0xC000003E, "i386": 0x40000003, "aarch64": 0xC00000B7, "arm": 0x40000028}
@@ -146,7 +146,7 @@ def compile_family(
 
 
 def programs() -> dict[str, bytes]:
-    """Return name in `img_core/kit` -> content."""
+    """Return name in `plugins/img_lib_containers` -> content."""
     table = read_table(ROOT / "contrib/seccomp/syscalls.txt")
     made = {}
     for machine, family in FAMILIES.items():
@@ -157,7 +157,7 @@ def programs() -> dict[str, bytes]:
 
 def files() -> dict[Path, bytes]:
     """Return everything that is generated."""
-    made = {ROOT / "img_core/kit" / name: content for name, content in programs().items()}
+    made = {ROOT / "plugins/img_lib_containers" / name: content for name, content in programs().items()}
     profile = json.dumps(rules.builder_profile(), indent=1) + "\n"
     return {**made, ROOT / "contrib/seccomp/builder.json": profile.encode()}
 

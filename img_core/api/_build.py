@@ -12,9 +12,10 @@ from img_core.api._known_contexts import KnownContexts
 from img_core.api._main_context import prepare_context
 from img_core.api._request import BuildResult, Output
 from img_core.api._undisturbed import UndisturbedResolver
-from img_core.kit import fs, platforms
-from img_core.kit.image_names import new_name
-from img_core.kit.network.choice import NetworkChoice
+from img_core.files import fs
+from img_core.images import platforms
+from img_core.images.names import new_name
+from img_core.linux.network.choice import NetworkChoice
 from img_core.plugins import AUTO
 from img_core.solver.events import Events
 from img_core.spec.errors import Canceled, ImgError, UsageError
@@ -262,7 +263,7 @@ class Build:
         """Tell whether steps of this build that name no network are kept from the host's."""
         if network.mode != "default":
             return network.mode != "host"
-        from img_core.kit.network.private import shields_default
+        from img_core.linux.network.private import shields_default
 
         return shields_default(self._session.config.environment)
 

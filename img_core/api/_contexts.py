@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from img_core.kit import fs
-from img_core.kit.git_urls import is_git, is_web
-from img_core.kit.reference import Reference
+from img_core.files import fs
+from img_core.images.reference import Reference
+from img_core.net.git_urls import is_git, is_web
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError, NotFoundError, UsageError
 

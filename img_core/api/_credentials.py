@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from img_core.kit.reference import DEFAULT_DOMAIN
+from img_core.images.reference import DEFAULT_DOMAIN
 from img_core.spec.errors import CredentialsError, ImgError, UsageError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Accounts:
         return asked
 
     def _verify(self, server: str, credentials: Credentials, insecure: Sequence[str]) -> bool:
-        from img_core.kit.registry import RegistryClient
+        from img_core.net.registry import RegistryClient
 
         asked: list[str] = []
 

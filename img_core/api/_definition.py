@@ -6,7 +6,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from img_core.kit import fs
+from img_core.files import fs
 from img_core.spec.errors import DockerfileError, NotFoundError, UsageError
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from img_core.kit.text import show
 from img_core.spec.errors import UsageError
 from img_core.spec.graph import RunOp
+from img_core.spec.text import show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

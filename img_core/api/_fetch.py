@@ -6,7 +6,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
-from img_core.kit.parallel import run_together
+from img_core.linux.parallel import run_together
 from img_core.spec.errors import Canceled
 
 if TYPE_CHECKING:

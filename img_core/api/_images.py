@@ -5,19 +5,19 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from img_core.kit import oci, platforms
-from img_core.kit.text import show
+from img_core.images import oci, platforms
 from img_core.spec.errors import NotFoundError
+from img_core.spec.text import show
 from img_core.spec.values import Descriptor, DiffId, Digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any, BinaryIO
 
-    from img_core.kit.bundle import LoadedImage
     from img_core.spec.values import Platform
     from img_core.store import Store
     from img_core.store.images import Image
+    from img_lib_export.bundle import LoadedImage
 
 __all__ = ["get_image", "import_rootfs", "load", "save"]
 
@@ -46,9 +46,9 @@ def import_rootfs(
 
     *config* is the ``config`` part of the image config (``Cmd``, ``Env``…). Raises ArchiveError for anything but a sound tar.
     """
-    from img_core.kit import codecs
-    from img_core.kit.image_names import new_name
-    from img_core.kit.tar import TarReader
+    from img_core.archives import codecs
+    from img_core.archives.tar import TarReader
+    from img_core.images.names import new_name
 
     diff = hashlib.sha256()
     with store.blobs.writer(oci.OCI_LAYER_GZIP) as writer:
@@ -112,7 +112,7 @@ def load(store: Store, source: Any) -> list[LoadedImage]:  # Any: whatever has r
 
     Raises ArchiveError, IntegrityError; then no name was changed.
     """
-    from img_core.kit.bundle import read_bundle
+    from img_lib_export.bundle import read_bundle
 
     loaded = read_bundle(source, store)
     for image in loaded:
@@ -133,8 +133,8 @@ def save(
 
     *tick* hears now and then how many bytes are written.
     """
-    from img_core.kit.bundle import BundleImage, write_tar
-    from img_core.kit.output import open_output
+    from img_core.files.output import open_output
+    from img_lib_export.bundle import BundleImage, write_tar
 
     images: dict[Digest, BundleImage] = {}
     for name in names:

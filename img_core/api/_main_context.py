@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from img_core.api._contexts import is_remote
 from img_core.api._definition import Definition, open_context, read_definition, read_definition_in
-from img_core.kit import fs
+from img_core.files import fs
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import NotFoundError
 from img_core.spec.graph import SourceOp

@@ -6,8 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from img_core.api._fetch import fetch_layers
-from img_core.kit import oci, platforms
-from img_core.kit.reference import Reference
+from img_core.images import oci, platforms
+from img_core.images.reference import Reference
 from img_core.spec.graph import SourceOp
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from img_core.api._images import get_image
-from img_core.kit.reference import Reference, full_id
+from img_core.images.reference import Reference, full_id
 from img_core.spec.errors import UsageError
 from img_core.store.images import check_pin
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from img_core.api.session import Session
-    from img_core.kit.registry import Pushed
+    from img_core.net.registry import Pushed
     from img_core.spec.progress import TransferStatus
     from img_core.spec.values import Descriptor, Platform
     from img_core.store import Store
@@ -37,7 +37,7 @@ def push(
     we do not have ourselves is copied from where the image was pulled. *status* hears of each blob.
     Raises NotFoundError, RegistryError, CredentialsError, UsageError.
     """
-    from img_core.kit.registry import push_image
+    from img_core.net.registry import push_image
 
     store = session.store
     if not destination:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
-from img_core.kit.cgroups import Limits
+from img_core.linux.cgroups import Limits
 from img_core.solver.secret_sources import SecretSource, SshAgent
 from img_core.spec.dataclass import dataclass
 

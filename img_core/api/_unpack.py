@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from img_core.api._images import get_image
-from img_core.kit import fs
+from img_core.files import fs
 from img_core.spec.errors import ArchiveError, ImgError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from img_core.kit.tar import Directories, OwnerPolicy, Stats
-    from img_core.kit.treewalk import Entry
+    from img_core.archives.tar import Directories, OwnerPolicy, Stats
+    from img_core.files.treewalk import Entry
     from img_core.spec.values import Descriptor, DiffId, Platform
     from img_core.store import Store
 
@@ -52,7 +52,7 @@ def unpack(
     What *force* replaces is a directory that this function made, or one that has nothing which the new tree has not.
     Leaves the whole tree or nothing. Raises UsageError, NotFoundError, ArchiveError, IntegrityError, and ImgError for the disk.
     """
-    from img_core.kit.tar import OwnerPolicy, finish_directories
+    from img_core.archives.tar import OwnerPolicy, finish_directories
 
     final = os.path.abspath(directory)
     if os.path.lexists(final):
@@ -81,7 +81,7 @@ def unpack(
 
 def _check_replaceable(directory: str, state: str) -> None:
     """Raise UsageError for an existing *directory* that is not replaced whatever is in there."""
-    from img_core.kit.vital import check_not_mounted, check_not_vital
+    from img_core.files.vital import check_not_mounted, check_not_vital
 
     if os.path.islink(directory) or not os.path.isdir(directory):
         raise UsageError(f"`{fs.show(directory)}` is not a directory", hint="remove it, or choose another place")
@@ -91,7 +91,7 @@ def _check_replaceable(directory: str, state: str) -> None:
 
 def _check_nothing_is_lost(directory: str, stage_fd: int) -> None:
     """Raise UsageError if *directory* was not unpacked by us and has something that the new tree has not."""
-    from img_core.kit.treewalk import walk
+    from img_core.files.treewalk import walk
 
     try:
         old_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -133,8 +133,8 @@ def _apply(
     store: Store, layer: Descriptor, diff_id: DiffId, root_fd: int, policy: OwnerPolicy, directories: Directories
 ) -> Stats:
     """Unpack one layer over those below it, deletions included."""
-    from img_core.kit.codecs import codec_of_media_type
-    from img_core.kit.tar import unpack_stream
+    from img_core.archives.codecs import codec_of_media_type
+    from img_core.archives.tar import unpack_stream
 
     try:
         _, stats = unpack_stream(

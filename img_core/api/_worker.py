@@ -15,7 +15,7 @@ import sys
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
-from img_core.kit import stdout
+from img_core.linux import stdout
 from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _serve() -> None:
         answers.send("error", err)
         return
     except Exception as err:
-        from img_core.kit.exhausted import exhaustion
+        from img_core.linux.exhausted import exhaustion
         from img_core.plugins import blamed
 
         if (failure := exhaustion(err) or blamed(err)) is None:

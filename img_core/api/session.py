@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from img_core.config import Config
-    from img_core.kit.registry import Clients
-    from img_core.kit.userns import Identity
+    from img_core.linux.userns import Identity
+    from img_core.net.registry import Clients
     from img_core.plugins import Plugins
     from img_core.spec.executor import Executor
     from img_core.spec.snapshotter import Snapshotter
@@ -65,8 +65,8 @@ class Session:
         check_trusted(self.config.state_directory, self.config.environment)
         spawner = None
         if namespace:
-            from img_core.kit import userns
-            from img_core.kit.zygote import Zygote
+            from img_core.linux import userns
+            from img_core.linux.zygote import Zygote
 
             self._identity = userns.enter()
             os.umask(0o022)  # modes in layers must not depend on who builds
@@ -154,7 +154,7 @@ class Session:
 
     def registries(self, insecure: Sequence[str] = ()) -> Clients:
         """Return clients of registries that use our credentials; they are closed with the session at the latest."""
-        from img_core.kit.registry import Clients
+        from img_core.net.registry import Clients
 
         clients = Clients(
             credentials=self.credentials, insecure=frozenset(insecure), environment=self.config.environment

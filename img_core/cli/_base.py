@@ -11,7 +11,7 @@ from img_core.cli._help import help_page, usage_block
 from img_core.cli._output import echo
 from img_core.cli._settings import AUTO_BACKEND, Settings
 from img_core.config import DEFAULT_ORDER, default_state_directory
-from img_core.kit import stdout
+from img_core.linux import stdout
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def settings_of(context: click.Context) -> Settings:
 def refuse_more(context: click.Context, words: Sequence[str], most: int, expected: str) -> None:
     """Refuse *words* if they are more than *most*: nothing that somebody typed goes unheard. Raises UsageError."""
     if len(words) > most:
-        from img_core.kit.text import show
+        from img_core.spec.text import show
 
         more = ", ".join(f"`{show(word)}`" for word in words[most:])
         raise UsageError(f"{context.info_name} expects {expected}, found {len(words)}", hint=f"too much: {more}")

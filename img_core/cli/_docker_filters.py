@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from img_core.cli._filters import parse_filters
 from img_core.cli._images import find_image
 from img_core.cli._usage import age, field
-from img_core.kit.reference import Reference
+from img_core.images.reference import Reference
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:

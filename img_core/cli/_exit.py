@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from img_core.cli._output import OutputClosed, flush, open_standard_descriptors, reader_is_gone, say, say_line
-from img_core.kit import stdout
+from img_core.linux import stdout
 from img_core.spec.errors import Canceled, ImgError
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def signals_to(cancel: Callable[[int], None]) -> Iterator[None]:
 
 def show_error(err: ImgError) -> None:
     """Write the excerpt (if any), the error line and the hint to standard error; with ``--debug`` the traceback, too."""
-    from img_core.kit.text import redacted
+    from img_core.spec.text import redacted
 
     if is_debug():
         _show_traceback(err)
@@ -130,7 +130,7 @@ def show_error(err: ImgError) -> None:
 def _show_traceback(err: BaseException) -> None:
     import traceback
 
-    from img_core.kit.text import show
+    from img_core.spec.text import show
 
     lines = "".join(traceback.format_exception(err)).splitlines()
     say("\n".join(show(line, limit=10_000) for line in lines))  # messages quote what strangers wrote
@@ -148,7 +148,7 @@ def _stop(signum: int, _frame: FrameType | None) -> None:
 
 def _disk_error(err: BaseException) -> ImgError | None:
     """Return *err* in words if it is a full or failing disk: never a bug of ours, wherever it was met."""
-    from img_core.kit import fs
+    from img_core.files import fs
 
     if not isinstance(err, OSError) or err.errno not in fs.DISK_ERRORS:
         return None
@@ -156,7 +156,7 @@ def _disk_error(err: BaseException) -> ImgError | None:
 
 
 def _exhaustion(err: BaseException) -> ImgError | None:
-    from img_core.kit.exhausted import exhaustion
+    from img_core.linux.exhausted import exhaustion
 
     return exhaustion(err)
 
@@ -177,7 +177,7 @@ def _report_bug(err: BaseException) -> None:
     """Say that it is our fault, in one line, and keep the traceback where it can be attached to a report."""
     import traceback
 
-    from img_core.kit.text import redacted
+    from img_core.spec.text import redacted
 
     text = redacted("".join(traceback.format_exception(err)))
     if is_debug():

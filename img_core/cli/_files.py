@@ -6,8 +6,8 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from img_core.kit.text import show
 from img_core.spec.errors import UsageError
+from img_core.spec.text import show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

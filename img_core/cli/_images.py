@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from img_core.kit.image_names import new_name
-from img_core.kit.reference import Reference
+from img_core.images.names import new_name
+from img_core.images.reference import Reference
 from img_core.spec.errors import NotFoundError
 
 if TYPE_CHECKING:

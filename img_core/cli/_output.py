@@ -8,7 +8,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from img_core.kit import stdout
+from img_core.linux import stdout
 from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def say(text: str) -> None:
 
 def say_line(prefix: str, text: str) -> None:
     """Say *text*, which may quote what strangers wrote, after *prefix* in one line of bounded length."""
-    from img_core.kit.text import LINE_LIMIT, one_line
+    from img_core.spec.text import LINE_LIMIT, one_line
 
     say(prefix + one_line(text, limit=LINE_LIMIT - len(prefix)))
 

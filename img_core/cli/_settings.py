@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from img_core.cli import _exit
-from img_core.kit.text import show
 from img_core.spec.errors import UsageError
+from img_core.spec.text import show
 
 if TYPE_CHECKING:
     from img_core.config import Config

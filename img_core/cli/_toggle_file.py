@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from img_core.config import read_toml
-from img_core.kit import fs
+from img_core.files import fs
 from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:

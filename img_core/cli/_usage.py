@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from img_core.cli._format import binary_size, human_age
 from img_core.cli._listing import Listing, listing_flags
 from img_core.cli._output import echo
-from img_core.kit.sizes import parse_size
 from img_core.spec.errors import UsageError
+from img_core.spec.sizes import parse_size
 from img_core.store.usage import ABANDONED, SOURCE, Piece
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from img_core.cli._base import Command, refuse_more, settings_of
 from img_core.cli._format import binary_size, human_age
 from img_core.cli._images import find_image, open_store
 from img_core.cli._listing import Listing, listing_flags
-from img_core.kit.text import show
 from img_core.spec.errors import UsageError
+from img_core.spec.text import show
 
 if TYPE_CHECKING:
     from img_core.store.images import ImageContent
@@ -36,7 +36,7 @@ def command(
     context: click.Context, template: str, no_trunc: bool, platform: str, quiet: bool, names: tuple[str, ...]
 ) -> None:
     """Show the history of an image."""
-    from img_core.kit import platforms
+    from img_core.images import platforms
 
     if not names:
         raise UsageError("must pass an image to show the history of")

@@ -13,7 +13,7 @@ from img_core.cli._format import binary_size
 from img_core.cli._output import echo, warn
 from img_core.cli._pruning import confirm
 from img_core.cli.ls import field_of, labels_of
-from img_core.kit.reference import Reference
+from img_core.images.reference import Reference
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ __all__ = ["command"]
 @click.pass_context
 def command(context: click.Context, platform: str, arguments: tuple[str, ...]) -> None:
     """Make an image from a tar archive (plain or compressed) of a root file system; - reads standard input."""
-    from img_core.kit import platforms
+    from img_core.images import platforms
 
     if len(arguments) != 2:
         raise UsageError("must pass a file (or `-`) and a name for the image")

@@ -25,7 +25,7 @@ __all__ = ["command"]
 @click.pass_context
 def command(context: click.Context, platform: str, names: tuple[str, ...]) -> None:
     """Show the configuration of an image as JSON; of several as one array."""
-    from img_core.kit import platforms
+    from img_core.images import platforms
 
     if not names:
         raise UsageError("must pass an image to inspect")

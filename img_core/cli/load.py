@@ -14,13 +14,13 @@ from img_core.cli._images import open_store, target_name
 from img_core.cli._output import echo
 from img_core.cli._progress import HELP as PROGRESS_HELP
 from img_core.cli._transfers import Watched, showing_file
-from img_core.kit.reference import Reference
-from img_core.kit.text import show
+from img_core.images.reference import Reference
 from img_core.spec.errors import ArchiveError, UsageError
+from img_core.spec.text import show
 
 if TYPE_CHECKING:
-    from img_core.kit.bundle import LoadedImage
     from img_core.store import Store
+    from img_lib_export.bundle import LoadedImage
 
 __all__ = ["command"]
 

@@ -12,7 +12,7 @@ from img_core.cli._docker_filters import image_filters
 from img_core.cli._format import binary_size, human_age, narrow_table, short_age, table
 from img_core.cli._images import open_store
 from img_core.cli._listing import Listing, listing_flags
-from img_core.kit.reference import Reference
+from img_core.images.reference import Reference
 from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:

@@ -69,7 +69,7 @@ def command(
 
 def _checked(name: str, specifiers: tuple[str, ...]) -> list[Platform]:
     """Refuse a bad name or platform before anything is opened."""
-    from img_core.kit import platforms
+    from img_core.images import platforms
 
     normalized(name)
     return [platforms.parse(part.strip()) for text in specifiers for part in text.split(",") if part.strip()]

@@ -42,7 +42,7 @@ def command(
         raise UsageError("`--all-platforms` and `--platform` exclude each other")
     from img_core.api._push import push, refuse_id
     from img_core.api.session import Session
-    from img_core.kit import platforms
+    from img_core.images import platforms
 
     refuse_more(context, names, 2, "one image and perhaps a destination")
     name, shown = names[0], names[-1]

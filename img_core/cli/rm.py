@@ -76,7 +76,7 @@ def _matching(store: Store, pattern: str) -> Iterator[tuple[str, str]]:
     """Give the images whose short or full names match *pattern*, as people and as the store call them; ``app*`` means ``app*:*``, too."""
     from fnmatch import fnmatchcase
 
-    from img_core.kit.reference import Reference
+    from img_core.images.reference import Reference
 
     for image in store.images.list():
         if image.is_untagged:

@@ -13,7 +13,7 @@ from img_core.cli._images import find_image, open_store
 from img_core.cli._output import warn
 from img_core.cli._progress import HELP as PROGRESS_HELP
 from img_core.cli._transfers import complete_image, showing_file
-from img_core.kit import stdout
+from img_core.linux import stdout
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:

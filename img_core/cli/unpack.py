@@ -10,8 +10,8 @@ import click
 from img_core.cli._base import Command, refuse_more, settings_of
 from img_core.cli._output import echo, say, warn
 from img_core.cli._transfers import complete_image
-from img_core.kit.text import show
 from img_core.spec.errors import UsageError
+from img_core.spec.text import show
 
 if TYPE_CHECKING:
     from img_core.api._unpack import Unpacked
@@ -29,7 +29,7 @@ __all__ = ["command"]
 @click.pass_context
 def command(context: click.Context, force: bool, output: str, platform: str, names: tuple[str, ...]) -> None:
     """Unpack an image to a rootfs directory."""
-    from img_core.kit import platforms
+    from img_core.images import platforms
 
     if not names:
         raise UsageError("must pass an image to unpack as a rootfs")

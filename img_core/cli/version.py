@@ -25,7 +25,7 @@ def command(arguments: tuple[str, ...]) -> None:
     """Show the version information."""
     if arguments:
         raise UsageError("no arguments expected")
-    from img_core.kit.platforms import host_platform
+    from img_core.images.platforms import host_platform
 
     echo("img:")
     _rows(

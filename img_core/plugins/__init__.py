@@ -245,7 +245,7 @@ def _probe_once(driver: Any, host: Host) -> None:  # Any: a driver class
     if not getattr(driver, "probe_lasts", False):
         _probe(driver, host)
         return
-    from img_core.kit.trials import Trial
+    from img_core.plugins._trials import Trial
 
     trial = Trial(host.state_directory, f"{driver.name} {host.mapping}")
     if not trial.worked_before():

@@ -7,9 +7,9 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from img_core.kit.text import redacted
 from img_core.spec.errors import Canceled, ImgError
 from img_core.spec.progress import StepFinished, StepLog, StepPlanned, StepStarted, StepStatus, WarningRaised
+from img_core.spec.text import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""COPY, ADD and WORKDIR: opens what they read, digests it for the cache key, and lets `img_core.kit.copy` do the work."""
+"""COPY, ADD and WORKDIR: opens what they read, digests it for the cache key, and lets `img_core.solver.copy` do the work."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from img_core.kit import copy, fs
-from img_core.kit.ignore import IgnoreMatcher
-from img_core.kit.ownership import Owners
+from img_core.files import fs
+from img_core.files.ignore import IgnoreMatcher
+from img_core.files.ownership import Owners
+from img_core.solver import copy
 from img_core.solver.keys import digest_of
 from img_core.solver.layers import EMPTY, Stack
 from img_core.solver.result import open_tree

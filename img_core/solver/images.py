@@ -8,9 +8,9 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from img_core.kit import oci, platforms
-from img_core.kit.parallel import run_together
-from img_core.kit.reference import Reference, full_id
+from img_core.images import oci, platforms
+from img_core.images.reference import Reference, full_id
+from img_core.linux.parallel import run_together
 from img_core.solver.origins import fetch_left, pinned_before
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError, NotFoundError, RegistryError

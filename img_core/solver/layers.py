@@ -8,7 +8,8 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from img_core.kit import fs, oci
+from img_core.files import fs
+from img_core.images import oci
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ArchiveError, ImgError, IntegrityError
 from img_core.spec.values import Descriptor, DiffId, Digest
@@ -297,7 +298,7 @@ class Layers:
         return self.write_blob(layer)
 
     def _write_from_snapshot(self, layer: Layer, snapshot: Snapshot) -> None:
-        from img_core.kit.tar import write_layer
+        from img_core.archives.tar import write_layer
 
         changes = self._snapshotter.changes(snapshot.directory, snapshot.parents)
         try:

@@ -7,7 +7,7 @@ import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from img_core.kit import fs
+from img_core.files import fs
 from img_core.solver.keys import digest_of
 from img_core.solver.layers import EMPTY
 from img_core.spec.errors import ImgError, NotFoundError

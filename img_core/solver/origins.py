@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from img_core.kit.origins import from_origins
-from img_core.kit.reference import Reference
+from img_core.images.origins import from_origins
+from img_core.images.reference import Reference
 from img_core.spec.errors import IntegrityError
 from img_core.spec.source import PinnedImage
 

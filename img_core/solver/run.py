@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from img_core.kit import fs, ownership, passwd
+from img_core.files import fs, ownership, passwd
 from img_core.solver.keys import digest_of
 from img_core.solver.output import captured
 from img_core.spec.errors import Canceled, HostError, StepError
@@ -17,11 +17,11 @@ from img_core.spec.executor import Mount, Process
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from img_core.kit.cgroups import Limits
-    from img_core.kit.cgroups.groups import Group
-    from img_core.kit.network.choice import NetworkChoice
-    from img_core.kit.network.private import PrivateNetwork
-    from img_core.kit.passwd import RunUser
+    from img_core.files.passwd import RunUser
+    from img_core.linux.cgroups import Limits
+    from img_core.linux.cgroups.groups import Group
+    from img_core.linux.network.choice import NetworkChoice
+    from img_core.linux.network.private import PrivateNetwork
     from img_core.solver.cancellation import Cancellation
     from img_core.solver.events import Events
     from img_core.solver.mounts import RunMounts
@@ -147,7 +147,7 @@ class RunSteps:
         """Return what the executor is to be told, and the step's own network if it has one; that ends with *opened*."""
         if op.network in ("none", "host") or (op.network == "default" and not self._shielded):
             return ("none" if op.network == "none" else "host"), None
-        from img_core.kit.network.private import private_network
+        from img_core.linux.network.private import private_network
 
         if self._host.spawner is None:
             raise HostError("this command cannot start processes")
@@ -167,7 +167,7 @@ class RunSteps:
     @cached_property
     def _shielded(self) -> bool:
         """Whether steps that name no network get one of their own: on the host's they would reach its abstract sockets."""
-        from img_core.kit.network.private import shields_default
+        from img_core.linux.network.private import shields_default
 
         return shields_default(self._host.environment)
 
@@ -175,7 +175,7 @@ class RunSteps:
         """Return the control groups of the step, if its use of the machine is limited; they end with *opened*."""
         if not self._limits:
             return None
-        from img_core.kit.cgroups.groups import limited_group
+        from img_core.linux.cgroups.groups import limited_group
 
         return opened.enter_context(limited_group(self._limits))
 

@@ -13,7 +13,8 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from img_core.kit import fs, linux
+from img_core.files import fs
+from img_core.linux import syscalls
 from img_core.solver.ssh_relay import Relay, short_address
 from img_core.spec.errors import ImgError, UsageError
 
@@ -106,8 +107,8 @@ class Secrets:
             if not self._mounted:
                 path = os.path.join(self._run_directory, "secrets")
                 os.mkdir(path, 0o700)
-                flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
-                linux.mount("tmpfs", path, "tmpfs", flags, "mode=0700,size=64m")
+                flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+                syscalls.mount("tmpfs", path, "tmpfs", flags, "mode=0700,size=64m")
                 self._mounted = path
             return self._mounted
 
@@ -115,7 +116,7 @@ class Secrets:
         """Unmount the tmpfs."""
         with self._mounting:
             if self._mounted:
-                linux.umount2(self._mounted, linux.MNT_DETACH)
+                syscalls.umount2(self._mounted, syscalls.MNT_DETACH)
                 os.rmdir(self._mounted)
                 self._mounted = ""
 

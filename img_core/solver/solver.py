@@ -6,8 +6,8 @@ import threading
 from dataclasses import field
 from typing import TYPE_CHECKING, TypeVar
 
-from img_core.kit.cgroups import Limits
-from img_core.kit.network.choice import NetworkChoice
+from img_core.linux.cgroups import Limits
+from img_core.linux.network.choice import NetworkChoice
 from img_core.solver.files import FileSteps
 from img_core.solver.keys import definition_of
 from img_core.solver.layers import EMPTY, Layer, Layers, Stack

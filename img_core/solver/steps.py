@@ -6,7 +6,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from img_core.kit import fs
+from img_core.files import fs
 from img_core.solver.keys import definition_of, digest_of, step_key
 from img_core.solver.layers import EMPTY, Layer, Stack, image_stack
 from img_core.spec.dataclass import dataclass

@@ -12,8 +12,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from img_core.kit import fs
-from img_core.kit.sizes import budget_bytes
+from img_core.files import fs
+from img_core.spec.sizes import budget_bytes
 from img_core.store.collect import Policy, prune
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _STAMP = "collected"
 
 
 def collect_excess(store: Store, budget: str, *, seconds: float) -> int:
-    """Remove what exceeds *budget* (see `kit.sizes`), for about *seconds*; return how many bytes that were. Needs our user namespace."""
+    """Remove what exceeds *budget* (see `spec.sizes`), for about *seconds*; return how many bytes that were. Needs our user namespace."""
     stamp = os.path.join(store.state, _STAMP)
     disk = os.statvfs(store.state)
     limit = budget_bytes(budget, disk.f_blocks * disk.f_frsize)

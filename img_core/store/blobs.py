@@ -8,7 +8,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from img_core.kit import fs, oci
+from img_core.files import fs
+from img_core.images import oci
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError
 from img_core.spec.values import Descriptor, DiffId, Digest
 from img_core.store.leases import BLOB

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import time
 
-from img_core.kit import fs
-from img_core.kit.boot import boot_id
+from img_core.files import fs
+from img_core.linux.boot import boot_id
 from img_core.store.locks import boot_of, live_runs
 
 __all__ = ["name_of_boot"]

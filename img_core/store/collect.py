@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from img_core.kit import fs
+from img_core.files import fs
 from img_core.store import partial
 from img_core.store.leases import BLOB, CACHE_MOUNT, SNAPSHOT
 from img_core.store.usage import Documents, Piece, Survey, measured

@@ -15,7 +15,7 @@ import os
 import sqlite3
 from typing import TYPE_CHECKING
 
-from img_core.kit import fs
+from img_core.files import fs
 from img_core.spec.errors import StateError
 from img_core.store import space
 

@@ -14,7 +14,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from img_core.kit import fs
+from img_core.files import fs
 from img_core.spec.errors import StateError
 from img_core.store import connections, leases, locks
 from img_core.store.connections import DamagedError, Purpose, Way

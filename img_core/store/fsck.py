@@ -14,7 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from img_core.kit import fs, oci
+from img_core.files import fs
+from img_core.images import oci
 from img_core.spec.errors import ImgError
 from img_core.spec.values import ChainId, DiffId, Digest
 from img_core.store.database import SUSPECT, set_aside
@@ -276,7 +277,7 @@ def _sha256(path: str) -> str:
 
 def _diff_id(path: str) -> str:
     """Return the digest of what the layer blob *path* unpacks to. Raises ArchiveError, OSError."""
-    from img_core.kit import codecs
+    from img_core.archives import codecs
 
     digest = hashlib.sha256()
     with open(path, "rb") as file:

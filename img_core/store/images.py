@@ -8,8 +8,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from img_core.kit import fs, oci
-from img_core.kit.reference import Reference
+from img_core.files import fs
+from img_core.images import oci
+from img_core.images.reference import Reference
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError, NotFoundError, UsageError
 from img_core.spec.values import Descriptor, DiffId, Digest
@@ -244,7 +245,7 @@ class Images:
 
         Raises NotFoundError naming *shown* and what there is.
         """
-        from img_core.kit import platforms
+        from img_core.images import platforms
 
         contents = list(self.contents(descriptor))
         wanted = platform or platforms.host_platform()
@@ -348,7 +349,7 @@ def _image(row: sqlite3.Row) -> Image:
 
 
 def _content_size(contents: Sequence[ImageContent]) -> int | None:
-    from img_core.kit import platforms
+    from img_core.images import platforms
 
     if not contents:
         return None

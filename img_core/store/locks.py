@@ -12,7 +12,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from img_core.kit import fs
+from img_core.files import fs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,7 +7,7 @@ import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from img_core.kit import fs
+from img_core.files import fs
 from img_core.store.locks import ensure_directory
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import time
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
-from img_core.kit import fs
+from img_core.files import fs
 from img_core.spec.errors import ImgError
 from img_core.spec.values import Descriptor, Digest
 from img_core.store import locks

@@ -6,7 +6,8 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from img_core.kit import fs, oci
+from img_core.files import fs
+from img_core.images import oci
 from img_core.spec.dataclass import dataclass
 from img_core.spec.values import ChainId, DiffId
 from img_core.store.leases import SNAPSHOT

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from img_core.kit import fs
+from img_core.files import fs
 
 __all__ = ["NEEDED", "free_bytes", "give_up_reserve", "has_small_blocks", "keep_reserve"]
 

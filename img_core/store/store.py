@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from img_core.kit import fs
+from img_core.files import fs
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError, StateError
 from img_core.store import locks, repair, space
 from img_core.store.blobs import Blobs

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from img_core.kit import oci
+from img_core.images import oci
 from img_core.spec.errors import ImgError, StateError
 from img_core.spec.values import ChainId, Digest
 from img_core.store import partial

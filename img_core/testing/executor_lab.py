@@ -221,7 +221,7 @@ class _Server:
 
     def _places(self, process: dict[str, Any], stack: ExitStack) -> dict[str, Any]:
         """Return the descriptors that a process in a private network, or in a control group, gets; the group is a plain file *group*."""
-        from img_core.kit.network.private import new_namespace
+        from img_core.linux.network.private import new_namespace
 
         found: dict[str, Any] = {}
         if process.get("network") == "private":
@@ -288,8 +288,8 @@ def _process(process: dict[str, Any], mounts: list[dict[str, Any]], stack: ExitS
 
 def main(executor_name: str, options: str) -> None:
     """Serve requests until stdin ends."""
-    from img_core.kit import userns
-    from img_core.kit.zygote import Zygote
+    from img_core.linux import userns
+    from img_core.linux.zygote import Zygote
     from img_core.spec.host import Host
 
     os.umask(0o022)

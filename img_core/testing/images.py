@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from img_core.kit import oci
+from img_core.images import oci
 from img_core.spec.values import Descriptor, Digest, Platform
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ def _child(mapping: IdMapping, work: Callable[[], None], report: int) -> None:
     """Never return: the forked copy must not run the rest of the test session."""
     status = 1
     try:
-        from img_core.kit import userns
+        from img_core.linux import userns
 
         if mapping != "root":
             os.environ["IMG_IDMAP"] = mapping

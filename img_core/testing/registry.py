@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from img_core.kit.oci import digest as image_digest
+from img_core.images.oci import digest as image_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from img_core.kit import fs, oci
-from img_core.kit.codecs import compressor
-from img_core.kit.flatten import write_tree
-from img_core.kit.layer_types import layer_type
+from img_core.archives.codecs import compressor
+from img_core.archives.flatten import write_tree
+from img_core.files import fs
+from img_core.images import oci
+from img_core.images.layer_types import layer_type
 from img_core.spec.errors import Canceled, IntegrityError, NotFoundError
 from img_core.spec.exporter import BuiltLayer, Tree
 from img_core.spec.host import Host

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, ClassVar
 
-from img_core.kit.credentials import AuthFile, hub_name_key
 from img_core.spec.credentials import CredentialStore
+from img_lib_credentials import AuthFile, hub_name_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

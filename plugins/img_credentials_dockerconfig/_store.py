@@ -6,8 +6,8 @@ import os
 import shutil
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from img_core.kit.credentials import AuthFile, load_object
 from img_core.spec.credentials import CredentialStore
+from img_lib_credentials import AuthFile, load_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

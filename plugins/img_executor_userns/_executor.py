@@ -7,12 +7,12 @@ import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from img_core.kit import linux, mounts
-from img_core.kit.binfmt import Emulation
-from img_core.kit.containers import check, own, parents_first, prepared_mounts, read_all, root_mount, wait_or_kill
-from img_core.kit.owner_supervisor import OwnerSupervisor
+from img_core.linux import mounts, syscalls
+from img_core.linux.binfmt import Emulation
 from img_core.spec.errors import HostError, StepError, Unsupported
 from img_core.spec.executor import Executor, ExitStatus, Mount, Process, StepIO
+from img_lib_containers.containers import check, own, parents_first, prepared_mounts, read_all, root_mount, wait_or_kill
+from img_lib_containers.owner_supervisor import OwnerSupervisor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from img_core.spec.host import Host, Spawner
     from img_core.spec.snapshotter import Rootfs
 
-_NAMESPACES = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | linux.CLONE_NEWCGROUP
+_NAMESPACES = (
+    syscalls.CLONE_NEWNS
+    | syscalls.CLONE_NEWPID
+    | syscalls.CLONE_NEWIPC
+    | syscalls.CLONE_NEWUTS
+    | syscalls.CLONE_NEWCGROUP
+)
 _ENTRY = "img_executor_userns._init:main"
 
 
@@ -72,10 +78,10 @@ class UsernsExecutor(Executor):
         with ExitStack() as stack:
             own(stack, report_read)
             try:
-                flags = _NAMESPACES | (linux.CLONE_NEWNET if process.network == "none" else 0)
+                flags = _NAMESPACES | (syscalls.CLONE_NEWNET if process.network == "none" else 0)
                 if process.cgroup_fds:
                     # Made after it has entered its groups: older kernels let nobody move past the root of his namespace.
-                    flags &= ~linux.CLONE_NEWCGROUP
+                    flags &= ~syscalls.CLONE_NEWCGROUP
                 payload = self._payload(process, ordered)
                 spawned = spawner.spawn(_ENTRY, payload, fds=[report_write, *fds], flags=flags)
             finally:

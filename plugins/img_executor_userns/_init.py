@@ -22,10 +22,11 @@ import stat
 import struct
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NoReturn
 
-from img_core.kit import linux, mounts, sandbox, seccomp
-from img_core.kit.containers import APT_CONFIG, APT_CONFIG_PATH
-from img_core.kit.owner_supervisor import deliver_listener
-from img_core.kit.ownership import OWNER_ATTRIBUTE
+from img_core.files.ownership import OWNER_ATTRIBUTE
+from img_core.linux import mounts, sandbox, syscalls
+from img_lib_containers import seccomp
+from img_lib_containers.containers import APT_CONFIG, APT_CONFIG_PATH
+from img_lib_containers.owner_supervisor import deliver_listener
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +36,7 @@ CANNOT_EXECUTE: Final = 126
 NOT_FOUND: Final = 127
 
 _SAFE: Final = mounts.SAFE
-_NOSUID_NOEXEC: Final = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NOEXEC
+_NOSUID_NOEXEC: Final = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC
 _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP_RUNNING: Final = 0x41
 _TTY_GROUP: Final = "5"
@@ -72,7 +73,7 @@ def _set_up(request: Mapping[str, Any], fds: Sequence[int]) -> list[tuple[int, t
     sandbox.enter_cgroups(groups)
     _isolate()
     if request["network"] == "private":
-        linux.setns(network, linux.CLONE_NEWNET)
+        syscalls.setns(network, syscalls.CLONE_NEWNET)
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)  # now: a mount of the step may cover it
     # The step's own mount at the same place replaces ours, as in OCI runtimes; it does not lie on top.
     system = [(fd, target) for fd, target in _system_mounts(request) if target not in request["targets"]]
@@ -82,7 +83,7 @@ def _set_up(request: Mapping[str, Any], fds: Sequence[int]) -> list[tuple[int, t
     if not request["insecure"]:
         _hide_paths()
     _attach_all(request["targets"], attached)
-    linux.sethostname(os.fsencode(request["hostname"]))
+    syscalls.sethostname(os.fsencode(request["hostname"]))
     if request["network"] == "none":
         _bring_up_loopback()
     _set_stdio(null, stdout, stderr)
@@ -100,7 +101,7 @@ def _report(report: int, kind: str, message: str) -> int:
 def _isolate() -> None:
     os.setsid()  # no terminal of the builder, no signals from it
     try:
-        linux.keyctl_join_session_keyring()
+        syscalls.keyctl_join_session_keyring()
     except OSError:
         pass  # no keyrings in this kernel, or hidden by an outer container: then there is nothing to protect
 
@@ -130,7 +131,7 @@ def _proc() -> int:
 
 
 def _sys(request: Mapping[str, Any]) -> int:
-    attributes = _SAFE if request["insecure"] else _SAFE | linux.MOUNT_ATTR_RDONLY
+    attributes = _SAFE if request["insecure"] else _SAFE | syscalls.MOUNT_ATTR_RDONLY
     if request["network"] != "host":
         try:
             return mounts.create("sysfs", attributes=attributes)
@@ -165,17 +166,17 @@ def _devpts() -> int:
 
 
 def _enter_root(root: int, staging: str) -> None:
-    linux.move_mount(root, staging)
+    syscalls.move_mount(root, staging)
     os.chdir(staging)
     # With both the same, the old root ends up on top of the new one, from where it is taken away.
-    linux.pivot_root(".", ".")
-    linux.umount2(".", linux.MNT_DETACH)
+    syscalls.pivot_root(".", ".")
+    syscalls.umount2(".", syscalls.MNT_DETACH)
     os.chdir("/")
 
 
 def _attach_system(system: Sequence[tuple[int, str]]) -> None:
     for fd, target in system:
-        linux.move_mount(fd, target)
+        syscalls.move_mount(fd, target)
 
 
 def _hide_paths() -> None:
@@ -184,27 +185,27 @@ def _hide_paths() -> None:
             is_directory = stat.S_ISDIR(os.lstat(path).st_mode)
         except OSError:
             continue
-        attributes = _SAFE | linux.MOUNT_ATTR_RDONLY
+        attributes = _SAFE | syscalls.MOUNT_ATTR_RDONLY
         cover = mounts.tmpfs(attributes=attributes) if is_directory else mounts.bind("/dev/null")
-        linux.move_mount(cover, path)
+        syscalls.move_mount(cover, path)
     for path in sandbox.READONLY_PATHS:
         try:
-            covered = mounts.bind(path, attributes=linux.MOUNT_ATTR_RDONLY)
+            covered = mounts.bind(path, attributes=syscalls.MOUNT_ATTR_RDONLY)
         except FileNotFoundError:
             continue
-        linux.move_mount(covered, path)
+        syscalls.move_mount(covered, path)
 
 
 def _attach_all(targets: Sequence[str], attached: Sequence[int]) -> None:
     for target, fd in zip(targets, attached, strict=True):
         try:
-            linux.move_mount(fd, target)
+            syscalls.move_mount(fd, target)
         except FileNotFoundError:  # inside another mount
             try:
                 _make_target(target, directory=stat.S_ISDIR(os.fstat(fd).st_mode))
             except OSError as err:
                 raise _StepFailure(f"cannot make the mount point `{target}`: {err.strerror}") from err
-            linux.move_mount(fd, target)
+            syscalls.move_mount(fd, target)
         except NotADirectoryError as err:
             raise _StepFailure(f"cannot mount at `{target}`: one is a directory, the other a file") from err
 
@@ -243,7 +244,7 @@ def _run_program(
     try:
         # The supervisor's socket is all that stays; it is no directory, so it leads nowhere.
         os.dup2(supervisor, 3, inheritable=False)
-        linux.close_range(4)
+        syscalls.close_range(4)
         _enter_directory(request["cwd"], request["uid"], request["gid"])
         os.umask(request["umask"])
         for number, values in limits:
@@ -313,7 +314,7 @@ def _drop_privileges(request: Mapping[str, Any]) -> None:
         _hand_over_owners()
         return
     if not request["insecure"]:
-        linux.capset(mask, mask, 0)
+        syscalls.capset(mask, mask, 0)
     os.setresuid(uid, uid, uid)  # for another user this empties the sets
 
 
@@ -332,12 +333,12 @@ def _give_stdio(uid: int) -> None:
 
 def _limit_capabilities(mask: int) -> None:
     """Bound what any program may ever gain; root gets exactly this set when it executes one."""
-    linux.prctl(linux.PR_CAP_AMBIENT, linux.PR_CAP_AMBIENT_CLEAR_ALL)
+    syscalls.prctl(syscalls.PR_CAP_AMBIENT, syscalls.PR_CAP_AMBIENT_CLEAR_ALL)
     for number in range(64):
         if mask >> number & 1:
             continue
         try:
-            linux.prctl(linux.PR_CAPBSET_DROP, number)
+            syscalls.prctl(syscalls.PR_CAPBSET_DROP, number)
         except OSError as err:
             if err.errno == errno.EINVAL:  # beyond the last capability of this kernel
                 return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from img_core.kit.bundle.exporter import BundleExporter
+from img_lib_export.bundle.exporter import BundleExporter
 
 __all__ = ["DockerExporter"]
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from img_core.kit.assemble import PACKING_PATTERNS, PACKING_PROPERTIES, Packing, assemble, image_metadata
-from img_core.kit.image_names import all_names
+from img_core.images.names import all_names
 from img_core.spec.errors import UsageError
 from img_core.spec.exporter import Exporter, ExportProgress, Result
+from img_lib_export.assemble import PACKING_PATTERNS, PACKING_PROPERTIES, Packing, assemble, image_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from img_core.kit.assemble import Assembled
     from img_core.spec.host import Host
+    from img_lib_export.assemble import Assembled
 
 __all__ = ["ImageExporter", "RegistryExporter"]
 
@@ -80,8 +80,8 @@ class ImageExporter(Exporter):
         return image_metadata(assembled, names)
 
     def _push(self, names: Sequence[str], assembled: Assembled, result: Result, progress: ExportProgress) -> None:
-        from img_core.kit.reference import Reference
-        from img_core.kit.registry import Clients, push_image  # only where something is pushed
+        from img_core.images.reference import Reference
+        from img_core.net.registry import Clients, push_image  # only where something is pushed
 
         def status(digest: str, current: int, total: int, outcome: str = "") -> None:
             progress.status(f"pushing {digest}", current=current, total=total, finished=bool(outcome), outcome=outcome)
@@ -101,7 +101,7 @@ class ImageExporter(Exporter):
         names = list(dict.fromkeys([*given, *self._names]))
         yield from names
         if self.options.get("name-canonical"):
-            from img_core.kit.reference import Reference
+            from img_core.images.reference import Reference
 
             yield from dict.fromkeys(f"{Reference.parse(name).name}@{digest}" for name in names)
         if not names and (prefix := self.options.get("dangling-name-prefix")):

@@ -6,21 +6,21 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from img_core.kit import fs
-from img_core.kit.output import destination_errors
-from img_core.kit.rootfs_options import EPOCH, SPLIT, Overlaps, effective_epoch, top_directory
-from img_core.kit.ticker import Ticker
-from img_core.kit.treecopy import CopyPolicy, copy_tree, merge
-from img_core.kit.vital import check_not_vital
+from img_core.files import fs
+from img_core.files.output import destination_errors
+from img_core.files.vital import check_not_vital
 from img_core.spec.errors import UsageError
 from img_core.spec.exporter import Exporter
+from img_exporter_local._treecopy import CopyPolicy, copy_tree, merge
+from img_lib_export.rootfs_options import EPOCH, SPLIT, Overlaps, effective_epoch, top_directory
+from img_lib_export.ticker import Ticker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from img_core.kit.treecopy import Copied
     from img_core.spec.exporter import ExportProgress, Result
     from img_core.spec.host import Host
+    from img_exporter_local._treecopy import Copied
 
 __all__ = ["LocalExporter"]
 

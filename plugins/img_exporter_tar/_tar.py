@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from img_core.kit.flatten import add_tree
-from img_core.kit.output import check_output, open_output
-from img_core.kit.rootfs_options import EPOCH, SPLIT, Overlaps, effective_epoch, top_directory
-from img_core.kit.tar.writer import TarWriter
-from img_core.kit.ticker import Ticker
+from img_core.archives.flatten import add_tree
+from img_core.archives.tar.writer import TarWriter
+from img_core.files.output import check_output, open_output
 from img_core.spec.exporter import Exporter
+from img_lib_export.rootfs_options import EPOCH, SPLIT, Overlaps, effective_epoch, top_directory
+from img_lib_export.ticker import Ticker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

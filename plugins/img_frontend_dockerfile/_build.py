@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from img_core.kit.text import redacted
+from img_core.spec.text import redacted
 from img_frontend_dockerfile import _instructions as ins
 from img_frontend_dockerfile._flags import Flags, FlagTypes, parse_flags
 from img_frontend_dockerfile._mounts import mount_source_stage

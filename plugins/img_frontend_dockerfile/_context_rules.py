@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from img_core.kit.ignore import IgnoreMatcher, parse_ignore_file
+from img_core.files.ignore import IgnoreMatcher, parse_ignore_file
 from img_core.spec.errors import ImgError
 from img_core.spec.graph import SourceOp
 

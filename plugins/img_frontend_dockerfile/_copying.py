@@ -6,12 +6,12 @@ import posixpath
 import re
 from typing import TYPE_CHECKING
 
-from img_core.kit.git_urls import is_git, is_web
-from img_core.kit.ignore import IgnoreMatcher
-from img_core.kit.text import redacted
+from img_core.files.ignore import IgnoreMatcher
+from img_core.net.git_urls import is_git, is_web
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import DockerfileError
 from img_core.spec.graph import Copy, FileAction, FileOp, MergeOp, WriteFile
+from img_core.spec.text import redacted
 from img_frontend_dockerfile._context_rules import lint_sources
 from img_frontend_dockerfile._heredocs import Heredoc
 from img_frontend_dockerfile._remote import check_checksum, git_source, http_source

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from img_core.kit.text import show
 from img_core.spec.errors import DockerfileError
 from img_core.spec.graph import FileOp, SourceOp
+from img_core.spec.text import show
 from img_frontend_dockerfile._names import ContextTarget, StageTarget
 from img_frontend_dockerfile._source import Fault
 

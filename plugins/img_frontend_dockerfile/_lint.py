@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from img_core.kit.reference import InvalidReference, Reference
+from img_core.images.reference import InvalidReference, Reference
 from img_frontend_dockerfile import _instructions as ins
 from img_frontend_dockerfile._expansion import expand_word
 from img_frontend_dockerfile._source import Fault, Span

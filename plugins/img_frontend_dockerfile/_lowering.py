@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from img_core.kit.reference import full_id
+from img_core.images.reference import full_id
 from img_core.spec.errors import ImgError
 from img_core.spec.frontend import HistoryEntry, PlannedImage
 from img_core.spec.graph import Copy, FileOp, SourceOp, Vertex

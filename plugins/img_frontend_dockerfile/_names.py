@@ -5,8 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from img_core.kit import platforms
-from img_core.kit.reference import InvalidReference, Reference, full_id
+from img_core.images import platforms
+from img_core.images.reference import InvalidReference, Reference, full_id
 from img_core.spec.dataclass import dataclass
 from img_frontend_dockerfile._source import Fault
 from img_frontend_dockerfile._text import nearest, quote

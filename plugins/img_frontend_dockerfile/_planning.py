@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from img_core.kit.text import show
 from img_core.spec.errors import DockerfileError
+from img_core.spec.text import show
 from img_frontend_dockerfile._budget import FILE_LIMIT, Budget
 from img_frontend_dockerfile._directives import CheckOptions, parse_check_options
 from img_frontend_dockerfile._epoch import epoch_of, settle_epoch

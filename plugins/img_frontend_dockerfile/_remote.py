@@ -6,7 +6,7 @@ import posixpath
 import re
 from typing import TYPE_CHECKING
 
-from img_core.kit.git_urls import QUERY_KEYS, is_git, is_web
+from img_core.net.git_urls import QUERY_KEYS, is_git, is_web
 from img_core.spec.graph import SourceOp
 from img_frontend_dockerfile._source import Fault
 from img_frontend_dockerfile._text import did_you_mean, quote

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from img_core.kit.text import one_line, redacted, show
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import DockerfileError
+from img_core.spec.text import one_line, redacted, show
 
 __all__ = ["LONGEST_MESSAGE", "Fault", "Source", "Span", "excerpt"]
 

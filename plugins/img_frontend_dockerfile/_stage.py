@@ -6,10 +6,10 @@ import posixpath
 from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
-from img_core.kit.text import redacted
 from img_core.spec.dataclass import dataclass
 from img_core.spec.frontend import HistoryEntry
 from img_core.spec.graph import Location, SourceOp, Vertex
+from img_core.spec.text import redacted
 from img_frontend_dockerfile._budget import ENTRY, PAIR
 from img_frontend_dockerfile._expansion import expand_for_display, expand_heredoc, expand_word, expand_words
 from img_frontend_dockerfile._scope import BUILDER_ARGUMENTS

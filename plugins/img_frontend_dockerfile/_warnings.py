@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from img_core.kit.text import show
 from img_core.spec.frontend import BuildWarning
 from img_core.spec.graph import Location
+from img_core.spec.text import show
 from img_frontend_dockerfile._directives import parse_check_options
 from img_frontend_dockerfile._source import LONGEST_MESSAGE, Fault
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from img_core.kit.progress.steps import Step, Steps, failure_block, warning_block
-from img_core.kit.progress.text import rate_text, size_text
-from img_core.kit.progress.writer import Writer
-from img_core.kit.text import LINE_LIMIT, one_line, show
 from img_core.spec.progress import Event, Progress, StepFinished, StepLog, StepStarted, StepStatus, WarningRaised
+from img_core.spec.text import LINE_LIMIT, one_line, show
+from img_lib_progress.steps import Step, Steps, failure_block, warning_block
+from img_lib_progress.text import rate_text, size_text
+from img_lib_progress.writer import Writer
 
 __all__ = ["PlainProgress"]
 

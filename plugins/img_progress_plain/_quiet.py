@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from img_core.kit.progress.steps import Steps, failure_block
-from img_core.kit.progress.writer import Writer
 from img_core.spec.progress import Event, Progress, StepFinished, StepLog, StepStarted
+from img_lib_progress.steps import Steps, failure_block
+from img_lib_progress.writer import Writer
 
 __all__ = ["QuietProgress"]
 

@@ -12,7 +12,6 @@ import time
 from binascii import b2a_base64
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
-from img_core.kit.progress.writer import Writer
 from img_core.spec.progress import (
     Event,
     Progress,
@@ -23,6 +22,7 @@ from img_core.spec.progress import (
     StepStatus,
     WarningRaised,
 )
+from img_lib_progress.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

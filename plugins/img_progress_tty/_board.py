@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from img_core.kit.text import show
 from img_core.spec.progress import StepFinished, StepLog, StepPlanned, StepStarted, StepStatus, WarningRaised
+from img_core.spec.text import show
 from img_progress_tty._log import Log
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from img_core.kit.progress.text import rate_text, size_text
+from img_lib_progress.text import rate_text, size_text
 from img_progress_tty._text import cut, width_of
 
 if TYPE_CHECKING:

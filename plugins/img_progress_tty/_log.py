@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from img_core.kit.progress.text import clean_line, log_time
+from img_lib_progress.text import clean_line, log_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, TextIO
 
-from img_core.kit.progress.writer import Writer
+from img_lib_progress.writer import Writer
 from img_progress_tty._layout import Style
 from img_progress_tty._text import width_of
 

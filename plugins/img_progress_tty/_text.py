@@ -8,7 +8,7 @@ _VARIATION = "\ufe0f"  # makes the character before it an emoji, which takes two
 
 
 def width_of(text: str) -> int:
-    """Return the columns that *text* takes; it is printable (see `img_core.kit.text.show`)."""
+    """Return the columns that *text* takes; it is printable (see `img_core.spec.text.show`)."""
     return len(text) if text.isascii() else sum(map(_columns, text))
 
 

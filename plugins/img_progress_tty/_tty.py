@@ -8,8 +8,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, TextIO
 
-from img_core.kit.progress.steps import failure_block, warning_block
 from img_core.spec.progress import Event, Progress
+from img_lib_progress.steps import failure_block, warning_block
 from img_progress_tty._board import Board
 from img_progress_tty._layout import Layout
 from img_progress_tty._screen import Screen

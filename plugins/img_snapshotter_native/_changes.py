@@ -7,9 +7,9 @@ import stat
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from img_core.kit import fs
-from img_core.kit.changes import TreeChanges, same_entry, scan
+from img_core.files import fs
 from img_core.spec.errors import StateError
+from img_lib_layers.changes import TreeChanges, same_entry, scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -8,10 +8,10 @@ import stat
 from functools import partial
 from typing import TYPE_CHECKING
 
-from img_core.kit import fs
-from img_core.kit.changes import scan
-from img_core.kit.parallel import run_together
+from img_core.files import fs
+from img_core.linux.parallel import run_together
 from img_core.spec.errors import ImgError
+from img_lib_layers.changes import scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,8 +11,9 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from img_core.kit import fs, linux, mounts
-from img_core.kit.snapshots import FILES, RECORDS, DirectorySnapshotter, open_directory
+from img_core.files import fs
+from img_core.linux import mounts, syscalls
+from img_lib_layers.snapshots import FILES, RECORDS, DirectorySnapshotter, open_directory
 from img_snapshotter_native._changes import CopyChanges, read_index, write_index
 from img_snapshotter_native._clone import clone_tree
 
@@ -63,7 +64,7 @@ class NativeSnapshotter(DirectorySnapshotter):
         """Open the topmost parent, read-only where mounts are possible."""
         path = f"{parents[-1]}/{FILES}" if parents else self._empty_directory()
         try:
-            return DirectoryRoot(mounts.bind(path, attributes=linux.MOUNT_ATTR_RDONLY))
+            return DirectoryRoot(mounts.bind(path, attributes=syscalls.MOUNT_ATTR_RDONLY))
         except OSError as err:
             if err.errno not in (errno.EPERM, errno.ENOSYS, errno.EINVAL):
                 raise

@@ -6,10 +6,11 @@ import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
-from img_core.kit import fs, mounts
-from img_core.kit.overlay.layout import WORK
-from img_core.kit.snapshots import FILES
+from img_core.files import fs
+from img_core.linux import mounts
 from img_core.spec.errors import HostError, ImgError
+from img_lib_layers.overlay.layout import WORK
+from img_lib_layers.snapshots import FILES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

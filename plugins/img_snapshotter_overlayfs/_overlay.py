@@ -1,4 +1,4 @@
-"""The overlayfs snapshotter: the format of `img_core.kit.overlay`, merged by the kernel.
+"""The overlayfs snapshotter: the format of `img_lib_layers.overlay`, merged by the kernel.
 
 Mounts are detached: they exist as descriptors only, appear in no mount table of ours and end with their last descriptor.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from img_core.kit.overlay.layout import WORK, MountedRoot
-from img_core.kit.overlay.snapshotter import OverlayFormatSnapshotter, make_empty
+from img_lib_layers.overlay.layout import WORK, MountedRoot
+from img_lib_layers.overlay.snapshotter import OverlayFormatSnapshotter, make_empty
 from img_snapshotter_overlayfs._layers import mount_layers
 
 if TYPE_CHECKING:

@@ -6,17 +6,17 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from img_core.kit import fs
-from img_core.kit.text import show
+from img_core.files import fs
 from img_core.spec.errors import CredentialsError, RegistryError, UsageError
+from img_core.spec.text import show
 from img_source_git._git import said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from img_core.kit.programs import Finished
     from img_source_git._address import Address
     from img_source_git._git import Git
+    from img_source_git._programs import Finished
 
 __all__ = ["check_out", "commit_time"]
 

@@ -17,15 +17,15 @@ import os
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from img_core.kit import fs
-from img_core.kit.addresses import same_origin, secret_names
-from img_core.kit.text import show
+from img_core.files import fs
+from img_core.net.addresses import same_origin, secret_names
 from img_core.spec.errors import CredentialsError, HostError
+from img_core.spec.text import show
 
 if TYPE_CHECKING:
-    from img_core.kit.programs import Finished, Programs
     from img_core.spec.source import SourceContext
     from img_source_git._address import Address
+    from img_source_git._programs import Finished, Programs
 
 __all__ = ["Git", "login_header", "said"]
 

@@ -7,15 +7,15 @@ import stat
 import threading
 from typing import TYPE_CHECKING, ClassVar
 
-from img_core.kit import fs
-from img_core.kit.addresses import secret_names
-from img_core.kit.programs import Programs
-from img_core.kit.text import show
+from img_core.files import fs
+from img_core.net.addresses import secret_names
 from img_core.spec.errors import IntegrityError, NotFoundError, RegistryError
 from img_core.spec.source import PinnedTree, SourceContext, TreeSource
+from img_core.spec.text import show
 from img_source_git._address import Address, parse_address
 from img_source_git._checkout import check_out, commit_time
 from img_source_git._git import Git, said
+from img_source_git._programs import Programs
 
 if TYPE_CHECKING:
     from img_core.spec.graph import SourceOp

@@ -13,8 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from img_core.kit import fs
-from img_core.kit.web import Conditions
+from img_core.files import fs
+from img_source_http._web import Conditions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

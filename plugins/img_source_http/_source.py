@@ -14,18 +14,18 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, ClassVar, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from img_core.kit import fs
-from img_core.kit.addresses import secret_names
-from img_core.kit.archive_contexts import BLOCK, is_archive, newest_member, unpack
-from img_core.kit.web import Web, origin_text, shown_url
+from img_core.archives.contexts import BLOCK, is_archive, newest_member, unpack
+from img_core.files import fs
+from img_core.net.addresses import secret_names
 from img_core.spec.errors import ImgError, IntegrityError
 from img_core.spec.source import PinnedTree, SourceContext, TreeSource
 from img_source_http._memo import Memo, Memos
+from img_source_http._web import Web, origin_text, shown_url
 
 if TYPE_CHECKING:
-    from img_core.kit.web import Response
     from img_core.spec.graph import SourceOp
     from img_core.spec.values import Platform
+    from img_source_http._web import Response
 
 __all__ = ["WebSource"]
 

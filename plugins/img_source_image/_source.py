@@ -5,10 +5,10 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, ClassVar
 
-from img_core.kit import platforms
-from img_core.kit.image_lookup import look_up
-from img_core.kit.reference import Reference, is_digest
-from img_core.kit.registry import Clients, Limits
+from img_core.images import platforms
+from img_core.images.lookup import look_up
+from img_core.images.reference import Reference, is_digest
+from img_core.net.registry import Clients, Limits
 from img_core.spec.errors import RegistryError
 from img_core.spec.source import ImageSource, PinnedImage, SourceContext
 from img_core.spec.values import Digest
@@ -16,7 +16,7 @@ from img_core.spec.values import Digest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from img_core.kit.registry import RegistryClient
+    from img_core.net.registry import RegistryClient
     from img_core.spec.graph import SourceOp
     from img_core.spec.values import Descriptor, Platform
 

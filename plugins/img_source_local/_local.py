@@ -7,7 +7,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from img_core.kit import fs
+from img_core.files import fs
 from img_core.spec.errors import DockerfileError, ImgError, NotFoundError, UsageError
 from img_core.spec.source import PinnedTree, TreeSource
 

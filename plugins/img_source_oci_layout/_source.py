@@ -7,9 +7,10 @@ import os
 import stat
 from typing import TYPE_CHECKING, ClassVar
 
-from img_core.kit import fs, oci, platforms
-from img_core.kit.image_lookup import look_up
-from img_core.kit.reference import is_digest
+from img_core.files import fs
+from img_core.images import oci, platforms
+from img_core.images.lookup import look_up
+from img_core.images.reference import is_digest
 from img_core.spec.errors import IntegrityError, NotFoundError, UsageError
 from img_core.spec.source import ImageSource, PinnedImage
 from img_core.spec.values import Digest
@@ -70,7 +71,7 @@ def _split(reference: str) -> tuple[str, str, str]:
 
 
 class _Layout:
-    """The documents of one layout (`img_core.kit.image_lookup.Documents`)."""
+    """The documents of one layout (`img_core.images.lookup.Documents`)."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory

@@ -79,7 +79,7 @@ def table(title: str, figures: list[Figure]) -> None:
         print(f"| {figure.name} | {figure.low * 1000:.0f} | {figure.middle * 1000:.0f} | {ratios} |")
 
 
-_REMOVE = "import sys; from img_core.kit import fs, userns; userns.enter(); fs.remove_tree(sys.argv[1])"
+_REMOVE = "import sys; from img_core.files import fs; from img_core.linux import userns; userns.enter(); fs.remove_tree(sys.argv[1])"
 
 
 def remove(directory: Path) -> None:

@@ -86,7 +86,7 @@ class TransferBench:
 
     def list_many(self) -> None:
         """``img ls`` with a thousand images; the budget is 150 ms."""
-        from img_core.kit import oci
+        from img_core.images import oci
         from img_core.store import Store
 
         state = self._work / "many"

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from img_core.kit.credentials import _helper, keys_of
 from img_core.spec.errors import CredentialsError
 from img_core.spec.values import Credentials
 from img_core.testing.contracts.credentials import CredentialStoreContract
 from img_credentials_containers._store import ContainersStore
 from img_credentials_dockerconfig._store import DockerConfigStore
+from img_lib_credentials import _helper, keys_of
 
 JOE = Credentials("joe", "pw")
 

@@ -10,13 +10,12 @@ from typing import Any, ClassVar
 
 import pytest
 
-from img_core.kit import fs, oci
-from img_core.kit.bundle import read_bundle
-from img_core.kit.output import destination_errors
-from img_core.kit.repack import uncompressed
-from img_core.kit.tar import TarReader
-from img_core.kit.tar.member import HARD_LINK, REGULAR
-from img_core.kit.tar.pipeline import Serial
+from img_core.archives.tar import TarReader
+from img_core.archives.tar.member import HARD_LINK, REGULAR
+from img_core.archives.tar.pipeline import Serial
+from img_core.files import fs
+from img_core.files.output import destination_errors
+from img_core.images import oci
 from img_core.spec.exporter import Exporter, ExportProgress, Result
 from img_core.spec.values import Descriptor, Digest
 from img_core.testing.contracts.exporter import ExporterContract
@@ -26,6 +25,8 @@ from img_exporter_image._image import ImageExporter
 from img_exporter_local._local import LocalExporter
 from img_exporter_oci._oci import OciExporter
 from img_exporter_tar._tar import TarExporter
+from img_lib_export.bundle import read_bundle
+from img_lib_export.repack import uncompressed
 
 
 def files_in_archive(reader: TarReader) -> dict[bytes, bytes]:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from img_core.kit import fs, linux
+from img_core.files import fs
+from img_core.linux import syscalls
 from img_core.spec.errors import ImgError, Unsupported
 from img_core.spec.host import Host
 from img_core.spec.snapshotter import Snapshotter
@@ -67,11 +68,11 @@ class TestOverlayfs(SnapshotterContract):
             directory = os.path.join(shelf.driver.host.run_directory, "mounted")
             os.mkdir(directory)
             root = shelf.driver.prepare(shelf.new(), [])
-            linux.move_mount(root.fd, directory)
+            syscalls.move_mount(root.fd, directory)
             host = Host(shelf.mapping, directory, shelf.driver.host.run_directory)
             with pytest.raises(Unsupported, match=f"filesystem on {directory}/.* not supported as upperdir"):
                 OverlaySnapshotter.probe(host)
-            linux.umount2(directory, linux.MNT_DETACH)
+            syscalls.umount2(directory, syscalls.MNT_DETACH)
             root.close()
 
         inside(body)

@@ -12,19 +12,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+from img_core.archives.tar import TarReader
 from img_core.config import Config
-from img_core.kit import oci, platforms
-from img_core.kit.credentials._file import AuthFile
-from img_core.kit.git_urls import is_git, is_web
-from img_core.kit.ignore import IgnoreMatcher
-from img_core.kit.reference import Reference
-from img_core.kit.registry._auth import parse_challenges
-from img_core.kit.registry._client import _first_byte
-from img_core.kit.registry._config import HostsConfig
-from img_core.kit.registry._listing import next_page
-from img_core.kit.registry._retry import Failure, retry_after_seconds
-from img_core.kit.tar import TarReader
-from img_core.kit.wildcards import compile_wildcards
+from img_core.files.ignore import IgnoreMatcher
+from img_core.files.wildcards import compile_wildcards
+from img_core.images import oci, platforms
+from img_core.images.reference import Reference
+from img_core.net.git_urls import is_git, is_web
+from img_core.net.registry._auth import parse_challenges
+from img_core.net.registry._client import _first_byte
+from img_core.net.registry._config import HostsConfig
+from img_core.net.registry._listing import next_page
+from img_core.net.registry._retry import Failure, retry_after_seconds
 from img_core.spec.errors import ArchiveError, DockerfileError, ImgError, NotFoundError
 from img_core.spec.frontend import BaseImage, PlanRequest
 from img_core.spec.values import Digest, Platform
@@ -32,12 +31,13 @@ from img_frontend_dockerfile._expansion import expand_for_display, expand_heredo
 from img_frontend_dockerfile._frontend import DockerfileFrontend
 from img_frontend_dockerfile._patterns import Pattern
 from img_frontend_dockerfile._source import Fault
+from img_lib_credentials._file import AuthFile
 from img_source_git._address import parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from img_core.kit.registry._http import Response
+    from img_core.net.registry._http import Response
     from img_core.spec.graph import SourceOp
 
 __all__ = ["TARGETS"]

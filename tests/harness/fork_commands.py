@@ -83,7 +83,6 @@ class ForkCommands:
 def _serve() -> None:
     import img_core.api._build
     import img_core.api.session
-    import img_core.kit.bundle
     import img_core.solver.solver  # noqa: F401  # paid once, not in every child
 
     answers = os.fdopen(os.dup(1), "w")
@@ -119,7 +118,7 @@ def _in_child(request: Request) -> Request:
 
 
 def _run(request: Request) -> Request:
-    from img_core.kit import faults
+    from img_core.files import faults
     from img_core.spec.errors import ImgError
 
     faults.install(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from harness.img import Img
-from img_core.kit import oci
+from img_core.images import oci
 from img_core.store import Store
 from img_core.testing.images import SmallImage
 

@@ -17,8 +17,9 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from img_core.kit import linux, sandbox, seccomp
-from img_core.kit.userns import sub_id_ranges
+from img_core.linux import sandbox, syscalls
+from img_core.linux.userns import sub_id_ranges
+from img_lib_containers import seccomp
 
 _ROOT_IDS = 1000  # of the sub-ids, for ids of the surrounding from 0 on
 _FURTHER_IDS = 100_000  # from here on the rest of them, which its /etc/subuid gives to the user
@@ -37,7 +38,7 @@ def main() -> NoReturn:
     wanted, command = json.loads(sys.argv[1]), sys.argv[2:]
     uid, gid = os.getuid(), os.getgid()
     enter_user_namespace(uid, gid)
-    linux.unshare(linux.CLONE_NEWPID)
+    syscalls.unshare(syscalls.CLONE_NEWPID)
     child = os.fork()
     if child:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -64,7 +65,7 @@ def enter_user_namespace(uid: int, gid: int) -> None:
             subprocess.run([tool, str(target), *map(str, id_map(kind, own, uid))], check=True)
         os._exit(0)
     os.close(ready)
-    linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
+    syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
     os.close(go)
     if os.waitpid(helper, 0)[1]:
         sys.exit("cannot map sub-ids for the surrounding")
@@ -82,23 +83,23 @@ def id_map(kind: str, own: int, uid: int) -> list[int]:
 
 
 def set_stage(wanted: Wanted, uid: int, gid: int) -> None:
-    linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
-    linux.mount("tmpfs", _STAGE, "tmpfs", 0, "mode=755")
-    linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
+    syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+    syscalls.mount("tmpfs", _STAGE, "tmpfs", 0, "mode=755")
+    syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
     give_ids(wanted["id_tools"], str(uid) if wanted["sub_ids"] else "somebody")
     if wanted["overlay"]:
         cover_with_overlay(wanted["overlay"])
     if wanted["volume"]:
         kind = "tmpfs" if wanted["attributes"] else "ramfs"
-        flags = 0 if wanted["executable"] else linux.MS_NOEXEC | linux.MS_NOSUID | linux.MS_NODEV
+        flags = 0 if wanted["executable"] else syscalls.MS_NOEXEC | syscalls.MS_NOSUID | syscalls.MS_NODEV
         fill_volume(kind, flags, wanted["volume"], *((0, 0) if wanted["user"] == "root" else (uid, gid)))
     if not wanted["cgroups"]:
-        linux.mount("tmpfs", "/sys/fs/cgroup", "tmpfs")
+        syscalls.mount("tmpfs", "/sys/fs/cgroup", "tmpfs")
         make_readonly("/sys")
     if wanted["small_dev"]:
         make_small_dev()
     if not wanted["runtime_directory"]:
-        linux.mount("tmpfs", "/run", "tmpfs", linux.MS_RDONLY)
+        syscalls.mount("tmpfs", "/run", "tmpfs", syscalls.MS_RDONLY)
     if not wanted["namespaces"]:
         Path("/proc/sys/user/max_user_namespaces").write_text("0")
     if wanted["masked_proc"]:
@@ -120,7 +121,7 @@ def give_ids(tools: str, owner: str) -> None:
         shutil.copyfile(tool, copy)
         copy.chmod(0o4755 if tools == "setuid" else 0o755)
         if tools == "capable":
-            capability = linux.CAP_SETUID if kind == "uid" else linux.CAP_SETGID
+            capability = syscalls.CAP_SETUID if kind == "uid" else syscalls.CAP_SETGID
             # struct vfs_cap_data, revision 2, effective; the kernel adds our root id
             os.setxattr(copy, "security.capability", struct.pack("<5I", 0x02000001, 1 << capability, 0, 0, 0))
         bind(copy, tool)
@@ -135,12 +136,12 @@ def cover_with_overlay(path: str) -> None:
     os.chown(changes / "upper", info.st_uid, info.st_gid)
     os.chmod(changes / "upper", info.st_mode)
     options = f"lowerdir={path},upperdir={changes}/upper,workdir={changes}/work,userxattr"
-    linux.mount("overlay", path, "overlay", 0, options)
+    syscalls.mount("overlay", path, "overlay", 0, options)
 
 
 def fill_volume(kind: str, flags: int, source: str, uid: int, gid: int) -> None:
     _VOLUME.mkdir()
-    linux.mount(kind, str(_VOLUME), kind, flags, "mode=755")
+    syscalls.mount(kind, str(_VOLUME), kind, flags, "mode=755")
     shutil.copytree(source, _VOLUME, dirs_exist_ok=True)
     for directory, _, files in os.walk(_VOLUME):
         for path in (directory, *(os.path.join(directory, name) for name in files)):
@@ -153,17 +154,17 @@ def fill_volume(kind: str, flags: int, source: str, uid: int, gid: int) -> None:
 def make_small_dev() -> None:
     new = _STAGE / "dev"
     new.mkdir()
-    linux.mount("tmpfs", new, "tmpfs", linux.MS_NOSUID | linux.MS_NOEXEC, "mode=755")
+    syscalls.mount("tmpfs", new, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, "mode=755")
     for name in _NODES:
         (new / name).touch()
         bind(f"/dev/{name}", new / name)
     for name in ("shm", "mqueue", "pts"):
         (new / name).mkdir()
-    linux.mount("tmpfs", new / "shm", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=1777")
-    linux.mount("devpts", new / "pts", "devpts", 0, "newinstance,ptmxmode=0666")
+    syscalls.mount("tmpfs", new / "shm", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=1777")
+    syscalls.mount("devpts", new / "pts", "devpts", 0, "newinstance,ptmxmode=0666")
     for name, target in (("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd")):
         (new / name).symlink_to(target)
-    linux.mount(new, "/dev", None, linux.MS_BIND | linux.MS_REC)
+    syscalls.mount(new, "/dev", None, syscalls.MS_BIND | syscalls.MS_REC)
 
 
 def mask() -> None:
@@ -171,19 +172,21 @@ def mask() -> None:
     for path in filter(os.path.exists, _COVERED_FILES):
         bind("/dev/null", path)
     for path in filter(os.path.isdir, _COVERED_DIRECTORIES):
-        linux.mount("tmpfs", path, "tmpfs", linux.MS_RDONLY)
+        syscalls.mount("tmpfs", path, "tmpfs", syscalls.MS_RDONLY)
     for path in filter(os.path.exists, _READONLY):
         bind(path, path)
         make_readonly(path)
 
 
 def bind(source: str | Path, target: str | Path) -> None:
-    linux.mount(source if isinstance(source, str) else str(source), str(target), None, linux.MS_BIND | linux.MS_REC)
+    syscalls.mount(
+        source if isinstance(source, str) else str(source), str(target), None, syscalls.MS_BIND | syscalls.MS_REC
+    )
 
 
 def make_readonly(path: str) -> None:
-    tree = linux.open_tree(linux.AT_FDCWD, path, 0)
-    linux.mount_setattr(tree, set_attributes=linux.MOUNT_ATTR_RDONLY, recursive=True)
+    tree = syscalls.open_tree(syscalls.AT_FDCWD, path, 0)
+    syscalls.mount_setattr(tree, set_attributes=syscalls.MOUNT_ATTR_RDONLY, recursive=True)
     os.close(tree)
 
 
@@ -201,10 +204,10 @@ def restrict(wanted: Wanted, uid: int, gid: int) -> None:
         os.setresgid(gid, gid, gid)
         os.setresuid(uid, uid, uid)
     else:
-        linux.capset(allowed, allowed, 0)
+        syscalls.capset(allowed, allowed, 0)
     if wanted["no_new_privileges"]:
-        linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
-    linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of credentials makes the kernel forget it
+        syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of credentials makes the kernel forget it
 
 
 def missing_calls(newest: int) -> bytes:
@@ -221,7 +224,7 @@ def missing_calls(newest: int) -> bytes:
 
 def drop(number: int) -> None:
     try:
-        linux.prctl(linux.PR_CAPBSET_DROP, number)
+        syscalls.prctl(syscalls.PR_CAPBSET_DROP, number)
     except OSError as err:
         if err.errno != errno.EINVAL:  # beyond the last one of this kernel
             raise

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from img_core.kit.sandbox import DEFAULT_CAPABILITIES
+from img_core.linux.sandbox import DEFAULT_CAPABILITIES
 
 __all__ = ["NORMAL", "POD", "VOLUME", "Situation"]
 

@@ -12,7 +12,7 @@ import pytest
 from harness.img import Img, write_context
 from harness.web import Page, web_server
 from img_core.api import BuildResult, Output, SecretSource, build
-from img_core.kit import platforms
+from img_core.images import platforms
 from img_core.spec import DockerfileError, NotFoundError, StepError, UsageError
 from img_core.spec.progress import Event, StepFinished, StepLog, StepStarted
 

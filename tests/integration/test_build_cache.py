@@ -61,7 +61,7 @@ def test_a_cached_build_imports_nothing_that_only_work_needs(img: Img, context: 
         "rich",
         "asyncio",
         "concurrent.futures",
-        "img_core.kit.tar.reader",
+        "img_core.archives.tar.reader",
         "img_core.solver.run",
         "img_core.store.collect",
     }

@@ -18,7 +18,7 @@ from harness.containers import Containers
 from harness.host import AS_ROOT, fixture_file, need
 from harness.img import COMMAND, Img, environment, remove_as_mapped_root, write_context
 from harness.situations import POD, VOLUME, Situation
-from img_core.kit.sandbox import DEFAULT_CAPABILITIES
+from img_core.linux.sandbox import DEFAULT_CAPABILITIES
 
 pytestmark = [pytest.mark.rootless, pytest.mark.skipif(AS_ROOT, reason="root needs none of this")]
 

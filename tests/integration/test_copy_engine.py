@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from img_core.kit import fs
-from img_core.kit.copy import SourceTree, apply, digest, select
-from img_core.kit.ownership import OWNER_ATTRIBUTE, Owners
+from img_core.files import fs
+from img_core.files.ownership import OWNER_ATTRIBUTE, Owners
+from img_core.solver.copy import SourceTree, apply, digest, select
 from img_core.spec.errors import HostError, ImgError
 from img_core.spec.graph import Copy, FileAction, MakeDirectory
 from img_core.spec.host import IdMapping

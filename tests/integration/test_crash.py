@@ -1,6 +1,6 @@
 """Killed, or out of disk, at any instant: what is listed is complete, the next command works, and nothing is left behind.
 
-All changes of the disk are numbered (`img_core.kit.faults`), so that most of this enumerates instead of sampling.
+All changes of the disk are numbered (`img_core.files.faults`), so that most of this enumerates instead of sampling.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from harness.bases import BUSYBOX_CONFIG, busybox_root, write_oci_archive
 from harness.fixtures import load
 from harness.fork_commands import ForkCommands
 from harness.img import environment, remove_as_mapped_root, write_context
-from img_core.kit import oci
+from img_core.images import oci
 
 pytestmark = [pytest.mark.rootless, pytest.mark.slow]
 

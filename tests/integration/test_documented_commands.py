@@ -79,7 +79,7 @@ def _checkout(directory: Path) -> Path:
     """Return a directory that looks like a checkout and is a build context, too."""
     directory.mkdir()
     shutil.copytree(ROOT / "contrib", directory / "contrib", ignore=shutil.ignore_patterns("__pycache__"))
-    (directory / "img_core/kit").mkdir(parents=True)
+    (directory / "plugins/img_lib_containers").mkdir(parents=True)
     return write_context(directory, "FROM busybox\nRUN echo built > /built\n", {".dockerignore": "contrib\n"})
 
 

@@ -21,9 +21,9 @@ from harness.host import AS_ROOT, need
 from harness.img import COMMAND, Img, environment, write_context
 from harness.oci import ImageArchive
 from harness.situations import NORMAL, POD, VOLUME, Situation
-from img_core.kit import linux, mounts
-from img_core.kit._remount import copy_with_attributes
-from img_core.kit.userns import sub_id_ranges
+from img_core.linux import mounts, syscalls
+from img_core.linux._remount import copy_with_attributes
+from img_core.linux.userns import sub_id_ranges
 from img_core.testing.namespaces import run_inside
 
 pytestmark = [pytest.mark.rootless, pytest.mark.skipif(AS_ROOT, reason="root needs none of this")]
@@ -270,19 +270,19 @@ def test_attributes_reach_submounts_without_mount_setattr(tmp_path: Path) -> Non
     (tmp_path / "file").touch()
 
     def body() -> None:
-        linux.move_mount(mounts.tmpfs(), os.fspath(tmp_path / "tree/a b"))
+        syscalls.move_mount(mounts.tmpfs(), os.fspath(tmp_path / "tree/a b"))
         before = Path("/proc/self/mountinfo").read_text()
-        flags = linux.OPEN_TREE_CLONE | linux.AT_RECURSIVE
-        original = linux.open_tree(linux.AT_FDCWD, os.fspath(tmp_path / "tree"), flags)
-        tree = copy_with_attributes(original, linux.MOUNT_ATTR_RDONLY | linux.MOUNT_ATTR_NOEXEC)
+        flags = syscalls.OPEN_TREE_CLONE | syscalls.AT_RECURSIVE
+        original = syscalls.open_tree(syscalls.AT_FDCWD, os.fspath(tmp_path / "tree"), flags)
+        tree = copy_with_attributes(original, syscalls.MOUNT_ATTR_RDONLY | syscalls.MOUNT_ATTR_NOEXEC)
         for name in ("x", "a b/x"):
             with pytest.raises(OSError, match="Read-only"):
                 os.close(os.open(name, os.O_CREAT | os.O_WRONLY, dir_fd=tree))
         for path in (tree, os.open("a b", os.O_PATH, dir_fd=tree)):
             assert os.fstatvfs(path).f_flag & os.ST_NOEXEC
         (tmp_path / "tree/still-writable").touch()
-        file = linux.open_tree(linux.AT_FDCWD, os.fspath(tmp_path / "file"))
-        file = copy_with_attributes(file, linux.MOUNT_ATTR_RDONLY)
+        file = syscalls.open_tree(syscalls.AT_FDCWD, os.fspath(tmp_path / "file"))
+        file = copy_with_attributes(file, syscalls.MOUNT_ATTR_RDONLY)
         assert os.fstatvfs(file).f_flag & os.ST_RDONLY
         assert Path("/proc/self/mountinfo").read_text() == before
         assert os.path.isdir("/sys/kernel")

@@ -13,7 +13,7 @@ import pytest
 
 from harness.fixtures import NewState
 from harness.img import Img, write_context
-from img_core.kit import oci
+from img_core.images import oci
 from img_core.spec.values import Descriptor
 from img_core.testing.faulty_registry import FaultyRegistry
 from img_core.testing.images import SmallImage, make_image, make_index, write_layout

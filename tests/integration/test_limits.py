@@ -15,9 +15,9 @@ from harness.build_server import Workshop
 from harness.host import AS_ROOT, need
 from harness.img import Img, write_context
 from harness.processes import running, wait_until
-from img_core.kit import sandbox
-from img_core.kit.cgroups import Limits, groups
-from img_core.kit.cgroups.groups import Hierarchy, hierarchies
+from img_core.linux import sandbox
+from img_core.linux.cgroups import Limits, groups
+from img_core.linux.cgroups.groups import Hierarchy, hierarchies
 from img_core.spec.errors import HostError
 
 pytestmark = pytest.mark.rootless
@@ -132,10 +132,10 @@ def test_limit_that_cannot_be_held_is_an_error_with_the_way_out(img: Img, tmp_pa
 
 IN_VERSION_2 = """
 import os, sys
-from img_core.kit import linux, userns
-from img_core.kit.cgroups import Limits, groups
-from img_core.kit.cgroups.limits import Setting
-from img_core.kit.zygote import Zygote
+from img_core.linux import syscalls, userns
+from img_core.linux.cgroups import Limits, groups
+from img_core.linux.cgroups.limits import Setting
+from img_core.linux.zygote import Zygote
 controller, file, value = sys.argv[1:4]
 Limits.settings = lambda self, version: [Setting(controller, file, value, "--memory")] if version == 2 else []
 userns.enter()

@@ -8,7 +8,7 @@ import pytest
 
 from harness.fixtures import NewState
 from harness.img import Img
-from img_core.kit.platforms import host_platform
+from img_core.images.platforms import host_platform
 from img_core.spec.values import Platform
 from img_core.testing.faulty_registry import FaultyRegistry
 from img_core.testing.images import make_image

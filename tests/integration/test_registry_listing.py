@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from img_core.kit import oci
-from img_core.kit.registry import Limits, RegistryClient
+from img_core.images import oci
+from img_core.net.registry import Limits, RegistryClient
 from img_core.spec.errors import NotFoundError, RegistryError
 from img_core.spec.values import Descriptor, Digest
 from img_core.testing.faulty_registry import FaultyRegistry, reply

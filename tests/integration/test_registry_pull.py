@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from harness.containers import skopeo
-from img_core.kit import oci
-from img_core.kit.registry import Limits, RegistryClient
+from img_core.images import oci
+from img_core.net.registry import Limits, RegistryClient
 from img_core.spec.errors import Canceled, CredentialsError, ImgError, IntegrityError, NotFoundError, RegistryError
 from img_core.spec.graph import SourceOp
 from img_core.spec.host import Host
@@ -207,7 +207,7 @@ def test_plain_http_is_refused_beyond_loopback(
     faulty_registry: FaultyRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faulty_registry.add("app", "1", make_image())
-    monkeypatch.setattr("img_core.kit.registry._session.is_loopback", lambda _host: False)  # stands for a far host
+    monkeypatch.setattr("img_core.net.registry._session.is_loopback", lambda _host: False)  # stands for a far host
     # A plain server may wait for the end of a line in the TLS greeting; whichever way it ends, nothing is pulled.
     with (
         RegistryClient(faulty_registry.address, limits=replace(QUICK, tries=1)) as client,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.containers import skopeo
-from img_core.kit import oci
-from img_core.kit.registry import Limits, RegistryClient, Uploaded
+from img_core.images import oci
+from img_core.net.registry import Limits, RegistryClient, Uploaded
 from img_core.spec.errors import CredentialsError, IntegrityError, RegistryError
 from img_core.spec.values import Credentials, Descriptor
 from img_core.testing.faulty_registry import (

@@ -20,7 +20,7 @@ import pytest
 from harness.containers import Containers
 from harness.host import need
 from harness.img import Img, write_context
-from img_core.kit import oci
+from img_core.images import oci
 from img_core.store import Store
 from img_core.testing.registry import DockerRegistry
 from img_core.testing.trees import fingerprint

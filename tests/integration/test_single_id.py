@@ -1,6 +1,6 @@
 """With one mapped id, on Debian: package managers and other programs give files away, and the image has the owners they wanted.
 
-No program notices: what the kernel would refuse is answered by filters, see `img_core.kit.owner_supervisor`.
+No program notices: what the kernel would refuse is answered by filters, see `img_lib_containers.owner_supervisor`.
 """
 
 from __future__ import annotations

@@ -20,9 +20,10 @@ from typing import cast
 
 import pytest
 
-from img_core.kit import codecs, fs
-from img_core.kit.tar import Limits, OwnerPolicy, TarReader, extract
-from img_core.kit.tar.extraction import Mode
+from img_core.archives import codecs
+from img_core.archives.tar import Limits, OwnerPolicy, TarReader, extract
+from img_core.archives.tar.extraction import Mode
+from img_core.files import fs
 from img_core.spec.errors import ArchiveError, HostError, ImgError
 from img_core.testing import archives
 from img_core.testing.archives import Mutation, mutations

@@ -18,7 +18,7 @@ from harness.containers import Containers
 from harness.img import Img, write_context
 from harness.kept import keep
 from harness.processes import run_and_watch
-from img_core.kit import oci
+from img_core.images import oci
 from img_core.spec.values import Descriptor
 from img_core.store import Store
 from img_core.testing.faulty_registry import Exchange, FaultyRegistry, reply, stall

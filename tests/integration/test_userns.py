@@ -19,8 +19,8 @@ pytestmark = pytest.mark.rootless
 USERNS = "img_executor_userns._executor:UsernsExecutor"
 HELPERS = """
 import json, os, signal, sys, threading, time
-from img_core.kit import linux, userns
-from img_core.kit.zygote import Zygote
+from img_core.linux import syscalls, userns
+from img_core.linux.zygote import Zygote
 """
 
 
@@ -156,7 +156,7 @@ def test_entering_inside_a_namespace_makes_no_further_one():
 def test_mounts_stay_inside(tmp_path):
     output = program(f"""
         userns.enter()
-        linux.mount("none", {str(tmp_path)!r}, "tmpfs")
+        syscalls.mount("none", {str(tmp_path)!r}, "tmpfs")
         print(os.statvfs({str(tmp_path)!r}).f_bsize, open("/proc/self/mountinfo").read().count({str(tmp_path)!r}))
     """)
     assert output.split()[1] == "1"
@@ -218,7 +218,7 @@ def test_unknown_entry_is_refused_and_the_zygote_lives(entry):
 def test_killed_process_has_the_status_of_its_signal():
     output = program("""
         userns.enter()
-        process = Zygote.start().spawn("test_userns:wait_forever", {}, flags=linux.CLONE_NEWPID)
+        process = Zygote.start().spawn("test_userns:wait_forever", {}, flags=syscalls.CLONE_NEWPID)
         process.kill()
         print(process.wait())
         process.kill()
@@ -294,7 +294,7 @@ def test_terminal_signals_do_not_reach_the_zygote():
         userns.enter()
         zygote = Zygote.start()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            linux.pidfd_send_signal(zygote.pidfd, number)
+            syscalls.pidfd_send_signal(zygote.pidfd, number)
         print(zygote.spawn("test_userns:say", {"text": "xx"}, fds=[2]).wait())
     """)
     assert output == "2"

@@ -5,15 +5,15 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from img_core.kit.output import check_output, open_output
-from img_core.kit.text import show
-from img_core.kit.treewalk import walk
+from img_core.files.output import check_output, open_output
+from img_core.files.treewalk import walk
 from img_core.spec import Exporter, UsageError
+from img_core.spec.text import show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from img_core.kit.treewalk import Entry
+    from img_core.files.treewalk import Entry
     from img_core.spec import ExportProgress, Host, Result, Tree
 
 __all__ = ["ListingExporter"]

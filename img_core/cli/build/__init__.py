@@ -103,7 +103,7 @@ def _request(path: str, flags: dict[str, Any], outputs: list[Output]) -> BuildRe
         parse_ulimits,
         split_list,
     )
-    from img_core.kit.network.choice import NetworkChoice
+    from img_core.linux.network.choice import NetworkChoice
 
     NetworkChoice.parse(flags["network"])  # a mistake is told before anything is read
     environment = os.environ
@@ -231,7 +231,7 @@ def _image_id(result: BuildResult) -> str:
 
 
 def _write_results(result: BuildResult, flags: dict[str, Any]) -> None:  # Any: values of flags
-    from img_core.kit.output import open_output
+    from img_core.files.output import open_output
 
     texts = {
         flags["iidfile"]: _image_id(result),

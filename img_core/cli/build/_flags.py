@@ -23,7 +23,7 @@ _HIDDEN: dict[str, Any] = {"hidden": True}
 
 def _check_tags(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     """Refuse a bad name while the command line is read, in the words of the original."""
-    from img_core.kit.image_names import new_name
+    from img_core.images.names import new_name
 
     for value in values:
         new_name(value, prefix=f'invalid argument "{value}" for "-t, --tag" flag: ')

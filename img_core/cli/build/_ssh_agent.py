@@ -11,9 +11,9 @@ import tempfile
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from img_core.kit.text import show
 from img_core.solver.secret_sources import SshAgent
 from img_core.spec.errors import HostError, UsageError
+from img_core.spec.text import show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -7,8 +7,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from img_core.kit import fs
-from img_core.kit.archive_contexts import BLOCK, Chained, is_archive, read_fully, unpack
+from img_core.archives.contexts import BLOCK, Chained, is_archive, read_fully, unpack
+from img_core.files import fs
 from img_core.spec.errors import DockerfileError, UsageError
 
 if TYPE_CHECKING:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from img_core.kit import sizes
+from img_core.spec import sizes
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from img_core.kit.cgroups import Limits
+    from img_core.linux.cgroups import Limits
 
 __all__ = [
     "parse_build_args",
@@ -90,7 +90,7 @@ def parse_size(text: str, flag: str) -> int:
 
 def parse_limits(flags: Mapping[str, Any]) -> Limits:  # Any: values of flags
     """Collect what limits a step's use of the machine. Raises UsageError."""
-    from img_core.kit.cgroups import Limits
+    from img_core.linux.cgroups import Limits
 
     swap, cpus, period = flags["memory_swap"], flags["cpus"], _number(flags, "cpu_period")
     quota = _number(flags, "cpu_quota")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from img_core.cli._format import binary_size
 from img_core.cli.doctor._finding import BAD, NOTE, OK, WORSE, Finding, Status
-from img_core.kit import binfmt, linux
-from img_core.kit.cgroups import groups
+from img_core.linux import binfmt, syscalls
+from img_core.linux.cgroups import groups
 from img_core.spec.errors import HostError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def system() -> Finding:
     """Name the kernel, and what it lacks of what img can make use of."""
     text = f"Linux {os.uname().release} {os.uname().machine}, Python {platform.python_version()}"
     try:
-        linux.mount_setattr(-1, set_attributes=0)
+        syscalls.mount_setattr(-1, set_attributes=0)
     except OSError as err:
         if err.errno == errno.ENOSYS:
             text += "; without mount_setattr (5.12) every mount of a step takes a few more system calls"
@@ -80,7 +80,7 @@ def state_directory(session: Session) -> Iterator[Finding]:
 
 def _owner_failure(host: Host) -> str:
     """Try what images need of the file system; return what went wrong, or an empty string."""
-    from img_core.kit.ownership import Owners
+    from img_core.files.ownership import Owners
 
     path = os.path.join(host.run_directory, "owner-probe")
     fd = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)

@@ -16,8 +16,8 @@ __all__ = ["abstract_sockets", "certificates", "helpers"]
 
 def helpers(environment: Mapping[str, str]) -> Finding:
     """Look for the programs that connect a private network namespace without privileges."""
-    from img_core.kit.network.choice import NetworkChoice
-    from img_core.kit.network.private import find_tool
+    from img_core.linux.network.choice import NetworkChoice
+    from img_core.linux.network.private import find_tool
 
     what = "private network"
     try:
@@ -29,8 +29,8 @@ def helpers(environment: Mapping[str, str]) -> Finding:
 
 def abstract_sockets(environment: Mapping[str, str]) -> Finding:
     """Tell what keeps steps from the abstract sockets of the host, such as a session bus of this user."""
-    from img_core.kit import sandbox
-    from img_core.kit.network.private import shields_default
+    from img_core.linux import sandbox
+    from img_core.linux.network.private import shields_default
 
     what = "abstract sockets"
     if sandbox.hides_abstract_sockets():

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from img_core.kit.fs import faults
+from img_core.files.fs import faults
 from img_core.spec.errors import Canceled, ImgError, UsageError
 from img_core.spec.exporter import Exporter
 from img_core.spec.values import Platform

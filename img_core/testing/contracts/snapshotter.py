@@ -22,8 +22,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from img_core.kit import faults, fs
-from img_core.kit.tar import write_layer
+from img_core.archives.tar import write_layer
+from img_core.files import faults, fs
 from img_core.spec.errors import ArchiveError, ImgError, IntegrityError
 from img_core.spec.host import Host, IdMapping
 from img_core.spec.snapshotter import LayerStream, Snapshotter

@@ -8,11 +8,11 @@ import json
 import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from img_core.kit import fs
-from img_core.kit.credentials import load_object
+from img_core.files import fs
 from img_core.spec.credentials import CredentialStore
 from img_core.spec.errors import CredentialsError
 from img_core.spec.values import Credentials
+from img_lib_credentials import load_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

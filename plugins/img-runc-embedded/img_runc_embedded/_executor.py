@@ -6,9 +6,9 @@ import os
 import subprocess
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from img_core.kit.oci_runtime.executor import OciRuntimeExecutor
-from img_core.kit.oci_runtime.lookup import find_on_path
 from img_core.spec.errors import Unsupported
+from img_lib_containers.oci_runtime.executor import OciRuntimeExecutor
+from img_lib_containers.oci_runtime.lookup import find_on_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,7 @@ import stat
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
-from img_core.kit import fs
+from img_core.files import fs
 from img_snapshotter_fuse._stack import ORIGIN, OVERLAY_XATTRS
 
 if TYPE_CHECKING:

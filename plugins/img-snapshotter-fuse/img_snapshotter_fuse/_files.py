@@ -6,7 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
-from img_core.kit import linux
+from img_core.linux import syscalls
 
 if TYPE_CHECKING:
     from img_snapshotter_fuse._node import Node
@@ -82,7 +82,7 @@ class OpenFiles:
     def allocate(self, handle: int, mode: int, offset: int, length: int) -> None:
         """Do what fallocate(2) does."""
         self._tree.version += 1
-        linux.fallocate(handle, mode, offset, length)
+        syscalls.fallocate(handle, mode, offset, length)
 
     def copy(self, source: int, start: int, target: int, offset: int, length: int) -> int:
         """Copy from the handle *source* to the handle *target*; return how much."""

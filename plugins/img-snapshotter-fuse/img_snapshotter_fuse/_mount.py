@@ -10,7 +10,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Final
 
-from img_core.kit import fs, linux, mounts
+from img_core.files import fs
+from img_core.linux import mounts, syscalls
 from img_core.spec.errors import HostError
 from img_snapshotter_fuse._server import LONGEST_REQUEST
 
@@ -55,7 +56,7 @@ class FuseRoot:
         # A container may still be going down with its own reference to the mount: do not rely on the unmount to write all.
         fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
         try:
-            linux.syncfs(fd)
+            syscalls.syncfs(fd)
         finally:
             os.close(fd)
 

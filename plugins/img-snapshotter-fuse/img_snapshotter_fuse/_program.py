@@ -10,7 +10,7 @@ import select
 import stat
 from typing import TYPE_CHECKING, Any, Final
 
-from img_core.kit import fs
+from img_core.files import fs
 from img_snapshotter_fuse._mount import FuseRoot, mount_device, open_device
 from img_snapshotter_fuse._stack import OPAQUE, ORIGIN
 

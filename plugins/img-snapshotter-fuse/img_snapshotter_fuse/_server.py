@@ -17,7 +17,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from img_core.kit import linux
+from img_core.linux import syscalls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,7 +62,7 @@ def _start(request: dict[str, Any], device: int, requests: socket.socket) -> Non
 def _serve(request: dict[str, Any], device: int) -> NoReturn:
     status = 1
     try:
-        linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _answer_requests(request, device)
         status = 0

@@ -1,4 +1,4 @@
-"""The FUSE snapshotter: the format of `img_core.kit.overlay`, merged in user space."""
+"""The FUSE snapshotter: the format of `img_lib_layers.overlay`, merged in user space."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import threading
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from img_core.kit.oci_runtime.lookup import find_on_path
-from img_core.kit.overlay.layout import WORK
-from img_core.kit.overlay.snapshotter import OverlayFormatSnapshotter
-from img_core.kit.snapshots import FILES
 from img_core.spec.errors import Unsupported
+from img_lib_containers.oci_runtime.lookup import find_on_path
+from img_lib_layers.overlay.layout import WORK
+from img_lib_layers.overlay.snapshotter import OverlayFormatSnapshotter
+from img_lib_layers.snapshots import FILES
 from img_snapshotter_fuse._mount import DEVICE, Server
 from img_snapshotter_fuse._program import Program
 

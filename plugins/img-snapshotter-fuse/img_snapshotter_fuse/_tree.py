@@ -8,7 +8,7 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from img_core.kit import fs
+from img_core.files import fs
 from img_snapshotter_fuse._copyup import CopyUp
 from img_snapshotter_fuse._node import ROOT, Found, Node, Nodes
 from img_snapshotter_fuse._stack import OPAQUE, Stack, is_whiteout

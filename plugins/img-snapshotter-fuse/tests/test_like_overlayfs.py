@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from img_snapshotter_fuse._snapshotter import FuseSnapshotter
 from overlay_operations import CAPABILITY, MANY_IDS, OLD, OPERATIONS
 
-from img_core.kit import fs
+from img_core.files import fs
 from img_core.spec.host import IdMapping
 from img_core.spec.snapshotter import Rootfs
 from img_core.testing.contracts.snapshotter import Shelf, Tree

@@ -17,7 +17,7 @@ import pytest
 from img_snapshotter_fuse._snapshotter import FuseSnapshotter
 from test_contract import ProgramSnapshotter
 
-from img_core.kit import fs
+from img_core.files import fs
 from img_core.testing.contracts.snapshotter import Shelf, Tree
 from img_core.testing.namespaces import mappings, run_inside
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from img_snapshotter_fuse._snapshotter import FuseSnapshotter
 
-from img_core.kit import fs
+from img_core.files import fs
 from img_core.spec.errors import HostError, Unsupported
 from img_core.spec.host import Host
 from img_core.testing.contracts.snapshotter import Shelf, Tree

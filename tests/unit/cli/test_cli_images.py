@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from cli_support import environment, rootfs_tar
 
-from img_core.kit import oci
+from img_core.images import oci
 from img_core.store import Store
 from img_core.testing.images import make_image
 

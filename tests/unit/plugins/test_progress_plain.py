@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import os
 
-from img_core.kit.progress.text import log_time, size_text
 from img_core.spec import StepFinished, StepLog, StepStarted, StepStatus, WarningRaised
+from img_lib_progress.text import log_time, size_text
 from img_progress_plain._plain import PlainProgress
 from img_progress_plain._quiet import QuietProgress
 

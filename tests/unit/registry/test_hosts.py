@@ -1,6 +1,6 @@
 import pytest
 
-from img_core.kit.registry._hosts import (
+from img_core.net.registry._hosts import (
     authority,
     endpoint_host,
     is_insecure,

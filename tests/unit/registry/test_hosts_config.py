@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from img_core.kit.registry._config import Endpoint, HostsConfig, Rules, Trust
+from img_core.net.registry._config import Endpoint, HostsConfig, Rules, Trust
 from img_core.spec.errors import UsageError
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from img_core.kit import oci
-from img_core.kit.fs import faults
+from img_core.files.fs import faults
+from img_core.images import oci
 from img_core.spec.errors import ImgError
 from img_core.spec.values import Descriptor
 from img_core.store import Store

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from img_core.kit import oci
+from img_core.images import oci
 from img_core.spec.values import Descriptor, DiffId
 from img_core.store import Store
 from img_core.store.collect import Policy, prune

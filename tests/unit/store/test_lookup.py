@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from img_core.kit import oci
+from img_core.images import oci
 from img_core.spec.errors import UsageError
 from img_core.spec.values import Descriptor
 from img_core.store import Store

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from img_core.kit import faults, oci
+from img_core.files import faults
+from img_core.images import oci
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError, StateError
 from img_core.spec.values import Descriptor, Digest
 from img_core.store import Store, locks

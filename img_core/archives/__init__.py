@@ -1,0 +1,1 @@
+"""Tar archives and compression, hostile input included."""

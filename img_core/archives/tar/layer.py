@@ -1,0 +1,376 @@
+"""Layers as streams: a list of changes becomes a compressed blob, a blob becomes files; both digests in one pass."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from img_core.archives import codecs
+from img_core.archives.tar import xattrs
+from img_core.archives.tar.extraction import Directories, Mode, OwnerPolicy, Stats, extract
+from img_core.archives.tar.member import (
+    BLOCK_DEVICE,
+    CHARACTER,
+    DIRECTORY,
+    FIFO,
+    HARD_LINK,
+    REGULAR,
+    SYMLINK,
+    Limits,
+)
+from img_core.archives.tar.pipeline import Prefetch, Serial, Worker
+from img_core.archives.tar.reader import TarReader
+from img_core.archives.tar.tree import Directory
+from img_core.archives.tar.whiteouts import PREFIX
+from img_core.archives.tar.writer import TarWriter, changed_while_reading
+from img_core.files import fs
+from img_core.spec.errors import ArchiveError, ImgError, IntegrityError
+
+__all__ = ["LayerInfo", "OwnerOf", "Packer", "unpack_stream", "write_layer"]
+
+OwnerOf = Callable[[bytes, os.stat_result], tuple[int, int] | None]
+
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_KINDS = {
+    stat.S_IFREG: REGULAR,
+    stat.S_IFDIR: DIRECTORY,
+    stat.S_IFLNK: SYMLINK,
+    stat.S_IFCHR: CHARACTER,
+    stat.S_IFBLK: BLOCK_DEVICE,
+    stat.S_IFIFO: FIFO,
+}
+_DECIMAL = 10**9
+_SMALL_STREAM = 512 * 1024  # compressed bytes; a thread does not pay off below
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInfo:
+    """A finished layer: *diff_id* is the digest of the tar stream of *uncompressed_size* bytes, *digest* and *size*
+    describe the blob as stored. *sockets* were left out, tar cannot hold them."""
+
+    diff_id: str
+    digest: str
+    size: int
+    uncompressed_size: int
+    entries: int = 0
+    sockets: int = 0
+
+
+# ----------------------------------------------------------------------------------------------------------- writing
+
+
+class _Blob:
+    """Hashes, compresses, hashes again and stores: the part that runs beside the directory walk."""
+
+    def __init__(self, sink: Callable[[bytes], object], compressor: codecs.Compressor, same: bool) -> None:
+        self._sink = sink
+        self._compressor = compressor
+        self._inner = hashlib.sha256()
+        self._outer = self._inner if same else hashlib.sha256()
+        self.uncompressed_size = 0
+        self.size = 0
+
+    def consume(self, block: bytes) -> None:
+        """Take one block of the tar stream."""
+        self._inner.update(block)
+        self.uncompressed_size += len(block)
+        self._store(self._compressor.compress(block))
+
+    def finish(self) -> None:
+        """Take the end of the tar stream."""
+        self._store(self._compressor.flush())
+
+    def _store(self, data: bytes) -> None:
+        if data:
+            if self._outer is not self._inner:
+                self._outer.update(data)
+            self.size += len(data)
+            self._sink(data)
+
+    def info(self, entries: int, sockets: int) -> LayerInfo:
+        """Describe the finished blob."""
+        return LayerInfo(
+            f"sha256:{self._inner.hexdigest()}",
+            f"sha256:{self._outer.hexdigest()}",
+            self.size,
+            self.uncompressed_size,
+            entries,
+            sockets,
+        )
+
+
+def write_layer(
+    changes: Iterable[tuple[bytes, os.stat_result | None]],
+    root_fd: int,
+    sink: Callable[[bytes], object],
+    *,
+    compression: str = "gzip",
+    level: int | None = None,
+    owner_of: OwnerOf | None = None,
+    clamp_mtime: int | None = None,
+) -> LayerInfo:
+    """Write the layer that *changes* describe to *sink*, which is called with bytes from one other thread.
+
+    A change is a path relative to *root_fd* and its lstat result, or None for a deletion; directories come before their
+    content. *owner_of* may override the owner of a path, else the one recorded in ``user.img.owner`` counts, else the
+    real one. *clamp_mtime* is the latest time in seconds that an entry may have. Raises `ImgError` for a file that
+    changes meanwhile or cannot be read, and whatever *sink* raises.
+    """
+    blob = _Blob(sink, codecs.compressor(compression, level), compression == "uncompressed")
+    with Worker(blob.consume, name="img-layer") as worker:
+        writer = TarWriter(worker.put)
+        packer = Packer(writer, root_fd, owner_of, clamp_mtime)
+        for path, info in changes:
+            packer.add(path, info)
+        writer.finish()
+    blob.finish()
+    return blob.info(packer.entries, packer.sockets)
+
+
+class Packer:
+    """Turns (path, stat) into tar entries, opening everything beneath the root without following links.
+
+    *prefix* goes before each name; the other arguments are those of `write_layer`.
+    """
+
+    def __init__(
+        self,
+        writer: TarWriter,
+        root_fd: int,
+        owner_of: OwnerOf | None,
+        clamp_mtime: int | None,
+        *,
+        prefix: bytes = b"",
+    ) -> None:
+        self._prefix = prefix
+        self._writer = writer
+        self._root_fd = root_fd
+        self._owner_of = owner_of
+        self._latest = None if clamp_mtime is None else clamp_mtime * _DECIMAL
+        self._links: dict[tuple[int, int], bytes] = {}
+        self._head: bytes | None = None
+        self._parent: Directory | None = None
+        self.entries = 0
+        self.sockets = 0
+
+    def add(self, path: bytes, info: os.stat_result | None) -> None:
+        """Add one change."""
+        if not path:
+            return  # the root directory itself is no entry of a layer
+        try:
+            self._add(path, info)
+        except OSError as err:
+            if err.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
+                raise changed_while_reading(path) from err
+            raise ImgError(f"cannot read `{fs.show(path)}`: {(err.strerror or str(err)).lower()}") from err
+
+    def _add(self, path: bytes, info: os.stat_result | None) -> None:
+        if info is None:
+            head, slash, name = path.rpartition(b"/")
+            self._writer.add(head + slash + PREFIX + name, mode=0, mtime_ns=self._latest or 0)
+            self.entries += 1
+            return
+        kind = _KINDS.get(stat.S_IFMT(info.st_mode))
+        if kind is None:
+            self.sockets += 1
+            return
+        if path.rpartition(b"/")[2].startswith(PREFIX):
+            raise ImgError(f"a file in a layer cannot be called `{fs.show(path)}`: the name means a deletion")
+        self.entries += 1
+        if info.st_nlink > 1 and kind != DIRECTORY:
+            first = self._links.setdefault((info.st_dev, info.st_ino), path)
+            if first is not path:
+                self._emit(path, info, HARD_LINK, linkname=first)
+                return
+        if kind in (REGULAR, DIRECTORY):
+            self._add_open(path, info, kind)
+        elif kind == SYMLINK:
+            name = path.rpartition(b"/")[2]
+            self._emit(path, info, kind, linkname=os.readlink(name, dir_fd=self._directory(path)))
+        else:
+            self._emit(path, info, kind)
+
+    def _directory(self, path: bytes) -> int:
+        """Return a descriptor of the directory of *path*; consecutive files share one."""
+        head = path.rpartition(b"/")[0]
+        if head != self._head or self._parent is None:
+            flags = os.O_PATH | os.O_DIRECTORY
+            self._parent = Directory(fs.open_beneath(self._root_fd, head or b".", flags))
+            self._head = head
+        return self._parent.fd
+
+    def _add_open(self, path: bytes, info: os.stat_result, kind: bytes) -> None:
+        fd = os.open(path.rpartition(b"/")[2], _OPEN, dir_fd=self._directory(path))
+        try:
+            now = os.fstat(fd)
+            if now.st_ino != info.st_ino or stat.S_IFMT(now.st_mode) != stat.S_IFMT(info.st_mode):
+                raise changed_while_reading(path)
+            attributes, owner = xattrs.read(fd)
+            data = fd if kind == REGULAR else None
+            self._emit(path, info, kind, attributes=attributes, recorded=owner, data=data)
+        finally:
+            os.close(fd)
+
+    def _emit(
+        self,
+        path: bytes,
+        info: os.stat_result,
+        kind: bytes,
+        *,
+        linkname: bytes = b"",
+        attributes: dict[bytes, bytes] | None = None,
+        recorded: tuple[int, int] | None = None,
+        data: int | None = None,
+    ) -> None:
+        chosen = self._owner_of(path, info) if self._owner_of is not None else None
+        uid, gid = chosen or recorded or (info.st_uid, info.st_gid)
+        mtime = info.st_mtime_ns
+        is_device = kind in (CHARACTER, BLOCK_DEVICE)
+        self._writer.add(
+            self._prefix + path,
+            kind=kind,
+            mode=stat.S_IMODE(info.st_mode),
+            uid=uid,
+            gid=gid,
+            size=info.st_size if data is not None else 0,
+            mtime_ns=mtime if self._latest is None else min(mtime, self._latest),
+            linkname=self._prefix + linkname if kind == HARD_LINK else linkname,
+            devmajor=os.major(info.st_rdev) if is_device else 0,
+            devminor=os.minor(info.st_rdev) if is_device else 0,
+            xattrs=attributes,
+            data=data,
+        )
+
+
+# --------------------------------------------------------------------------------------------------------- unpacking
+
+
+class _Verified:
+    """The uncompressed blocks of a layer, with both digests and sizes checked at their end."""
+
+    def __init__(
+        self,
+        chunks: Iterable[bytes],
+        compression: str | None,
+        expected_digest: str | None,
+        expected_size: int | None,
+        expected_diff_id: str | None,
+        size_limit: int | None,
+    ) -> None:
+        self._chunks = iter(chunks)
+        self._decompressor = codecs.decompressor(compression) if compression else None
+        self._expected_digest = expected_digest
+        self._expected_size = expected_size
+        self._expected_diff_id = expected_diff_id
+        self._size_limit = size_limit
+        self._outer = _hash_for(expected_digest)
+        self._inner = _hash_for(expected_diff_id)
+        self.size = 0
+        self.uncompressed_size = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            self._take(chunk)
+            pieces = (chunk,) if self._decompressor is None else self._decompressor.feed(chunk)
+            for piece in pieces:
+                if piece:
+                    self._count(piece)
+                    yield piece
+        self._verify()
+
+    def _take(self, chunk: bytes) -> None:
+        self._outer.update(chunk)
+        self.size += len(chunk)
+        if self._expected_size is not None and self.size > self._expected_size:
+            raise IntegrityError(f"the layer is larger than its {self._expected_size} bytes")
+
+    def check_rest(self) -> None:
+        """After a bad archive: find out whether the blob is what was promised, or was damaged on the way to us.
+
+        The difference matters, damage may be gone at the next try. Without a promised size there is no end to wait for.
+        """
+        if self._expected_digest is None or self._expected_size is None:
+            return
+        for chunk in self._chunks:
+            self._take(chunk)
+        self._verify_blob()
+
+    def _count(self, piece: bytes) -> None:
+        self._inner.update(piece)
+        self.uncompressed_size += len(piece)
+        if self._size_limit is not None and self.uncompressed_size > self._size_limit:
+            raise IntegrityError(f"the unpacked layer is larger than the {self._size_limit} bytes it may have")
+
+    def _verify(self) -> None:
+        """Check the blob first: a cut download should be called one, not a damaged gzip stream."""
+        self._verify_blob()
+        if self._decompressor is not None:
+            self._decompressor.finish()
+        diff_id = self.info().diff_id
+        if self._expected_diff_id is not None and diff_id != self._expected_diff_id:
+            raise IntegrityError(f"the layer's diff id is {diff_id} instead of {self._expected_diff_id}")
+
+    def _verify_blob(self) -> None:
+        if self._expected_size is not None and self.size != self._expected_size:
+            raise IntegrityError(f"the layer has {self.size} bytes instead of {self._expected_size}")
+        digest = self.info().digest
+        if self._expected_digest is not None and digest != self._expected_digest:
+            raise IntegrityError(f"the layer's digest is {digest} instead of {self._expected_digest}")
+
+    def info(self, entries: int = 0) -> LayerInfo:
+        """Describe what was read so far."""
+        return LayerInfo(
+            f"{self._inner.name}:{self._inner.hexdigest()}",
+            f"{self._outer.name}:{self._outer.hexdigest()}",
+            self.size,
+            self.uncompressed_size,
+            entries,
+        )
+
+
+def _hash_for(expected: str | None) -> hashlib._Hash:
+    algorithm = (expected or "sha256:").partition(":")[0]
+    if algorithm not in ("sha256", "sha384", "sha512"):
+        raise IntegrityError(f"unknown digest algorithm: `{algorithm}`")
+    return hashlib.new(algorithm)
+
+
+def unpack_stream(
+    chunks: Iterable[bytes],
+    root_fd: int,
+    mode: Mode,
+    owners: OwnerPolicy | None = None,
+    *,
+    compression: str | None,
+    expected_digest: str | None = None,
+    expected_size: int | None = None,
+    expected_diff_id: str | None = None,
+    size_limit: int | None = None,
+    limits: Limits | None = None,
+    directories: Directories | None = None,
+) -> tuple[LayerInfo, Stats]:
+    """Unpack a layer blob that arrives in *chunks* below *root_fd*, verifying it on the way.
+
+    *compression* is ``gzip``, ``zstd``, … or None; *directories* is that of `extract`. *chunks* is iterated in another thread unless the
+    blob is small.
+    Raises `IntegrityError` when a digest or size differs and `ArchiveError` for a bad archive; the files unpacked until
+    then are the caller's to remove, and nothing may be published before this returns.
+    """
+    stream = _Verified(chunks, compression, expected_digest, expected_size, expected_diff_id, size_limit)
+    small = expected_size is not None and expected_size < _SMALL_STREAM
+    source: AbstractContextManager[Prefetch | Serial]
+    source = Serial(stream) if small else Prefetch(stream, name="img-unpack")
+    try:
+        with source as readable:
+            stats = extract(
+                TarReader(readable, limits=limits), root_fd, mode=mode, owners=owners, directories=directories
+            )
+    except ArchiveError:
+        stream.check_rest()
+        raise
+    return stream.info(stats.members), stats

@@ -1,0 +1,432 @@
+"""Every change of the disk, and every look into a tree that an image or a context controls.
+
+Three rules live here so that nobody else needs to remember them:
+
+* what hostile content names is opened beneath its root by directory descriptors, never by joining strings;
+* files that people rely on appear whole: temporary name in the same directory, then rename;
+* each mutation passes `mutation` first, so that tests can crash or fail at any of them (see `faults`).
+
+Sync policy: nothing is synced while it is written. Whoever publishes a name writes everything, calls
+`sync_filesystem` once (or `sync_files` for a few files) and then commits. ``IMG_SYNC=0`` turns that off for tests and throw-away machines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Self
+
+from img_core.files import _rooted, faults
+from img_core.files._remove import remove_entry, remove_tree
+from img_core.files.faults import mutation
+from img_core.spec.errors import ImgError
+
+__all__ = [
+    "AtomicFile",
+    "copy_file",
+    "disk_errors",
+    "faults",
+    "link",
+    "make_directories",
+    "make_private",
+    "mkdir",
+    "mutation",
+    "open_beneath",
+    "open_in_root",
+    "place_of",
+    "read_bounded",
+    "remove_entry",
+    "remove_tree",
+    "rename",
+    "replace_file",
+    "rmdir",
+    "show",
+    "symlink",
+    "sync_files",
+    "sync_filesystem",
+    "unlink",
+]
+
+Path = bytes | str | os.PathLike[str]
+
+_SYNC = os.environ.get("IMG_SYNC", "1") != "0"
+_SMALL = 128 * 1024  # below this, read and write beat reflinks and copy_file_range
+_FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+
+
+# ------------------------------------------------------------------------------------------- showing and translating
+
+
+def show(name: Path) -> str:
+    """Make *name* safe to print: control characters, undecodable bytes and backslashes are escaped."""
+    text = os.fsdecode(name)
+    if text.isascii() and text.isprintable() and "\\" not in text:
+        return text
+    return "".join(map(_escape, text))
+
+
+def _escape(char: str) -> str:
+    if char == "\\":
+        return "\\\\"
+    if char.isprintable():
+        return char
+    if "\udc80" <= char <= "\udcff":  # one byte that is not UTF-8, as os.fsdecode marks it
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def place_of(err: OSError, otherwise: Path) -> Path:
+    """Return the path that *err* names, or *otherwise*: calls on a descriptor name nothing, or its number."""
+    named: object = err.filename
+    return named if isinstance(named, (str, bytes)) else otherwise
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full, read-only or failing disk into a one-line `ImgError` that names *path*."""
+    try:
+        yield
+    except OSError as err:
+        if err.errno not in DISK_ERRORS:
+            raise
+        raise disk_error(err, path) from err
+
+
+def disk_error(err: OSError, path: Path) -> ImgError:
+    """Describe *err*, which happened while writing *path*."""
+    hint = "free some space, for example with `img prune`" if err.errno in (errno.ENOSPC, errno.EDQUOT) else None
+    return ImgError(f"{os.strerror(err.errno or errno.EIO).lower()}: `{show(path)}`", hint=hint)
+
+
+# ------------------------------------------------------------------------------------------------------ rooted opens
+
+
+def _announce(flags: int, path: bytes) -> None:
+    if flags & (os.O_CREAT | os.O_TRUNC):
+        mutation("create" if flags & os.O_CREAT else "truncate", path)
+
+
+def open_in_root(root_fd: int, path: bytes, flags: int, mode: int = 0, *, follow: bool = True) -> int:
+    """Open *path* as if *root_fd* were ``/``: absolute links and ``..`` stay inside.
+
+    With ``follow=False`` a symlink as the last component is not followed (``ELOOP``, or the link itself with
+    ``O_PATH``). The descriptor is close-on-exec. Opening for reading should add ``O_NONBLOCK``, see `read_bounded`.
+    """
+    _announce(flags, path)
+    flags |= 0 if follow else os.O_NOFOLLOW
+    return _rooted.open_rooted(root_fd, path, flags, mode, _rooted.RESOLVE_IN_ROOT | _rooted.RESOLVE_NO_MAGICLINKS)
+
+
+def open_beneath(root_fd: int, path: bytes, flags: int, mode: int = 0) -> int:
+    """Open *path* beneath *root_fd* without following any symlink (``ELOOP``); ``..`` may not leave it (``EXDEV``)."""
+    _announce(flags, path)
+    resolve = _rooted.RESOLVE_BENEATH | _rooted.RESOLVE_NO_SYMLINKS | _rooted.RESOLVE_NO_MAGICLINKS
+    return _rooted.open_rooted(root_fd, path, flags | os.O_NOFOLLOW, mode, resolve)
+
+
+def read_bounded(root_fd: int, path: bytes, limit: int) -> bytes:
+    """Read the regular file *path*, resolved inside *root_fd*, of at most *limit* bytes.
+
+    Raises `OSError` when it cannot be opened and `ImgError` when it is a FIFO, device, directory or too large:
+    opening a FIFO without ``O_NONBLOCK`` would wait for ever.
+    """
+    fd = open_in_root(root_fd, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise ImgError(f"not a regular file: `{show(path)}`")
+        data = _read_up_to(fd, limit + 1)
+    finally:
+        os.close(fd)
+    if len(data) > limit:
+        raise ImgError(f"larger than {limit} bytes: `{show(path)}`")
+    return data
+
+
+def _read_up_to(fd: int, size: int) -> bytes:
+    parts: list[bytes] = []
+    while size and (part := os.read(fd, min(size, 1 << 20))):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def make_directories(root_fd: int, path: bytes, mode: int = 0o755, uid: int = -1, gid: int = -1) -> int:
+    """Make *path* and its missing parents inside *root_fd*, following symlinks inside it; return an ``O_PATH`` fd.
+
+    Only directories made here get *mode* and owner (-1 keeps the caller's). Raises `OSError`: ``ENOTDIR`` when
+    something else is in the way, ``ELOOP`` for a circle of links.
+    """
+    flags = os.O_PATH | os.O_DIRECTORY
+    try:
+        return open_in_root(root_fd, path, flags)
+    except FileNotFoundError:
+        pass
+    parts = [part for part in path.split(b"/") if part not in (b"", b".")]
+    for end in range(1, len(parts) + 1):
+        prefix = b"/".join(parts[:end])
+        try:
+            os.close(open_in_root(root_fd, prefix, flags))
+        except FileNotFoundError:
+            _make_directory(root_fd, prefix, mode, uid, gid, links=40)
+    return open_in_root(root_fd, path, flags)
+
+
+def _make_directory(root_fd: int, path: bytes, mode: int, uid: int, gid: int, *, links: int) -> None:
+    """Make the last component of *path*; when it is a dangling link, make what it points to."""
+    head, _, name = path.rpartition(b"/")
+    parent = make_directories(root_fd, head, mode, uid, gid) if head else os.dup(root_fd)
+    try:
+        if name == b"..":
+            return
+        try:
+            target = os.readlink(name, dir_fd=parent)
+        except FileNotFoundError:
+            mkdir(name, mode, dir_fd=parent, uid=uid, gid=gid)
+            return
+    finally:
+        os.close(parent)
+    if not links:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+    joined = target if target.startswith(b"/") else head + b"/" + target
+    _make_directory(root_fd, joined.rstrip(b"/"), mode, uid, gid, links=links - 1)
+
+
+# ------------------------------------------------------------------------------------------------- single mutations
+
+
+def mkdir(path: Path, mode: int = 0o777, *, dir_fd: int | None = None, uid: int = -1, gid: int = -1) -> None:
+    """Make one directory with exactly *mode* when *dir_fd* is given, else subject to the umask."""
+    mutation("mkdir", os.fspath(path))
+    os.mkdir(path, mode, dir_fd=dir_fd)
+    if dir_fd is None:
+        return
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=dir_fd)
+    try:
+        if uid != -1 or gid != -1:
+            os.fchown(fd, uid, gid)
+        os.fchmod(fd, mode)
+    finally:
+        os.close(fd)
+
+
+def make_private(path: str) -> None:
+    """Make the directory *path* for this user alone, with the user's own group also in a set-group-ID directory.
+
+    Such a group, of a project on a cluster or of a volume in Kubernetes, need not exist in our user namespace, and everything below,
+    layers included, would belong to it.
+    """
+    mkdir(path, 0o700)
+    if os.stat(path).st_mode & stat.S_ISGID:
+        mutation("chown", path)
+        os.chown(path, -1, os.getegid())
+        os.chmod(path, 0o700)
+
+
+def rmdir(path: Path, *, dir_fd: int | None = None) -> None:
+    """Remove one empty directory."""
+    mutation("rmdir", os.fspath(path))
+    os.rmdir(path, dir_fd=dir_fd)
+
+
+def unlink(path: Path, *, dir_fd: int | None = None) -> None:
+    """Remove one name that is not a directory."""
+    mutation("unlink", os.fspath(path))
+    os.unlink(path, dir_fd=dir_fd)
+
+
+def symlink(target: Path, path: Path, *, dir_fd: int | None = None) -> None:
+    """Make the symbolic link *path* with the text *target*."""
+    mutation("symlink", os.fspath(path))
+    os.symlink(target, path, dir_fd=dir_fd)
+
+
+def link(source: Path, path: Path, *, source_dir_fd: int | None = None, dir_fd: int | None = None) -> None:
+    """Make *path* another name of *source*, which is not followed when it is a symlink."""
+    mutation("link", os.fspath(path))
+    os.link(source, path, src_dir_fd=source_dir_fd, dst_dir_fd=dir_fd, follow_symlinks=False)
+
+
+def rename(source: Path, path: Path, *, source_dir_fd: int | None = None, dir_fd: int | None = None) -> None:
+    """Give *source* the name *path*, replacing what can be replaced atomically."""
+    mutation("rename", os.fspath(path))
+    os.rename(source, path, src_dir_fd=source_dir_fd, dst_dir_fd=dir_fd)
+
+
+def sync_filesystem(fd: int) -> None:
+    """Write everything of the file system that *fd* is on to the disk (syncfs(2)). Raises `OSError`."""
+    mutation("sync")
+    if _SYNC:
+        _rooted.kernel().syncfs(fd)
+
+
+def sync_files(directory: Path, names: Iterable[str]) -> None:
+    """Write the files *names* of *directory*, and the directory itself, to the disk; what vanished needs no care. Raises `OSError`."""
+    mutation("sync")
+    if not _SYNC:
+        return
+    directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+        os.fsync(directory_fd)
+    finally:
+        os.close(directory_fd)
+
+
+# ------------------------------------------------------------------------------------------------------ whole files
+
+
+class AtomicFile:
+    """A file that appears under its final name complete, or not at all.
+
+    It is written under a temporary name in *directory*, which must be on the file system of the final name.
+    As a context manager it removes the temporary file unless `commit` was called.
+    """
+
+    def __init__(self, directory: Path, *, mode: int = 0o600, prefix: str = ".tmp-") -> None:
+        self.path = os.path.join(os.fsdecode(directory), prefix + os.urandom(8).hex())
+        self.size = 0  #: bytes written by `write`
+        mutation("create", self.path)
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+
+    def fileno(self) -> int:
+        """Return the open descriptor, for reading back, copying into or `os.fchmod`."""
+        return self._fd
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Append all of *data*."""
+        mutation("write", self.path)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._fd, view) :]
+        self.size += len(data)
+        return len(data)
+
+    def commit(self, final_path: Path, *, sync: bool = False) -> None:
+        """Publish under *final_path*; *sync* only for a file that is not part of a synced transaction."""
+        if sync:
+            mutation("sync", self.path)
+            if _SYNC:
+                os.fsync(self._fd)
+        rename(self.path, final_path)
+        self._close()
+
+    def abort(self) -> None:
+        """Remove the temporary file; harmless after `commit` and when called twice."""
+        if self._fd < 0:
+            return
+        self._close()
+        with contextlib.suppress(FileNotFoundError):
+            unlink(self.path)
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.abort()
+
+
+def replace_file(path: Path, data: bytes, mode: int = 0o600, *, sync: bool = False) -> None:
+    """Replace or make *path* with *data*, atomically."""
+    directory = os.path.dirname(os.fsdecode(path)) or "."
+    with disk_errors(path), AtomicFile(directory, mode=mode) as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(data)
+        file.commit(path, sync=sync)
+
+
+def copy_file(source_fd: int, target_fd: int, size: int) -> int:
+    """Copy *size* bytes from the start of *source_fd* into the empty file *target_fd*; return how many there were.
+
+    Shares extents where the file system can, keeps holes, and needs no memory for large files. A result other than
+    *size* means that the source changed meanwhile.
+    """
+    mutation("write")
+    if size <= _SMALL:
+        data = _read_up_to(source_fd, size)
+        _write_all(target_fd, data)
+        return len(data)
+    if _clone(source_fd, target_fd, size):
+        return size
+    info = os.fstat(source_fd)
+    if info.st_blocks * 512 < info.st_size:
+        return _copy_sparse(source_fd, target_fd, min(size, info.st_size))
+    return _copy_range(source_fd, target_fd, 0, size)
+
+
+def _clone(source_fd: int, target_fd: int, size: int) -> bool:
+    try:
+        fcntl.ioctl(target_fd, _FICLONE, source_fd)
+    except OSError:
+        return False  # another file system, or one without reflinks
+    if os.fstat(target_fd).st_size != size:  # it clones the whole file, whatever its size is by now
+        os.ftruncate(target_fd, 0)
+        return False
+    return True
+
+
+def _copy_sparse(source_fd: int, target_fd: int, size: int) -> int:
+    """Copy only the parts that hold data."""
+    position = 0
+    while position < size:
+        try:
+            start = os.lseek(source_fd, position, os.SEEK_DATA)
+        except OSError as err:
+            if err.errno == errno.ENXIO:  # only a hole is left
+                break
+            raise
+        end = min(os.lseek(source_fd, start, os.SEEK_HOLE), size)
+        if start >= size or _copy_range(source_fd, target_fd, start, end) != end - start:
+            break
+        position = end
+    os.ftruncate(target_fd, size)
+    return size
+
+
+def _copy_range(source_fd: int, target_fd: int, start: int, end: int) -> int:
+    """Copy the bytes from *start* to *end* to the same place; return how many there were."""
+    position = start
+    try:
+        while position < end:
+            count = os.copy_file_range(source_fd, target_fd, min(end - position, 1 << 30), position, position)
+            if not count:
+                return position - start
+            position += count
+    except OSError as err:
+        if err.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
+            raise
+        while position < end and (data := os.pread(source_fd, min(end - position, 1 << 20), position)):
+            position += _pwrite_all(target_fd, data, position)
+    return position - start
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _pwrite_all(fd: int, data: bytes, position: int) -> int:
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(fd, view, position)
+        view = view[count:]
+        position += count
+    return len(data)

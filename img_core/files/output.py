@@ -1,0 +1,162 @@
+"""Where an exporter writes one file: a path that appears whole, a special file, or standard output.
+
+`check_output` refuses a bad destination before the build; `open_output` writes beside the destination and renames at the
+end of its ``with`` block, so that a failure, a full disk or kill -9 leaves what was there before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import stat
+from typing import TYPE_CHECKING, Protocol
+
+from img_core.files import fs
+from img_core.linux import stdout
+from img_core.spec.errors import Canceled, ImgError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["DIRECTORY_MESSAGE", "Output", "check_output", "destination_errors", "is_stdout", "open_output"]
+
+DIRECTORY_MESSAGE = "invalid output option: output: destination file is a directory"
+_BUFFER = 1 << 20
+
+
+class Output(Protocol):
+    """What `open_output` gives."""
+
+    def write(self, data: bytes, /) -> object:
+        """Append all of *data*."""
+
+
+def is_stdout(dest: str | None) -> bool:
+    """Tell whether the option ``dest`` means standard output."""
+    return not dest or dest == "-"
+
+
+def check_output(dest: str | None, exporter: str, *, hint: str | None = None) -> None:
+    """Raise UsageError if *dest* is a directory (*hint* says what else to do), has none to be in, or is a terminal or somebody else's."""
+    if dest is None or is_stdout(dest):
+        _check_ours()
+        if os.isatty(stdout.descriptor()):
+            raise UsageError(
+                f"invalid output option: output: output file is required for {exporter} exporter. "
+                "refusing to write to console",
+                hint="name a file with `dest=`, or redirect standard output",
+            )
+    elif os.path.isdir(dest):
+        raise UsageError(DIRECTORY_MESSAGE, hint=hint)
+    elif not os.path.isdir(parent := os.path.dirname(os.path.realpath(dest))):
+        raise UsageError(f"cannot write `{fs.show(dest)}`: there is no directory `{fs.show(parent)}`")
+
+
+def _check_ours() -> None:
+    if stdout.is_denied():
+        raise UsageError(
+            "an output of a library call cannot go to standard output, which belongs to the calling program",
+            hint="name a file, or a pipe, with `dest`",
+        )
+
+
+@contextlib.contextmanager
+def open_output(dest: str | None) -> Iterator[Output]:
+    """Give a writer to *dest* (None or ``-``: standard output). Leaves the ``with`` block with a complete file, or the old one.
+
+    Raises ImgError when *dest* cannot be written, and Canceled (SIGPIPE) when the reader of standard output went away.
+    """
+    if dest is None or is_stdout(dest):
+        _check_ours()
+        text = stdout.stream()
+        if text is not None:  # closed by the caller
+            text.flush()
+        yield from _buffered(_Descriptor(stdout.descriptor()), "standard output")
+        return
+    with destination_errors(dest):
+        final = os.path.realpath(dest)  # a symlink named by the user keeps its place, its target is replaced
+        mode = _existing_mode(final)
+        if mode is not None and not stat.S_ISREG(mode):
+            yield from _special(final, dest)
+            return
+        with fs.AtomicFile(os.path.dirname(final), mode=0o666, prefix=".img-") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), stat.S_IMODE(mode))
+            yield from _buffered(file, dest)
+            file.commit(final, sync=True)
+
+
+def _existing_mode(path: str) -> int | None:
+    try:
+        return os.stat(path).st_mode
+    except FileNotFoundError:
+        return None
+
+
+def _special(path: str, name: str) -> Iterator[Output]:
+    """Write into a device or FIFO such as ``/dev/null``: replacing it by a file would surprise everybody."""
+    fd = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        yield from _buffered(_Descriptor(fd), name)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def destination_errors(name: str) -> Iterator[None]:
+    """Turn the system's words about the destination *name* into one line."""
+    try:
+        with fs.disk_errors(name):
+            yield
+    except OSError as err:
+        raise ImgError(f"cannot write `{fs.show(name)}`: {(err.strerror or str(err)).lower()}") from err
+
+
+class _Descriptor:
+    """Writes all bytes to an open descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def write(self, data: bytes, /) -> None:
+        fs.mutation("write")
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except BrokenPipeError:
+            if self._fd != stdout.descriptor():
+                raise
+            raise Canceled("the reader of standard output went away", signum=signal.SIGPIPE) from None
+
+
+class _Buffer:
+    """Gathers the many small writes of an archive.
+
+    Errors are translated right here: whoever writes may read files at the same time, and must not take our errors for theirs.
+    """
+
+    def __init__(self, target: Output, name: str) -> None:
+        self._target = target
+        self._name = name
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def write(self, data: bytes, /) -> None:
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size >= _BUFFER:
+            self.flush()
+
+    def flush(self) -> None:
+        data, self._parts, self._size = b"".join(self._parts), [], 0
+        if data:
+            with destination_errors(self._name):
+                self._target.write(data)
+
+
+def _buffered(target: Output, name: str) -> Iterator[Output]:
+    buffer = _Buffer(target, name)
+    yield buffer
+    buffer.flush()

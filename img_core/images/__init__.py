@@ -1,0 +1,1 @@
+"""What images are made of: OCI documents, references, platforms and media types."""

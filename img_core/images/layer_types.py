@@ -1,0 +1,36 @@
+"""Media types of layers, and what they say about compression."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from img_core.images import oci
+from img_core.spec.errors import ImgError
+
+if TYPE_CHECKING:
+    from img_core.spec.values import Descriptor
+
+__all__ = ["layer_codec", "layer_type"]
+
+#: (codec, Docker media types?) -> media type
+_LAYER_TYPES = {
+    ("uncompressed", False): oci.OCI_LAYER,
+    ("gzip", False): oci.OCI_LAYER_GZIP,
+    ("zstd", False): oci.OCI_LAYER_ZSTD,
+    ("uncompressed", True): oci.DOCKER_LAYER,
+    ("gzip", True): oci.DOCKER_LAYER_GZIP,
+    ("zstd", True): oci.DOCKER_LAYER_ZSTD,
+}
+
+
+def layer_codec(descriptor: Descriptor) -> str:
+    """Return ``gzip``, ``zstd`` or ``uncompressed`` for a stored layer. Raises ImgError for a type that we do not know."""
+    codec = oci.layer_compression(descriptor.media_type)
+    if codec is None:
+        raise ImgError(f"layer {descriptor.digest} has the unknown type `{descriptor.media_type}`")
+    return codec or "uncompressed"
+
+
+def layer_type(codec: str, *, docker: bool) -> str:
+    """Return the media type of a layer that is compressed by *codec*."""
+    return _LAYER_TYPES[codec, docker]

@@ -1,1 +1,0 @@
-"""Bricks for the core and for plugins."""

@@ -1,5 +1,0 @@
-"""Limits of memory and processor time for steps, where the host lets us divide our own control group."""
-
-from img_core.kit.cgroups.limits import Limits
-
-__all__ = ["Limits"]

@@ -1,0 +1,439 @@
+"""Enter a user namespace in which this process may own files of many ids and mount file systems.
+
+The process enters by itself, without a proxy parent and without a re-exec: a short-lived helper that stays outside runs
+``newuidmap`` and ``newgidmap`` on it. When they are missing or refuse, the same process maps its single id instead.
+The ladder, best first (`Identity.mode`):
+
+* ``root``: uid 0 of the host; nothing is mapped, only the mount namespace is ours.
+* ``full``: uid 0 plus ranges of subordinate ids.
+* ``single``: uid 0 alone; every other owner can only be recorded, not set.
+
+``IMG_IDMAP=full|single`` forces a rung (``full``: an error instead of the fallback).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+from typing import Final, Literal
+
+from img_core.linux import syscalls
+from img_core.spec.dataclass import dataclass
+from img_core.spec.errors import HostError, UsageError
+
+__all__ = ["IdRange", "Identity", "IdmapMode", "current", "enter", "sub_id_ranges"]
+
+IdmapMode = Literal["full", "single", "root"]
+
+_WHOLE_ID_SPACE: Final = 4294967295
+
+
+@dataclass(frozen=True, slots=True)
+class IdRange:
+    """*count* ids from *inside* on are those from *outside* on in the parent namespace."""
+
+    inside: int
+    outside: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who we are: the real identity, read before the entry, and what the namespace maps."""
+
+    mode: IdmapMode
+    uid: int  #: real user id, outside of the namespace
+    gid: int
+    groups: tuple[int, ...]  #: supplementary groups, outside
+    user: str  #: login name, or the uid as text when it has none
+    home: str
+    uid_ranges: tuple[IdRange, ...]
+    gid_ranges: tuple[IdRange, ...]
+    entered: bool  #: a new user namespace was made
+    fallback_reason: str | None = None  #: why ``single`` instead of ``full``
+
+
+def enter() -> Identity:
+    """Enter the best namespace this host allows; call once, before the first thread.
+
+    Mounts made afterwards are invisible to the host; unmounts of the host still reach us.
+    Raises `HostError` when threads run (a library caller uses a subprocess) or the host forbids namespaces.
+    """
+    wanted = _forced_mode()
+    _require_kernel()
+    real = _real_identity()
+    _require_single_thread()
+    if wanted != "single" and os.geteuid() == 0 and _has_capability(syscalls.CAP_SYS_ADMIN):
+        _unshare(syscalls.CLONE_NEWNS)
+        reason, entered = None, False
+    else:
+        reason, entered = _enter_user_namespace(real, wanted), True
+    _make_mounts_slave()
+    uid_ranges, gid_ranges = _read_map("uid"), _read_map("gid")
+    identity = Identity(
+        mode=_mode_of(uid_ranges, gid_ranges),
+        uid_ranges=uid_ranges,
+        gid_ranges=gid_ranges,
+        entered=entered,
+        fallback_reason=reason,
+        uid=real.uid,
+        gid=real.gid,
+        groups=real.groups,
+        user=real.user,
+        home=real.home,
+    )
+    _entered.append(identity)
+    return identity
+
+
+_entered: list[Identity] = []  # a process enters once, and it is the whole process that does
+
+
+def current() -> Identity | None:
+    """Return what `enter` gave this process; None if it was not called in it."""
+    return _entered[-1] if _entered else None
+
+
+@dataclass(frozen=True, slots=True)
+class _RealIdentity:
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    user: str
+    home: str
+
+
+def _real_identity() -> _RealIdentity:
+    uid = os.getuid()
+    try:
+        entry = pwd.getpwuid(uid)
+        user, home = entry.pw_name, entry.pw_dir
+    except KeyError:  # common in containers: `docker run --user 2000`
+        user, home = str(uid), "/"
+    return _RealIdentity(uid, os.getgid(), tuple(os.getgroups()), user, os.environ.get("HOME") or home)
+
+
+def _forced_mode() -> str | None:
+    wanted = os.environ.get("IMG_IDMAP") or None
+    if wanted not in (None, "full", "single"):
+        raise UsageError(f"`IMG_IDMAP` must be `full` or `single`, not `{wanted}`")
+    return wanted
+
+
+def _require_kernel() -> None:
+    """Refuse a kernel without the calls that everything is built on, before half of the work is done.
+
+    Asking for them, not for a version: distributions add calls to old kernels, and containers hide them in new ones.
+    """
+    try:
+        os.close(syscalls.pidfd_open(os.getpid()))
+        os.close(syscalls.openat2(syscalls.AT_FDCWD, "/", os.O_PATH))
+        syscalls.close_range(0xFFFFFFFF)  # there is no such descriptor
+    except OSError as err:
+        if err.errno not in (errno.ENOSYS, errno.EPERM):
+            raise
+        raise HostError(
+            f"this kernel (Linux {os.uname().release}) is too old, or a container hides its newer calls: {err.strerror}",
+            hint="img needs Linux 5.10 or newer; in a container also a seccomp profile that knows its calls",
+        ) from err
+
+
+def _require_single_thread() -> None:
+    threads = len(os.listdir("/proc/self/task"))
+    if threads > 1:
+        raise HostError(
+            f"cannot enter a user namespace: this process runs {threads} threads",
+            hint="enter before the first thread starts, or run the build in a subprocess",
+        )
+
+
+def _read_text(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:  # pathlib would cost 6 ms at every start
+        return file.read()
+
+
+def _has_capability(number: int) -> bool:
+    for line in _read_text("/proc/self/status").splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> number & 1)
+    return False
+
+
+# --- entering ---------------------------------------------------------------------------------------------------------
+
+
+def _enter_user_namespace(real: _RealIdentity, wanted: str | None) -> str | None:
+    """Unshare and get mapped; return the reason of a fallback to a single id, or None."""
+    if wanted == "single":
+        _unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
+        _map_single_id(real)
+        return "`IMG_IDMAP=single` asks for it"
+    try:
+        plan = _identity_plan() if real.uid == 0 else _sub_id_plan(real)
+    except _CannotMapError as err:
+        if wanted == "full":
+            raise HostError(f"cannot map subordinate ids: {err}") from err
+        _unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
+        _map_single_id(real)
+        return str(err)
+    reason = _unshare_with_helper(plan)
+    if reason is None:
+        return None
+    if wanted == "full":
+        raise HostError(f"cannot map subordinate ids: {reason}")
+    _map_single_id(real)
+    return reason
+
+
+class _CannotMapError(Exception):
+    """No full mapping can be tried; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _MapPlan:
+    """How the helper maps: by the setuid tools (paths given), or by writing the map files itself."""
+
+    uid_ranges: tuple[IdRange, ...]
+    gid_ranges: tuple[IdRange, ...]
+    newuidmap: str | None = None
+    newgidmap: str | None = None
+
+
+def _identity_plan() -> _MapPlan:
+    """Map every id to itself: we are root in a container that lacks SYS_ADMIN, but may set ids."""
+    if not (_has_capability(syscalls.CAP_SETUID) and _has_capability(syscalls.CAP_SETGID)):
+        raise _CannotMapError("root lacks the capabilities SETUID and SETGID in this container")
+    uids, gids = (tuple(IdRange(r.inside, r.inside, r.count) for r in _read_map(kind)) for kind in ("uid", "gid"))
+    return _MapPlan(uids, gids)
+
+
+def _sub_id_plan(real: _RealIdentity) -> _MapPlan:
+    tools = {name: _find_tool(name) for name in ("newuidmap", "newgidmap")}
+    missing = [name for name, path in tools.items() if path is None]
+    if missing:
+        raise _CannotMapError(f"`{missing[0]}` is not on PATH (package `uidmap` or `shadow-utils`)")
+    ranges = {}
+    for kind, own_id in (("uid", real.uid), ("gid", real.gid)):
+        sub_ranges = sub_id_ranges(f"/etc/sub{kind}", user=real.user, uid=real.uid)
+        sub_ranges = sub_ranges or _directory_ranges(kind, real.user)
+        if not sub_ranges:
+            raise _CannotMapError(f"`/etc/sub{kind}` gives no ids to `{real.user}`")
+        ranges[kind] = _lay_out(own_id, sub_ranges)
+    return _MapPlan(ranges["uid"], ranges["gid"], tools["newuidmap"], tools["newgidmap"])
+
+
+def sub_id_ranges(path: str, *, user: str, uid: int) -> list[tuple[int, int]]:
+    """Return all ``(start, count)`` ranges that *path* (see subuid(5)) gives to a user, by name and by uid."""
+    try:
+        lines = _read_text(path).splitlines()
+    except OSError:
+        return []
+    ranges = []
+    for line in lines:
+        owner, _, rest = line.strip().partition(":")
+        start, _, count = rest.partition(":")
+        if owner in (user, str(uid)) and start.isdecimal() and count.isdecimal() and int(count) > 0:
+            ranges.append((int(start), int(count)))
+    return list(dict.fromkeys(ranges))
+
+
+def _directory_ranges(kind: str, user: str) -> list[tuple[int, int]]:
+    """Ask getsubids(1) for ranges that a directory service gives (``subid:`` in nsswitch.conf); often it is not installed."""
+    tool = _find_tool("getsubids")
+    if tool is None:
+        return []
+    output_read, output_write = os.pipe()
+    command = [tool, *(["-g"] if kind == "gid" else []), user]
+    try:
+        actions = [(os.POSIX_SPAWN_DUP2, output_write, 1), (os.POSIX_SPAWN_CLOSE, 2)]
+        pid = os.posix_spawn(tool, command, os.environ, file_actions=actions)
+    finally:
+        os.close(output_write)
+    text = _read_all(output_read).decode(errors="replace")
+    os.close(output_read)
+    os.waitpid(pid, 0)
+    words = [line.split() for line in text.splitlines()]  # `0: user start count`
+    return [(int(w[2]), int(w[3])) for w in words if len(w) == 4 and w[2].isdecimal() and w[3].isdecimal()]
+
+
+def _lay_out(own_id: int, sub_ranges: list[tuple[int, int]]) -> tuple[IdRange, ...]:
+    """Put our own id at 0 and the ranges one after the other from 1 on, as other rootless builders do."""
+    laid_out = [IdRange(0, own_id, 1)]
+    position = 1
+    for start, count in sub_ranges:
+        laid_out.append(IdRange(position, start, count))
+        position += count
+    return tuple(laid_out)
+
+
+def _find_tool(name: str) -> str | None:
+    for directory in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        candidate = f"{directory or '.'}/{name}"
+        if os.access(candidate, os.X_OK):
+            return candidate
+    return None
+
+
+def _unshare(flags: int) -> None:
+    try:
+        syscalls.unshare(flags)
+    except OSError as err:
+        raise _explain_unshare(err, flags) from err
+
+
+def _explain_unshare(err: OSError, flags: int) -> HostError:
+    what = "a user namespace" if flags & syscalls.CLONE_NEWUSER else "a mount namespace"
+    if err.errno == errno.EINVAL:
+        return HostError(f"cannot create {what}: the process has threads", hint="run the build in a subprocess")
+    if err.errno in (errno.ENOSPC, errno.EUSERS):
+        return HostError(
+            f"cannot create {what}: the limit on namespaces is reached",
+            hint="an administrator can raise it: sysctl -w user.max_user_namespaces=15000",
+        )
+    if err.errno == errno.EPERM:
+        return HostError(f"cannot create {what}: not permitted on this host", hint=_eperm_hint())
+    if err.errno == errno.ENOSYS:
+        return HostError(
+            f"cannot create {what}: the kernel lacks it, or a container's seccomp profile hides it",
+            hint="in a container, allow it: --security-opt seccomp=unconfined (or a profile that permits unshare)",
+        )
+    return HostError(f"cannot create {what}: {err.strerror}")
+
+
+def _eperm_hint() -> str:
+    for name, wanted in (
+        ("kernel/unprivileged_userns_clone", "1"),
+        ("kernel/apparmor_restrict_unprivileged_userns", "0"),
+    ):
+        try:
+            value = _read_text(f"/proc/sys/{name}").strip()
+        except OSError:
+            continue
+        if value != wanted:
+            return f"an administrator can allow it: sysctl -w {name.replace('/', '.')}={wanted}"
+    return "a container's seccomp profile or a security module forbids it; try --security-opt seccomp=unconfined"
+
+
+def _unshare_with_helper(plan: _MapPlan) -> str | None:
+    """Unshare while a forked helper, which stays outside, maps us; return why it could not, or None."""
+    us = os.getpid()
+    gate_read, gate_write = os.pipe()
+    report_read, report_write = os.pipe()
+    helper = os.fork()
+    if helper == 0:
+        os.close(gate_write)
+        _helper_main(us, plan, gate_read, report_write)
+    os.close(gate_read)
+    os.close(report_write)
+    try:
+        _unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
+        os.write(gate_write, b"!")
+        return _read_all(report_read).decode(errors="replace") or None
+    finally:
+        os.close(gate_write)  # without the byte the helper just ends
+        os.close(report_read)
+        os.waitpid(helper, 0)
+
+
+def _helper_main(target: int, plan: _MapPlan, gate: int, report: int) -> None:
+    """Map process *target* once the gate opens, write what went wrong to *report*, and end."""
+    try:
+        if os.read(gate, 1):
+            os.write(report, _map_target(target, plan).encode())
+    except BaseException as err:  # the forked copy must never return into the caller's code
+        os.write(report, (str(err) or type(err).__name__).encode())
+    finally:
+        os._exit(0)
+
+
+def _map_target(target: int, plan: _MapPlan) -> str:
+    if plan.newuidmap is None or plan.newgidmap is None:
+        return _write_maps(target, plan)
+    return _run_map_tools(target, (plan.newgidmap, plan.gid_ranges), (plan.newuidmap, plan.uid_ranges))
+
+
+def _write_maps(target: int, plan: _MapPlan) -> str:
+    for kind, ranges in (("gid", plan.gid_ranges), ("uid", plan.uid_ranges)):
+        text = "".join(f"{r.inside} {r.outside} {r.count}\n" for r in ranges)
+        try:
+            _write_once(f"/proc/{target}/{kind}_map", text)
+        except OSError as err:
+            return f"the kernel refused the {kind} map: {err.strerror}"
+    return ""
+
+
+def _run_map_tools(target: int, *tools: tuple[str, tuple[IdRange, ...]]) -> str:
+    """Run both tools at the same time; return the first complaint."""
+    running = []
+    for path, ranges in tools:
+        numbers = [str(number) for r in ranges for number in (r.inside, r.outside, r.count)]
+        output_read, output_write = os.pipe()
+        actions = [(os.POSIX_SPAWN_DUP2, output_write, 1), (os.POSIX_SPAWN_DUP2, output_write, 2)]
+        pid = os.posix_spawn(path, [path, str(target), *numbers], os.environ, file_actions=actions)
+        os.close(output_write)
+        running.append((path, pid, output_read))
+    complaints = []
+    for path, pid, output_read in running:
+        output = _read_all(output_read).decode(errors="replace").strip()
+        _, status = os.waitpid(pid, 0)
+        if status != 0:
+            words = output.splitlines()[-1] if output else f"exit status {os.waitstatus_to_exitcode(status)}"
+            complaints.append(f"`{path}` failed: {words}")
+    return complaints[0] if complaints else ""
+
+
+def _read_all(fd: int) -> bytes:
+    chunks = []
+    while chunk := os.read(fd, 65536):
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _write_once(path: str, text: str) -> None:
+    # Map files take one write(2); and the error must not surface in a destructor.
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def _map_single_id(real: _RealIdentity) -> None:
+    """Map our own ids to 0 from inside; a map that a helper has written already stays."""
+    try:
+        if not _read_map("gid"):
+            # The kernel lets an unprivileged process write gid_map only after it gave up setgroups(2).
+            _write_once("/proc/self/setgroups", "deny")
+            _write_once("/proc/self/gid_map", f"0 {real.gid} 1")
+        if not _read_map("uid"):
+            _write_once("/proc/self/uid_map", f"0 {real.uid} 1")
+    except OSError as err:
+        raise HostError(f"cannot map our own id in the user namespace: {err.strerror}", hint=_eperm_hint()) from err
+
+
+# --- after the entry --------------------------------------------------------------------------------------------------
+
+
+def _make_mounts_slave() -> None:
+    try:
+        # Slave, not private: unmounts of the host still reach us, nothing of ours reaches the host.
+        syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_SLAVE)
+    except OSError as err:
+        raise HostError(
+            f"the user namespace has no right to mount: {err.strerror}",
+            hint="AppArmor may restrict it: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+        ) from err
+
+
+def _read_map(kind: str) -> tuple[IdRange, ...]:
+    lines = _read_text(f"/proc/self/{kind}_map").splitlines()
+    return tuple(IdRange(*map(int, line.split())) for line in lines)
+
+
+def _mode_of(uid_ranges: tuple[IdRange, ...], gid_ranges: tuple[IdRange, ...]) -> IdmapMode:
+    counts = [sum(r.count for r in ranges) for ranges in (uid_ranges, gid_ranges)]
+    if min(counts) == 1:
+        return "single"
+    host_wide = all(r == (IdRange(0, 0, _WHOLE_ID_SPACE),) for r in (uid_ranges, gid_ranges))
+    return "root" if host_wide else "full"

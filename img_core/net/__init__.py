@@ -1,0 +1,1 @@
+"""HTTP for everything that is fetched: trust, proxies, retries, ranges and redirects."""

@@ -1,0 +1,284 @@
+"""The one module that knows the HTTP library.
+
+A `Http` sends single requests: no redirects, no cookies, no credentials, no decoding, no retries of its own; all of that is
+policy and decided by the caller. HTTP/1.1 only: HTTP/2 costs three times the processor for large bodies.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from img_core.net.registry._hosts import authority, is_insecure, origin, proxy_for
+from img_core.net.registry._pace import Pace
+from img_core.net.registry._retry import Failure
+from img_core.spec.text import show
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from types import TracebackType
+
+    from img_core.net.registry._config import Trust
+    from img_core.net.registry._retry import Limits
+
+__all__ = ["Http", "Response"]
+
+_importing = threading.Lock()  # of the library: several threads may send their first request at the same time
+
+
+class Response:
+    """One answer whose body was not read yet; close it, or use it in a ``with``."""
+
+    def __init__(self, url: str, raw: Any, pace: Pace) -> None:  # Any: the HTTP library stays in this module
+        self.url = url
+        self.status: int = raw.status_code
+        self._raw = raw
+        self._pace = pace
+
+    def header(self, name: str) -> str | None:
+        """Return the first value of header *name*, or None."""
+        values = self._raw.headers.get_list(name)
+        return str(values[0]) if values else None
+
+    def headers(self, name: str) -> list[str]:
+        """Return all values of header *name*, one per line of the answer."""
+        return [str(value) for value in self._raw.headers.get_list(name)]
+
+    def chunks(self) -> Iterator[bytes]:
+        """Give the body as it arrives, undecoded. Raises `Failure`, also when it comes too slowly to be worth waiting."""
+        return self._chunks(None)
+
+    def _chunks(self, within: float | None) -> Iterator[bytes]:
+        with _translated():
+            yield from self._pace.paced(self._raw.stream, within=within)
+
+    def read(self, limit: int) -> bytes | None:
+        """Return the whole body, or None if it has more than *limit* bytes."""
+        content = bytearray()
+        for chunk in self._chunks(self._pace.limits.document_seconds):
+            content += chunk
+            if len(content) > limit:
+                return None
+        return bytes(content)
+
+    def close(self) -> None:
+        """Give the connection back, or drop it if the body was not read to its end."""
+        with _translated():
+            self._raw.close()
+
+    def __enter__(self) -> Response:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Http:
+    """Sends requests; keeps connections. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        *,
+        environment: Mapping[str, str],
+        insecure: Collection[str],
+        limits: Limits,
+        trust: Mapping[str, Trust] | None = None,
+    ) -> None:
+        self._trust = trust or {}  # by host:port
+        self._environment = environment
+        self._insecure = insecure
+        self._limits = limits
+        self._pace = Pace(limits)
+        self._transports: dict[tuple[str, str | None, bool, Trust | None], Any] = {}  # Any: the HTTP library
+        self._transports_lock = threading.Lock()
+        self._streams: WeakSet[Any] = WeakSet()  # of all open connections; Any: the HTTP library
+        self._closed = False
+
+    def send(
+        self, method: str, url: str, headers: Mapping[str, str], content: Iterable[bytes] | bytes = b""
+    ) -> Response:
+        """Send one request and return its answer, whatever the status. Raises `Failure` if there is none.
+
+        Parts of *content* that do not come from memory need a ``Content-Length`` among *headers*.
+        """
+        httpx = _load_httpx()
+        limits = self._limits
+        timeout = {"connect": limits.connect_seconds, "pool": None}
+        timeout |= {"read": limits.stall_seconds, "write": limits.stall_seconds}
+        with _translated():
+            transport = self._transport(url)  # says what is no HTTP address, without telling of its parts
+            extensions = {"timeout": timeout, "trace": self._trace}
+            request = httpx.Request(method, url, headers=dict(headers), content=content, extensions=extensions)
+            self._pace.begin()
+            try:
+                return Response(url, transport.handle_request(request), self._pace)
+            finally:
+                self._pace.begin()
+
+    def close(self) -> None:
+        """Close all connections; threads that wait for an answer or send one get a `Failure` at once."""
+        with self._transports_lock:
+            self._closed = True
+            transports, streams = list(self._transports.values()), list(self._streams)
+            self._transports.clear()
+        for stream in streams:
+            _wake(stream.get_extra_info("socket"))
+        for transport in transports:
+            transport.close()
+
+    def _trace(self, event: str, details: Mapping[str, Any]) -> None:  # Any: the HTTP library
+        """Hear of every step of a request (httpcore's trace extension).
+
+        New connections are noted, so that `close` can reach those in use, and watched; a request that is sent expects an answer.
+        """
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            stream = details["return_value"]
+            self._pace.watch(stream)
+            with self._transports_lock:
+                self._streams.add(stream)
+        elif event.endswith("receive_response_headers.started"):
+            self._pace.expect_headers()
+
+    def _transport(self, url: str) -> Any:  # Any: the HTTP library
+        where = origin(url)
+        if where is None:
+            raise Failure(f"`{show(url)}` is not an HTTP address", transient=False)
+        proxy = proxy_for(url, self._environment)
+        verified = not is_insecure(authority(url), self._insecure)
+        trust = self._trust.get(authority(url))
+        key = (where.scheme, proxy, verified, trust)
+        with self._transports_lock:
+            if self._closed:
+                raise Failure("the client was closed", transient=False)
+            if key not in self._transports:
+                self._transports[key] = _load_httpx().HTTPTransport(
+                    verify=_tls_context(where.scheme, verified, trust),
+                    proxy=proxy,
+                    trust_env=False,
+                    http1=True,
+                    http2=False,
+                )
+            return self._transports[key]
+
+
+def _wake(connection: socket.socket) -> None:
+    """End a connection under the feet of the thread that waits for it; closing the descriptor would not wake it."""
+    try:
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)  # not TLS's own, which would wait for the other side
+    except OSError:
+        pass  # closed already
+
+
+def _load_httpx() -> Any:  # Any: hidden from type checks on purpose, so that a compatible library can take its place
+    """Import httpx without its command-line module, which would load click, rich and pygments (60 ms)."""
+    with _importing:
+        blocked = "httpx" not in sys.modules and "httpx._main" not in sys.modules
+        if blocked:
+            sys.modules["httpx._main"] = None  # type: ignore[assignment]  # documented: makes the import fail
+        try:
+            import httpx
+        finally:
+            if blocked:
+                del sys.modules["httpx._main"]
+        return httpx
+
+
+def _tls_context(scheme: str, verified: bool, trust: Trust | None) -> ssl.SSLContext:
+    """Return a context that trusts the system's store (img's documented rule) and *trust*, or anybody if *verified* is false."""
+    if scheme == "http":
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used; loading the store takes 30 ms
+    context = _trusting(verified)
+    if trust is not None:
+        try:
+            for path in trust.authorities:
+                context.load_verify_locations(cafile=path)
+            if trust.client is not None:
+                context.load_cert_chain(*trust.client)
+        except (OSError, ssl.SSLError) as err:
+            names = ", ".join(show(path) for path in (*trust.authorities, *(trust.client or ())))
+            reason = err.strerror or str(err)
+            raise Failure(
+                f"a configured certificate cannot be used ({names}): {show(reason)}", transient=False
+            ) from err
+    return context
+
+
+def _trusting(verified: bool) -> ssl.SSLContext:
+    if not verified:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+    try:
+        import truststore  # finds the store where OpenSSL was built for another distribution
+    except ImportError:
+        return ssl.create_default_context()
+    return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+class _translated:  # noqa: N801 - reads as a statement: `with _translated():`
+    """Turns the library's errors into `Failure`."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, Failure) or not isinstance(error, Exception):
+            return
+        httpx = _load_httpx()
+        if isinstance(error, httpx.TransportError | OSError):
+            raise _failure(error, httpx) from error
+        if isinstance(
+            error, httpx.InvalidURL | ValueError | ImportError
+        ):  # the last: a SOCKS proxy without its library
+            raise Failure(f"the request cannot be made: {show(str(error))}", transient=False) from error
+
+
+def _failure(error: BaseException, httpx: Any) -> Failure:  # Any: the HTTP library
+    cause = _system_cause(error)
+    if isinstance(error, httpx.ConnectTimeout):
+        return Failure("no connection in time", transient=True)
+    if isinstance(error, httpx.TimeoutException):
+        return Failure("no data in time", transient=True)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return Failure(
+            f"its certificate is not trusted: {show(cause.verify_message)}",
+            transient=False,
+            hint="add the certificate of its authority to the system's store",
+            distrusted=True,
+        )
+    if isinstance(cause, ssl.SSLError) and cause.reason in {
+        "WRONG_VERSION_NUMBER",
+        "RECORD_LAYER_FAILURE",
+        "HTTP_REQUEST",
+    }:
+        return Failure("it speaks no TLS", transient=False, distrusted=True)
+    if isinstance(cause, socket.gaierror):
+        text = f"the host name is not known ({cause.strerror})"
+        return Failure(text, transient=cause.errno == socket.EAI_AGAIN, hint="check the spelling and the name server")
+    if isinstance(cause, ConnectionRefusedError):
+        return Failure(
+            "connection refused", transient=False, hint="check that it is running and that the port is right"
+        )
+    if isinstance(error, httpx.ProxyError | httpx.UnsupportedProtocol | httpx.LocalProtocolError):
+        return Failure(show(str(error)), transient=False)
+    text = (cause.strerror if cause is not None else None) or str(error) or type(error).__name__
+    return Failure(show(text), transient=True)
+
+
+def _system_cause(error: BaseException | None) -> OSError | None:
+    """Return the operating system's error at the bottom of a chain of exceptions."""
+    found = None
+    while error is not None:
+        if isinstance(error, OSError):
+            found = error
+        error = error.__cause__ or error.__context__
+    return found

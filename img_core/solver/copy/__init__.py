@@ -1,0 +1,35 @@
+"""The engine behind COPY, ADD, WORKDIR and heredocs: choose, digest, copy.
+
+`select` decides which files of a `SourceTree` a `Copy` means and what they will be called; it reads directories only. `digest` is the
+content part of the step's cache key. `apply` does the work of one file operation in a root file system; it is imported when it is first
+used, which a cached build never does. The rules are those of spec/dockerfile-frontend.md sections 7, 12 and 19.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from img_core.solver.copy._digest import FileHashes, digest
+from img_core.solver.copy._select import Folder, Match, Selection, check_source, select
+from img_core.solver.copy._tree import SourceTree
+from img_core.spec._lazy import names_from
+
+if TYPE_CHECKING:
+    from img_core.solver.copy._apply import apply
+    from img_core.solver.copy._modes import ModeChange, parse_mode
+
+__all__ = [
+    "FileHashes",
+    "Folder",
+    "Match",
+    "ModeChange",
+    "Selection",
+    "SourceTree",
+    "apply",
+    "check_source",
+    "digest",
+    "parse_mode",
+    "select",
+]
+
+__getattr__ = names_from(__name__, {"_apply": ("apply",), "_modes": ("ModeChange", "parse_mode")})

@@ -1,0 +1,63 @@
+"""ADD of local archives: what is a tar, and unpacking it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from img_core.archives import codecs
+from img_core.archives.tar import OwnerPolicy, TarReader, extract
+from img_core.archives.tar.header import BLOCK, ZERO_BLOCK, checksum, parse_number
+from img_core.files import fs
+from img_core.spec.errors import ArchiveError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from img_core.files.ownership import Owners
+
+__all__ = ["is_archive", "unpack"]
+
+
+class _File:
+    """Reads a descriptor from its start, whatever its position is."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._offset = 0
+
+    def read(self, size: int, /) -> bytes:
+        data = os.pread(self._fd, size, self._offset)
+        self._offset += len(data)
+        return data
+
+
+def is_archive(fd: int) -> bool:
+    """Tell whether the file *fd* starts like a tar archive, compressed or not; its name does not matter."""
+    source = codecs.open_decompressed(_File(fd))
+    header = b""
+    try:
+        while len(header) < BLOCK and (piece := source.read(BLOCK - len(header))):
+            header += piece
+        # The checksum is the only thing that v7, ustar and GNU archives have in common.
+        return len(header) == BLOCK and header != ZERO_BLOCK and parse_number(header[148:156]) == checksum(header)
+    except (ArchiveError, ValueError):
+        return False
+
+
+def unpack(
+    fd: int, target_fd: int, path: bytes, owners: Owners, ids: tuple[int, int] | None, warn: Callable[[str], None]
+) -> None:
+    """Unpack the archive *fd* into the directory *target_fd*, which is *path* in the root; *ids* replace the owners in the archive.
+
+    Nothing leaves *target_fd*: links of the archive and of the directory are resolved as if that were the root.
+    Raises `ArchiveError`, `HostError` or `ImgError`.
+    """
+    policy = OwnerPolicy("record" if owners.records else "set", ids)
+    reader = TarReader(codecs.open_decompressed(_File(fd)))
+    stats = extract(reader, target_fd, mode="plain", owners=policy)
+    prefix = path + b"/" if path else b""
+    for name, uid, gid in stats.owners:
+        owners.recorded[prefix + name] = (uid, gid)
+    for name in stats.skipped:
+        warn(f"`/{fs.show(prefix + name)}` of an archive was left out: only real root may make it")

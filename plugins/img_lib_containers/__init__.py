@@ -1,0 +1,1 @@
+"""What executors share: containers, their mounts, seccomp filters and owners of files."""

@@ -1,0 +1,152 @@
+"""What executors share on the builder's side: mounts as descriptors, mount points, watching a container, what apt needs."""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import stat
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Final
+
+from img_core.linux import mounts, syscalls
+from img_core.spec.errors import HostError, StepError
+from img_lib_containers.mountpoints import MountPoints
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from img_core.spec.executor import Mount, Process
+    from img_core.spec.host import Spawned
+
+__all__ = [
+    "APT_CONFIG",
+    "APT_CONFIG_PATH",
+    "check",
+    "own",
+    "parents_first",
+    "prepared_mounts",
+    "read_all",
+    "root_mount",
+    "wait_or_kill",
+]
+
+_PROVIDED: Final = ("/proc", "/sys", "/dev")
+
+#: With a single id apt cannot become its own user, and checks that; this configuration, named by the environment variable
+#: ``APT_CONFIG``, tells it not to try. The file lies in a file system of the container and never gets into a layer.
+APT_CONFIG: Final = b'APT::Sandbox::User "root";\n'
+APT_CONFIG_PATH: Final = "/dev/apt.conf"
+
+
+def check(process: Process) -> None:
+    """Raise StepError for a request that no executor can fulfil; nothing unknown may pass as a weaker default."""
+    if not process.args:
+        raise StepError("there is no program to run")
+    if process.network not in ("host", "none", "private") or (process.network == "private" and process.network_fd < 0):
+        raise StepError(f"unknown network mode `{process.network}`", hint="use `host`, `none` or `private`")
+    if process.security not in ("sandbox", "insecure"):
+        raise StepError(f"unknown security mode `{process.security}`", hint="use `sandbox` or `insecure`")
+    for name, _, _ in process.ulimits:
+        if not hasattr(resource, f"RLIMIT_{name.upper()}"):
+            raise StepError(f"unknown limit `{name}`")
+    for text in (*process.args, process.cwd, *(word for pair in process.env for word in pair)):
+        if "\0" in text:
+            raise StepError("an argument, the environment or the working directory contains a NUL byte")
+
+
+def own(stack: ExitStack, fd: int) -> int:
+    """Close *fd* with *stack*; return it."""
+    stack.callback(os.close, fd)
+    return fd
+
+
+def root_mount(rootfs_fd: int, process: Process) -> int:
+    """Return a detached mount of the root file system for *process*.
+
+    Real root may make any device node, and without a device cgroup only ``nodev`` keeps a step from opening the host's disks.
+    """
+    return mounts.bind_fd(rootfs_fd, attributes=0 if process.security == "insecure" else syscalls.MOUNT_ATTR_NODEV)
+
+
+def parents_first(requested: Sequence[Mount]) -> list[Mount]:
+    """Return the mounts in an order in which none covers an earlier one."""
+    return sorted(requested, key=lambda mount: mount.target.rstrip("/").count("/"))
+
+
+@contextmanager
+def prepared_mounts(root_fd: int, ordered: Sequence[Mount]) -> Iterator[list[int]]:
+    """Give detached mounts for *ordered*, and see to it that their mount points exist in the root file system meanwhile.
+
+    Mount points inside other mounts are left to the container. Also provides /proc, /sys and /dev.
+    """
+    with ExitStack() as stack:
+        detached = [own(stack, _detached(mount)) for mount in ordered]
+        points = stack.enter_context(MountPoints(root_fd))
+        _make_mount_points(points, ordered, detached)
+        yield detached
+
+
+def _detached(mount: Mount) -> int:
+    """Return a detached mount for *mount*. An empty read-only tmpfs is of no use, so a tmpfs is always writable."""
+    try:
+        if mount.kind == "tmpfs":
+            attributes = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
+            return mounts.tmpfs(size=mount.size, mode=mount.mode, attributes=attributes)
+        readonly = syscalls.MOUNT_ATTR_RDONLY if mount.readonly else 0
+        return mounts.bind_fd(mount.source_fd, attributes=syscalls.MOUNT_ATTR_NODEV | readonly)
+    except OSError as err:
+        raise HostError(f"cannot prepare the mount for `{mount.target}`: {err.strerror}") from err
+
+
+def _make_mount_points(points: MountPoints, ordered: Sequence[Mount], detached: Sequence[int]) -> None:
+    covered = [*_PROVIDED]
+    for target in _PROVIDED:
+        points.refuse_symlink(target[1:])
+        points.ensure(target, directory=True)
+    for mount, fd in zip(ordered, detached, strict=True):
+        _check_target(mount.target)
+        if not any(mount.target.startswith(f"{above.rstrip('/')}/") for above in covered):
+            points.ensure(mount.target, directory=stat.S_ISDIR(os.stat(fd).st_mode))
+        covered.append(mount.target)
+
+
+def _check_target(target: str) -> None:
+    if not target.startswith("/") or not target.strip("/"):
+        raise StepError(f"cannot mount at `{target}`", hint="the target must be an absolute path below `/`")
+    path = f"{os.path.normpath(target)}/"
+    if path.startswith("/proc/") or path == "/dev/":
+        # What programs and runtimes trust to come from the kernel; runc refuses it as well.
+        raise StepError(f"cannot mount at `{target}`: that is where the system's own files are")
+
+
+def wait_or_kill(spawned: Spawned, cancel_fd: int) -> tuple[int, bool]:
+    """Wait for the end of a container, whose first process *spawned* is; return its status and whether it was canceled.
+
+    It is killed when *cancel_fd* becomes readable, or when an exception such as KeyboardInterrupt ends the waiting. The first
+    process of a pid namespace ignores every other signal it has no handler for, and its end is the end of all in there.
+    """
+    try:
+        canceled = _watch(spawned.pidfd, cancel_fd)
+        if canceled:
+            spawned.kill()
+        return spawned.wait(), canceled
+    except BaseException:
+        spawned.kill()
+        raise
+
+
+def _watch(pidfd: int, cancel_fd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    if cancel_fd >= 0:
+        poll.register(cancel_fd, select.POLLIN)
+    return pidfd not in [fd for fd, _ in poll.poll()]
+
+
+def read_all(fd: int) -> bytes:
+    """Read to the end."""
+    chunks = []
+    while chunk := os.read(fd, 65536):
+        chunks.append(chunk)
+    return b"".join(chunks)

@@ -1,0 +1,1 @@
+"""What exporters and importers of images share: assembling, repacking, bundles."""

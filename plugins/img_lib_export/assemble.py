@@ -1,0 +1,257 @@
+"""Image documents of a finished build: configs, manifests and, for several platforms, an index.
+
+Same result, same documents: JSON is canonical, nothing depends on the clock or the machine.
+Formats: OCI image-spec 1.1 (manifest.md, image-index.md, config.md) and Docker image manifest version 2, schema 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import field, replace
+from typing import TYPE_CHECKING, Any
+
+from img_core.images import oci
+from img_core.images.layer_types import layer_codec, layer_type
+from img_core.spec.dataclass import dataclass
+from img_core.spec.errors import IntegrityError, UsageError
+from img_core.spec.values import Descriptor, Digest
+from img_lib_export.ticker import Ticker
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Mapping, Sequence
+
+    from img_core.spec.exporter import BuiltImage, BuiltLayer, ExportProgress, ImageStore, Result
+    from img_core.spec.values import Platform
+    from img_lib_export.repack import Transform
+
+__all__ = [
+    "PACKING_PATTERNS",
+    "PACKING_PROPERTIES",
+    "Assembled",
+    "AssembledImage",
+    "Packing",
+    "assemble",
+    "image_metadata",
+]
+
+#: JSON Schema of the options that all image formats share; `Packing.from_options` reads them. Any: JSON
+PACKING_PROPERTIES: Mapping[str, Any] = {
+    "compression": {
+        "enum": ["uncompressed", "gzip", "zstd"],
+        "description": "form of the layers that this build made; those of the base image keep theirs",
+    },
+    "force-compression": {"type": "boolean", "description": "bring the layers of the base image into that form too"},
+    "compression-level": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 22,
+        "description": "0 to 9 for gzip, 0 to 22 for zstd",
+    },
+    "oci-mediatypes": {"type": "boolean", "description": "OCI media types (default) or Docker's"},
+    "rewrite-timestamp": {
+        "type": "boolean",
+        "description": "set files newer than SOURCE_DATE_EPOCH to it, except those of the base image",
+    },
+    "source-date-epoch": {"type": "integer", "minimum": 0, "description": "seconds since 1970 for rewrite-timestamp"},
+}
+_ANNOTATED = ("manifest", "index", "manifest-descriptor", "index-descriptor")
+#: ``annotation.KEY=VALUE`` and ``annotation-PLACE.KEY=VALUE``. Any: JSON
+PACKING_PATTERNS: Mapping[str, Any] = {rf"^annotation(-({'|'.join(_ANNOTATED)}))?\..+$": {"type": "string"}}
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How documents and layers shall look; the fields are the options of `PACKING_PROPERTIES`.
+
+    *codec* None keeps every layer as it is stored. *annotations* are by place: ``manifest``, ``index``,
+    ``manifest-descriptor``, ``index-descriptor``.
+    """
+
+    codec: str | None = None
+    level: int | None = None
+    force: bool = False
+    docker_types: bool = False
+    rewrite_times: bool = False
+    epoch: int | None = None
+    annotations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Packing:
+        """Read checked *options*. Raises UsageError for combinations that make no sense."""
+        force, level = bool(options.get("force-compression")), options.get("compression-level")
+        codec = options.get("compression") or ("gzip" if force or level is not None else None)
+        if codec == "gzip" and level is not None and level > 9:
+            raise UsageError(f"compression level {level} is not between 0 and 9 for gzip")
+        return cls(
+            codec=codec,
+            level=level,
+            force=force,
+            docker_types=not options.get("oci-mediatypes", True),
+            rewrite_times=bool(options.get("rewrite-timestamp")),
+            epoch=options.get("source-date-epoch"),
+            annotations=_annotations(options),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AssembledImage:
+    """One image whose documents and layers are all in the store."""
+
+    platform: Platform
+    manifest: Descriptor
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    created: str | None  #: the config's, an RFC 3339 time
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """What a name shall mean: *top* is the only image's manifest, or the index of all of them."""
+
+    top: Descriptor
+    images: tuple[AssembledImage, ...]
+
+
+def assemble(result: Result, packing: Packing, progress: ExportProgress) -> Assembled:
+    """Put the documents of *result* (and layers in a new form) into its store. Waits until all layers are written."""
+    if not result.multi_platform and any(packing.annotations.get(place) for place in ("index", "index-descriptor")):
+        raise UsageError("index annotations not supported for single platform export")
+    progress.status("exporting layers")
+    packer = _Packer(result, packing, progress)
+    images = tuple(map(packer.image, result.images))
+    if not result.multi_platform:
+        top = replace(images[0].manifest, annotations=packing.annotations.get("manifest-descriptor", {}))
+        return Assembled(top, images)
+    return Assembled(packer.index(images), images)
+
+
+def image_metadata(assembled: Assembled, names: Sequence[str]) -> dict[str, Any]:  # Any: JSON
+    """Return what exporters of images tell about them (``--metadata-file``)."""
+    metadata: dict[str, Any] = {
+        "containerimage.digest": assembled.top.digest,
+        "containerimage.descriptor": oci.descriptor_document(assembled.top),
+    }
+    if [assembled.top.digest] == [image.manifest.digest for image in assembled.images]:
+        metadata["containerimage.config.digest"] = assembled.images[0].config.digest
+    if names:
+        metadata["image.name"] = ",".join(names)
+    return metadata
+
+
+class _Packer:
+    """Writes the documents of one result; remembers layers, which several images may share."""
+
+    def __init__(self, result: Result, packing: Packing, progress: ExportProgress) -> None:
+        self._store: ImageStore = result.store
+        self._packing = packing
+        self._progress = progress
+        self._epoch = packing.epoch if packing.epoch is not None else result.source_date_epoch
+        self._packed: dict[tuple[Digest, bool], BuiltLayer] = {}
+
+    def image(self, image: BuiltImage) -> AssembledImage:
+        """Write config and manifest of *image*."""
+        stored = image.layers()
+        packed = [self._layer(layer) for layer in stored]
+        document = _config_document(image.config(), stored, packed)
+        config = self._put(document, oci.DOCKER_CONFIG if self._packing.docker_types else oci.OCI_CONFIG)
+        layers = tuple(map(self._layer_descriptor, packed))
+        manifest = self._put(
+            {
+                "schemaVersion": 2,
+                "mediaType": oci.DOCKER_MANIFEST if self._packing.docker_types else oci.OCI_MANIFEST,
+                "config": oci.descriptor_document(config),
+                "layers": [oci.descriptor_document(layer) for layer in layers],
+                **self._annotations("manifest"),
+            }
+        )
+        self._progress.status(f"exporting manifest {manifest.digest}")
+        self._progress.status(f"exporting config {config.digest}")
+        manifest = replace(manifest, platform=image.platform)
+        return AssembledImage(image.platform, manifest, config, layers, document.get("created"))
+
+    def index(self, images: Sequence[AssembledImage]) -> Descriptor:
+        """Write the index of *images*."""
+        described = self._packing.annotations.get("manifest-descriptor", {})
+        manifests = [replace(image.manifest, annotations=described) for image in images]
+        descriptor = self._put(
+            {
+                "schemaVersion": 2,
+                "mediaType": oci.DOCKER_INDEX if self._packing.docker_types else oci.OCI_INDEX,
+                "manifests": [oci.descriptor_document(manifest) for manifest in manifests],
+                **self._annotations("index"),
+            }
+        )
+        self._progress.status(f"exporting manifest list {descriptor.digest}")
+        return replace(descriptor, annotations=self._packing.annotations.get("index-descriptor", {}))
+
+    def _annotations(self, place: str) -> dict[str, Mapping[str, str]]:
+        wanted = self._packing.annotations.get(place)
+        return {"annotations": wanted} if wanted else {}
+
+    def _put(self, document: Mapping[str, Any], media_type: str = "") -> Descriptor:  # Any: JSON
+        return self._store.put(oci.canonical_json(document), media_type or document["mediaType"])
+
+    def _layer_descriptor(self, layer: BuiltLayer) -> Descriptor:
+        """Give the layer's type its OCI or Docker spelling; the bytes are the same."""
+        media_type = layer_type(layer_codec(layer.descriptor), docker=self._packing.docker_types)
+        return replace(layer.descriptor, media_type=media_type, platform=None)
+
+    def _layer(self, layer: BuiltLayer) -> BuiltLayer:
+        """Return *layer* in the form that was asked for."""
+        key = (layer.descriptor.digest, layer.base)
+        if key not in self._packed:
+            self._packed[key] = self._repacked(layer)
+        return self._packed[key]
+
+    def _repacked(self, layer: BuiltLayer) -> BuiltLayer:
+        packing, current = self._packing, layer_codec(layer.descriptor)
+        wanted = packing.codec if packing.codec and (packing.force or not layer.base) else current
+        clamp = self._epoch if packing.rewrite_times and not layer.base else None
+        if clamp is None and wanted == current and (packing.level is None or layer.base):
+            return layer
+        from img_lib_export.repack import repack  # loads codecs and tar; most builds keep their layers
+
+        tick = Ticker(self._progress, f"compressing {layer.descriptor.digest}")
+        repacked = repack(
+            self._store,
+            layer,
+            wanted,
+            level=packing.level if wanted == packing.codec else None,
+            transform=None if clamp is None else _clamped(clamp),
+            tick=tick,
+        )
+        tick.finish()
+        return repacked
+
+
+def _config_document(
+    config: Mapping[str, Any], stored: Sequence[BuiltLayer], packed: Sequence[BuiltLayer]
+) -> Mapping[str, Any]:  # Any: JSON
+    """Return *config* with the diff ids of *packed*; BuildKit writes null for an image without layers, we write ``[]``."""
+    rootfs = dict(config.get("rootfs") or {"type": "layers"})
+    told, expected = rootfs.get("diff_ids"), [layer.diff_id for layer in stored]
+    if told is not None and list(told) != expected:
+        raise IntegrityError("the image config does not list the diff ids of the image's layers")
+    rootfs["diff_ids"] = [layer.diff_id for layer in packed]
+    return {**config, "rootfs": rootfs, "history": list(config.get("history") or ())}
+
+
+def _clamped(epoch: int) -> Transform:
+    """Return a function that rewrites a tar stream so that nothing in it is newer than *epoch*."""
+
+    def transform(stream: Iterable[bytes]) -> Generator[bytes, None, None]:
+        from img_lib_export.clamp import clamp_times  # only for builds that ask for it
+
+        return clamp_times(stream, epoch)
+
+    return transform
+
+
+def _annotations(options: Mapping[str, Any]) -> dict[str, dict[str, str]]:  # Any: JSON
+    """Sort the ``annotation…`` options by place; without one they belong to the manifest."""
+    found: dict[str, dict[str, str]] = {}
+    for option, value in options.items():
+        if not option.startswith("annotation"):
+            continue
+        place, _, key = option.partition(".")
+        found.setdefault(place.removeprefix("annotation").removeprefix("-") or "manifest", {})[key] = value
+    return found

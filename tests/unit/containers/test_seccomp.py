@@ -1,0 +1,199 @@
+import errno
+import importlib.util
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from img_core.linux import sandbox, syscalls
+from img_lib_containers import owner_calls, seccomp, seccomp_rules
+
+ROOT = Path(__file__).resolve().parents[3]
+CLONE_THREAD, CLONE_NEWUSER = 0x10000, 0x10000000
+
+
+@pytest.fixture(scope="module")
+def generator():
+    spec = importlib.util.spec_from_file_location("seccomp_generate", ROOT / "contrib/seccomp/generate.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look themselves up
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+@pytest.fixture(scope="module")
+def table(generator):
+    return generator.read_table(ROOT / "contrib/seccomp/syscalls.txt")
+
+
+def evaluate(program, arch, number, *arguments):
+    """Interpret a program as the kernel would."""
+    data = struct.pack("<IIQ6Q", number, arch, 0, *arguments, *[0] * (6 - len(arguments)))
+    position, accumulator = 0, 0
+    while True:
+        code, if_true, if_false, constant = struct.unpack_from("<HBBI", program, position * 8)
+        position += 1
+        if code == 0x20:
+            (accumulator,) = struct.unpack_from("<I", data, constant)
+        elif code == 0x54:
+            accumulator &= constant
+        elif code == 0x05:
+            position += constant
+        elif code == 0x06:
+            return constant
+        else:
+            hit = {0x15: accumulator == constant, 0x35: accumulator >= constant}[code]
+            position += if_true if hit else if_false
+
+
+def error(number):
+    return 0x00050000 | number
+
+
+ALLOW, NOTIFY = 0x7FFF0000, 0x7FC00000
+
+
+def test_committed_programs_are_up_to_date(generator):
+    for path, content in generator.files().items():
+        assert path.read_bytes() == content, "run contrib/seccomp/generate.py"
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_every_call_gets_the_answer_of_the_rules(generator, table, machine):
+    program = generator.programs()[f"seccomp_{machine}.bpf"]
+    conditional = {condition.name for condition in seccomp_rules.CONDITIONS}
+    for architecture in generator.FAMILIES[machine]:
+        for name, number in table[architecture].items():
+            if name in conditional:
+                continue
+            answer = evaluate(program, generator.AUDIT_ARCH[architecture], number)
+            if name in seccomp_rules.HIDDEN:
+                assert answer == error(errno.ENOSYS), name
+            else:
+                assert answer == (ALLOW if name in seccomp_rules.ALLOWED else error(errno.EPERM)), name
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_arguments_decide(generator, table, machine):
+    program = generator.programs()[f"seccomp_{machine}.bpf"]
+    for architecture in generator.FAMILIES[machine]:
+        arch, numbers = generator.AUDIT_ARCH[architecture], table[architecture]
+
+        def answer(name, *arguments, arch=arch, numbers=numbers):
+            return evaluate(program, arch, numbers[name], *arguments)
+
+        assert answer("clone", CLONE_THREAD) == ALLOW
+        for flag in (0x20000, 0x2000000, 0x4000000, 0x8000000, CLONE_NEWUSER, 0x20000000, 0x40000000):
+            assert answer("clone", CLONE_THREAD | flag) == error(errno.EPERM)
+        assert answer("personality", 0xFFFFFFFF) == answer("personality", 8) == ALLOW
+        assert answer("personality", 0x0040000) == error(errno.EPERM)
+        assert answer("socket", 2) == answer("socket", 16) == ALLOW
+        refused = {family for family in range(48) if answer("socket", family) != ALLOW}
+        assert refused == {38, 40}
+        # The kernel takes the lower half for the family.
+        assert answer("socket", 1 << 32 | 40) == answer("socket", 1 << 32 | 38) == error(errno.EPERM)
+
+
+@pytest.mark.parametrize("number", [470, 500, 0x40000000 + 1, 0xFFFFFFFF])
+def test_unknown_calls_seem_not_to_exist(generator, number):
+    for machine, family in generator.FAMILIES.items():
+        program = generator.programs()[f"seccomp_{machine}.bpf"]
+        for architecture in family:
+            assert evaluate(program, generator.AUDIT_ARCH[architecture], number) == error(errno.ENOSYS)
+        assert evaluate(program, 0x12345678, 1) == error(errno.ENOSYS)
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_owner_filter_catches_changes_of_owner_and_id(generator, table, machine):
+    program = generator.programs()[f"owners_{machine}.bpf"]
+    for architecture in generator.FAMILIES[machine]:
+        arch, numbers = generator.AUDIT_ARCH[architecture], table[architecture]
+        for name, number in numbers.items():
+            answer = evaluate(program, arch, number)
+            if "chown" in name:
+                assert answer == NOTIFY, name
+            elif name.startswith("set") and ("uid" in name or "gid" in name or "groups" in name) and "pgid" not in name:
+                assert answer == error(0), name
+        assert evaluate(program, arch, numbers["mknodat"], 0, 0, 0o020666) == error(0)
+        assert evaluate(program, arch, numbers["mknodat"], 0, 0, 0o010666) == ALLOW
+        assert evaluate(program, arch, numbers["write"]) == ALLOW
+
+
+def test_the_builders_profile_allows_what_steps_get_and_no_more_than_it_has_to():
+    rules = seccomp_rules.builder_profile()["syscalls"]
+    unconditional = {
+        name for rule in rules if rule["action"] == "SCMP_ACT_ALLOW" and "args" not in rule for name in rule["names"]
+    }
+    assert unconditional == seccomp_rules.ALLOWED | seccomp_rules.BUILDER_CALLS
+    assert not unconditional & {"bpf", "kexec_load", "init_module", "io_uring_setup", "open_by_handle_at", "reboot"}
+    assert "clone" not in {name for rule in rules if "args" in rule for name in rule["names"]}
+
+
+def test_the_supervisor_knows_every_call_that_it_is_handed(generator, table):
+    """What it does not know it answers with success, and a rename that never happened would be a disaster."""
+    for architecture, numbers in table.items():
+        audit = generator.AUDIT_ARCH[architecture]
+        handed = {name: numbers[name] for name in seccomp_rules.OWNER_CALLS if name in numbers}
+        for name, number in handed.items():
+            known = owner_calls.RENAMES if name.startswith("rename") else owner_calls.CALLS
+            assert number in known[audit], f"{name} of {architecture}"
+        assert len(owner_calls.RENAMES[audit]) + len(owner_calls.CALLS[audit]) == len(handed)
+
+
+def test_rules_name_only_real_calls(table):
+    known = {name for numbers in table.values() for name in numbers}
+    named = seccomp_rules.ALLOWED | seccomp_rules.HIDDEN | seccomp_rules.OWNER_CALLS | seccomp_rules.PRETENDED
+    assert named <= known
+    assert {condition.name for condition in seccomp_rules.CONDITIONS} <= known
+
+
+@pytest.mark.parametrize(
+    "name", ["mount", "bpf", "keyctl", "unshare", "setns", "kexec_load", "init_module", "io_uring_setup"]
+)
+def test_dangerous_calls_are_not_allowed(name):
+    assert name not in seccomp_rules.ALLOWED
+
+
+def test_oci_profile_compares_only_the_bits_that_the_kernel_looks_at():
+    rules = [rule for rule in seccomp_rules.oci_profile("x86_64")["syscalls"] if rule["names"] == ["socket"]]
+    assert {rule["args"][0]["op"] for rule in rules} == {"SCMP_CMP_MASKED_EQ"}
+    assert max(rule["args"][0]["value"] for rule in rules) <= 0xFFFFFFFF
+
+
+def test_oci_profile_says_the_same():
+    profile = seccomp_rules.oci_profile("x86_64")
+    assert profile["architectures"] == ["SCMP_ARCH_X86_64"]
+    allowed = {name for rule in profile["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW" for name in rule["names"]}
+    assert allowed == seccomp_rules.ALLOWED | {condition.name for condition in seccomp_rules.CONDITIONS}
+    json.dumps(profile)
+    assert seccomp_rules.oci_profile("pdp11") is None
+
+
+PROBE = """
+import ctypes, errno, os, sys
+from img_core.linux import syscalls
+from img_lib_containers import seccomp
+syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+seccomp.install(seccomp.sandbox_program())
+libc = ctypes.CDLL(None, use_errno=True)
+def attempt(*arguments):
+    result = libc.syscall(*arguments)
+    return 0 if result >= 0 else ctypes.get_errno()
+print(attempt(435, 0, 0), attempt(999), attempt(428, 0, 0, 0), attempt(436, 100, 200, 0), flush=True)
+os.write(1, b"alive\\n")
+"""
+
+
+@pytest.mark.skipif(seccomp.sandbox_program() is None, reason="no filter for this architecture")
+def test_the_kernel_accepts_the_program():
+    finished = subprocess.run([sys.executable, "-c", PROBE], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert finished.stdout.split() == [str(errno.ENOSYS), str(errno.ENOSYS), str(errno.EPERM), "0", "alive"]
+
+
+def test_fourteen_capabilities():
+    assert len(sandbox.DEFAULT_CAPABILITIES) == 14
+    assert syscalls.CAP_SYS_ADMIN not in [sandbox.ALL_CAPABILITIES.index(name) for name in sandbox.DEFAULT_CAPABILITIES]
