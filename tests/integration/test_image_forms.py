@@ -139,6 +139,8 @@ def test_an_archive_whose_image_has_no_tag_is_loaded_under_its_id(
     digest = img.digest("busybox")
     with tarfile.open(tmp_path / "saved.tar") as archive:
         archive.extractall(tmp_path / "files")
+    for name in ("index.json", "manifest.json"):
+        (tmp_path / "files" / name).chmod(0o644)
     index = json.loads((tmp_path / "files/index.json").read_text())
     for entry in index["manifests"]:
         entry.pop("annotations", None)
