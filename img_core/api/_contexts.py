@@ -1,4 +1,4 @@
-"""Named build contexts: ``--build-context name=value`` (spec of the frontend, section 9)."""
+"""Named build contexts: ``--build-context name=value`` (docs/reference/contexts-and-sources.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The main build context: a directory, or something to fetch first (spec of the frontend, section 9)."""
+"""The main build context: a directory, or something to fetch first (docs/reference/contexts-and-sources.md)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def prepare_context(request: BuildRequest, source: Callable[[str], TreeSource], 
     driver = source(scheme)
     pinned = driver.pin(SourceOp(scheme, request.context, _options(request)), None)
     driver.fetch(pinned, directory)
-    # Ignore files are there to keep things from being sent; nothing was sent (section 8).
+    # Ignore files are there to keep things from being sent; nothing was sent (IG20).
     ignore_file = os.path.join(run_directory, "no-ignore-file")
     fs.replace_file(ignore_file, b"")
     definition = _definition(request, directory)

@@ -105,7 +105,7 @@ def resolve_owner(root_fd: int | None, text: str) -> tuple[int, int]:
     """Return the ids that ``--chown`` (or USER, for WORKDIR) *text* means in the image below *root_fd*.
 
     ``uid`` alone is also the gid; ``name`` has the group of its passwd line; ``:group`` belongs to uid 0 and ``user:`` to gid 0
-    (spec/dockerfile-frontend.md CP8, CP9). Raises `NotFoundError` that names the user or group and the file.
+    (docs/reference/dockerfile-cases.md, CP8 and CP9). Raises `NotFoundError` that names the user or group and the file.
     """
     if not text:
         return 0, 0
@@ -155,8 +155,8 @@ def resolve_run_user(root_fd: int | None, text: str) -> RunUser:
     """Return the identity that USER *text* gives a RUN step in the image below *root_fd*.
 
     A user of ``/etc/passwd`` (by name or number) brings group, supplementary groups and home; an unknown number has gid 0. An explicit
-    group is then the only one (spec/dockerfile-frontend.md WU7-WU12). The group is one of the supplementary ones too, as after a login:
-    a program that changes its group must not thereby lose what this one is denied. Raises `NotFoundError` for unknown names.
+    group is then the only one (docs/reference/dockerfile-cases.md, WU7 to WU12). The group is one of the supplementary ones too, as after a
+    login: a program that changes its group must not thereby lose what this one is denied. Raises `NotFoundError` for unknown names.
     """
     user_text, _, group_text = text.partition(":")
     user = _running_user(root_fd, user_text or "0")

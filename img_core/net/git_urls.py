@@ -6,7 +6,7 @@ import re
 
 __all__ = ["QUERY_KEYS", "is_git", "is_web"]
 
-#: What may follow ``?`` in such an address (spec of the frontend, section 7).
+#: What may follow ``?`` in such an address (docs/reference/contexts-and-sources.md).
 QUERY_KEYS = (
     "ref",
     "tag",

@@ -111,7 +111,7 @@ class RunOp:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """Copy *sources* of ``Vertex.inputs[input]`` to *destination* (spec/dockerfile-frontend.md section 7).
+    """Copy *sources* of ``Vertex.inputs[input]`` to *destination* (docs/reference/dockerfile-cases.md, CP).
 
     *destination* is absolute; a trailing ``/`` is kept and means "a directory". *owner* is the text of ``--chown`` (empty: 0:0),
     *mode* the text of ``--chmod`` (octal or symbolic, empty: keep). *unpack* is true for ADD of local archives.

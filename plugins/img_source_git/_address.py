@@ -1,4 +1,4 @@
-"""The address of a git tree: ``<remote>[?query][#ref[:subdir]]`` (spec of the frontend, sections 7 and 9)."""
+"""The address of a git tree: ``<remote>[?query][#ref[:subdir]]`` (docs/reference/contexts-and-sources.md)."""
 
 from __future__ import annotations
 

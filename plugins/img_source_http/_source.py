@@ -1,4 +1,4 @@
-"""ADD of URLs, and contexts that are URLs (spec of the frontend, section 7, "ADD only").
+"""ADD of URLs, and contexts that are URLs (docs/reference/dockerfile-cases.md, AD11 to AD19).
 
 What a URL means is its content: each build asks the server once, on condition that something changed, and nothing is fetched that is
 known. With a ``sha256`` checksum the server is not even asked before the bytes are needed.

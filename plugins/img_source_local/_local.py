@@ -25,7 +25,7 @@ class LocalSource(TreeSource):
     """Build contexts that are directories.
 
     `SourceContext.ignore_files` may name an ignore file that comes first, if it exists:
-    ``<Dockerfile>.dockerignore``. Even an empty one counts (spec/dockerfile-frontend.md section 8).
+    ``<Dockerfile>.dockerignore``. Even an empty one counts (docs/reference/dockerfile-cases.md, IG18).
     """
 
     name: ClassVar[str] = "local"

@@ -14,7 +14,7 @@ __all__ = ["container_start"]
 
 _USERNS = "img_executor_userns._executor:UsernsExecutor"
 _RUNTIME = "img_executor_runc._executor:RuncExecutor"
-#: name -> class, options, and the most milliseconds it may take on a quiet machine (DESIGN section 9)
+#: name -> class, options, and the most milliseconds it may take on a quiet machine
 _EXECUTORS: dict[str, tuple[str, dict[str, str], float | None]] = {
     "userns": (_USERNS, {}, 10),
     "runc": (_RUNTIME, {"runtime": "runc"}, 30),

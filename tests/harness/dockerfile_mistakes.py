@@ -1,4 +1,4 @@
-"""Wrong Dockerfiles that planning refuses, and what it says: rows of section 20 of the Dockerfile notes by a short id.
+"""Wrong Dockerfiles that planning refuses, and what it says: by their names in docs/reference/dockerfile-cases.md.
 
 The unit tests plan them, the integration tests build them. ``FROM b`` names an image that is there.
 """

@@ -1,4 +1,4 @@
-"""ADD of git repositories with the real git, served by its daemon (case ids of the Dockerfile notes: AD16-AD18)."""
+"""ADD of git repositories with the real git, served by its daemon (docs/reference/dockerfile-cases.md, AD16 to AD18)."""
 
 from __future__ import annotations
 

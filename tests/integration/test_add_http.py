@@ -1,4 +1,4 @@
-"""ADD of URLs against a real web server (case ids of the Dockerfile notes: AD11-AD15, AD19 and the error texts)."""
+"""ADD of URLs against a real web server (docs/reference/dockerfile-cases.md, AD11 to AD15, AD19 and mistakes)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes a step run again, in real builds: the rows CA of the Dockerfile notes and the table of its section on cache keys."""
+"""What makes a step run again, in real builds: the cases CA of docs/reference/dockerfile-cases.md, and others."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ ROWS = {
         before={"secrets": {"s": "1"}}, after={"secrets": {"s": "1"}},
     ),
     "CA18": Row("COPY a /x/", "ADD a /x/", ("ADD",)),
-    # -- the table of section 12
+    # -- each thing alone
     "changed-content": Row("COPY a /a\nRUN cat /a", change=_remake("new"), made=("COPY", "RUN")),
     "changed-file-next-to-it": Row("COPY b /b", change=_remake("new")),
     "user-attribute": Row("COPY a /a", change=_tag_attribute),

@@ -1,4 +1,4 @@
-"""Rows PA, EX, SC and CF of the Dockerfile notes by real builds: the config, history, log and warnings of their results."""
+"""Cases PA, EX, SC and CF (docs/reference/dockerfile-cases.md) by real builds: config, history, log and warnings of the results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""COPY in real builds: the rows CP (and IG18, IG19) of the Dockerfile notes, each by the file system of its result."""
+"""COPY in real builds: the cases CP, IG18 and IG19 (docs/reference/dockerfile-cases.md), each by the file system of its result."""
 
 from __future__ import annotations
 

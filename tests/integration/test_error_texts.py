@@ -1,4 +1,4 @@
-"""Error texts of the Dockerfile notes, section 20, as real builds give them: one line, the place in the Dockerfile, no host paths."""
+"""Mistakes (docs/reference/dockerfile-cases.md) as real builds tell them: one line, the place in the Dockerfile, no host paths."""
 
 from __future__ import annotations
 

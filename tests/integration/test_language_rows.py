@@ -1,4 +1,4 @@
-"""Rows of the Dockerfile notes (AD, HD, IG, OB, ST, WU) whose result only a real build shows; the ids are theirs."""
+"""Cases AD, HD, IG, OB, ST and WU (docs/reference/dockerfile-cases.md) whose result only a real build shows; the names are theirs."""
 
 from __future__ import annotations
 

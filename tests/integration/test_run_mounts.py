@@ -1,4 +1,4 @@
-"""``RUN --mount`` in real builds: the rows MT of the Dockerfile notes, as far as only a real build shows them."""
+"""``RUN --mount`` in real builds: the cases MT (docs/reference/dockerfile-cases.md) that only a real build shows."""
 
 from __future__ import annotations
 

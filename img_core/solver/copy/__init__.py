@@ -2,7 +2,8 @@
 
 `select` decides which files of a `SourceTree` a `Copy` means and what they will be called; it reads directories only. `digest` is the
 content part of the step's cache key. `apply` does the work of one file operation in a root file system; it is imported when it is first
-used, which a cached build never does. The rules are those of spec/dockerfile-frontend.md sections 7, 12 and 19.
+used, which a cached build never does. The rules are in docs/reference/dockerfile.md and, case by
+case, in docs/reference/dockerfile-cases.md.
 """
 
 from __future__ import annotations

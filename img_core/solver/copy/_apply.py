@@ -151,7 +151,7 @@ class _CopyRun:
                 self._file(match, into)
 
     def _require_one_file(self, into: bool) -> None:
-        """Several files cannot become one; BuildKit would keep the last (spec/dockerfile-frontend.md section 21, no. 2)."""
+        """Several files cannot become one; BuildKit would keep the last (docs/reference/dockerfile-cases.md, CP2)."""
         matches = self.selection.matches
         if into or len(matches) < 2 or not any(not match.folders for match in matches):
             return

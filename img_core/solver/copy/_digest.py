@@ -1,4 +1,4 @@
-"""The content part of a copy's cache key (spec/dockerfile-frontend.md section 12).
+"""The content part of a copy's cache key (docs/reference/dockerfile-cases.md, CA).
 
 Names, modes, bytes, link texts and device numbers count; times do not, and owners and attributes only where they are copied.
 """

@@ -268,7 +268,7 @@ class _Chooser:
         name = candidate.spelled
         name = name[len(self.base) :].lstrip(b"/") if self.parents else name[name.rfind(b"/") + 1 :]
         directory = stat.S_ISDIR(candidate.info.st_mode)
-        # `--exclude` speaks of paths inside a named directory, but of the things themselves that a pattern found (§21 #3).
+        # `--exclude` speaks of paths inside a named directory, but of the things themselves that a pattern found (CP37).
         if self.exclude is not None and name and (wildcard or not directory) and self._excluded(name, directory):
             # The destination is made for a directory, whatever is left of it.
             empty = (Folder(candidate.path, b"", candidate.info, ()),)

@@ -13,7 +13,7 @@ import pytest
 from cli_support import environment
 
 HEAVY = ["httpx", "jsonschema", "rich", "asyncio"]
-#: Milliseconds of processor time above the bare interpreter (DESIGN section 9). Machines in CI are busy and slower than the ones the
+#: Milliseconds of processor time above the bare interpreter. Machines in CI are busy and slower than the ones the
 #: budgets were made on, so a test fails only beyond three times the budget: it catches a heavy import, not a slow day.
 BUDGETS = {"--version": 40, "--help": 120}
 GENEROSITY = 3

@@ -1,4 +1,4 @@
-"""Users and groups as an image's files give them (spec/dockerfile-frontend.md rows CP8-CP10, WU7-WU12)."""
+"""Users and groups as an image's files give them (docs/reference/dockerfile-cases.md, CP8 to CP10, WU7 to WU12)."""
 
 from __future__ import annotations
 

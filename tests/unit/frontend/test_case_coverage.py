@@ -1,4 +1,4 @@
-"""Every verified case of the Dockerfile notes (sections 19 and 20) is in the id of a test of a real build."""
+"""Every case of docs/reference/dockerfile-cases.md is in the id of a test of a real build, and code names no case that is not there."""
 
 from __future__ import annotations
 
@@ -7,31 +7,13 @@ import re
 import subprocess
 import sys
 from functools import cache
-from pathlib import Path
 
-ROOT = Path(__file__).parents[3]
-#: Section 19: how many cases each group has; they are numbered from 1.
-GROUPS = {
-    "PA": 30, "EX": 23, "SC": 12, "CP": 48, "AD": 19, "IG": 21, "WU": 13, "MT": 24, "HD": 13, "OB": 6, "ST": 9, "CA": 18, "CF": 20,
-}  # fmt: skip
-#: Section 20: the rows by a short name, which is a test's parameter. Those about cache backends belong to the tests of these.
-ERROR_TEXTS = """
-    dockerfile-missing empty only-comments only-arg before-from frmo runn from-two from-none stage-name blank-base upper-case-image
-    platform empty-platform target-platform target-unknown stage-index later-stage circle itself variable-in-from
-    variable-in-mount-from copy-one add-one copy-missing copy-ignored bind-source-missing parents-missing unknown-flag
-    flag-without-value flag-twice boolean chmod-99 chmod-10000 chmod-zz name-on-scratch directory-onto-file file-onto-directory
-    below-a-file link-loop copy-url copy-git checksum-format checksum-local checksum-several HD9-destination open-heredoc run-exits
-    run-command-missing run-program-missing run-user run-group network security insecure device mount-type mount-key mount-word
-    mount-other-key mount-mode mount-sharing mount-sharing-on-bind MT5-root secret secret-required ssh-required secret-too-big
-    env-one label-one env-no-equals env-blank arg-blank no-argument-ENV no-argument-LABEL no-argument-ARG no-argument-EXPOSE
-    no-argument-VOLUME no-argument-ONBUILD no-argument-HEALTHCHECK no-argument-SHELL no-argument-WORKDIR no-argument-USER
-    no-argument-STOPSIGNAL no-argument-MAINTAINER open-brace empty-brace modifier required required-set required-filled
-    double-quote single-quote PA20 shell expose-word expose-range expose-large expose-protocol volume-empty volume-unset signal
-    healthcheck-type healthcheck-command healthcheck-none healthcheck-interval healthcheck-unit healthcheck-retries onbuild
-    onbuild-from trigger escape escape-twice syntax-image IG14-bang IG14-class check-option check-error epoch context-kind
-    context-reference workdir-over-file compression
-"""
-#: Rows whose tests have names of their own: a part of the test's id.
+from harness.repository import ROOT, files
+
+PAGE = (ROOT / "docs/reference/dockerfile-cases.md").read_text()
+LANGUAGE, _, MISTAKES = PAGE.partition("## Mistakes\n")
+GROUPS = ("PA", "EX", "SC", "CP", "AD", "IG", "WU", "MT", "HD", "OB", "ST", "CA", "CF")
+#: Mistakes whose tests have names of their own: a part of the test's id. That of any other is the name of a parameter.
 ERROR_TESTS = {
     "image-missing": "test_image_or_digest_that_the_registry_lacks_is_named",
     "url-down": "test_a_server_that_is_down_is_named",
@@ -61,21 +43,37 @@ def collected() -> str:
     return done.stdout
 
 
-def cases() -> list[str]:
-    return [f"{group}{number}" for group, count in GROUPS.items() for number in range(1, count + 1)]
+def names(text: str) -> list[str]:
+    """Return the names of the cases in *text*, a part of the page."""
+    return re.findall(r"^- \*\*(\S+)\*\* \S", text, re.MULTILINE)
 
 
-def test_every_verified_case_is_a_test_of_a_real_build() -> None:
-    assert len(cases()) == 256
+def test_the_page_numbers_its_cases() -> None:
+    cases = names(LANGUAGE)
+    assert len(cases) == 256
+    counts = {group: sum(case.startswith(group) for case in cases) for group in GROUPS}
+    assert cases == [f"{group}{number}" for group in GROUPS for number in range(1, counts[group] + 1)]
+    assert len(names(MISTAKES)) == len(set(names(MISTAKES))) == 136
+
+
+def test_every_case_is_a_test_of_a_real_build() -> None:
     real = "\n".join(line for line in collected().splitlines() if line.startswith("tests/integration/"))
     named = {
         found.upper()
         for found in re.findall(r"(?<![A-Za-z0-9])[A-Za-z]{2}[0-9]{1,2}(?![0-9A-Za-z])", real.replace("_", " "))
     }
-    assert [case for case in cases() if case not in named] == []
+    assert [case for case in names(LANGUAGE) if case not in named] == []
 
 
-def test_every_error_text_is_a_test() -> None:
+def test_every_mistake_is_a_test() -> None:
     ids = collected()
-    parts = {**{name: f"[{name}]" for name in ERROR_TEXTS.split()}, **ERROR_TESTS}
+    assert set(names(MISTAKES)) >= set(ERROR_TESTS)
+    parts = {**{name: f"[{name}]" for name in names(MISTAKES)}, **ERROR_TESTS}
     assert [name for name, part in parts.items() if part not in ids] == []
+
+
+def test_code_names_no_case_that_is_not_on_the_page() -> None:
+    case = re.compile(rf"(?<![\w.-])(?:{'|'.join(GROUPS)})[1-9][0-9]?(?![\w.])")
+    named = {found: str(path) for path in files("*.py") for found in case.findall(path.read_text())}
+    assert len(named) > 200
+    assert {found: path for found, path in named.items() if found not in names(LANGUAGE)} == {}

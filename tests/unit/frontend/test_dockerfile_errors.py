@@ -1,4 +1,4 @@
-"""Error texts of the Dockerfile specification, section 20, as far as parsing and planning can see the mistake."""
+"""Mistakes (docs/reference/dockerfile-cases.md) that parsing and planning can see."""
 
 import pytest
 from frontend_support import AMD64, DictResolver, failure, plan

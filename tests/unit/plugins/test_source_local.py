@@ -1,4 +1,4 @@
-"""Local build contexts and their ignore files (spec/dockerfile-frontend.md section 8)."""
+"""Local build contexts and their ignore files (docs/reference/dockerfile-cases.md, IG)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What COPY, ADD, WORKDIR and heredocs do to a root file system (spec/dockerfile-frontend.md, rows CP, AD, WU)."""
+"""What COPY, ADD, WORKDIR and heredocs do to a root file system (docs/reference/dockerfile-cases.md, CP, AD, WU)."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 @pytest.fixture
 def users(bench: Bench) -> Bench:
-    """An image with the users of row CP9."""
+    """An image with the users of case CP9."""
     bench.target("etc/passwd", "root:x:0:0::/root:/bin/sh\nu:x:1234:77::/home/u:/bin/sh\n")
     bench.target("etc/group", "root:x:0:\ng:x:99:u\n")
     bench.source("a.txt")

@@ -1,4 +1,4 @@
-"""What COPY's sources mean (spec/dockerfile-frontend.md sections 7, 8, 12, 19)."""
+"""What COPY's sources mean (docs/reference/dockerfile-cases.md)."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def context(tmp_path: Path) -> Iterator[Context]:
 
 @pytest.fixture
 def usual(context: Context) -> Context:
-    """The context of the specification's examples."""
+    """The context of the examples."""
     context.write("a.txt", "b.txt", "dir/f1", "dir/sub/f2")
     context.link("dir/lnk", "f1")
     (context.path / "dir/empty").mkdir()
