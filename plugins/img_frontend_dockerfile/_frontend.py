@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.spec.frontend import Frontend, Plan, PlanRequest
-from img_frontend_dockerfile._calls import describe_targets, outline
-from img_frontend_dockerfile._planning import Planning, find_target, wants_index
-from img_frontend_dockerfile._source import Source, Span
-from img_frontend_dockerfile._syntax import other_frontend, parse_request
+from img_frontend_dockerfile.planning.calls import describe_targets, outline
+from img_frontend_dockerfile.planning.plan import Planning, find_target, wants_index
+from img_frontend_dockerfile.syntax.source import Source, Span
+from img_frontend_dockerfile.syntax.wanted import other_frontend, parse_request
 
 if TYPE_CHECKING:
     from img_core.spec.frontend import BuildWarning, Resolver
@@ -46,7 +46,7 @@ class DockerfileFrontend(Frontend):
         return planning.finish()
 
     def outline(self, request: PlanRequest, resolver: Resolver) -> dict[str, Any]:
-        """Return what the target takes from outside as JSON: arguments, secrets, ssh sockets (see `_calls.outline`)."""
+        """Return what the target takes from outside as JSON: arguments, secrets, ssh sockets (see `planning.calls.outline`)."""
         planning = Planning(request, resolver)
         lowering = planning.lowerings([planning.target])[0]
         image = lowering.image(planning.target)
@@ -54,7 +54,7 @@ class DockerfileFrontend(Frontend):
         return outline(planning.program, stage, lowering.states, lowering.scope, image.root)
 
     def targets(self, request: PlanRequest) -> dict[str, Any]:
-        """Return the stages of the file as JSON (see `_calls.describe_targets`)."""
+        """Return the stages of the file as JSON (see `planning.calls.describe_targets`)."""
         program = parse_request(request)
         return describe_targets(program, find_target(program, request.target))
 

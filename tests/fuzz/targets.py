@@ -27,10 +27,10 @@ from img_core.net.registry._retry import Failure, retry_after_seconds
 from img_core.spec.errors import ArchiveError, DockerfileError, ImgError, NotFoundError
 from img_core.spec.frontend import BaseImage, PlanRequest
 from img_core.spec.values import Digest, Platform
-from img_frontend_dockerfile._expansion import expand_for_display, expand_heredoc, expand_word, expand_words
 from img_frontend_dockerfile._frontend import DockerfileFrontend
-from img_frontend_dockerfile._patterns import Pattern
-from img_frontend_dockerfile._source import Fault
+from img_frontend_dockerfile.syntax.expansion import expand_for_display, expand_heredoc, expand_word, expand_words
+from img_frontend_dockerfile.syntax.patterns import Pattern
+from img_frontend_dockerfile.syntax.source import Fault
 from img_lib_credentials._file import AuthFile
 from img_source_git._address import parse_address
 

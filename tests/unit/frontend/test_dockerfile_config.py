@@ -4,7 +4,7 @@ import pytest
 from frontend_support import BUSYBOX, DictResolver, actions, config, env, history, image, run
 
 from img_core.spec.graph import MakeDirectory
-from img_frontend_dockerfile._config import DEFAULT_PATH
+from img_frontend_dockerfile.planning.config import DEFAULT_PATH
 
 BASE = {
     "author": "A",

@@ -7,8 +7,8 @@ from frontend_support import actions, config, env, failure, run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from img_frontend_dockerfile._expansion import expand_for_display, expand_heredoc, expand_word, expand_words
-from img_frontend_dockerfile._source import Fault
+from img_frontend_dockerfile.syntax.expansion import expand_for_display, expand_heredoc, expand_word, expand_words
+from img_frontend_dockerfile.syntax.source import Fault
 
 VARIABLES = {
     "x": "1",

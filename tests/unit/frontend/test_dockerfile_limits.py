@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from img_core.spec.errors import DockerfileError
-from img_frontend_dockerfile._expansion import expand_heredoc, expand_word
-from img_frontend_dockerfile._patterns import Pattern
-from img_frontend_dockerfile._source import Fault
+from img_frontend_dockerfile.syntax.expansion import expand_heredoc, expand_word
+from img_frontend_dockerfile.syntax.patterns import Pattern
+from img_frontend_dockerfile.syntax.source import Fault
 
 LONG = 100_000
 SECONDS = 0.2

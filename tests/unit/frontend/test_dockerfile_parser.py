@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from img_core.spec.errors import DockerfileError
-from img_frontend_dockerfile._parser import parse_document
-from img_frontend_dockerfile._source import Source, excerpt
+from img_frontend_dockerfile.syntax.parser import parse_document
+from img_frontend_dockerfile.syntax.source import Source, excerpt
 
 
 def shell(text: str) -> str:

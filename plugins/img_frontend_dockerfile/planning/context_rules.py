@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from img_core.spec.graph import Vertex
-    from img_frontend_dockerfile import _instructions as ins
-    from img_frontend_dockerfile._stage import StageBuilder
+    from img_frontend_dockerfile.planning.stage import StageBuilder
+    from img_frontend_dockerfile.syntax import instructions as ins
 
 __all__ = ["lint_missing", "lint_sources"]
 

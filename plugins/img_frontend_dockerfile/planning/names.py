@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from img_core.images import platforms
 from img_core.images.reference import InvalidReference, Reference, full_id
 from img_core.spec.dataclass import dataclass
-from img_frontend_dockerfile._source import Fault
-from img_frontend_dockerfile._text import nearest, quote
+from img_frontend_dockerfile.syntax.source import Fault
+from img_frontend_dockerfile.syntax.text import nearest, quote
 
 if TYPE_CHECKING:
     from img_core.spec.frontend import Resolver
     from img_core.spec.values import Platform
-    from img_frontend_dockerfile._program import Stage
+    from img_frontend_dockerfile.syntax.program import Stage
 
 __all__ = ["ContextTarget", "ImageTarget", "Names", "NoTarget", "StageTarget", "Target", "parse_platform"]
 

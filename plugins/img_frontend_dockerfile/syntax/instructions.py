@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from img_core.spec.dataclass import dataclass
 
 if TYPE_CHECKING:
-    from img_frontend_dockerfile._heredocs import Heredoc
-    from img_frontend_dockerfile._parser import Node
-    from img_frontend_dockerfile._source import Span
+    from img_frontend_dockerfile.syntax.heredocs import Heredoc
+    from img_frontend_dockerfile.syntax.parser import Node
+    from img_frontend_dockerfile.syntax.source import Span
 
 __all__ = [
     "Arg",

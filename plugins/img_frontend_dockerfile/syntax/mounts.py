@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from img_core.spec.dataclass import dataclass
-from img_frontend_dockerfile._source import Fault
-from img_frontend_dockerfile._text import did_you_mean, quote
+from img_frontend_dockerfile.syntax.source import Fault
+from img_frontend_dockerfile.syntax.text import did_you_mean, quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable

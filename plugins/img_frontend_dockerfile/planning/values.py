@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from img_frontend_dockerfile._source import Fault
-from img_frontend_dockerfile._text import quote
+from img_frontend_dockerfile.syntax.source import Fault
+from img_frontend_dockerfile.syntax.text import quote
 
 __all__ = ["check_mode", "check_signal", "is_numeric_owner", "parse_port"]
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from img_frontend_dockerfile import _instructions as ins
-from img_frontend_dockerfile._expansion import expand_word
-from img_frontend_dockerfile._mounts import mount_source_stage
-from img_frontend_dockerfile._names import StageTarget, parse_platform
-from img_frontend_dockerfile._source import Fault
-from img_frontend_dockerfile._text import did_you_mean, quote
+from img_frontend_dockerfile.planning.names import StageTarget, parse_platform
+from img_frontend_dockerfile.syntax import instructions as ins
+from img_frontend_dockerfile.syntax.expansion import expand_word
+from img_frontend_dockerfile.syntax.mounts import mount_source_stage
+from img_frontend_dockerfile.syntax.source import Fault
+from img_frontend_dockerfile.syntax.text import did_you_mean, quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from img_core.spec.values import Platform
-    from img_frontend_dockerfile._names import Target
-    from img_frontend_dockerfile._program import Stage
-    from img_frontend_dockerfile._stage import Shared
+    from img_frontend_dockerfile.planning.names import Target
+    from img_frontend_dockerfile.planning.stage import Shared
+    from img_frontend_dockerfile.syntax.program import Stage
 
 __all__ = ["StageGraph"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from img_frontend_dockerfile._source import Fault
+from img_frontend_dockerfile.syntax.source import Fault
 
 __all__ = [
     "ENTRY",

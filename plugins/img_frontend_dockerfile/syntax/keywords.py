@@ -6,12 +6,12 @@ import re
 from typing import TYPE_CHECKING
 
 from img_core.spec.text import redacted
-from img_frontend_dockerfile import _instructions as ins
-from img_frontend_dockerfile._flags import Flags, FlagTypes, parse_flags
-from img_frontend_dockerfile._mounts import mount_source_stage
-from img_frontend_dockerfile._source import Fault
-from img_frontend_dockerfile._text import did_you_mean, format_duration, parse_duration, quote
-from img_frontend_dockerfile._words import (
+from img_frontend_dockerfile.syntax import instructions as ins
+from img_frontend_dockerfile.syntax.flags import Flags, FlagTypes, parse_flags
+from img_frontend_dockerfile.syntax.mounts import mount_source_stage
+from img_frontend_dockerfile.syntax.source import Fault
+from img_frontend_dockerfile.syntax.text import did_you_mean, format_duration, parse_duration, quote
+from img_frontend_dockerfile.syntax.words import (
     json_words,
     name_value_pairs,
     plain_words,
@@ -23,8 +23,8 @@ from img_frontend_dockerfile._words import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from img_frontend_dockerfile._heredocs import Heredoc
-    from img_frontend_dockerfile._parser import Node
+    from img_frontend_dockerfile.syntax.heredocs import Heredoc
+    from img_frontend_dockerfile.syntax.parser import Node
 
 __all__ = ["KEYWORDS", "build_instruction"]
 

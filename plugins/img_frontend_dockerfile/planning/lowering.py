@@ -10,26 +10,26 @@ from img_core.images.reference import full_id
 from img_core.spec.errors import ImgError
 from img_core.spec.frontend import HistoryEntry, PlannedImage
 from img_core.spec.graph import Copy, FileOp, SourceOp, Vertex
-from img_frontend_dockerfile import _instructions as ins
-from img_frontend_dockerfile import _metadata as metadata
-from img_frontend_dockerfile._budget import MOST_TRIGGERS, check_number
-from img_frontend_dockerfile._build import build_instruction
-from img_frontend_dockerfile._config import ImageConfig
-from img_frontend_dockerfile._copying import apply_copy
-from img_frontend_dockerfile._names import ContextTarget, ImageTarget, NoTarget, StageTarget, Target
-from img_frontend_dockerfile._parser import parse_trigger
-from img_frontend_dockerfile._running import apply_run
-from img_frontend_dockerfile._source import Fault, Span
-from img_frontend_dockerfile._stage import Shared, StageBuilder, StageState
-from img_frontend_dockerfile._stages import StageGraph
-from img_frontend_dockerfile._text import quote
+from img_frontend_dockerfile.planning import metadata as metadata
+from img_frontend_dockerfile.planning.config import ImageConfig
+from img_frontend_dockerfile.planning.copying import apply_copy
+from img_frontend_dockerfile.planning.names import ContextTarget, ImageTarget, NoTarget, StageTarget, Target
+from img_frontend_dockerfile.planning.running import apply_run
+from img_frontend_dockerfile.planning.stage import Shared, StageBuilder, StageState
+from img_frontend_dockerfile.planning.stages import StageGraph
+from img_frontend_dockerfile.syntax import instructions as ins
+from img_frontend_dockerfile.syntax.budget import MOST_TRIGGERS, check_number
+from img_frontend_dockerfile.syntax.keywords import build_instruction
+from img_frontend_dockerfile.syntax.parser import parse_trigger
+from img_frontend_dockerfile.syntax.source import Fault, Span
+from img_frontend_dockerfile.syntax.text import quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from img_core.spec.frontend import BaseImage
     from img_core.spec.values import Platform
-    from img_frontend_dockerfile._program import Stage
+    from img_frontend_dockerfile.syntax.program import Stage
 
 __all__ = ["Lowering"]
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from img_frontend_dockerfile._budget import TITLE_LIMIT, WORD_LIMIT, Budget
-from img_frontend_dockerfile._patterns import Pattern
-from img_frontend_dockerfile._source import LONGEST_MESSAGE, Fault
-from img_frontend_dockerfile._text import quote
+from img_frontend_dockerfile.syntax.budget import TITLE_LIMIT, WORD_LIMIT, Budget
+from img_frontend_dockerfile.syntax.patterns import Pattern
+from img_frontend_dockerfile.syntax.source import LONGEST_MESSAGE, Fault
+from img_frontend_dockerfile.syntax.text import quote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from img_core.spec.dataclass import dataclass
-from img_frontend_dockerfile._budget import MOST_INSTRUCTIONS, MOST_STAGES, check_number
-from img_frontend_dockerfile._build import build_instruction
-from img_frontend_dockerfile._instructions import Arg, From, Instruction
-from img_frontend_dockerfile._parser import Document, parse_document
-from img_frontend_dockerfile._source import Fault, Source, Span
+from img_frontend_dockerfile.syntax.budget import MOST_INSTRUCTIONS, MOST_STAGES, check_number
+from img_frontend_dockerfile.syntax.instructions import Arg, From, Instruction
+from img_frontend_dockerfile.syntax.keywords import build_instruction
+from img_frontend_dockerfile.syntax.parser import Document, parse_document
+from img_frontend_dockerfile.syntax.source import Fault, Source, Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

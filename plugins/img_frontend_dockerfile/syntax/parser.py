@@ -6,10 +6,10 @@ import re
 from dataclasses import replace
 
 from img_core.spec.dataclass import dataclass
-from img_frontend_dockerfile._directives import Directives, parse_directives
-from img_frontend_dockerfile._heredocs import Heredoc, find_heredocs
-from img_frontend_dockerfile._source import Fault, Source, Span
-from img_frontend_dockerfile._words import json_words, split_flags, split_keyword
+from img_frontend_dockerfile.syntax.directives import Directives, parse_directives
+from img_frontend_dockerfile.syntax.heredocs import Heredoc, find_heredocs
+from img_frontend_dockerfile.syntax.source import Fault, Source, Span
+from img_frontend_dockerfile.syntax.words import json_words, split_flags, split_keyword
 
 __all__ = ["Document", "Node", "parse_document", "parse_trigger"]
 

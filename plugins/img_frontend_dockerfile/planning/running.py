@@ -6,18 +6,18 @@ import posixpath
 from typing import TYPE_CHECKING
 
 from img_core.spec.graph import FileOp, RunMount, RunOp, WriteFile
-from img_frontend_dockerfile._budget import PAIR
-from img_frontend_dockerfile._context_rules import lint_missing
-from img_frontend_dockerfile._metadata import shell_words
-from img_frontend_dockerfile._mounts import MountSpec, parse_mount
-from img_frontend_dockerfile._scope import proxy_environment
-from img_frontend_dockerfile._source import Fault
-from img_frontend_dockerfile._stage import Inputs, StageBuilder, clean_path
+from img_frontend_dockerfile.planning.context_rules import lint_missing
+from img_frontend_dockerfile.planning.metadata import shell_words
+from img_frontend_dockerfile.planning.stage import Inputs, StageBuilder, clean_path
+from img_frontend_dockerfile.syntax.budget import PAIR
+from img_frontend_dockerfile.syntax.mounts import MountSpec, parse_mount
+from img_frontend_dockerfile.syntax.scope import proxy_environment
+from img_frontend_dockerfile.syntax.source import Fault
 
 if TYPE_CHECKING:
     from img_core.spec.graph import Vertex
-    from img_frontend_dockerfile import _instructions as ins
-    from img_frontend_dockerfile._heredocs import Heredoc
+    from img_frontend_dockerfile.syntax import instructions as ins
+    from img_frontend_dockerfile.syntax.heredocs import Heredoc
 
 __all__ = ["apply_run"]
 

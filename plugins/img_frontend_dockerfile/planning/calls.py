@@ -8,18 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from img_core.spec.graph import RunOp
-from img_frontend_dockerfile._expansion import expand_word
-from img_frontend_dockerfile._instructions import Arg
-from img_frontend_dockerfile._source import Fault
+from img_frontend_dockerfile.syntax.expansion import expand_word
+from img_frontend_dockerfile.syntax.instructions import Arg
+from img_frontend_dockerfile.syntax.source import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from img_core.spec.graph import RunMount, Vertex
-    from img_frontend_dockerfile._instructions import Instruction
-    from img_frontend_dockerfile._program import Program, Stage
-    from img_frontend_dockerfile._scope import GlobalScope
-    from img_frontend_dockerfile._stage import StageState
+    from img_frontend_dockerfile.planning.stage import StageState
+    from img_frontend_dockerfile.syntax.instructions import Instruction
+    from img_frontend_dockerfile.syntax.program import Program, Stage
+    from img_frontend_dockerfile.syntax.scope import GlobalScope
 
 __all__ = ["describe_targets", "outline"]
 

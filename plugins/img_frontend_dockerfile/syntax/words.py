@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 
-from img_frontend_dockerfile._source import Fault
-from img_frontend_dockerfile._text import quote
+from img_frontend_dockerfile.syntax.source import Fault
+from img_frontend_dockerfile.syntax.text import quote
 
 __all__ = ["json_words", "name_value_pairs", "plain_words", "quoted_words", "split_flags", "split_keyword"]
 

@@ -6,17 +6,17 @@ import posixpath
 from typing import TYPE_CHECKING
 
 from img_core.spec.graph import FileOp, MakeDirectory
-from img_frontend_dockerfile._budget import MOST_TRIGGERS, check_number
-from img_frontend_dockerfile._config import DEFAULT_SHELL
-from img_frontend_dockerfile._scope import HIDDEN_ARGUMENTS
-from img_frontend_dockerfile._source import Fault
-from img_frontend_dockerfile._stage import clean_path
-from img_frontend_dockerfile._text import format_duration, quote
-from img_frontend_dockerfile._values import check_signal, parse_port
+from img_frontend_dockerfile.planning.config import DEFAULT_SHELL
+from img_frontend_dockerfile.planning.stage import clean_path
+from img_frontend_dockerfile.planning.values import check_signal, parse_port
+from img_frontend_dockerfile.syntax.budget import MOST_TRIGGERS, check_number
+from img_frontend_dockerfile.syntax.scope import HIDDEN_ARGUMENTS
+from img_frontend_dockerfile.syntax.source import Fault
+from img_frontend_dockerfile.syntax.text import format_duration, quote
 
 if TYPE_CHECKING:
-    from img_frontend_dockerfile import _instructions as ins
-    from img_frontend_dockerfile._stage import StageBuilder
+    from img_frontend_dockerfile.planning.stage import StageBuilder
+    from img_frontend_dockerfile.syntax import instructions as ins
 
 __all__ = [
     "apply_arg",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import field
 
 from img_core.spec.dataclass import dataclass
-from img_frontend_dockerfile._source import Fault
-from img_frontend_dockerfile._text import did_you_mean
+from img_frontend_dockerfile.syntax.source import Fault
+from img_frontend_dockerfile.syntax.text import did_you_mean
 
 __all__ = ["FlagTypes", "Flags", "parse_flags"]
 

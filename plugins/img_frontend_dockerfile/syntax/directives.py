@@ -6,8 +6,8 @@ import json
 import re
 
 from img_core.spec.dataclass import dataclass
-from img_frontend_dockerfile._source import Fault, Source, Span
-from img_frontend_dockerfile._text import quote
+from img_frontend_dockerfile.syntax.source import Fault, Source, Span
+from img_frontend_dockerfile.syntax.text import quote
 
 __all__ = ["CheckOptions", "Directives", "detect_syntax", "parse_check_options", "parse_directives"]
 

@@ -12,16 +12,16 @@ from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import DockerfileError
 from img_core.spec.graph import Copy, FileAction, FileOp, MergeOp, WriteFile
 from img_core.spec.text import redacted
-from img_frontend_dockerfile._context_rules import lint_sources
-from img_frontend_dockerfile._heredocs import Heredoc
-from img_frontend_dockerfile._remote import check_checksum, git_source, http_source
-from img_frontend_dockerfile._source import Fault
-from img_frontend_dockerfile._stage import Inputs, StageBuilder, clean_path
-from img_frontend_dockerfile._values import check_mode, is_numeric_owner
+from img_frontend_dockerfile.planning.context_rules import lint_sources
+from img_frontend_dockerfile.planning.remote import check_checksum, git_source, http_source
+from img_frontend_dockerfile.planning.stage import Inputs, StageBuilder, clean_path
+from img_frontend_dockerfile.planning.values import check_mode, is_numeric_owner
+from img_frontend_dockerfile.syntax.heredocs import Heredoc
+from img_frontend_dockerfile.syntax.source import Fault
 
 if TYPE_CHECKING:
     from img_core.spec.graph import Vertex
-    from img_frontend_dockerfile import _instructions as ins
+    from img_frontend_dockerfile.syntax import instructions as ins
 
 __all__ = ["apply_copy"]
 

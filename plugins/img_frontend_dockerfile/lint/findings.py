@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from img_core.spec.frontend import BuildWarning
 from img_core.spec.graph import Location
 from img_core.spec.text import show
-from img_frontend_dockerfile._directives import parse_check_options
-from img_frontend_dockerfile._source import LONGEST_MESSAGE, Fault
+from img_frontend_dockerfile.syntax.directives import parse_check_options
+from img_frontend_dockerfile.syntax.source import LONGEST_MESSAGE, Fault
 
 if TYPE_CHECKING:
-    from img_frontend_dockerfile._directives import CheckOptions
-    from img_frontend_dockerfile._parser import Node
-    from img_frontend_dockerfile._source import Source, Span
+    from img_frontend_dockerfile.syntax.directives import CheckOptions
+    from img_frontend_dockerfile.syntax.parser import Node
+    from img_frontend_dockerfile.syntax.source import Source, Span
 
 __all__ = ["WarningList"]
 

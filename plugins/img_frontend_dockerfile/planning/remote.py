@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from img_core.net.git_urls import QUERY_KEYS, is_git, is_web
 from img_core.spec.graph import SourceOp
-from img_frontend_dockerfile._source import Fault
-from img_frontend_dockerfile._text import did_you_mean, quote
+from img_frontend_dockerfile.syntax.source import Fault
+from img_frontend_dockerfile.syntax.text import did_you_mean, quote
 
 if TYPE_CHECKING:
-    from img_frontend_dockerfile import _instructions as ins
+    from img_frontend_dockerfile.syntax import instructions as ins
 
 __all__ = ["check_checksum", "git_source", "http_source"]
 

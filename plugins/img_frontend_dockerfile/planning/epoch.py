@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from img_core.spec.errors import DockerfileError
 from img_core.spec.graph import FileOp, SourceOp
 from img_core.spec.text import show
-from img_frontend_dockerfile._names import ContextTarget, StageTarget
-from img_frontend_dockerfile._source import Fault
+from img_frontend_dockerfile.planning.names import ContextTarget, StageTarget
+from img_frontend_dockerfile.syntax.source import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from img_core.spec.graph import Vertex
-    from img_frontend_dockerfile._stage import Shared
+    from img_frontend_dockerfile.planning.stage import Shared
 
 __all__ = ["EPOCH", "epoch_of", "settle_epoch"]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from img_frontend_dockerfile._expansion import expand_word
+from img_frontend_dockerfile.syntax.expansion import expand_word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from img_core.spec.values import Platform
-    from img_frontend_dockerfile._budget import Budget
-    from img_frontend_dockerfile._instructions import Arg
+    from img_frontend_dockerfile.syntax.budget import Budget
+    from img_frontend_dockerfile.syntax.instructions import Arg
 
 __all__ = ["BUILDER_ARGUMENTS", "HIDDEN_ARGUMENTS", "GlobalScope", "platform_arguments", "proxy_environment"]
 

@@ -7,17 +7,17 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from img_core.images.reference import InvalidReference, Reference
-from img_frontend_dockerfile import _instructions as ins
-from img_frontend_dockerfile._expansion import expand_word
-from img_frontend_dockerfile._source import Fault, Span
-from img_frontend_dockerfile._text import quote
+from img_frontend_dockerfile.syntax import instructions as ins
+from img_frontend_dockerfile.syntax.expansion import expand_word
+from img_frontend_dockerfile.syntax.source import Fault, Span
+from img_frontend_dockerfile.syntax.text import quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from img_frontend_dockerfile._program import Program, Stage
-    from img_frontend_dockerfile._scope import GlobalScope
-    from img_frontend_dockerfile._warnings import WarningList
+    from img_frontend_dockerfile.lint.findings import WarningList
+    from img_frontend_dockerfile.syntax.program import Program, Stage
+    from img_frontend_dockerfile.syntax.scope import GlobalScope
 
 __all__ = ["lint_base_defaults", "lint_program"]
 

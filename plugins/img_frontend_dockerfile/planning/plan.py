@@ -7,26 +7,26 @@ from typing import TYPE_CHECKING
 
 from img_core.spec.errors import DockerfileError
 from img_core.spec.text import show
-from img_frontend_dockerfile._budget import FILE_LIMIT, Budget
-from img_frontend_dockerfile._directives import CheckOptions, parse_check_options
-from img_frontend_dockerfile._epoch import epoch_of, settle_epoch
-from img_frontend_dockerfile._instructions import Arg
-from img_frontend_dockerfile._lint import lint_base_defaults, lint_program
-from img_frontend_dockerfile._lowering import Lowering
-from img_frontend_dockerfile._names import Names
-from img_frontend_dockerfile._scope import BUILDER_ARGUMENTS, GlobalScope, platform_arguments
-from img_frontend_dockerfile._source import Fault
-from img_frontend_dockerfile._stage import Shared
-from img_frontend_dockerfile._syntax import parse_request
-from img_frontend_dockerfile._text import did_you_mean, quote, undefined_variable
-from img_frontend_dockerfile._warnings import WarningList
+from img_frontend_dockerfile.lint.file_rules import lint_base_defaults, lint_program
+from img_frontend_dockerfile.lint.findings import WarningList
+from img_frontend_dockerfile.planning.epoch import epoch_of, settle_epoch
+from img_frontend_dockerfile.planning.lowering import Lowering
+from img_frontend_dockerfile.planning.names import Names
+from img_frontend_dockerfile.planning.stage import Shared
+from img_frontend_dockerfile.syntax.budget import FILE_LIMIT, Budget
+from img_frontend_dockerfile.syntax.directives import CheckOptions, parse_check_options
+from img_frontend_dockerfile.syntax.instructions import Arg
+from img_frontend_dockerfile.syntax.scope import BUILDER_ARGUMENTS, GlobalScope, platform_arguments
+from img_frontend_dockerfile.syntax.source import Fault
+from img_frontend_dockerfile.syntax.text import did_you_mean, quote, undefined_variable
+from img_frontend_dockerfile.syntax.wanted import parse_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from img_core.spec.frontend import BuildWarning, PlanRequest, Resolver
     from img_core.spec.values import Platform
-    from img_frontend_dockerfile._program import Program
+    from img_frontend_dockerfile.syntax.program import Program
 
 __all__ = ["Planning", "find_target", "wants_index"]
 

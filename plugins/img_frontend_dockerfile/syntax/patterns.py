@@ -11,7 +11,7 @@ import re
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from img_frontend_dockerfile._source import Fault
+from img_frontend_dockerfile.syntax.source import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

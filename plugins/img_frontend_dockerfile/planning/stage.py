@@ -10,10 +10,10 @@ from img_core.spec.dataclass import dataclass
 from img_core.spec.frontend import HistoryEntry
 from img_core.spec.graph import Location, SourceOp, Vertex
 from img_core.spec.text import redacted
-from img_frontend_dockerfile._budget import ENTRY, PAIR
-from img_frontend_dockerfile._expansion import expand_for_display, expand_heredoc, expand_word, expand_words
-from img_frontend_dockerfile._scope import BUILDER_ARGUMENTS
-from img_frontend_dockerfile._text import undefined_variable
+from img_frontend_dockerfile.syntax.budget import ENTRY, PAIR
+from img_frontend_dockerfile.syntax.expansion import expand_for_display, expand_heredoc, expand_word, expand_words
+from img_frontend_dockerfile.syntax.scope import BUILDER_ARGUMENTS
+from img_frontend_dockerfile.syntax.text import undefined_variable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from img_core.spec.frontend import BaseImage, PlanRequest, Resolver
     from img_core.spec.graph import Op
     from img_core.spec.values import Platform
-    from img_frontend_dockerfile._budget import Budget
-    from img_frontend_dockerfile._config import ImageConfig
-    from img_frontend_dockerfile._instructions import Instruction
-    from img_frontend_dockerfile._names import Names, Target
-    from img_frontend_dockerfile._program import Program, Stage
-    from img_frontend_dockerfile._scope import GlobalScope
-    from img_frontend_dockerfile._source import Span
-    from img_frontend_dockerfile._warnings import WarningList
+    from img_frontend_dockerfile.lint.findings import WarningList
+    from img_frontend_dockerfile.planning.config import ImageConfig
+    from img_frontend_dockerfile.planning.names import Names, Target
+    from img_frontend_dockerfile.syntax.budget import Budget
+    from img_frontend_dockerfile.syntax.instructions import Instruction
+    from img_frontend_dockerfile.syntax.program import Program, Stage
+    from img_frontend_dockerfile.syntax.scope import GlobalScope
+    from img_frontend_dockerfile.syntax.source import Span
 
 __all__ = ["COMMENT", "Inputs", "Shared", "StageBuilder", "StageState", "clean_path", "context_vertex"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from img_frontend_dockerfile._directives import detect_syntax
-from img_frontend_dockerfile._program import Program, parse_program
-from img_frontend_dockerfile._source import Fault, Source, Span
+from img_frontend_dockerfile.syntax.directives import detect_syntax
+from img_frontend_dockerfile.syntax.program import Program, parse_program
+from img_frontend_dockerfile.syntax.source import Fault, Source, Span
 
 if TYPE_CHECKING:
     from img_core.spec.frontend import PlanRequest

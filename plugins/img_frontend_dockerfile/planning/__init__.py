@@ -1,0 +1,1 @@
+"""From instructions to vertices and image configs: stages, names, and what each instruction does."""
