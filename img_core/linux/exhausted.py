@@ -39,4 +39,4 @@ def exhaustion(err: BaseException) -> ImgError | None:
 
 def _of(err: OSError) -> str:
     named: object = err.filename
-    return f": `{show(os.fsdecode(named), limit=200)}`" if isinstance(named, (str, bytes)) else ""
+    return f": `{show(os.fsencode(named), limit=200)}`" if isinstance(named, (str, bytes)) else ""

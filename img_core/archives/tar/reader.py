@@ -205,9 +205,11 @@ class TarReader:
                 if header is not None:
                     self._finish()
                 return None
-            if not (good := is_header(header)) and offset == 0:  # something else: its content is not ours to show
-                self._fail("it does not begin with a tar header", offset=offset)
             fields = FIELDS.unpack(header)
+            good = is_header(header)
+            if not good and offset == 0 and not fields[9].startswith(b"ustar"):
+                # Something else, whose content is not ours to show.
+                self._fail("it does not begin with a tar header", offset=offset)
             name = fields[0].partition(b"\0")[0]
             try:
                 if not good:
