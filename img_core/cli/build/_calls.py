@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from img_core.cli._output import echo
-from img_core.cli.build._csv import key_values
+from img_core.spec.csv import key_values
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from img_core.api._request import Output
-from img_core.cli.build._csv import key_values
+from img_core.spec.csv import key_values
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from img_core.cli.build._csv import split_record
 from img_core.cli.build._outputs import output_name, parse_output
 from img_core.cli.build._secrets import SshGrant, parse_secrets, parse_ssh
 from img_core.cli.build._ssh_agent import agents
 from img_core.cli.build._values import parse_build_args, parse_hosts, parse_labels, parse_size, parse_ulimits
 from img_core.spec import UsageError
+from img_core.spec.csv import split_record
 
 
 @pytest.mark.parametrize(
