@@ -12,11 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import UsageError
+from img_core.spec.kinds import KINDS, WITHOUT_OPTIONS
+from img_core.spec.text import show, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["DEFAULT_ORDER", "EXTRAS", "Config", "ToggleDirectory", "default_state_directory", "read_toml"]
+__all__ = [
+    "DEFAULT_ORDER",
+    "EXTRAS",
+    "Config",
+    "DriverTable",
+    "ToggleDirectory",
+    "default_state_directory",
+    "read_toml",
+]
 
 #: What ``auto`` tries for each kind, best first. ``/etc/img/config.toml`` and the user's ``config.toml`` replace single lines.
 DEFAULT_ORDER: Mapping[str, tuple[str, ...]] = {
@@ -33,6 +43,9 @@ DEFAULT_BUDGET = "10%"
 #: Which extra of the distribution brings a plugin of that order which is not built in, by kind and name.
 EXTRAS: Mapping[tuple[str, str], str] = {("snapshotter", "fuse-overlayfs"): "fuse"}
 
+#: The tables of a ``config.toml`` that are no options of drivers.
+_OWN_TABLES = ("order", "collect", "images")
+
 DISTRO_DIRECTORY = "/usr/lib/img"
 ADMIN_DIRECTORY = "/etc/img"
 
@@ -46,12 +59,26 @@ class ToggleDirectory:
 
 
 @dataclass(frozen=True, slots=True)
+class DriverTable:
+    """A table ``[executor.runc]`` of the file *path*: options of the driver *name* of a *kind*; `img_core.plugins` checks them."""
+
+    kind: str
+    name: str
+    path: str
+    options: Mapping[str, Any]  # Any: TOML
+
+    def __str__(self) -> str:
+        return f"`[{self.kind}.{self.name}]` of {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The configuration of one command.
 
     *order* is the configured order per kind for ``auto``. *no_plugins* are the values of ``--no-plugin`` (``kind:name``).
     *toggle_directories* are read in order; later ones win unless an earlier one is locked. *keep_storage* is what the cache may take.
-    For *trust_tags* seconds after a registry said what a tag means builds do not ask it again.
+    For *trust_tags* seconds after a registry said what a tag means builds do not ask it again. *tables* are options of drivers, those
+    of the distribution first and those of the user last.
     """
 
     state_directory: str
@@ -62,6 +89,7 @@ class Config:
     no_plugins: tuple[str, ...] = ()
     keep_storage: str = DEFAULT_BUDGET
     trust_tags: float = 0.0
+    tables: tuple[DriverTable, ...] = ()
 
     @classmethod
     def load(
@@ -80,12 +108,11 @@ class Config:
         variables = dict(os.environ) if environment is None else dict(environment)
         config_directory = os.path.join(_xdg(variables, "XDG_CONFIG_HOME", ".config"), "img")
         order, keep_storage, trust_tags = dict(DEFAULT_ORDER), DEFAULT_BUDGET, 0.0
+        tables: list[DriverTable] = []
         for directory in (distro_directory, admin_directory, config_directory):
             path = os.path.join(directory, "config.toml")
             document = read_toml(path)
-            if unknown := sorted(set(document) - {"order", "collect", "images"}):
-                hint = "the tables are `[order]`, `[collect]` and `[images]`"
-                raise UsageError(f"unknown key `{unknown[0]}` in {path}", hint=hint)
+            tables += _driver_tables(document, path)
             order.update(_configured_order(document, path))
             keep_storage = _configured_budget(document, path) or keep_storage
             trust_tags = _configured_trust(document, path, trust_tags)
@@ -102,6 +129,7 @@ class Config:
             no_plugins=tuple(no_plugins),
             keep_storage=keep_storage,
             trust_tags=trust_tags,
+            tables=tuple(tables),
         )
 
 
@@ -147,6 +175,21 @@ def read_toml(path: str) -> dict[str, Any]:  # Any: TOML
         raise UsageError(f"cannot read configuration file {path}: {err.strerror}") from err
     except ValueError as err:  # TOMLDecodeError and UnicodeDecodeError
         raise UsageError(f"configuration file {path} is not valid TOML: {err}") from err
+
+
+def _driver_tables(document: Mapping[str, Any], path: str) -> list[DriverTable]:  # Any: TOML
+    """Return the tables with options of drivers. Raises UsageError for a table that means nothing."""
+    kinds = [kind for kind in KINDS if kind not in WITHOUT_OPTIONS]
+    found = []
+    for key in sorted(set(document) - set(_OWN_TABLES)):
+        if key not in kinds:
+            hint = suggestion(key, [*_OWN_TABLES, *kinds])
+            raise UsageError(f"unknown table `[{show(key)}]` in {path}", hint=hint)
+        tables = document[key]
+        if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+            raise UsageError(f"`{key}` in {path} must hold a table for each driver", hint=f"e.g. `[{key}.NAME]`")
+        found += [DriverTable(key, name, path, table) for name, table in sorted(tables.items())]
+    return found
 
 
 def _configured_order(document: Mapping[str, Any], path: str) -> dict[str, tuple[str, ...]]:  # Any: TOML

@@ -16,7 +16,7 @@ from img_core.files import fs
 from img_core.images import platforms
 from img_core.images.names import new_name
 from img_core.linux.network.choice import NetworkChoice
-from img_core.plugins import AUTO
+from img_core.plugins import AUTO, Choice
 from img_core.solver.events import Events
 from img_core.spec.errors import Canceled, ImgError, UsageError
 from img_core.spec.graph import inputs_first
@@ -76,8 +76,7 @@ class Build:
 
         session, request = self._session, self._request
         exporters = self._exporters()
-        if request.executor != "auto":
-            session.plugins.driver("executor", request.executor)  # a wrong name is told even if no step runs
+        session.plugins.check("executor", request.executor)  # a wrong name is told even if no step runs
         with ExitStack() as opened:
             opened.enter_context(fs.disk_errors(session.store.state))  # whatever was not told in other words below
             network = NetworkChoice.parse(request.network)
@@ -230,10 +229,10 @@ class Build:
     def _frontend(self, planned: PlanRequest) -> Frontend:
         """Return the frontend of the configuration, or the installed one that the definition itself asks for."""
         plugins = self._session.plugins
-        made: Frontend = plugins.driver("frontend", plugins.candidates("frontend", [self._request.frontend])[0])()
+        made: Frontend = plugins.make("frontend", plugins.candidates("frontend", [self._request.frontend])[0])
         wanted = made.wanted(planned) if self._request.frontend == AUTO else ""
         if wanted and wanted in plugins.names("frontend"):
-            made = plugins.driver("frontend", wanted)()
+            made = plugins.make("frontend", wanted)
         return made
 
     def _plan_request(self, definition: Definition) -> PlanRequest:
@@ -308,11 +307,9 @@ class Build:
             outputs.append(Output("image"))
         made = []
         for output in outputs:
-            driver = self._session.plugins.driver("exporter", output.type)
-            driver.probe(self._session.host)
-            exporter: Exporter = driver(
-                self._session.host, self._session.plugins.options("exporter", output.type, output.options)
-            )
+            choice = Choice(output.type, output.options)
+            host = self._session.host
+            exporter: Exporter = self._session.plugins.make("exporter", choice, host, host=host)
             exporter.check()
             made.append(exporter)
         return made

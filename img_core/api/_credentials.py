@@ -52,7 +52,7 @@ class Accounts:
         installed = self._plugins.names("credentials")
         for name in self._plugins.candidates("credentials", ["auto"]):
             if name in installed:
-                yield self._plugins.driver("credentials", name)(self._environment)
+                yield self._plugins.make("credentials", name, self._environment)
 
     def find(self, server: str, repository: str = "") -> Credentials | None:
         """Ask the stores for *server*. One that cannot be read is told and passed over: most images are public."""

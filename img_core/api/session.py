@@ -97,15 +97,14 @@ class Session:
         )
 
     def snapshotter(self, name: str) -> Snapshotter:
-        """Return the snapshotter *name* (or ``auto``) and let the store use its snapshots."""
-        driver = self.plugins.select("snapshotter", [name], self.host)
-        self.store.use(driver.format or driver.name)
-        made: Snapshotter = driver(self.host)
+        """Return the snapshotter *name* (perhaps ``name,key=value``, or ``auto``) and let the store use its snapshots."""
+        made: Snapshotter = self.plugins.make("snapshotter", name, self.host, host=self.host)
+        self.store.use(made.format or made.name)
         return made
 
     def executor(self, name: str) -> Executor:
-        """Return the executor *name* (or ``auto``)."""
-        made: Executor = self.plugins.select("executor", [name], self.host)(self.host)
+        """Return the executor *name* (perhaps ``name,key=value``, or ``auto``)."""
+        made: Executor = self.plugins.make("executor", name, self.host, host=self.host)
         return made
 
     def sources(
@@ -138,7 +137,7 @@ class Session:
         def source(scheme: str) -> Source:
             with making:
                 if scheme not in made:
-                    made[scheme] = self.plugins.driver("source", scheme)(context)
+                    made[scheme] = self.plugins.make("source", scheme, context)
                     self._opened.callback(made[scheme].close)
                     if scheme != _AT_HAND:
                         self._close_on_cancel(made[scheme], context.cancel_fd)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from img_core.cli._output import saying_by
+from img_core.plugins import parse_choice
 from img_core.spec.errors import PluginError, UsageError
 
 if TYPE_CHECKING:
@@ -24,13 +25,16 @@ _VARIABLE = "BUILDKIT_PROGRESS"
 
 
 def choose(flag: str, environment: Mapping[str, str], plugins: Plugins) -> list[str]:
-    """Return the names of progress plugins to try for *flag* (empty: the variable BUILDKIT_PROGRESS, else ``auto``), best first.
+    """Return the progress plugins to try for *flag* (empty: the variable BUILDKIT_PROGRESS, else ``auto``), best first.
+
+    A name in *flag* may have options, as in ``NAME,key=value``.
 
     Raises UsageError for a flag that names none, or ``tty`` where there is no terminal. The variable is written for other tools and other
     places, too: what it names may be missing or useless here, which is no error.
     """
     installed = plugins.names("progress")
     wanted = flag or _from_variable(environment.get(_VARIABLE, ""), installed)
+    name = parse_choice("progress", wanted).name
     if wanted == NONE:
         return []
     if wanted == AUTO:
@@ -38,10 +42,10 @@ def choose(flag: str, environment: Mapping[str, str], plugins: Plugins) -> list[
         return [
             name for name in candidates if name in installed and (name != TERMINAL or _can_be_drawn_on(environment))
         ]
-    if wanted not in installed:
-        known = ", ".join(f"`{name}`" for name in [AUTO, *installed, NONE])
-        raise UsageError(f"unknown progress `{wanted}`", hint=f"known: {known}")
-    if wanted == TERMINAL and not _is_terminal():
+    if name not in installed:
+        known = ", ".join(f"`{each}`" for each in [AUTO, *installed, NONE])
+        raise UsageError(f"unknown progress `{name}`", hint=f"known: {known}")
+    if name == TERMINAL and not _is_terminal():
         raise UsageError("`--progress=tty` needs a terminal as standard error", hint="`--progress=plain` does not")
     return [wanted]
 
@@ -53,7 +57,9 @@ def _from_variable(value: str, installed: Sequence[str]) -> str:
 
 def is_machine_readable(names: Sequence[str], plugins: Plugins) -> bool:
     """Tell whether programs read what the one plugin in *names* writes, so that nothing else must be written there."""
-    return len(names) == 1 and bool(plugins.driver("progress", names[0]).machine_readable)
+    if len(names) != 1:
+        return False
+    return bool(plugins.driver("progress", parse_choice("progress", names[0]).name).machine_readable)
 
 
 @contextmanager
@@ -82,7 +88,7 @@ def _load(names: Sequence[str], plugins: Plugins) -> Progress | None:
         return None
     for name in names:
         try:
-            progress: Progress = plugins.driver("progress", name)(sys.stderr)
+            progress: Progress = plugins.make("progress", name, sys.stderr)
         except PluginError:
             if len(names) == 1:
                 raise

@@ -63,12 +63,15 @@ class Settings:
 
     def check_backend(self, plugins: Plugins) -> None:
         """Refuse a backend that is not installed, in the words of the original img."""
-        if self.backend == AUTO_BACKEND:
+        from img_core.plugins import parse_choice
+
+        name = parse_choice("snapshotter", self.backend).name
+        if name == AUTO_BACKEND:
             return
         known = plugins.names("snapshotter")
-        if self.backend not in known:
+        if name not in known:
             raise UsageError(
-                f"{self.backend} is not a valid snapshots backend",
+                f"{name} is not a valid snapshots backend",
                 hint="known: " + ", ".join(f"`{name}`" for name in [AUTO_BACKEND, *known]),
             )
 

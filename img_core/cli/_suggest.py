@@ -43,7 +43,7 @@ _ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "--manifest": "`-t NAME` with several `--platform` makes an index",
         "--pull-always": "`--pull`",
         "--rewrite-timestamp": "`-o type=image,rewrite-timestamp=true`",
-        "--runtime": "`--executor runc`, with `IMG_RUNTIME=PATH` in the environment",
+        "--runtime": "`--executor runc,runtime=PATH`",
         "--source-date-epoch": "`--build-arg SOURCE_DATE_EPOCH=SECONDS`",
         "--squash-all": "`-o type=tar`, and `img import` of that archive",
         "--timestamp": _EPOCH,

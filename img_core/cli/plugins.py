@@ -12,7 +12,7 @@ from img_core.cli._base import Group, settings_of
 from img_core.cli._commands import is_taken
 from img_core.cli._format import render, table
 from img_core.cli._output import echo
-from img_core.plugins import KINDS, LISTENER, PluginInfo, Plugins, parse_plugin_id
+from img_core.plugins import KINDS, LISTENER, PluginInfo, Plugins, environment_name, parse_plugin_id
 from img_core.spec.errors import NotFoundError, PluginError
 
 if TYPE_CHECKING:
@@ -123,11 +123,11 @@ def _describe(plugins: Plugins, info: PluginInfo) -> str:
         f"  module        {info.module}",
     ]
     if info.status in {"ok", "unsupported"} and info.kind not in {LISTENER, "command"}:
-        lines += _describe_driver(plugins.driver(info.kind, info.name))
+        lines += _describe_driver(info, plugins.driver(info.kind, info.name))
     return "\n".join(lines)
 
 
-def _describe_driver(driver: Any) -> list[str]:  # Any: a driver class
+def _describe_driver(info: PluginInfo, driver: Any) -> list[str]:  # Any: a driver class
     lines = [f"  contract      {driver.api[0]} to {driver.api[1]}"]
     summary = (driver.__doc__ or "").strip().partition("\n")[0]
     if summary:
@@ -135,10 +135,11 @@ def _describe_driver(driver: Any) -> list[str]:  # Any: a driver class
     properties: Mapping[str, Any] = (driver.schema or {}).get("properties", {})
     if properties:
         required = set(driver.schema.get("required", ()))
-        lines += [
-            "  options",
-            *(_option_row(name, schema, name in required) for name, schema in sorted(properties.items())),
-        ]
+        lines.append("  options")
+        for name, schema in sorted(properties.items()):
+            lines.append(_option_row(name, schema, name in required))
+            variables = [environment_name(info.kind, info.name, name), schema.get("x-environment", "")]
+            lines.append(f"      variable {' or '.join(filter(None, variables))}")
     return lines
 
 

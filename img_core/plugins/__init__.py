@@ -11,8 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from img_core.plugins._blame import blamed
 from img_core.plugins._discovery import Found, describe_failure, discover, is_own, load_module
-from img_core.plugins._kinds import CONTRACT_VERSION, GROUPS, KINDS, LISTENER, parse_plugin_id, suggestion
-from img_core.plugins._options import parse_boolean, typed_options
+from img_core.plugins._kinds import (
+    ALWAYS_WITH_OPTIONS,
+    CONTRACT_VERSION,
+    GROUPS,
+    KINDS,
+    LISTENER,
+    parse_plugin_id,
+    suggestion,
+)
+from img_core.plugins._making import construct, probe, probe_once
+from img_core.plugins._options import merged_options, parse_boolean, typed_options
+from img_core.plugins._places import AUTO, Choice, environment_name, option_places, parse_choice
 from img_core.plugins._toggles import DISABLED_VARIABLE, Toggle, Toggles
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import HostError, ImgError, PluginError, Unsupported, UsageError
@@ -22,7 +32,7 @@ if TYPE_CHECKING:
 
     from pluggy import HookRelay, PluginManager
 
-    from img_core.config import Config
+    from img_core.config import Config, DriverTable
     from img_core.spec.host import Host
 
 __all__ = [
@@ -32,6 +42,7 @@ __all__ = [
     "GROUPS",
     "KINDS",
     "LISTENER",
+    "Choice",
     "Found",
     "ListenerFailure",
     "PluginInfo",
@@ -40,14 +51,13 @@ __all__ = [
     "Toggles",
     "UnknownPlugin",
     "blamed",
+    "environment_name",
     "notify",
     "parse_boolean",
+    "parse_choice",
     "parse_plugin_id",
     "typed_options",
 ]
-
-#: Stands for the configured order of a kind.
-AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +100,7 @@ class Plugins:
         self._config = config
         self._trace = trace
         self._loaded: dict[tuple[str, str], Any] = {}  # Any: a driver class or a click command
+        self._tables_are_right = False
 
     @cached_property
     def _toggles(self) -> Toggles:
@@ -118,31 +129,61 @@ class Plugins:
             self._loaded[key] = driver_of(found, module)
         return self._loaded[key]
 
+    def make(self, kind: str, choice: str | Choice, *subject: Any, host: Host | None = None) -> Any:
+        """Return a driver, ready to be used: loaded, with *host* probed there, and made from *subject* and its options.
+
+        *choice* is what somebody typed (``runc,runtime=crun``, ``auto``); *subject* is what constructors of its kind take. This is how
+        every part of img comes to a driver. Any: as `driver` says. Raises as `select` does, UsageError for options.
+        """
+        self._check_tables()
+        chosen = parse_choice(kind, choice) if isinstance(choice, str) else choice
+        driver, options = self._chosen(kind, [chosen.name], host, chosen.options)
+        return construct(kind, driver, subject, options)
+
+    def check(self, kind: str, choice: str | Choice) -> None:
+        """Raise what `make` would raise for the name and the options of *choice*, without making or probing anything."""
+        self._check_tables()
+        chosen = parse_choice(kind, choice) if isinstance(choice, str) else choice
+        if chosen.name != AUTO:
+            self.options(kind, chosen.name, chosen.options)
+
     def select(self, kind: str, names: Sequence[str], host: Host) -> Any:  # Any: as `driver`
         """Return the first driver of *names* that works on *host*; ``auto`` among them stands for the configured order.
 
         A single name fails with its own error; several with one HostError that lists every candidate with its reason.
         """
+        return self._chosen(kind, names, host, {})[0]
+
+    def _chosen(
+        self, kind: str, names: Sequence[str], host: Host | None, given: Mapping[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        """Do as `select`; return the options that the driver gets, too."""
         candidates = self.candidates(kind, names)
         if len(candidates) == 1 and AUTO not in names:
-            driver = self.driver(kind, candidates[0])
-            _probe_once(driver, host)
-            return driver
+            return self._working(kind, candidates[0], host, given)
         reasons = []
         for name in candidates:
             try:
-                driver = self.driver(kind, name)
-                _probe_once(driver, host)
+                found = self._working(kind, name, host, given)
+            except UsageError:  # a wrong option is no reason to take another driver
+                raise
             except ImgError as err:
                 reasons.append(f"{name}: {err.message}")
                 self._trace(f"{kind} `{name}` is not used: {err.message}")
             else:
                 self._trace(f"{kind} `{name}` is used")
-                return driver
+                return found
         raise HostError(
             f"no {kind} works here: {'; '.join(reasons) or 'none is configured'}",
             hint="`img doctor` shows what the host lacks",
         )
+
+    def _working(self, kind: str, name: str, host: Host | None, given: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Return a driver whose probe passes on *host*, and its options."""
+        driver, options = self.driver(kind, name), self.options(kind, name, given)
+        if host is not None:
+            probe_once(driver, host, options)
+        return driver, options
 
     def candidates(self, kind: str, names: Sequence[str]) -> list[str]:
         """Return *names* with ``auto`` replaced by the configured order, each name once."""
@@ -168,10 +209,36 @@ class Plugins:
             register_listener(manager, found, load_module(found))
         return manager
 
-    def options(self, kind: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON
-        """Convert and check the options of a driver (all strings, as typed) by its schema. Raises UsageError."""
-        driver = self.driver(kind, name)
-        return typed_options(driver.schema, given, f"type={name}")
+    def options(self, kind: str, name: str, given: Mapping[str, Any], *, complete: bool = True) -> dict[str, Any]:
+        """Return the options of a driver, converted and checked by its schema; raises UsageError.
+
+        They come from tables of the configuration, from variables and, winning over both, from what was *given* (text, as typed).
+        Unless they have to be *complete*, those that the schema requires may be missing. Any: JSON.
+        """
+        schema = self.driver(kind, name).schema
+        others = [other for of, other in self._found if of == kind]
+        places = [*option_places(kind, name, schema, self._config, others), ("", given)]
+        return merged_options(schema, places, _spoken(kind, name), complete=complete)
+
+    def _check_tables(self) -> None:
+        """Refuse a table of the configuration for a driver or with an option that does not exist. Raises UsageError."""
+        if self._tables_are_right:
+            return
+        for table in self._config.tables:
+            self._check_table(table)
+        self._tables_are_right = True
+
+    def _check_table(self, table: DriverTable) -> None:
+        known = {name for kind, name in self._found if kind == table.kind} | {*self._config.order.get(table.kind, ())}
+        if table.name not in known:
+            hint = suggestion(table.name, sorted(known))
+            raise UsageError(f"no {table.kind} is named `{table.name}`, in {table}", hint=hint)
+        try:
+            schema = self.driver(table.kind, table.name).schema
+        except PluginError:  # it is switched off, broken, or not installed: whoever wants it is told
+            return
+        places = [(str(table), table.options)]
+        merged_options(schema, places, _spoken(table.kind, table.name), complete=False)
 
     def inventory(self, *, host: Host | None = None, check: bool = True) -> list[PluginInfo]:
         """Describe every installed plugin, sorted by kind and name.
@@ -209,8 +276,10 @@ class Plugins:
                 self._check_listener(found)
             else:
                 driver = self.driver(found.kind, found.name)
-                if host is not None:
-                    _probe(driver, host)
+                if found.kind != "command":
+                    options = self.options(found.kind, found.name, {}, complete=False)
+                    if host is not None:
+                        probe(driver, host, options)
         except Unsupported as err:
             return "unsupported", err.message, err.hint or ""
         except ImgError as err:
@@ -240,32 +309,9 @@ class Plugins:
         return claims[0]
 
 
-def _probe_once(driver: Any, host: Host) -> None:  # Any: a driver class
-    """Run the driver's probe as `_probe` does, unless it says that what was found lasts, and it passed here before."""
-    if not getattr(driver, "probe_lasts", False):
-        _probe(driver, host)
-        return
-    from img_core.plugins._trials import Trial
-
-    trial = Trial(host.state_directory, f"{driver.name} {host.mapping}")
-    if not trial.worked_before():
-        _probe(driver, host)
-        trial.worked()
-
-
-def _probe(driver: Any, host: Host) -> None:  # Any: a driver class
-    """Run the driver's probe, if its kind has one. Raises Unsupported, or PluginError when the probe itself is broken."""
-    probe = getattr(driver, "probe", None)
-    if probe is None:
-        return
-    try:
-        probe(host)
-    except (ImgError, KeyboardInterrupt):
-        raise
-    except BaseException as err:
-        raise PluginError(
-            f"the probe of {driver.__module__}.{driver.__qualname__} failed: {describe_failure(err)}"
-        ) from err
+def _spoken(kind: str, name: str) -> str:
+    """Return how messages call a driver."""
+    return f"type={name}" if kind in ALWAYS_WITH_OPTIONS else f"{kind} `{name}`"
 
 
 def notify(relay: HookRelay, hook: str, /, **values: object) -> list[ListenerFailure]:

@@ -1,33 +1,27 @@
-"""The kinds of plugins: their entry-point groups and what a driver of each kind has to be."""
+"""What a driver of each kind has to be."""
 
 from __future__ import annotations
 
 from importlib import import_module
 
 from img_core.spec.errors import UsageError
+from img_core.spec.kinds import GROUPS, KINDS, LISTENER
+from img_core.spec.text import suggestion
 
-__all__ = ["CONTRACT_VERSION", "GROUPS", "KINDS", "LISTENER", "PluginId", "contract", "parse_plugin_id", "suggestion"]
+__all__ = [
+    "ALWAYS_WITH_OPTIONS",
+    "CONTRACT_VERSION",
+    "GROUPS",
+    "KINDS",
+    "LISTENER",
+    "PluginId",
+    "contract",
+    "parse_plugin_id",
+    "suggestion",
+]
 
 #: The version of the contracts in `img_core.spec` that this core speaks.
 CONTRACT_VERSION = 1
-
-#: The kind of modules that listen to hooks instead of providing a driver.
-LISTENER = "listener"
-
-#: kind -> entry-point group
-GROUPS = {
-    "frontend": "img.frontends",
-    "source": "img.sources",
-    "executor": "img.executors",
-    "snapshotter": "img.snapshotters",
-    "exporter": "img.exporters",
-    "credentials": "img.credentials",
-    "cache": "img.caches",
-    "progress": "img.progress",
-    "command": "img.commands",
-    LISTENER: "img.plugins",
-}
-KINDS = tuple(GROUPS)
 
 #: kind -> where its base class lives; `command` is a click command, checked by its name to keep click out of here
 _CONTRACTS = {
@@ -41,6 +35,9 @@ _CONTRACTS = {
     "progress": "img_core.spec.progress:Progress",
     "command": "click:Command",
 }
+
+#: Kinds whose drivers get their options by position, also if they declare none: so says version 1 of their contract.
+ALWAYS_WITH_OPTIONS = frozenset({"exporter", "cache"})
 
 PluginId = tuple[str, str]  #: kind and name
 
@@ -60,13 +57,3 @@ def parse_plugin_id(text: str, where: str) -> PluginId:
     if kind not in GROUPS:
         raise UsageError(f"unknown kind of plugin `{kind}` in {where}", hint=suggestion(kind, KINDS))
     return kind, name
-
-
-def suggestion(word: str, known: tuple[str, ...] | list[str]) -> str:
-    """Return a hint for a mistyped *word*: the nearest known one, or all of them."""
-    import difflib
-
-    near = difflib.get_close_matches(word, known, n=1)
-    if near:
-        return f"did you mean `{near[0]}`?"
-    return "known: " + ", ".join(f"`{name}`" for name in sorted(known)) if known else "none is installed"

@@ -1,4 +1,4 @@
-"""Options of drivers: the words after ``-o type=x`` become typed values, by the driver's JSON Schema."""
+"""Options of drivers: words of the command line, lines of configuration files and variables become typed values, by a JSON Schema."""
 
 from __future__ import annotations
 
@@ -9,28 +9,65 @@ from img_core.plugins._kinds import suggestion
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["TRUE_WORDS", "parse_boolean", "typed_options"]
+__all__ = ["TRUE_WORDS", "merged_options", "parse_boolean", "typed_options"]
 
 #: What Go's strconv.ParseBool accepts; users of buildx write all of these.
 TRUE_WORDS = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 FALSE_WORDS = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 #: Keywords that the simple checks below cover, or that only describe.
-_SIMPLE_PROPERTY = {"type", "enum", "minimum", "maximum", "title", "description", "default", "examples", "deprecated"}
+_SIMPLE_PROPERTY = {
+    *("type", "enum", "minimum", "maximum"),
+    *("title", "description", "default", "examples", "deprecated", "x-environment"),
+}
 _SIMPLE_SCHEMA = {"$schema", "$id", "title", "description", "type", "required", "additionalProperties"}
 _TABLES = {"properties", "patternProperties"}
+
+#: type of JSON Schema -> the classes of its values in Python, and how people call it
+_TYPES: Mapping[str, tuple[type | tuple[type, ...], str]] = {
+    "string": (str, "text"),
+    "boolean": (bool, "true or false"),
+    "integer": (int, "a whole number"),
+    "number": ((int, float), "a number"),
+    "array": ((list, tuple), "a list"),
+    "object": (dict, "a table"),
+    "null": (type(None), "nothing"),
+}
 
 
 def typed_options(schema: Mapping[str, Any] | None, given: Mapping[str, Any], what: str) -> dict[str, Any]:
     """Return *given* converted and checked by *schema*; *what* (``type=tar``) names the driver in messages.
 
     A missing *schema* means that the driver has no options. Unknown options are refused unless the schema allows them by
-    ``additionalProperties`` or ``patternProperties``. Values that are not strings are taken as they are. Raises UsageError.
+    ``additionalProperties`` or ``patternProperties``. Raises UsageError.
+    """
+    return merged_options(schema, [("", given)], what)
+
+
+def merged_options(
+    schema: Mapping[str, Any] | None,
+    places: Iterable[tuple[str, Mapping[str, Any]]],
+    what: str,
+    *,
+    complete: bool = True,
+) -> dict[str, Any]:
+    """Do as `typed_options` with what several *places* say, the last of which wins; messages name the place, unless that is empty.
+
+    Without *complete* each option is looked at for itself: some may be missing.
     """
     schema = schema or {}
-    typed = {name: _convert(name, value, _schema_of(name, schema, what)) for name, value in given.items()}
+    typed: dict[str, Any] = {}
+    for place, given in places:
+        try:
+            typed.update({name: _convert(name, value, _schema_of(name, schema, what)) for name, value in given.items()})
+        except UsageError as err:
+            if not place:
+                raise
+            raise UsageError(f"{err.message}, in {place}", hint=err.hint) from None
+    if not complete:
+        return typed
     for name in schema.get("required", ()):
         if name not in typed:
             raise UsageError(f"option `{name}` is required for {what}")
@@ -50,7 +87,8 @@ def _schema_of(name: str, schema: Mapping[str, Any], what: str) -> Mapping[str, 
             return found
     extra = schema.get("additionalProperties", False)
     if extra is False:
-        raise UsageError(f"unknown option `{name}` for {what}", hint=suggestion(name, list(properties)))
+        hint = suggestion(name, list(properties)) if properties else "it takes no options"
+        raise UsageError(f"unknown option `{name}` for {what}", hint=hint)
     return extra if isinstance(extra, dict) else {}
 
 
@@ -66,6 +104,8 @@ def parse_boolean(name: str, text: str) -> bool:
 def _convert(name: str, value: Any, schema: Mapping[str, Any]) -> Any:  # Any: JSON
     if isinstance(value, str):
         value = _from_text(name, value, schema.get("type", "string"))
+    elif "type" in schema:
+        _check_type(name, value, schema["type"])
     if "enum" in schema and value not in schema["enum"]:
         known = [str(item) for item in schema["enum"]]
         raise UsageError(f"`{name}` cannot be `{value}`", hint=suggestion(str(value), known))
@@ -74,6 +114,17 @@ def _convert(name: str, value: Any, schema: Mapping[str, Any]) -> Any:  # Any: J
         if (low is not None and value < low) or (high is not None and value > high):
             raise UsageError(f"`{name}` must be {_range(low, high)}, not {value}")
     return value
+
+
+def _check_type(name: str, value: object, kind: str | list[str]) -> None:
+    """Refuse a *value* of a configuration file or of Python that is of none of the schema's types. Raises UsageError."""
+    kinds = [kind] if isinstance(kind, str) else kind
+    if isinstance(value, bool):  # which is an int in Python
+        kinds_that_fit = {"boolean"}
+    else:
+        kinds_that_fit = {word for word, (classes, _) in _TYPES.items() if isinstance(value, classes)}
+    if not kinds_that_fit & set(kinds):
+        raise UsageError(f"`{name}` must be {' or '.join(_TYPES[word][1] for word in kinds)}, not {value!r}")
 
 
 def _from_text(name: str, text: str, kind: str | list[str]) -> Any:  # Any: JSON

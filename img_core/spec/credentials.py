@@ -23,8 +23,9 @@ class CredentialStore(ABC):
     api: ClassVar[tuple[int, int]] = (1, 1)
     schema: ClassVar[Mapping[str, Any] | None] = None  #: JSON Schema of its options; Any: JSON
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], options: Mapping[str, Any] | None = None) -> None:
         self.environment = environment
+        self.options = dict(options or {})
 
     @abstractmethod
     def get(self, server: str, repository: str = "") -> Credentials | None:

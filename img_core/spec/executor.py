@@ -109,7 +109,10 @@ class Executor(ABC):
 
     @classmethod
     def probe(cls, host: Host) -> None:
-        """Raise Unsupported with the reason if it cannot work here. Quick: a few system calls."""
+        """Raise Unsupported with the reason if it cannot work here. Quick: a few system calls.
+
+        With an argument ``options`` it gets what the constructor will get.
+        """
 
     @abstractmethod
     def run(self, process: Process, rootfs: Rootfs, io: StepIO) -> ExitStatus:

@@ -145,6 +145,9 @@ class Frontend(ABC):
     api: ClassVar[tuple[int, int]] = (1, 1)  #: lowest and highest contract version that it understands
     schema: ClassVar[Mapping[str, Any] | None] = None  #: JSON Schema of its options
 
+    def __init__(self, options: Mapping[str, Any] | None = None) -> None:
+        self.options = dict(options or {})
+
     def wanted(self, request: PlanRequest) -> str:
         """Return the name of another frontend that the definition asks for (``# syntax=``); empty if this one shall plan it.
 

@@ -124,8 +124,9 @@ class Progress(ABC):
     machine_readable: ClassVar[bool] = False
     title: str = "Building"  #: what the command does, in one word; set before the first event
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, options: Mapping[str, Any] | None = None) -> None:
         self.stream = stream
+        self.options = dict(options or {})
 
     @abstractmethod
     def handle(self, event: Event) -> None:

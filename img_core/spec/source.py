@@ -102,8 +102,9 @@ class Source(ABC):
     api: ClassVar[tuple[int, int]] = (1, 1)
     schema: ClassVar[Mapping[str, Any] | None] = None  #: JSON Schema of its options; Any: JSON
 
-    def __init__(self, context: SourceContext) -> None:
+    def __init__(self, context: SourceContext, options: Mapping[str, Any] | None = None) -> None:
         self.context = context
+        self.options = dict(options or {})
 
     def close(self) -> None:
         """Drop connections; calls that wait for one in other threads raise Canceled."""

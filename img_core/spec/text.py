@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-__all__ = ["LINE_LIMIT", "one_line", "redacted", "show"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["LINE_LIMIT", "one_line", "redacted", "show", "suggestion"]
 
 #: The most characters of a line that tells people what happened, with its ``Error: `` or ``hint: ``.
 LINE_LIMIT = 1000
@@ -78,3 +82,13 @@ def _escape(character: str) -> str:
     if character.isprintable():
         return character
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def suggestion(word: str, known: Sequence[str]) -> str:
+    """Return a hint for a mistyped *word*: the nearest known one, or all of them."""
+    import difflib  # 5 ms; only where something is wrong
+
+    near = difflib.get_close_matches(word, known, n=1)
+    if near:
+        return f"did you mean `{near[0]}`?"
+    return "known: " + ", ".join(f"`{name}`" for name in sorted(known)) if known else "none is installed"

@@ -36,9 +36,9 @@ class EmbeddedRuncExecutor(OciRuntimeExecutor):
         return _BINARY
 
     @classmethod
-    def probe(cls, host: Host) -> None:
+    def probe(cls, host: Host, options: Mapping[str, Any] | None = None) -> None:
         """Need what every runtime needs, no runc on PATH, and the libraries that ours is linked against."""
-        super().probe(host)
+        super().probe(host, options)
         command = [cls.find_runtime(host, {}), "--version"]
         try:
             done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env={}, timeout=_PATIENCE)

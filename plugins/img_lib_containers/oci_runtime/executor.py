@@ -50,11 +50,11 @@ class OciRuntimeExecutor(Executor):
         """Return the path of the runtime; raise `Unsupported` with the reason if there is none to be used."""
 
     @classmethod
-    def probe(cls, host: Host) -> None:
+    def probe(cls, host: Host, options: Mapping[str, Any] | None = None) -> None:
         """Need the program, and the right to mount a fresh /proc (a container with a masked one has not)."""
         if host.mapping == "none":
             raise Unsupported(f"`{cls.name}` needs to run inside a user namespace (or as root)")
-        cls.find_runtime(host, {})
+        cls.find_runtime(host, options or {})
         if host.spawner is None:
             return
         spawned = host.spawner.spawn(_PROBE, {}, flags=_PRIVATE)

@@ -1,0 +1,26 @@
+"""The kinds of plugins and their entry-point groups."""
+
+from __future__ import annotations
+
+__all__ = ["GROUPS", "KINDS", "LISTENER", "WITHOUT_OPTIONS"]
+
+#: The kind of modules that listen to hooks instead of providing a driver.
+LISTENER = "listener"
+
+#: kind -> entry-point group
+GROUPS = {
+    "frontend": "img.frontends",
+    "source": "img.sources",
+    "executor": "img.executors",
+    "snapshotter": "img.snapshotters",
+    "exporter": "img.exporters",
+    "credentials": "img.credentials",
+    "cache": "img.caches",
+    "progress": "img.progress",
+    "command": "img.commands",
+    LISTENER: "img.plugins",
+}
+KINDS = tuple(GROUPS)
+
+#: Kinds whose plugins take no options.
+WITHOUT_OPTIONS = frozenset({"command", LISTENER})
