@@ -72,7 +72,8 @@ class Build:
         return result
 
     def _run(self) -> tuple[BuildResult, bool]:
-        from img_core.solver.solver import Drivers, Solver, once
+        from img_core.solver.scope import BuildScope, Drivers, once
+        from img_core.solver.solver import Solver
 
         session, request = self._session, self._request
         exporters = self._exporters()
@@ -97,25 +98,19 @@ class Build:
                 plan = frontend.plan(planned, UndisturbedResolver(resolver, self._cancellation))
             check_entitlements(plan, request.allow, isolated=lambda: self._isolates(network))
             hooks = self._announce(plan)
-            solver = opened.enter_context(
-                Solver(
-                    host=session.host,
-                    host_platform=platforms.host_platform(),
-                    store=session.store,
-                    drivers=drivers,
-                    resolver=resolver,
-                    events=self._events,
-                    cancellation=self._cancellation,
-                    finished=hooks,
-                    max_workers=request.max_parallelism,
-                )
-            )
-            outcome = solver.solve(
-                plan,
-                self._names,
+            scope = BuildScope(
+                host=session.host,
+                host_platform=platforms.host_platform(),
+                store=session.store,
+                drivers=drivers,
+                resolver=resolver,
+                events=self._events,
+                cancellation=self._cancellation,
+                plan=plan,
                 layers_wanted=any(exporter.needs_layers for exporter in exporters),
-                excerpt=lambda location: frontend.excerpt(planned, location),
             )
+            solver = opened.enter_context(Solver(scope, finished=hooks, max_workers=request.max_parallelism))
+            outcome = solver.solve(self._names, excerpt=lambda location: frontend.excerpt(planned, location))
             metadata = self._export(outcome, exporters)
             return self._result(metadata, plan, solver), solver.made_steps > 0
 

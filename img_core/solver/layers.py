@@ -1,19 +1,16 @@
-"""Stacks of layers: unpacked into snapshots and written as blobs only when somebody needs them."""
+"""Layers on disk: unpacked into snapshots and written as blobs only when somebody needs them."""
 
 from __future__ import annotations
 
 import os
 import threading
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from img_core.files import fs
 from img_core.images import oci
-from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ArchiveError, ImgError, IntegrityError
 from img_core.spec.values import Descriptor, DiffId, Digest
-from img_core.store.snapshots import chain_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -21,84 +18,14 @@ if TYPE_CHECKING:
 
     from img_core.solver.cancellation import Cancellation
     from img_core.solver.events import Events
+    from img_core.solver.stacks import Layer, Stack
     from img_core.spec.snapshotter import Rootfs, Snapshotter
-    from img_core.spec.values import ChainId
     from img_core.store import Store
-    from img_core.store.images import ImageContent
     from img_core.store.snapshots import Snapshot
 
-__all__ = ["EMPTY", "Layer", "Layers", "Stack", "image_stack"]
+__all__ = ["Layers"]
 
 Work = TypeVar("Work")
-
-
-class Layer:
-    """One layer. A layer of an image knows *descriptor* and *diff_id* and gets a snapshot when needed; one of a step the other way round.
-
-    A linked layer (``COPY --link``) knows only its *origin*, the same layer on an empty root, and gets both when needed: its blob is that
-    of the origin. *fetch* gives the bytes of the blob from one on where the store has none. *created* is in seconds since 1970 UTC.
-    *remote* tells that *fetch* asks registries: what is known to be in one can stay there.
-    """
-
-    __slots__ = ("base", "created", "descriptor", "diff_id", "fetch", "lock", "origin", "remote", "snapshot", "step")
-
-    def __init__(
-        self,
-        *,
-        descriptor: Descriptor | None = None,
-        diff_id: DiffId | None = None,
-        snapshot: Snapshot | None = None,
-        fetch: Callable[[int], Iterator[bytes]] | None = None,
-        created: float | None = None,
-        step: str = "",
-        base: bool = False,
-        remote: bool = False,
-        origin: Layer | None = None,
-    ) -> None:
-        self.origin = origin
-        self.remote = remote
-        self.base = base  #: comes from an image: keeps its bytes
-        self.descriptor = descriptor
-        self.diff_id = diff_id
-        self.snapshot = snapshot
-        self.fetch = fetch
-        self.created = created
-        self.step = step  #: digest of the vertex that shows the work on this layer
-        self.lock = threading.Lock()
-
-
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """A root file system: *layers*, lowest first. *identity* stands for its content in cache keys."""
-
-    layers: tuple[Layer, ...]
-    identity: str
-
-    def with_layer(self, layer: Layer, identity: str) -> Stack:
-        """Return the stack with one more layer on top."""
-        return Stack((*self.layers, layer), identity)
-
-    def with_linked(self, upper: Stack, identity: str) -> Stack:
-        """Return the stack with the layers of *upper*, made on an empty root, on top (``COPY --link``); this touches neither of them."""
-        linked = (Layer(origin=layer.origin or layer, created=layer.created, step=layer.step) for layer in upper.layers)
-        return Stack((*self.layers, *linked), identity)
-
-
-#: ``FROM scratch``
-EMPTY = Stack((), "scratch")
-
-
-def image_stack(
-    content: ImageContent, *, fetch: Callable[[Descriptor, int], Iterator[bytes]], step: str = "", remote: bool = False
-) -> Stack:
-    """Return the layers of an image as a stack; *fetch* gives the bytes of those that the store lacks, from one on (see `Layer`)."""
-    layers = []
-    chain: list[ChainId] = []
-    for descriptor, diff_id in zip(content.layers, content.diff_ids, strict=True):
-        get = partial(fetch, descriptor)
-        layers.append(Layer(descriptor=descriptor, diff_id=diff_id, fetch=get, step=step, base=True, remote=remote))
-        chain = [chain_id(chain, diff_id)]
-    return Stack(tuple(layers), chain[0] if chain else EMPTY.identity)
 
 
 def _extracting(descriptor: Descriptor) -> str:

@@ -8,8 +8,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from img_core.files import fs
+from img_core.files.ownership import Owners
 from img_core.solver.keys import digest_of
-from img_core.solver.layers import EMPTY
+from img_core.solver.stacks import EMPTY
 from img_core.spec.errors import ImgError, NotFoundError
 from img_core.spec.executor import Mount
 from img_core.spec.source import PinnedTree
@@ -18,14 +19,11 @@ from img_core.store.locks import ensure_directory
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from img_core.solver.cancellation import Cancellation
-    from img_core.solver.files import FileSteps
-    from img_core.solver.layers import Layers, Stack
+    from img_core.solver.scope import BuildScope
     from img_core.solver.secrets import Secrets
-    from img_core.solver.steps import Evaluated
+    from img_core.solver.stacks import Evaluated, Stack
+    from img_core.solver.trees import Trees
     from img_core.spec.graph import RunMount, RunOp
-    from img_core.spec.snapshotter import Snapshotter
-    from img_core.store import Store
 
 __all__ = ["RunMounts"]
 
@@ -33,24 +31,11 @@ __all__ = ["RunMounts"]
 class RunMounts:
     """Opens mounts for the steps of one build. Everything opened for a step is closed with its `ExitStack`."""
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        layers: Layers,
-        snapshotter: Snapshotter,
-        files: FileSteps,
-        secrets: Secrets,
-        cancellation: Cancellation,
-        cache_namespace: str = "",
-    ) -> None:
-        self._store = store
-        self._layers = layers
-        self._snapshotter = snapshotter
-        self._files = files
+    def __init__(self, scope: BuildScope, trees: Trees, secrets: Secrets) -> None:
+        self._scope = scope
+        self._store = scope.store
+        self._trees = trees
         self._secrets = secrets
-        self._cancellation = cancellation
-        self._cache_namespace = cache_namespace
         self._copies: dict[tuple[str, str | None, str], str] = {}  # of trees from outside: identity, ignore file, path
         self._copy_locks: dict[tuple[str, str | None, str], threading.Lock] = {}
         self._copying = threading.Lock()  # guards these locks
@@ -99,7 +84,7 @@ class RunMounts:
             # A copy: the step must neither see what the ignore file hides nor reach the user's own files.
             root_fd, path = self._copy(opened, source, mount.source, shared=mount.readonly)
         elif mount.readonly:
-            root_fd, path = opened.enter_context(self._layers.view(source)).fd, mount.source
+            root_fd, path = opened.enter_context(self._scope.layers.view(source)).fd, mount.source
         else:
             root_fd, path = self._scratch(opened, source), mount.source
         return Mount(mount.target, source_fd=_open(opened, root_fd, path), readonly=mount.readonly)
@@ -128,24 +113,22 @@ class RunMounts:
             return self._copies[key]
 
     def _new_copy(self, source: PinnedTree, path: str) -> str:
-        assert self._store.run is not None
-        directory = self._store.run.new_path("mount")
+        directory = self._scope.new_path("mount")
         fs.mkdir(directory, 0o755)
-        self._files.copy_into(directory, source, path, "source")
+        self._trees.copy_into(directory, source, path, "source")
         return directory
 
     def _scratch(self, opened: ExitStack, source: Stack) -> int:
-        assert self._store.run is not None
-        directory = self._store.run.new_path("mount")
-        top = self._layers.top(source)
+        directory = self._scope.new_path("mount")
+        top = self._scope.layers.top(source)
         opened.callback(self._remove, directory)
-        rootfs = self._snapshotter.prepare(directory, top.directories if top else ())
+        rootfs = self._scope.drivers.snapshotter.prepare(directory, top.directories if top else ())
         opened.callback(rootfs.close)
         return rootfs.fd
 
     def _remove(self, directory: str) -> None:
         if os.path.lexists(directory):
-            self._snapshotter.remove(directory)
+            self._scope.drivers.snapshotter.remove(directory)
 
     # -------------------------------------------------------------------------------------------------------- cache
 
@@ -154,20 +137,20 @@ class RunMounts:
 
         A directory can have one owner, and who asks for another must be able to write.
         """
-        seed = "" if mount.input is None else self._files.mount_digest(mount, inputs)
+        seed = "" if mount.input is None else self._trees.mount_digest(mount, inputs)
         # hashed: an id is any text, and must never become a path (CVE-2024-9675)
         own = [mount.uid, mount.gid, _cache_mode(mount), seed]
-        return digest_of("cache mount", self._cache_namespace, mount.id or mount.target, *own)
+        return digest_of("cache mount", self._scope.drivers.cache_namespace, mount.id or mount.target, *own)
 
     def _cache(self, opened: ExitStack, mount: RunMount, inputs: Sequence[Evaluated]) -> Mount:
         name = self._name(mount, inputs)
         if mount.sharing == "locked":
-            opened.enter_context(self._store.lock(f"cache-mount:{name}", self._cancellation.check))
+            opened.enter_context(self._store.lock(f"cache-mount:{name}", self._scope.cancellation.check))
         elif mount.sharing == "private":
             name = self._private_name(opened, name)
         self._store.use_cache_mount(name, f"cached mount {mount.target}")
         directory = os.path.join(self._store.state, "cache-mounts", name)
-        with self._store.lock(f"cache-mount-making:{name}", self._cancellation.check):
+        with self._store.lock(f"cache-mount-making:{name}", self._scope.cancellation.check):
             if not os.path.isdir(directory):
                 self._make_cache(directory, mount, inputs)
         descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -194,14 +177,22 @@ class RunMounts:
                 return candidate
 
     def _make_cache(self, directory: str, mount: RunMount, inputs: Sequence[Evaluated]) -> None:
-        assert self._store.run is not None
         ensure_directory(os.path.dirname(directory))
-        new = self._store.run.new_path("cache")
+        new = self._scope.new_path("cache")
         fs.mkdir(new, 0o700)
         if mount.input is not None:
-            self._files.copy_into(new, inputs[mount.input], mount.source, "")
-        self._files.own(new, mount.uid, mount.gid, _cache_mode(mount))
+            self._trees.copy_into(new, inputs[mount.input], mount.source, "")
+        self._own(new, mount.uid, mount.gid, _cache_mode(mount))
         fs.rename(new, directory)
+
+    def _own(self, directory: str, uid: int, gid: int, mode: int) -> None:
+        """Give *directory* an owner and a mode."""
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            Owners(self._scope.host.mapping).set_fd(descriptor, uid, gid)
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
 
     def _empty(self, mount: RunMount, inputs: Sequence[Evaluated]) -> bool:
         """Empty a cache mount, once per build; tell whether there was one."""
@@ -211,11 +202,10 @@ class RunMounts:
                 return False
             self._emptied.add(name)
             directory = os.path.join(self._store.state, "cache-mounts", name)
-            with self._store.lock(f"cache-mount-making:{name}", self._cancellation.check):
+            with self._store.lock(f"cache-mount-making:{name}", self._scope.cancellation.check):
                 if not os.path.isdir(directory):
                     return False
-                assert self._store.run is not None
-                fs.rename(directory, self._store.run.new_path("cache"))  # removed with the run directory
+                fs.rename(directory, self._scope.new_path("cache"))  # removed with the run directory
                 return True
 
     # ------------------------------------------------------------------------------------------------- secret, ssh

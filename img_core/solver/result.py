@@ -12,7 +12,8 @@ from img_core.spec.exporter import BuiltLayer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from img_core.solver.layers import Layer, Layers, Stack
+    from img_core.solver.layers import Layers
+    from img_core.solver.stacks import Layer, Stack
     from img_core.spec.exporter import ImageStore
     from img_core.spec.frontend import PlannedImage
     from img_core.spec.snapshotter import Snapshotter

@@ -10,61 +10,49 @@ from typing import TYPE_CHECKING
 
 from img_core.files import fs, ownership, passwd
 from img_core.solver.keys import digest_of
+from img_core.solver.mounts import RunMounts
 from img_core.solver.output import captured
+from img_core.solver.secrets import Secrets
 from img_core.spec.errors import Canceled, HostError, StepError
 from img_core.spec.executor import Mount, Process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from img_core.files.passwd import RunUser
-    from img_core.linux.cgroups import Limits
     from img_core.linux.cgroups.groups import Group
-    from img_core.linux.network.choice import NetworkChoice
     from img_core.linux.network.private import PrivateNetwork
-    from img_core.solver.cancellation import Cancellation
-    from img_core.solver.events import Events
-    from img_core.solver.mounts import RunMounts
-    from img_core.solver.steps import Evaluated, Place
-    from img_core.spec.executor import Executor, ExitStatus
-    from img_core.spec.graph import RunOp, Vertex
-    from img_core.spec.host import Host
-    from img_core.spec.snapshotter import Snapshotter
+    from img_core.solver.handler import Place, Task
+    from img_core.solver.scope import BuildScope
+    from img_core.solver.trees import Trees
+    from img_core.spec.executor import ExitStatus
+    from img_core.spec.graph import RunOp
 
-__all__ = ["RunSteps", "last_of_each", "with_name_server"]
+__all__ = ["Runner", "last_of_each", "with_name_server"]
 
 DEFAULT_SHM_SIZE = 64 * 1024 * 1024
 #: in place of an address of ``--add-host``: wherever the step reaches its host
 HOST_GATEWAY = "host-gateway"
 
 
-class RunSteps:
-    """Runs the RUN steps of one build. *executor* is asked for when the first step really runs."""
+class Runner:
+    """Runs the RUN steps of one build. The executor is asked for when the first step really runs."""
 
-    def __init__(
-        self,
-        *,
-        host: Host,
-        executor: Callable[[], Executor],
-        snapshotter: Snapshotter,
-        mounts: RunMounts,
-        events: Events,
-        cancellation: Cancellation,
-        network: NetworkChoice,
-        limits: Limits,
-    ) -> None:
-        self._limits = limits
-        self._host = host
-        self._network = network
-        self._executor = executor
-        self._snapshotter = snapshotter
-        self._mounts = mounts
-        self._events = events
-        self._cancellation = cancellation
+    def __init__(self, scope: BuildScope, trees: Trees) -> None:
+        self._scope = scope
+        self._host = scope.host
+        drivers = scope.drivers
+        self._secrets = Secrets(scope.host.run_directory, scope.host.environment, drivers.secrets, drivers.agents)
+        self._mounts = RunMounts(scope, trees, self._secrets)
         self._name_files_lock = threading.Lock()  #: guards the making of files that steps share
 
-    def run(self, vertex: Vertex, op: RunOp, inputs: Sequence[Evaluated], place: Place) -> None:
-        """Run *op* in *place*. Raises StepError if it fails."""
+    def close(self) -> None:
+        """Forget the secrets."""
+        self._secrets.close()
+
+    def run(self, task: Task[RunOp], place: Place) -> None:
+        """Run the process of *task* in *place*. Raises StepError if it fails."""
+        vertex, op, events, cancellation = task.vertex, task.op, self._scope.events, self._scope.cancellation
         user = passwd.resolve_run_user(place.rootfs.fd, op.user)
         self._ensure_directory(place.rootfs.fd, op.cwd, user)
         with ExitStack() as opened:
@@ -87,19 +75,19 @@ class RunSteps:
                     *self._mounts.open(
                         opened,
                         op,
-                        inputs,
+                        task.inputs,
                         use_cache=vertex.use_cache,
-                        note=lambda text: self._events.status(vertex.digest, text),
+                        note=lambda text: events.status(vertex.digest, text),
                     ),
                 ),
                 shm_size=op.shm_size or DEFAULT_SHM_SIZE,
                 ulimits=op.ulimits,
             )
-            with captured(vertex.digest, self._events, self._cancellation.fd) as step_io:
-                status = self._executor().run(process, place.rootfs, step_io)
+            with captured(vertex.digest, events, cancellation.fd) as step_io:
+                status = self._scope.drivers.executor().run(process, place.rootfs, step_io)
             killed = group is not None and group.was_killed()
         if status.canceled:
-            raise Canceled(signum=self._cancellation.signum)
+            raise Canceled(signum=cancellation.signum)
         if status.code:
             shown = fs.show(" ".join(op.args))
             raise StepError(
@@ -107,7 +95,7 @@ class RunSteps:
                 status=status.code,
                 hint="the kernel killed it for want of memory; give it more with `--memory`" if killed else None,
             )
-        if self._host.mapping == "single":
+        if self._scope.records_owners:
             self._record_owners(status, place, user.uid, user.gid)
 
     def _ensure_directory(self, root_fd: int, path: str, user: RunUser) -> None:
@@ -115,27 +103,27 @@ class RunSteps:
         if path.startswith(("/proc/", "/sys/", "/dev/")):
             return  # the executor mounts something there
         # With a single id the owner of what the step makes is recorded afterwards.
-        owner = (-1, -1) if self._host.mapping == "single" else (user.uid, user.gid)
+        owner = (-1, -1) if self._scope.records_owners else (user.uid, user.gid)
         os.close(fs.make_directories(root_fd, path.encode("utf-8", "surrogateescape"), 0o755, *owner))
 
     def _record_owners(self, status: ExitStatus, place: Place, uid: int, gid: int) -> None:
         if not status.owners and not uid and not gid:
             return
-        changes = self._snapshotter.changes(place.directory, place.parents)
+        changes = self._scope.drivers.snapshotter.changes(place.directory, place.parents)
         try:
             recorded = ownership.resolve(status.owners, changes, place.rootfs.fd)
             with self._parent_view(place) as parent_fd:
                 recorded = {**ownership.default_owner(changes, parent_fd, uid, gid), **recorded}
         finally:
             changes.close()
-        self._snapshotter.record_owners(place.directory, recorded)
+        self._scope.drivers.snapshotter.record_owners(place.directory, recorded)
 
     @contextmanager
     def _parent_view(self, place: Place) -> Iterator[int | None]:
         if not place.parents:
             yield None
             return
-        view = self._snapshotter.view(place.parents)
+        view = self._scope.drivers.snapshotter.view(place.parents)
         try:
             yield view.fd
         finally:
@@ -151,11 +139,13 @@ class RunSteps:
 
         if self._host.spawner is None:
             raise HostError("this command cannot start processes")
-        network = private_network(self._network, self._host.spawner, self._host.environment, self._cancellation.fd)
+        network = private_network(
+            self._scope.drivers.network, self._host.spawner, self._host.environment, self._scope.cancellation.fd
+        )
         try:
             return "private", opened.enter_context(network)
         except Canceled:
-            raise Canceled(signum=self._cancellation.signum) from None
+            raise Canceled(signum=self._scope.cancellation.signum) from None
         except HostError:
             if op.network != "default":
                 raise
@@ -173,11 +163,11 @@ class RunSteps:
 
     def _group(self, opened: ExitStack) -> Group | None:
         """Return the control groups of the step, if its use of the machine is limited; they end with *opened*."""
-        if not self._limits:
+        if not self._scope.drivers.limits:
             return None
         from img_core.linux.cgroups.groups import limited_group
 
-        return opened.enter_context(limited_group(self._limits))
+        return opened.enter_context(limited_group(self._scope.drivers.limits))
 
     def _name_files(self, opened: ExitStack, op: RunOp, private: PrivateNetwork | None) -> Iterator[Mount]:
         hosts = ["127.0.0.1\tlocalhost " + op.hostname, "::1\tlocalhost ip6-localhost ip6-loopback"]

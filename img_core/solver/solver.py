@@ -1,180 +1,100 @@
-"""Builds a plan: wires the parts of the solver together for one build."""
+"""Builds a plan: evaluates its graph and puts the results together."""
 
 from __future__ import annotations
 
-import threading
-from dataclasses import field
-from typing import TYPE_CHECKING, TypeVar
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from img_core.linux.cgroups import Limits
-from img_core.linux.network.choice import NetworkChoice
-from img_core.solver.files import FileSteps
-from img_core.solver.keys import definition_of
-from img_core.solver.layers import EMPTY, Layer, Layers, Stack
+from img_core.solver.handler import Task
+from img_core.solver.operations import handlers
 from img_core.solver.result import BuildOutcome, ImageOutcome, workers
 from img_core.solver.scheduler import Scheduler
-from img_core.solver.steps import Evaluated, Evaluator
-from img_core.spec.dataclass import dataclass
+from img_core.solver.stacks import EMPTY, Layer, Stack
 from img_core.spec.errors import Canceled, ImgError
-from img_core.spec.graph import MergeOp, SourceOp, inputs_first
+from img_core.spec.graph import SourceOp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from img_core.solver.cancellation import Cancellation
-    from img_core.solver.events import Events
-    from img_core.solver.images import Resolver
-    from img_core.solver.run import RunSteps
-    from img_core.solver.secret_sources import SecretSource, SshAgent
-    from img_core.solver.secrets import Secrets
-    from img_core.spec.executor import Executor
-    from img_core.spec.frontend import Plan, PlannedImage
+    from img_core.solver.events import StepReport
+    from img_core.solver.scope import BuildScope
+    from img_core.solver.stacks import Evaluated
+    from img_core.spec.frontend import PlannedImage
     from img_core.spec.graph import Location, Vertex
-    from img_core.spec.host import Host
-    from img_core.spec.snapshotter import Snapshotter
-    from img_core.spec.source import TreeSource
-    from img_core.spec.values import Platform
-    from img_core.store import Store
 
-__all__ = ["Drivers", "Solver", "once"]
-
-Made = TypeVar("Made")
-
-
-@dataclass(frozen=True, slots=True)
-class Drivers:
-    """The drivers of one build; those that may not be needed are functions. *cache_namespace* separates sets of cache mounts;
-
-    *network* tells how a private network of steps is made, *limits* what each may use of the machine.
-    """
-
-    snapshotter: Snapshotter
-    executor: Callable[[], Executor]
-    tree_source: Callable[[str], TreeSource]
-    secrets: Mapping[str, SecretSource] = field(default_factory=dict)
-    agents: Mapping[str, SshAgent] = field(default_factory=dict)
-    cache_namespace: str = ""
-    network: NetworkChoice = field(default_factory=NetworkChoice)
-    limits: Limits = field(default_factory=Limits)
+__all__ = ["Solver"]
 
 
 class Solver:
-    """Runs one plan. Use as a context manager: background work ends with the block."""
+    """Runs one plan. Use as a context manager: background work ends with the block.
+
+    *finished* hears of each vertex, whether it was found, and the seconds it took.
+    """
 
     def __init__(
         self,
+        scope: BuildScope,
         *,
-        host: Host,
-        host_platform: Platform,
-        store: Store,
-        drivers: Drivers,
-        resolver: Resolver,
-        events: Events,
-        cancellation: Cancellation,
         finished: Callable[[Vertex, bool, float], None] = lambda _vertex, _cached, _seconds: None,
         max_workers: int = 0,
     ) -> None:
-        self._host = host
-        self._store = store
-        self._snapshotter = drivers.snapshotter
-        self._cancellation = cancellation
+        self._scope = scope
+        self._finished = finished
         self._max_workers = max_workers or workers()
+        self._handlers = handlers(scope)
+        self._cached: set[str] = set()  # digests of steps that were found
+        self._made: set[str] = set()  # digests of steps that were not
         self.steps = 0  #: how many steps the last plan had
-        self._layers = Layers(store, drivers.snapshotter, events, cancellation)
-        self._files = files = FileSteps(
-            host=host,
-            store=store,
-            layers=self._layers,
-            snapshotter=drivers.snapshotter,
-            tree_source=drivers.tree_source,
-            events=events,
-            cancellation=cancellation,
-        )
-        self._secrets: list[Secrets] = []
-
-        def make_runs() -> RunSteps:
-            return self._make_runs(host, drivers, events)
-
-        self._evaluator = Evaluator(
-            store=store,
-            snapshotter=drivers.snapshotter,
-            layers=self._layers,
-            resolver=resolver,
-            tree_source=drivers.tree_source,
-            runs=once(make_runs),
-            files=files,
-            events=events,
-            cancellation=cancellation,
-            host_platform=host_platform,
-            finished=finished,
-        )
-
-    def _make_runs(self, host: Host, drivers: Drivers, events: Events) -> RunSteps:
-        """Make what runs processes, when the first one is not cached: importing it takes longer than a cached build should."""
-        from img_core.solver.mounts import RunMounts
-        from img_core.solver.run import RunSteps
-        from img_core.solver.secrets import Secrets
-
-        secrets = Secrets(host.run_directory, host.environment, drivers.secrets, drivers.agents)
-        self._secrets.append(secrets)
-        mounts = RunMounts(
-            store=self._store,
-            layers=self._layers,
-            snapshotter=self._snapshotter,
-            files=self._files,
-            secrets=secrets,
-            cancellation=self._cancellation,
-            cache_namespace=drivers.cache_namespace,
-        )
-        return RunSteps(
-            host=host,
-            executor=drivers.executor,
-            snapshotter=self._snapshotter,
-            mounts=mounts,
-            events=events,
-            cancellation=self._cancellation,
-            network=drivers.network,
-            limits=drivers.limits,
-        )
 
     @property
     def cached_steps(self) -> int:
         """How many steps were found in the cache."""
-        return self._evaluator.cached_steps
+        return len(self._cached)
 
     @property
     def made_steps(self) -> int:
         """How many steps were not, so that the cache grew."""
-        return self._evaluator.made_steps
+        return len(self._made)
 
     def solve(
-        self,
-        plan: Plan,
-        names: Sequence[str],
-        *,
-        layers_wanted: bool,
-        excerpt: Callable[[Location], str] = lambda _location: "",
+        self, names: Sequence[str] = (), *, excerpt: Callable[[Location], str] = lambda _location: ""
     ) -> BuildOutcome:
-        """Build *plan*. *layers_wanted* tells that an exporter will ask for layer blobs, so they are written beside the steps.
-
-        A failed step's error gets the *excerpt* of its instruction.
-        """
-        roots = [image.root for image in plan.images if image.root is not None]
-        if layers_wanted:
-            self._evaluator.blobs_wanted = frozenset(_layer_digests(roots))
-        self._evaluator.definitions = frozenset(
-            definition_of(vertex) for vertex in inputs_first(roots) if not isinstance(vertex.op, SourceOp)
-        )
-        self._files.source_date_epoch = plan.source_date_epoch
+        """Build the plan; its images are called *names*. A failed step's error gets the *excerpt* of its instruction."""
+        plan = self._scope.plan
         scheduler: Scheduler[Evaluated] = Scheduler(
-            _with_excerpt(self._evaluator.evaluate, excerpt), self._cancellation, workers=self._max_workers
+            _with_excerpt(self.evaluate, excerpt), self._scope.cancellation, workers=self._max_workers
         )
-        results = scheduler.run(roots)
+        results = scheduler.run(image.root for image in plan.images if image.root is not None)
         self.steps = len(results)
-        images = [self._outcome(image, results, plan.source_date_epoch) for image in plan.images]
-        return BuildOutcome(images, names, self._store, plan.source_date_epoch, multi_platform=plan.multi_platform)
+        images = [self._outcome(image, results) for image in plan.images]
+        return BuildOutcome(
+            images, names, self._scope.store, plan.source_date_epoch, multi_platform=plan.multi_platform
+        )
 
-    def _outcome(self, image: PlannedImage, results: dict[str, Evaluated], epoch: int | None) -> ImageOutcome:
+    def evaluate(self, vertex: Vertex, inputs: Sequence[Evaluated]) -> Evaluated:
+        """Return the result of *vertex*; called from several threads."""
+        with self._reported(vertex) as report:
+            made = any(item.digest in self._made for item in vertex.inputs)
+            done = self._handlers[type(vertex.op)].run(Task(vertex, vertex.op, inputs, made))
+            report.cached = done.found
+            return done.result
+
+    @contextmanager
+    def _reported(self, vertex: Vertex) -> Iterator[StepReport]:
+        started = time.monotonic()
+        inputs = tuple(item.digest for item in vertex.inputs)
+        try:
+            with self._scope.events.step(vertex.digest, vertex.name, inputs) as report:
+                yield report
+        except Canceled:
+            self._scope.cancellation.check()  # which knows the signal
+            raise
+        if not isinstance(vertex.op, SourceOp):
+            (self._cached if report.cached else self._made).add(vertex.digest)
+        self._finished(vertex, report.cached, time.monotonic() - started - report.waited)
+
+    def _outcome(self, image: PlannedImage, results: dict[str, Evaluated]) -> ImageOutcome:
         stack = results[image.root.digest] if image.root is not None else EMPTY
         if not isinstance(stack, Stack):
             raise ImgError("a build context cannot be an image", hint="copy from it into `FROM scratch`")
@@ -188,47 +108,19 @@ class Solver:
             image,
             stack,
             layer_of,
-            self._layers,
-            self._snapshotter,
-            recorded=self._host.mapping == "single",
-            source_date_epoch=epoch,
+            self._scope.layers,
+            self._scope.drivers.snapshotter,
+            recorded=self._scope.records_owners,
+            source_date_epoch=self._scope.plan.source_date_epoch,
         )
 
     def __enter__(self) -> Solver:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._layers.close()
-        for secrets in self._secrets:
-            secrets.close()
-
-
-def once(make: Callable[[], Made]) -> Callable[[], Made]:
-    """Return a function that calls *make* the first time only; several threads may ask at once."""
-    made: list[Made] = []
-    making = threading.Lock()
-
-    def get() -> Made:
-        with making:
-            if not made:
-                made.append(make())
-        return made[0]
-
-    return get
-
-
-def _layer_digests(roots: Iterable[Vertex]) -> Iterable[str]:
-    """Give the vertices whose layers are in the resulting images: the chain of first inputs, and both sides of merges."""
-    pending = list(roots)
-    while pending:
-        vertex = pending.pop()
-        if isinstance(vertex.op, SourceOp):
-            continue
-        yield vertex.digest
-        if isinstance(vertex.op, MergeOp):
-            pending.extend(vertex.inputs)
-        elif vertex.op.has_base:
-            pending.append(vertex.inputs[0])
+        self._scope.layers.close()
+        for handler in self._handlers.values():
+            handler.close()
 
 
 def _with_excerpt(

@@ -20,12 +20,13 @@ from typing import Any
 
 import pytest
 
-from img_core.solver import secrets as secrets_module
+from img_core.solver import run as run_module
 from img_core.solver.cancellation import Cancellation
 from img_core.solver.events import Events
 from img_core.solver.result import open_tree
-from img_core.solver.solver import Drivers, Solver
-from img_core.solver.steps import Evaluated
+from img_core.solver.scope import BuildScope, Drivers
+from img_core.solver.solver import Solver
+from img_core.solver.stacks import Evaluated
 from img_core.spec import Host
 from img_core.spec.executor import Executor, ExitStatus, Mount, Process
 from img_core.spec.frontend import Plan, PlannedImage
@@ -41,6 +42,8 @@ __all__ = ["PLATFORMS", "Lab", "Tree", "World"]
 
 PLATFORMS = (Platform("linux", "amd64"), Platform("linux", "arm64"))
 _PROXIES = frozenset({"http_proxy", "no_proxy"})
+
+_NOTHING = Plan(())
 
 Tree = dict[str, str]  #: what is at each path of a root file system, as a text
 
@@ -230,13 +233,13 @@ class Lab:
 
     def __init__(self, directory: Path, patch: pytest.MonkeyPatch) -> None:
         self.directory = directory
-        patch.setattr(secrets_module, "Secrets", _FakeSecrets)
+        patch.setattr(run_module, "Secrets", _FakeSecrets)
         directory.mkdir()
         self.store = Store(str(directory / "state"), backend="native", mapping="single")
         (directory / "contexts").mkdir()
 
     @contextmanager
-    def _solver(self, world: World, *, key_only: bool) -> Iterator[Solver]:
+    def _solver(self, world: World, plan: Plan = _NOTHING, *, key_only: bool) -> Iterator[tuple[Solver, BuildScope]]:
         assert self.store.run is not None
         _FakeSecrets.values = world.secrets
         trees = _Trees(world, self.directory / "contexts")
@@ -244,7 +247,7 @@ class Lab:
         cancellation = Cancellation()
         drivers = Drivers(NativeSnapshotter(host), lambda: FakeExecutor(host, key_only=key_only), lambda _scheme: trees)
         try:
-            with Solver(
+            scope = BuildScope(
                 host=host,
                 host_platform=PLATFORMS[0],
                 store=self.store,
@@ -252,16 +255,18 @@ class Lab:
                 resolver=_Images(self.store, world),  # type: ignore[arg-type]  # as far as the solver asks
                 events=Events(),
                 cancellation=cancellation,
-            ) as solver:
-                yield solver
+                plan=plan,
+            )
+            with Solver(scope) as solver:
+                yield solver, scope
         finally:
             cancellation.close()
 
     def build(self, roots: Sequence[Vertex], world: World, *, key_only: bool = False) -> list[Tree]:
         """Solve one graph as a build does; return the files of each of *roots*."""
         plan = Plan(tuple(PlannedImage(PLATFORMS[0], root, {}, ()) for root in roots))
-        with self._solver(world, key_only=key_only) as solver:
-            outcome = solver.solve(plan, (), layers_wanted=False)
+        with self._solver(world, plan, key_only=key_only) as (solver, _):
+            outcome = solver.solve()
             trees = []
             for image in outcome.images:
                 with image.tree() as tree:
@@ -274,16 +279,16 @@ class Lab:
         return [self._files_of(root, world, key_only=key_only) for root in roots]
 
     def _files_of(self, root: Vertex, world: World, *, key_only: bool) -> Tree:
-        with self._solver(world, key_only=key_only) as solver:
+        with self._solver(world, key_only=key_only) as (_, scope):
             stack = self._evaluate(root, world, key_only=key_only)
             assert not isinstance(stack, PinnedTree)
-            with open_tree(solver._layers, solver._snapshotter, stack, recorded=True) as tree:
+            with open_tree(scope.layers, scope.drivers.snapshotter, stack, recorded=True) as tree:
                 return tree_of(tree.fd)
 
     def _evaluate(self, vertex: Vertex, world: World, *, key_only: bool) -> Evaluated:
         inputs = [self._evaluate(item, world, key_only=key_only) for item in vertex.inputs]
-        with self._solver(world, key_only=key_only) as solver:
-            return solver._evaluator.evaluate(vertex, inputs)
+        with self._solver(world, key_only=key_only) as (solver, _):
+            return solver.evaluate(vertex, inputs)
 
     def clear(self) -> None:
         """Start anew: nothing is cached."""

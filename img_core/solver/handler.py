@@ -1,0 +1,156 @@
+"""What a handler of operations is, and the kind whose results are kept as snapshots and found again by their records."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from img_core.files import fs
+from img_core.solver.keys import definition_of, digest_of, step_key
+from img_core.solver.stacks import EMPTY, Layer, Stack
+from img_core.spec.dataclass import dataclass
+from img_core.spec.errors import ImgError
+from img_core.spec.graph import FileOp, MergeOp, RunOp, SourceOp
+from img_core.store.records import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from img_core.solver.scope import BuildScope
+    from img_core.solver.stacks import Evaluated
+    from img_core.spec.graph import Vertex
+    from img_core.spec.snapshotter import Rootfs
+    from img_core.store.snapshots import Snapshot
+
+__all__ = ["Done", "Handler", "Place", "StepHandler", "Task"]
+
+O = TypeVar("O", SourceOp, RunOp, FileOp, MergeOp)  # noqa: E741
+S = TypeVar("S", RunOp, FileOp)
+
+
+@dataclass(frozen=True, slots=True)
+class Task(Generic[O]):
+    """One vertex with its operation and the results of its inputs; *inputs_made* tells that one of them is new."""
+
+    vertex: Vertex
+    op: O
+    inputs: Sequence[Evaluated]
+    inputs_made: bool = False
+
+    def stack(self, index: int) -> Stack:
+        """Return the root file system that is input *index*. Raises ImgError for a tree of files."""
+        value = self.inputs[index]
+        if not isinstance(value, Stack):
+            raise ImgError("a build context cannot be a base image yet", hint="copy from it into `FROM scratch`")
+        return value
+
+    def input(self, index: int | None) -> Evaluated:
+        """Return input *index*, or an empty root for None."""
+        return EMPTY if index is None else self.inputs[index]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The *result* of a task; *found* tells that nothing was done for it."""
+
+    result: Evaluated
+    found: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a step works: the writable *rootfs* of the new snapshot in *directory*, on the snapshots *parents*."""
+
+    rootfs: Rootfs
+    directory: str
+    parents: tuple[str, ...]
+
+
+class Handler(ABC, Generic[O]):
+    """Handles one kind of operation in one build; called from several threads at once."""
+
+    def __init__(self, scope: BuildScope) -> None:
+        self.scope = scope
+
+    @abstractmethod
+    def run(self, task: Task[O]) -> Done:
+        """Return the result of *task*."""
+
+    def close(self) -> None:
+        """End what was begun for the tasks of this build."""
+
+
+class StepHandler(Handler[S]):
+    """Operations that change a root file system: each makes one layer, in a new snapshot, unless a record of it is found.
+
+    What tells two of them apart, and what makes one run again, stands with the fields of the operations (`img_core.spec.graph`); a handler
+    adds what a step reads elsewhere.
+    """
+
+    mount_points = False  #: see `Snapshotter.prepare`
+
+    @abstractmethod
+    def key_parts(self, task: Task[S]) -> Sequence[str]:
+        """Return what goes into the cache key beside the operation and its base: digests of what it reads elsewhere."""
+
+    @abstractmethod
+    def work(self, task: Task[S], key_parts: Sequence[str], place: Place) -> None:
+        """Do the work in *place*. Raises ImgError."""
+
+    def run(self, task: Task[S]) -> Done:
+        """Return the recorded result, or do the work, commit it and record it."""
+        scope, vertex = self.scope, task.vertex
+        base = task.stack(0) if task.op.has_base else EMPTY
+        parts = self.key_parts(task)
+        key, definition = step_key(vertex, base.identity, parts), definition_of(vertex)
+        if vertex.use_cache and (found := self._recorded(key, definition, base, vertex)):
+            return Done(found, found=True)
+        # Equal work of two processes is done once: the second waits here and then finds the first one's record.
+        with scope.store.lock(f"step:{key}:{definition}", scope.cancellation.check):
+            if vertex.use_cache and (found := self._recorded(key, definition, base, vertex)):
+                return Done(found, found=True)
+            snapshot = self._made(task, parts, scope.layers.top(base))
+            identity = digest_of("result", key, definition)
+            if any(step.definition == definition for step in scope.store.records.steps(key)):
+                # A step that ran again may have given something else: what was built on its old result must not be found.
+                identity = digest_of("again", os.urandom(16).hex())
+            scope.store.records.add_step(Step(key, definition, identity, snapshot.id))
+        return Done(self._stacked(base, snapshot, identity, vertex))
+
+    def _recorded(self, key: str, definition: str, base: Stack, vertex: Vertex) -> Stack | None:
+        """Return the recorded result of *vertex*, if there is one.
+
+        Another definition of the key (another cache mount, say) will do as well, as long as it is not one of this build: two steps of a
+        build that differ in anything each have a result of their own, in this build and in the next.
+        """
+        store = self.scope.store
+        for record in store.records.steps(key):
+            if record.definition != definition and record.definition in self.scope.definitions:
+                continue
+            if snapshot := store.snapshots.get(record.snapshot):
+                return self._stacked(base, snapshot, record.identity, vertex)
+        return None
+
+    def _stacked(self, base: Stack, snapshot: Snapshot, identity: str, vertex: Vertex) -> Stack:
+        layer = Layer(snapshot=snapshot, diff_id=snapshot.diff_id, created=snapshot.created, step=vertex.digest)
+        if vertex.digest in self.scope.blobs_wanted and not snapshot.diff_id:
+            self.scope.layers.write_blob_soon(layer)
+        return base.with_layer(layer, identity)
+
+    def _made(self, task: Task[S], key_parts: Sequence[str], parent: Snapshot | None) -> Snapshot:
+        """Do the work in a new snapshot on *parent* and return it, finished."""
+        snapshotter, directory = self.scope.drivers.snapshotter, self.scope.new_path("snapshot")
+        parents = parent.directories if parent else ()
+        try:
+            with fs.disk_errors(directory):
+                rootfs = snapshotter.prepare(directory, parents, mount_points=self.mount_points)
+                try:
+                    self.work(task, key_parts, Place(rootfs, directory, parents))
+                finally:
+                    rootfs.close()
+                return self.scope.store.snapshots.commit(directory, parent, description=task.vertex.name)
+        except BaseException:
+            if os.path.lexists(directory):
+                snapshotter.remove(directory)
+            raise

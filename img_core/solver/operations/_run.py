@@ -1,0 +1,55 @@
+"""RUN: processes in a container."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from img_core.solver.handler import StepHandler
+from img_core.solver.scope import once
+from img_core.solver.stacks import Stack
+from img_core.spec.graph import RunOp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from img_core.solver.handler import Place, Task
+    from img_core.solver.run import Runner
+    from img_core.solver.scope import BuildScope
+    from img_core.solver.trees import Trees
+
+__all__ = ["RunHandler"]
+
+
+class RunHandler(StepHandler[RunOp]):
+    """Runs processes; what that takes is loaded with the first one that is not cached."""
+
+    mount_points = True
+
+    def __init__(self, scope: BuildScope, trees: Trees) -> None:
+        super().__init__(scope)
+        self._trees = trees
+        self._runners: list[Runner] = []
+        self._runner = once(self._new_runner)
+
+    def key_parts(self, task: Task[RunOp]) -> list[str]:
+        """Return digests of what mounts bring from other inputs."""
+        first = task.inputs[0] if task.op.has_base else None
+        base = first if isinstance(first, Stack) else None
+        return [
+            self._trees.mount_digest(mount, task.inputs, base) for mount in task.op.mounts if mount.input is not None
+        ]
+
+    def work(self, task: Task[RunOp], key_parts: Sequence[str], place: Place) -> None:
+        """Run the process. Raises StepError if it fails."""
+        self._runner().run(task, place)
+
+    def _new_runner(self) -> Runner:
+        from img_core.solver.run import Runner  # importing it takes longer than a cached build should
+
+        self._runners.append(Runner(self.scope, self._trees))
+        return self._runners[0]
+
+    def close(self) -> None:
+        """Forget the secrets."""
+        for runner in self._runners:
+            runner.close()

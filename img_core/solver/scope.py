@@ -1,0 +1,118 @@
+"""What all parts of one build share: one frozen value, complete when it is made."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import field
+from typing import TYPE_CHECKING, TypeVar
+
+from img_core.linux.cgroups import Limits
+from img_core.linux.network.choice import NetworkChoice
+from img_core.solver.keys import definition_of
+from img_core.solver.layers import Layers
+from img_core.spec.dataclass import dataclass
+from img_core.spec.graph import MergeOp, SourceOp, inputs_first
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from img_core.solver.cancellation import Cancellation
+    from img_core.solver.events import Events
+    from img_core.solver.images import Resolver
+    from img_core.solver.secret_sources import SecretSource, SshAgent
+    from img_core.spec.executor import Executor
+    from img_core.spec.frontend import Plan
+    from img_core.spec.graph import Vertex
+    from img_core.spec.host import Host
+    from img_core.spec.snapshotter import Snapshotter
+    from img_core.spec.source import TreeSource
+    from img_core.spec.values import Platform
+    from img_core.store import Store
+
+__all__ = ["BuildScope", "Drivers", "once"]
+
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True, slots=True)
+class Drivers:
+    """The drivers of one build; those that may not be needed are functions. *cache_namespace* separates sets of cache mounts;
+
+    *network* tells how a private network of steps is made, *limits* what each may use of the machine.
+    """
+
+    snapshotter: Snapshotter
+    executor: Callable[[], Executor]
+    tree_source: Callable[[str], TreeSource]
+    secrets: Mapping[str, SecretSource] = field(default_factory=dict)
+    agents: Mapping[str, SshAgent] = field(default_factory=dict)
+    cache_namespace: str = ""
+    network: NetworkChoice = field(default_factory=NetworkChoice)
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class BuildScope:
+    """One build: what it works on, with what, and what is known of its whole *plan* before anything runs.
+
+    *layers_wanted* tells that an exporter will ask for layer blobs, so they are written beside the steps.
+    """
+
+    host: Host
+    host_platform: Platform
+    store: Store
+    drivers: Drivers
+    resolver: Resolver
+    events: Events
+    cancellation: Cancellation
+    plan: Plan
+    layers_wanted: bool = False
+    layers: Layers = field(init=False)
+    definitions: frozenset[str] = field(init=False)  #: of all steps of the build, see `keys.definition_of`
+    blobs_wanted: frozenset[str] = field(init=False)  #: digests of the vertices whose layers an exporter will want
+
+    def __post_init__(self) -> None:
+        roots = [image.root for image in self.plan.images if image.root is not None]
+        steps = (vertex for vertex in inputs_first(roots) if not isinstance(vertex.op, SourceOp))
+        layers = Layers(self.store, self.drivers.snapshotter, self.events, self.cancellation)
+        object.__setattr__(self, "layers", layers)
+        object.__setattr__(self, "definitions", frozenset(map(definition_of, steps)))
+        object.__setattr__(self, "blobs_wanted", frozenset(_in_images(roots) if self.layers_wanted else ()))
+
+    @property
+    def records_owners(self) -> bool:
+        """Whether owners of files are recorded instead of set: there is a single id."""
+        return self.host.mapping == "single"
+
+    def new_path(self, kind: str) -> str:
+        """Return a path that does not exist yet in the directory of this process, which ends with it."""
+        assert self.store.run is not None
+        return self.store.run.new_path(kind)
+
+
+def _in_images(roots: Iterable[Vertex]) -> Iterator[str]:
+    """Give the vertices whose layers are in the resulting images: the chain of first inputs, and both sides of merges."""
+    pending = list(roots)
+    while pending:
+        vertex = pending.pop()
+        if isinstance(vertex.op, SourceOp):
+            continue
+        yield vertex.digest
+        if isinstance(vertex.op, MergeOp):
+            pending.extend(vertex.inputs)
+        elif vertex.op.has_base:
+            pending.append(vertex.inputs[0])
+
+
+def once(make: Callable[[], Made]) -> Callable[[], Made]:
+    """Return a function that calls *make* the first time only; several threads may ask at once."""
+    made: list[Made] = []
+    making = threading.Lock()
+
+    def get() -> Made:
+        with making:
+            if not made:
+                made.append(make())
+        return made[0]
+
+    return get

@@ -1,0 +1,92 @@
+"""Stacks of layers: what a root file system is made of. Values; who turns them into files and blobs is `solver.layers`."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import TYPE_CHECKING
+
+from img_core.spec.dataclass import dataclass
+from img_core.spec.source import PinnedTree
+from img_core.store.snapshots import chain_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from img_core.spec.values import ChainId, Descriptor, DiffId
+    from img_core.store.images import ImageContent
+    from img_core.store.snapshots import Snapshot
+
+__all__ = ["EMPTY", "Evaluated", "Layer", "Stack", "image_stack"]
+
+
+class Layer:
+    """One layer. A layer of an image knows *descriptor* and *diff_id* and gets a snapshot when needed; one of a step the other way round.
+
+    A linked layer (``COPY --link``) knows only its *origin*, the same layer on an empty root, and gets both when needed: its blob is that
+    of the origin. *fetch* gives the bytes of the blob from one on where the store has none. *created* is in seconds since 1970 UTC.
+    *remote* tells that *fetch* asks registries: what is known to be in one can stay there.
+    """
+
+    __slots__ = ("base", "created", "descriptor", "diff_id", "fetch", "lock", "origin", "remote", "snapshot", "step")
+
+    def __init__(
+        self,
+        *,
+        descriptor: Descriptor | None = None,
+        diff_id: DiffId | None = None,
+        snapshot: Snapshot | None = None,
+        fetch: Callable[[int], Iterator[bytes]] | None = None,
+        created: float | None = None,
+        step: str = "",
+        base: bool = False,
+        remote: bool = False,
+        origin: Layer | None = None,
+    ) -> None:
+        self.origin = origin
+        self.remote = remote
+        self.base = base  #: comes from an image: keeps its bytes
+        self.descriptor = descriptor
+        self.diff_id = diff_id
+        self.snapshot = snapshot
+        self.fetch = fetch
+        self.created = created
+        self.step = step  #: digest of the vertex that shows the work on this layer
+        self.lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A root file system: *layers*, lowest first. *identity* stands for its content in cache keys."""
+
+    layers: tuple[Layer, ...]
+    identity: str
+
+    def with_layer(self, layer: Layer, identity: str) -> Stack:
+        """Return the stack with one more layer on top."""
+        return Stack((*self.layers, layer), identity)
+
+    def with_linked(self, upper: Stack, identity: str) -> Stack:
+        """Return the stack with the layers of *upper*, made on an empty root, on top (``COPY --link``); this touches neither of them."""
+        linked = (Layer(origin=layer.origin or layer, created=layer.created, step=layer.step) for layer in upper.layers)
+        return Stack((*self.layers, *linked), identity)
+
+
+#: ``FROM scratch``
+EMPTY = Stack((), "scratch")
+
+#: What a vertex evaluates to: a root file system, or a tree of files from outside.
+Evaluated = Stack | PinnedTree
+
+
+def image_stack(
+    content: ImageContent, *, fetch: Callable[[Descriptor, int], Iterator[bytes]], step: str = "", remote: bool = False
+) -> Stack:
+    """Return the layers of an image as a stack; *fetch* gives the bytes of those that the store lacks, from one on (see `Layer`)."""
+    layers = []
+    chain: list[ChainId] = []
+    for descriptor, diff_id in zip(content.layers, content.diff_ids, strict=True):
+        get = partial(fetch, descriptor)
+        layers.append(Layer(descriptor=descriptor, diff_id=diff_id, fetch=get, step=step, base=True, remote=remote))
+        chain = [chain_id(chain, diff_id)]
+    return Stack(tuple(layers), chain[0] if chain else EMPTY.identity)

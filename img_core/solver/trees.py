@@ -1,0 +1,116 @@
+"""Opens what steps copy or mount from stages, images and contexts, and digests it for their keys."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from img_core.files import fs
+from img_core.files.ignore import IgnoreMatcher
+from img_core.files.ownership import Owners
+from img_core.solver import copy
+from img_core.solver.keys import digest_of
+from img_core.solver.result import open_tree
+from img_core.spec.graph import Copy, canonical_value
+from img_core.spec.source import PinnedTree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from img_core.solver.scope import BuildScope
+    from img_core.solver.stacks import Evaluated, Stack
+    from img_core.spec.graph import RunMount
+
+__all__ = ["Trees"]
+
+
+class Trees:
+    """The trees of files that steps of one build read; each that has to be fetched is fetched once."""
+
+    def __init__(self, scope: BuildScope) -> None:
+        self._scope = scope
+        self._fetched: dict[str, str] = {}
+        self._fetching: dict[str, threading.Lock] = {}  # by tree: equal ones are fetched once
+        self._fetching_guard = threading.Lock()
+
+    def digest(self, source: Evaluated, action: Copy, base: Stack | None = None, *, whole: bool = False) -> str:
+        """Return a digest of what *action* would copy from *source*, to *base*; *whole* as in `copy.digest`.
+
+        If nobody asked for that digest before, no step is recorded for it: *base* will be needed, and is unpacked meanwhile.
+        """
+        records, check = self._scope.store.records, self._scope.cancellation.check
+        if isinstance(source, PinnedTree) and source.directory is not None:
+            with self.open(source) as tree:
+                root = os.fstat(tree.fd)
+                hashes = records.file_digests(f"{root.st_dev}:{root.st_ino}")
+                digest = copy.digest(copy.select(tree, action), hashes, whole=whole, check=check)
+                hashes.save()
+                return digest
+        # A finished stack, or a tree with an exact name, never changes: its digest is remembered, and a fully cached build opens no layer
+        # and fetches nothing.
+        files = digest_of("files", canonical_value(action), whole)
+        known = records.tree_digest(source.identity, files)
+        if known is None:
+            if base is not None:
+                self._scope.layers.unpack_soon(base)
+            with self.open(source) as tree:
+                known = copy.digest(copy.select(tree, action), whole=whole, check=check)
+            records.set_tree_digest(source.identity, files, known)
+        return known
+
+    def mount_digest(self, mount: RunMount, inputs: Sequence[Evaluated], base: Stack | None = None) -> str:
+        """Return a digest of what *mount* brings from its input; *base* as in `digest`."""
+        assert mount.input is not None
+        action = Copy(mount.input, (mount.source or "/",), "/")
+        return self.digest(inputs[mount.input], action, base, whole=mount.type == "bind")
+
+    @contextmanager
+    def open(self, source: Evaluated) -> Iterator[copy.SourceTree]:
+        """Open *source* for reading."""
+        if isinstance(source, PinnedTree):
+            descriptor = os.open(self._directory(source), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                text, name = source.ignore, source.ignore_name
+                ignore = IgnoreMatcher.from_file(text, name) if text is not None else None
+                yield copy.SourceTree(descriptor, ignore=ignore, ignore_name=name)
+            finally:
+                os.close(descriptor)
+            return
+        scope = self._scope
+        with open_tree(scope.layers, scope.drivers.snapshotter, source, recorded=scope.records_owners) as view:
+            yield copy.SourceTree(view.fd, name="the stage or image", keep_owner=True, owners=view.owners)
+
+    def _directory(self, source: PinnedTree) -> str:
+        if source.directory is not None:
+            return source.directory
+        with self._fetching_guard:
+            lock = self._fetching.setdefault(source.identity, threading.Lock())
+        with lock:
+            if source.identity not in self._fetched:
+                scheme = source.identity.partition(":")[0]
+                directory = self._scope.new_path("tree")
+                fs.mkdir(directory, 0o700)
+                self._scope.drivers.tree_source(scheme).fetch(source, directory)
+                self._fetched[source.identity] = directory
+            return self._fetched[source.identity]
+
+    def copy_into(self, directory: str, source: Evaluated, path: str, name: str) -> None:
+        """Copy *path* of *source* to *name* in *directory* (empty: the content of the directory *path* goes into *directory*).
+
+        A directory called *name* gets the mode that *path* has, unless that is the root of *source*.
+        """
+        action = Copy(0, (path or "/",), f"/{name}" if name else "/")
+        root_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with self.open(source) as tree:
+                selection = copy.select(tree, action)
+                owners, check = Owners(self._scope.host.mapping), self._scope.cancellation.check
+                copy.apply((action,), (selection,), root_fd, owners=owners, check=check)
+                top = selection.matches[0]
+                if name and top.folders and top.path:
+                    os.chmod(name, stat.S_IMODE(top.info.st_mode), dir_fd=root_fd)
+        finally:
+            os.close(root_fd)
