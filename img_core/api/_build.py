@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from img_core.api._main_context import MainContext
     from img_core.api._request import BuildRequest
     from img_core.api.session import Session
-    from img_core.plugins import ListenerFailure
+    from img_core.plugins import ListenerFailure, Telling
     from img_core.solver.cancellation import Cancellation
     from img_core.solver.images import Resolver
     from img_core.solver.result import BuildOutcome
@@ -97,7 +97,7 @@ class Build:
             with self._planning(planned) as frontend:
                 plan = frontend.plan(planned, UndisturbedResolver(resolver, self._cancellation))
             check_entitlements(plan, request.allow, isolated=lambda: self._isolates(network))
-            hooks = self._announce(plan)
+            listeners = opened.enter_context(self._announce(plan))
             scope = BuildScope(
                 host=session.host,
                 host_platform=platforms.host_platform(),
@@ -109,7 +109,9 @@ class Build:
                 plan=plan,
                 layers_wanted=any(exporter.needs_layers for exporter in exporters),
             )
-            solver = opened.enter_context(Solver(scope, finished=hooks, max_workers=request.max_parallelism))
+            solver = opened.enter_context(
+                Solver(scope, finished=listeners.step_finished, max_workers=request.max_parallelism)
+            )
             outcome = solver.solve(self._names, excerpt=lambda location: frontend.excerpt(planned, location))
             metadata = self._export(outcome, exporters)
             return self._result(metadata, plan, solver), solver.made_steps > 0
@@ -267,30 +269,26 @@ class Build:
         values = {name: environment.get(name) if value is None else value for name, value in given.items()}
         return _checked("build argument", {name: value for name, value in values.items() if value is not None})
 
-    def _announce(self, plan: Plan) -> Callable[[Any, bool, float], None]:
-        """Let listeners see the plan; return what tells them of finished steps. Any: a vertex."""
-        from img_core.plugins import notify
+    def _announce(self, plan: Plan) -> Telling:
+        """Let listeners see the plan; return what tells them of all that follows."""
+        from img_core.plugins import Telling
 
         for warning in plan.warnings:
             self._events.warn(warning)
         hooks = self._session.plugins.listeners()
         hooks.img_build_planned(plan=plan)
-        if hooks.img_event.get_hookimpls():
-            self._events.listen(lambda event: self._report(notify(hooks, "img_event", event=event)))
+        telling = Telling(hooks, self._report, self._session.notice)
+        if telling.hears("img_event"):
+            self._events.listen(lambda event: telling.tell("img_event", event=event))
         for vertex in inputs_first(image.root for image in plan.images if image.root is not None):
             self._events.planned(vertex.digest, vertex.name, tuple(item.digest for item in vertex.inputs))
+        return telling
 
-        def finished(vertex: Any, cached: bool, seconds: float) -> None:
-            self._report(notify(hooks, "img_step_finished", vertex=vertex, cached=cached, seconds=seconds))
-
-        return finished
-
-    def _report(self, failures: Sequence[ListenerFailure]) -> None:
+    def _report(self, failure: ListenerFailure) -> None:
         """Warn of a listener that fails, once: it is told of every event and every step."""
-        for failure in failures:
-            if failure.listener not in self._failed_listeners:
-                self._failed_listeners.add(failure.listener)
-                self._session.notice(failure.message)
+        if failure.listener not in self._failed_listeners:
+            self._failed_listeners.add(failure.listener)
+            self._session.notice(failure.message)
 
     # ------------------------------------------------------------------------------------------------------- export
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from img_core.plugins._blame import blamed
-from img_core.plugins._discovery import Found, describe_failure, discover, is_own, load_module
+from img_core.plugins._discovery import Found, discover, is_own, load_module
 from img_core.plugins._kinds import (
     ALWAYS_WITH_OPTIONS,
     CONTRACT_VERSION,
@@ -20,9 +20,11 @@ from img_core.plugins._kinds import (
     parse_plugin_id,
     suggestion,
 )
+from img_core.plugins._listeners import ListenerFailure, notify
 from img_core.plugins._making import construct, probe, probe_once
 from img_core.plugins._options import merged_options, parse_boolean, typed_options
 from img_core.plugins._places import AUTO, Choice, environment_name, option_places, parse_choice
+from img_core.plugins._telling import Telling
 from img_core.plugins._toggles import DISABLED_VARIABLE, Toggle, Toggles
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import HostError, ImgError, PluginError, Unsupported, UsageError
@@ -47,6 +49,7 @@ __all__ = [
     "ListenerFailure",
     "PluginInfo",
     "Plugins",
+    "Telling",
     "Toggle",
     "Toggles",
     "UnknownPlugin",
@@ -81,16 +84,6 @@ class UnknownPlugin(PluginError):
     """No installed distribution has a plugin of that name: somebody mistyped it, or has to install one."""
 
     exit_code = 2
-
-
-class ListenerFailure(PluginError):
-    """The *listener* (``listener:name``) raised when it was told something."""
-
-    def __init__(self, listener: str, hook: str, err: Exception) -> None:
-        blame = blamed(err)
-        text = blame.message if blame else f"{listener} failed: {describe_failure(err)}"
-        super().__init__(f"{text} (in `{hook}`)", hint=f"do without: `--no-plugin {listener}`")
-        self.listener = listener
 
 
 class Plugins:
@@ -312,22 +305,3 @@ class Plugins:
 def _spoken(kind: str, name: str) -> str:
     """Return how messages call a driver."""
     return f"type={name}" if kind in ALWAYS_WITH_OPTIONS else f"{kind} `{name}`"
-
-
-def notify(relay: HookRelay, hook: str, /, **values: object) -> list[ListenerFailure]:
-    """Call an observing hook (`img_event`, `img_step_finished`) of every listener; return the failures instead of raising them.
-
-    One listener's failure does not keep the others from being called.
-    """
-    failures = []
-    for implementation in _in_call_order(getattr(relay, hook).get_hookimpls()):
-        arguments = {name: values[name] for name in implementation.argnames}
-        try:
-            implementation.function(**arguments)
-        except Exception as err:
-            failures.append(ListenerFailure(implementation.plugin_name, hook, err))
-    return failures
-
-
-def _in_call_order(implementations: Sequence[Any]) -> list[Any]:  # Any: pluggy's HookImpl
-    return [item for item in reversed(implementations) if not item.wrapper and not item.hookwrapper]

@@ -9,11 +9,14 @@ import pluggy
 
 from img_core.plugins._discovery import describe_failure
 from img_core.plugins._kinds import CONTRACT_VERSION, LISTENER, contract
+from img_core.plugins._listeners import shielded
 from img_core.spec import hooks
 from img_core.spec.errors import PluginError
 from img_core.spec.hooks import DRIVER_HOOKS, PROJECT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from img_core.plugins._discovery import Found
 
 __all__ = ["driver_of", "hook_manager", "register_listener"]
@@ -51,13 +54,24 @@ def driver_of(found: Found, module: object) -> Any:  # Any: a class, or a click 
 
 def register_listener(manager: pluggy.PluginManager, found: Found, module: object) -> None:
     """Add a listener to *manager*. Raises PluginError; *manager* is unchanged then."""
-    implemented = _register(hook_manager(), found, module)
+    checking = hook_manager()
+    implemented = _register(checking, found, module)
     drivers = implemented & set(DRIVER_HOOKS.values())
     if drivers:
         raise _bad(found, f"is a listener but implements {_listed(drivers)}, which belongs into a group of its own")
     if not implemented:
         raise _bad(found, "implements no hook")
-    manager.register(module, name=f"{LISTENER}:{found.name}")
+    manager.register(_Shielded(found, checking.get_hookcallers(module) or []), name=f"{LISTENER}:{found.name}")
+
+
+class _Shielded:
+    """The hook implementations of a listener's module, shielded: its failures are told and go no further."""
+
+    def __init__(self, found: Found, callers: Sequence[pluggy.HookCaller]) -> None:
+        for caller in callers:
+            for item in caller.get_hookimpls():
+                wrapper = item.wrapper or item.hookwrapper
+                setattr(self, caller.name, shielded(str(found), caller.name, item.function, wrapper=wrapper))
 
 
 def _register(manager: pluggy.PluginManager, found: Found, module: object) -> set[str]:

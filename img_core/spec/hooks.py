@@ -113,9 +113,12 @@ def img_build_planned(plan: Plan) -> None:
 
 @hookspec
 def img_step_finished(vertex: Vertex, cached: bool, seconds: float) -> None:
-    """Called after each step, also a cached one. Failures are reported and do not stop the build."""
+    """Called after each step, also a cached one, by the thread of `img_event`. Failures are reported and do not stop the build."""
 
 
 @hookspec
 def img_event(event: Event) -> None:
-    """Called for each progress event, in order, from one thread. Failures are reported and do not stop the build."""
+    """Called for each progress event, in order, from one thread, which delays nobody. Failures are reported and do not stop the build.
+
+    Who is slow hears late: output and states of transfers are left out when very much waits, and the end of a build waits three seconds.
+    """

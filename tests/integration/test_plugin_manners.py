@@ -128,6 +128,40 @@ def test_a_failing_listener_warns_once(install: Install, context: Path) -> None:
     assert warnings == ["warning: plugin listener:weak of their-weak 1.5 failed: ValueError: call 1 (in `img_event`)"]
 
 
+def test_a_listener_that_hangs_delays_neither_the_steps_nor_the_end(install: Install, context: Path) -> None:
+    img = install("img.plugins", "stuck", LISTENER, "import time; time.sleep(120)")
+    started = time.monotonic()
+    done = img.build(context, "--no-cache").ok()
+    assert time.monotonic() - started < 60
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 1
+    assert warnings[0].startswith(
+        "warning: plugin listener:stuck of their-stuck 1.5 is not waited for, it is too slow; "
+    )
+
+
+def test_wrappers_surround_the_other_listeners(install: Install, context: Path, tmp_path: Path) -> None:
+    wrapper = f"""
+from img_core.spec import hookimpl
+def note(text):
+    with open({str(tmp_path / "notes")!r}, "a") as file:
+        file.write(text + "\\n")
+@hookimpl(wrapper=True)
+def img_step_finished(vertex):
+    note("before")
+    result = yield
+    note("after")
+    return result
+"""
+    install("img.plugins", "around", wrapper)
+    inner = wrapper.partition("@hookimpl")[0] + "@hookimpl\ndef img_step_finished(vertex):\n    note('inside')\n"
+    img = install("img.plugins", "inside", inner)
+    img.build(context, "--no-cache").ok()
+    notes = (tmp_path / "notes").read_text().split()
+    assert len(notes) >= 6
+    assert notes == ["before", "inside", "after"] * (len(notes) // 3)
+
+
 def test_a_thread_of_a_plugin_does_not_hold_the_command(install: Install, context: Path) -> None:
     img = install("img.plugins", "slow", SLEEPER + LISTENER)
     started = time.monotonic()
