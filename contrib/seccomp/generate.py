@@ -79,15 +79,21 @@ def sandbox_answer(name: str) -> Answer:
     return ALLOWED if name in rules.ALLOWED else REFUSED
 
 
+def socket_answer(name: str) -> Answer:
+    """Answer of the additional filter for calls that hide the family of a socket."""
+    conditions = tuple(condition for condition in rules.SOCKET_CALLS if condition.name == name)
+    return Answer(RET_ALLOW, conditions, RET_USER_NOTIF) if conditions else ALLOWED
+
+
 def owner_answer(name: str) -> Answer:
-    """Answer of the additional filter for a single mapped id."""
+    """Answer of the additional filter for a single mapped id, in place of that for sockets: there can be one supervisor."""
     if name in rules.OWNER_CALLS:
         return Answer(RET_USER_NOTIF)
     for call, argument in rules.DEVICE_CALLS:
         if name == call:
             conditions = (rules.Condition(call, argument, "masked==", kind, S_IFMT) for kind in (S_IFCHR, S_IFBLK))
             return Answer(RET_ALLOW, tuple(conditions), PRETENDED.action)
-    return PRETENDED if name in rules.PRETENDED else ALLOWED
+    return PRETENDED if name in rules.PRETENDED else socket_answer(name)
 
 
 def read_table(path: Path) -> dict[str, dict[str, int]]:
@@ -152,6 +158,9 @@ def programs() -> dict[str, bytes]:
     for machine, family in FAMILIES.items():
         made[f"seccomp_{machine}.bpf"] = compile_family(table, family, sandbox_answer, UNKNOWN)
         made[f"owners_{machine}.bpf"] = compile_family(table, family, owner_answer, ALLOWED)
+        hidden = {condition.name for condition in rules.SOCKET_CALLS}
+        if any(hidden & table[architecture].keys() for architecture in family):
+            made[f"sockets_{machine}.bpf"] = compile_family(table, family, socket_answer, ALLOWED)
     return made
 
 

@@ -13,6 +13,7 @@ from img_core.spec.errors import HostError, StepError, Unsupported
 from img_core.spec.executor import Executor, ExitStatus, Mount, Process, StepIO
 from img_lib_containers.containers import check, own, parents_first, prepared_mounts, read_all, root_mount, wait_or_kill
 from img_lib_containers.owner_supervisor import OwnerSupervisor
+from img_lib_containers.socket_calls import SocketSupervisor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,18 +62,26 @@ class UsernsExecutor(Executor):
             ordered = parents_first(process.mounts)
             detached = stack.enter_context(prepared_mounts(rootfs.fd, ordered))
             root_fd = own(stack, root_mount(rootfs.fd, process))
-            supervisor = None
+            owners = sockets = None
             if self.host.mapping == "single":
-                supervisor = stack.enter_context(OwnerSupervisor(spawner, rootfs.fd))
-            # Anything will do where there is no supervisor: the container closes it unused.
-            owners_fd = io.stderr if supervisor is None else supervisor.container_fd
+                owners = stack.enter_context(OwnerSupervisor(spawner, rootfs.fd))
+            else:
+                sockets = stack.enter_context(SocketSupervisor(spawner))
+            supervisor = owners or sockets
+            assert supervisor is not None
             network_fd = process.network_fd if process.network == "private" else io.stderr
-            fds = [owners_fd, network_fd, io.stdout, io.stderr, root_fd, *process.cgroup_fds, *detached]
-            code, canceled = self._run(spawner, process, ordered, fds, io.cancel_fd)
-            return ExitStatus(code, canceled, supervisor.finish() if supervisor else ())
+            fds = [supervisor.container_fd, network_fd, io.stdout, io.stderr, root_fd, *process.cgroup_fds, *detached]
+            code, canceled = self._run(spawner, process, ordered, fds, io.cancel_fd, sockets)
+            return ExitStatus(code, canceled, owners.finish() if owners else ())
 
     def _run(
-        self, spawner: Spawner, process: Process, ordered: Sequence[Mount], fds: Sequence[int], cancel_fd: int
+        self,
+        spawner: Spawner,
+        process: Process,
+        ordered: Sequence[Mount],
+        fds: Sequence[int],
+        cancel_fd: int,
+        sockets: SocketSupervisor | None,
     ) -> tuple[int, bool]:
         report_read, report_write = os.pipe()
         with ExitStack() as stack:
@@ -87,7 +96,7 @@ class UsernsExecutor(Executor):
             finally:
                 os.close(report_write)
             stack.callback(spawned.close)
-            code, canceled = wait_or_kill(spawned, cancel_fd)
+            code, canceled = wait_or_kill(spawned, cancel_fd, sockets)
             if not canceled:
                 _raise_reported(read_all(report_read))
             return code, canceled

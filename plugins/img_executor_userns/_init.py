@@ -26,7 +26,7 @@ from img_core.files.ownership import OWNER_ATTRIBUTE
 from img_core.linux import mounts, sandbox, syscalls
 from img_lib_containers import seccomp
 from img_lib_containers.containers import APT_CONFIG, APT_CONFIG_PATH
-from img_lib_containers.owner_supervisor import deliver_listener
+from img_lib_containers.owner_supervisor import deliver_listener, deliver_or_refuse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,6 +43,7 @@ _TTY_GROUP: Final = "5"
 # Read here, in the zygote: later there is only the image.
 _FILTER: Final = seccomp.sandbox_program()
 _OWNERS_FILTER: Final = seccomp.owners_program()
+_SOCKETS_FILTER: Final = seccomp.sockets_program()
 _CAPABILITIES: Final = sandbox.DEFAULT_CAPABILITY_MASK & sandbox.held_capabilities()
 _PT_INTERP: Final = 3
 _LONGEST_PATH: Final = 4096
@@ -314,6 +315,7 @@ def _drop_privileges(request: Mapping[str, Any]) -> None:
         _hand_over_owners()
         return
     if not request["insecure"]:
+        _hand_over_sockets()
         syscalls.capset(mask, mask, 0)
     os.setresuid(uid, uid, uid)  # for another user this empties the sets
 
@@ -322,6 +324,12 @@ def _hand_over_owners() -> None:
     if _OWNERS_FILTER is not None:
         with socket.socket(fileno=3) as connection:
             deliver_listener(connection, _OWNERS_FILTER)
+
+
+def _hand_over_sockets() -> None:
+    if _SOCKETS_FILTER is not None:
+        with socket.socket(fileno=3) as connection:
+            deliver_or_refuse(connection, _SOCKETS_FILTER)
 
 
 def _give_stdio(uid: int) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from img_core.spec.executor import Mount, Process
     from img_core.spec.host import Spawned
+    from img_lib_containers.socket_calls import SocketSupervisor
 
 __all__ = [
     "APT_CONFIG",
@@ -120,14 +121,15 @@ def _check_target(target: str) -> None:
         raise StepError(f"cannot mount at `{target}`: that is where the system's own files are")
 
 
-def wait_or_kill(spawned: Spawned, cancel_fd: int) -> tuple[int, bool]:
+def wait_or_kill(spawned: Spawned, cancel_fd: int, sockets: SocketSupervisor | None = None) -> tuple[int, bool]:
     """Wait for the end of a container, whose first process *spawned* is; return its status and whether it was canceled.
 
     It is killed when *cancel_fd* becomes readable, or when an exception such as KeyboardInterrupt ends the waiting. The first
-    process of a pid namespace ignores every other signal it has no handler for, and its end is the end of all in there.
+    process of a pid namespace ignores every other signal it has no handler for, and its end is the end of all in there. Meanwhile
+    *sockets* is called when it has something to do.
     """
     try:
-        canceled = _watch(spawned.pidfd, cancel_fd)
+        canceled = _watch(spawned.pidfd, cancel_fd, sockets)
         if canceled:
             spawned.kill()
         return spawned.wait(), canceled
@@ -136,11 +138,19 @@ def wait_or_kill(spawned: Spawned, cancel_fd: int) -> tuple[int, bool]:
         raise
 
 
-def _watch(pidfd: int, cancel_fd: int) -> bool:
+def _watch(pidfd: int, cancel_fd: int, sockets: SocketSupervisor | None) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     if cancel_fd >= 0:
         poll.register(cancel_fd, select.POLLIN)
+    while sockets is not None and sockets.watched >= 0:
+        watched = sockets.watched
+        poll.register(watched, select.POLLIN)
+        ready = dict(poll.poll())
+        poll.unregister(watched)
+        if ready.keys() != {watched}:
+            return pidfd not in ready
+        sockets.act(ready[watched])
     return pidfd not in [fd for fd, _ in poll.poll()]
 
 

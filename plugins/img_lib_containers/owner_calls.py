@@ -11,9 +11,9 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
-from img_core.linux import syscalls
+from img_core.linux import mounts, syscalls
 
-__all__ = ["CALLS", "RENAMES", "Call", "Caller", "Refusal", "Rename"]
+__all__ = ["CALLS", "RENAMES", "Call", "Caller", "Refusal", "Rename", "open_proc"]
 
 _LONGEST_PATH: Final = 4096
 _OWN_FILES: Final = (b"/proc/self/", b"/proc/thread-self/", b"/dev/fd/")
@@ -68,6 +68,19 @@ RENAMES: Final[dict[int, dict[int, Rename]]] = {
 }
 
 
+def open_proc() -> int | None:
+    """Return a /proc in which our own number is ours, so that the kernel's numbers of the callers are theirs; or None."""
+    try:
+        proc = mounts.create("proc")
+    except OSError:  # not in a pid namespace of our own, or masked
+        proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        matches = os.readlink("self", dir_fd=proc) == str(os.getpid())
+    except OSError:
+        matches = False
+    return proc if matches else None
+
+
 class Refusal(Exception):
     """The call fails with *number*, as the kernel would have it."""
 
@@ -114,6 +127,27 @@ class Caller:
             if end:
                 return text
         raise Refusal(errno.ENAMETOOLONG)
+
+    def read_memory(self, pointer: int, size: int) -> bytes:
+        """Read *size* bytes from its memory."""
+        try:
+            content = os.pread(self._open("mem", errno.EFAULT, os.O_RDONLY), size, pointer)
+        except OSError as err:
+            raise Refusal(errno.EFAULT) from err
+        if len(content) < size:
+            raise Refusal(errno.EFAULT)
+        return content
+
+    def network(self) -> int:
+        """Return a descriptor of its network namespace."""
+        return self._open("ns/net", errno.EPERM, os.O_RDONLY)
+
+    def status(self) -> dict[str, str]:
+        """Return the lines of ``/proc/PID/status`` by their names."""
+        with open(
+            self._open("status", errno.EPERM, os.O_RDONLY), encoding="utf-8", errors="replace", closefd=False
+        ) as file:
+            return {name: value.strip() for name, _, value in (line.partition(":") for line in file)}
 
     def resolve(self, directory: int, path: bytes, *, follow: bool) -> int:
         """Open *path* as the caller would: its root, its working directory or *directory*, its mounts."""

@@ -17,23 +17,23 @@ from __future__ import annotations
 import errno
 import json
 import os
-import select
 import socket
 import stat
 from typing import TYPE_CHECKING, Any, Final
 
 from img_core.files.ownership import OWNER_ATTRIBUTE, parse_owner
-from img_core.linux import mounts, sandbox, syscalls
+from img_core.linux import sandbox, syscalls
 from img_core.spec.executor import OwnerRecord
 from img_lib_containers import seccomp
-from img_lib_containers.owner_calls import CALLS, RENAMES, Call, Caller, Refusal, Rename
+from img_lib_containers.owner_calls import CALLS, RENAMES, Call, Caller, Refusal, Rename, open_proc
+from img_lib_containers.socket_calls import is_socket_call, serve_socket
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from img_core.spec.host import Spawner
 
-__all__ = ["OwnerSupervisor", "deliver_listener", "supervise"]
+__all__ = ["OwnerSupervisor", "deliver_listener", "deliver_or_refuse", "supervise"]
 
 _ENTRY: Final = "img_lib_containers.owner_supervisor:supervise"
 _KEEP: Final = 0xFFFFFFFF
@@ -81,10 +81,23 @@ class OwnerSupervisor:
 
 
 def deliver_listener(connection: socket.socket, program: bytes) -> None:
-    """In the container: start the filter and hand its listener to the supervisor. Needs SYS_ADMIN in the namespace."""
+    """In the container: start the filter and hand its listener to the supervisor. Needs SYS_ADMIN in the namespace.
+
+    An outer container may have a listener of its own, and the kernel allows one: OSError (EBUSY).
+    """
     listener = seccomp.install_listener(program)
     socket.send_fds(connection, [b"listener"], [listener])
     os.close(listener)
+
+
+def deliver_or_refuse(connection: socket.socket, program: bytes) -> None:
+    """Like `deliver_listener` for `seccomp.sockets_program`; where there is a listener already, what none can look at is refused."""
+    try:
+        deliver_listener(connection, program)
+    except OSError as err:
+        if err.errno != errno.EBUSY:
+            raise
+        seccomp.install(seccomp.refusing(program))
 
 
 # --- the supervisor ---------------------------------------------------------------------------------------------------
@@ -93,7 +106,7 @@ def deliver_listener(connection: socket.socket, program: bytes) -> None:
 def supervise(payload: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON
     """Serve the calls of one container until its last process has ended, then write the records to the log."""
     connection_fd, log = fds
-    proc = _open_proc()
+    proc = open_proc()
     sandbox.forbid_imports()
     with socket.socket(fileno=connection_fd) as connection:
         message, listeners, _, _ = socket.recv_fds(connection, 64, 1, socket.MSG_CMSG_CLOEXEC)
@@ -106,19 +119,6 @@ def supervise(payload: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JS
     return 0
 
 
-def _open_proc() -> int | None:
-    """Return a /proc in which our own number is ours, so that the kernel's numbers of the callers are theirs; or None."""
-    try:
-        proc = mounts.create("proc")
-    except OSError:  # not in a pid namespace of our own, or masked
-        proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        matches = os.readlink("self", dir_fd=proc) == str(os.getpid())
-    except OSError:
-        matches = False
-    return proc if matches else None
-
-
 class _Supervisor:
     def __init__(self, listener: int, proc: int | None, device: int) -> None:
         self.records: dict[tuple[int, int], tuple[int, int]] = {}
@@ -129,18 +129,12 @@ class _Supervisor:
 
     def run(self) -> None:
         """Answer calls until the filter has no user left."""
-        poll = select.poll()
-        poll.register(self._listener, select.POLLIN)
-        while True:
-            events = poll.poll()[0][1]
-            if events & select.POLLIN:
-                self._serve()
-            elif events:  # POLLHUP: the last process is gone
-                return
+        for notification in seccomp.notifications(self._listener):
+            self._serve(notification)
 
-    def _serve(self) -> None:
-        notification = seccomp.receive(self._listener)
-        if notification is None:
+    def _serve(self, notification: seccomp.Notification) -> None:
+        if is_socket_call(notification):
+            serve_socket(self._listener, notification, self._proc)
             return
         rename = RENAMES.get(notification.architecture, {}).get(notification.number)
         if rename is not None:

@@ -8,22 +8,31 @@ from __future__ import annotations
 import ctypes
 import errno
 import functools
+import os
+import select
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from img_core.linux import syscalls
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = [
     "Notification",
     "answer",
+    "answer_with_descriptor",
     "install",
     "install_listener",
+    "notifications",
     "owners_program",
     "proceed",
     "receive",
+    "refusing",
     "sandbox_program",
+    "sockets_program",
     "still_waiting",
 ]
 
@@ -35,6 +44,13 @@ _IOCTL_RECEIVE: Final = 0xC0502100
 _IOCTL_SEND: Final = 0xC0182101
 _IOCTL_ID_VALID: Final = 0x40082102
 _FLAG_CONTINUE: Final = 1
+# struct seccomp_notif_addfd: id, flags, srcfd, newfd, newfd_flags
+_ADDED: Final = struct.Struct("=QIIII")
+_IOCTL_ADD: Final = 0x40182103
+_FLAG_SEND: Final = 2
+# struct sock_filter (linux/filter.h) of two returns: SECCOMP_RET_USER_NOTIF, and SECCOMP_RET_ERRNO with EAFNOSUPPORT
+_HAND_OVER: Final = struct.pack("<HBBI", 6, 0, 0, 0x7FC00000)
+_REFUSE_FAMILY: Final = struct.pack("<HBBI", 6, 0, 0, 0x00050000 | errno.EAFNOSUPPORT)
 
 
 @functools.cache
@@ -47,6 +63,19 @@ def sandbox_program() -> bytes | None:
 def owners_program() -> bytes | None:
     """Return the filter that hands changes of ownership to a supervisor, or None on an architecture without one."""
     return _program("owners")
+
+
+@functools.cache
+def sockets_program() -> bytes | None:
+    """Return the filter that hands a hidden making of sockets to a supervisor, or None on an architecture without such a call."""
+    return _program("sockets")
+
+
+def refusing(program: bytes) -> bytes:
+    """Return `sockets_program` with a refusal in place of the supervisor."""
+    size = len(_HAND_OVER)
+    instructions = (program[at : at + size] for at in range(0, len(program), size))
+    return b"".join(_REFUSE_FAMILY if each == _HAND_OVER else each for each in instructions)
 
 
 def _program(name: str) -> bytes | None:
@@ -92,6 +121,20 @@ def receive(listener: int) -> Notification | None:
     return Notification(identity, pid, number, architecture, tuple(arguments))
 
 
+def notifications(listener: int) -> Iterator[Notification]:
+    """Give the calls that wait for an answer until the filter has no user left."""
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    while True:
+        events = poll.poll()[0][1]
+        if events & select.POLLIN:
+            notification = receive(listener)
+            if notification is not None:
+                yield notification
+        elif events:  # POLLHUP: the last process is gone
+            return
+
+
 def still_waiting(listener: int, notification: Notification) -> bool:
     """Tell whether the process still waits; if not, its pid may already name another one."""
     buffer = ctypes.create_string_buffer(struct.pack("=Q", notification.id), 8)
@@ -110,6 +153,24 @@ def proceed(listener: int, notification: Notification) -> None:
 def answer(listener: int, notification: Notification, *, error: int = 0) -> None:
     """Let the call return 0, or fail with *error*, without the kernel doing anything."""
     _respond(listener, _RESPONSE.pack(notification.id, 0, -error, 0))
+
+
+def answer_with_descriptor(listener: int, notification: Notification, fd: int, *, close_on_exec: bool) -> None:
+    """Let the call return a descriptor of its process for the open file behind *fd*; OSError (EMFILE) if it may have no more."""
+    flags = os.O_CLOEXEC if close_on_exec else 0
+
+    def add(how: int) -> int:
+        request = _ADDED.pack(notification.id, how, fd, 0, flags)
+        return syscalls.ioctl_buffer(listener, _IOCTL_ADD, ctypes.create_string_buffer(request, len(request)))
+
+    try:
+        add(_FLAG_SEND)
+    except OSError as err:
+        if err.errno == errno.ENOENT:  # its process was killed meanwhile
+            return
+        if err.errno != errno.EINVAL:
+            raise
+        _respond(listener, _RESPONSE.pack(notification.id, add(0), 0, 0))  # before Linux 5.14
 
 
 def _respond(listener: int, response: bytes) -> None:

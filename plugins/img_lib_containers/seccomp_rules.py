@@ -28,8 +28,10 @@ __all__ = [
     "NAMESPACE_FLAGS",
     "OWNER_CALLS",
     "PRETENDED",
+    "SOCKET_CALLS",
     "Condition",
     "builder_profile",
+    "may_use_family",
     "oci_profile",
 ]
 
@@ -123,6 +125,13 @@ _ADDRESS_FAMILIES = (
     (42, 0xFFFFFFFE),
     (44, 0xFFFFFFFC),
 )
+
+
+def may_use_family(family: int) -> bool:
+    """Tell whether a step may have sockets of the address *family*, an unsigned number of 32 bits."""
+    return any(family & mask == value for value, mask in _ADDRESS_FAMILIES)
+
+
 # personality(2): Linux, Linux32, both with UNAME26, and "only ask"
 _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 
@@ -131,6 +140,11 @@ CONDITIONS: Final = (
     *(Condition("personality", 0, "==", value) for value in _PERSONALITIES),
     *(Condition("socket", 0, "masked==", value, mask) for value, mask in _ADDRESS_FAMILIES),
 )
+
+# --- what no filter can see -------------------------------------------------------------------------------------------
+
+#: handed to a supervisor, which looks at the family behind the pointer (`socket_calls`): the call SYS_SOCKET of linux/net.h
+SOCKET_CALLS: Final = (Condition("socketcall", 0, "==", 1),)
 
 # --- with a single mapped id: a second filter --------------------------------------------------------------------------
 

@@ -284,6 +284,19 @@ static int hypervisor_socket_of_32_bits(void)
     return -1;
 #endif
 }
+static int hypervisor_socket_behind_a_pointer(void)
+{
+#ifdef __x86_64__
+    /* No filter sees the family; static, so that its address has 32 bits. */
+    static uint32_t arguments[3] = { 40, SOCK_STREAM, 0 };
+    long result;
+    __asm__ volatile("int $0x80" : "=a"(result) : "a"(102 /* socketcall */), "b"(1), "c"((uint32_t)(uintptr_t)arguments) : "memory");
+    errno = result < 0 ? -result : 0;
+    return failed(result);
+#else
+    return -1;
+#endif
+}
 static int call_of_the_x32_interface(void) { return failed(syscall(0x40000000 + SYS_getpid)); }
 static int namespace_by_32_bits(void)
 {
@@ -344,7 +357,8 @@ static const struct { const char *name; int (*attempt)(void); } attempts[] = {
     ATTEMPT(type_into_terminal), ATTEMPT(leaked_descriptor), ATTEMPT(outside_file), ATTEMPT(root_by_parents),
     ATTEMPT(chroot_and_climb), ATTEMPT(file_by_handle),
     ATTEMPT(hypervisor_socket), ATTEMPT(hypervisor_socket_in_disguise),
-    ATTEMPT(kernel_ciphers), ATTEMPT(hypervisor_socket_of_32_bits), ATTEMPT(call_of_the_x32_interface),
+    ATTEMPT(kernel_ciphers), ATTEMPT(hypervisor_socket_of_32_bits), ATTEMPT(hypervisor_socket_behind_a_pointer),
+    ATTEMPT(call_of_the_x32_interface),
     ATTEMPT(abstract_stream), ATTEMPT(abstract_datagram),
     ATTEMPT(gain_capability), ATTEMPT(disk_quotas),
 };

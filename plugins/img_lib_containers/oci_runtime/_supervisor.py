@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from img_core.files.ownership import OWNER_ATTRIBUTE
 from img_core.linux import mounts, sandbox, syscalls
 from img_lib_containers import seccomp
-from img_lib_containers.owner_supervisor import deliver_listener
+from img_lib_containers.owner_supervisor import deliver_listener, deliver_or_refuse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _OWNERS_FILTER: Final = seccomp.owners_program()
+_SOCKETS_FILTER: Final = seccomp.sockets_program()
 
 
 def probe(_payload: Mapping[str, Any], _fds: Sequence[int]) -> int:  # Any: JSON
@@ -49,6 +50,9 @@ def main(request: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON
     if request["single"] and _OWNERS_FILTER is not None:
         with socket.socket(fileno=os.dup(owners)) as connection:
             deliver_listener(connection, _OWNERS_FILTER)
+    if request["watches_sockets"] and _SOCKETS_FILTER is not None:
+        with socket.socket(fileno=os.dup(owners)) as connection:
+            deliver_or_refuse(connection, _SOCKETS_FILTER)
     syscalls.close_range(3)
     _become(request["command"])
 

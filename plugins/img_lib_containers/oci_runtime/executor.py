@@ -26,6 +26,7 @@ from img_lib_containers.containers import (
 )
 from img_lib_containers.oci_runtime._config import BoundMount, Surroundings, runtime_config
 from img_lib_containers.owner_supervisor import OwnerSupervisor
+from img_lib_containers.socket_calls import SocketSupervisor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -114,9 +115,14 @@ class OciRuntimeExecutor(Executor):
         detached: Sequence[int],
         stack: ExitStack,
     ) -> ExitStatus:
-        owners = None
+        owners = sockets = None
         if self.host.mapping == "single":
             owners = stack.enter_context(OwnerSupervisor(spawner, rootfs.fd))
+        elif process.security != "insecure" and is_native_32_bits(
+            rootfs.fd, process
+        ):  # others may run no such programs
+            sockets = stack.enter_context(SocketSupervisor(spawner))
+        supervisor = owners or sockets
         request = {
             "command": bundle.command(runtime),
             "stage": bundle.stage,
@@ -129,15 +135,17 @@ class OciRuntimeExecutor(Executor):
             "single": self.host.mapping == "single",
             "insecure": process.security == "insecure",
             "network": process.network,
+            "watches_sockets": sockets is not None,
             "cgroups": len(process.cgroup_fds),
         }
-        owners_fd = io.stderr if owners is None else owners.container_fd
+        # Anything will do where there is no supervisor: the container closes it unused.
+        supervisor_fd = io.stderr if supervisor is None else supervisor.container_fd
         root_fd = own(stack, root_mount(rootfs.fd, process))
         network_fd = process.network_fd if process.network == "private" else io.stderr
-        fds = [owners_fd, network_fd, io.stdout, io.stderr, root_fd, *process.cgroup_fds, *detached]
+        fds = [supervisor_fd, network_fd, io.stdout, io.stderr, root_fd, *process.cgroup_fds, *detached]
         spawned = spawner.spawn(_ENTRY, request, fds=fds, flags=_PRIVATE)
         stack.callback(spawned.close)
-        code, canceled = wait_or_kill(spawned, io.cancel_fd)
+        code, canceled = wait_or_kill(spawned, io.cancel_fd, sockets)
         if spawned.error:
             raise HostError(f"cannot set up the container: {spawned.error}")
         if code and not canceled:

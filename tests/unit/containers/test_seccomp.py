@@ -123,6 +123,26 @@ def test_owner_filter_catches_changes_of_owner_and_id(generator, table, machine)
         assert evaluate(program, arch, numbers["write"]) == ALLOW
 
 
+def test_the_filter_for_hidden_families_hands_over_only_the_making_of_sockets_by_32_bit_programs(generator, table):
+    i386, x86_64 = generator.AUDIT_ARCH["i386"], generator.AUDIT_ARCH["x86_64"]
+    for name in ("sockets_x86_64.bpf", "owners_x86_64.bpf"):
+        program = generator.programs()[name]
+        for call in range(21):
+            assert evaluate(program, i386, 102, call) == (NOTIFY if call == 1 else ALLOW), (name, call)
+        assert evaluate(program, x86_64, 102, 1) == ALLOW  # there it is getuid
+        assert evaluate(program, x86_64, 41, 1) == evaluate(program, i386, 359, 1) == ALLOW
+    refusing = seccomp.refusing(generator.programs()["sockets_x86_64.bpf"])
+    assert evaluate(refusing, i386, 102, 1) == error(errno.EAFNOSUPPORT)
+    assert evaluate(refusing, i386, 102, 2) == ALLOW
+
+
+def test_a_supervisor_lets_the_same_families_pass_as_the_filter(generator, table):
+    program = generator.programs()["seccomp_x86_64.bpf"]
+    for family in (*range(64), 1 << 31, 0xFFFFFFFF):
+        allowed = evaluate(program, generator.AUDIT_ARCH["i386"], 359, family) == ALLOW
+        assert seccomp_rules.may_use_family(family) == allowed, family
+
+
 def test_the_builders_profile_allows_what_steps_get_and_no_more_than_it_has_to():
     rules = seccomp_rules.builder_profile()["syscalls"]
     unconditional = {
