@@ -48,6 +48,11 @@ def contracts() -> list[dict[str, object]]:
         forbidden("libraries of plugins use no plugin", shared, plugins),
         forbidden("the contracts import nothing of ours", core(["spec"]), core([*rooms, *libraries, "testing"])),
         {
+            "name": "the rooms of the Dockerfile frontend",
+            "type": "layers",
+            "layers": [f"img_frontend_dockerfile.{room}" for room in ("_frontend", "planning", "lint", "syntax")],
+        },
+        {
             "name": "arrows point one way",
             "type": "layers",
             "layers": [" | ".join(core(level)) for level in [*CORE, *LIBRARIES, ["spec"]]],

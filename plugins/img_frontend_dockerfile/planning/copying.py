@@ -12,7 +12,6 @@ from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import DockerfileError
 from img_core.spec.graph import Copy, FileAction, FileOp, MergeOp, WriteFile
 from img_core.spec.text import redacted
-from img_frontend_dockerfile.planning.context_rules import lint_sources
 from img_frontend_dockerfile.planning.remote import check_checksum, git_source, http_source
 from img_frontend_dockerfile.planning.stage import Inputs, StageBuilder, clean_path
 from img_frontend_dockerfile.planning.values import check_mode, is_numeric_owner
@@ -145,7 +144,7 @@ def _actions(builder: StageBuilder, expanded: _Expanded, inputs: Inputs) -> list
 def _local_action(builder: StageBuilder, expanded: _Expanded, paths: list[str], inputs: Inputs) -> Copy:
     instruction = expanded.instruction
     origin = _origin(builder, instruction)
-    lint_sources(builder, instruction, origin, paths)
+    builder.context_rules().sources(instruction, origin, paths)
     unpack = instruction.add and instruction.unpack is not False
     return _copy(expanded, inputs.add(origin), tuple(paths), unpack=unpack)
 

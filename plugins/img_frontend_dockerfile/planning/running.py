@@ -6,7 +6,6 @@ import posixpath
 from typing import TYPE_CHECKING
 
 from img_core.spec.graph import FileOp, RunMount, RunOp, WriteFile
-from img_frontend_dockerfile.planning.context_rules import lint_missing
 from img_frontend_dockerfile.planning.metadata import shell_words
 from img_frontend_dockerfile.planning.stage import Inputs, StageBuilder, clean_path
 from img_frontend_dockerfile.syntax.budget import PAIR
@@ -154,7 +153,7 @@ def _tree(builder: StageBuilder, spec: MountSpec, inputs: Inputs) -> RunMount:
         origin = builder.context()
     if spec.type == "bind":
         source = clean_path(spec.source)
-        lint_missing(builder, origin, source)
+        builder.context_rules().missing(origin, source)
         return RunMount("bind", target, input=inputs.add(origin), source=source, readonly=spec.readonly)
     if not spec.source_stage and clean_path(spec.source) != "/":
         raise Fault("source of a cache mount needs from", hint="it is where the first content comes from")

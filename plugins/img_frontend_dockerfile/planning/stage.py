@@ -10,6 +10,7 @@ from img_core.spec.dataclass import dataclass
 from img_core.spec.frontend import HistoryEntry
 from img_core.spec.graph import Location, SourceOp, Vertex
 from img_core.spec.text import redacted
+from img_frontend_dockerfile.lint.context_rules import ContextRules
 from img_frontend_dockerfile.syntax.budget import ENTRY, PAIR
 from img_frontend_dockerfile.syntax.expansion import expand_for_display, expand_heredoc, expand_word, expand_words
 from img_frontend_dockerfile.syntax.scope import BUILDER_ARGUMENTS
@@ -189,6 +190,10 @@ class StageBuilder:
     def warn(self, rule: str, message: str) -> None:
         """Record a finding about the current instruction."""
         self.shared.warnings.add(rule, message, self._current.node)
+
+    def context_rules(self) -> ContextRules:
+        """Return what finds faults with what the current instruction takes from contexts."""
+        return ContextRules(self.shared.resolver, self.warn, self.shared.checking)
 
     def source(self, name: str) -> Vertex | None:
         """Return the files behind ``--from=name``; None for an empty root. Raises `Fault`."""
