@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from img_core.api._contexts import is_remote, parse_contexts
 from img_core.api._entitlements import check_entitlements
+from img_core.api._frontends import Frontends
 from img_core.api._known_contexts import KnownContexts
 from img_core.api._main_context import prepare_context
 from img_core.api._request import BuildResult, Output
@@ -89,7 +92,6 @@ class Build:
                 sources,
                 request.secrets,
                 request.ssh,
-                request.build_args.get("BUILDKIT_CACHE_MOUNT_NS") or "",
                 network,
                 request.limits,
             )
@@ -159,7 +161,9 @@ class Build:
         contexts = parse_contexts(request.contexts)
         local = {name: named.reference for name, named in contexts.items() if named.kind == "local"}
         sources = self._sources(
-            {"context": context.directory, **local}, {"context": context.ignore_file} if context.ignore_file else {}
+            {"context": context.directory, **local},
+            {"context": context.ignore_file} if context.ignore_file else {},
+            self._frontends.of(context.definition.name).ignore_names("").within,
         )
         resolver = Resolver(
             self._session.store,
@@ -174,23 +178,37 @@ class Build:
         return context.definition, sources, resolver
 
     def _context(self) -> MainContext:
-        with self._step("[internal] load build definition from Dockerfile"):
+        with self._step(f"[internal] load build definition from {self._definition_name()}"):
             return prepare_context(
-                self._request, lambda scheme: self._sources(trusted=True)(scheme), self._session.host.run_directory
+                self._request,
+                self._frontends,
+                lambda scheme: self._sources(trusted=True)(scheme),
+                self._session.host.run_directory,
             )
+
+    def _definition_name(self) -> str:
+        """Return what to call the build definition before it was looked for. A URL may contain what nobody should read."""
+        given = self._request.dockerfile
+        return fs.show(os.path.basename(given)) if given and not is_remote(given) else self._frontends.names.usual
+
+    @cached_property
+    def _frontends(self) -> Frontends:
+        return Frontends.load(self._session.plugins, self._request.frontend)
 
     def _sources(
         self,
         contexts: Mapping[str, str] | None = None,
         ignore_files: Mapping[str, str] | None = None,
+        ignore_names: tuple[str, ...] = (),
         *,
         trusted: bool = False,
     ) -> Callable[[str], Any]:  # Any: an image or a tree source
-        """Return the sources of this build. What the user named himself is *trusted* with his ssh; a Dockerfile is not."""
+        """Return the sources of this build. What the user named himself is *trusted* with his ssh; a definition is not."""
         request = self._request
         return self._session.sources(
             contexts=contexts,
             ignore_files=ignore_files,
+            ignore_names=ignore_names,
             insecure=request.insecure_registries,
             secrets=self._secret,
             named=self._named(),
@@ -226,7 +244,7 @@ class Build:
     def _frontend(self, planned: PlanRequest) -> Frontend:
         """Return the frontend of the configuration, or the installed one that the definition itself asks for."""
         plugins = self._session.plugins
-        made: Frontend = plugins.make("frontend", plugins.candidates("frontend", [self._request.frontend])[0])
+        made = self._frontends.of(planned.filename)()
         wanted = made.wanted(planned) if self._request.frontend == AUTO else ""
         if wanted and wanted in plugins.names("frontend"):
             made = plugins.make("frontend", wanted)

@@ -12,10 +12,8 @@ from img_core.spec.errors import DockerfileError, NotFoundError, UsageError
 if TYPE_CHECKING:
     from img_core.api._request import BuildRequest
 
-__all__ = ["NAMES", "Definition", "open_context", "read_definition", "read_definition_in"]
+__all__ = ["Definition", "Names", "open_context", "read_definition", "read_definition_in"]
 
-#: What a build definition is called where nobody named it; the first that is there counts.
-NAMES = ("Dockerfile", "dockerfile", "Containerfile")
 #: Larger ones are a mistake: the path of something else.
 DEFINITION_LIMIT = 16 * 1024 * 1024
 
@@ -27,6 +25,23 @@ class Definition:
         self.text = text
         self.name = name
         self.path = path
+
+
+class Names(tuple[str, ...]):
+    """What a build definition is called where nobody named it; the first that is there counts."""
+
+    __slots__ = ()
+
+    @property
+    def usual(self) -> str:
+        """The name of a definition that is in no file."""
+        return self[0] if self else "definition"
+
+    def unreadable(self, name: str, err: OSError) -> DockerfileError:
+        """Return the error for the file *name*, which cannot be read."""
+        reason = os.strerror(err.errno or errno.EIO).lower()
+        hint = "name another file with `-f`" if err.errno == errno.ENOENT else None
+        return DockerfileError(f"failed to read {self.usual.lower()}: open {fs.show(name)}: {reason}", hint=hint)
 
 
 def open_context(path: str) -> int:
@@ -46,76 +61,72 @@ def open_context(path: str) -> int:
         raise UsageError(f"build context `{fs.show(path)}`: {os.strerror(err.errno or errno.EIO).lower()}") from err
 
 
-def read_definition(request: BuildRequest, context_fd: int) -> Definition:
+def read_definition(request: BuildRequest, names: Names, context_fd: int) -> Definition:
     """Return the build definition of *request*. Raises DockerfileError if it is missing or no regular file."""
     if request.definition is not None:
-        return Definition(request.definition, "Dockerfile", None)
+        return Definition(request.definition, names.usual, None)
     if request.dockerfile is not None:
         directory, name = os.path.split(request.dockerfile)
-        return _read_from(directory or ".", name, request.dockerfile)
-    return _first_of(context_fd, request.context)
+        return _read_from(directory or ".", name, request.dockerfile, names)
+    return _first_of(context_fd, request.context, names)
 
 
-def read_definition_in(directory: str, name: str | None) -> Definition:
-    """Return the build definition *name* (None: the usual names) in *directory*, which came from elsewhere: its links stay inside."""
+def read_definition_in(directory: str, name: str | None, names: Names) -> Definition:
+    """Return the build definition *name* (None: the usual *names*) in *directory*, which came from elsewhere: its links stay inside."""
     descriptor = open_context(directory)
     try:
         if name is None:
-            return _first_of(descriptor, directory)
-        text = _read(descriptor, name)
+            return _first_of(descriptor, directory, names)
+        text = _read(descriptor, name, names)
         if text is None:
-            raise _unreadable(name, FileNotFoundError(errno.ENOENT, "no such file"))
+            raise names.unreadable(name, FileNotFoundError(errno.ENOENT, "no such file"))
         return Definition(text, name, None)
     finally:
         os.close(descriptor)
 
 
-def _first_of(context_fd: int, directory: str) -> Definition:
-    for name in NAMES:
-        text = _read(context_fd, name)
+def _first_of(context_fd: int, directory: str, names: Names) -> Definition:
+    for name in names:
+        text = _read(context_fd, name, names)
         if text is not None:
             return Definition(text, name, os.path.join(directory, name))
-    raise _unreadable(NAMES[0], FileNotFoundError(errno.ENOENT, "no such file"))
+    if not names:
+        raise UsageError("nothing says which file is the build definition", hint="name it with `-f`")
+    raise names.unreadable(names[0], FileNotFoundError(errno.ENOENT, "no such file"))
 
 
-def _read_from(directory: str, name: str, shown: str) -> Definition:
+def _read_from(directory: str, name: str, shown: str, names: Names) -> Definition:
     try:
         descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as err:
-        raise _unreadable(shown, err) from err
+        raise names.unreadable(shown, err) from err
     try:
-        text = _read_path(descriptor, name, shown)
+        text = _read_path(descriptor, name, shown, names)
     finally:
         os.close(descriptor)
     return Definition(text, name, os.path.abspath(shown))
 
 
-def _read_path(directory_fd: int, name: str, shown: str) -> bytes:
+def _read_path(directory_fd: int, name: str, shown: str, names: Names) -> bytes:
     """Read a file that the user named: unlike one of a context, its links lead anywhere."""
     try:
         target = os.path.realpath(f"/proc/self/fd/{directory_fd}/{name}")
         parent = os.open(os.path.dirname(target), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as err:
-        raise _unreadable(shown, err) from err
+        raise names.unreadable(shown, err) from err
     try:
         return fs.read_bounded(parent, os.fsencode(os.path.basename(target)), DEFINITION_LIMIT)
     except OSError as err:
-        raise _unreadable(shown, err) from err
+        raise names.unreadable(shown, err) from err
     finally:
         os.close(parent)
 
 
-def _read(context_fd: int, name: str) -> bytes | None:
+def _read(context_fd: int, name: str, names: Names) -> bytes | None:
     """Return the file *name* of a context, None if it is not there."""
     try:
         return fs.read_bounded(context_fd, os.fsencode(name), DEFINITION_LIMIT)
     except FileNotFoundError:
         return None
     except OSError as err:
-        raise _unreadable(name, err) from err
-
-
-def _unreadable(name: str, err: OSError) -> DockerfileError:
-    reason = os.strerror(err.errno or errno.EIO).lower()
-    hint = "name another file with `-f`" if err.errno == errno.ENOENT else None
-    return DockerfileError(f"failed to read dockerfile: open {fs.show(name)}: {reason}", hint=hint)
+        raise names.unreadable(name, err) from err

@@ -13,8 +13,10 @@ from img_core.spec.errors import NotFoundError
 from img_core.spec.graph import SourceOp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
+    from img_core.api._definition import Names
+    from img_core.api._frontends import Frontends
     from img_core.api._request import BuildRequest
     from img_core.spec.source import TreeSource
 
@@ -23,7 +25,7 @@ __all__ = ["MainContext", "prepare_context"]
 
 @dataclass(frozen=True, slots=True)
 class MainContext:
-    """A context that is on this machine now. *ignore_file* is the file that replaces its ``.dockerignore``; None: its own.
+    """A context that is on this machine now. *ignore_file* says what is hidden in it; None: there is no such file.
 
     *modified* returns when a remote context was made, if its origin tells (`TreeSource.modified`).
     """
@@ -34,55 +36,50 @@ class MainContext:
     modified: Callable[[], int | None] = lambda: None
 
 
-def prepare_context(request: BuildRequest, source: Callable[[str], TreeSource], run_directory: str) -> MainContext:
-    """Fetch the context of *request* if it is remote, and read its Dockerfile. *run_directory* is private and goes with us.
+def prepare_context(
+    request: BuildRequest, frontends: Frontends, source: Callable[[str], TreeSource], run_directory: str
+) -> MainContext:
+    """Fetch the context of *request* if it is remote, and read its definition. *run_directory* is private and goes with us.
 
     Raises UsageError, NotFoundError, DockerfileError, and what the source raises.
     """
     scheme = is_remote(request.context)
     if scheme is None:
-        return _local(request, source, run_directory)
+        return _local(request, frontends, source, run_directory)
     directory = os.path.join(run_directory, "remote-context")
     fs.mkdir(directory, 0o700)
     driver = source(scheme)
-    pinned = driver.pin(SourceOp(scheme, request.context, _options(request)), None)
+    pinned = driver.pin(SourceOp(scheme, request.context, _options(request, frontends)), None)
     driver.fetch(pinned, directory)
     # Ignore files are there to keep things from being sent; nothing was sent (IG20).
     ignore_file = os.path.join(run_directory, "no-ignore-file")
     fs.replace_file(ignore_file, b"")
-    definition = _definition(request, directory)
+    definition = _definition(request, frontends.names, directory)
     return MainContext(_inside(request, directory), definition, ignore_file, lambda: driver.modified(pinned))
 
 
-def _options(request: BuildRequest) -> tuple[tuple[str, str], ...]:
-    keep = (request.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR") or "").lower() in ("1", "true", "t")
-    return (("keep-git-dir", "true"),) if keep else ()
+def _options(request: BuildRequest, frontends: Frontends) -> tuple[tuple[str, str], ...]:
+    """Return what the frontend wants of a context; which one reads the definition is not known before it is here."""
+    given = {name: value for name, value in request.build_args.items() if value is not None}
+    return frontends.first.context_options(given)
 
 
-def _local(request: BuildRequest, source: Callable[[str], TreeSource], run_directory: str) -> MainContext:
+def _local(
+    request: BuildRequest, frontends: Frontends, source: Callable[[str], TreeSource], run_directory: str
+) -> MainContext:
     descriptor = open_context(request.context)
     try:
         if request.dockerfile is not None and is_remote(request.dockerfile) == "https":
-            definition = _downloaded(request.dockerfile, source, run_directory)
+            definition = _downloaded(request.dockerfile, frontends.names, source, run_directory)
         else:
-            definition = read_definition(request, descriptor)
+            definition = read_definition(request, frontends.names, descriptor)
     finally:
         os.close(descriptor)
-    own = next(filter(os.path.lexists, _ignore_files(definition, request.context)), None)
-    return MainContext(_inside(request, os.path.abspath(request.context)), definition, own)
-
-
-def _ignore_files(definition: Definition, directory: str) -> Iterator[str]:
-    """Give the files that replace the context's own ``.dockerignore``, the best first.
-
-    podman's name for one counts for a ``Containerfile``, where there is none of docker's: containerignore(5).
-    """
-    if definition.path:
-        yield f"{definition.path}.dockerignore"
-    if definition.path and os.path.basename(definition.path) == "Containerfile":
-        yield f"{definition.path}.containerignore"
-        if not os.path.lexists(os.path.join(directory, ".dockerignore")):
-            yield os.path.join(directory, ".containerignore")
+    directory = _inside(request, os.path.abspath(request.context))
+    names = frontends.of(definition.name).ignore_names(os.path.basename(definition.path or ""))
+    beside = [os.path.join(os.path.dirname(definition.path), name) for name in names.beside] if definition.path else []
+    within = [os.path.join(directory, name) for name in names.within]
+    return MainContext(directory, definition, next(filter(os.path.lexists, [*beside, *within]), None))
 
 
 def _inside(request: BuildRequest, directory: str) -> str:
@@ -103,22 +100,22 @@ def _inside(request: BuildRequest, directory: str) -> str:
     return os.path.join(directory, clean)
 
 
-def _downloaded(url: str, source: Callable[[str], TreeSource], run_directory: str) -> Definition:
-    """Return the Dockerfile that ``-f URL`` names."""
+def _downloaded(url: str, names: Names, source: Callable[[str], TreeSource], run_directory: str) -> Definition:
+    """Return the definition that ``-f URL`` names."""
     directory = os.path.join(run_directory, "remote-definition")
     fs.mkdir(directory, 0o700)
     driver = source("https")
-    driver.fetch(driver.pin(SourceOp("https", url, (("filename", "Dockerfile"),)), None), directory)
-    return read_definition_in(directory, "Dockerfile")
+    driver.fetch(driver.pin(SourceOp("https", url, (("filename", names.usual),)), None), directory)
+    return read_definition_in(directory, names.usual, names)
 
 
-def _definition(request: BuildRequest, directory: str) -> Definition:
-    """Read the Dockerfile of a remote context: ``-f`` means a file in there. A URL of one text file is that Dockerfile."""
+def _definition(request: BuildRequest, names: Names, directory: str) -> Definition:
+    """Read the definition of a remote context: ``-f`` means a file in there. A URL of one text file is that definition."""
     if request.definition is not None:
-        return Definition(request.definition, "Dockerfile", None)
+        return Definition(request.definition, names.usual, None)
     name = request.dockerfile
     if name is None:
         there = os.listdir(directory)
         if len(there) == 1 and there[0] == os.path.basename(request.context.partition("?")[0].rstrip("/")):
             name = there[0]
-    return read_definition_in(directory, name)
+    return read_definition_in(directory, name, names)

@@ -140,7 +140,7 @@ class RunMounts:
         seed = "" if mount.input is None else self._trees.mount_digest(mount, inputs)
         # hashed: an id is any text, and must never become a path (CVE-2024-9675)
         own = [mount.uid, mount.gid, _cache_mode(mount), seed]
-        return digest_of("cache mount", self._scope.drivers.cache_namespace, mount.id or mount.target, *own)
+        return digest_of("cache mount", mount.id or mount.target, *own)
 
     def _cache(self, opened: ExitStack, mount: RunMount, inputs: Sequence[Evaluated]) -> Mount:
         name = self._name(mount, inputs)

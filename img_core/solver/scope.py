@@ -36,7 +36,7 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True, slots=True)
 class Drivers:
-    """The drivers of one build; those that may not be needed are functions. *cache_namespace* separates sets of cache mounts;
+    """The drivers of one build; those that may not be needed are functions.
 
     *network* tells how a private network of steps is made, *limits* what each may use of the machine.
     """
@@ -46,7 +46,6 @@ class Drivers:
     tree_source: Callable[[str], TreeSource]
     secrets: Mapping[str, SecretSource] = field(default_factory=dict)
     agents: Mapping[str, SshAgent] = field(default_factory=dict)
-    cache_namespace: str = ""
     network: NetworkChoice = field(default_factory=NetworkChoice)
     limits: Limits = field(default_factory=Limits)
 

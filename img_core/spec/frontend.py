@@ -1,4 +1,4 @@
-"""Frontends: from a build definition (a Dockerfile) to a graph and image configs."""
+"""Frontends: from a build definition, such as a Dockerfile, to a graph and image configs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from img_core.spec.graph import Location, SourceOp, Vertex
     from img_core.spec.values import Digest, Platform
 
-__all__ = ["BaseImage", "BuildWarning", "Frontend", "HistoryEntry", "Plan", "PlanRequest", "PlannedImage", "Resolver"]
+__all__ = [
+    "BaseImage",
+    "BuildWarning",
+    "Frontend",
+    "HistoryEntry",
+    "IgnoreNames",
+    "Plan",
+    "PlanRequest",
+    "PlannedImage",
+    "Resolver",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +72,7 @@ class Resolver(Protocol):
 class PlanRequest:
     """One build as the user asked for it.
 
-    *definition* is the text of the Dockerfile, *filename* its name for messages. *no_cache* is true for all stages;
+    *definition* is the text of the build definition, *filename* its name for messages. *no_cache* is true for all stages;
     *no_cache_stages* names single ones. *labels* go into the last stage, literally. *network* and *extra_hosts* (``(name, address)``),
     *shm_size* (bytes) and *ulimits* (``(name, soft, hard)``) are defaults for every RUN.
     """
@@ -135,6 +145,17 @@ class Plan:
     multi_platform: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class IgnoreNames:
+    """What files may be called that keep parts of the context out of a build, the best first.
+
+    One that lies *beside* the build definition replaces those *within* the root of the context.
+    """
+
+    beside: tuple[str, ...] = ()
+    within: tuple[str, ...] = ()
+
+
 class Frontend(ABC):
     """Turns a build definition into a graph. One object serves one build; it does no I/O of its own.
 
@@ -144,6 +165,18 @@ class Frontend(ABC):
     name: ClassVar[str]  #: the word that selects it (``dockerfile``)
     api: ClassVar[tuple[int, int]] = (1, 1)  #: lowest and highest contract version that it understands
     schema: ClassVar[Mapping[str, Any] | None] = None  #: JSON Schema of its options
+    #: What its build definitions are called where nobody named one; the first that is in the context counts. Without any, ``-f`` is needed.
+    definition_names: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def ignore_names(cls, definition: str) -> IgnoreNames:
+        """Return the names of ignore files for a build whose definition is the file *definition* (its last part; empty: in general)."""
+        return IgnoreNames()
+
+    @classmethod
+    def context_options(cls, build_args: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        """Return the options (`SourceOp.options`) with which a remote context is fetched when these build arguments were given."""
+        return ()
 
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
         self.options = dict(options or {})

@@ -24,7 +24,8 @@ __all__ = ["ImageSource", "PinnedImage", "PinnedTree", "Source", "SourceContext"
 class SourceContext:
     """What a source may use while it works.
 
-    *contexts* maps the names of local build contexts to directories, *ignore_files* to files that replace their ``.dockerignore``.
+    *contexts* maps the names of local build contexts to directories, *ignore_files* to the files that say what
+    is hidden in them; in others it is the first that is there of *ignore_names*.
     *credentials* looks up a registry's credentials by ``(server, repository)``. *insecure* lists the registries for which plain HTTP or
     unverified TLS was asked; ``*`` means all; it is about nothing else than registries. *secrets* gives the content of a secret of this
     build by its id; only for logging in where the files come from, and only to the origin that the id names. *named* are the addresses
@@ -40,6 +41,7 @@ class SourceContext:
     host: Host
     contexts: Mapping[str, str] = field(default_factory=dict)
     ignore_files: Mapping[str, str] = field(default_factory=dict)
+    ignore_names: tuple[str, ...] = ()
     credentials: Callable[[str, str], Credentials | None] = lambda _server, _repository: None
     insecure: frozenset[str] = frozenset()
     secrets: Callable[[str], bytes | None] = lambda _name: None
@@ -82,7 +84,7 @@ class PinnedTree:
     Trees of one identity are equal: what was computed from one of them is remembered, and it is fetched only when a step needs it.
 
     *directory* is its place on this machine, if it is there already (a local context is used where it is).
-    *ignore* is the text of the ignore file that filters it, or None, and *ignore_name* that file's name for messages.
+    *ignore* is the text of the ignore file that filters it, or None, and *ignore_name* what that file is called, or would be.
     """
 
     identity: str

@@ -4,23 +4,40 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from img_core.spec.frontend import Frontend, Plan, PlanRequest
+from img_core.spec.frontend import Frontend, IgnoreNames, Plan, PlanRequest
 from img_frontend_dockerfile.planning.calls import describe_targets, outline
 from img_frontend_dockerfile.planning.plan import Planning, find_target, wants_index
 from img_frontend_dockerfile.syntax.source import Source, Span
 from img_frontend_dockerfile.syntax.wanted import other_frontend, parse_request
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from img_core.spec.frontend import BuildWarning, Resolver
     from img_core.spec.graph import Location
 
 __all__ = ["DockerfileFrontend"]
+
+_PODMANS = "Containerfile"  #: what podman and buildah prefer to call it
 
 
 class DockerfileFrontend(Frontend):
     """Plans Dockerfiles. All the I/O there is, is what the resolver does."""
 
     name: ClassVar[str] = "dockerfile"
+    definition_names: ClassVar[tuple[str, ...]] = ("Dockerfile", "dockerfile", _PODMANS)
+
+    @classmethod
+    def ignore_names(cls, definition: str) -> IgnoreNames:
+        """Return docker's names, and for a ``Containerfile`` podman's where there is none of docker's: containerignore(5)."""
+        suffixes = (".dockerignore", ".containerignore") if definition == _PODMANS else (".dockerignore",)
+        return IgnoreNames(tuple(f"{definition}{suffix}" for suffix in suffixes if definition), suffixes)
+
+    @classmethod
+    def context_options(cls, build_args: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        """Return whether ``.git`` stays in a context from git."""
+        keep = build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "").lower() in ("1", "true", "t")
+        return (("keep-git-dir", "true"),) if keep else ()
 
     def wanted(self, request: PlanRequest) -> str:
         """Return what ``# syntax=`` names, without tag and digest, if that is not us."""

@@ -17,15 +17,14 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalSource"]
 
-_IGNORE_NAME: Final = ".dockerignore"
 _IGNORE_LIMIT: Final = 8 << 20  # bytes; real ones have some hundred
 
 
 class LocalSource(TreeSource):
     """Build contexts that are directories.
 
-    `SourceContext.ignore_files` may name an ignore file that comes first, if it exists:
-    ``<Dockerfile>.dockerignore``. Even an empty one counts (docs/reference/dockerfile-cases.md, IG18).
+    `SourceContext.ignore_files` may name an ignore file that comes first, if it exists. Even an empty one counts
+    (docs/reference/dockerfile-cases.md, IG18).
     """
 
     name: ClassVar[str] = "local"
@@ -33,17 +32,21 @@ class LocalSource(TreeSource):
     def pin(self, op: SourceOp, platform: Platform | None) -> PinnedTree:
         """Find the context's directory and read its ignore file; nothing else is read."""
         directory = self._directory(op.reference)
-        own = self.context.ignore_files.get(op.reference)
-        found = _read_ignore_file(own) if own else None
-        shown = os.path.basename(own) if own else ""
-        if found is None:
-            found, shown = _read_ignore_file(os.path.join(directory, _IGNORE_NAME)), _IGNORE_NAME
-        shown = shown if found is not None else ""
+        found, shown = self._ignore_file(op.reference, directory)
         state = _inside(directory, self.context.host.state_directory)
         if state:
             # Last, so that no `!` brings it back: it changes while it is read, and has what other builds left there.
             found = f"{found or ''}\n{_pattern(state)}\n"
         return PinnedTree(f"local:{directory}", directory, found, shown)
+
+    def _ignore_file(self, name: str, directory: str) -> tuple[str | None, str]:
+        """Return the text of the ignore file of the context *name*, None if it has none, and what it is called, or would be."""
+        usual = [os.path.join(directory, each) for each in self.context.ignore_names]
+        for path in [*filter(None, [self.context.ignore_files.get(name)]), *usual]:
+            text = _read_ignore_file(path)
+            if text is not None:
+                return text, os.path.basename(path)
+        return None, self.context.ignore_names[0] if usual else ""
 
     def _directory(self, name: str) -> str:
         directory = self.context.contexts.get(name)

@@ -52,9 +52,6 @@ _fields_of = attrgetter(*FileInfo._fields)
 _make = FileInfo._make
 
 
-_IGNORE_NAME = ".dockerignore"
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class SourceTree:
     """A directory tree below *fd*, a directory descriptor that stays open while the tree is in use.
@@ -67,7 +64,7 @@ class SourceTree:
     fd: int
     name: str = "the build context"
     ignore: IgnoreMatcher | None = None
-    ignore_name: str = _IGNORE_NAME
+    ignore_name: str = ""
     keep_owner: bool = False
     owners: Mapping[bytes, tuple[int, int]] = field(default_factory=dict)
 
@@ -96,8 +93,8 @@ def read_error(tree: SourceTree, path: bytes, err: OSError) -> ImgError:
     """Say that *path* of *tree* cannot be read."""
     hint = None
     if err.errno in (errno.EACCES, errno.EPERM):
-        ignore_name = tree.ignore_name or _IGNORE_NAME
-        hint = f"make it readable or exclude it in `{ignore_name}`" if not tree.keep_owner else None
+        where = f" in `{tree.ignore_name}`" if tree.ignore_name else ""
+        hint = f"make it readable or exclude it{where}" if not tree.keep_owner else None
     reason = os.strerror(err.errno).lower() if err.errno else str(err)  # without the name of the system call
     return ImgError(f"cannot read `/{fs.show(path)}` in {tree.name}: {reason}", hint=hint)
 

@@ -16,7 +16,8 @@ from img_source_local._local import LocalSource
 
 def pin(context: Path, dockerfile: Path | None = None) -> PinnedTree:
     ignore_files = {"context": f"{dockerfile}.dockerignore"} if dockerfile else {}
-    source = LocalSource(SourceContext(Host("none", "/", "/"), {"context": str(context)}, ignore_files))
+    host = Host("none", "/", "/")
+    source = LocalSource(SourceContext(host, {"context": str(context)}, ignore_files, (".dockerignore",)))
     return source.pin(SourceOp("local", "context"), None)
 
 
