@@ -19,7 +19,7 @@ from img_core.files import fs
 from img_core.images import platforms
 from img_core.images.names import new_name
 from img_core.linux.network.choice import NetworkChoice
-from img_core.plugins import AUTO, Choice
+from img_core.plugins import Choice
 from img_core.solver.events import Events
 from img_core.spec.errors import Canceled, ImgError, UsageError
 from img_core.spec.graph import inputs_first
@@ -193,7 +193,7 @@ class Build:
 
     @cached_property
     def _frontends(self) -> Frontends:
-        return Frontends.load(self._session.plugins, self._request.frontend)
+        return Frontends(self._session.plugins, self._request.frontend, self._request.frontend_options)
 
     def _sources(
         self,
@@ -237,18 +237,9 @@ class Build:
     @contextmanager
     def _planning(self, planned: PlanRequest) -> Iterator[Frontend]:
         """Give the frontend for *planned*. In the block, which only computes, a signal raises Canceled at once."""
-        frontend = self._frontend(planned)
+        frontend = self._frontends.make(planned)
         with self._cancellation.interrupting():
             yield frontend
-
-    def _frontend(self, planned: PlanRequest) -> Frontend:
-        """Return the frontend of the configuration, or the installed one that the definition itself asks for."""
-        plugins = self._session.plugins
-        made = self._frontends.of(planned.filename)()
-        wanted = made.wanted(planned) if self._request.frontend == AUTO else ""
-        if wanted and wanted in plugins.names("frontend"):
-            made = plugins.make("frontend", wanted)
-        return made
 
     def _plan_request(self, definition: Definition) -> PlanRequest:
         from img_core.spec.frontend import PlanRequest

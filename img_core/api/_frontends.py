@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from img_core.api._definition import Names
+from img_core.plugins import AUTO, Choice, parse_choice
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from img_core.plugins import Plugins
-    from img_core.spec.frontend import Frontend
+    from img_core.spec.frontend import Frontend, PlanRequest
 
 __all__ = ["Frontends"]
 
@@ -20,29 +21,46 @@ __all__ = ["Frontends"]
 class Frontends:
     """The frontend that the user chose, or those of the configured order. What one calls its definitions decides which of them plans."""
 
-    def __init__(self, drivers: Sequence[type[Frontend]]) -> None:
-        self._drivers = tuple(drivers)
+    def __init__(self, plugins: Plugins, chosen: str, options: Mapping[str, Any]) -> None:  # Any: JSON
+        """Load the frontend *chosen* (``auto``: all of the configured order; ``NAME,key=value``), which gets the *options*, too.
 
-    @classmethod
-    def load(cls, plugins: Plugins, chosen: str) -> Frontends:
-        """Load the frontend *chosen* (``auto``: all of the configured order). Raises PluginError, UsageError if there is none."""
-        names = plugins.candidates("frontend", [chosen])
-        if not names:
-            raise UsageError(
-                "no frontend is configured", hint="`order` in `config.toml` lists none; name one with `--frontend`"
-            )
-        return cls([plugins.driver("frontend", name) for name in names])
+        Raises PluginError, UsageError if there is none.
+        """
+        self._plugins = plugins
+        choice = parse_choice("frontend", chosen)
+        self._chosen = chosen = choice.name
+        self._options = {**choice.options, **options}
+        self._drivers: dict[str, type[Frontend]] = {
+            name: plugins.driver("frontend", name) for name in plugins.candidates("frontend", [chosen])
+        }
+        if not self._drivers:
+            hint = "`order` in `config.toml` lists none; name one with `--frontend`"
+            raise UsageError("no frontend is configured", hint=hint)
 
     @property
     def first(self) -> type[Frontend]:
         """The one that plans where nothing else decides."""
-        return self._drivers[0]
+        return next(iter(self._drivers.values()))
 
     @cached_property
     def names(self) -> Names:
         """What a build definition may be called, the best first."""
-        return Names(dict.fromkeys(name for driver in self._drivers for name in driver.definition_names))
+        return Names(dict.fromkeys(name for driver in self._drivers.values() for name in driver.definition_names))
 
     def of(self, definition: str) -> type[Frontend]:
         """Return the frontend for a definition in a file called *definition*."""
-        return next((driver for driver in self._drivers if definition in driver.definition_names), self.first)
+        return self._drivers[self._name_of(definition)]
+
+    def make(self, planned: PlanRequest) -> Frontend:
+        """Return what plans *planned*: if the user chose none, also one that the definition itself asks for."""
+        name = self._name_of(planned.filename)
+        if self._chosen == AUTO:
+            wanted = self._plugins.make("frontend", name).wanted(planned)
+            name = wanted if wanted in self._plugins.names("frontend") else name
+        made: Frontend = self._plugins.make("frontend", Choice(name, self._options))
+        return made
+
+    def _name_of(self, definition: str) -> str:
+        """Return the name of the frontend for a definition in a file called *definition*."""
+        mine = (name for name, driver in self._drivers.items() if definition in driver.definition_names)
+        return next(mine, next(iter(self._drivers)))

@@ -43,6 +43,7 @@ class BuildOptions(TypedDict, total=False):
     backend: str
     executor: str
     frontend: str
+    frontend_options: Mapping[str, Any]
     max_parallelism: int
     allow: Words
 
@@ -196,6 +197,7 @@ _FORMS: Mapping[str, Callable[[str, Any], Any]] = {  # Any: each is checked
     "backend": _text,
     "executor": _text,
     "frontend": _text,
+    "frontend_options": _map(lambda _name, value: value),
     "max_parallelism": _number,
     "allow": _list,
 }

@@ -31,7 +31,7 @@ class BuildRequest:
     contexts: directories, URLs, ``docker-image://…``, ``oci-layout://…``. *ssh* maps ids to the sockets of agents. *insecure_registries*
     are hosts that may be used without TLS or with a certificate from nobody; ``*``: all. *allow* lists entitlements:
     ``security.insecure`` lets steps ask for more rights, ``network.host`` for the host's network where *network* (``default``,
-    ``none``, ``host``, ``private``, …; see `NetworkChoice`) keeps them from it.
+    ``none``, ``host``, ``private``, …; see `NetworkChoice`) keeps them from it. *frontend_options* are text, as typed, or JSON.
     """
 
     context: str = "."
@@ -59,6 +59,7 @@ class BuildRequest:
     backend: str = "auto"
     executor: str = "auto"
     frontend: str = "auto"
+    frontend_options: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
     max_parallelism: int = 0
     allow: tuple[str, ...] = ()
 

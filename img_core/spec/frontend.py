@@ -168,6 +168,9 @@ class Frontend(ABC):
     #: What its build definitions are called where nobody named one; the first that is in the context counts. Without any, ``-f`` is needed.
     definition_names: ClassVar[tuple[str, ...]] = ()
 
+    def __init__(self, options: Mapping[str, Any] | None = None) -> None:
+        self.options = dict(options or {})
+
     @classmethod
     def ignore_names(cls, definition: str) -> IgnoreNames:
         """Return the names of ignore files for a build whose definition is the file *definition* (its last part; empty: in general)."""
@@ -177,9 +180,6 @@ class Frontend(ABC):
     def context_options(cls, build_args: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         """Return the options (`SourceOp.options`) with which a remote context is fetched when these build arguments were given."""
         return ()
-
-    def __init__(self, options: Mapping[str, Any] | None = None) -> None:
-        self.options = dict(options or {})
 
     def wanted(self, request: PlanRequest) -> str:
         """Return the name of another frontend that the definition asks for (``# syntax=``); empty if this one shall plan it.

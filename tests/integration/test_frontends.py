@@ -1,4 +1,4 @@
-"""``# syntax=``: built in, somebody else's installed frontend, or an error; nothing is ever fetched."""
+"""Which frontend plans: that of ``# syntax=`` (nothing is ever fetched), of ``--frontend``, or whose name the definition has."""
 
 from __future__ import annotations
 
@@ -10,22 +10,33 @@ from harness.img import Img, write_context
 
 pytestmark = pytest.mark.rootless
 
+NAME = "example.com/greeting"
+
 FRONTEND = '''
 from typing import ClassVar
 
 from img_core.spec import Frontend, hookimpl
-from img_core.spec.frontend import Plan, PlannedImage
-from img_core.spec.graph import FileOp, Vertex, WriteFile
+from img_core.spec.frontend import IgnoreNames, Plan, PlannedImage
+from img_core.spec.graph import Copy, FileOp, SourceOp, Vertex, WriteFile
 
 
 class Greeting(Frontend):
-    """One file with what stands below the first line."""
+    """One file with what stands below the first line, and the context below ``/context``."""
 
     name: ClassVar[str] = "example.com/greeting"
+    definition_names = ("Greeting",)
+    schema = {"properties": {"shout": {"type": "boolean"}}}
+
+    @classmethod
+    def ignore_names(cls, definition):
+        return IgnoreNames((f"{definition}.ignore",), (".greetignore",))
 
     def plan(self, request, resolver):
         text = request.definition.partition(b"\\n")[2]
-        root = Vertex(FileOp((WriteFile("greeting", text, "/"),), has_base=False), (), name="greet")
+        text = text.upper() if self.options.get("shout") else text
+        actions = WriteFile("greeting", text, "/"), Copy(input=0, sources=("/",), destination="/context/")
+        context = Vertex(SourceOp("local", "context"), name="context")
+        root = Vertex(FileOp(actions, has_base=False), (context,), name="greet")
         images = tuple(PlannedImage(p, root, {"os": p.os, "architecture": p.architecture}, ()) for p in request.platforms)
         return Plan(images)
 
@@ -80,3 +91,73 @@ def test_a_frontend_that_is_not_installed_is_named(img: Img, context: Path) -> N
     write_context(context, "# syntax=127.0.0.1:1/never/fetched:1\nFROM scratch\n")
     done = img.run("build", "-t", "x", context).refused(3, "unknown frontend `127.0.0.1:1/never/fetched:1`")
     assert ">>> # syntax=" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("ignore", "kept"),
+    [
+        (None, ["Greeting", "a.log", "b"]),
+        (".dockerignore", [".dockerignore", "Greeting", "a.log", "b"]),
+        (".greetignore", [".greetignore", "Greeting", "b"]),
+        ("Greeting.ignore", ["Greeting", "Greeting.ignore", "b"]),
+    ],
+)
+def test_a_named_frontend_has_names_of_its_own(
+    with_greeting: Img, context: Path, tmp_path: Path, ignore: str | None, kept: list[str]
+) -> None:
+    for name, text in {"Greeting": "#\nhi", "a.log": "", "b": ""}.items():
+        (context / name).write_text(text)
+    if ignore is not None:
+        (context / ignore).write_text("*.log\n")
+    out = tmp_path / "out"
+    done = with_greeting.run("build", "--progress=plain", "--frontend", NAME, "-o", out, context).ok()
+    assert (out / "greeting").read_text() == "hi"
+    assert sorted(path.name for path in (out / "context").iterdir()) == kept
+    assert "[internal] load build definition from Greeting\n" in done.stderr
+
+
+def test_a_definition_that_is_missing_or_on_standard_input_has_its_name(
+    with_greeting: Img, context: Path, tmp_path: Path
+) -> None:
+    write_context(context, "FROM scratch\n")
+    asked = ("build", "--frontend", NAME, "-o", tmp_path / "out")
+    with_greeting.run(*asked, context).refused(3, "failed to read greeting: open Greeting: no such file or directory")
+    with_greeting.run(*asked, "-", stdin=b"#\nhi").ok()
+    assert [path.name for path in (tmp_path / "out" / "context").iterdir()] == ["Greeting"]
+
+
+@pytest.mark.parametrize(
+    ("files", "arguments", "greets"),
+    [
+        (("Dockerfile",), (), False),
+        (("Greeting",), (), True),
+        (("Dockerfile", "Greeting"), (), False),
+        (("Dockerfile", "Greeting"), ("-f", "Greeting"), True),
+        (("Greeting.x",), ("-f", "Greeting.x"), False),
+        (("Greeting.x",), ("-f", "Greeting.x", "--frontend", "example.com/greeting"), True),
+    ],
+)
+def test_among_configured_ones_the_name_of_the_definition_decides(
+    with_greeting: Img, context: Path, tmp_path: Path, files: tuple[str, ...], arguments: tuple[str, ...], greets: bool
+) -> None:
+    (tmp_path / "config" / "img").mkdir(parents=True)
+    (tmp_path / "config" / "img" / "config.toml").write_text(f'[order]\nfrontend = ["dockerfile", "{NAME}"]\n')
+    for name in files:
+        (context / name).write_text("FROM scratch\nCOPY <<E /f\nx\nE\n")
+    given = [context / text if text in files else text for text in arguments]
+    configured = with_greeting.with_environment(XDG_CONFIG_HOME=str(tmp_path / "config"))
+    configured.run("build", *given, "-o", tmp_path / "out", context).ok()
+    assert (tmp_path / "out" / "greeting").exists() is greets
+
+
+def test_options_of_a_frontend(with_greeting: Img, context: Path, tmp_path: Path) -> None:
+    write_context(context, "FROM scratch\n")
+    (context / "Greeting").write_text("#\nhi")
+    asked = ("build", "-o", tmp_path / "out", "--frontend", NAME)
+    with_greeting.run(*asked, "--opt", "shout=true", context).ok()
+    assert (tmp_path / "out" / "greeting").read_text() == "HI"
+    with_greeting.run(*asked, "--opt", "loud=1", context).refused(2, "unknown option `loud`")
+    with_greeting.run(*asked, "--opt", "shout=maybe", context).refused(2, "non-bool value specified for shout")
+    with_greeting.run(*asked, "--opt", "shout", context).refused(2, "`shout`")
+    with_greeting.run("build", "--opt", "shout=true", context).refused(2, "unknown option `shout`")
+    with_greeting.run("build", "--frontend", "greting", context).refused(2, "no frontend is named `greting`")

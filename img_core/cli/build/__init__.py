@@ -96,6 +96,7 @@ def _request(path: str, flags: dict[str, Any], outputs: list[Output]) -> BuildRe
     from img_core.cli.build._secrets import parse_contexts, parse_secrets
     from img_core.cli.build._values import (
         parse_build_args,
+        parse_frontend_options,
         parse_hosts,
         parse_labels,
         parse_limits,
@@ -130,6 +131,8 @@ def _request(path: str, flags: dict[str, Any], outputs: list[Output]) -> BuildRe
         secrets=parse_secrets(flags["secrets"], environment),
         insecure_registries=("*",) if flags["insecure_registry"] else (),
         executor=flags["executor"],
+        frontend=flags["frontend"],
+        frontend_options=parse_frontend_options(flags["frontend_options"]),
         max_parallelism=flags["max_parallelism"],
         allow=split_list(flags["allow"]),
     )
@@ -200,7 +203,10 @@ def _with_stdin(session: Session, request: BuildRequest, file: str | None) -> Bu
     from img_core.cli.build import _stdin  # 15 ms
 
     if request.context == "-":
-        context = _stdin.unpack_context(session.host.run_directory, file)
+        from img_core.api._frontends import Frontends
+
+        usual = Frontends(session.plugins, request.frontend, request.frontend_options).names.usual
+        context = _stdin.unpack_context(session.host.run_directory, file, usual)
         return _changed(request, context=context.directory, definition=context.definition)
     return _changed(request, definition=_stdin.read_definition())
 

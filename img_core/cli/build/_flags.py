@@ -58,6 +58,7 @@ _SUPPORTED: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
         ["-f", "--file", "file"],
         {"default": None, "help": "name of the Dockerfile (default PATH/Dockerfile), or - for stdin"},
     ),
+    (["--frontend"], {"default": "auto", "help": "what reads the build definition and plans the build"}),
     (["--iidfile"], {"default": "", "help": "write the image id to a file"}),
     (["--insecure-registry"], {**_FLAG, "help": "allow plain HTTP and unverified TLS for registries"}),
     (["--label", "labels"], {**_LIST, "help": "set metadata of the image (KEY=VALUE)"}),
@@ -79,6 +80,7 @@ _SUPPORTED: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
     (["--no-cache"], {**_FLAG, "help": "do not use the cache"}),
     (["--no-cache-filter"], {**_LIST, "help": "do not use the cache for these stages"}),
     (["--no-console"], {**_FLAG, "help": "plain progress, also on a terminal"}),
+    (["--opt", "frontend_options"], {**_LIST, "help": "option of the frontend (KEY=VALUE)"}),
     (
         ["-o", "--output", "outputs"],
         {**_LIST, "help": "output: type=local|tar|docker|oci|image[,dest=PATH][,name=NAME]"},

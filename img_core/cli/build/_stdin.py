@@ -32,9 +32,10 @@ def read_definition() -> bytes:
     return _complete(_stdin(), b"")
 
 
-def unpack_context(run_directory: str, file: str | None) -> Context:
-    """Read ``PATH`` = ``-``: an archive is unpacked and is the context; text is a Dockerfile, alone in an empty context.
+def unpack_context(run_directory: str, file: str | None, usual: str) -> Context:
+    """Read ``PATH`` = ``-``: an archive is unpacked and is the context; text is a build definition, alone in an empty context.
 
+    It is called *usual* there: ``COPY Dockerfile`` works.
     *run_directory* is private and removed when we end. *file* is the value of ``-f``, looked up inside the archive.
     """
     stream = _stdin()
@@ -50,7 +51,7 @@ def unpack_context(run_directory: str, file: str | None) -> Context:
             hint="leave `-f` out, or send an archive of the context",
         )
     definition = _complete(stream, first)
-    fs.replace_file(os.path.join(directory, "Dockerfile"), definition, 0o644)  # `COPY Dockerfile` works
+    fs.replace_file(os.path.join(directory, usual), definition, 0o644)
     return Context(directory, definition)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from img_core.spec import sizes
 from img_core.spec.errors import UsageError
+from img_core.spec.text import show
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -37,6 +38,17 @@ def parse_build_args(texts: Iterable[str]) -> dict[str, str | None]:
                 f"invalid build-arg value {text}", hint="expected `KEY=VALUE`, or `KEY` for the environment's"
             )
         parsed[key] = value if equals else None
+    return parsed
+
+
+def parse_frontend_options(texts: Iterable[str]) -> dict[str, str]:
+    """Parse ``K=V`` of ``--opt``."""
+    parsed: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            raise UsageError(f"invalid value of `--opt`: `{show(text)}`", hint="expected `KEY=VALUE`")
+        parsed[key] = value
     return parsed
 
 
