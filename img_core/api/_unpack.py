@@ -71,8 +71,7 @@ def unpack(
             stats = _apply(store, layer, diff_id, stage_fd, policy, directories)
             unpacked.skipped = (unpacked.skipped + stats.skipped)[:_REMEMBERED]
             unpacked.skipped_count += stats.skipped_count
-        with suppress(OSError):  # a file system without attributes: next time the content has to tell
-            os.setxattr(stage_fd, _MARK, b"1")
+        _mark_as_unpacked(stage_fd)
         with fs.disk_errors(final):
             finish_directories(stage_fd, directories)
         _check_nothing_is_lost(directory, stage_fd)
@@ -110,9 +109,18 @@ def _check_nothing_is_lost(directory: str, stage_fd: int) -> None:
         os.close(old_fd)
 
 
+def _mark_as_unpacked(fd: int) -> None:
+    import xattr
+
+    with suppress(OSError):  # a file system without attributes: next time the content has to tell
+        xattr.setxattr(fd, _MARK, b"1")
+
+
 def _was_unpacked(fd: int) -> bool:
+    import xattr
+
     try:
-        return bool(os.getxattr(fd, _MARK))
+        return bool(xattr.getxattr(fd, _MARK))
     except OSError:
         return False
 
