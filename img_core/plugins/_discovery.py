@@ -1,8 +1,9 @@
-"""Finding plugins: live entry points of installed distributions, loaded by stevedore.
+"""Finding and importing plugins: stevedore's managers find them, an index remembers what was found, and one function imports any of them.
 
 stevedore's own listing goes through a cache on disk that loses which distribution an entry point belongs to and notices changes late
-(its key has a resolution of minutes), so our manager is given live entry points of `importlib.metadata` instead. What was found is
-remembered in an index of our own, which notices every change; what it lists is imported directly.
+(its key has a resolution of minutes), so our manager is given live entry points of `importlib.metadata` instead. Both take too long for
+each command (30 ms, docs/explanation/performance.md): they are loaded when something was installed or removed, which the index notices.
+Importing needs neither, and is the same whether a plugin was found just now or comes from the index.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import PluginError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from importlib.metadata import Distribution, EntryPoint, EntryPoints
 
 __all__ = ["OWN_DISTRIBUTION", "Found", "describe_failure", "discover", "is_own", "load_module", "loaded_from"]
@@ -28,17 +29,13 @@ OWN_DISTRIBUTION = "img-builder"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A plugin as its *distribution* announces it; nothing is imported. *module* is what loading it imports.
-
-    *entry_point* is missing for a plugin that the index remembers.
-    """
+    """A plugin as its *distribution* announces it; nothing is imported. *module* is what loading it imports."""
 
     kind: str
     name: str
     module: str
     distribution: str
     version: str
-    entry_point: EntryPoint | None = None
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name} of {self.distribution} {self.version}"
@@ -69,20 +66,31 @@ def discover(environment: Mapping[str, str]) -> dict[tuple[str, str], list[Found
 
 def _list_entry_points() -> tuple[list[Found], bool]:
     """Return all plugins, and whether ours are installed; if not, they are those of the checkout that we run from."""
-    from importlib.metadata import entry_points  # 35 ms; only when something was installed or removed
+    from importlib.metadata import entry_points  # 25 ms; only when something was installed or removed
 
-    installed = entry_points()
-    listed = [_found(kind, point) for kind in KINDS for point in installed.select(group=GROUPS[kind])]
+    listed = _of_our_groups(entry_points().select)
     if any(is_own(found.distribution) for found in listed):
         return listed, True
-    checkout = _checkout_entry_points()
-    return listed + [_found(kind, point) for kind in KINDS for point in checkout.select(group=GROUPS[kind])], False
+    return listed + _of_our_groups(_checkout_entry_points().select), False
+
+
+def _of_our_groups(select: Callable[..., Iterable[EntryPoint]]) -> list[Found]:
+    """Return the plugins among the entry points of which *select* gives some, each group as a manager of stevedore's lists it."""
+    from stevedore.named import NamedExtensionManager  # 5 ms, as above
+
+    class Finder(NamedExtensionManager[Any]):  # Any: nothing is loaded, for no name is asked for
+        """Lists the entry points of a group as they are now."""
+
+        def list_entry_points(self) -> list[EntryPoint]:
+            return list(select(group=self.namespace))
+
+    return [_found(kind, point) for kind in KINDS for point in Finder(GROUPS[kind], []).list_entry_points()]
 
 
 def _found(kind: str, point: EntryPoint) -> Found:
     # An EntryPoint made by hand has no distribution; those from metadata always do.
     distribution, version = (point.dist.name, point.dist.version) if point.dist is not None else ("unknown", "unknown")
-    return Found(kind, point.name, point.value, distribution, version, point)
+    return Found(kind, point.name, point.value, distribution, version)
 
 
 def is_own(distribution: str) -> bool:
@@ -103,8 +111,6 @@ def load_module(found: Found) -> object:
     if not is_own(found.distribution):
         _others.setdefault(found.module.partition(":")[0].partition(".")[0].strip(), found)
     try:
-        if found.entry_point is not None:
-            return _load_with_stevedore(found, found.entry_point)
         return _import(found.module)
     except (KeyboardInterrupt, PluginError):
         raise
@@ -115,30 +121,13 @@ def load_module(found: Found) -> object:
         ) from err
 
 
-def _load_with_stevedore(found: Found, entry_point: EntryPoint) -> object:
-    from stevedore.named import NamedExtensionManager  # 15 ms; only for a plugin that the index does not know
-
-    class LiveManager(NamedExtensionManager[Any]):  # Any: the class of the plugin is not known yet
-        """Loads the one entry point it is given."""
-
-        def list_entry_points(self) -> list[EntryPoint]:
-            return [entry_point]
-
-    def pass_on(_manager: object, _entry_point: object, err: BaseException) -> None:
-        raise err
-
-    manager = LiveManager(
-        GROUPS[found.kind], [found.name], on_load_failure_callback=pass_on, on_missing_entrypoints_callback=None
-    )
-    loaded: object = manager[found.name].plugin
-    return loaded
-
-
 def _import(value: str) -> object:
-    """Import what an entry point's *value* names: ``module`` or ``module:attribute`` (entry points specification)."""
+    """Import what an entry point's *value* names: ``module`` or ``module:attribute``, perhaps with extras in brackets, which say nothing
+    here (packaging.python.org, entry points specification).
+    """
     from importlib import import_module
 
-    name, _, attribute = value.partition(":")
+    name, _, attribute = value.partition("[")[0].partition(":")
     loaded: object = import_module(name.strip())
     for part in attribute.strip().split(".") if attribute.strip() else ():
         loaded = getattr(loaded, part)

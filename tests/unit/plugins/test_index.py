@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
-from img_core.plugins import _index
+from img_core.plugins import _discovery, _index
 from img_core.plugins._discovery import discover, load_module
 from img_core.spec.errors import PluginError
 
@@ -91,17 +93,47 @@ def test_files_that_are_no_distributions_change_nothing(site: Path) -> None:
 
 
 def test_the_second_discovery_equals_the_first_and_does_not_read_metadata(
-    site: Path, environment: dict[str, str]
+    site: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(site, "img_builder", "img_exporter_tar.plugin", "9.9")
     first = discover(environment)
     (path,) = Path(environment["HOME"]).rglob("plugins-*.json")
     document = json.loads(path.read_text())
     assert ["exporter", "demo", "demo_exporter.plugin", "demo", "1.0"] in document["plugins"]
-    second = discover(environment)
-    assert second.keys() == first.keys()
-    assert all(found.entry_point is None for claims in second.values() for found in claims)
-    assert str(second["exporter", "demo"][0]) == str(first["exporter", "demo"][0])
+    monkeypatch.setattr(_discovery, "_list_entry_points", lambda: pytest.fail("it looks for them again"))
+    assert discover(environment) == first
+
+
+@pytest.mark.parametrize("value", ["demo_exporter", "demo_exporter : Part.inner", "demo_exporter:MARK [x,y]"])
+@pytest.mark.parametrize("installed", [True, False], ids=["from the index", "found just now"])
+def test_an_entry_point_is_imported_as_the_specification_says_however_it_was_found(
+    site: Path, environment: dict[str, str], value: str, installed: bool
+) -> None:
+    install(site, "img_builder", "img_exporter_tar.plugin", "9.9")
+    install(site, "demo", value)
+    (site / "demo_exporter.py").write_text("MARK = 'mark'\nclass Part:\n    inner = 'part'\n")
+    if installed:
+        discover(environment)
+    (found,) = discover(environment)["exporter", "demo"]
+    expected = entry_points(group="img.exporters", name="demo")["demo"].load()
+    assert load_module(found) is expected
+
+
+def test_importing_needs_neither_stevedore_nor_metadata(site: Path, environment: dict[str, str]) -> None:
+    install(site, "img_builder", "img_exporter_tar.plugin", "9.9")
+    discover(environment)
+    code = (
+        "import sys\nfrom img_core.plugins._discovery import discover, load_module\n"
+        f"print(load_module(discover({environment!r})['exporter', 'demo'][0]).MARK)\n"
+        "sys.exit(sorted({'stevedore', 'importlib.metadata'} & set(sys.modules)) or 0)"
+    )
+    (site / "demo-1.0.dist-info" / "entry_points.txt").write_text("[img.exporters]\ndemo = demo_exporter\n")
+    for expected in (1, 0):  # the first one looks around
+        done = subprocess.run(
+            [sys.executable, "-c", f"import sys\nsys.path[:] = {sys.path!r}\n{code}"], capture_output=True, text=True
+        )
+        assert done.stdout == "1\n", done.stderr
+        assert done.returncode == expected, done.stderr
 
 
 def test_a_plugin_from_the_index_that_is_broken_is_a_plugin_error(site: Path, environment: dict[str, str]) -> None:
