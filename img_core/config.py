@@ -31,6 +31,7 @@ __all__ = [
 #: What ``auto`` tries for each kind, best first. ``/etc/img/config.toml`` and the user's ``config.toml`` replace single lines.
 DEFAULT_ORDER: Mapping[str, tuple[str, ...]] = {
     "frontend": ("dockerfile",),
+    "registry": ("oci",),
     "executor": ("userns", "runc-embedded", "runc"),
     "snapshotter": ("overlayfs", "fuse-overlayfs", "native"),
     "credentials": ("containers", "dockerconfig", "keyring"),

@@ -81,7 +81,8 @@ class Accounts:
         return asked
 
     def _verify(self, server: str, credentials: Credentials, insecure: Sequence[str]) -> bool:
-        from img_core.net.registry import RegistryClient
+        from img_core.api._registries import open_registry
+        from img_core.spec.registry import RegistryContext
 
         asked: list[str] = []
 
@@ -91,10 +92,8 @@ class Accounts:
             asked.append(name)
             return credentials
 
-        with RegistryClient(
-            server, credentials=answer, insecure=frozenset(insecure), environment=self._environment
-        ) as client:
-            client.ping()
+        with open_registry(self._plugins, RegistryContext(self._environment, answer, frozenset(insecure))) as registry:
+            registry.ping(server)
         return bool(asked)
 
     def log_out(self, server: str) -> LoggedOut:

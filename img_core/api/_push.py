@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from img_core.api.session import Session
-    from img_core.net.registry import Pushed
+    from img_core.images.push import Pushed
     from img_core.spec.progress import TransferStatus
     from img_core.spec.values import Descriptor, Platform
     from img_core.store import Store
@@ -37,7 +37,7 @@ def push(
     we do not have ourselves is copied from where the image was pulled. *status* hears of each blob.
     Raises NotFoundError, RegistryError, CredentialsError, UsageError.
     """
-    from img_core.net.registry import push_image
+    from img_core.images.push import push_image
 
     store = session.store
     if not destination:
@@ -47,8 +47,8 @@ def push(
         top = store.images.content(top, platform, name).manifest
     reference = Reference.parse(destination or name).with_default_tag()
     check_pin(str(reference), top)
-    with session.registries(insecure) as clients:
-        pushed = push_image(reference, top, store, clients, status=status)
+    with session.registry(insecure=insecure) as registry:
+        pushed = push_image(reference, top, store, registry, status=status)
     _remember(store, top, reference)
     return pushed
 

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any, Self
 from img_core.spec.host import Host
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from img_core.config import Config
     from img_core.linux.userns import Identity
-    from img_core.net.registry import Clients
     from img_core.plugins import Plugins
     from img_core.spec.executor import Executor
+    from img_core.spec.registry import Registry
     from img_core.spec.snapshotter import Snapshotter
     from img_core.spec.source import Source
-    from img_core.spec.values import Credentials
     from img_core.store import Store
 
 __all__ = ["Session"]
@@ -93,7 +92,7 @@ class Session:
             real_gid=identity.gid if identity else os.getgid(),
             mapping_reason=(identity.fallback_reason or "") if identity else "",
             environment=self.config.environment,
-            credentials=self.credentials,
+            registry=self.registry,
         )
 
     def snapshotter(self, name: str) -> Snapshotter:
@@ -125,7 +124,6 @@ class Session:
             self.host,
             dict(contexts or {}),
             dict(ignore_files or {}),
-            credentials=self.credentials,
             insecure=frozenset(insecure),
             seen=lambda reference: self.store.seen(reference),
             document=lambda digest: self.store.document(digest),
@@ -151,21 +149,17 @@ class Session:
 
         self._opened.callback(CloseOnCancel(cancel_fd, source).stop)
 
-    def registries(self, insecure: Sequence[str] = ()) -> Clients:
-        """Return clients of registries that use our credentials; they are closed with the session at the latest."""
-        from img_core.net.registry import Clients
-
-        clients = Clients(
-            credentials=self.credentials, insecure=frozenset(insecure), environment=self.config.environment
-        )
-        self._opened.callback(clients.close)
-        return clients
-
-    def credentials(self, server: str, repository: str) -> Credentials | None:
-        """Ask the credential stores for *server*; see `Accounts.find`."""
+    def registry(self, *, insecure: Iterable[str] = (), brief: bool = False) -> Registry:
+        """Return a registry that uses our credentials (see `Registries`); it is closed with the session at the latest."""
         from img_core.api._credentials import Accounts
+        from img_core.api._registries import open_registry
+        from img_core.spec.registry import RegistryContext
 
-        return Accounts(self.plugins, self.config.environment, self.notice).find(server, repository)
+        environment = self.config.environment
+        accounts = Accounts(self.plugins, environment, self.notice)
+        opened = open_registry(self.plugins, RegistryContext(environment, accounts.find, frozenset(insecure), brief))
+        self._opened.callback(opened.close)
+        return opened
 
     def close(self) -> None:
         """Close the store and end the zygote."""

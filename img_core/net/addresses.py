@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from img_core.net.registry._hosts import authority, origin
+from img_core.net.hosts import authority, origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -27,6 +27,7 @@ CONTRACT_VERSION = 1
 _CONTRACTS = {
     "frontend": "img_core.spec.frontend:Frontend",
     "source": "img_core.spec.source:Source",
+    "registry": "img_core.spec.registry:Registry",
     "executor": "img_core.spec.executor:Executor",
     "snapshotter": "img_core.spec.snapshotter:Snapshotter",
     "exporter": "img_core.spec.exporter:Exporter",

@@ -99,6 +99,13 @@ if TYPE_CHECKING:
         TransferStatus,
         WarningRaised,
     )
+    from img_core.spec.registry import (
+        Fetched,
+        Registries,
+        Registry,
+        RegistryContext,
+        Uploaded,
+    )
     from img_core.spec.snapshotter import (
         Applied,
         Changes,
@@ -211,6 +218,13 @@ _HOMES = {
         "TransferStatus",
         "WarningRaised",
     ),
+    "registry": (
+        "Fetched",
+        "Registries",
+        "Registry",
+        "RegistryContext",
+        "Uploaded",
+    ),
     "snapshotter": (
         "Applied",
         "Changes",
@@ -263,6 +277,7 @@ __all__ = [  # a test keeps this equal to `_HOMES`
     "ExitStatus",
     "ExportProgress",
     "Exporter",
+    "Fetched",
     "FileAction",
     "FileOp",
     "Frontend",
@@ -292,6 +307,9 @@ __all__ = [  # a test keeps this equal to `_HOMES`
     "PluginError",
     "Process",
     "Progress",
+    "Registries",
+    "Registry",
+    "RegistryContext",
     "RegistryError",
     "Resolver",
     "Result",
@@ -316,6 +334,7 @@ __all__ = [  # a test keeps this equal to `_HOMES`
     "Tree",
     "TreeSource",
     "Unsupported",
+    "Uploaded",
     "UsageError",
     "Vertex",
     "WarningRaised",

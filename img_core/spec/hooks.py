@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from img_core.spec.frontend import Frontend, Plan
     from img_core.spec.graph import Vertex
     from img_core.spec.progress import Event, Progress
+    from img_core.spec.registry import Registry
     from img_core.spec.snapshotter import Snapshotter
     from img_core.spec.source import Source
 
@@ -51,6 +52,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 DRIVER_HOOKS = {
     "frontend": "img_frontend",
     "source": "img_source",
+    "registry": "img_registry",
     "executor": "img_executor",
     "snapshotter": "img_snapshotter",
     "exporter": "img_exporter",
@@ -69,6 +71,11 @@ def img_frontend() -> type[Frontend] | None:
 @hookspec(firstresult=True)
 def img_source() -> type[Source] | None:
     """Return a source class; the entry point is named like the scheme: ``docker-image`` in ``img.sources``."""
+
+
+@hookspec(firstresult=True)
+def img_registry() -> type[Registry] | None:
+    """Return a registry class: ``oci`` in ``img.registries``."""
 
 
 @hookspec(firstresult=True)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from img_core.spec.dataclass import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from img_core.spec.values import Credentials
+    from img_core.spec.registry import Registries, Registry
 
 __all__ = ["Host", "IdMapping", "Spawned", "Spawner"]
 
@@ -49,13 +49,18 @@ class Spawner(Protocol):
         """
 
 
+def _no_registry(*, insecure: Iterable[str] = (), brief: bool = False) -> Registry:
+    from img_core.spec.errors import Unsupported
+
+    raise Unsupported("registries cannot be reached from here")
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """The environment of one command.
 
     *run_directory* is private to this process and removed when it ended (also after kill -9, by the next command).
-    *environment* is the builder's own environment; it is never handed to a step. *credentials* looks up a registry's credentials by
-    ``(server, repository)``, only for talking to that registry.
+    *environment* is the builder's own environment; it is never handed to a step. *registry* makes a registry of the configured driver.
     """
 
     mapping: IdMapping
@@ -66,6 +71,4 @@ class Host:
     real_gid: int = 0
     mapping_reason: str = ""  #: why the mapping is not full, for people
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    credentials: Callable[[str, str], Credentials | None] = field(
-        default=lambda _server, _repository: None, repr=False, compare=False
-    )
+    registry: Registries = field(default=_no_registry, repr=False, compare=False)

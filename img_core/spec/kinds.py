@@ -11,6 +11,7 @@ LISTENER = "listener"
 GROUPS = {
     "frontend": "img.frontends",
     "source": "img.sources",
+    "registry": "img.registries",
     "executor": "img.executors",
     "snapshotter": "img.snapshotters",
     "exporter": "img.exporters",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from img_core.spec.graph import SourceOp
     from img_core.spec.host import Host
     from img_core.spec.progress import TransferStatus
-    from img_core.spec.values import Credentials, Descriptor, Digest, Platform
+    from img_core.spec.values import Descriptor, Digest, Platform
 
 __all__ = ["ImageSource", "PinnedImage", "PinnedTree", "Source", "SourceContext", "TreeSource"]
 
@@ -26,7 +26,7 @@ class SourceContext:
 
     *contexts* maps the names of local build contexts to directories, *ignore_files* to the files that say what
     is hidden in them; in others it is the first that is there of *ignore_names*.
-    *credentials* looks up a registry's credentials by ``(server, repository)``. *insecure* lists the registries for which plain HTTP or
+    *insecure* lists the registries for which plain HTTP or
     unverified TLS was asked; ``*`` means all; it is about nothing else than registries. *secrets* gives the content of a secret of this
     build by its id; only for logging in where the files come from, and only to the origin that the id names. *named* are the addresses
     that the user himself gave; a secret whose id names no origin is for theirs. *agents* maps ids of ssh agents to their sockets: with
@@ -42,7 +42,6 @@ class SourceContext:
     contexts: Mapping[str, str] = field(default_factory=dict)
     ignore_files: Mapping[str, str] = field(default_factory=dict)
     ignore_names: tuple[str, ...] = ()
-    credentials: Callable[[str, str], Credentials | None] = lambda _server, _repository: None
     insecure: frozenset[str] = frozenset()
     secrets: Callable[[str], bytes | None] = lambda _name: None
     named: tuple[str, ...] = ()

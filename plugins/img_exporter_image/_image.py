@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from img_core.spec.host import Host
+    from img_core.spec.registry import Registry
     from img_lib_export.assemble import Assembled
 
 __all__ = ["ImageExporter", "RegistryExporter"]
@@ -63,6 +64,11 @@ class ImageExporter(Exporter):
         self._by_digest = bool(options.get("push-by-digest"))
         self._pushes = bool(options.get("push", self._push_by_default)) or self._by_digest
 
+    def check(self) -> None:
+        """See that a push has a registry driver to go through."""
+        if self._pushes:
+            self._registry().close()
+
     def export(self, result: Result, progress: ExportProgress) -> Mapping[str, Any]:
         """Store *result*, push it and name it."""
         if self._pushes and not (result.names or self._names):
@@ -80,21 +86,22 @@ class ImageExporter(Exporter):
         return image_metadata(assembled, names)
 
     def _push(self, names: Sequence[str], assembled: Assembled, result: Result, progress: ExportProgress) -> None:
+        from img_core.images.push import push_image  # only where something is pushed
         from img_core.images.reference import Reference
-        from img_core.net.registry import Clients, push_image  # only where something is pushed
 
         def status(digest: str, current: int, total: int, outcome: str = "") -> None:
             progress.status(f"pushing {digest}", current=current, total=total, finished=bool(outcome), outcome=outcome)
 
-        insecure = frozenset({"*"} if self.options.get("registry.insecure") else ())
-        environment, credentials = self.host.environment, self.host.credentials
         for name in names:
             reference = Reference.parse(name)
             if self._by_digest:
                 reference = Reference(reference.domain, reference.path)
             progress.status(f"pushing manifest for {reference}@{assembled.top.digest}")
-            with Clients(credentials=credentials, insecure=insecure, environment=environment) as clients:
-                push_image(reference, assembled.top, result.store, clients, status=status)
+            with self._registry() as registry:
+                push_image(reference, assembled.top, result.store, registry, status=status)
+
+    def _registry(self) -> Registry:
+        return self.host.registry(insecure={"*"} if self.options.get("registry.insecure") else ())
 
     def _wanted_names(self, given: Sequence[str], assembled: Assembled) -> Iterator[str]:
         digest = assembled.top.digest

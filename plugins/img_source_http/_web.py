@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from img_core import __version__
 from img_core.net.addresses import secret_names
-from img_core.net.registry._hosts import authority, origin
-from img_core.net.registry._http import Http, Response
-from img_core.net.registry._retry import TRANSIENT_STATUSES, Attempts, Failure, Limits, retry_after_seconds
-from img_core.net.registry._session import location_of
+from img_core.net.hosts import authority, origin
+from img_core.net.redirects import REDIRECTS, location_of
+from img_core.net.retry import TRANSIENT_STATUSES, Attempts, Failure, Limits, retry_after_seconds
+from img_core.net.transport import Http, Response
 from img_core.spec.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["Conditions", "Response", "Web", "origin_text", "shown_url"]
 
 Answer = TypeVar("Answer")
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _WANTED = frozenset({200, 304})
 
 
@@ -101,7 +100,7 @@ class Web:
             if conditions is not None and conditions.hold_for(url):
                 sent |= conditions.headers
             response = self._http.send("GET", url, sent)
-            if response.status not in _REDIRECTS:
+            if response.status not in REDIRECTS:
                 return response
             with response:
                 url = location_of(response)

@@ -5,25 +5,21 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, ClassVar
 
-from img_core.images import platforms
+from img_core.images import oci, platforms
 from img_core.images.lookup import look_up
 from img_core.images.reference import Reference, is_digest
-from img_core.net.registry import Clients, Limits
-from img_core.spec.errors import RegistryError
+from img_core.spec.errors import IntegrityError, RegistryError
 from img_core.spec.source import ImageSource, PinnedImage, SourceContext
 from img_core.spec.values import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from img_core.net.registry import RegistryClient
     from img_core.spec.graph import SourceOp
+    from img_core.spec.registry import Registry
     from img_core.spec.values import Descriptor, Platform
 
 __all__ = ["RegistrySource"]
-
-#: Of asking what a known tag means now. Without an answer people who work offline go on with what it meant, and should not wait long.
-_QUICK = Limits(tries=2, connect_seconds=5.0)
 
 
 class RegistrySource(ImageSource):
@@ -33,19 +29,14 @@ class RegistrySource(ImageSource):
 
     def __init__(self, context: SourceContext) -> None:
         super().__init__(context)
-        self._clients = self._make_clients()
-        self._quick = self._make_clients(_QUICK)
+        self._registry = self._opened(brief=False)
+        #: Asks what a known tag means now. Without an answer people who work offline go on with what it meant.
+        self._brief = self._opened(brief=True)
 
-    def _make_clients(self, limits: Limits | None = None) -> Clients:
-        context = self.context
-        clients = Clients(
-            credentials=context.credentials,
-            insecure=context.insecure,
-            environment=context.host.environment,
-            limits=limits,
-        )
-        weakref.finalize(self, clients.close)
-        return clients
+    def _opened(self, *, brief: bool) -> Registry:
+        registry = self.context.host.registry(insecure=self.context.insecure, brief=brief)
+        weakref.finalize(self, registry.close)
+        return registry
 
     def pin(self, op: SourceOp, platform: Platform | None) -> PinnedImage:
         """Resolve a tag or digest to manifest and config; the tag's own choice wins if it names a single image.
@@ -53,7 +44,7 @@ class RegistrySource(ImageSource):
         Of what is kept here nothing is fetched: a tag that did not move costs one HEAD request, which registries do not count as a pull.
         """
         reference = Reference.parse(op.reference).with_default_tag()
-        documents = _RegistryDocuments(self._clients.get(reference.domain), reference.path, self.context.document)
+        documents = _RegistryDocuments(self._registry, reference.name, self.context.document)
         return look_up(
             documents,
             self._meaning(reference) or reference.digest or reference.tag or "",
@@ -72,7 +63,7 @@ class RegistrySource(ImageSource):
             return None
         wanted = reference.digest or reference.tag or ""
         try:
-            digest = self._quick.get(reference.domain).resolve(reference.path, wanted)
+            digest = self._brief.resolve(reference.name, wanted)
         except RegistryError as err:
             if err.status is None or err.status == 429 or err.status >= 500:
                 raise
@@ -87,27 +78,34 @@ class RegistrySource(ImageSource):
 
     def blob_from(self, pinned: PinnedImage, descriptor: Descriptor, start: int) -> Iterator[bytes]:
         """Ask for the part from *start* on."""
-        reference = Reference.parse(pinned.reference)
-        return self._clients.get(reference.domain).blob(reference.path, descriptor, verify=False, start=start)
+        repository = Reference.parse(pinned.reference).name
+        return self._registry.fetch_blob(repository, descriptor, verify=False, start=start)
 
     def close(self) -> None:
         """Close all connections and end all waiting."""
-        self._clients.close()
-        self._quick.close()
+        self._registry.close()
+        self._brief.close()
 
 
 class _RegistryDocuments:
     """The documents of one repository of a registry."""
 
-    def __init__(self, client: RegistryClient, path: str, kept: Callable[[Digest], bytes | None]) -> None:
-        self._client = client
-        self._path = path
+    def __init__(self, registry: Registry, repository: str, kept: Callable[[Digest], bytes | None]) -> None:
+        self._registry = registry
+        self._repository = repository
         self._kept = kept
 
     def manifest(self, reference: str) -> tuple[bytes, str, Digest]:
         if is_digest(reference) and (kept := self._kept(Digest(reference))):
             return kept, "", Digest(reference)
-        return self._client.manifest(self._path, reference)
+        return self._registry.fetch_document(self._repository, reference)
 
     def config(self, descriptor: Descriptor) -> bytes:
-        return self._kept(descriptor.digest) or self._client.small_blob(self._path, descriptor)
+        return self._kept(descriptor.digest) or self._fetched(descriptor)
+
+    def _fetched(self, descriptor: Descriptor) -> bytes:
+        if descriptor.size > oci.DOCUMENT_LIMIT:
+            raise IntegrityError(
+                f"{self._repository}@{descriptor.digest}: {descriptor.size} bytes are more than the {oci.DOCUMENT_LIMIT} allowed here"
+            )
+        return b"".join(self._registry.fetch_blob(self._repository, descriptor))

@@ -19,11 +19,7 @@ from img_core.files.wildcards import compile_wildcards
 from img_core.images import oci, platforms
 from img_core.images.reference import Reference
 from img_core.net.git_urls import is_git, is_web
-from img_core.net.registry._auth import parse_challenges
-from img_core.net.registry._client import _first_byte
-from img_core.net.registry._config import HostsConfig
-from img_core.net.registry._listing import next_page
-from img_core.net.registry._retry import Failure, retry_after_seconds
+from img_core.net.retry import Failure, retry_after_seconds
 from img_core.spec.errors import ArchiveError, DockerfileError, ImgError, NotFoundError
 from img_core.spec.frontend import BaseImage, PlanRequest
 from img_core.spec.values import Digest, Platform
@@ -32,12 +28,16 @@ from img_frontend_dockerfile.syntax.expansion import expand_for_display, expand_
 from img_frontend_dockerfile.syntax.patterns import Pattern
 from img_frontend_dockerfile.syntax.source import Fault
 from img_lib_credentials._file import AuthFile
+from img_registry_oci._auth import parse_challenges
+from img_registry_oci._client import _first_byte
+from img_registry_oci._config import HostsConfig
+from img_registry_oci._listing import next_page
 from img_source_git._address import parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from img_core.net.registry._http import Response
+    from img_core.net.transport import Response
     from img_core.spec.graph import SourceOp
 
 __all__ = ["TARGETS"]

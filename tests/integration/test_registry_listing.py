@@ -8,12 +8,13 @@ from collections.abc import Iterator
 import pytest
 
 from img_core.images import oci
-from img_core.net.registry import Limits, RegistryClient
+from img_core.net.retry import Limits
 from img_core.spec.errors import NotFoundError, RegistryError
 from img_core.spec.values import Descriptor, Digest
 from img_core.testing.faulty_registry import FaultyRegistry, reply
 from img_core.testing.images import make_image
 from img_core.testing.registry import DockerRegistry
+from img_registry_oci._client import RegistryClient
 
 pytest_plugins = ["img_core.testing.fixtures"]
 pytestmark = pytest.mark.registry

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.containers import skopeo
 from img_core.images import oci
-from img_core.net.registry import Limits, RegistryClient
+from img_core.net.retry import Limits
 from img_core.spec.errors import Canceled, CredentialsError, ImgError, IntegrityError, NotFoundError, RegistryError
 from img_core.spec.graph import SourceOp
 from img_core.spec.host import Host
+from img_core.spec.registry import RegistryContext
 from img_core.spec.source import PinnedImage, SourceContext
 from img_core.spec.values import Credentials, Descriptor, Digest, Platform
 from img_core.testing.faulty_registry import (
@@ -33,6 +35,8 @@ from img_core.testing.faulty_registry import (
 )
 from img_core.testing.images import SmallImage, make_image, make_index, write_layout
 from img_core.testing.registry import PASSWORD, USER, Authority, DockerRegistry, free_port
+from img_registry_oci._client import RegistryClient
+from img_registry_oci._registry import OciRegistry
 from img_source_image._source import RegistrySource
 
 pytest_plugins = ["img_core.testing.fixtures"]
@@ -40,6 +44,7 @@ pytestmark = pytest.mark.registry
 
 AMD64, ARM64, ARM7 = Platform("linux", "amd64"), Platform("linux", "arm64"), Platform("linux", "arm", "v7")
 QUICK = Limits(first_pause=0.01, longest_pause=0.02, stall_seconds=0.3, total_seconds=10)
+Lookup = Callable[[str, str], Credentials | None]
 SECRET = "correct-horse-battery"
 JOE = Credentials("joe", SECRET)
 
@@ -70,11 +75,14 @@ def push_with_skopeo(registry: DockerRegistry, name: str, image: SmallImage, dir
     return reference
 
 
-def source(**context: object) -> RegistrySource:
-    return RegistrySource(SourceContext(Host("none", "", ""), **context))  # type: ignore[arg-type]
+def source(credentials: Lookup = lambda *_: None, **context: Any) -> RegistrySource:
+    def registry(*, insecure: Iterable[str] = (), brief: bool = False) -> OciRegistry:
+        return OciRegistry(RegistryContext(os.environ, credentials, frozenset(insecure), brief))
+
+    return RegistrySource(SourceContext(Host("none", "", "", registry=registry), **context))
 
 
-def pin(reference: str, platform: Platform | None = AMD64, **context: object) -> tuple[RegistrySource, PinnedImage]:
+def pin(reference: str, platform: Platform | None = AMD64, **context: Any) -> tuple[RegistrySource, PinnedImage]:
     images = source(**context)
     return images, images.pin(SourceOp("docker-image", reference), platform)
 
@@ -207,7 +215,7 @@ def test_plain_http_is_refused_beyond_loopback(
     faulty_registry: FaultyRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faulty_registry.add("app", "1", make_image())
-    monkeypatch.setattr("img_core.net.registry._session.is_loopback", lambda _host: False)  # stands for a far host
+    monkeypatch.setattr("img_registry_oci._session.is_loopback", lambda _host: False)  # stands for a far host
     # A plain server may wait for the end of a line in the TLS greeting; whichever way it ends, nothing is pulled.
     with (
         RegistryClient(faulty_registry.address, limits=replace(QUICK, tries=1)) as client,

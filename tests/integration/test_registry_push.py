@@ -10,8 +10,9 @@ import pytest
 
 from harness.containers import skopeo
 from img_core.images import oci
-from img_core.net.registry import Limits, RegistryClient, Uploaded
+from img_core.net.retry import Limits
 from img_core.spec.errors import CredentialsError, IntegrityError, RegistryError
+from img_core.spec.registry import Uploaded
 from img_core.spec.values import Credentials, Descriptor
 from img_core.testing.faulty_registry import (
     Exchange,
@@ -24,6 +25,7 @@ from img_core.testing.faulty_registry import (
 )
 from img_core.testing.images import SmallImage, make_image, make_index
 from img_core.testing.registry import PASSWORD, USER, Authority, DockerRegistry
+from img_registry_oci._client import RegistryClient
 
 pytest_plugins = ["img_core.testing.fixtures"]
 pytestmark = pytest.mark.registry

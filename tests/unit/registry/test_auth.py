@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from img_core.net.registry._auth import parse_challenges
+from img_registry_oci._auth import parse_challenges
 
 
 @pytest.mark.parametrize(
@@ -48,9 +48,9 @@ def test_long_header_is_read_in_linear_time() -> None:
 
 def test_http_library_is_loaded_with_the_first_request_only() -> None:
     program = (
-        "import sys; from img_core.net.registry import RegistryClient; RegistryClient('quay.io').close(); "
+        "import sys; from img_registry_oci._client import RegistryClient; RegistryClient('quay.io').close(); "
         "print([m for m in ('httpx', 'truststore', 'jsonschema', 'asyncio', 'email', 'click') if m in sys.modules]); "
-        "from img_core.net.registry import _http; _http._load_httpx(); "
+        "from img_core.net import transport; transport._load_httpx(); "
         "print([m for m in ('rich', 'click', 'pygments', 'httpx._main') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from img_core.net.registry._config import Endpoint, HostsConfig, Rules, Trust
+from img_core.net.trust import Trust
 from img_core.spec.errors import UsageError
+from img_registry_oci._config import Endpoint, HostsConfig, Rules
 
 
 class Files:

@@ -10,10 +10,10 @@ import pytest
 from img_core.images.platforms import InvalidPlatform, parse
 from img_core.images.reference import InvalidReference, Reference
 from img_core.net.git_urls import is_git
-from img_core.net.registry._auth import parse_challenges
-from img_core.net.registry._http import Response
-from img_core.net.registry._listing import next_page
-from img_core.net.registry._retry import retry_after_seconds
+from img_core.net.retry import retry_after_seconds
+from img_core.net.transport import Response
+from img_registry_oci._auth import parse_challenges
+from img_registry_oci._listing import next_page
 
 LONG = 100_000
 SECONDS = 0.2

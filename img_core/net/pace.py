@@ -10,12 +10,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from img_core.net.registry._retry import Failure
+from img_core.net.retry import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from img_core.net.registry._retry import Limits
+    from img_core.net.retry import Limits
 
 __all__ = ["Pace"]
 

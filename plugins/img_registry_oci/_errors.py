@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from img_core.images import oci
-from img_core.net.registry._retry import TRANSIENT_STATUSES, Failure, retry_after_seconds
+from img_core.net.retry import TRANSIENT_STATUSES, Failure, retry_after_seconds
 from img_core.spec.errors import CredentialsError, ImgError, NotFoundError, RegistryError
 from img_core.spec.text import show
 
 if TYPE_CHECKING:
-    from img_core.net.registry._http import Response
+    from img_core.net.transport import Response
 
 __all__ = ["failure_of_status", "public_error"]
 

@@ -7,17 +7,16 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from img_core.net.registry._config import HostsConfig
-from img_core.net.registry._hosts import endpoint_host
-from img_core.net.registry._retry import Limits
-from img_core.net.registry._session import Session
+from img_core.net.retry import Limits
 from img_core.spec.errors import RegistryError
+from img_registry_oci._config import HostsConfig, endpoint_host
+from img_registry_oci._session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from img_core.net.registry._config import Endpoint, Rules
     from img_core.spec.values import Credentials
+    from img_registry_oci._config import Endpoint, Rules
 
 __all__ = ["Place", "Places"]
 

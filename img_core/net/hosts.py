@@ -1,4 +1,4 @@
-"""Which host is what: registry endpoints, loopback, insecure hosts, proxies, and who may see a password."""
+"""Which host is what: origins, loopback, hosts that may be insecure, and who may see a password."""
 
 from __future__ import annotations
 
@@ -6,24 +6,20 @@ import ipaddress
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from img_core.images.reference import DEFAULT_DOMAIN
-
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
 __all__ = [
     "Origin",
+    "address_of",
     "authority",
-    "endpoint_host",
     "is_insecure",
     "is_loopback",
     "is_same_site",
     "origin",
-    "proxy_for",
     "split_port",
 ]
 
-_HUB_ENDPOINT = "registry-1.docker.io"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 #: Second-level names below which strangers register theirs, e.g. ``co.uk``; only together with a two-letter country.
 _SHARED_SECOND_LEVEL = frozenset({"ac", "co", "com", "edu", "gob", "gov", "go", "ne", "net", "nom", "or", "org"})
@@ -40,11 +36,6 @@ class Origin(NamedTuple):
     scheme: str
     host: str  #: bare, lower-case
     port: int
-
-
-def endpoint_host(domain: str) -> str:
-    """Return the ``host[:port]`` that serves the registry API for the *domain* of a reference."""
-    return _HUB_ENDPOINT if domain == DEFAULT_DOMAIN else domain
 
 
 def split_port(host: str) -> tuple[str, str]:
@@ -78,7 +69,7 @@ def origin(url: str) -> Origin | None:
 
 def is_loopback(host: str) -> bool:
     """Tell whether the bare *host* is this machine for sure: ``localhost``, 127.0.0.0/8 or ::1."""
-    address = _address(host)
+    address = address_of(host)
     return host.lower() == "localhost" if address is None else address.is_loopback
 
 
@@ -95,55 +86,13 @@ def is_same_site(host: str, other: str) -> bool:
     host, other = host.lower().rstrip("."), other.lower().rstrip(".")
     if host == other:
         return True
-    if _address(host) is not None or _address(other) is not None:
+    if address_of(host) is not None or address_of(other) is not None:
         return False
     return _registrable(host) is not None and _registrable(host) == _registrable(other)
 
 
-def proxy_for(url: str, environment: Mapping[str, str]) -> str | None:
-    """Return the proxy for *url* by ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` (either case), or None.
-
-    Loopback is never proxied, as in Go. ``HTTP_PROXY`` in capitals is ignored in a CGI process (httpoxy).
-    """
-    where = origin(url)
-    if (
-        where is None
-        or is_loopback(where.host)
-        or _bypasses_proxy(where.host, where.port, _variable("no_proxy", environment))
-    ):
-        return None
-    if where.scheme == "http" and "REQUEST_METHOD" in environment:
-        return environment.get("http_proxy") or None
-    proxy = _variable(f"{where.scheme}_proxy", environment) or _variable("all_proxy", environment)
-    return proxy if not proxy or "://" in proxy else f"http://{proxy}"
-
-
-def _variable(name: str, environment: Mapping[str, str]) -> str | None:
-    return environment.get(name) or environment.get(name.upper()) or None
-
-
-def _bypasses_proxy(host: str, port: int, no_proxy: str | None) -> bool:
-    entries = (entry.strip().lower() for entry in (no_proxy or "").split(","))
-    return any(_entry_matches(entry, host, port) for entry in entries if entry)
-
-
-def _entry_matches(entry: str, host: str, port: int) -> bool:
-    if entry == "*":
-        return True
-    address = _address(host)
-    if "/" in entry:
-        try:
-            return address is not None and address in ipaddress.ip_network(entry, strict=False)
-        except ValueError:
-            return False
-    name, entry_port = (entry, "") if _address(entry) is not None else split_port(entry)
-    if entry_port and entry_port != str(port):
-        return False
-    name = name.removeprefix("*").removeprefix(".")
-    return host == name or (address is None and host.endswith(f".{name}"))
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address that the bare *host* is, or None if it is a name."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:

@@ -13,17 +13,19 @@ import threading
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from img_core.net.registry._hosts import authority, is_insecure, origin, proxy_for
-from img_core.net.registry._pace import Pace
-from img_core.net.registry._retry import Failure
+from img_core.net.hosts import authority, is_insecure, origin
+from img_core.net.pace import Pace
+from img_core.net.proxies import proxy_for
+from img_core.net.retry import Failure
+from img_core.net.trust import tls_context
 from img_core.spec.text import show
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
     from types import TracebackType
 
-    from img_core.net.registry._config import Trust
-    from img_core.net.registry._retry import Limits
+    from img_core.net.retry import Limits
+    from img_core.net.trust import Trust
 
 __all__ = ["Http", "Response"]
 
@@ -158,7 +160,7 @@ class Http:
                 raise Failure("the client was closed", transient=False)
             if key not in self._transports:
                 self._transports[key] = _load_httpx().HTTPTransport(
-                    verify=_tls_context(where.scheme, verified, trust),
+                    verify=tls_context(where.scheme, verified, trust),
                     proxy=proxy,
                     trust_env=False,
                     http1=True,
@@ -187,39 +189,6 @@ def _load_httpx() -> Any:  # Any: hidden from type checks on purpose, so that a 
             if blocked:
                 del sys.modules["httpx._main"]
         return httpx
-
-
-def _tls_context(scheme: str, verified: bool, trust: Trust | None) -> ssl.SSLContext:
-    """Return a context that trusts the system's store (img's documented rule) and *trust*, or anybody if *verified* is false."""
-    if scheme == "http":
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used; loading the store takes 30 ms
-    context = _trusting(verified)
-    if trust is not None:
-        try:
-            for path in trust.authorities:
-                context.load_verify_locations(cafile=path)
-            if trust.client is not None:
-                context.load_cert_chain(*trust.client)
-        except (OSError, ssl.SSLError) as err:
-            names = ", ".join(show(path) for path in (*trust.authorities, *(trust.client or ())))
-            reason = err.strerror or str(err)
-            raise Failure(
-                f"a configured certificate cannot be used ({names}): {show(reason)}", transient=False
-            ) from err
-    return context
-
-
-def _trusting(verified: bool) -> ssl.SSLContext:
-    if not verified:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return context
-    try:
-        import truststore  # finds the store where OpenSSL was built for another distribution
-    except ImportError:
-        return ssl.create_default_context()
-    return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class _translated:  # noqa: N801 - reads as a statement: `with _translated():`

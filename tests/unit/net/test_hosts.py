@@ -1,15 +1,15 @@
 import pytest
 
-from img_core.net.registry._hosts import (
+from img_core.net.hosts import (
     authority,
-    endpoint_host,
     is_insecure,
     is_loopback,
     is_same_site,
     origin,
-    proxy_for,
     split_port,
 )
+from img_core.net.proxies import proxy_for
+from img_registry_oci._config import endpoint_host
 
 
 def test_docker_hub_lives_elsewhere() -> None:

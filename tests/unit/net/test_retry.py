@@ -4,8 +4,7 @@ from email.utils import formatdate
 
 import pytest
 
-from img_core.net.registry import Limits
-from img_core.net.registry._retry import Attempts, Failure, retry_after_seconds
+from img_core.net.retry import Attempts, Failure, Limits, retry_after_seconds
 from img_core.spec.errors import Canceled
 
 

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Protocol
 
 from img_core.images import oci
 from img_core.images.origins import from_origins
-from img_core.images.reference import Reference
 from img_core.linux.parallel import run_together
-from img_core.net.registry._upload import Uploaded
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError, RegistryError
+from img_core.spec.registry import Uploaded
 from img_core.spec.values import Descriptor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import BinaryIO
 
-    from img_core.net.registry._clients import Clients
+    from img_core.images.reference import Reference
     from img_core.spec.progress import TransferStatus
+    from img_core.spec.registry import Registry
     from img_core.spec.values import Digest
 
 __all__ = ["Contents", "Pushed", "push_image"]
@@ -73,7 +73,7 @@ def push_image(
     reference: Reference,
     top: Descriptor,
     contents: Contents,
-    clients: Clients,
+    registry: Registry,
     *,
     status: TransferStatus = lambda *_news: None,
 ) -> Pushed:
@@ -82,9 +82,9 @@ def push_image(
     *status* hears of each blob; an error that it raises ends the push. Without tag and digest in *reference* the image is pushed under its
     digest only. Raises RegistryError, CredentialsError, IntegrityError, NotFoundError.
     """
-    push = _Push(reference, contents, clients, status)
+    push = _Push(reference, contents, registry, status)
     push.collect(top, depth=0)
-    run_together(push.uploads(), workers=_WORKERS, stop=clients.close)
+    run_together(push.uploads(), workers=_WORKERS, stop=registry.close)
     push.put_manifests()
     ways = list(push.ways.values())
     return Pushed(top.digest, *(ways.count(way) for way in (Uploaded.SENT, Uploaded.MOUNTED, Uploaded.EXISTED)))
@@ -93,12 +93,11 @@ def push_image(
 class _Push:
     """One push; first collects what there is to do, without sending anything."""
 
-    def __init__(self, reference: Reference, contents: Contents, clients: Clients, status: TransferStatus) -> None:
+    def __init__(self, reference: Reference, contents: Contents, registry: Registry, status: TransferStatus) -> None:
         self._reference = reference
         self._contents = contents
-        self._clients = clients
         self._status = status
-        self._target = clients.get(reference.domain)
+        self._registry = registry
         self._manifests: dict[Digest, _Manifest] = {}  # children first
         self._blobs: dict[Digest, Descriptor] = {}
         self._holders: dict[Digest, tuple[str, ...]] = {}  #: repositories of the manifest that names a blob
@@ -141,7 +140,7 @@ class _Push:
         parsed = oci.parse_manifest_or_index(
             manifest.content, name=manifest.descriptor.digest, media_type=manifest.descriptor.media_type
         )
-        self._target.put_manifest(self._reference.path, name, manifest.content, parsed.media_type)
+        self._registry.put_document(self._reference.name, name, manifest.content, parsed.media_type)
 
     def _document(self, descriptor: Descriptor, origins: Sequence[str]) -> bytes:
         try:
@@ -152,15 +151,14 @@ class _Push:
                     f"{self._reference.name}@{descriptor.digest}: not all platforms of the image are kept here",
                     hint="push one of them with `--platform`, or pull the image again with `--all-platforms`",
                 ) from None
-        return self._from_any(origins, lambda client, path: client.manifest(path, descriptor.digest).content)
+        return self._from_any(origins, lambda origin: self._registry.fetch_document(origin, descriptor.digest).content)
 
-    def _from_any(self, origins: Sequence[str], get: Callable[..., bytes]) -> bytes:
+    def _from_any(self, origins: Sequence[str], get: Callable[[str], bytes]) -> bytes:
         """Return what the first of *origins* that has it gives."""
         failure: ImgError | None = None
         for origin in origins:
-            source = Reference.parse(origin)
             try:
-                return get(self._clients.get(source.domain), source.path)
+                return get(origin)
             except (NotFoundError, IntegrityError) as err:
                 failure = failure or err
         assert failure is not None
@@ -168,21 +166,20 @@ class _Push:
 
     def _upload(self, blob: Descriptor) -> None:
         origins = dict.fromkeys([*self._contents.origins(blob.digest), *self._holders.get(blob.digest, ())])
-        places = [Reference.parse(origin) for origin in origins]
-        neighbours = [place.path for place in places if place.domain == self._reference.domain]
-        neighbours = [path for path in neighbours if path != self._reference.path]
+        home = f"{self._reference.domain}/"
+        neighbours = [name for name in origins if name.startswith(home) and name != self._reference.name]
         try:
             with self._contents.open(blob.digest):
                 read = partial(self._stored, blob)
         except NotFoundError:
             if oci.is_foreign_layer(blob.media_type):
                 return  # not to be distributed: the registry does not expect it either
-            if not places:
+            if not origins:
                 raise
             read = partial(self._copied, blob, list(origins))
         try:
-            way = self._target.upload(
-                self._reference.path, blob, read, mount_from=neighbours[0] if neighbours else None
+            way = self._registry.upload(
+                self._reference.name, blob, read, mount_from=neighbours[0] if neighbours else None
             )
         except RegistryError as err:
             if err.status == 400 and read.func == self._stored:
@@ -208,8 +205,7 @@ class _Push:
         """Give the bytes of a blob of other registries; the target verifies the digest."""
 
         def read(origin: str, start: int) -> Iterator[bytes]:
-            source = Reference.parse(origin)
-            return self._clients.get(source.domain).blob(source.path, blob, verify=False, start=start)
+            return self._registry.fetch_blob(origin, blob, verify=False, start=start)
 
         done = offset
         for chunk in from_origins(str(self._reference), blob.digest, origins, read, offset):

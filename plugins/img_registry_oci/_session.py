@@ -5,31 +5,29 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from img_core import __version__
-from img_core.net.registry._auth import Authenticator, lacking_rights
-from img_core.net.registry._errors import failure_of_status, public_error
-from img_core.net.registry._hosts import authority, is_insecure, is_loopback, origin, split_port
-from img_core.net.registry._http import Http
-from img_core.net.registry._retry import Attempts, Failure
-from img_core.spec.text import show
+from img_core.net.hosts import authority, is_insecure, is_loopback, origin, split_port
+from img_core.net.redirects import REDIRECTS, location_of
+from img_core.net.retry import Attempts, Failure
+from img_core.net.transport import Http
+from img_registry_oci._auth import Authenticator, lacking_rights
+from img_registry_oci._errors import failure_of_status, public_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-    from img_core.net.registry._config import Trust
-    from img_core.net.registry._http import Response
-    from img_core.net.registry._retry import Limits
+    from img_core.net.retry import Limits
+    from img_core.net.transport import Response
+    from img_core.net.trust import Trust
     from img_core.spec.values import Credentials
 
-__all__ = ["Session", "location_of"]
+__all__ = ["Session"]
 
 Answer = TypeVar("Answer")
 _LOGINS = 3  # a token that another thread got may have expired when we use it; one of our own is the last word
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 #: By method. Only 307 and 308 keep a POST what it is (RFC 9110, 15.4). What has a body is not sent again to who knows where.
-_FOLLOWED = {"GET": _REDIRECTS, "HEAD": _REDIRECTS, "POST": frozenset({307, 308})}
+_FOLLOWED = {"GET": REDIRECTS, "HEAD": REDIRECTS, "POST": frozenset({307, 308})}
 
 
 class Session:
@@ -190,22 +188,3 @@ class Session:
                 return response.status
         except Failure:
             return None
-
-
-def location_of(response: Response) -> str:
-    """Return the absolute ``Location`` of *response*. Raises `Failure` for what is no HTTP address, or a step down from HTTPS."""
-    location = response.header("location")
-    try:
-        target = urljoin(response.url, location or "")
-        has_user = urlsplit(target).username is not None
-    except ValueError:
-        target, has_user = "", True
-    here, there = origin(response.url), origin(target)
-    if not location or here is None or there is None or has_user or not target.isprintable():
-        raise Failure(f"it sends us to `{show(location or '')}`, which is no address to follow", transient=False)
-    if here.scheme == "https" and there.scheme != "https":
-        if here.host == there.host and there.port in {80, here.port}:
-            # A registry behind a proxy that ends TLS believes that it speaks plain HTTP; the proxy knows better.
-            return urlunsplit(urlsplit(target)._replace(scheme="https", netloc=urlsplit(response.url).netloc))
-        raise Failure(f"it sends us from HTTPS to plain HTTP at `{authority(target)}`", transient=False)
-    return target

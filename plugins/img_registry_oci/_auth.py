@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
 from img_core.images import oci
-from img_core.net.registry._errors import failure_of_status
-from img_core.net.registry._hosts import authority, is_insecure, is_loopback, is_same_site, origin
-from img_core.net.registry._retry import Failure
+from img_core.net.hosts import authority, is_insecure, is_loopback, is_same_site, origin
+from img_core.net.retry import Failure
 from img_core.spec.errors import CredentialsError, ImgError
 from img_core.spec.text import show
+from img_registry_oci._errors import failure_of_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from img_core.net.registry._http import Http, Response
+    from img_core.net.transport import Http, Response
     from img_core.spec.values import Credentials
 
 __all__ = ["Authenticator", "Challenge", "lacking_rights", "parse_challenges"]

@@ -28,25 +28,24 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from img_core.net.registry._hosts import authority, endpoint_host, origin
+from img_core.images.reference import DEFAULT_DOMAIN
+from img_core.net.hosts import authority, origin
+from img_core.net.trust import Trust
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["Endpoint", "HostsConfig", "Rules", "Trust"]
+__all__ = ["Endpoint", "HostsConfig", "Rules", "endpoint_host"]
 
+_HUB_ENDPOINT = "registry-1.docker.io"
 _OWN_KEYS = frozenset({"mirrors", "insecure", "blocked", "ca", "client-cert", "client-key", "token-servers"})
 _WHEN = {"all": "all", "digest-only": "digest", "tag-only": "tag"}
 
 
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """Certificates beyond the system's, and our own with its key, both as files. *token_servers* may see the password."""
-
-    authorities: tuple[str, ...] = ()
-    client: tuple[str, str] | None = None
-    token_servers: tuple[str, ...] = ()  #: ``host[:port]``
+def endpoint_host(domain: str) -> str:
+    """Return the ``host[:port]`` that serves the registry API for the *domain* of a reference."""
+    return _HUB_ENDPOINT if domain == DEFAULT_DOMAIN else domain
 
 
 @dataclass(frozen=True, slots=True)

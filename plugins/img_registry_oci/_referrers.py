@@ -10,13 +10,13 @@ from urllib.parse import quote
 
 from img_core.images import oci
 from img_core.images.reference import is_digest
-from img_core.net.registry._listing import PAGES_LIMIT, next_page, read_object
-from img_core.net.registry._retry import Failure
+from img_core.net.retry import Failure
 from img_core.spec.errors import ImgError
+from img_registry_oci._listing import PAGES_LIMIT, next_page, read_object
 
 if TYPE_CHECKING:
-    from img_core.net.registry._places import Place
     from img_core.spec.values import Descriptor, Digest
+    from img_registry_oci._places import Place
 
 __all__ = ["find_referrers", "note_referrer"]
 

@@ -8,13 +8,13 @@ from urllib.parse import quote, urljoin
 
 from img_core.images import oci
 from img_core.images.reference import is_tag
-from img_core.net.registry._hosts import origin
-from img_core.net.registry._retry import Failure
+from img_core.net.hosts import origin
+from img_core.net.retry import Failure
 from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:
-    from img_core.net.registry._http import Response
-    from img_core.net.registry._places import Place
+    from img_core.net.transport import Response
+    from img_registry_oci._places import Place
 
 __all__ = ["PAGES_LIMIT", "list_tags", "next_page", "read_object"]
 

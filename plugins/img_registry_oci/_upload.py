@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from img_core.net.registry._retry import Failure
-from img_core.net.registry._session import location_of
+from img_core.net.redirects import location_of
+from img_core.net.retry import Failure
+from img_core.spec.registry import Uploaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from img_core.net.registry._http import Response
-    from img_core.net.registry._session import Session
+    from img_core.net.transport import Response
     from img_core.spec.values import Descriptor
+    from img_registry_oci._session import Session
 
-__all__ = ["Upload", "Uploaded"]
+__all__ = ["Upload"]
 
 _PROGRESS = 64 * 1024  # bytes that make a cut transfer count as progress
 _TOO_LARGE = 413  # what a proxy says that allows only so many bytes per request
 _LARGEST_PART, _SMALLEST_PART = 64 << 20, 64 << 10
-
-
-class Uploaded(Enum):
-    """How a blob came to be in the repository."""
-
-    EXISTED = "existed"
-    MOUNTED = "mounted"
-    SENT = "sent"
 
 
 class Upload:

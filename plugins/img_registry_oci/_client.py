@@ -3,41 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
 from img_core.images import oci
 from img_core.images.reference import is_digest
-from img_core.net.registry._listing import list_tags
-from img_core.net.registry._places import Places
-from img_core.net.registry._referrers import find_referrers, note_referrer
-from img_core.net.registry._retry import Failure
-from img_core.net.registry._upload import Upload, Uploaded
+from img_core.net.retry import Failure
 from img_core.spec.errors import CredentialsError, IntegrityError, NotFoundError, RegistryError
+from img_core.spec.registry import Fetched
 from img_core.spec.text import show
 from img_core.spec.values import Digest
+from img_registry_oci._listing import list_tags
+from img_registry_oci._places import Places
+from img_registry_oci._referrers import find_referrers, note_referrer
+from img_registry_oci._upload import Upload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-    from img_core.net.registry._http import Response
-    from img_core.net.registry._places import Place
-    from img_core.net.registry._retry import Limits
+    from img_core.net.retry import Limits
+    from img_core.net.transport import Response
+    from img_core.spec.registry import Uploaded
     from img_core.spec.values import Credentials, Descriptor
+    from img_registry_oci._places import Place
 
-__all__ = ["Fetched", "RegistryClient"]
+__all__ = ["RegistryClient"]
 
 Answer = TypeVar("Answer")
 _MIRROR_ERRORS = (RegistryError, CredentialsError, IntegrityError)  #: after these a mirror is not asked again
 _PROGRESS = 64 * 1024  # bytes that make a cut transfer count as progress
-
-
-class Fetched(NamedTuple):
-    """A manifest or an index as the registry has it."""
-
-    content: bytes
-    media_type: str  #: Content-Type, may be empty
-    digest: Digest  #: computed from *content*
 
 
 class RegistryClient:
@@ -134,14 +128,6 @@ class RegistryClient:
             yield chunk
         if hasher is not None and f"{hasher.name}:{hasher.hexdigest()}" != descriptor.digest:
             raise IntegrityError(f"{name}: the registry sent other content: {hasher.name}:{hasher.hexdigest()}")
-
-    def small_blob(self, repository: str, descriptor: Descriptor, *, limit: int = oci.DOCUMENT_LIMIT) -> bytes:
-        """Fetch a whole verified blob, e.g. an image config, of at most *limit* bytes."""
-        if descriptor.size > limit:
-            raise IntegrityError(
-                f"{self.domain}/{repository}@{descriptor.digest}: {descriptor.size} bytes are more than the {limit} allowed here"
-            )
-        return b"".join(self.blob(repository, descriptor))
 
     def tags(self, repository: str) -> list[str]:
         """Return all tags of *repository*, in the registry's order."""

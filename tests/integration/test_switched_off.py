@@ -1,0 +1,49 @@
+"""What is switched off is off for every command that would need it, and each says in one line who did that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.img import Img, write_context
+
+FROM = "FROM busybox\n"
+FAR = "127.0.0.1:1/app:1"
+
+#: What is done, the driver that it needs, the words (``@`` stands for a build context), the Dockerfile.
+NEEDS = {
+    "pull": ("registry:oci", ["pull", FAR], ""),
+    "push": ("registry:oci", ["push", "busybox"], ""),
+    "push to": ("registry:oci", ["push", "busybox", FAR], ""),
+    "login": ("registry:oci", ["login", "-u", "joe", "-p", "secret", "127.0.0.1:1"], ""),
+    "FROM": ("registry:oci", ["build", "@"], f"FROM {FAR}\n"),
+    "COPY --from": ("registry:oci", ["build", "@"], f"{FROM}COPY --from={FAR} /a /a\n"),
+    "--pull": ("registry:oci", ["build", "--pull", "@"], FROM),
+    "type=registry": ("registry:oci", ["build", "-o", f"type=registry,name={FAR}", "@"], FROM),
+    "push=true": ("registry:oci", ["build", "-o", f"type=image,push=true,name={FAR}", "@"], FROM),
+    "--push": ("registry:oci", ["build", "--push", "-t", FAR, "@"], FROM),
+}
+
+
+@pytest.mark.parametrize("what", NEEDS)
+def test_a_command_says_who_switched_its_driver_off(what: str, img: Img, tmp_path: Path) -> None:
+    driver, words, dockerfile = NEEDS[what]
+    context = write_context(tmp_path / "context", dockerfile)
+    done = img.with_flags("--no-plugin", driver).run(*(context if word == "@" else word for word in words))
+    kind, _, name = driver.partition(":")
+    done.refused(1, f"{kind} `{name}` is switched off by --no-plugin")
+    assert "exporting" not in done.stderr  # found out before the work is done
+
+
+def test_the_environment_and_the_user_switch_off_as_well(img: Img) -> None:
+    img.with_environment(IMG_DISABLED_PLUGINS="registry:*").run("pull", FAR).refused(1, "IMG_DISABLED_PLUGINS")
+    img.run("plugins", "disable", "registry:oci").ok()
+    img.run("push", "busybox").refused(1, "registry `oci` is switched off by", "50-img-plugins.toml")
+
+
+def test_what_is_here_needs_no_registry(img: Img, tmp_path: Path) -> None:
+    context = write_context(tmp_path / "context", f"{FROM}COPY Dockerfile /\n")
+    off = img.with_flags("--no-plugin", "registry:*")
+    off.build(context).ok()
+    off.run("save", "-o", tmp_path / "out.tar", "built").ok()
