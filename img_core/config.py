@@ -14,19 +14,12 @@ from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import UsageError
 from img_core.spec.kinds import KINDS, WITHOUT_OPTIONS
 from img_core.spec.text import show, suggestion
+from img_core.spec.toml import read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = [
-    "DEFAULT_ORDER",
-    "EXTRAS",
-    "Config",
-    "DriverTable",
-    "ToggleDirectory",
-    "default_state_directory",
-    "read_toml",
-]
+__all__ = ["DEFAULT_ORDER", "EXTRAS", "Config", "DriverTable", "ToggleDirectory", "default_state_directory"]
 
 #: What ``auto`` tries for each kind, best first. ``/etc/img/config.toml`` and the user's ``config.toml`` replace single lines.
 DEFAULT_ORDER: Mapping[str, tuple[str, ...]] = {
@@ -163,21 +156,6 @@ def _home(environment: Mapping[str, str]) -> str:
         return f"/tmp/img-{os.getuid()}"  # noqa: S108
 
 
-def read_toml(path: str) -> dict[str, Any]:  # Any: TOML
-    """Return the document at *path*, empty if there is no such file. Raises UsageError naming the file and the place."""
-    try:
-        with open(path, "rb") as file:  # pathlib costs 10 ms at start-up
-            import tomllib
-
-            return tomllib.load(file)
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except OSError as err:
-        raise UsageError(f"cannot read configuration file {path}: {err.strerror}") from err
-    except ValueError as err:  # TOMLDecodeError and UnicodeDecodeError
-        raise UsageError(f"configuration file {path} is not valid TOML: {err}") from err
-
-
 def _driver_tables(document: Mapping[str, Any], path: str) -> list[DriverTable]:  # Any: TOML
     """Return the tables with options of drivers. Raises UsageError for a table that means nothing."""
     kinds = [kind for kind in KINDS if kind not in WITHOUT_OPTIONS]
@@ -212,7 +190,7 @@ def _configured_budget(document: Mapping[str, Any], path: str) -> str:  # Any: T
     budget = table.get("keep-storage")
     if budget is None:
         return ""
-    from img_core.spec.sizes import budget_bytes
+    from img_core.spec.words import budget_bytes
 
     try:
         budget_bytes(str(budget), 0)

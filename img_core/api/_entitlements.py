@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from img_core.spec.errors import UsageError
-from img_core.spec.graph import RunOp
+from img_core.spec.graph import RunOp, inputs_first
 from img_core.spec.text import show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from img_core.spec.frontend import Plan
-    from img_core.spec.graph import Vertex
 
 __all__ = ["check_entitlements"]
 
@@ -30,7 +29,7 @@ def check_entitlements(plan: Plan, allowed: Iterable[str], *, isolated: Callable
     for name in sorted(given):
         if name not in _KNOWN:
             raise UsageError(f"invalid entitlement `{name}`", hint=f"known: {', '.join(f'`{n}`' for n in _KNOWN)}")
-    for vertex in _vertices(image.root for image in plan.images):
+    for vertex in inputs_first(image.root for image in plan.images if image.root is not None):
         if not isinstance(vertex.op, RunOp):
             continue
         needed = {
@@ -40,14 +39,3 @@ def check_entitlements(plan: Plan, allowed: Iterable[str], *, isolated: Callable
         for name, is_needed in needed.items():
             if is_needed and name not in given:
                 raise UsageError(f"{name} is not allowed: `{show(vertex.name)}`", hint=f"use `--allow {name}`")
-
-
-def _vertices(roots: Iterable[Vertex | None]) -> Iterator[Vertex]:
-    seen: set[str] = set()
-    pending = [root for root in roots if root is not None]
-    while pending:
-        vertex = pending.pop()
-        if vertex.digest not in seen:
-            seen.add(vertex.digest)
-            pending.extend(vertex.inputs)
-            yield vertex

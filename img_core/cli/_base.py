@@ -13,6 +13,7 @@ from img_core.cli._settings import AUTO_BACKEND, Settings
 from img_core.config import DEFAULT_ORDER, default_state_directory
 from img_core.linux import stdout
 from img_core.spec.errors import UsageError
+from img_core.spec.words import truth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +32,6 @@ __all__ = [
 ]
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
-_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 
 def settings_of(context: click.Context) -> Settings:
@@ -94,9 +93,9 @@ class OnByDefault(click.Option):
 
     def words(self, word: str, value: str, *, given: bool) -> list[str]:
         """Return what stands for *word* (``--flag=VALUE``). Raises UsageError."""
-        if not given or value in _TRUE:
+        if not given or truth(value):
             return []
-        if value not in _FALSE:
+        if truth(value) is None:
             return [word]
         if not self._off:
             raise UsageError(f"`{word}` is not supported", hint=self._hint)
@@ -143,9 +142,9 @@ def _long(option: click.Option) -> str:
 
 def _flag_words(word: str, name: str, value: str, *, given: bool) -> list[str]:
     """Return ``--flag`` or nothing for ``--flag=BOOLEAN``: the flag is off by default."""
-    if not given or value in _TRUE:
+    if not given or truth(value):
         return [name]
-    return [] if value in _FALSE else [word]
+    return [] if truth(value) is False else [word]
 
 
 class Command(GoFlags):

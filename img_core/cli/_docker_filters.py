@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from img_core.cli._amounts import age
 from img_core.cli._filters import parse_filters
 from img_core.cli._images import find_image
-from img_core.cli._usage import age, field
+from img_core.cli._usage import field
 from img_core.images.reference import Reference
 from img_core.spec.errors import UsageError
+from img_core.spec.words import truth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -31,7 +33,6 @@ _PIECE_KEYS = ("reference", "dangling", "before", "since", "until")
 #: Fields of containerd's filters of the build cache, which docker compares with one ``=``.
 _PIECE_FIELDS = ("id", "parent", "description", "type", "inuse", "mutable", "immutable", "shared", "private")
 _FORM = re.compile(r"([a-z]+)(!?)=(?![=~])(.*)", re.DOTALL)
-_TRUE, _FALSE = ("1", "t", "true"), ("0", "f", "false")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,12 @@ class DockerFilter:
     @property
     def truth(self) -> bool:
         """The value as a Boolean. Raises UsageError."""
-        if self.value.lower() not in _TRUE + _FALSE:
+        found = truth(self.value)
+        if found is None:
             raise UsageError(
                 f"invalid filter `{self.key}={self.value}`", hint=f"`{self.key}=true` or `{self.key}=false`"
             )
-        return (self.value.lower() in _TRUE) is not self.negated
+        return found is not self.negated
 
 
 def split_filters(texts: Iterable[str], keys: Sequence[str]) -> tuple[list[DockerFilter], list[str]]:
@@ -173,9 +175,9 @@ def _came_from(pattern: str, piece: Piece) -> bool:
 
 def _field_is(one: DockerFilter, piece: Piece) -> bool:
     found = field(piece, (one.key,))
-    if one.value.lower() in _FALSE and found in (None, "true"):
+    if truth(one.value) is False and found in (None, "true"):
         return found is None
-    return found == ("true" if one.value.lower() in _TRUE and found == "true" else one.value)
+    return found == ("true" if truth(one.value) and found == "true" else one.value)
 
 
 def _has_labels(wanted: Iterable[DockerFilter], labels: dict[str, str]) -> bool:

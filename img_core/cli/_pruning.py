@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from img_core.cli._amounts import age, size
 from img_core.cli._base import Command, settings_of
 from img_core.cli._docker_filters import piece_filters, unused_seconds
 from img_core.cli._format import binary_size
 from img_core.cli._listing import Listing
 from img_core.cli._output import echo, say, warn
-from img_core.cli._usage import age, piece_flags, show_pieces, size
+from img_core.cli._usage import piece_flags, show_pieces
 from img_core.spec.errors import ImgError, UsageError
 
 if TYPE_CHECKING:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from img_core.spec.words import edits
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -119,18 +121,4 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 def _difference(word: str, other: str) -> int:
     if len(word) > 2 and other.startswith(word):
         return min(1, len(other) - len(word))
-    return _edits(word, other)
-
-
-def _edits(word: str, other: str) -> int:
-    """Return how many letters have to be inserted, removed, replaced or swapped with their neighbour (optimal string alignment)."""
-    before: list[int] = []
-    row = list(range(len(other) + 1))
-    for i, letter in enumerate(word, 1):
-        before, row, above = row, [i], before
-        for j, target in enumerate(other, 1):
-            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != target))
-            if i > 1 and j > 1 and letter == other[j - 2] and word[i - 2] == target:
-                cost = min(cost, above[j - 2] + 1)
-            row.append(cost)
-    return row[-1]
+    return edits(word, other)

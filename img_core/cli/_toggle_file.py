@@ -6,9 +6,9 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from img_core.config import read_toml
 from img_core.files import fs
 from img_core.spec.errors import ImgError
+from img_core.spec.toml import read_toml
 
 if TYPE_CHECKING:
     from img_core.config import Config

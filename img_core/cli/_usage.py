@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import TYPE_CHECKING, Any
 
 from img_core.cli._format import binary_size, human_age
 from img_core.cli._listing import Listing, listing_flags
 from img_core.cli._output import echo
-from img_core.spec.errors import UsageError
-from img_core.spec.sizes import parse_size
 from img_core.store.usage import ABANDONED, SOURCE, Piece
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["age", "duration", "field", "piece_flags", "show_pieces", "size"]
+__all__ = ["field", "piece_flags", "show_pieces"]
 
 _HEADER = ("ID", "RECLAIMABLE", "SIZE", "DESCRIPTION")
 _DESCRIPTION_LIMIT = 50
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+")
 
 
 #: The flags of commands that show pieces.
@@ -120,33 +115,3 @@ def _boolean(value: bool) -> str:
 
 def _timestamp(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC", time.gmtime(seconds))
-
-
-def size(text: str, flag: str) -> int:
-    """Read a size such as ``512MiB`` or ``2g``; units are powers of 1024. Raises UsageError that names *flag*."""
-    found = parse_size(text)
-    if found is None:
-        raise UsageError(f"`{text}` for {flag} is not a size", hint="e.g. `512MiB` or `2g`")
-    return found
-
-
-def age(text: str, flag: str) -> float:
-    """Read what docker's ``until`` takes: a duration, a date or time (of here, if it has no zone), or seconds since 1970 UTC.
-
-    Return the seconds since then. Raises UsageError that names *flag*.
-    """
-    import datetime
-
-    if text.isdecimal():
-        return time.time() - int(text)
-    try:
-        return time.time() - datetime.datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError):
-        return duration(text, flag)
-
-
-def duration(text: str, flag: str) -> float:
-    """Read a duration such as ``24h`` or ``1h30m``; return seconds. Raises UsageError that names *flag*."""
-    if not _DURATION.fullmatch(text.strip()):
-        raise UsageError(f"`{text}` for {flag} is not a duration", hint="e.g. `24h`, `90m` or `7d`")
-    return sum(float(number) * _SECONDS[unit] for number, unit in re.findall(r"([\d.]+)([smhdw])", text))

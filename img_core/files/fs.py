@@ -25,6 +25,7 @@ from img_core.files import _rooted, faults
 from img_core.files._remove import remove_entry, remove_tree
 from img_core.files.faults import mutation
 from img_core.spec.errors import ImgError
+from img_core.spec.text import show_path as show
 
 __all__ = [
     "AtomicFile",
@@ -60,25 +61,7 @@ _FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
-# ------------------------------------------------------------------------------------------- showing and translating
-
-
-def show(name: Path) -> str:
-    """Make *name* safe to print: control characters, undecodable bytes and backslashes are escaped."""
-    text = os.fsdecode(name)
-    if text.isascii() and text.isprintable() and "\\" not in text:
-        return text
-    return "".join(map(_escape, text))
-
-
-def _escape(char: str) -> str:
-    if char == "\\":
-        return "\\\\"
-    if char.isprintable():
-        return char
-    if "\udc80" <= char <= "\udcff":  # one byte that is not UTF-8, as os.fsdecode marks it
-        return f"\\x{ord(char) - 0xDC00:02x}"
-    return char.encode("unicode_escape").decode("ascii")
+# -------------------------------------------------------------------------------------------------- translating
 
 
 def place_of(err: OSError, otherwise: Path) -> Path:

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from img_core.plugins._kinds import suggestion
 from img_core.spec.errors import UsageError
+from img_core.spec.words import truth
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["TRUE_WORDS", "merged_options", "parse_boolean", "typed_options"]
-
-#: What Go's strconv.ParseBool accepts; users of buildx write all of these.
-TRUE_WORDS = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-FALSE_WORDS = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+__all__ = ["merged_options", "parse_boolean", "typed_options"]
 
 #: Keywords that the simple checks below cover, or that only describe.
 _SIMPLE_PROPERTY = {
@@ -94,10 +91,9 @@ def _schema_of(name: str, schema: Mapping[str, Any], what: str) -> Mapping[str, 
 
 def parse_boolean(name: str, text: str) -> bool:
     """Return the truth that *text* spells, in the spellings of Go. Raises UsageError naming *name*."""
-    if text in TRUE_WORDS:
-        return True
-    if text in FALSE_WORDS:
-        return False
+    found = truth(text)
+    if found is not None:
+        return found
     raise UsageError(f"non-bool value specified for {name}: `{text}`", hint="use `true` or `false`")
 
 
@@ -130,7 +126,7 @@ def _check_type(name: str, value: object, kind: str | list[str]) -> None:
 def _from_text(name: str, text: str, kind: str | list[str]) -> Any:  # Any: JSON
     """Convert *text* to the first of the schema's types that can hold it."""
     kinds = [kind] if isinstance(kind, str) else kind
-    if "boolean" in kinds and (len(kinds) == 1 or text in TRUE_WORDS | FALSE_WORDS):
+    if "boolean" in kinds and (len(kinds) == 1 or truth(text) is not None):
         return parse_boolean(name, text)
     if "integer" in kinds:
         try:

@@ -6,9 +6,9 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from img_core.plugins._kinds import suggestion
-from img_core.spec.csv import key_values
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import UsageError
+from img_core.spec.words import key_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -1,19 +1,21 @@
-"""Text from outside (images, registries, contexts) made safe to show."""
+"""Text and names from outside (images, registries, contexts) made safe to show."""
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["LINE_LIMIT", "one_line", "redacted", "show", "suggestion"]
+__all__ = ["LINE_LIMIT", "escaped", "one_line", "redacted", "show", "show_path", "suggestion"]
 
 #: The most characters of a line that tells people what happened, with its ``Error: `` or ``hint: ``.
 LINE_LIMIT = 1000
 
 _WORD = re.compile(r"\S+")
+_RAW_BYTE = re.compile("[\udc80-\udcff]")  # that is not UTF-8, as os.fsdecode marks it
 _END_OF_HOST = re.compile(r"[/?#]")
 
 
@@ -26,8 +28,15 @@ def show(text: str | bytes, *, limit: int = 200) -> str:
         text = text[: 4 * limit].decode("utf-8", "backslashreplace")
     text = redacted(text)
     cut = text[:limit]
-    shown = cut if cut.isprintable() else "".join(map(_escape, cut))
-    return shown + ("…" if len(text) > limit else "")
+    return escaped(cut) + ("…" if len(text) > limit else "")
+
+
+def show_path(name: bytes | str | os.PathLike[str]) -> str:
+    """Return all of *name* on one line, so that no two names look alike: backslashes are escaped too."""
+    text = os.fsdecode(name).replace("\\", "\\\\")
+    return escaped(
+        text if text.isprintable() else _RAW_BYTE.sub(lambda match: f"\\x{ord(match[0]) - 0xDC00:02x}", text)
+    )
 
 
 def one_line(text: str, *, limit: int = LINE_LIMIT) -> str:
@@ -35,7 +44,7 @@ def one_line(text: str, *, limit: int = LINE_LIMIT) -> str:
     text = redacted(text)
     if len(text) > 2 * limit:  # what is left out anyway need not be escaped
         text = text[:limit] + text[-limit:]
-    shown = text if text.isprintable() else "".join(map(_escape, text))
+    shown = escaped(text)
     if len(shown) <= limit:
         return shown
     tail = limit // 3
@@ -78,9 +87,14 @@ def _is_no_port(host: str) -> bool:
     return bool(colon) and not host.startswith("[") and not port.isdigit() and port != ""
 
 
+def escaped(text: str, *, keep: str = "") -> str:
+    """Return *text* with escapes for what is not printable, except what is in *keep*."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in keep else _escape(char) for char in text)
+
+
 def _escape(character: str) -> str:
-    if character.isprintable():
-        return character
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 

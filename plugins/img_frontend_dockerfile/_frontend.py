@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.spec.frontend import Frontend, IgnoreNames, Plan, PlanRequest
+from img_core.spec.words import truth
 from img_frontend_dockerfile.planning.calls import describe_targets, outline
 from img_frontend_dockerfile.planning.plan import Planning, find_target, wants_index
 from img_frontend_dockerfile.syntax.source import Source, Span
@@ -36,7 +37,7 @@ class DockerfileFrontend(Frontend):
     @classmethod
     def context_options(cls, build_args: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         """Return whether ``.git`` stays in a context from git."""
-        keep = build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "").lower() in ("1", "true", "t")
+        keep = truth(build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", ""))
         return (("keep-git-dir", "true"),) if keep else ()
 
     def wanted(self, request: PlanRequest) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from img_core.spec.sizes import binary_size
+from img_core.spec.text import escaped
+from img_core.spec.words import binary_size
 
 __all__ = ["clean_line", "log_time", "rate_text", "size_text", "split_lines"]
 
@@ -48,12 +49,7 @@ def clean_line(line: bytes, *, colours: bool = True) -> str:
         return text
     parts = _COLOUR.split(text)
     if not colours:
-        return _escaped("".join(parts[::2]))
-    shown = "".join(part if number % 2 else _escaped(part) for number, part in enumerate(parts))
+        return escaped("".join(parts[::2]), keep="\t")
+    shown = "".join(part if number % 2 else escaped(part, keep="\t") for number, part in enumerate(parts))
     # A line must not colour, or hide, what others write after it.
     return shown if len(parts) == 1 or parts[-2:] == [_RESET, ""] else shown + _RESET
-
-
-def _escaped(text: str) -> str:
-    shown = (char if char.isprintable() or char == "\t" else f"\\x{ord(char):02x}" for char in text)
-    return "".join(shown)

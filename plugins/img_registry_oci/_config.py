@@ -32,6 +32,7 @@ from img_core.images.reference import DEFAULT_DOMAIN
 from img_core.net.hosts import authority, origin
 from img_core.net.trust import Trust
 from img_core.spec.errors import UsageError
+from img_core.spec.toml import read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -285,20 +286,7 @@ def _containers_mirrors(value: Iterable[Mapping[str, Any]], *, by_digest: bool) 
 
 
 def _read(path: str) -> dict[str, Any]:  # Any: TOML
-    """Return the document at *path*, empty if there is none."""
-    if not path:
-        return {}
-    try:
-        with open(path, "rb") as file:
-            import tomllib
-
-            return tomllib.load(file)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return {}
-    except OSError as err:
-        raise UsageError(f"cannot read configuration file {path}: {err.strerror}") from err
-    except ValueError as err:
-        raise UsageError(f"configuration file {path} is not valid TOML: {err}") from err
+    return read_toml(path, skip_unreadable=True) if path else {}
 
 
 def _table(document: Mapping[str, Any], key: str, path: str) -> dict[str, dict[str, Any]]:  # Any: TOML

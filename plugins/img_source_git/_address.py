@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 from img_core.net.git_urls import QUERY_KEYS
 from img_core.spec.errors import UsageError
 from img_core.spec.text import show
+from img_core.spec.words import truth
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +26,6 @@ _FULL_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SHORT_COMMIT = re.compile(r"[0-9a-f]{4,64}")
 #: What git-check-ref-format(1) forbids, and what would be a pattern or a refspec.
 _BAD_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/.]|/$|/\.|\.lock(?:/|$)|\.$|^@$")
-_TRUE, _FALSE = frozenset({"", "1", "true", "t"}), frozenset({"0", "false", "f"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +179,10 @@ def _boolean(values: Mapping[str, str], name: str, *, default: bool) -> bool:
     text = values.get(name)
     if text is None:
         return default
-    if text.lower() not in _TRUE | _FALSE:
+    found = truth(text or "true")
+    if found is None:
         raise UsageError(f"invalid value `{show(text)}` of {name}", hint="`true` or `false`")
-    return text.lower() in _TRUE
+    return found
 
 
 def _commit_times(text: str) -> bool:

@@ -190,7 +190,7 @@ def test_group_of_somebody_else_is_not_divided(tmp_path: Path) -> None:
     ("flags", "words"),
     [
         (["--memory", "1k"], ["at least 6m"]),
-        (["--memory", "lots"], ["invalid size `lots`"]),
+        (["--memory", "lots"], ["`lots` for --memory is not a size"]),
         (["--memory-swap", "1g"], ["needs `--memory`"]),
         (["--memory", "1g", "--memory-swap", "500m"], ["must not be less"]),
         (["--cpus", "0"], ["invalid value `0` for --cpus"]),

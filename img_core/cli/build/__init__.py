@@ -93,6 +93,7 @@ def _checked_path(paths: tuple[str, ...], flags: dict[str, Any]) -> str:  # Any:
 def _request(path: str, flags: dict[str, Any], outputs: list[Output]) -> BuildRequest:  # Any: values of flags
     """Return the request that the flags describe, without what comes from standard input. Raises UsageError."""
     from img_core.api import BuildRequest
+    from img_core.cli._amounts import size
     from img_core.cli.build._secrets import parse_contexts, parse_secrets
     from img_core.cli.build._values import (
         parse_build_args,
@@ -100,7 +101,6 @@ def _request(path: str, flags: dict[str, Any], outputs: list[Output]) -> BuildRe
         parse_hosts,
         parse_labels,
         parse_limits,
-        parse_size,
         parse_ulimits,
         split_list,
     )
@@ -124,7 +124,7 @@ def _request(path: str, flags: dict[str, Any], outputs: list[Output]) -> BuildRe
         pull=flags["pull"],
         network=flags["network"],
         add_hosts=parse_hosts(flags["add_hosts"]),
-        shm_size=parse_size(flags["shm_size"], "--shm-size") if flags["shm_size"] else 0,
+        shm_size=size(flags["shm_size"], "--shm-size") if flags["shm_size"] else 0,
         ulimits=parse_ulimits(flags["ulimits"]),
         limits=parse_limits(flags),
         contexts=parse_contexts(flags["contexts"]),

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from img_core.cli._output import echo
-from img_core.spec.csv import key_values
 from img_core.spec.errors import UsageError
+from img_core.spec.words import key_values, truth
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -57,7 +57,7 @@ def parse_call(text: str, *, check: bool) -> Call | None:
         raise UsageError(f"unknown format `{options['format']}` of `--call`", hint="known: `text`, `json`")
     if name == "build":
         return None
-    return Call(name, options.get("format", "text"), options.get("ignorestatus", "").lower() in ("true", "1"))
+    return Call(name, options.get("format", "text"), bool(truth(options.get("ignorestatus", ""))))
 
 
 def answer(build: Build, call: Call) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from img_core.spec import sizes
+from img_core.cli._amounts import size
 from img_core.spec.errors import UsageError
 from img_core.spec.text import show
 
@@ -19,7 +19,6 @@ __all__ = [
     "parse_hosts",
     "parse_labels",
     "parse_limits",
-    "parse_size",
     "parse_ulimits",
     "split_list",
 ]
@@ -92,14 +91,6 @@ def _address(text: str, shown: str) -> str:
         raise UsageError(f"invalid IP address `{text}` in --add-host `{shown}`") from None
 
 
-def parse_size(text: str, flag: str) -> int:
-    """Return a size in bytes: ``64m``, ``1g``, ``67108864``, in powers of 1024."""
-    size = sizes.parse_size(text)
-    if size is None:
-        raise UsageError(f"invalid size `{text}` for {flag}", hint="e.g. `64m` or `1g`")
-    return size
-
-
 def parse_limits(flags: Mapping[str, Any]) -> Limits:  # Any: values of flags
     """Collect what limits a step's use of the machine. Raises UsageError."""
     from img_core.linux.cgroups import Limits
@@ -112,8 +103,8 @@ def parse_limits(flags: Mapping[str, Any]) -> Limits:  # Any: values of flags
         period = period or 100_000
         quota = round(_positive(cpus) * period)
     limits = Limits(
-        memory=parse_size(flags["memory"], "--memory") if flags["memory"] else 0,
-        memory_swap=-1 if swap == "-1" else parse_size(swap, "--memory-swap") if swap else 0,
+        memory=size(flags["memory"], "--memory") if flags["memory"] else 0,
+        memory_swap=-1 if swap == "-1" else size(swap, "--memory-swap") if swap else 0,
         cpu_period=period,
         cpu_quota=quota,
         cpu_shares=_number(flags, "cpu_shares"),

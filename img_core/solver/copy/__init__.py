@@ -2,8 +2,8 @@
 
 `select` decides which files of a `SourceTree` a `Copy` means and what they will be called; it reads directories only. `digest` is the
 content part of the step's cache key. `apply` does the work of one file operation in a root file system; it is imported when it is first
-used, which a cached build never does. The rules are in docs/reference/dockerfile.md and, case by
-case, in docs/reference/dockerfile-cases.md.
+used, which a cached build never does. The rules are in docs/reference/dockerfile.md and, case by case, in
+docs/reference/dockerfile-cases.md.
 """
 
 from __future__ import annotations
@@ -17,20 +17,17 @@ from img_core.spec._lazy import names_from
 
 if TYPE_CHECKING:
     from img_core.solver.copy._apply import apply
-    from img_core.solver.copy._modes import ModeChange, parse_mode
 
 __all__ = [
     "FileHashes",
     "Folder",
     "Match",
-    "ModeChange",
     "Selection",
     "SourceTree",
     "apply",
     "check_source",
     "digest",
-    "parse_mode",
     "select",
 ]
 
-__getattr__ = names_from(__name__, {"_apply": ("apply",), "_modes": ("ModeChange", "parse_mode")})
+__getattr__ = names_from(__name__, {"_apply": ("apply",)})

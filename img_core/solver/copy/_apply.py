@@ -8,9 +8,9 @@ import time
 from typing import TYPE_CHECKING
 
 from img_core.files import fs
+from img_core.files.modes import ModeChange, parse_mode
 from img_core.files.passwd import resolve_owner
 from img_core.solver.copy._digest import open_file, opened
-from img_core.solver.copy._modes import ModeChange, parse_mode
 from img_core.solver.copy._places import NewDirectory, Root
 from img_core.solver.copy._tree import SourceTree
 from img_core.solver.copy._unpack import is_archive, unpack

@@ -19,7 +19,7 @@ from img_core.spec.errors import ImgError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from img_core.solver.copy._modes import ModeChange
+    from img_core.files.modes import ModeChange
     from img_core.solver.copy._places import Root
     from img_core.solver.copy._select import Folder, Match
     from img_core.solver.copy._tree import FileInfo, SourceTree

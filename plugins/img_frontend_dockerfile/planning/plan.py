@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from img_core.spec.errors import DockerfileError
 from img_core.spec.text import show
+from img_core.spec.words import truth
 from img_frontend_dockerfile.lint.file_rules import lint_base_defaults, lint_program
 from img_frontend_dockerfile.lint.findings import WarningList
 from img_frontend_dockerfile.planning.epoch import epoch_of, settle_epoch
@@ -95,9 +96,9 @@ def wants_index(request: PlanRequest) -> bool:
     """Say whether the result must be an index (`BUILDKIT_MULTI_PLATFORM`). Raises DockerfileError if it must be none and has to be."""
     name = "BUILDKIT_MULTI_PLATFORM"
     text = request.build_args.get(name, "")
-    if text.lower() not in ("", "0", "f", "false", "1", "t", "true"):
+    wanted = truth(text or "false")
+    if wanted is None:
         raise DockerfileError(f"invalid boolean value {quote(text)} of {name}")
-    wanted = text.lower() in ("1", "t", "true")
     if text and not wanted and len(request.platforms) > 1:
         raise DockerfileError(f"returning several platforms is not allowed by {name}={show(text)}")
     return wanted

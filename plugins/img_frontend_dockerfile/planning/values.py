@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 
+from img_core.files.modes import parse_mode
+from img_core.spec.errors import UsageError
 from img_frontend_dockerfile.syntax.source import Fault
 from img_frontend_dockerfile.syntax.text import quote
 
 __all__ = ["check_mode", "check_signal", "is_numeric_owner", "parse_port"]
 
 _PROTOCOLS = ("tcp", "udp", "sctp")
-_SYMBOLIC_MODE = re.compile(r"[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+(?:,[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+)*")
 _SIGNAL_NAMES = """
     ABRT ALRM BUS CHLD CLD CONT FPE HUP ILL INT IO IOT KILL PIPE POLL PROF PWR QUIT SEGV STKFLT STOP SYS TERM TRAP TSTP
     TTIN TTOU URG USR1 USR2 VTALRM WINCH XCPU XFSZ RTMIN RTMAX
@@ -52,14 +53,10 @@ def _port(text: str) -> int | None:
 
 def check_mode(mode: str) -> None:
     """Raise `Fault` unless *mode* is octal up to 07777 or a symbolic mode as chmod(1) takes."""
-    if re.match(r"[0-9]", mode):
-        if not re.fullmatch(r"0*[0-7]{1,4}", mode):
-            raise Fault(f"invalid chmod parameter: '{mode}'. it should be octal string and between 0 and 07777")
-    elif not _SYMBOLIC_MODE.fullmatch(mode):
-        raise Fault(
-            f"invalid chmod parameter: '{mode}'. invalid syntax",
-            hint="write an octal number such as 0644 or a symbolic mode such as u=rwX,go=rX",
-        )
+    try:
+        parse_mode(mode)
+    except UsageError as err:
+        raise Fault(str(err), hint=err.hint) from None
 
 
 def is_numeric_owner(owner: str) -> bool:

@@ -6,6 +6,7 @@ import json
 import re
 
 from img_core.spec.dataclass import dataclass
+from img_core.spec.words import truth
 from img_frontend_dockerfile.syntax.source import Fault, Source, Span
 from img_frontend_dockerfile.syntax.text import quote
 
@@ -102,12 +103,12 @@ def parse_check_options(text: str) -> CheckOptions:
         found[key] = value.strip()
     skip, experimental = (_rule_names(found.get(key, "")) for key in ("skip", "experimental"))
     error = found.get("error", "false").lower()
-    if error not in ("true", "false", "1", "0", "t", "f"):
+    if truth(error) is None:
         raise Fault(f"failed to parse check options: invalid boolean {quote(error)} for option `error`")
     return CheckOptions(
         skip=skip,
         skip_all="all" in skip,
-        error=error in ("true", "1", "t"),
+        error=bool(truth(error)),
         experimental=experimental,
         experimental_all="all" in experimental,
     )

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from img_core.spec.dataclass import dataclass
+from img_core.spec.words import RecordError, parse_size, split_record, truth
 from img_frontend_dockerfile.syntax.source import Fault
 from img_frontend_dockerfile.syntax.text import did_you_mean, quote
 
@@ -22,8 +23,7 @@ _NUMBERS = {"mode": 8, "uid": 10, "gid": 10}
 _WITH_OWNER = ("cache", "secret", "ssh")
 _KEYS = ("type", "from", "source", "target", "readonly", "readwrite", "id", "sharing", "required", "size")
 _ALL_KEYS = (*_KEYS, *_NUMBERS, "env", *_SYNONYMS)
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) ?([kmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
-_TRUE, _FALSE = ("1", "t", "true"), ("0", "f", "false")
+_PROBLEMS = {"bare": "quote within a field", "open": "quote is not closed", "after": "text after a closing quote"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,34 +77,10 @@ def parse_mount(text: str, expand: Callable[[str], str]) -> MountSpec:
 
 
 def _csv(text: str) -> list[str]:
-    """Split at commas; a field that starts with a double quote ends at the next one, and two of them mean one."""
-    fields, position = [], 0
-    while position <= len(text):
-        if text.startswith('"', position):
-            field, position = _quoted_field(text, position + 1)
-            if position < len(text) and text[position] != ",":
-                raise Fault(f"invalid mount {quote(text)}: text after a closing quote")
-        else:
-            end = text.find(",", position)
-            end = len(text) if end < 0 else end
-            field, position = text[position:end], end
-        fields.append(field)
-        position += 1
-    return fields
-
-
-def _quoted_field(text: str, position: int) -> tuple[str, int]:
-    field: list[str] = []
-    while position < len(text):
-        if text.startswith('""', position):
-            field.append('"')
-            position += 2
-        elif text[position] == '"':
-            return "".join(field), position + 1
-        else:
-            field.append(text[position])
-            position += 1
-    raise Fault(f"invalid mount {quote(text)}: quote is not closed")
+    try:
+        return split_record(text)
+    except RecordError as err:
+        raise Fault(f"invalid mount {quote(text)}: {_PROBLEMS[err.problem]}", hint=err.hint) from None
 
 
 def _field(text: str, expand: Callable[[str], str]) -> tuple[str, str]:
@@ -169,10 +145,9 @@ def _make(kind: str, values: dict[str, str]) -> MountSpec:
 
 
 def _boolean(key: str, value: str) -> bool:
-    if value.lower() in _TRUE:
-        return True
-    if value.lower() in _FALSE:
-        return False
+    found = truth(value)
+    if found is not None:
+        return found
     raise Fault(f"invalid value for {key}: {value}", hint="write `true` or `false`")
 
 
@@ -184,9 +159,7 @@ def _number(key: str, value: str) -> int:
 
 
 def _size(value: str) -> int:
-    match = _SIZE.fullmatch(value)
-    if match is None:
+    size = parse_size(value)
+    if size is None:
         raise Fault(f"invalid value for size: {value}", hint="write a number with an optional unit `k`, `m` or `g`")
-    whole, _, fraction = match[1].partition(".")
-    unit = 1 << 10 * " kmgtp".index(match[2].lower() or " ")
-    return int(whole) * unit + int(fraction or "0") * unit // int("1" + "0" * len(fraction))
+    return size

@@ -6,6 +6,8 @@ import re
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from img_core.spec.words import edits
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -44,7 +46,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     """
     best, best_distance = None, min(3, len(word)) if len(word) <= _LONGEST_WORD else 0
     for candidate in islice(known, _MOST_CANDIDATES):
-        distance = _distance(word.lower(), candidate.lower(), best_distance)
+        distance = edits(word.lower(), candidate.lower(), best_distance)
         if distance < best_distance:
             best, best_distance = candidate, distance
     return best if best != word else None
@@ -60,25 +62,6 @@ def undefined_variable(name: str, known: Iterable[str]) -> str:
     """Return the text of the lint rule ``UndefinedVar``."""
     similar = nearest(name, known)
     return f"Usage of undefined variable '${name}'" + (f" (did you mean ${similar}?)" if similar else "")
-
-
-def _distance(left: str, right: str, limit: int) -> int:
-    """Count the edits between two words, two swapped neighbours being one edit; stop at *limit*."""
-    if abs(len(left) - len(right)) >= limit:
-        return limit
-    before: list[int] = []
-    row = list(range(len(right) + 1))
-    for i, a in enumerate(left, start=1):
-        current = [i]
-        for j, b in enumerate(right, start=1):
-            best = min(row[j] + 1, current[j - 1] + 1, row[j - 1] + (a != b))
-            if i > 1 and j > 1 and a == right[j - 2] and b == left[i - 2]:
-                best = min(best, before[j - 2] + 1)
-            current.append(best)
-        before, row = row, current
-        if min(row) >= limit and min(before) >= limit:
-            return limit
-    return min(row[-1], limit)
 
 
 def parse_duration(text: str) -> int:

@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from img_core.cli._amounts import size
 from img_core.cli.build._outputs import output_name, parse_output
 from img_core.cli.build._secrets import SshGrant, parse_secrets, parse_ssh
 from img_core.cli.build._ssh_agent import agents
-from img_core.cli.build._values import parse_build_args, parse_hosts, parse_labels, parse_size, parse_ulimits
+from img_core.cli.build._values import parse_build_args, parse_hosts, parse_labels, parse_ulimits
 from img_core.spec import UsageError
-from img_core.spec.csv import split_record
+from img_core.spec.words import split_record
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_bad_hosts_are_refused(text: str) -> None:
 
 
 def test_sizes_and_limits() -> None:
-    assert [parse_size(text, "x") for text in ("64m", "1g", "10", "1.5KiB", "2 MB")] == [
+    assert [size(text, "x") for text in ("64m", "1g", "10", "1.5KiB", "2 MB")] == [
         64 << 20, 1 << 30, 10, 1536, 2 << 20,
     ]  # fmt: skip
     assert parse_ulimits(["nofile=1:2", "core=unlimited", "nproc=5"]) == (

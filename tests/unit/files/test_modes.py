@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from img_core.solver.copy import parse_mode
+from img_core.files.modes import parse_mode
 from img_core.spec.errors import UsageError
 
 WHO = st.text("ugoa", min_size=1, max_size=2)

@@ -8,11 +8,11 @@ may stand among letters (``g=ux``); ``X`` looks at the mode that the file came w
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
-from img_core.files import fs
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import UsageError
+from img_core.spec.text import show
 
 __all__ = ["ModeChange", "parse_mode"]
 
@@ -59,7 +59,7 @@ def parse_mode(text: str) -> ModeChange:
         match = _CLAUSE.fullmatch(clause)
         if match is None:
             raise UsageError(
-                f"invalid chmod parameter: '{fs.show(text)}'",
+                f"invalid chmod parameter: '{show(text)}'. invalid syntax",
                 hint="write an octal number such as `0755`, or clauses such as `u=rwX,go=rX`",
             )
         actions.extend((match[1], operator, what) for operator, what in _ACTION.findall(match[2]))
@@ -68,9 +68,7 @@ def parse_mode(text: str) -> ModeChange:
 
 def _parse_octal(text: str) -> int:
     if not re.fullmatch("[0-7]+", text) or int(text, 8) > 0o7777:
-        raise UsageError(
-            f"invalid chmod parameter: '{fs.show(text)}'. it should be octal string and between 0 and 07777"
-        )
+        raise UsageError(f"invalid chmod parameter: '{show(text)}'. it should be octal string and between 0 and 07777")
     return int(text, 8)
 
 
