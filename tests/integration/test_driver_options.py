@@ -148,4 +148,4 @@ def test_credential_stores_of_others_get_their_options_by_configuration(img: Img
     chosen = img.with_environment(
         PYTHONPATH=f"{site}:{img.environment()['PYTHONPATH']}", IMG_CREDENTIALS_VAULT_DEPTH="6"
     )
-    assert chosen.run("login", "--list").ok().text.split() == ["vault.example", "/secret", "7"]
+    assert chosen.run("login", "--list").ok().text.split()[-3:] == ["vault.example", "/secret", "7"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 
 from img_core.config import Config
-from img_core.plugins import Choice, Plugins, environment_name, parse_choice
+from img_core.plugins import Choice, PluginInfo, Plugins, environment_name, parse_choice
 from img_core.spec import Host, PluginError, UsageError
+from img_core.spec.kinds import WITHOUT_OPTIONS
 
 SCHEMA = """{"type": "object", "additionalProperties": False, "properties": {
     "runtime": {"type": "string", "x-environment": "OLD_NAME"}, "level": {"type": "integer", "maximum": 9},
@@ -210,3 +212,22 @@ def test_names_of_variables() -> None:
     assert environment_name("executor", "runc", "runtime") == "IMG_EXECUTOR_RUNC_RUNTIME"
     assert environment_name("source", "docker-image", "a.b-c") == "IMG_SOURCE_DOCKER_IMAGE_A_B_C"
     assert parse_choice("executor", "runc,Runtime=A=b") == Choice("runc", {"runtime": "A=b"})
+
+
+OURS = [
+    info
+    for info in Plugins(Config.load(environment={})).inventory(check=False)
+    if info.distribution == "img-builder" and info.kind not in WITHOUT_OPTIONS
+]
+
+
+@pytest.mark.parametrize("info", OURS, ids=lambda info: f"{info.kind}:{info.name}")
+def test_our_drivers_describe_their_options_and_take_them(info: PluginInfo) -> None:
+    driver = Plugins(Config.load(environment={})).driver(info.kind, info.name)
+    if driver.schema is None:
+        return
+    properties = driver.schema["properties"]
+    assert [name for name, described in properties.items() if not described.get("description")] == []
+    variables = [environment_name(info.kind, info.name, name) for name in properties]
+    assert len(set(variables)) == len(variables), "two options share a variable"
+    assert "options" in inspect.signature(driver).parameters
