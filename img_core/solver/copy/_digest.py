@@ -5,6 +5,7 @@ Names, modes, bytes, link texts and device numbers count; times do not, and owne
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -128,7 +129,7 @@ class _Digester:
             return
         ids = self.tree.owners.get(path, (info.st_uid, info.st_gid))
         if kind == stat.S_IFLNK:
-            self._add(b"link", shown, info, os.readlink(name, dir_fd=dir_fd), b"%d:%d" % ids)
+            self._add(b"link", shown, info, read_link(self.tree, dir_fd, name, path), b"%d:%d" % ids)
         elif kind != stat.S_IFSOCK:  # a socket is not copied
             self._add(b"node", shown, info, b"%d" % info.st_rdev, b"%d:%d" % ids)
 
@@ -218,6 +219,16 @@ def open_file(tree: SourceTree, dir_fd: int, name: bytes, path: bytes, info: Fil
         os.close(fd)
         raise changed_error(tree, path)
     return fd
+
+
+def read_link(tree: SourceTree, dir_fd: int, name: bytes, path: bytes) -> bytes:
+    """Return the target of the symlink *name*; raises if there is none any more."""
+    try:
+        return os.readlink(name, dir_fd=dir_fd)
+    except OSError as err:
+        if err.errno in (errno.ENOENT, errno.EINVAL):  # gone, or something else
+            raise changed_error(tree, path) from err
+        raise read_error(tree, path, err) from err
 
 
 def same_version(now: os.stat_result, before: FileInfo) -> bool:

@@ -122,13 +122,16 @@ def open_directory(tree: SourceTree, path: bytes) -> int:
 
 
 def list_directory(tree: SourceTree, path: bytes) -> list[tuple[bytes, FileInfo]]:
-    """Return ``(name, lstat result)`` of the entries of *path*, sorted by name; ignored ones included."""
+    """Return ``(name, lstat result)`` of the entries of *path*, sorted by name; ignored ones included, but not what is gone meanwhile."""
     fd = open_directory(tree, path)
+    found = []
     try:
         with os.scandir(fd) as entries:
-            found = [
-                (os.fsencode(entry.name), _make(_fields_of(entry.stat(follow_symlinks=False)))) for entry in entries
-            ]
+            for entry in entries:
+                try:
+                    found.append((os.fsencode(entry.name), _make(_fields_of(entry.stat(follow_symlinks=False)))))
+                except FileNotFoundError:
+                    continue
     except OSError as err:
         raise read_error(tree, path, err) from err
     finally:
@@ -195,8 +198,11 @@ def follow(tree: SourceTree, path: bytes, *, last: bool = True) -> Way:
 
 
 def _read_link(tree: SourceTree, path: bytes) -> bytes:
-    fd = fs.open_beneath(tree.fd, path, os.O_PATH)
     try:
-        return os.readlink(b"", dir_fd=fd)
-    finally:
-        os.close(fd)
+        fd = fs.open_beneath(tree.fd, path, os.O_PATH)
+        try:
+            return os.readlink(b"", dir_fd=fd)
+        finally:
+            os.close(fd)
+    except OSError as err:  # no link any more
+        raise read_error(tree, path, err) from err

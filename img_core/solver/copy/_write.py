@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from img_core.archives.tar import xattrs
 from img_core.files import fs
 from img_core.files.ownership import read_owner
-from img_core.solver.copy._digest import changed_error, open_file, opened, same_version
+from img_core.solver.copy._digest import changed_error, open_file, opened, read_link, same_version
 from img_core.solver.copy._places import finish_directory
 from img_core.solver.copy._select import HardLinks
 from img_core.spec.errors import ImgError
@@ -198,7 +198,7 @@ class Writer:
                     return
             self._file(source_fd, source, path, info, target, name)
         elif kind == stat.S_IFLNK:
-            self._link(os.readlink(source, dir_fd=source_fd), path, info, target, name)
+            self._link(read_link(self.tree, source_fd, source, path), path, info, target, name)
         elif kind == stat.S_IFSOCK:
             self.warn(f"`/{fs.show(path)}` in {self.tree.name} is a socket: not copied")
         else:
