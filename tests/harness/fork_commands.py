@@ -207,7 +207,8 @@ def _check(request: Request) -> Any:
         store = session.store
         listed = {}
         for image in store.images.list():
-            listed[image.name] = image.descriptor.digest
+            if not image.is_untagged:  # a step that ran again made another image; the first one stays under its id
+                listed[image.name] = image.descriptor.digest
             _read_all(store, image.descriptor)
         return {"listed": listed, "integrity": _integrity(request["state"]), "garbage": _garbage(request["state"])}
 
@@ -250,7 +251,8 @@ def _prune(request: Request) -> Any:
     from img_core.store.collect import Policy, prune
 
     with _session(request) as session:
-        return len(prune(session.store, Policy(**request.get("policy", {}))))
+        policy = Policy(images=lambda image: image.is_untagged, **request.get("policy", {}))
+        return len(prune(session.store, policy))
 
 
 def _list(request: Request) -> Any:

@@ -157,9 +157,10 @@ class Img:
         return digests[full_name(name)]
 
     def _digests(self) -> dict[str, str]:
-        """Return the digests of all images by their full names."""
+        """Return the digests of all images that have names, by their full names."""
         lines = self.run("ls", "--format", "{{.Name}}\t{{.Digest}}").ok().text.splitlines()
-        return dict(line.split("\t") for line in lines)
+        rows = dict(line.split("\t") for line in lines)
+        return {name: digest for name, digest in rows.items() if name != "<none>"}
 
     def export(self, name: str, dest: Path) -> Path:
         """Save the image *name* as an OCI archive."""
