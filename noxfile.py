@@ -29,7 +29,14 @@ if is_prepared():
     os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
 nox.options.default_venv_backend = "none" if is_prepared() else "venv"
 nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = False  # `versions` says which it skips
 nox.options.sessions = ["lint", "types", "imports", "tests"]
+
+#: Unit tests that start few processes, and those of them that measure no time.
+PURE = [
+    f"tests/unit/{room}" for room in ("archives", "files", "frontend", "images", "net", "registry", "spec", "store")
+]
+UNTIMED = "not time and not speed and not linear and not budget and not test_every"
 
 CODE = ["img_core", "plugins", "tests", "contrib", "noxfile.py"]
 
@@ -58,6 +65,27 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", "tests/unit", "tests/contracts", *session.posargs)
 
 
+@nox.session(python=["3.11", "3.12", "3.13", "3.14"], venv_backend="venv")
+def versions(session: nox.Session) -> None:
+    """Unit and contract tests with each version of Python that is installed, in an environment of its own."""
+    install(session)
+    session.run("pytest", "tests/unit", "tests/contracts", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Which lines the unit tests reach, least first. Tests of speed are left out: a tracer makes everything slow."""
+    install(session)
+    session.run("coverage", "run", "-m", "pytest", "-q", "-k", UNTIMED, *(session.posargs or PURE))
+    session.run("coverage", "report")
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Move the fragments of changelog.d into CHANGELOG.md: ``nox -s release -- 0.2.0``."""
+    session.run("python", "contrib/release/changelog.py", *session.posargs)
+
+
 @nox.session
 def integration(session: nox.Session) -> None:
     """Real namespaces, a real registry, other tools; as an ordinary user."""
@@ -84,9 +112,10 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Types, strictly."""
+    """Types, strictly; of the tests, those that pyproject.toml does not except."""
     install(session)
     session.run("mypy")
+    session.run("mypy", "tests")
 
 
 @nox.session
