@@ -1,1 +1,4 @@
 """What images are made of: OCI documents, references, platforms and media types."""
+
+__all__ = ["layer_types", "lookup", "names", "oci", "origins", "platforms", "push", "reference", "schemas"]
+__version__ = "1.0"

@@ -7,3 +7,4 @@ from img_lib_credentials._helper import Helper
 from img_lib_credentials._keys import hub_name_key, hub_url_key, keys_of, server_of
 
 __all__ = ["AuthFile", "Helper", "hub_name_key", "hub_url_key", "keys_of", "load_object", "server_of"]
+__version__ = "1.0"
