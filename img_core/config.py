@@ -25,6 +25,7 @@ __all__ = ["DEFAULT_ORDER", "EXTRAS", "Config", "DriverTable", "ToggleDirectory"
 DEFAULT_ORDER: Mapping[str, tuple[str, ...]] = {
     "frontend": ("dockerfile",),
     "registry": ("oci",),
+    "importer": ("archive", "layout"),
     "executor": ("userns", "runc-embedded", "runc"),
     "snapshotter": ("overlayfs", "fuse-overlayfs", "native"),
     "credentials": ("containers", "dockerconfig", "keyring"),

@@ -11,13 +11,16 @@ from img_core.spec.text import show
 from img_core.spec.values import Descriptor, DiffId, Digest
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any, BinaryIO
 
+    from img_core.plugins import Plugins
+    from img_core.spec.exporter import Exporter
+    from img_core.spec.importer import ImportStream, LoadedImage
     from img_core.spec.values import Platform
     from img_core.store import Store
     from img_core.store.images import Image
-    from img_lib_export.bundle import LoadedImage
 
 __all__ = ["get_image", "import_rootfs", "load", "save"]
 
@@ -107,14 +110,14 @@ def _single_layer_image(
     return store.put(oci.canonical_json(manifest), oci.OCI_MANIFEST, references=[kept.digest, layer.digest])
 
 
-def load(store: Store, source: Any) -> list[LoadedImage]:  # Any: whatever has read(size), or a path
-    """Take every image of a bundle (a docker or OCI archive, plain or compressed, or an image layout directory) into the store.
+def load(store: Store, source: ImportStream | str | os.PathLike[str], plugins: Plugins) -> list[LoadedImage]:
+    """Take every image of *source* (a stream, or the path of a directory) into the store, by the importer that knows its form.
 
-    Raises ArchiveError, IntegrityError; then no name was changed.
+    Raises ArchiveError, IntegrityError, PluginError; then no name was changed.
     """
-    from img_lib_export.bundle import read_bundle
+    from img_core.api._imports import read_images
 
-    loaded = read_bundle(source, store)
+    loaded = read_images(plugins, source, store)
     for image in loaded:
         for name in image.names:
             store.tag(name, image.descriptor)
@@ -126,22 +129,22 @@ def save(
     names: Sequence[str],
     dest: str | None,
     *,
-    docker: bool = True,
+    exporter: Exporter,
     tick: Callable[[int], None] = lambda _bytes: None,
 ) -> None:
-    """Write the images *names* as one archive to the file *dest* (None: standard output), complete or not at all.
+    """Write the images *names* as one archive of *exporter*'s to the file *dest* (None: standard output), complete or not at all.
 
     *tick* hears now and then how many bytes are written.
     """
     from img_core.files.output import open_output
-    from img_lib_export.bundle import BundleImage, write_tar
+    from img_core.spec.exporter import NamedImage
 
-    images: dict[Digest, BundleImage] = {}
+    images: dict[Digest, NamedImage] = {}
     for name in names:
         found = get_image(store, name)
         earlier = images.get(found.descriptor.digest)
-        images[found.descriptor.digest] = BundleImage(
+        images[found.descriptor.digest] = NamedImage(
             found.descriptor, (*(earlier.names if earlier else ()), *(() if found.is_untagged else (found.name,)))
         )
     with open_output(dest) as output:
-        write_tar(output, list(images.values()), store, docker=docker, tick=tick)
+        exporter.save(list(images.values()), store, output, tick)

@@ -19,8 +19,9 @@ from img_core.spec.errors import ArchiveError, UsageError
 from img_core.spec.text import show
 
 if TYPE_CHECKING:
+    from img_core.cli._settings import Settings
+    from img_core.spec.importer import LoadedImage
     from img_core.store import Store
-    from img_lib_export.bundle import LoadedImage
 
 __all__ = ["command"]
 
@@ -49,19 +50,22 @@ def command(
         # Ends of a pipe may have the same terminal, and would draw over each other.
         wanted = "none" if quiet else progress or ("" if size and path != "-" else "none")
         with showing_file("Loading", f"loading {path}", size, wanted, settings) as tick:
-            images = _load(store, source if isinstance(source, str) else Watched(source, tick), path)
+            images = _load(store, source if isinstance(source, str) else Watched(source, tick), path, settings)
         for image in images:
             if image.names and not quiet:
                 echo("\n".join(f"Loaded image: {Reference.parse(known).familiar()}" for known in image.names))
         _keep_the_nameless(store, [image for image in images if not image.names], name, quiet=quiet)
 
 
-def _load(store: Store, source: Any, path: str) -> list[LoadedImage]:  # Any: a path, or whatever has read(size)
+def _load(
+    store: Store, source: Any, path: str, settings: Settings
+) -> list[LoadedImage]:  # Any: a path, or whatever has read(size)
     """Load the images of *source*, which the user called *path*. Raises ArchiveError that names it."""
     from img_core.api._images import load
+    from img_core.plugins import Plugins
 
     try:
-        return load(store, source)
+        return load(store, source, Plugins(settings.config()))
     except ArchiveError as err:
         shown = "standard input" if path == "-" else f"`{show(path)}`"
         hint = "`img save`, `docker save` and `skopeo copy` write what can be loaded; `img import` takes a root file system"

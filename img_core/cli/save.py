@@ -18,6 +18,7 @@ from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
     from img_core.cli._settings import Settings
+    from img_core.spec.exporter import Exporter
     from img_core.store.images import Image
 
 __all__ = ["command"]
@@ -42,6 +43,7 @@ def command(context: click.Context, form: str, output: str, progress: str, names
     if not output and os.isatty(stdout.descriptor()):
         raise UsageError("cowardly refusing to save to a terminal. Use the -o flag or redirect")
     settings = settings_of(context)
+    exporter = _exporter(settings, form)
     with ExitStack() as opened:
         store = opened.enter_context(open_store(settings))
         images = [find_image(store, name, doing=f"exporting image {name} failed") for name in names]
@@ -52,7 +54,19 @@ def command(context: click.Context, form: str, output: str, progress: str, names
                 _complete(image, settings, wanted)
         total = 0 if wanted == "none" else sum(store.images.content_size(image) or 0 for image in images)
         tick = opened.enter_context(showing_file("Saving", f"saving {', '.join(names)}", total, wanted, settings))
-        save(store, names, output or None, docker=form == "docker", tick=tick)
+        save(store, names, output or None, exporter=exporter, tick=tick)
+
+
+def _exporter(settings: Settings, name: str) -> Exporter:
+    """Return the exporter *name*. Raises PluginError that says who switched it off."""
+    from img_core.plugins import Choice, Plugins
+    from img_core.spec.host import Host
+
+    config = settings.config()
+    made: Exporter = Plugins(config).make(
+        "exporter", Choice(name, {}), Host("none", config.state_directory, "", environment=config.environment)
+    )
+    return made
 
 
 def _complete(image: Image, settings: Settings, flag: str) -> None:

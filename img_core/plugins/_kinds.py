@@ -31,6 +31,7 @@ _CONTRACTS = {
     "executor": "img_core.spec.executor:Executor",
     "snapshotter": "img_core.spec.snapshotter:Snapshotter",
     "exporter": "img_core.spec.exporter:Exporter",
+    "importer": "img_core.spec.importer:Importer",
     "credentials": "img_core.spec.credentials:CredentialStore",
     "cache": "img_core.spec.cache:CacheBackend",
     "progress": "img_core.spec.progress:Progress",

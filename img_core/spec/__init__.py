@@ -47,8 +47,10 @@ if TYPE_CHECKING:
         Exporter,
         ExportProgress,
         ImageStore,
+        NamedImage,
         Result,
         Tree,
+        Writable,
     )
     from img_core.spec.frontend import (
         BaseImage,
@@ -86,6 +88,11 @@ if TYPE_CHECKING:
         IdMapping,
         Spawned,
         Spawner,
+    )
+    from img_core.spec.importer import (
+        Importer,
+        ImportStream,
+        LoadedImage,
     )
     from img_core.spec.progress import (
         EVENT_VERSION,
@@ -166,8 +173,10 @@ _HOMES = {
         "ExportProgress",
         "Exporter",
         "ImageStore",
+        "NamedImage",
         "Result",
         "Tree",
+        "Writable",
     ),
     "frontend": (
         "BaseImage",
@@ -205,6 +214,11 @@ _HOMES = {
         "IdMapping",
         "Spawned",
         "Spawner",
+    ),
+    "importer": (
+        "ImportStream",
+        "Importer",
+        "LoadedImage",
     ),
     "progress": (
         "EVENT_VERSION",
@@ -289,12 +303,16 @@ __all__ = [  # a test keeps this equal to `_HOMES`
     "ImageSource",
     "ImageStore",
     "ImgError",
+    "ImportStream",
+    "Importer",
     "IntegrityError",
     "LayerStream",
+    "LoadedImage",
     "Location",
     "MakeDirectory",
     "MergeOp",
     "Mount",
+    "NamedImage",
     "NotFoundError",
     "Op",
     "OwnerRecord",
@@ -338,6 +356,7 @@ __all__ = [  # a test keeps this equal to `_HOMES`
     "UsageError",
     "Vertex",
     "WarningRaised",
+    "Writable",
     "WriteFile",
     "hookimpl",
     "hookspec",

@@ -9,13 +9,23 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Protocol
 from img_core.spec.dataclass import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
     from img_core.spec.host import Host
     from img_core.spec.values import Descriptor, DiffId, Digest, Platform
 
-__all__ = ["BuiltImage", "BuiltLayer", "ExportProgress", "Exporter", "ImageStore", "Result", "Tree"]
+__all__ = [
+    "BuiltImage",
+    "BuiltLayer",
+    "ExportProgress",
+    "Exporter",
+    "ImageStore",
+    "NamedImage",
+    "Result",
+    "Tree",
+    "Writable",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +50,13 @@ class Tree(Protocol):
 
     def owner(self, path: bytes) -> tuple[int, int] | None:
         """Return the wanted owner of *path* where it differs from what lstat tells (single-id mapping), or None."""
+
+
+class Writable(Protocol):
+    """Where an archive goes."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take all of *data*."""
 
 
 class BuiltImage(Protocol):
@@ -119,6 +136,15 @@ class Result(Protocol):
         """The result is an index (a directory per platform): there are several images, or the build asked for it with one."""
 
 
+@dataclass(frozen=True, slots=True)
+class NamedImage:
+    """An image of the store (a manifest or an index) and the normalised *names* it shall have; *created* is an RFC 3339 time."""
+
+    descriptor: Descriptor
+    names: tuple[str, ...] = ()
+    created: str | None = None
+
+
 class ExportProgress(Protocol):
     """Tells people what an exporter does; each call is one line such as ``exporting layers``.
 
@@ -160,6 +186,18 @@ class Exporter(ABC):
 
     def check(self) -> None:
         """Look at the destination before the build begins, e.g. refuse a terminal. Raises UsageError; changes nothing."""
+
+    def save(
+        self, images: Sequence[NamedImage], store: ImageStore, output: Writable, tick: Callable[[int], None]
+    ) -> None:
+        """Write *images* of *store* to *output* as one archive (``img save``); *tick* hears now and then how many bytes are written.
+
+        What is written is incomplete when it raises. Raises NotFoundError if the store lacks a part of an image, IntegrityError for a
+        damaged blob, Unsupported if this exporter writes no such archives.
+        """
+        from img_core.spec.errors import Unsupported
+
+        raise Unsupported(f"exporter `{self.name}` cannot save images of the store")
 
     @abstractmethod
     def export(self, result: Result, progress: ExportProgress) -> Mapping[str, Any]:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from img_core.spec.exporter import Exporter
     from img_core.spec.frontend import Frontend, Plan
     from img_core.spec.graph import Vertex
+    from img_core.spec.importer import Importer
     from img_core.spec.progress import Event, Progress
     from img_core.spec.registry import Registry
     from img_core.spec.snapshotter import Snapshotter
@@ -56,6 +57,7 @@ DRIVER_HOOKS = {
     "executor": "img_executor",
     "snapshotter": "img_snapshotter",
     "exporter": "img_exporter",
+    "importer": "img_importer",
     "credentials": "img_credentials",
     "cache": "img_cache",
     "progress": "img_progress",
@@ -91,6 +93,11 @@ def img_snapshotter() -> type[Snapshotter] | None:
 @hookspec(firstresult=True)
 def img_exporter() -> type[Exporter] | None:
     """Return an exporter class: ``tar`` in ``img.exporters`` serves ``-o type=tar``."""
+
+
+@hookspec(firstresult=True)
+def img_importer() -> type[Importer] | None:
+    """Return an importer class: ``archive`` in ``img.importers`` serves ``img load``."""
 
 
 @hookspec(firstresult=True)

@@ -15,6 +15,7 @@ GROUPS = {
     "executor": "img.executors",
     "snapshotter": "img.snapshotters",
     "exporter": "img.exporters",
+    "importer": "img.importers",
     "credentials": "img.credentials",
     "cache": "img.caches",
     "progress": "img.progress",

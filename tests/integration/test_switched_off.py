@@ -11,7 +11,7 @@ from harness.img import Img, write_context
 FROM = "FROM busybox\n"
 FAR = "127.0.0.1:1/app:1"
 
-#: What is done, the driver that it needs, the words (``@`` stands for a build context), the Dockerfile.
+#: What is done, the driver that it needs, the words (``@`` stands for a directory with a Dockerfile), the Dockerfile.
 NEEDS = {
     "pull": ("registry:oci", ["pull", FAR], ""),
     "push": ("registry:oci", ["push", "busybox"], ""),
@@ -22,6 +22,11 @@ NEEDS = {
     "--pull": ("registry:oci", ["build", "--pull", "@"], FROM),
     "type=registry": ("registry:oci", ["build", "-o", f"type=registry,name={FAR}", "@"], FROM),
     "push=true": ("registry:oci", ["build", "-o", f"type=image,push=true,name={FAR}", "@"], FROM),
+    "load": ("importer:archive", ["load", "-i", "@.tar"], FROM),
+    "load a directory": ("importer:layout", ["load", "-i", "@"], FROM),
+    "save": ("exporter:docker", ["save", "-o", "@.tar", "busybox"], FROM),
+    "save --format oci": ("exporter:oci", ["save", "--format", "oci", "-o", "@.tar", "busybox"], FROM),
+    "type=oci": ("exporter:oci", ["build", "-o", "type=oci,dest=@.tar", "@"], FROM),
     "--push": ("registry:oci", ["build", "--push", "-t", FAR, "@"], FROM),
 }
 
@@ -30,7 +35,8 @@ NEEDS = {
 def test_a_command_says_who_switched_its_driver_off(what: str, img: Img, tmp_path: Path) -> None:
     driver, words, dockerfile = NEEDS[what]
     context = write_context(tmp_path / "context", dockerfile)
-    done = img.with_flags("--no-plugin", driver).run(*(context if word == "@" else word for word in words))
+    (tmp_path / "context.tar").touch()
+    done = img.with_flags("--no-plugin", driver).run(*(word.replace("@", str(context)) for word in words))
     kind, _, name = driver.partition(":")
     done.refused(1, f"{kind} `{name}` is switched off by --no-plugin")
     assert "exporting" not in done.stderr  # found out before the work is done

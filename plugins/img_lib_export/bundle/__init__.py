@@ -6,7 +6,7 @@ every blob is verified against its digest, every layer against the diff id in it
 
 from __future__ import annotations
 
-from img_lib_export.bundle._read import LoadedImage, read_bundle
-from img_lib_export.bundle._write import BundleImage, write_directory, write_tar
+from img_lib_export.bundle._read import read_bundle
+from img_lib_export.bundle._write import write_directory, write_tar
 
-__all__ = ["BundleImage", "LoadedImage", "read_bundle", "write_directory", "write_tar"]
+__all__ = ["read_bundle", "write_directory", "write_tar"]

@@ -13,6 +13,7 @@ from img_core.archives.codecs import open_decompressed
 from img_core.images import oci
 from img_core.images.reference import InvalidReference, Reference
 from img_core.spec.errors import ArchiveError, IntegrityError
+from img_core.spec.importer import LoadedImage
 from img_core.spec.text import show
 from img_core.spec.values import Descriptor, DiffId
 from img_lib_export.bundle._contents import Contents, DirectoryContents, TarContents, blob_path
@@ -24,21 +25,13 @@ if TYPE_CHECKING:
     from img_core.archives.codecs import Readable
     from img_core.spec.exporter import ImageStore
 
-__all__ = ["LoadedImage", "read_bundle"]
+__all__ = ["read_bundle"]
 
 _NAMELESS = "<none>"  # what Docker calls the name and the tag of an image that has none
 _NAME = "io.containerd.image.name"
 _REF_NAME = "org.opencontainers.image.ref.name"
 _FREE_SIZE = 1 << 30
 _RATIO_LIMIT = 1100  # gzip cannot do better than 1032:1
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedImage:
-    """An image that is in the store now. *names* are normalised, with tag; none for a nameless image."""
-
-    names: tuple[str, ...]
-    descriptor: Descriptor
 
 
 def read_bundle(source: Readable | str | os.PathLike[str], store: ImageStore) -> list[LoadedImage]:

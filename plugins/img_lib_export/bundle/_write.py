@@ -22,26 +22,16 @@ from img_lib_export.bundle._contents import DirectoryContents, blob_path
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from img_core.files.output import Output
-    from img_core.spec.exporter import ImageStore
+    from img_core.spec.exporter import ImageStore, NamedImage, Writable
     from img_core.spec.values import Platform
 
-__all__ = ["BundleImage", "write_directory", "write_tar"]
+__all__ = ["write_directory", "write_tar"]
 
 _NAME = "io.containerd.image.name"
 _REF_NAME = "org.opencontainers.image.ref.name"
 _CREATED = "org.opencontainers.image.created"
 _LAYOUT = oci.canonical_json({"imageLayoutVersion": "1.0.0"})
 _FILE_MODE = 0o444
-
-
-@dataclass(frozen=True, slots=True)
-class BundleImage:
-    """An image in the store (a manifest or an index) and the normalised *names* it shall have; *created* is an RFC 3339 time."""
-
-    descriptor: Descriptor
-    names: tuple[str, ...] = ()
-    created: str | None = None
 
 
 @dataclass(slots=True)
@@ -58,8 +48,8 @@ class _Plan:
 
 
 def write_tar(
-    output: Output,
-    images: Sequence[BundleImage],
+    output: Writable,
+    images: Sequence[NamedImage],
     store: ImageStore,
     *,
     docker: bool,
@@ -86,7 +76,7 @@ def write_tar(
 
 def write_directory(
     directory: str,
-    images: Sequence[BundleImage],
+    images: Sequence[NamedImage],
     store: ImageStore,
     *,
     docker: bool,
@@ -119,7 +109,7 @@ def write_directory(
 # ---------------------------------------------------------------------------------------------------------- planning
 
 
-def _plan(images: Sequence[BundleImage], store: ImageStore, *, docker: bool, platform: Platform | None) -> _Plan:
+def _plan(images: Sequence[NamedImage], store: ImageStore, *, docker: bool, platform: Platform | None) -> _Plan:
     plan = _Plan()
     for image in images:
         manifests = _collect(image.descriptor, store, plan.blobs)
@@ -172,7 +162,7 @@ def _choose(manifests: Sequence[tuple[Platform | None, oci.Manifest]], platform:
     return None if choice is None else images[choice][1]
 
 
-def _entries(image: BundleImage) -> Iterator[Descriptor]:
+def _entries(image: NamedImage) -> Iterator[Descriptor]:
     """Give the entries of index.json for *image*, one per name."""
     created = {_CREATED: image.created} if image.created else {}
     for name in image.names:
@@ -184,7 +174,7 @@ def _entries(image: BundleImage) -> Iterator[Descriptor]:
         yield replace(image.descriptor, annotations={**image.descriptor.annotations, **annotations})
 
 
-def _saved(image: BundleImage, manifest: oci.Manifest) -> dict[str, Any]:  # Any: JSON
+def _saved(image: NamedImage, manifest: oci.Manifest) -> dict[str, Any]:  # Any: JSON
     """Return the entry of manifest.json; its names are as short as people write them."""
     references = [Reference.parse(name) for name in image.names]
     tags = [reference.familiar() for reference in references if reference.tag and not reference.digest]

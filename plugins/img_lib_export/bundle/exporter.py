@@ -9,15 +9,15 @@ from img_core.files import fs
 from img_core.files.output import check_output, destination_errors, is_stdout, open_output
 from img_core.images.names import all_names
 from img_core.spec.errors import UsageError
-from img_core.spec.exporter import Exporter
+from img_core.spec.exporter import Exporter, NamedImage
 from img_lib_export.assemble import PACKING_PATTERNS, PACKING_PROPERTIES, Packing, assemble, image_metadata
-from img_lib_export.bundle._write import BundleImage, write_directory, write_tar
+from img_lib_export.bundle._write import write_directory, write_tar
 from img_lib_export.ticker import Ticker
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from img_core.spec.exporter import ExportProgress, Result
+    from img_core.spec.exporter import ExportProgress, ImageStore, Result, Writable
     from img_core.spec.host import Host
 
 __all__ = ["BUNDLE_SCHEMA", "BundleExporter"]
@@ -58,6 +58,12 @@ class BundleExporter(Exporter):
         elif self._dest and os.path.lexists(self._dest) and not os.path.isdir(self._dest):
             raise UsageError(f"invalid output option: output: `{fs.show(self._dest)}` is not a directory")
 
+    def save(
+        self, images: Sequence[NamedImage], store: ImageStore, output: Writable, tick: Callable[[int], None]
+    ) -> None:
+        """Write one tar archive."""
+        write_tar(output, images, store, docker=self.docker, tick=tick)
+
     def export(self, result: Result, progress: ExportProgress) -> Mapping[str, Any]:
         """Write *result*."""
         self.check()
@@ -68,7 +74,7 @@ class BundleExporter(Exporter):
             )
         assembled = assemble(result, self._packing, progress)
         names = list(dict.fromkeys([*result.names, *self._names]))
-        image = BundleImage(
+        image = NamedImage(
             assembled.top, tuple(names), max(filter(None, (i.created for i in assembled.images)), default=None)
         )
         platform = assembled.images[0].platform if assembled.images else None

@@ -22,10 +22,11 @@ from img_core.archives.tar import TarReader, TarWriter
 from img_core.archives.tar.member import CHARACTER, HARD_LINK, SYMLINK
 from img_core.images import oci
 from img_core.spec.errors import ArchiveError, ImgError, IntegrityError, NotFoundError
+from img_core.spec.exporter import NamedImage
 from img_core.spec.values import Descriptor, Platform
 from img_core.testing.results import DirectoryStore, ReadyResult, Recorder, make_result
 from img_lib_export.assemble import Packing, assemble
-from img_lib_export.bundle import BundleImage, read_bundle, write_directory, write_tar
+from img_lib_export.bundle import read_bundle, write_directory, write_tar
 from img_lib_export.repack import uncompressed
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
@@ -45,7 +46,7 @@ def empty(tmp_path: Path) -> DirectoryStore:
 def bundle(result: ReadyResult, *, docker: bool = True, names: tuple[str, ...] = (NAME,)) -> bytes:
     output = io.BytesIO()
     top = assemble(result, Packing(), Recorder()).top
-    write_tar(output, [BundleImage(top, names)], result.store, docker=docker, platform=AMD64)
+    write_tar(output, [NamedImage(top, names)], result.store, docker=docker, platform=AMD64)
     return output.getvalue()
 
 
@@ -102,7 +103,7 @@ def test_several_images_share_their_blobs(result: ReadyResult, empty: DirectoryS
     top = assemble(result, Packing(), Recorder()).top
     zstd = assemble(result, Packing(codec="zstd"), Recorder()).top
     output = io.BytesIO()
-    images = [BundleImage(top, ("docker.io/library/a:1", "docker.io/library/b:2")), BundleImage(zstd, ())]
+    images = [NamedImage(top, ("docker.io/library/a:1", "docker.io/library/b:2")), NamedImage(zstd, ())]
     write_tar(output, images, result.store, docker=True)
     files = unpacked(output.getvalue())
     assert [entry["RepoTags"] for entry in json.loads(files[b"manifest.json"])] == [["a:1", "b:2"], None]
@@ -127,7 +128,7 @@ def test_platforms_that_are_not_here_are_left_out(tmp_path: Path, empty: Directo
     assembled = assemble(result, Packing(), Recorder())
     result.store.path(assembled.images[1].layers[1].digest).unlink()
     output = io.BytesIO()
-    write_tar(output, [BundleImage(assembled.top, (NAME,))], result.store, docker=True, platform=ARM64)
+    write_tar(output, [NamedImage(assembled.top, (NAME,))], result.store, docker=True, platform=ARM64)
     (image,) = read_bundle(io.BytesIO(output.getvalue()), empty)
     assert image.descriptor.digest == assembled.top.digest
     assert oci.digest(empty.read(assembled.images[0].manifest.digest)) == assembled.images[0].manifest.digest
@@ -141,7 +142,7 @@ def test_missing_layer_is_named_before_anything_is_written(result: ReadyResult) 
     output = io.BytesIO()
     top = assemble(result, Packing(), Recorder()).top
     with pytest.raises(NotFoundError, match=layer):
-        write_tar(output, [BundleImage(top)], result.store, docker=True)
+        write_tar(output, [NamedImage(top)], result.store, docker=True)
     assert output.getvalue() == b""
 
 
@@ -184,7 +185,7 @@ def test_stream_may_come_in_small_pieces(result: ReadyResult, empty: DirectorySt
 
 def test_directory_is_read(tmp_path: Path, result: ReadyResult, empty: DirectoryStore) -> None:
     top = assemble(result, Packing(), Recorder()).top
-    write_directory(str(tmp_path / "layout"), [BundleImage(top, (NAME,))], result.store, docker=False)
+    write_directory(str(tmp_path / "layout"), [NamedImage(top, (NAME,))], result.store, docker=False)
     (image,) = read_bundle(tmp_path / "layout", empty)
     assert (image.names, image.descriptor.digest) == ((NAME,), top.digest)
 
@@ -276,7 +277,7 @@ def test_symlinks_in_a_directory_are_refused(
 ) -> None:
     layout = tmp_path / "layout"
     top = assemble(result, Packing(), Recorder()).top
-    write_directory(str(layout), [BundleImage(top, (NAME,))], result.store, docker=False)
+    write_directory(str(layout), [NamedImage(top, (NAME,))], result.store, docker=False)
     (layout / name).rename(tmp_path / "moved")
     (layout / name).symlink_to(tmp_path / "moved")
     refused(layout, empty, "cannot read")
