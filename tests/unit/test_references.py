@@ -63,3 +63,27 @@ def test_links_of_a_page_lead_somewhere(path: Path) -> None:
 )
 def test_dangling_names_are_found(text: str) -> None:
     assert DANGLING.search(text)
+
+
+@pytest.mark.parametrize(
+    "page", ["CONTRIBUTING.md", *(str(path.relative_to(ROOT)) for path in files("*.md") if "explanation" in path.parts)]
+)
+def test_files_that_a_page_names_exist(page: str) -> None:
+    """A path in backticks is one from the top of the repository."""
+    named = re.findall(
+        r"`([\w.-]+(?:/[\w.-]+)+(?:\.py|/)|(?:img_core|plugins|tests|contrib)/[\w./-]+)`", (ROOT / page).read_text()
+    )
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_the_walks_name_many_files() -> None:
+    assert (
+        len(
+            set(
+                re.findall(
+                    r"`(?:img_core|plugins)/[\w/]+[.]py`", (ROOT / "docs/explanation/architecture.md").read_text()
+                )
+            )
+        )
+        > 35
+    )
