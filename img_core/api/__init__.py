@@ -2,56 +2,107 @@
 
 .. code-block:: python
 
-    from img_core.api import build
+    from img_core.api import Client
 
-    result = build(".", tags=["app:1"], build_args={"VERSION": "1.2"}, on_event=print)
+    client = Client()
+    result = client.build(".", tags="app:1", build_args={"VERSION": "1.2"}, on_event=print)
     print(result.digest, result.cached_steps)
 
-A build needs a user namespace, which a process can only enter while it has a single thread, and never leaves again. `build` therefore works
-in a process of its own, unless a `Session` is given (the command line does that).
+`AsyncClient` has the same methods for programs with an event loop; `build` is the shortest way to `Client().build`. Nothing is imported
+before it is used.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from img_core.api._request import BuildRequest, BuildResult, Limits, Output, SecretSource, SshAgent
-
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterable, Mapping
     from typing import Unpack
 
-    from img_core.api._given import BuildOptions
+    from img_core.api._async import AsyncClient
+    from img_core.api._client import Client
+    from img_core.api._credentials import LoggedOut, server_name
+    from img_core.api._given import BuildOptions, StrPath, Words
+    from img_core.api._handle import CancelHandle
+    from img_core.api._push import refuse_id
+    from img_core.api._request import BuildRequest, BuildResult, Limits, Output, SecretSource, SshAgent
+    from img_core.api._values import HistoryEntry, ImageDetails, LoadResult, PushResult, StoredImage, Unpacked
+    from img_core.spec.errors import Canceled, ImgError
+    from img_core.spec.frontend import BuildWarning
     from img_core.spec.progress import Event
+    from img_core.store.usage import Piece
 
-__all__ = ["BuildRequest", "BuildResult", "Limits", "Output", "SecretSource", "SshAgent", "build"]
+__all__ = [
+    "AsyncClient",
+    "BuildRequest",
+    "BuildResult",
+    "BuildWarning",
+    "CancelHandle",
+    "Canceled",
+    "Client",
+    "HistoryEntry",
+    "ImageDetails",
+    "ImgError",
+    "Limits",
+    "LoadResult",
+    "LoggedOut",
+    "Output",
+    "Piece",
+    "PushResult",
+    "SecretSource",
+    "SshAgent",
+    "StoredImage",
+    "Unpacked",
+    "build",
+    "refuse_id",
+    "server_name",
+]
+
+_HOMES = {
+    "img_core.api._async": ("AsyncClient",),
+    "img_core.api._client": ("Client",),
+    "img_core.api._credentials": ("LoggedOut", "server_name"),
+    "img_core.api._handle": ("CancelHandle",),
+    "img_core.api._push": ("refuse_id",),
+    "img_core.api._request": ("BuildRequest", "BuildResult", "Limits", "Output", "SecretSource", "SshAgent"),
+    "img_core.api._values": (
+        "HistoryEntry",
+        "ImageDetails",
+        "LoadResult",
+        "PushResult",
+        "StoredImage",
+        "Unpacked",
+    ),
+    "img_core.spec.errors": ("Canceled", "ImgError"),
+    "img_core.spec.frontend": ("BuildWarning",),
+    "img_core.store.usage": ("Piece",),
+}
+
+
+def __getattr__(name: str) -> Any:  # Any: whatever has that name
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def build(
-    context: str | os.PathLike[str] = ".",
+    context: StrPath = ".",
     *,
-    tags: str | Iterable[str] = (),
+    tags: Words = (),
     outputs: Output | Mapping[str, Any] | Iterable[Output | Mapping[str, Any]] = (),
     build_args: Mapping[str, str | None] | None = None,
     on_event: Callable[[Event], None] | None = None,
-    state: str | os.PathLike[str] | None = None,
+    cancel: CancelHandle | None = None,
+    state: StrPath | None = None,
     **options: Unpack[BuildOptions],
 ) -> BuildResult:
-    """Build an image from a Dockerfile.
+    """Build an image from a Dockerfile: `Client.build` with a client of the state directory *state* (default: as the command line)."""
+    from img_core.api._client import Client
 
-    *context* is a directory, or a URL such as ``https://host/repository.git#branch``. One of several *tags* or *outputs* may be given
-    alone. *outputs* are `Output` objects or mappings with the key ``type``, e.g. ``{"type": "oci", "dest": "app.tar"}``. *build_args*
-    with the value None are taken from the environment. *on_event* is called with every progress event (`img_core.spec.progress`), from a
-    thread of this call; if it raises, the build stops. *state* is the state directory (default: as the command line). *options* are
-    further fields of `BuildRequest`.
-
-    Raises ImgError (UsageError for a value of a wrong form); nothing half-made is left then.
-    """
-    import os
-
-    from img_core.api._given import request_of
-    from img_core.api._worker import run_in_worker
-
-    request = request_of(context=context, tags=tags, outputs=outputs, build_args=build_args or {}, **options)
-    return run_in_worker(request, os.fspath(state) if state is not None else None, on_event)
+    client = Client(state=state)
+    return client.build(
+        context, tags=tags, outputs=outputs, build_args=build_args, on_event=on_event, cancel=cancel, **options
+    )

@@ -6,10 +6,10 @@ import os
 import secrets
 import stat
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from img_core.api._images import get_image
+from img_core.api._values import Unpacked
 from img_core.files import fs
 from img_core.spec.errors import ArchiveError, ImgError, NotFoundError, UsageError
 
@@ -21,19 +21,11 @@ if TYPE_CHECKING:
     from img_core.spec.values import Descriptor, DiffId, Platform
     from img_core.store import Store
 
-__all__ = ["Unpacked", "unpack"]
+__all__ = ["unpack"]
 
 #: a directory with this attribute was unpacked by us, so its content can be had again; it gets into no layer
 _MARK = "user.img.unpacked"
 _REMEMBERED = 100  # how many left-out entries are named
-
-
-@dataclass(slots=True)
-class Unpacked:
-    """What `unpack` did. *skipped* names entries that were left out (devices), at most 100 of them."""
-
-    skipped: list[bytes] = field(default_factory=list)
-    skipped_count: int = 0
 
 
 def unpack(
@@ -69,8 +61,8 @@ def unpack(
     with _staged(final) as stage_fd:
         for layer, diff_id in zip(content.layers, content.diff_ids, strict=True):
             stats = _apply(store, layer, diff_id, stage_fd, policy, directories)
-            unpacked.skipped = (unpacked.skipped + stats.skipped)[:_REMEMBERED]
-            unpacked.skipped_count += stats.skipped_count
+            skipped = (*unpacked.skipped, *stats.skipped)[:_REMEMBERED]
+            unpacked = Unpacked(skipped, unpacked.skipped_count + stats.skipped_count)
         _mark_as_unpacked(stage_fd)
         with fs.disk_errors(final):
             finish_directories(stage_fd, directories)

@@ -1,7 +1,8 @@
-"""Runs a build in a process of its own, for callers that have threads or want to stay in their namespace.
+"""Runs an operation in a process of its own, for callers that have threads or want to stay in their namespace.
 
-The worker is a fresh interpreter. It gets the request on stdin and answers on stdout, both as pickles with a length before each: both ends
-are this very module, run by the same interpreter as the same user, so nothing untrusted is ever unpickled.
+The worker is a fresh interpreter. It gets the call on stdin and answers on stdout, both as pickles with a length before each: both ends
+are this very module, run by the same interpreter as the same user, so nothing untrusted is ever unpickled. Functions among the arguments
+stay with the caller: the worker tells them, or asks them and waits.
 """
 
 from __future__ import annotations
@@ -12,47 +13,105 @@ import pickle
 import struct
 import subprocess
 import sys
+import threading
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from img_core.linux import stdout
-from img_core.spec.errors import ImgError
+from img_core.spec.errors import Canceled, ImgError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from types import FrameType
 
-    from img_core.api._request import BuildRequest, BuildResult
-    from img_core.spec.progress import Event
+    from img_core.api._handle import CancelHandle
 
-__all__ = ["run_in_worker"]
+__all__ = ["Call", "run_in_worker"]
 
-_PROGRAM = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from img_core.api._worker import main; main()"
+#: Until the worker handles Ctrl-C itself, it dies by it without a word.
+_PROGRAM = (
+    "import _signal; _signal.signal(_signal.SIGINT, _signal.SIG_DFL); "
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from img_core.api._worker import main; main()"
+)
 _LENGTH = struct.Struct(">Q")
 
 
-def run_in_worker(request: BuildRequest, state: str | None, on_event: Callable[[Event], None] | None) -> BuildResult:
-    """Run *request* in a worker and hand its events to *on_event*. Raises what the build raised."""
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An *operation* of `Local` with its *arguments*, and how that is configured. *told* and *asked* name functions of the caller."""
+
+    operation: str
+    arguments: Mapping[str, Any]  # Any: plain data
+    configuration: Mapping[str, Any] = field(default_factory=dict)  # Any: arguments of `Config.load`
+    stoppable: bool = False  #: whether the operation takes a `CancelHandle`; any other is interrupted wherever it is
+    told: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
+
+
+def run_in_worker(call: Call, functions: Mapping[str, Callable[[Any], Any]], cancel: CancelHandle) -> Any:
+    """Do *call* in a worker and return its result. Raises what it raised, and what one of *functions* raises; nothing goes on then."""
     # Our path, not that of the environment, which is left as it is for the programs that the worker starts.
     places = json.dumps([os.path.abspath(path) for path in sys.path])
     command = [sys.executable, "-I", "-c", _PROGRAM, places]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
-        assert worker.stdin is not None
-        assert worker.stdout is not None
+    environment = call.configuration.get("environment")
+    cancel.check()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as worker:
         try:
-            _send(worker.stdin, (request, state))
-            while (message := _receive(worker.stdout)) is not None:
-                kind, value = message
-                if kind == "event" and on_event is not None:
-                    on_event(value)
-                elif kind == "result":
-                    answer: BuildResult = value
-                    return answer
-                elif kind == "error":
-                    raise value
+            with cancel.stopping(lambda _signum: worker.terminate()):
+                kind, value = _converse(worker, call, functions)
         except BaseException:
             worker.terminate()
             raise
-    raise ImgError(f"the build process ended with status {worker.returncode} and without an answer")
+        finally:
+            _hang_up(worker)
+    if kind == "result":
+        return value
+    if isinstance(value, Canceled):
+        cancel.check()  # which knows the signal
+    raise value
+
+
+def _converse(
+    worker: subprocess.Popen[bytes], call: Call, functions: Mapping[str, Callable[[Any], Any]]
+) -> tuple[str, Any]:  # Any: a result or an error
+    """Return how it ended: ``result`` or ``error``, and that."""
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    with suppress(BrokenPipeError):  # it was stopped already
+        _send(worker.stdin, call)
+    while (message := _receive(worker.stdout)) is not None:
+        kind, name, value = message
+        if kind in ("result", "error"):
+            return kind, value
+        answer = functions[name](value)
+        if kind == "ask":
+            _send(worker.stdin, answer)
+    return "error", _silence(worker.wait())
+
+
+def _silence(status: int) -> ImgError:
+    """Return what it means that a worker ended with *status* and without an answer."""
+    if status < 0 and -status in _stop_signals():  # it was about to start
+        return Canceled(signum=-status)
+    return ImgError(f"the process that did the work ended with status {status} and without an answer")
+
+
+def _hang_up(worker: subprocess.Popen[bytes]) -> None:
+    """Close both pipes, so that a worker that still writes or reads ends."""
+    for pipe in (worker.stdin, worker.stdout):
+        if pipe is not None:
+            with suppress(OSError):
+                pipe.close()
+
+
+def _stop_signals() -> tuple[int, ...]:
+    import signal
+
+    return (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+# -------------------------------------------------------------------------------------------------------- the worker
 
 
 def main() -> NoReturn:
@@ -69,64 +128,112 @@ def main() -> NoReturn:
         os._exit(status)
 
 
-class _Answers:
-    """Sends answers to the caller, until that is gone: then nobody wants to hear anything."""
+class _Caller:
+    """The other end: hears what is sent until it is gone; then nobody wants to hear anything."""
 
     def __init__(self) -> None:
         self._stream = os.fdopen(os.dup(1), "wb", buffering=0)
+        self._sending_lock = threading.Lock()
         self._is_gone = False
         os.dup2(2, 1)  # whatever prints must not disturb the answers
         stdout.deny()
 
-    def send(self, kind: str, value: Any) -> None:  # Any: what pickle can carry
+    def send(self, kind: str, name: str, value: Any) -> None:  # Any: what pickle can carry
         """Send *value*."""
-        if not self._is_gone:
-            try:
-                _send(self._stream, (kind, value))
-            except BrokenPipeError:
-                self._is_gone = True
+        with self._sending_lock:
+            if not self._is_gone:
+                try:
+                    _send(self._stream, (kind, name, value))
+                except BrokenPipeError:
+                    self._is_gone = True
 
-    def note(self, text: str) -> None:
-        """Tell people *text*."""
-        if not self._is_gone:
-            print(text, file=sys.stderr)  # noqa: T201
+    def ask(self, name: str, value: Any) -> Any:  # Any: what pickle can carry
+        """Return what the function *name* of the caller says to *value*. Raises Canceled if the caller is gone."""
+        self.send("ask", name, value)
+        if (answer := _receive(sys.stdin.buffer)) is None:
+            raise Canceled
+        return answer
+
+    def functions(self, call: Call) -> dict[str, Callable[[Any], Any]]:
+        """Return what stands here for the functions of the caller."""
+        from functools import partial
+
+        told = {name: partial(self.send, "tell", name) for name in call.told}
+        return {**told, **{name: partial(self.ask, name) for name in call.asked}}
+
+
+class _Stopped(KeyboardInterrupt):
+    """A signal asked us to stop. A KeyboardInterrupt, so that plugin boundaries let it pass."""
 
 
 def _serve() -> None:
-    answers = _Answers()
-    message = _receive(sys.stdin.buffer)
-    if message is None:
+    caller = _Caller()
+    call = _receive(sys.stdin.buffer)
+    if call is None:
         return
-    request, state = message
+    kind, value = _outcome(call, caller)
+    _stop_no_more()
+    caller.send(kind, "", value)
+
+
+def _outcome(call: Call, caller: _Caller) -> tuple[str, Any]:  # Any: what pickle can carry
     try:
-        result = _run(request, state, answers)
+        return "result", _run(call, caller)
     except ImgError as err:
-        answers.send("error", err)
-        return
+        return "error", err
+    except KeyboardInterrupt as err:
+        return "error", Canceled(signum=err.args[0] if err.args else 2)
     except Exception as err:
-        from img_core.linux.exhausted import exhaustion
-        from img_core.plugins import blamed
-
-        if (failure := exhaustion(err) or blamed(err)) is None:
+        if (failure := _told(err)) is None:
             raise
-        answers.send("error", failure)
-        return
-    answers.send("result", result)
+        return "error", failure
 
 
-def _run(request: BuildRequest, state: str | None, answers: _Answers) -> BuildResult:
+def _told(err: Exception) -> ImgError | None:
+    """Return *err* in words if it is no bug of ours."""
+    from img_core.files import fs
+    from img_core.linux.exhausted import exhaustion
+    from img_core.plugins import blamed
+
+    if isinstance(err, OSError) and err.errno in fs.DISK_ERRORS:
+        return fs.disk_error(err, fs.place_of(err, "the state directory or the destination"))
+    return exhaustion(err) or blamed(err)
+
+
+def _run(call: Call, caller: _Caller) -> Any:  # Any: what pickle can carry
+    from img_core.api._handle import CancelHandle
+    from img_core.api._local import Local
+    from img_core.config import Config
+
+    handle = CancelHandle()
+    _stop_by_signal(handle)
+    functions = caller.functions(call)
+    notice = functions.pop("notice")
+    local = Local(Config.load(**call.configuration), notice=notice)
+    stop = {"cancel": handle} if call.stoppable else {}
+    return getattr(local, call.operation)(**call.arguments, **functions, **stop)
+
+
+def _stop_by_signal(handle: CancelHandle) -> None:
+    """Let the first signal stop what listens to *handle*, or raise `_Stopped` where we are if nothing does."""
     import signal
 
-    from img_core.api._build import Build
-    from img_core.api.session import Session
-    from img_core.config import Config
-    from img_core.solver.cancellation import Cancellation
+    def stop(signum: int, _frame: FrameType | None) -> None:
+        is_first = not handle.canceled
+        handle.cancel(signum)
+        if is_first and not handle.is_heard:
+            raise _Stopped(signum)
 
-    cancellation = Cancellation()
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, lambda number, _frame: cancellation.cancel(number))
-    with Session(Config.load(state=state), namespace=True, notice=answers.note) as session:
-        return Build(session, request, cancellation, [lambda event: answers.send("event", event)]).run()
+    for signum in _stop_signals():
+        signal.signal(signum, stop)
+
+
+def _stop_no_more() -> None:
+    """Ignore signals from now on: the work is done, and the caller learns how it ended."""
+    import signal
+
+    for signum in _stop_signals():
+        signal.signal(signum, signal.SIG_IGN)
 
 
 def _send(stream: IO[bytes], message: Any) -> None:  # Any: what pickle can carry

@@ -14,7 +14,7 @@ from img_core.spec.errors import UsageError
 from img_core.spec.text import show
 
 if TYPE_CHECKING:
-    from img_core.api._unpack import Unpacked
+    from img_core.api import Unpacked
 
 __all__ = ["command"]
 

@@ -58,6 +58,11 @@ class Piece:
         """Whether steps write to it."""
         return self.kind == CACHE_MOUNT
 
+    @property
+    def is_internal(self) -> bool:
+        """Whether it only helps to keep other things, or nobody needs it at all."""
+        return self.document or self.kind in (ABANDONED, SOURCE)
+
 
 @dataclass(frozen=True, slots=True)
 class Survey:
