@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from img_core.api._values import Unpacked
     from img_core.api.session import Session
     from img_core.config import Config
+    from img_core.plugins import Plugins
+    from img_core.spec.exporter import Exporter
     from img_core.spec.frontend import BuildWarning
     from img_core.spec.progress import Event
     from img_core.spec.values import Credentials, Platform
@@ -52,6 +54,12 @@ class Local:
         if self._entered is None:
             self._entered = self._opened(namespace=True)
         return self._entered
+
+    @property
+    def plugins(self) -> Plugins:
+        from img_core.plugins import Plugins
+
+        return self._entered.plugins if self._entered is not None else Plugins(self.config, self._trace)
 
     def close(self) -> None:
         """Close what `enter` opened."""
@@ -186,6 +194,7 @@ class Local:
         from img_core.api._images import get_image, save
         from img_core.api._transfers import counting
 
+        exporter = self._exporter("docker" if docker else "oci")
         with self._store() as store:
             images = [get_image(store, name) for name in names]
             left = [image for image in images if store.images.left(store.images.contents(image.descriptor))]
@@ -196,7 +205,17 @@ class Local:
         with self._store() as store:
             total = sum(store.images.content_size(image) or 0 for image in images) if on_event else 0
             with counting(f"saving {', '.join(names)}", total, on_event) as tick:
-                save(store, names, dest, docker=docker, tick=tick)
+                save(store, names, dest, exporter=exporter, tick=tick)
+
+    def _exporter(self, name: str) -> Exporter:
+        """Return the exporter *name*. Raises PluginError that says who switched it off."""
+        from img_core.plugins import Choice
+        from img_core.spec.host import Host
+
+        config = self.config
+        host = Host("none", config.state_directory, "", environment=config.environment)
+        made: Exporter = self.plugins.make("exporter", Choice(name, {}), host)
+        return made
 
     def load(
         self, source: str | BinaryIO, *, name: str = "", on_event: Listener | None = None
@@ -212,7 +231,7 @@ class Local:
             store = opened.enter_context(self._store(writable=True))
             size = os.fstat(stream.fileno()).st_size if stream is not None else 0
             tick = opened.enter_context(counting(f"loading {shown}", size, on_event))
-            found = load(store, source if stream is None else Watched(stream, tick))
+            found = load(store, source if stream is None else Watched(stream, tick), self.plugins)
             return _name_the_nameless(store, found, given)
 
     def import_rootfs(
@@ -316,9 +335,8 @@ class Local:
 
     def _accounts(self) -> Accounts:
         from img_core.api._credentials import Accounts
-        from img_core.plugins import Plugins
 
-        return Accounts(Plugins(self.config, self._trace), self.config.environment, self._notice)
+        return Accounts(self.plugins, self.config.environment, self._notice)
 
     # --------------------------------------------------------------------------------------------------------- space
 

@@ -15,16 +15,14 @@ from img_core.cli._amounts import age
 from img_core.cli._filters import parse_filters
 from img_core.cli._images import find_image
 from img_core.cli._usage import field
-from img_core.images.reference import Reference
+from img_core.images.reference import Reference, full_id
 from img_core.spec.errors import UsageError
 from img_core.spec.words import truth
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from img_core.store import Store
-    from img_core.store.images import Image
-    from img_core.store.usage import Piece
+    from img_core.api import Client, Piece, StoredImage
 
 __all__ = ["DockerFilter", "image_filters", "matches_reference", "piece_filters", "split_filters", "unused_seconds"]
 
@@ -66,16 +64,10 @@ def split_filters(texts: Iterable[str], keys: Sequence[str]) -> tuple[list[Docke
     return ours, others
 
 
-def image_filters(
-    texts: Sequence[str],
-    doing: str,
-    *,
-    field_of: Callable[[Store, Image, tuple[str, ...]], str | None],
-    labels_of: Callable[[Store, Image], dict[str, str]],
-) -> Callable[[Store], Callable[[Image], bool]]:
-    """Return a function from a store to one that tells whether an image passes *texts*. Raises UsageError, the later one NotFoundError.
+def image_filters(texts: Sequence[str], doing: str) -> Callable[[Client], list[StoredImage]]:
+    """Return a function from a client to its images that pass *texts*. Raises UsageError, the later one NotFoundError.
 
-    *doing* (``listing images``) starts messages; *field_of* and *labels_of* look into an image.
+    *doing* (``listing images``) starts messages.
     """
     chosen, others = split_filters(texts, _IMAGE_KEYS)
     wanted = parse_filters(others, doing)
@@ -84,25 +76,43 @@ def image_filters(
     labels = [one for one in chosen if one.key == "label"]
     oldest = _age(chosen)
 
-    def bind(store: Store) -> Callable[[Image], bool]:
-        earliest, latest = _bounds(chosen, store, oldest, doing)
+    needs_labels = any("label" in text for text in texts)
 
-        def passes(image: Image) -> bool:
+    def choose(client: Client) -> list[StoredImage]:
+        earliest, latest = _bounds(chosen, client, oldest, doing)
+
+        def passes(image: StoredImage) -> bool:
             return (
                 earliest < image.created < latest
-                and all(truth is (image.name == image.descriptor.digest) for truth in dangling)
-                and (not references or any(matches_reference(pattern, image) for pattern in references))
-                and (not labels or _has_labels(labels, labels_of(store, image)))
-                and wanted(lambda path: field_of(store, image, path))
+                and all(truth is image.is_untagged for truth in dangling)
+                and (not references or any(matches_reference(pattern, image.name) for pattern in references))
+                and _has_labels(labels, image.labels)
+                and wanted(lambda path: _field_of(image, path))
             )
 
-        return passes
+        return list(filter(passes, client.images(labels=needs_labels)))
 
-    return bind
+    return choose
 
 
-def piece_filters(texts: Sequence[str], failed: str) -> Callable[[Store], Callable[[Piece], bool]]:
-    """Return a function from a store to one that tells whether a piece of it passes *texts*, without ``until``: see `unused_seconds`.
+def _field_of(image: StoredImage, path: tuple[str, ...]) -> str | None:
+    """Return what a filter compares, None for a field that is not there."""
+    match path:
+        case ("name",):
+            return None if image.is_untagged else image.name
+        case ("target", "digest"):
+            return image.digest
+        case ("target", "mediatype"):
+            return image.media_type
+        case ("annotations", *rest):
+            return image.annotations.get(".".join(rest))
+        case ("labels", *rest):
+            return image.labels.get(".".join(rest))
+    return None
+
+
+def piece_filters(texts: Sequence[str], failed: str) -> Callable[[Client], Callable[[Piece], bool]]:
+    """Return a function from a client to one that tells whether a piece of it passes *texts*, without ``until``: see `unused_seconds`.
 
     Raises UsageError, whose message may start with *failed*, and the later function NotFoundError.
     """
@@ -114,8 +124,8 @@ def piece_filters(texts: Sequence[str], failed: str) -> Callable[[Store], Callab
     dangling = [one.truth for one in chosen if one.key == "dangling"]
     fields = [one for one in chosen if one.key in _PIECE_FIELDS]
 
-    def bind(store: Store) -> Callable[[Piece], bool]:
-        earliest, latest = _bounds(chosen, store, 0.0, failed)
+    def bind(client: Client) -> Callable[[Piece], bool]:
+        earliest, latest = _bounds(chosen, client, 0.0, failed)
 
         def passes(piece: Piece) -> bool:
             return (
@@ -140,23 +150,23 @@ def _age(chosen: Sequence[DockerFilter]) -> float:
     return max((age(one.value, "the filter until") for one in chosen if one.key == "until"), default=0.0)
 
 
-def _bounds(chosen: Sequence[DockerFilter], store: Store, oldest: float, doing: str) -> tuple[float, float]:
+def _bounds(chosen: Sequence[DockerFilter], client: Client, oldest: float, doing: str) -> tuple[float, float]:
     """Return the times, in seconds since 1970 UTC, between which something has to be made. Raises NotFoundError."""
     import time
 
     def created(key: str) -> list[float]:
-        return [find_image(store, one.value, doing=doing).created for one in chosen if one.key == key]
+        return [find_image(client, one.value, doing=doing).created for one in chosen if one.key == key]
 
     latest = [*created("before"), *([time.time() - oldest] if oldest else [])]
     return max(created("since"), default=float("-inf")), min(latest, default=float("inf"))
 
 
-def matches_reference(pattern: str, image: Image) -> bool:
-    """Tell whether *pattern* means *image*: its name, short or in full, with or without the tag; ``*`` stops at ``/``."""
-    if image.name == image.descriptor.digest:
+def matches_reference(pattern: str, name: str) -> bool:
+    """Tell whether *pattern* means the image *name*: short or in full, with or without the tag; ``*`` stops at ``/``. It means no id."""
+    if full_id(name):
         return False
-    named = Reference.parse(image.name)
-    return any(_matches(pattern, name) for name in (named.familiar(), named.familiar_name, image.name, named.name))
+    named = Reference.parse(name)
+    return any(_matches(pattern, text) for text in (named.familiar(), named.familiar_name, name, named.name))
 
 
 def _matches(pattern: str, name: str) -> bool:
@@ -180,10 +190,10 @@ def _field_is(one: DockerFilter, piece: Piece) -> bool:
     return found == ("true" if truth(one.value) and found == "true" else one.value)
 
 
-def _has_labels(wanted: Iterable[DockerFilter], labels: dict[str, str]) -> bool:
+def _has_labels(wanted: Iterable[DockerFilter], labels: Mapping[str, str]) -> bool:
     return all(_has_label(one, labels) is not one.negated for one in wanted)
 
 
-def _has_label(one: DockerFilter, labels: dict[str, str]) -> bool:
+def _has_label(one: DockerFilter, labels: Mapping[str, str]) -> bool:
     key, equals, value = one.value.partition("=")
     return key in labels and (not equals or labels[key] == value)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -20,30 +18,23 @@ from img_core.cli._usage import piece_flags, show_pieces
 from img_core.spec.errors import ImgError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from img_core.store.collect import Policy
-    from img_core.store.images import Image
-    from img_core.store.usage import Piece
+    from collections.abc import Callable
 
 __all__ = ["Scope", "confirm", "prune_command"]
 
 _FAILED = "pruning failed: failed to parse filters"
 
 
-def _no_image(_image: Image, _everything: bool) -> bool:
-    return False
-
-
 @dataclass(frozen=True, slots=True)
 class Scope:
     """What a command removes beside cache that nobody needs.
 
-    *images* tells whether an image goes, without and with ``--all``. *spares_shared*: without ``--all`` what images share stays, and so do
+    *images* go, and with ``--all`` all of them if *all_images*. *spares_shared*: without ``--all`` what images share stays, and so do
     documents, as BuildKit spares its internal records. *warning* is what is asked before, unless ``-f`` is given; empty: nothing.
     """
 
-    images: Callable[[Image, bool], bool] = _no_image
+    images: Literal["none", "untagged"] = "none"
+    all_images: bool = False
     spares_shared: bool = False
     warning: Callable[[bool], str] = lambda _everything: ""
 
@@ -100,59 +91,23 @@ def _run(
     keep = size(keep_storage, "--keep-storage") if keep_storage else 0
     if not (force or dry_run):
         confirm(scope.warning(everything))
-    from img_core.api.session import Session
-    from img_core.store.collect import prune
-
     settings = settings_of(context)
-    config = settings.config()
-    removed: list[Piece] = []
-    if os.path.exists(os.path.join(config.state_directory, "img.db")):
-        # In the namespace: the files of a root file system belong to other ids.
-        with Session(config, namespace=True, cleaning=True, notice=warn) as session:
-            passes = wanted(session.store) if filters else None
-            for policy in _policies(scope, everything, passes, seconds, keep):
-                removed += prune(session.store, policy, dry_run=dry_run)
+    client = settings.client()
+    removed = client.prune(
+        images="all" if everything and scope.all_images else scope.images,
+        cache="unshared" if scope.spares_shared and not everything else "all",
+        records=everything,
+        unused_seconds=seconds,
+        keep_bytes=keep,
+        dry_run=dry_run,
+        matching=wanted(client) if filters else None,
+    )
     listing = Listing(template, quiet)
     show_pieces(removed, listing, records=settings.debug, no_trunc=no_trunc)
     if listing.is_table:
         total = binary_size(sum(piece.size for piece in removed))
         echo(f"Reclaim{'able' if dry_run else 'ed'}:\t{total}")
         echo(f"Total:\t\t{total}")
-
-
-def _policies(
-    scope: Scope, everything: bool, passes: Callable[[Piece], bool] | None, seconds: float, keep: int
-) -> Iterator[Policy]:
-    """Give what is to be removed, one after the other."""
-    from img_core.store.collect import Policy
-
-    def goes(image: Image) -> bool:
-        return scope.images(image, everything)
-
-    spare = scope.spares_shared and not everything
-    if spare and (passes is None or seconds):
-        latest = time.time() - seconds
-        yield Policy(images=lambda image: goes(image) and image.created <= latest, only_images=True)
-    policy = Policy(unused_seconds=seconds, keep_bytes=keep, records=everything, images=_keep_all if spare else goes)
-    matches = _matching(passes, spare=spare)
-    yield policy if matches is None else replace(policy, matches=matches)
-
-
-def _keep_all(_image: Image) -> bool:
-    return False
-
-
-def _matching(wanted: Callable[[Piece], bool] | None, *, spare: bool) -> Callable[[Piece], bool] | None:
-    """Return what a piece has to pass, None for all of them; with *spare* what images share and documents stay."""
-    if not spare:
-        return wanted
-    from img_core.store.usage import ABANDONED, SOURCE
-
-    def goes(piece: Piece) -> bool:
-        kept = piece.shared or piece.document or piece.kind == SOURCE
-        return (not kept or piece.kind == ABANDONED) and (wanted is None or wanted(piece))
-
-    return goes
 
 
 def confirm(warning: str) -> None:

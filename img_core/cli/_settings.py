@@ -12,6 +12,9 @@ from img_core.spec.errors import UsageError
 from img_core.spec.text import show
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from img_core.api import Client
     from img_core.config import Config
     from img_core.plugins import Plugins
 
@@ -46,12 +49,33 @@ class Settings:
         """Return the configuration with these flags applied. Raises UsageError."""
         from img_core.config import Config
 
-        if self.state == "":
-            raise UsageError("`--state` is empty", hint="name a directory, or leave it out for the default")
-        variables = {**os.environ, **({"REGISTRY_AUTH_FILE": self.auth_file} if self.auth_file else {})}
-        config = Config.load(state=self.state, no_plugins=self.no_plugins, environment=variables)
+        config = Config.load(state=self._state(), no_plugins=self.no_plugins, environment=self._environment())
         _check_state(config.state_directory)
         return config
+
+    def client(self) -> Client:
+        """Return the client that does the work of this command, in this process. Raises UsageError."""
+        from img_core.api import Client
+        from img_core.cli._output import say, warn
+
+        client = Client(
+            state=self._state(),
+            no_plugins=self.no_plugins,
+            environment=self._environment(),
+            notice=warn,
+            trace=lambda text: say(f"debug: {text}") if self.debug else None,
+            in_process=True,
+        )
+        _check_state(client.config.state_directory)
+        return client
+
+    def _state(self) -> str | None:
+        if self.state == "":
+            raise UsageError("`--state` is empty", hint="name a directory, or leave it out for the default")
+        return self.state
+
+    def _environment(self) -> Mapping[str, str]:
+        return {**os.environ, **({"REGISTRY_AUTH_FILE": self.auth_file} if self.auth_file else {})}
 
     def plugins(self) -> Plugins:
         """Return the plugins of this command; one object, so that each is found and loaded once."""

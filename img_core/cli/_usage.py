@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from img_core.cli._format import binary_size, human_age
 from img_core.cli._listing import Listing, listing_flags
 from img_core.cli._output import echo
-from img_core.store.usage import ABANDONED, SOURCE, Piece
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from img_core.api import Piece
 
 __all__ = ["field", "piece_flags", "show_pieces"]
 
@@ -106,7 +107,7 @@ def _flag(value: bool) -> str | None:
 def _type(piece: Piece) -> str:
     if piece.mutable:
         return "exec.cachemount"
-    return "internal" if piece.document or piece.kind in (ABANDONED, SOURCE) else "regular"
+    return "internal" if piece.is_internal else "regular"
 
 
 def _boolean(value: bool) -> str:

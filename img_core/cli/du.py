@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import click
@@ -11,7 +10,7 @@ from img_core.cli._base import Command, settings_of
 from img_core.cli._docker_filters import piece_filters, unused_seconds
 from img_core.cli._format import binary_size
 from img_core.cli._listing import Listing
-from img_core.cli._output import echo, warn
+from img_core.cli._output import echo
 from img_core.cli._usage import piece_flags, show_pieces
 from img_core.spec.errors import UsageError
 
@@ -39,17 +38,10 @@ def command(
     wanted = piece_filters(filters, _FAILED)
     unused = unused_seconds(filters)
     oldest = time.time() - unused if unused else float("inf")
-    from img_core.api.session import Session
-    from img_core.store.collect import survey
-
     settings = settings_of(context)
-    config = settings.config()
-    pieces = []
-    if os.path.exists(os.path.join(config.state_directory, "img.db")):  # looking makes no directories
-        # In the namespace: the files of a root file system may be readable only for their owners.
-        with Session(config, namespace=True, cleaning=True, notice=warn) as session:
-            passes = wanted(session.store)
-            pieces = [piece for piece in survey(session.store) if piece.used <= oldest and passes(piece)]
+    client = settings.client()
+    passes = wanted(client)
+    pieces = [piece for piece in client.usage() if piece.used <= oldest and passes(piece)]
     listing = Listing(template, quiet)
     show_pieces(pieces, listing, records=settings.debug, no_trunc=no_trunc)
     if listing.is_table and not filters:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from img_core.cli._base import Command, settings_of
-from img_core.cli._images import open_store
 from img_core.cli._listing import Listing, listing_flags
-from img_core.cli._output import echo
+from img_core.cli._output import echo, warn
 from img_core.spec.errors import StateError, UsageError
 
 if TYPE_CHECKING:
@@ -39,15 +38,19 @@ def command(
     """Check stored images, layers and cached steps, and repair what can be repaired."""
     if arguments:
         raise UsageError("no arguments expected")
+    from img_core.store import Store
     from img_core.store.fsck import Report, check, request_check
+    from img_core.store.trust import check_trusted
 
     settings = settings_of(context)
     report = Report()
-    state = settings.config().state_directory
+    config = settings.config()
+    state = config.state_directory
     if os.path.isdir(state):
+        check_trusted(state, config.environment)
         if repair:
             request_check(state)
-        with open_store(settings, cleaning=repair) as store:
+        with Store(state, writable=repair, cleaning=repair, notice=warn) as store:
             report = check(store, repair=repair, read_data=read_data)
     listing = Listing(template, quiet)
     _show(report, listing)

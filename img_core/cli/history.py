@@ -10,13 +10,15 @@ import click
 
 from img_core.cli._base import Command, refuse_more, settings_of
 from img_core.cli._format import binary_size, human_age
-from img_core.cli._images import find_image, open_store
+from img_core.cli._images import find_image
 from img_core.cli._listing import Listing, listing_flags
 from img_core.spec.errors import UsageError
 from img_core.spec.text import show
 
 if TYPE_CHECKING:
-    from img_core.store.images import ImageContent
+    from collections.abc import Sequence
+
+    from img_core.api import HistoryEntry
 
 __all__ = ["command"]
 
@@ -41,10 +43,11 @@ def command(
     if not names:
         raise UsageError("must pass an image to show the history of")
     refuse_more(context, names, 1, "one image")
-    wanted = platforms.parse(platform) if platform else None
-    with open_store(settings_of(context)) as store:
-        image = find_image(store, names[0], doing=f"getting image {names[0]} from image store failed")
-        records = list(reversed(_records(store.images.content(image.descriptor, wanted, names[0]))))
+    if platform:
+        platforms.parse(platform)  # a mistake is told before anything is opened
+    client = settings_of(context).client()
+    find_image(client, names[0], doing=f"getting image {names[0]} from image store failed")
+    records = _records(client.history(names[0], platform=platform))
     Listing(template, quiet).show(
         lambda: records,
         keys=lambda: [record["Layer"] for record in records if record["Layer"]],
@@ -52,24 +55,18 @@ def command(
     )
 
 
-def _records(content: ImageContent) -> list[dict[str, Any]]:  # Any: JSON
-    """Return one record per entry of the history, oldest first; layers that no entry speaks of come last."""
-    layers = list(content.layers)
-    records = []
-    for entry in content.config.document.get("history") or ():
-        layer = layers.pop(0) if layers and not entry.get("empty_layer") else None
-        records.append(
-            {
-                "Layer": layer.digest if layer else "",
-                "CreatedAt": str(entry.get("created") or ""),
-                "CreatedBy": str(entry.get("created_by") or ""),
-                "Size": layer.size if layer else 0,
-                "Comment": str(entry.get("comment") or ""),
-            }
-        )
-    for layer in layers:
-        records.append({"Layer": layer.digest, "CreatedAt": "", "CreatedBy": "", "Size": layer.size, "Comment": ""})
-    return records
+def _records(history: Sequence[HistoryEntry]) -> list[dict[str, Any]]:  # Any: JSON
+    """Return one record per step, newest first."""
+    return [
+        {
+            "Layer": entry.layer,
+            "CreatedAt": entry.created,
+            "CreatedBy": entry.created_by,
+            "Size": entry.size,
+            "Comment": entry.comment,
+        }
+        for entry in reversed(history)
+    ]
 
 
 def _row(record: dict[str, Any], *, no_trunc: bool) -> tuple[str, ...]:  # Any: JSON

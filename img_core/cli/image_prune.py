@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import click
@@ -10,16 +9,15 @@ import click
 from img_core.cli._base import Command, settings_of
 from img_core.cli._docker_filters import image_filters, split_filters
 from img_core.cli._format import binary_size
-from img_core.cli._output import echo, warn
+from img_core.cli._output import echo
 from img_core.cli._pruning import confirm
-from img_core.cli.ls import field_of, labels_of
 from img_core.images.reference import Reference
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from img_core.store.images import Image
+    from img_core.api import StoredImage
 
 __all__ = ["command"]
 
@@ -41,29 +39,17 @@ def command(
     dangling = [one.truth for one in split_filters(filters, ("dangling",))[0]]
     everything = everything or False in dangling  # what docker means by `dangling=false`
     texts = [text for text in filters if not text.startswith("dangling=")]
-    wanted = image_filters(texts, _DOING, field_of=field_of, labels_of=labels_of)
+    wanted = image_filters(texts, _DOING)
     if not force:
         confirm("this removes all images" if everything else "this removes all images without a name")
-    from img_core.api.session import Session
-    from img_core.store.collect import Policy, prune
-
-    config = settings_of(context).config()
-    images: list[Image] = []
-    size = 0
-    if os.path.exists(os.path.join(config.state_directory, "img.db")):
-        with Session(config, namespace=True, cleaning=True, notice=warn) as session:
-            passes = wanted(session.store)
-            images = [
-                image for image in session.store.images.list() if (everything or image.is_untagged) and passes(image)
-            ]
-            names = {image.name for image in images}
-            policy = Policy(images=lambda image: image.name in names, only_images=True)
-            size = sum(piece.size for piece in prune(session.store, policy)) if names else 0
+    client = settings_of(context).client()
+    images = [image for image in wanted(client) if everything or image.is_untagged]
+    size = client.prune_images([image.name for image in images])
     _show(images)
     echo(f"Total reclaimed space: {binary_size(size)}")
 
 
-def _show(images: Sequence[Image]) -> None:
+def _show(images: Sequence[StoredImage]) -> None:
     """Print the removed images as docker does: their names, then the ids that nothing has any more."""
     if not images:
         return
@@ -71,6 +57,6 @@ def _show(images: Sequence[Image]) -> None:
     for image in images:
         if not image.is_untagged:
             echo(f"untagged: {Reference.parse(image.name).familiar()}")
-    for digest in dict.fromkeys(image.descriptor.digest for image in images):
+    for digest in dict.fromkeys(image.digest for image in images):
         echo(f"deleted: {digest}")
     echo("")

@@ -6,7 +6,7 @@ import click
 
 from img_core.cli._base import Command, settings_of
 from img_core.cli._files import open_input
-from img_core.cli._images import open_store, target_name
+from img_core.cli._images import target_name
 from img_core.cli._output import echo
 from img_core.spec.errors import UsageError
 
@@ -25,9 +25,8 @@ def command(context: click.Context, platform: str, arguments: tuple[str, ...]) -
         raise UsageError("must pass a file (or `-`) and a name for the image")
     path, name = arguments
     target_name(name)
-    wanted = platforms.parse(platform) if platform else None
-    from img_core.api._images import import_rootfs
-
-    with open_input(path) as stream, open_store(settings_of(context), writable=True) as store:
-        descriptor = import_rootfs(store, stream, name, platform=wanted)
-    echo(descriptor.digest)
+    if platform:
+        platforms.parse(platform)  # a mistake is told before anything is opened
+    with open_input(path) as stream:
+        image = settings_of(context).client().import_rootfs(stream, name, platform=platform)
+    echo(image.digest)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from img_core.cli._base import Command, settings_of
-from img_core.cli._images import find_image, open_store
+from img_core.cli._images import find_image
 from img_core.cli._output import echo
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
-    from img_core.spec.values import Platform
-    from img_core.store import Store
+    from collections.abc import Mapping
+    from typing import Any
+
+    from img_core.api import Client
 
 __all__ = ["command"]
 
@@ -29,14 +31,14 @@ def command(context: click.Context, platform: str, names: tuple[str, ...]) -> No
 
     if not names:
         raise UsageError("must pass an image to inspect")
-    wanted = platforms.parse(platform) if platform else None
-    with open_store(settings_of(context)) as store:
-        documents = [_document(store, name, wanted) for name in names]
+    if platform:
+        platforms.parse(platform)  # a mistake is told before anything is opened
+    client = settings_of(context).client()
+    documents = [_document(client, name, platform) for name in names]
     shown = documents[0] if len(documents) == 1 else documents
     echo(json.dumps(shown, indent="\t", ensure_ascii=False))
 
 
-def _document(store: Store, name: str, platform: Platform | None) -> Any:  # Any: JSON
-    image = find_image(store, name, doing=f"getting image {name} from image store failed")
-    content = store.images.content(image.descriptor, platform, name)
-    return json.loads(store.read(content.config_descriptor.digest))
+def _document(client: Client, name: str, platform: str) -> Mapping[str, Any]:  # Any: JSON
+    find_image(client, name, doing=f"getting image {name} from image store failed")
+    return client.inspect(name, platform=platform).config

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from img_core.cli._base import Command, settings_of
 from img_core.cli._files import open_input
-from img_core.cli._images import open_store, target_name
+from img_core.cli._images import target_name
 from img_core.cli._output import echo
 from img_core.cli._progress import HELP as PROGRESS_HELP
-from img_core.cli._transfers import Watched, showing_file
+from img_core.cli._transfers import showing_file
 from img_core.images.reference import Reference
 from img_core.spec.errors import ArchiveError, UsageError
-from img_core.spec.text import show
+from img_core.spec.text import show as show_text
 
 if TYPE_CHECKING:
-    from img_core.cli._settings import Settings
-    from img_core.spec.importer import LoadedImage
-    from img_core.store import Store
+    from collections.abc import Callable, Sequence
+
+    from img_core.api import Client, LoadResult
+    from img_core.spec.progress import Event
 
 __all__ = ["command"]
 
@@ -41,49 +42,31 @@ def command(
     """Load images from a tar archive."""
     if arguments:
         raise UsageError("no arguments expected", hint=f"to read a file: `img load -i {arguments[0]}`")
-    name = target_name(tag) if tag else ""
+    if tag:
+        target_name(tag)
     settings = settings_of(context)
     with ExitStack() as opened:
         source = path if os.path.isdir(path) else opened.enter_context(open_input(path))
-        store = opened.enter_context(open_store(settings, writable=True))
+        client = settings.client()
         size = 0 if isinstance(source, str) else os.fstat(source.fileno()).st_size
         # Ends of a pipe may have the same terminal, and would draw over each other.
         wanted = "none" if quiet else progress or ("" if size and path != "-" else "none")
-        with showing_file("Loading", f"loading {path}", size, wanted, settings) as tick:
-            images = _load(store, source if isinstance(source, str) else Watched(source, tick), path, settings)
-        for image in images:
-            if image.names and not quiet:
-                echo("\n".join(f"Loaded image: {Reference.parse(known).familiar()}" for known in image.names))
-        _keep_the_nameless(store, [image for image in images if not image.names], name, quiet=quiet)
+        with showing_file("Loading", wanted, client, settings) as show:
+            images = _load(client, source, path, tag, show)
+    for image in images if not quiet else ():
+        if not image.names:
+            echo(f"Loaded image ID: {image.digest}")
+        for name in image.names:
+            echo(f"Loaded image: {Reference.parse(name).familiar()}")
 
 
 def _load(
-    store: Store, source: Any, path: str, settings: Settings
-) -> list[LoadedImage]:  # Any: a path, or whatever has read(size)
+    client: Client, source: str | BinaryIO, path: str, tag: str, show: Callable[[Event], None] | None
+) -> Sequence[LoadResult]:
     """Load the images of *source*, which the user called *path*. Raises ArchiveError that names it."""
-    from img_core.api._images import load
-    from img_core.plugins import Plugins
-
     try:
-        return load(store, source, Plugins(settings.config()))
+        return client.load(source, name=tag, on_event=show)
     except ArchiveError as err:
-        shown = "standard input" if path == "-" else f"`{show(path)}`"
+        shown = "standard input" if path == "-" else f"`{show_text(path)}`"
         hint = "`img save`, `docker save` and `skopeo copy` write what can be loaded; `img import` takes a root file system"
         raise ArchiveError(f"cannot load {shown}: {err.message}", hint=err.hint or hint) from err
-
-
-def _keep_the_nameless(store: Store, images: list[LoadedImage], name: str, *, quiet: bool) -> None:
-    """Give an image without a name the one of ``-t``; without that it is kept under its id, as docker does. Raises UsageError."""
-    if name and len(images) > 1:
-        raise UsageError(f"the archive holds {len(images)} images without a name, but there is one `-t`")
-    for image in images:
-        if name:
-            store.tag(name, image.descriptor)
-        else:
-            store.keep(image.descriptor)
-        if not quiet:
-            echo(
-                f"Loaded image: {Reference.parse(name).familiar()}"
-                if name
-                else f"Loaded image ID: {image.descriptor.digest}"
-            )

@@ -10,16 +10,15 @@ import click
 
 from img_core.cli._base import Command, refuse_more, settings_of
 from img_core.cli._format import table
-from img_core.cli._output import echo, flush, say, warn
+from img_core.cli._output import echo, flush, say
 from img_core.cli._registry_flags import podman_registry_flags
 from img_core.spec.errors import CredentialsError, UsageError
 
 if TYPE_CHECKING:
-    from img_core.api._credentials import Accounts
-    from img_core.cli._settings import Settings
+    from img_core.api import Client
     from img_core.spec.values import Credentials
 
-__all__ = ["command", "open_accounts"]
+__all__ = ["command"]
 
 _HUB_WELCOME = (
     "Login with your Docker ID to push and pull images from Docker Hub. If you don't have a Docker ID, "
@@ -52,12 +51,12 @@ def command(
     servers: tuple[str, ...],
 ) -> None:
     """Log in to a Docker registry."""
-    from img_core.api._credentials import server_name
+    from img_core.api import server_name
 
     refuse_more(context, servers, 1, "zero or one arguments")
-    accounts = open_accounts(settings_of(context))
+    client = settings_of(context).client()
     if listing:
-        _list(accounts, form)
+        _list(client, form)
         return
     server = server_name(servers[0] if servers else "")
     if password:
@@ -68,9 +67,15 @@ def command(
         if not username:
             raise UsageError("must provide --username with --password-stdin")
         password = _read_secret()
-    credentials = _ask(accounts, server, username, password)
+    credentials = _ask(client, server, username, password)
     try:
-        asked = accounts.log_in(server, credentials, insecure=("*",) if insecure_registry else ())
+        asked = client.login(
+            server,
+            username=credentials.username,
+            password=credentials.password,
+            identity_token=credentials.identity_token,
+            insecure=insecure_registry,
+        )
     except CredentialsError as err:
         if err.hint and "img login" in err.hint:  # that is what they are doing
             err.hint = "check the user name and the password"
@@ -80,15 +85,8 @@ def command(
     echo("Login succeeded.")
 
 
-def open_accounts(settings: Settings) -> Accounts:
-    """Return the credential stores of this command line."""
-    from img_core.api._credentials import Accounts
-
-    return Accounts(settings.plugins(), settings.config().environment, warn)
-
-
-def _list(accounts: Accounts, form: str) -> None:
-    found = accounts.list()
+def _list(client: Client, form: str) -> None:
+    found = client.logins()
     if form == "json":
         echo(json.dumps([{"Server": server, "Username": username} for server, username in found.items()]))
     elif form:
@@ -109,20 +107,20 @@ def _read_secret() -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def _ask(accounts: Accounts, server: str, username: str, password: str) -> Credentials:
+def _ask(client: Client, server: str, username: str, password: str) -> Credentials:
     """Ask for what is missing; only a terminal is asked. Raises UsageError."""
     from img_core.spec.values import Credentials
 
     if not username or not password:
         if sys.stdin is None or not sys.stdin.isatty():
-            if not username and not password and (known := accounts.find(server)):
+            if not username and not password and (known := client.credentials(server)):
                 return known  # e.g. of a credential helper: scripts log in with what is there, as docker does
             raise UsageError(
                 "cannot perform an interactive login from a non TTY device",
                 hint="give `-u NAME --password-stdin`",
             )
         if not username:
-            username = _ask_username(accounts, server)
+            username = _ask_username(client, server)
         if not password:
             password = _ask_secret()
     if not username:
@@ -132,10 +130,10 @@ def _ask(accounts: Accounts, server: str, username: str, password: str) -> Crede
     return Credentials(identity_token=password) if username == _TOKEN_USER else Credentials(username, password)
 
 
-def _ask_username(accounts: Accounts, server: str) -> str:
+def _ask_username(client: Client, server: str) -> str:
     if server == _HUB:
         echo(_HUB_WELCOME)
-    known = accounts.find(server)
+    known = client.credentials(server)
     default = known.username if known else ""
     echo(f"Username ({default}): " if default else "Username: ", end="")
     flush()

@@ -6,7 +6,6 @@ import click
 
 from img_core.cli._base import Command, refuse_more, settings_of
 from img_core.cli._output import echo, say
-from img_core.cli.login import open_accounts
 
 __all__ = ["command"]
 
@@ -19,12 +18,12 @@ _EPILOG = "If no server is specified, the default (https://index.docker.io/v1/) 
 @click.pass_context
 def command(context: click.Context, servers: tuple[str, ...]) -> None:
     """Log out from a Docker registry."""
-    from img_core.api._credentials import server_name
+    from img_core.api import server_name
 
     refuse_more(context, servers, 1, "zero or one arguments")
     server = server_name(servers[0] if servers else "")
     shown = _HUB_SHOWN if server == _HUB else server
-    done = open_accounts(settings_of(context)).log_out(server)
+    done = settings_of(context).client().logout(server)
     if not done.known:
         echo(f"Not logged in to {shown}")
         return

@@ -10,16 +10,13 @@ import click
 from img_core.cli._base import Command, refuse_more, settings_of
 from img_core.cli._docker_filters import image_filters
 from img_core.cli._format import binary_size, human_age, narrow_table, short_age, table
-from img_core.cli._images import open_store
 from img_core.cli._listing import Listing, listing_flags
 from img_core.images.reference import Reference
-from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:
-    from img_core.store import Store
-    from img_core.store.images import Image
+    from img_core.api import StoredImage
 
-__all__ = ["command", "field_of", "labels_of"]
+__all__ = ["command"]
 
 _DIGEST_LENGTH = 12  # digits, as docker shows them
 _NONE = "<none>"  # docker's word for what an image lacks
@@ -44,74 +41,46 @@ def command(
     """List images and digests."""
     refuse_more(context, arguments, 1, "no or one repository")
     texts = [*filters, *(f"reference={text}" for text in arguments)]
-    wanted = image_filters(texts, "listing images", field_of=field_of, labels_of=labels_of)
-    with open_store(settings_of(context)) as store:
-        images = list(filter(wanted(store), store.images.list()))
-        Listing(template, quiet).show(
-            lambda: [_record(store, image) for image in images],
-            keys=lambda: [image.descriptor.digest for image in images],
-            rows=lambda: [_HEADER, *(_row(store, image, short=not no_trunc) for image in images)],
-            layout=table if no_trunc else narrow_table,
-        )
+    wanted = image_filters(texts, "listing images")
+    images = wanted(settings_of(context).client())
+    Listing(template, quiet).show(
+        lambda: [_record(image) for image in images],
+        keys=lambda: [image.digest for image in images],
+        rows=lambda: [_HEADER, *(_row(image, short=not no_trunc) for image in images)],
+        layout=table if no_trunc else narrow_table,
+    )
 
 
-def _row(store: Store, image: Image, *, short: bool) -> tuple[str, ...]:
+def _row(image: StoredImage, *, short: bool) -> tuple[str, ...]:
     """Return the cells of *image*; *short* ones leave room for a name of 24 characters in a line of 80."""
     now, age = time.time(), short_age if short else human_age
-    size = store.images.content_size(image)
-    shown = "?" if size is None else binary_size(size)
-    name, digest = _shown_name(image, short=short), str(image.descriptor.digest)
+    shown = "?" if image.size is None else binary_size(image.size)
+    name, digest = _shown_name(image, short=short), image.digest
     if short:
         digest = digest.partition(":")[2][:_DIGEST_LENGTH]
     return (name, shown, age(now - image.created), age(now - image.updated), digest)
 
 
-def _shown_name(image: Image, *, short: bool = False) -> str:
+def _shown_name(image: StoredImage, *, short: bool = False) -> str:
     if image.is_untagged:
         return _NONE
     return Reference.parse(image.name).familiar() if short else image.name
 
 
-def _record(store: Store, image: Image) -> dict[str, Any]:  # Any: JSON
+def _record(image: StoredImage) -> dict[str, Any]:  # Any: JSON
     named = None if image.is_untagged else Reference.parse(image.name)
     return {
         "Name": _shown_name(image),
         "Repository": named.familiar_name if named else _NONE,
         "Tag": (named and named.tag) or _NONE,
-        "ID": image.descriptor.digest,
-        "Size": store.images.content_size(image),
+        "ID": image.digest,
+        "Size": image.size,
         "CreatedAt": _timestamp(image.created),
         "UpdatedAt": _timestamp(image.updated),
-        "Digest": image.descriptor.digest,
-        "MediaType": image.descriptor.media_type,
+        "Digest": image.digest,
+        "MediaType": image.media_type,
     }
 
 
 def _timestamp(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-
-
-def field_of(store: Store, image: Image, path: tuple[str, ...]) -> str | None:
-    """Return what a filter compares, None for a field that is not there."""
-    match path:
-        case ("name",):
-            return None if image.is_untagged else image.name
-        case ("target", "digest"):
-            return image.descriptor.digest
-        case ("target", "mediatype"):
-            return image.descriptor.media_type
-        case ("annotations", *rest):
-            return image.descriptor.annotations.get(".".join(rest))
-        case ("labels", *rest):
-            return labels_of(store, image).get(".".join(rest))
-    return None
-
-
-def labels_of(store: Store, image: Image) -> dict[str, str]:
-    """Return the labels of the config, of the host's platform if there are several; none for an image that is damaged."""
-
-    try:
-        content = store.images.content(image.descriptor, None, image.name)
-    except ImgError:
-        return {}
-    return (content.config.document.get("config") or {}).get("Labels") or {}

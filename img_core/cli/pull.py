@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from typing import TYPE_CHECKING
-
 import click
 
 from img_core.cli._base import Command, refuse_more, settings_of
 from img_core.cli._format import binary_size
 from img_core.cli._images import normalized
-from img_core.cli._output import echo, flush, warn
+from img_core.cli._output import echo, flush
 from img_core.cli._progress import HELP as PROGRESS_HELP
 from img_core.cli._registry_flags import podman_registry_flags
 from img_core.cli._transfers import showing_transfers
 from img_core.spec.errors import UsageError
-
-if TYPE_CHECKING:
-    from img_core.spec.values import Platform
 
 __all__ = ["command"]
 
@@ -48,28 +42,21 @@ def command(
     refuse_more(context, names, 1, "one image")
     name = names[0]
     wanted = _checked(name, specifiers)
-    from img_core.api._pull import pull
-    from img_core.api.session import Session
-
-    config = settings_of(context).config()
+    settings = settings_of(context)
+    client = settings.client()
     echo(f"Pulling {name}...")
     flush()
-    # Blobs belong to us, whoever owns the files inside: no namespace is needed to fetch them.
-    with ExitStack() as opened:
-        session = opened.enter_context(Session(config, namespace=False, notice=warn))
-        flag = "none" if quiet else progress
-        shown = showing_transfers("Pulling", f"pulling {normalized(name)}", flag, session.plugins, config.environment)
-        status = opened.enter_context(shown)
-        insecure = ("*",) if insecure_registry else ()
-        descriptor = pull(session, name, wanted=wanted, all_platforms=all_platforms, insecure=insecure, status=status)
-        size = session.store.images.content_size(session.store.images.get(normalized(name), name))
-    echo(f"Pulled: {descriptor.digest}")
-    echo(f"Size: {binary_size(size or descriptor.size)}")
+    with showing_transfers("Pulling", "none" if quiet else progress, client, settings) as show:
+        image = client.pull(
+            name, platforms=wanted, all_platforms=all_platforms, insecure=insecure_registry, on_event=show
+        )
+    echo(f"Pulled: {image.digest}")
+    echo(f"Size: {binary_size(image.size or 0)}")
 
 
-def _checked(name: str, specifiers: tuple[str, ...]) -> list[Platform]:
-    """Refuse a bad name or platform before anything is opened."""
+def _checked(name: str, specifiers: tuple[str, ...]) -> list[str]:
+    """Return the platforms; refuse a bad one or a bad name before anything is opened."""
     from img_core.images import platforms
 
     normalized(name)
-    return [platforms.parse(part.strip()) for text in specifiers for part in text.split(",") if part.strip()]
+    return [str(platforms.parse(part.strip())) for text in specifiers for part in text.split(",") if part.strip()]

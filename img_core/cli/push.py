@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
 import click
 
 from img_core.cli._base import Command, refuse_more, settings_of
 from img_core.cli._images import find_image, normalized
-from img_core.cli._output import echo, flush, warn
+from img_core.cli._output import echo, flush
 from img_core.cli._progress import HELP as PROGRESS_HELP
 from img_core.cli._registry_flags import podman_registry_flags
 from img_core.cli._transfers import showing_transfers
@@ -40,8 +38,7 @@ def command(
         raise UsageError("must pass an image or repository to push")
     if all_platforms and platform:
         raise UsageError("`--all-platforms` and `--platform` exclude each other")
-    from img_core.api._push import push, refuse_id
-    from img_core.api.session import Session
+    from img_core.api import refuse_id
     from img_core.images import platforms
 
     refuse_more(context, names, 2, "one image and perhaps a destination")
@@ -49,30 +46,13 @@ def command(
     if len(names) == 1:
         refuse_id(name)
     normalized(shown)
-    wanted = platforms.parse(platform) if platform else None
-    config = settings_of(context).config()
+    if platform:
+        platforms.parse(platform)
+    settings = settings_of(context)
+    client = settings.client()
     echo(f"Pushing {shown}...")
     flush()
-    # Blobs belong to us, whoever owns the files inside: no namespace is needed to send them.
-    with ExitStack() as opened:
-        session = opened.enter_context(Session(config, namespace=False, notice=warn))
-        find_image(session.store, name, doing=f'getting image "{name}" failed')
-        status = opened.enter_context(
-            showing_transfers(
-                "Pushing",
-                f"pushing {normalized(shown)}",
-                "none" if quiet else progress,
-                session.plugins,
-                config.environment,
-                verb="pushing",
-            )
-        )
-        push(
-            session,
-            name,
-            destination=shown,
-            platform=wanted,
-            insecure=("*",) if insecure_registry else (),
-            status=status,
-        )
+    find_image(client, name, doing=f'getting image "{name}" failed')
+    with showing_transfers("Pushing", "none" if quiet else progress, client, settings) as show:
+        client.push(name, destination=shown, platform=platform, insecure=insecure_registry, on_event=show)
     echo(f"Successfully pushed {shown}")

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from img_core.cli._base import Command, settings_of
-from img_core.cli._images import find_image, normalized, open_store
+from img_core.cli._images import find_image
 from img_core.cli._output import echo
 from img_core.spec.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from img_core.store import Store
-    from img_core.store.images import Image
+    from img_core.api import Client
 
 __all__ = ["command"]
 
@@ -33,52 +32,46 @@ def command(context: click.Context, force: bool, names: tuple[str, ...]) -> None
     """Remove one or more images, by name or id. Names may have wildcards: 'app:*'."""
     if not names:
         raise UsageError("must pass an image to remove")
-    with open_store(settings_of(context), cleaning=True) as store:
-        for name in names:
-            try:
-                _remove(store, name, force=force)
-            except NotFoundError:
-                if not force:
-                    raise
+    client = settings_of(context).client()
+    for name in names:
+        try:
+            _remove(client, name, force=force)
+        except NotFoundError:
+            if not force:
+                raise
 
 
-def _remove(store: Store, name: str, *, force: bool) -> None:
+def _remove(client: Client, name: str, *, force: bool) -> None:
     if _WILDCARDS & set(name):
-        matching = list(_matching(store, name))
+        matching = list(_matching(client, name))
         if not matching:
             raise NotFoundError(f"{_DOING}: no image matches `{name}`", hint="`img ls` shows what is there")
     else:
         matching = [(name, "")]
     for shown, full in matching:
         echo(f"Removing {shown}...")
-        for known in [full] if full else _names(store, find_image(store, shown, doing=_DOING), shown, force=force):
-            store.images.remove(known)
+        if full:
+            client.remove(full)
+        else:
+            _remove_one(client, shown, force=force)
         echo(f"Successfully removed {shown}")
 
 
-def _names(store: Store, image: Image, shown: str, *, force: bool) -> list[str]:
-    """Return what has to be forgotten for *image* to go: its name, or all names of one that was found by its id, if *force* says so."""
-    if not image.is_untagged:
-        if "@" in shown and image.name != normalized(shown):
-            raise NotFoundError(f'{_DOING}: image "{shown}": not found', hint=f"that image is called {image.name}")
-        return [image.name]
-    names = [other.name for other in store.images.list() if other.descriptor.digest == image.descriptor.digest]
-    if not names:
-        raise UsageError(f"{_DOING}: `{shown}` is one platform of an image with several", hint="remove that image")
-    if len(names) > 1 and not force:
-        raise UsageError(
-            f"{_DOING}: {shown} has several names: {', '.join(names)}", hint="remove one of them, or all with `-f`"
-        )
-    return names
+def _remove_one(client: Client, name: str, *, force: bool) -> None:
+    find_image(client, name, doing=_DOING)
+    try:
+        client.remove(name, force=force)
+    except (NotFoundError, UsageError) as err:
+        raise type(err)(f"{_DOING}: {err.message}", hint=err.hint) from err
 
 
-def _matching(store: Store, pattern: str) -> Iterator[tuple[str, str]]:
-    """Give the images whose short or full names match *pattern*, as people and as the store call them; ``app*`` means ``app*:*``, too."""
+def _matching(client: Client, pattern: str) -> Iterator[tuple[str, str]]:
+    """Give the images whose short or full names match *pattern*, as people call them and in full; ``app*`` means ``app*:*``, too."""
     from fnmatch import fnmatchcase
 
     from img_core.images.reference import Reference
 
-    for image in store.images.list():
+    for image in client.images():
         if image.is_untagged:
             continue
         familiar = Reference.parse(image.name).familiar()

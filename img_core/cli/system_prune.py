@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from img_core.cli._pruning import Scope, prune_command
-from img_core.store.images import Image
 
 __all__ = ["command"]
-
-
-def _images(image: Image, everything: bool) -> bool:
-    return everything or image.is_untagged
 
 
 def _warning(everything: bool) -> str:
@@ -21,5 +16,5 @@ def _warning(everything: bool) -> str:
 command = prune_command(
     "prune",
     "Remove images without a name and build cache; with --all all images.",
-    Scope(images=_images, spares_shared=True, warning=_warning),
+    Scope(images="untagged", all_images=True, spares_shared=True, warning=_warning),
 )

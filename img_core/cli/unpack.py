@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from img_core.cli._base import Command, refuse_more, settings_of
-from img_core.cli._output import echo, say, warn
+from img_core.cli._output import echo, say
 from img_core.cli._transfers import complete_image
 from img_core.spec.errors import UsageError
 from img_core.spec.text import show
@@ -38,20 +38,15 @@ def command(context: click.Context, force: bool, output: str, platform: str, nam
         raise UsageError("`--output` is empty")
     if os.path.lexists(output) and not force:  # before anything is set up
         raise UsageError(f"destination directory already exists: {show(output)}", hint="remove it, or use `--force`")
-    wanted = platforms.parse(platform) if platform else None
-    from img_core.api._images import get_image
-    from img_core.api._unpack import unpack
-    from img_core.api.session import Session
-
+    if platform:
+        platforms.parse(platform)  # a mistake is told before anything is opened
     settings = settings_of(context)
-    with Session(settings.config(), namespace=True, notice=warn) as session:
-        settings.check_backend(session.plugins)
-        owners = session.host.mapping == "root"
-        image = get_image(session.store, names[0])
-        content = session.store.images.content(image.descriptor, wanted, names[0])
-        if session.store.images.left([content]):
-            complete_image(session, image, "", content.config.platform)
-        unpacked = unpack(session.store, names[0], output, owners=owners, platform=wanted, force=force)
+    with settings.client() as client:
+        client.enter()  # while there is a single thread
+        settings.check_backend(settings.plugins())
+        found = client.inspect(names[0], platform=platform).platform
+        complete_image(client, names[0], "", settings, platform=found)
+        unpacked = client.unpack(names[0], output, platform=platform, force=force)
     _tell_skipped(unpacked)
     echo(f"Successfully unpacked rootfs for {names[0]} to: {output}")
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from img_core.api._transfers import reporting
 from img_core.cli._output import say
-from img_core.cli._transfers import showing_transfers
+from img_core.cli._progress import choose, showing
 from img_core.config import Config
 from img_core.plugins import Plugins
 from img_core.solver import events
 from img_core.spec import Canceled, ImgError
+from img_core.spec.progress import TransferStatus
 
 MEBIBYTE = 1 << 20
 DIGEST = "sha256:" + "a" * 64
@@ -31,10 +35,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
+@contextmanager
+def shown(title: str, name: str, flag: str, plugins: Plugins, *, verb: str = "") -> Iterator[TransferStatus]:
+    """Show the block as a command does."""
+    with showing(choose(flag, {}, plugins), plugins, title=title) as show, reporting(name, show, verb=verb) as status:
+        yield status
+
+
 def test_a_log_gets_few_lines_with_bytes_and_rates(
     clock: list[float], plugins: Plugins, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with showing_transfers("Pulling", "pulling x", "plain", plugins, {}) as status:
+    with shown("Pulling", "pulling x", "plain", plugins) as status:
         for second in range(21):
             clock[0] = 100.0 + second
             status(DIGEST, second * MEBIBYTE, 20 * MEBIBYTE)
@@ -53,19 +64,19 @@ def test_a_log_gets_few_lines_with_bytes_and_rates(
 
 
 def test_a_failed_transfer_ends_its_step(plugins: Plugins, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(Canceled), showing_transfers("Pushing", "pushing x", "plain", plugins, {}, verb="pushing"):
+    with pytest.raises(Canceled), shown("Pushing", "pushing x", "plain", plugins, verb="pushing"):
         raise Canceled
     assert capsys.readouterr().err == "#1 pushing x\n#1 CANCELED\n\n"
 
 
 def test_a_failure_is_told_in_one_line(plugins: Plugins, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ImgError), showing_transfers("Pulling", "pulling x", "plain", plugins, {}):
+    with pytest.raises(ImgError), shown("Pulling", "pulling x", "plain", plugins):
         raise ImgError("x: not found")
     assert capsys.readouterr().err == "#1 pulling x\n#1 ERROR: x: not found\n\n"
 
 
 def test_without_progress_there_is_only_what_is_said(plugins: Plugins, capsys: pytest.CaptureFixture[str]) -> None:
-    with showing_transfers("Pulling", "pulling x", "none", plugins, {}) as status:
+    with shown("Pulling", "pulling x", "none", plugins) as status:
         status(DIGEST, MEBIBYTE, MEBIBYTE, "done")
         say("warning: w")
     assert capsys.readouterr().err == "warning: w\n"
