@@ -180,7 +180,7 @@ def _load(request: Request) -> Any:
     from img_core.api._images import load
 
     with _session(request, namespace=False) as session, open(request["archive"], "rb") as file:
-        return [name for image in load(session.store, file) for name in image.names]
+        return [name for image in load(session.store, file, session.plugins) for name in image.names]
 
 
 def _tag(request: Request) -> Any:
@@ -198,7 +198,8 @@ def _save(request: Request) -> Any:
     from img_core.api._images import save
 
     with _session(request, namespace=False) as session:
-        save(session.store, [request["name"]], request["dest"])
+        exporter = session.plugins.make("exporter", "docker", session.host)
+        save(session.store, [request["name"]], request["dest"], exporter=exporter)
 
 
 def _check(request: Request) -> Any:

@@ -1,0 +1,129 @@
+"""What every registry driver promises. Subclass `RegistryContract`, name the class and say where an empty repository is::
+
+class TestMine(RegistryContract):
+    registry_class = MyRegistry
+
+    @pytest.fixture
+    def domain(self) -> Iterator[str]:
+        with my_server() as address:
+            yield address
+"""
+
+# ruff: noqa: D102 - a test's name is its claim
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import ClassVar
+
+import pytest
+
+from img_core.images import oci
+from img_core.spec.errors import IntegrityError, NotFoundError
+from img_core.spec.registry import Registry, RegistryContext, Uploaded
+from img_core.spec.values import Descriptor, Digest
+from img_core.testing.images import SmallImage, make_image
+
+__all__ = ["RegistryContract"]
+
+_CONTENT = bytes(range(256)) * 4000  # a megabyte
+
+
+class RegistryContract:
+    """The promises of `img_core.spec.Registry`, each as a test."""
+
+    registry_class: ClassVar[type[Registry]]
+
+    @pytest.fixture
+    def domain(self) -> Iterator[str]:
+        """The ``host[:port]`` of a registry that holds nothing and is gone afterwards."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def registry(self, domain: str) -> Iterator[Registry]:
+        with self.registry_class(RegistryContext()) as running:
+            yield running
+
+    @pytest.fixture
+    def app(self, domain: str) -> str:
+        return f"{domain}/org/app"
+
+    def test_what_was_put_is_fetched_by_tag_and_by_digest(self, registry: Registry, app: str) -> None:
+        image = self._push(registry, app, "1")
+        assert registry.resolve(app, "1") in (image.top.digest, None)
+        for reference in ("1", image.top.digest):
+            fetched = registry.fetch_document(app, reference)
+            assert (fetched.content, fetched.digest) == (image.content, image.top.digest)
+
+    def test_what_is_not_there_is_not_found(self, registry: Registry, app: str) -> None:
+        self._push(registry, app, "1")
+        blob = Descriptor(oci.OCI_LAYER, oci.digest(b"other"), 5)
+        for ask in (
+            lambda: registry.fetch_document(app, "2"),
+            lambda: registry.fetch_document(app, blob.digest),
+            lambda: list(registry.fetch_blob(app, blob)),
+        ):
+            with pytest.raises(NotFoundError):
+                ask()
+
+    def test_a_blob_is_sent_once(self, registry: Registry, app: str) -> None:
+        blob = _blob(_CONTENT)
+        assert registry.upload(app, blob, _reader(_CONTENT)) is Uploaded.SENT
+        assert registry.upload(app, blob, lambda _offset: pytest.fail("sent again")) is Uploaded.EXISTED
+
+    def test_a_blob_of_a_neighbour_comes_whole(self, registry: Registry, app: str, domain: str) -> None:
+        blob = _blob(_CONTENT)
+        registry.upload(app, blob, _reader(_CONTENT))
+        way = registry.upload(f"{domain}/other", blob, _reader(_CONTENT), mount_from=app)
+        assert way in (Uploaded.MOUNTED, Uploaded.SENT)  # a registry need not mount
+        assert b"".join(registry.fetch_blob(f"{domain}/other", blob)) == _CONTENT
+
+    @pytest.mark.parametrize("start", [1, len(_CONTENT) // 2, len(_CONTENT) - 1])
+    def test_a_blob_is_given_from_any_byte_on(self, registry: Registry, app: str, start: int) -> None:
+        blob = _blob(_CONTENT)
+        registry.upload(app, blob, _reader(_CONTENT))
+        assert b"".join(registry.fetch_blob(app, blob, start=start, verify=False)) == _CONTENT[start:]
+
+    def test_a_blob_of_another_size_is_refused(self, registry: Registry, app: str) -> None:
+        blob = _blob(_CONTENT)
+        registry.upload(app, blob, _reader(_CONTENT))
+        with pytest.raises(IntegrityError):
+            list(registry.fetch_blob(app, replace(blob, size=len(_CONTENT) - 7)))
+
+    def test_it_serves_many_threads(self, registry: Registry, app: str) -> None:
+        contents = [bytes([number]) * 100_000 for number in range(12)]
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(lambda content: registry.upload(app, _blob(content), _reader(content)), contents))
+            read = pool.map(lambda content: b"".join(registry.fetch_blob(app, _blob(content))), contents)
+        assert list(read) == contents
+
+    def test_ping_and_closing_twice(self, registry: Registry, domain: str) -> None:
+        registry.ping(domain)
+        registry.close()
+        registry.close()
+
+    def _push(self, registry: Registry, repository: str, tag: str) -> SmallImage:
+        """Push a small image by hand, everything after what it names."""
+        image = make_image()
+        for digest, content in image.blobs.items():
+            if digest != image.top.digest:
+                registry.upload(repository, Descriptor(oci.OCI_LAYER, digest, len(content)), _reader(content))
+        put = registry.put_document(repository, tag, image.content, image.top.media_type)
+        assert put == image.top.digest
+        return image
+
+
+class _reader:  # noqa: N801 - used like a function
+    """Gives *content* from an offset on, in pieces."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def __call__(self, offset: int) -> Iterator[bytes]:
+        for start in range(offset, len(self._content), 65536):
+            yield self._content[start : start + 65536]
+
+
+def _blob(content: bytes) -> Descriptor:
+    return Descriptor(oci.OCI_LAYER, Digest(oci.digest(content)), len(content))
