@@ -17,6 +17,7 @@ from img_core.store.images import Images
 from img_core.store.leases import CACHE_MOUNT, Leases
 from img_core.store.records import Records
 from img_core.store.repair import DATABASE
+from img_core.store.shape import check_shape
 from img_core.store.snapshots import Snapshots
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Store:
         notice: Callable[[str], None] = lambda _text: None,
     ) -> None:
         self.state = os.path.abspath(state)
+        check_shape(self.state)
         if writable:
             with fs.disk_errors(self.state), _permission_errors(self.state):
                 locks.ensure_directory(self.state)
