@@ -266,7 +266,6 @@ def test_malformed_digest_is_refused_before_anything_is_asked(img: Img, context:
     ("arguments", "word"),
     [
         (("build",), "path"),
-        (("build", "."), "-t"),
         (("build", "-t", "UPPER", "."), "UPPER"),
         (("build", "-t", "x", "--nonsense", "."), "--nonsense"),
         (("build", "-o", "type=nonsense", "."), "nonsense"),

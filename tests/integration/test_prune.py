@@ -135,7 +135,9 @@ def test_the_state_is_almost_empty_after_all_is_gone(img: Img, tmp_path: Path) -
     img.build(write_context(tmp_path / "context", DOCKERFILE)).ok()
     img.run("rm", "*").ok()
     img.run("prune", "--all").ok()
-    assert state_size(img) < 500_000
+    # What lets people clean up on a full disk stays; it is no trace of what was built.
+    reserve = (img.state / "reserve").stat().st_size
+    assert state_size(img) - reserve < 500_000
     assert img.names() == []
 
 

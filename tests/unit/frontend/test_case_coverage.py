@@ -26,7 +26,7 @@ ERROR_TESTS = {
     "stdin-twice": "test_standard_input_cannot_be_context_and_dockerfile",
     "context-argument": "test_mistake_on_the_command_line_is_a_usage_error[arguments0-path]",
     "context-missing": "test_missing_context_is_named",
-    "output-type": "test_mistake_on_the_command_line_is_a_usage_error[arguments4-nonsense]",
+    "output-type": "test_mistake_on_the_command_line_is_a_usage_error[arguments3-nonsense]",
     "line-too-long": "test_lines_longer_than_other_builders_allow_are_accepted",
 }
 
