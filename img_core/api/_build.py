@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from img_core.api._contexts import is_remote, parse_contexts
+from img_core.api._contexts import Addresses, parse_contexts
 from img_core.api._entitlements import check_entitlements
 from img_core.api._frontends import Frontends
 from img_core.api._known_contexts import KnownContexts
@@ -22,7 +22,7 @@ from img_core.linux.network.choice import NetworkChoice
 from img_core.plugins import Choice
 from img_core.solver.events import Events
 from img_core.spec.errors import Canceled, ImgError, UsageError
-from img_core.spec.graph import inputs_first
+from img_core.spec.graph import CONTEXT_SCHEME, inputs_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -158,8 +158,8 @@ class Build:
 
         request = self._request
         context = self._context()
-        contexts = parse_contexts(request.contexts)
-        local = {name: named.reference for name, named in contexts.items() if named.kind == "local"}
+        contexts = parse_contexts(request.contexts, self._addresses)
+        local = {name: named.reference for name, named in contexts.items() if named.kind == CONTEXT_SCHEME}
         sources = self._sources(
             {"context": context.directory, **local},
             {"context": context.ignore_file} if context.ignore_file else {},
@@ -182,6 +182,7 @@ class Build:
             return prepare_context(
                 self._request,
                 self._frontends,
+                self._addresses,
                 lambda scheme: self._sources(trusted=True)(scheme),
                 self._session.host.run_directory,
             )
@@ -189,7 +190,15 @@ class Build:
     def _definition_name(self) -> str:
         """Return what to call the build definition before it was looked for. A URL may contain what nobody should read."""
         given = self._request.dockerfile
-        return fs.show(os.path.basename(given)) if given and not is_remote(given) else self._frontends.names.usual
+        return (
+            fs.show(os.path.basename(given))
+            if given and not self._addresses.tree(given)
+            else self._frontends.names.usual
+        )
+
+    @cached_property
+    def _addresses(self) -> Addresses:
+        return Addresses(self._session.plugins)
 
     @cached_property
     def _frontends(self) -> Frontends:
@@ -222,7 +231,7 @@ class Build:
     def _named(self) -> tuple[str, ...]:
         """Return the addresses of other machines that the user gave himself."""
         given = (self._request.context, *self._request.contexts.values())
-        remote = [address for address in given if is_remote(address)]
+        remote = [address for address in given if self._addresses.tree(address)]
         return tuple(address if "://" in address else f"https://{address}" for address in remote)
 
     def _secret(self, name: str) -> bytes | None:
@@ -377,4 +386,4 @@ def _checked(kind: str, values: Mapping[str, str]) -> dict[str, str]:
 
 
 def _image_source(sources: Callable[[str], ImageSource | TreeSource]) -> Callable[[str], ImageSource]:
-    return sources  # type: ignore[return-value]  # the scheme ``docker-image`` is an image source by contract
+    return sources  # type: ignore[return-value]  # of `IMAGE_SCHEME`, which is a source of images by contract

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from img_core.linux.parallel import run_together
 from img_core.spec.errors import Canceled
+from img_core.spec.graph import IMAGE_SCHEME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -45,7 +46,7 @@ def complete(
     if not left:
         return
     sources = session.sources()
-    source: ImageSource = sources("docker-image")
+    source: ImageSource = sources(IMAGE_SCHEME)
     wanted = {
         layer: partial(fetch_left, store, sources, name, content, layer)
         for content in contents

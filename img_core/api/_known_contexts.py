@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from img_core.spec.errors import ImgError
-from img_core.spec.graph import SourceOp
+from img_core.spec.graph import CONTEXT_SCHEME, SourceOp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KnownContexts"]
 
-_MAIN = SourceOp("local", "context")
+_MAIN = SourceOp(CONTEXT_SCHEME, "context")
 
 
 class KnownContexts:
@@ -29,7 +29,7 @@ class KnownContexts:
     @cached_property
     def ignore_text(self) -> str | None:
         """The text of the main context's ignore file."""
-        ignore: str | None = self._sources("local").pin(_MAIN, None).ignore
+        ignore: str | None = self._sources(CONTEXT_SCHEME).pin(_MAIN, None).ignore
         return ignore
 
     def source_time(self, op: SourceOp) -> int | None:

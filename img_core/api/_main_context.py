@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from img_core.api._contexts import is_remote
 from img_core.api._definition import Definition, open_context, read_definition, read_definition_in
 from img_core.files import fs
 from img_core.spec.dataclass import dataclass
@@ -15,6 +14,7 @@ from img_core.spec.graph import SourceOp
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from img_core.api._contexts import Addresses, NamedContext
     from img_core.api._definition import Names
     from img_core.api._frontends import Frontends
     from img_core.api._request import BuildRequest
@@ -37,19 +37,23 @@ class MainContext:
 
 
 def prepare_context(
-    request: BuildRequest, frontends: Frontends, source: Callable[[str], TreeSource], run_directory: str
+    request: BuildRequest,
+    frontends: Frontends,
+    addresses: Addresses,
+    source: Callable[[str], TreeSource],
+    run_directory: str,
 ) -> MainContext:
     """Fetch the context of *request* if it is remote, and read its definition. *run_directory* is private and goes with us.
 
     Raises UsageError, NotFoundError, DockerfileError, and what the source raises.
     """
-    scheme = is_remote(request.context)
-    if scheme is None:
-        return _local(request, frontends, source, run_directory)
+    remote = addresses.tree(request.context)
+    if remote is None:
+        return _local(request, frontends, addresses, source, run_directory)
     directory = os.path.join(run_directory, "remote-context")
     fs.mkdir(directory, 0o700)
-    driver = source(scheme)
-    pinned = driver.pin(SourceOp(scheme, request.context, _options(request, frontends)), None)
+    driver = source(remote.kind)
+    pinned = driver.pin(SourceOp(remote.kind, remote.reference, _options(request, frontends)), None)
     driver.fetch(pinned, directory)
     # Ignore files are there to keep things from being sent; nothing was sent (IG20).
     ignore_file = os.path.join(run_directory, "no-ignore-file")
@@ -65,12 +69,17 @@ def _options(request: BuildRequest, frontends: Frontends) -> tuple[tuple[str, st
 
 
 def _local(
-    request: BuildRequest, frontends: Frontends, source: Callable[[str], TreeSource], run_directory: str
+    request: BuildRequest,
+    frontends: Frontends,
+    addresses: Addresses,
+    source: Callable[[str], TreeSource],
+    run_directory: str,
 ) -> MainContext:
     descriptor = open_context(request.context)
     try:
-        if request.dockerfile is not None and is_remote(request.dockerfile) == "https":
-            definition = _downloaded(request.dockerfile, frontends.names, source, run_directory)
+        remote = addresses.tree(request.dockerfile, one_file=True) if request.dockerfile else None
+        if remote:
+            definition = _downloaded(remote, frontends.names, source, run_directory)
         else:
             definition = read_definition(request, frontends.names, descriptor)
     finally:
@@ -100,12 +109,15 @@ def _inside(request: BuildRequest, directory: str) -> str:
     return os.path.join(directory, clean)
 
 
-def _downloaded(url: str, names: Names, source: Callable[[str], TreeSource], run_directory: str) -> Definition:
+def _downloaded(
+    remote: NamedContext, names: Names, source: Callable[[str], TreeSource], run_directory: str
+) -> Definition:
     """Return the definition that ``-f URL`` names."""
     directory = os.path.join(run_directory, "remote-definition")
     fs.mkdir(directory, 0o700)
-    driver = source("https")
-    driver.fetch(driver.pin(SourceOp("https", url, (("filename", names.usual),)), None), directory)
+    driver = source(remote.kind)
+    op = SourceOp(remote.kind, remote.reference, (("filename", names.usual),))
+    driver.fetch(driver.pin(op, None), directory)
     return read_definition_in(directory, names.usual, names)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from img_core.api._fetch import fetch_layers
 from img_core.images import oci, platforms
 from img_core.images.reference import Reference
-from img_core.spec.graph import SourceOp
+from img_core.spec.graph import IMAGE_SCHEME, SourceOp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +37,7 @@ def pull(
     arrived; what arrived stays for the next try. *status* hears of each layer.
     Raises RegistryError, CredentialsError, NotFoundError, IntegrityError.
     """
-    source: ImageSource = session.sources(insecure=insecure)("docker-image")
+    source: ImageSource = session.sources(insecure=insecure)(IMAGE_SCHEME)
     reference = Reference.parse(name).with_default_tag()
     store = session.store
     images = _pin(source, reference, wanted, all_platforms=all_platforms)
@@ -61,15 +61,15 @@ def _pin(
     """Resolve the images to fetch; the first one has what the name means as its top."""
     choices = list(dict.fromkeys(wanted)) or [platforms.host_platform()]
     if not all_platforms:
-        first = source.pin(SourceOp("docker-image", str(reference)), choices[0])
+        first = source.pin(SourceOp(IMAGE_SCHEME, str(reference)), choices[0])
         return [first, *_others(source, first, reference, choices[1:])]
-    first = source.pin(SourceOp("docker-image", str(reference)), None)
+    first = source.pin(SourceOp(IMAGE_SCHEME, str(reference)), None)
     if first.top.digest == first.manifest.digest:
         return [first]
     rest = [image for image in _all_images(source, reference, first, depth=1) if image.digest != first.manifest.digest]
     return [
         first,
-        *(source.pin(SourceOp("docker-image", f"{reference.name}@{entry.digest}"), entry.platform) for entry in rest),
+        *(source.pin(SourceOp(IMAGE_SCHEME, f"{reference.name}@{entry.digest}"), entry.platform) for entry in rest),
     ]
 
 
@@ -81,7 +81,7 @@ def _all_images(source: ImageSource, reference: Reference, pinned: PinnedImage, 
         if _is_image(entry):
             yield entry
         elif entry.media_type in oci.INDEX_TYPES and depth < oci.INDEX_DEPTH:
-            inner = source.pin(SourceOp("docker-image", f"{reference.name}@{entry.digest}"), entry.platform)
+            inner = source.pin(SourceOp(IMAGE_SCHEME, f"{reference.name}@{entry.digest}"), entry.platform)
             yield from _all_images(source, reference, inner, depth=depth + 1)
 
 
@@ -90,7 +90,7 @@ def _others(
 ) -> Iterator[PinnedImage]:
     """Resolve further platforms of the index that was seen *first*, also if the tag moves meanwhile."""
     for platform in wanted:
-        yield source.pin(SourceOp("docker-image", f"{reference.name}@{first.top.digest}"), platform)
+        yield source.pin(SourceOp(IMAGE_SCHEME, f"{reference.name}@{first.top.digest}"), platform)
 
 
 def _warn_of_others(

@@ -43,6 +43,10 @@ class UndisturbedResolver:
         """See `Resolver.context_reference`."""
         return self._resolver.context_reference(name)
 
+    def context_is_image(self, name: str) -> bool:
+        """See `Resolver.context_is_image`."""
+        return self._resolver.context_is_image(name)
+
     def source_time(self, op: SourceOp) -> int | None:
         """See `Resolver.source_time`."""
         with self._cancellation.interrupting(False):

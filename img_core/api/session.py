@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
-_AT_HAND = "local"  # the source that never waits, and the only one that most builds need
-
 
 class Session:
     """One command's use of one state directory. Use as a context manager.
@@ -137,7 +135,7 @@ class Session:
                 if scheme not in made:
                     made[scheme] = self.plugins.make("source", scheme, context)
                     self._opened.callback(made[scheme].close)
-                    if scheme != _AT_HAND:
+                    if made[scheme].waits:
                         self._close_on_cancel(made[scheme], context.cancel_fd)
                 return made[scheme]
 

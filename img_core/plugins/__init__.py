@@ -107,6 +107,13 @@ class Plugins:
         """Return the sorted names of a kind that are installed and not switched off. Imports no plugin."""
         return sorted(name for k, name in self._found if k == kind and self._toggles.of(kind, name).enabled)
 
+    def switched_off(self, kind: str) -> list[str]:
+        """Return a sentence for each installed driver of a kind that is switched off: which it is and by what. Imports no plugin."""
+        toggles = {name: self._toggles.of(kind, name) for of, name in sorted(self._found) if of == kind}
+        return [
+            f"{kind} `{name}` is switched off by {toggle.by}" for name, toggle in toggles.items() if not toggle.enabled
+        ]
+
     def toggle(self, kind: str, name: str) -> Toggle:
         """Return whether a plugin is switched on, and who decided that."""
         return self._toggles.of(kind, name)

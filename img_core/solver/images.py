@@ -15,7 +15,7 @@ from img_core.solver.origins import fetch_left, pinned_before
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError, NotFoundError, RegistryError
 from img_core.spec.frontend import BaseImage, BuildWarning
-from img_core.spec.graph import SourceOp
+from img_core.spec.graph import CONTEXT_SCHEME, IMAGE_SCHEME, SourceOp
 from img_core.store.lookup import find_by_id
 from img_core.store.records import Pin
 
@@ -106,7 +106,7 @@ class Resolver:
         contexts: Mapping[str, tuple[str, str]] | None = None,
         facts: ContextFacts,
     ) -> None:
-        self._contexts = {"context": ("local", "context"), **(contexts or {})}  #: name to kind and reference
+        self._contexts = {"context": (CONTEXT_SCHEME, "context"), **(contexts or {})}  #: name to kind and reference
         self._facts = facts
         self._store = store
         self._source = source
@@ -130,6 +130,10 @@ class Resolver:
         if name not in self._contexts:
             raise NotFoundError(f"build context `{name}`: not found")
         return self._contexts[name][1]
+
+    def context_is_image(self, name: str) -> bool:
+        """Tell whether a named context is an image."""
+        return self._source(self._contexts[name][0]).makes_image
 
     def ignore_file(self) -> str | None:
         """Return the text of the main context's ignore file."""
@@ -259,7 +263,7 @@ class Resolver:
             return None
 
         def fetch(layer: Descriptor, start: int) -> Iterator[bytes]:
-            return self._source("docker-image").blob_from(pinned_before(self._store, name, content), layer, start)
+            return self._source(IMAGE_SCHEME).blob_from(pinned_before(self._store, name, content), layer, start)
 
         return ResolvedImage(name, content, fetch)
 
@@ -270,8 +274,8 @@ class Resolver:
         return next(self._store.images.contents(manifest))
 
     def _ask_registry(self, reference: Reference, platform: Platform) -> ResolvedImage:
-        source = self._source("docker-image")
-        pinned = source.pin(SourceOp("docker-image", str(reference)), platform)
+        source = self._source(IMAGE_SCHEME)
+        pinned = source.pin(SourceOp(IMAGE_SCHEME, str(reference)), platform)
         self.keep(pinned)
         pin = Pin(pinned.top.digest, pinned.manifest.digest, time.time())
         self._store.records.set_pin(str(reference), f"{platform}{self._trusted}", pin)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from img_core.images.origins import from_origins
 from img_core.images.reference import Reference
 from img_core.spec.errors import IntegrityError
+from img_core.spec.graph import IMAGE_SCHEME
 from img_core.spec.source import PinnedImage
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def fetch_left(
         raise IntegrityError(f"layer {layer.digest} is missing in the state directory", hint="pull the image again")
 
     def read(origin: str, position: int) -> Iterator[bytes]:
-        return source("docker-image").blob_from(pinned_before(store, origin, content), layer, position)
+        return source(IMAGE_SCHEME).blob_from(pinned_before(store, origin, content), layer, position)
 
     yield from from_origins(name, layer.digest, origins, read, start)
 

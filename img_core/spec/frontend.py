@@ -47,10 +47,13 @@ class Resolver(Protocol):
         """Resolve an image (any spelling that Docker accepts). Raises NotFoundError, RegistryError, CredentialsError."""
 
     def context_kind(self, name: str) -> str | None:
-        """Tell what a named build context is: ``local``, ``docker-image``, ``oci-layout``, ``git``… or None if there is none."""
+        """Tell what a named build context is by the scheme of its source, e.g. `CONTEXT_SCHEME`; None if there is none."""
 
     def context_reference(self, name: str) -> str:
         """Return the value behind a named context without its scheme (an image reference, a path, a URL)."""
+
+    def context_is_image(self, name: str) -> bool:
+        """Tell whether the named context *name*, which exists, is an image (`Source.makes_image`)."""
 
     def source_time(self, op: SourceOp) -> int | None:
         """Return when the tree behind *op* was made (`TreeSource.modified`); ``local``/``context`` is the main context, also a remote one.

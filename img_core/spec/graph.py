@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from img_core.spec.values import Platform
 
 __all__ = [
+    "CONTEXT_SCHEME",
+    "IMAGE_SCHEME",
     "Copy",
     "FileAction",
     "FileOp",
@@ -33,6 +35,10 @@ __all__ = [
     "Vertex",
     "WriteFile",
 ]
+
+#: Schemes that frontends and solver rely on, whichever plugins serve them: an image by its reference, a build context on this machine.
+IMAGE_SCHEME = "docker-image"
+CONTEXT_SCHEME = "local"
 
 #: Marks a field that can change what a step does, but not whether it runs again: it is in the identity and not in the cache key.
 NOT_IN_KEY = {"in_key": lambda _owner: False}

@@ -102,6 +102,19 @@ class Source(ABC):
     name: ClassVar[str]  #: the scheme it serves (``docker-image``, ``local``)
     api: ClassVar[tuple[int, int]] = (1, 1)
     schema: ClassVar[Mapping[str, Any] | None] = None  #: JSON Schema of its options; Any: JSON
+    makes_image: ClassVar[bool] = False  #: gives images, which are stacks of layers, not directory trees
+    names_files: ClassVar[bool] = False  #: can fetch one file, as what the option ``filename`` says
+    waits: ClassVar[bool] = (
+        True  #: its methods may wait for others, and `close` has to end that when the build is canceled
+    )
+
+    @classmethod
+    def claims(cls, address: str) -> str | None:
+        """Return the reference (`SourceOp.reference`) that *address* means to this source; None if it is not for this source.
+
+        *address* is what a user wrote for a build context. Looks at the text only; no two sources should claim the same.
+        """
+        return None
 
     def __init__(self, context: SourceContext, options: Mapping[str, Any] | None = None) -> None:
         self.context = context
@@ -113,6 +126,8 @@ class Source(ABC):
 
 class ImageSource(Source):
     """A source of images."""
+
+    makes_image: ClassVar[bool] = True
 
     @abstractmethod
     def pin(self, op: SourceOp, platform: Platform | None) -> PinnedImage:

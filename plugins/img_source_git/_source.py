@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from img_core.files import fs
 from img_core.net.addresses import secret_names
+from img_core.net.git_urls import is_git
 from img_core.spec.errors import IntegrityError, NotFoundError, RegistryError
 from img_core.spec.source import PinnedTree, SourceContext, TreeSource
 from img_core.spec.text import show
@@ -32,6 +33,11 @@ class GitSource(TreeSource):
     """
 
     name: ClassVar[str] = "git"
+
+    @classmethod
+    def claims(cls, address: str) -> str | None:
+        """Claim what is an address of a repository for ADD, too, and docker's short form for one host."""
+        return address if is_git(address) or address.startswith("github.com/") else None
 
     def __init__(self, context: SourceContext) -> None:
         super().__init__(context)

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from img_core.archives.contexts import BLOCK, is_archive, newest_member, unpack
 from img_core.files import fs
 from img_core.net.addresses import secret_names
+from img_core.net.git_urls import is_git, is_web
 from img_core.spec.errors import ImgError, IntegrityError
 from img_core.spec.source import PinnedTree, SourceContext, TreeSource
 from img_source_http._memo import Memo, Memos
@@ -45,6 +46,12 @@ class WebSource(TreeSource):
     """
 
     name: ClassVar[str] = "https"
+    names_files: ClassVar[bool] = True
+
+    @classmethod
+    def claims(cls, address: str) -> str | None:
+        """Claim addresses of the web that are no repositories."""
+        return address if is_web(address) and not is_git(address) else None
 
     def __init__(self, context: SourceContext) -> None:
         super().__init__(context)

@@ -9,6 +9,7 @@ from img_core.images import oci, platforms
 from img_core.images.lookup import look_up
 from img_core.images.reference import Reference, is_digest
 from img_core.spec.errors import IntegrityError, RegistryError
+from img_core.spec.graph import IMAGE_SCHEME
 from img_core.spec.source import ImageSource, PinnedImage, SourceContext
 from img_core.spec.values import Digest
 
@@ -25,7 +26,13 @@ __all__ = ["RegistrySource"]
 class RegistrySource(ImageSource):
     """Serves ``docker-image``. Tags are resolved at each `pin`; what was resolved is fetched by digest only."""
 
-    name: ClassVar[str] = "docker-image"
+    name: ClassVar[str] = IMAGE_SCHEME
+
+    @classmethod
+    def claims(cls, address: str) -> str | None:
+        """Claim ``docker-image://REFERENCE``."""
+        scheme, separator, reference = address.partition("://")
+        return reference if separator and scheme == cls.name else None
 
     def __init__(self, context: SourceContext) -> None:
         super().__init__(context)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from img_core.files import fs
 from img_core.spec.errors import DockerfileError, ImgError, NotFoundError, UsageError
+from img_core.spec.graph import CONTEXT_SCHEME
 from img_core.spec.source import PinnedTree, TreeSource
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ class LocalSource(TreeSource):
     (docs/reference/dockerfile-cases.md, IG18).
     """
 
-    name: ClassVar[str] = "local"
+    name: ClassVar[str] = CONTEXT_SCHEME
+    waits: ClassVar[bool] = False
 
     def pin(self, op: SourceOp, platform: Platform | None) -> PinnedTree:
         """Find the context's directory and read its ignore file; nothing else is read."""

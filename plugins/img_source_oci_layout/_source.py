@@ -37,6 +37,12 @@ class LayoutSource(ImageSource):
 
     name: ClassVar[str] = "oci-layout"
 
+    @classmethod
+    def claims(cls, address: str) -> str | None:
+        """Claim ``oci-layout://DIRECTORY``."""
+        scheme, separator, directory = address.partition("://")
+        return os.path.abspath(directory) if separator and scheme == cls.name else None
+
     def pin(self, op: SourceOp, platform: Platform | None) -> PinnedImage:
         """Find the image. Raises NotFoundError, IntegrityError, UsageError if the directory is no layout."""
         directory, tag, digest = _split(op.reference)

@@ -74,6 +74,9 @@ class _Resolver:
     def context_reference(self, name: str) -> str:
         return name
 
+    def context_is_image(self, name: str) -> bool:
+        return False
+
     def source_time(self, op: SourceOp) -> int | None:
         return None
 

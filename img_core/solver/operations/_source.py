@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from img_core.solver.handler import Done, Handler
 from img_core.solver.stacks import image_stack
-from img_core.spec.graph import SourceOp
+from img_core.spec.graph import IMAGE_SCHEME, SourceOp
 from img_core.spec.source import Source, TreeSource
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class SourceHandler(Handler[SourceOp]):
         """Pin the source. An image is known by the chain of its layers, a tree by the identity that its source gives it."""
         op, platform = task.op, task.vertex.platform
         reference = op.reference
-        if op.scheme != "docker-image":
+        if op.scheme != IMAGE_SCHEME:
             source: Source = self.scope.drivers.tree_source(op.scheme)
             if isinstance(source, TreeSource):
                 return Done(source.pin(op, platform))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from img_core.files.ignore import IgnoreMatcher, parse_ignore_file
 from img_core.spec.errors import ImgError
-from img_core.spec.graph import SourceOp
+from img_core.spec.graph import CONTEXT_SCHEME, SourceOp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -44,7 +44,12 @@ class ContextRules:
 
     def missing(self, origin: Vertex | None, path: str, *, parents: bool = False) -> None:
         """Warn if *path* is not in the local context *origin*. In a build, the step says so itself."""
-        if self.checking and origin is not None and isinstance(origin.op, SourceOp) and origin.op.scheme == "local":
+        if (
+            self.checking
+            and origin is not None
+            and isinstance(origin.op, SourceOp)
+            and origin.op.scheme == CONTEXT_SCHEME
+        ):
             reason = self.resolver.why_missing(origin.op, path, parents=parents)
             if reason is not None:
                 self.warn("CopyMissingFile", reason)

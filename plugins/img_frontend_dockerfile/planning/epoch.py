@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from img_core.spec.errors import DockerfileError
-from img_core.spec.graph import FileOp, SourceOp
+from img_core.spec.graph import CONTEXT_SCHEME, FileOp, SourceOp
 from img_core.spec.text import show
 from img_frontend_dockerfile.planning.names import ContextTarget, StageTarget
 from img_frontend_dockerfile.syntax.source import Fault
@@ -57,7 +57,7 @@ def settle_epoch(values: dict[str, str], epoch: int | None) -> dict[str, str]:
 def _origin(text: str, shared: Shared, lower: Callable[[int], Vertex | None]) -> SourceOp | None:
     """Return what has the time, None if that is something without one."""
     if text == _MAIN_CONTEXT:
-        return SourceOp(shared.resolver.context_kind(text) or "local", shared.resolver.context_reference(text))
+        return SourceOp(shared.resolver.context_kind(text) or CONTEXT_SCHEME, shared.resolver.context_reference(text))
     target = shared.names.known(text)
     if isinstance(target, ContextTarget):
         return SourceOp(target.kind, target.value) if target.kind in _DATED else None

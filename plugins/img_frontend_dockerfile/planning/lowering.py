@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from img_core.images.reference import full_id
 from img_core.spec.errors import ImgError
 from img_core.spec.frontend import HistoryEntry, PlannedImage
-from img_core.spec.graph import Copy, FileOp, SourceOp, Vertex
+from img_core.spec.graph import IMAGE_SCHEME, Copy, FileOp, SourceOp, Vertex
 from img_frontend_dockerfile.planning import metadata as metadata
 from img_frontend_dockerfile.planning.config import ImageConfig
 from img_frontend_dockerfile.planning.copying import apply_copy
@@ -174,8 +174,8 @@ class Lowering:
         if state.base is not None:
             text = f"FROM {state.base.reference}"
             text += "" if "@" in state.base.reference or full_id(state.base.reference) else f"@{state.base.digest}"
-            op = SourceOp("docker-image", state.base.reference)
-            if isinstance(base, ContextTarget) and base.kind == "oci-layout":
+            op = SourceOp(IMAGE_SCHEME, state.base.reference)
+            if isinstance(base, ContextTarget) and base.kind != IMAGE_SCHEME:
                 op = SourceOp(base.kind, base.value)
             state.root = builder.vertex(op, (), text, platform=state.platform)
         elif isinstance(base, ContextTarget) and base.value != "scratch":
@@ -193,9 +193,9 @@ class Lowering:
             return None
         if isinstance(target, ImageTarget):
             return _image_vertex(builder, target.reference, target.hint)
-        if target.kind == "docker-image":
+        if target.kind == IMAGE_SCHEME:
             return None if target.value == "scratch" else _image_vertex(builder, target.value)
-        platform = builder.state.platform if target.kind == "oci-layout" else None
+        platform = builder.state.platform if target.is_image else None
         op = SourceOp(target.kind, target.value)
         return builder.vertex(op, (), f"[context {target.name}] load", platform=platform, numbered=False)
 
@@ -212,15 +212,11 @@ def _base_reference(base: Target) -> str:
     """Return what the resolver knows the image *base* by, empty if it is none."""
     if isinstance(base, ImageTarget):
         return base.reference
-    if isinstance(base, ContextTarget) and base.kind == "docker-image" and base.value != "scratch":
-        return base.value
-    if isinstance(base, ContextTarget) and base.kind == "oci-layout":
-        return f"oci-layout://{base.value}"
-    return ""
+    return base.image if isinstance(base, ContextTarget) else ""
 
 
 def _image_vertex(builder: StageBuilder, reference: str, hint: str = "") -> Vertex:
-    op, platform = SourceOp("docker-image", reference), builder.state.platform
+    op, platform = SourceOp(IMAGE_SCHEME, reference), builder.state.platform
     return builder.vertex(op, (), f"FROM {reference}", platform=platform, numbered=False, hint=hint)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from img_core.images import platforms
 from img_core.images.reference import InvalidReference, Reference, full_id
 from img_core.spec.dataclass import dataclass
+from img_core.spec.graph import CONTEXT_SCHEME, IMAGE_SCHEME
 from img_frontend_dockerfile.syntax.source import Fault
 from img_frontend_dockerfile.syntax.text import nearest, quote
 
@@ -31,11 +32,19 @@ class StageTarget:
 
 @dataclass(frozen=True, slots=True)
 class ContextTarget:
-    """A named build context of *kind* that stands behind *value* (for ``local``: its own name)."""
+    """A named build context: what the source of the scheme *kind* means by *value* (of a directory: its name)."""
 
     name: str
     kind: str
     value: str
+    is_image: bool = False
+
+    @property
+    def image(self) -> str:
+        """What the resolver knows it by as an image, empty if it is none."""
+        if not self.is_image or self.value == _SCRATCH:
+            return ""
+        return self.value if self.kind == IMAGE_SCHEME else f"{self.kind}://{self.value}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +147,12 @@ class Names:
     def _look_up(self, name: str) -> ContextTarget | None:
         for key in (f"{name}::{self._platform}", name):
             kind = self._resolver.context_kind(key)
-            if kind == "local":
+            if kind == CONTEXT_SCHEME:
                 return ContextTarget(key, kind, key)
             if kind is not None:
                 value = self._resolver.context_reference(key)
-                return ContextTarget(key, kind, _image_name(key, value) if kind == "docker-image" else value)
+                value = _image_name(key, value) if kind == IMAGE_SCHEME else value
+                return ContextTarget(key, kind, value, self._resolver.context_is_image(key))
         return None
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from img_core.spec.dataclass import dataclass
 from img_core.spec.frontend import HistoryEntry
-from img_core.spec.graph import Location, SourceOp, Vertex
+from img_core.spec.graph import CONTEXT_SCHEME, Location, SourceOp, Vertex
 from img_core.spec.text import redacted
 from img_frontend_dockerfile.lint.context_rules import ContextRules
 from img_frontend_dockerfile.syntax.budget import ENTRY, PAIR
@@ -43,7 +43,7 @@ def clean_path(path: str) -> str:
 
 def context_vertex() -> Vertex:
     """Return the main build context, as far as the resolver does not put something else in its place."""
-    return Vertex(SourceOp("local", "context"), name="[internal] load build context")
+    return Vertex(SourceOp(CONTEXT_SCHEME, "context"), name="[internal] load build context")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -202,10 +202,10 @@ class StageBuilder:
     def context(self) -> Vertex:
         """Return the main build context."""
         kind = self.shared.resolver.context_kind("context")
-        if kind in (None, "local"):
+        if kind in (None, CONTEXT_SCHEME):
             return context_vertex()
         reference = self.shared.resolver.context_reference("context")
-        return Vertex(SourceOp(kind or "local", reference), name="[internal] load build context")
+        return Vertex(SourceOp(kind or CONTEXT_SCHEME, reference), name="[internal] load build context")
 
     def title(self, text: str) -> str:
         """Number *text* as the next step: ``[linux/arm64 build 2/4] RUN make``."""

@@ -50,6 +50,9 @@ class DictResolver:
     def context_reference(self, name: str) -> str:
         return self.contexts[name][1] if name in self.contexts else name
 
+    def context_is_image(self, name: str) -> bool:
+        return self.contexts[name][0] in ("docker-image", "oci-layout")
+
     def source_time(self, op: SourceOp) -> int | None:
         return self.times.get(op.reference)
 
