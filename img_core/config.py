@@ -19,7 +19,15 @@ from img_core.spec.toml import read_toml
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["DEFAULT_ORDER", "EXTRAS", "Config", "DriverTable", "ToggleDirectory", "default_state_directory"]
+__all__ = [
+    "DEFAULT_EXPORTER",
+    "DEFAULT_ORDER",
+    "EXTRAS",
+    "Config",
+    "DriverTable",
+    "ToggleDirectory",
+    "default_state_directory",
+]
 
 #: What ``auto`` tries for each kind, best first. ``/etc/img/config.toml`` and the user's ``config.toml`` replace single lines.
 DEFAULT_ORDER: Mapping[str, tuple[str, ...]] = {
@@ -31,6 +39,9 @@ DEFAULT_ORDER: Mapping[str, tuple[str, ...]] = {
     "credentials": ("containers", "dockerconfig", "keyring"),
     "progress": ("tty", "plain"),
 }
+
+#: The exporter of an image that got no ``-o``.
+DEFAULT_EXPORTER = "image"
 
 #: What the cache may take: a size, a share of its file system, or ``all``; `img_core.store.automatic` keeps to it after builds.
 DEFAULT_BUDGET = "10%"

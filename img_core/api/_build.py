@@ -15,6 +15,7 @@ from img_core.api._known_contexts import KnownContexts
 from img_core.api._main_context import prepare_context
 from img_core.api._request import BuildResult, Output
 from img_core.api._undisturbed import UndisturbedResolver
+from img_core.config import DEFAULT_EXPORTER
 from img_core.files import fs
 from img_core.images import platforms
 from img_core.images.names import new_name
@@ -313,9 +314,9 @@ class Build:
     def _exporters(self) -> list[Exporter]:
         outputs = list(self._request.outputs)
         # ``-t`` names an image that people expect to find with `img ls`; with neither name nor output it is kept under its id.
-        named = self._names and not any(output.type in ("image", "registry") for output in outputs)
+        named = self._names and not any(self._names_image(output) for output in outputs)
         if named or not outputs:
-            outputs.append(Output("image"))
+            outputs.append(Output(DEFAULT_EXPORTER))
         made = []
         for output in outputs:
             choice = Choice(output.type, output.options)
@@ -324,6 +325,10 @@ class Build:
             exporter.check()
             made.append(exporter)
         return made
+
+    def _names_image(self, output: Output) -> bool:
+        driver: type[Exporter] = self._session.plugins.driver("exporter", output.type)
+        return driver.names_image
 
     def _export(self, outcome: BuildOutcome, exporters: Sequence[Exporter]) -> dict[str, Any]:
         metadata: dict[str, Any] = {}

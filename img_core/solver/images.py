@@ -133,7 +133,8 @@ class Resolver:
 
     def context_is_image(self, name: str) -> bool:
         """Tell whether a named context is an image."""
-        return self._source(self._contexts[name][0]).makes_image
+        kind = self._contexts[name][0]
+        return kind == IMAGE_SCHEME or self._source(kind).makes_image
 
     def ignore_file(self) -> str | None:
         """Return the text of the main context's ignore file."""

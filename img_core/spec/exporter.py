@@ -173,6 +173,8 @@ class Exporter(ABC):
     schema: ClassVar[Mapping[str, Any] | None] = None  #: JSON Schema of the options; Any: JSON
     #: asks for layer blobs: they are then written beside the steps; false for trees of files
     needs_layers: ClassVar[bool] = True
+    #: keeps or pushes the image under its names: with ``-t`` nothing else has to
+    names_image: ClassVar[bool] = False
     #: reads the blobs of base layers; if not, those that no step needed are not fetched, and `ImageStore.origins` tells where they are
     needs_base_blobs: bool = True
 

@@ -27,6 +27,7 @@ class ImageExporter(Exporter):
     """
 
     name = "image"
+    names_image = True
     schema: ClassVar[Mapping[str, Any] | None] = {  # Any: JSON
         "type": "object",
         "properties": {

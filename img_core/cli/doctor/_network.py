@@ -39,9 +39,7 @@ def abstract_sockets(environment: Mapping[str, str]) -> Finding:
     if shields_default(environment):
         return Finding(OK, what, f"{without}, so a step gets a network of its own unless it asks for the host's")
     text = f"{without}: on the host's network one can talk to programs of this user, such as a session bus"
-    return Finding(
-        WORSE, what, text, "for Dockerfiles of strangers use `--network=none`, or make a private network work"
-    )
+    return Finding(WORSE, what, text, "for builds of strangers use `--network=none`, or make a private network work")
 
 
 def certificates() -> Finding:
