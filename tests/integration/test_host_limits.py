@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.host import AS_ROOT
 from harness.img import Img, write_context
 
 pytestmark = pytest.mark.rootless
@@ -51,6 +53,24 @@ def test_a_small_limit_is_one_line(img: Img, context: Path, name: str, values: l
             assert said.count("Error: ") <= 1, f"{name} {value}: {said}"
         refused += status != 0
     assert refused
+    img.build(context, "--no-cache").ok()
+
+
+@pytest.mark.skipif(AS_ROOT, reason="root may have any number of processes")
+def test_too_few_processes_are_one_line(img: Img, context: Path) -> None:
+    """The limit counts what the user runs elsewhere, too: one that none can start under, and some that end half way."""
+    mine = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit() and entry.stat().st_uid == os.getuid()]
+    for value in (1, *range(len(mine), len(mine) + 8, 2)):
+
+        def before(value: int = value) -> None:
+            resource.setrlimit(resource.RLIMIT_NPROC, (value, value))
+
+        status, said = limited(img, before, "build", "--no-cache", "-t", "x", context)
+        assert "internal error" not in said, f"{value}: {said}"
+        assert "Traceback" not in said, f"{value}: {said}"
+        assert said.count("Error: ") == (status != 0), f"{value}: {said}"
+        if value == 1:
+            assert (status, "`ulimit -u`" in said) == (7, True), said
     img.build(context, "--no-cache").ok()
 
 
