@@ -1,0 +1,97 @@
+"""What every importer promises. Subclass `ImporterContract`, name the class and say how *image* looks in its form::
+
+    class TestMine(ImporterContract):
+        importer_class = MyImporter
+
+        def write(self, image: SmallImage, directory: Path) -> Path:
+            ...  # below directory; return the file or directory that is to be loaded
+
+Needs no namespaces; images go into a plain directory of blobs (`img_core.testing.results.DirectoryStore`).
+"""
+
+# ruff: noqa: D102, PT017 - a test's name is its claim
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from img_core.spec.errors import ImgError
+from img_core.spec.importer import Importer, LoadedImage
+from img_core.testing.images import SmallImage, make_image
+from img_core.testing.results import DirectoryStore
+
+__all__ = ["ImporterContract"]
+
+_START = 512  #: bytes of a stream that `Importer.claims` gets
+
+
+class ImporterContract:
+    """The promises of `img_core.spec.Importer`, each as a test."""
+
+    importer_class: ClassVar[type[Importer]]
+
+    def write(self, image: SmallImage, directory: Path) -> Path:
+        """Write *image* in the importer's form into the empty *directory*; return what is to be loaded."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def image(self) -> SmallImage:
+        return make_image([{"a": b"1"}, {"b": b"2" * 70_000}])
+
+    @pytest.fixture
+    def written(self, image: SmallImage, tmp_path: Path) -> Path:
+        directory = tmp_path / "written"
+        directory.mkdir()
+        return self.write(image, directory)
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> DirectoryStore:
+        return DirectoryStore(tmp_path / "store")
+
+    def test_it_claims_its_own_form_and_no_other(self, written: Path) -> None:
+        assert self._claims(written)
+        assert not self.importer_class.claims(b"#!/bin/sh\n")
+        assert not self.importer_class.claims(b"")
+
+    def test_the_image_arrives_whole(self, written: Path, image: SmallImage, store: DirectoryStore) -> None:
+        (loaded,) = self._load(written, store)
+        assert loaded.descriptor.digest == image.top.digest
+        assert set(image.blobs.values()) <= set(store.blobs().values())
+
+    @pytest.mark.parametrize("part", [0.02, 0.3, 0.6, 0.9])
+    def test_damage_never_becomes_an_image(
+        self, part: float, written: Path, image: SmallImage, store: DirectoryStore
+    ) -> None:
+        victims = sorted(path for path in written.rglob("*") if path.is_file()) if written.is_dir() else [written]
+        victim = victims[int(part * len(victims))]
+        content = bytearray(victim.read_bytes())
+        content[int(part * len(content))] ^= 0x20
+        victim.write_bytes(content)
+        try:
+            loaded = self._load(written, store)
+        except ImgError as err:
+            assert "\n" not in err.message
+        else:  # it was in what does not count, such as padding
+            assert all(blob in image.blobs.values() for blob in (store.read(item.descriptor.digest) for item in loaded))
+
+    def test_a_file_that_ends_early_is_an_error_of_one_line(self, written: Path, store: DirectoryStore) -> None:
+        victim = max((path for path in [written, *written.rglob("*")] if path.is_file()), key=os.path.getsize)
+        os.truncate(victim, victim.stat().st_size // 2)
+        with pytest.raises(ImgError) as caught:
+            self._load(written, store)
+        assert "\n" not in caught.value.message
+
+    def _claims(self, written: Path) -> bool:
+        if written.is_dir():
+            return self.importer_class.claims(b"", str(written))
+        with written.open("rb") as file:
+            return self.importer_class.claims(file.read(_START))
+
+    def _load(self, written: Path, store: DirectoryStore) -> list[LoadedImage]:
+        if written.is_dir():
+            return self.importer_class().load(written, store)
+        with written.open("rb") as file:
+            return self.importer_class().load(file, store)
