@@ -86,7 +86,7 @@ class Settings:
         return self._plugins
 
     def check_backend(self, plugins: Plugins) -> None:
-        """Refuse a backend that is not installed, in the words of the original img."""
+        """Refuse a backend that is not installed, in the words of the original img, and options that it has not."""
         from img_core.plugins import parse_choice
 
         name = parse_choice("snapshotter", self.backend).name
@@ -98,6 +98,7 @@ class Settings:
                 f"{name} is not a valid snapshots backend",
                 hint="known: " + ", ".join(f"`{name}`" for name in [AUTO_BACKEND, *known]),
             )
+        plugins.check("snapshotter", self.backend)
 
 
 def _check_state(path: str) -> None:

@@ -216,8 +216,7 @@ class Plugins:
         Unless they have to be *complete*, those that the schema requires may be missing. Any: JSON.
         """
         schema = self.driver(kind, name).schema
-        others = [other for of, other in self._found if of == kind]
-        places = [*option_places(kind, name, schema, self._config, others), ("", given)]
+        places = [*option_places(kind, name, schema, self._config, self._known(kind)), ("", given)]
         return merged_options(schema, places, _spoken(kind, name), complete=complete)
 
     def _check_tables(self) -> None:
@@ -228,8 +227,12 @@ class Plugins:
             self._check_table(table)
         self._tables_are_right = True
 
+    def _known(self, kind: str) -> set[str]:
+        """Return the names of all drivers of a kind: those that are installed, and those that may be, for ``auto`` would try them."""
+        return {name for of, name in self._found if of == kind} | {*self._config.order.get(kind, ())}
+
     def _check_table(self, table: DriverTable) -> None:
-        known = {name for kind, name in self._found if kind == table.kind} | {*self._config.order.get(table.kind, ())}
+        known = self._known(table.kind)
         if table.name not in known:
             hint = suggestion(table.name, sorted(known))
             raise UsageError(f"no {table.kind} is named `{table.name}`, in {table}", hint=hint)

@@ -115,6 +115,7 @@ RUNTIME = "IMG_EXECUTOR_DEMO_RUNTIME"
         ("demo", {}, {"distro": table("level = 1"), "user": table('runtime = "u"')}, {"level": 1, "runtime": "u"}),
         ("auto", {}, {"user": '[order]\nexecutor = ["demo"]\n' + table("level = 7")}, {"level": 7}),
         ("demo", {"IMG_EXECUTOR_DEMO_PLAIN_X": "of another driver, whose name is longer"}, {}, {}),
+        ("demo", {"IMG_EXECUTOR_DEMO_GONE_X": "1"}, {"user": '[order]\nexecutor = ["demo-gone"]\n'}, {}),
     ],
 )
 def test_the_nearest_place_wins(
