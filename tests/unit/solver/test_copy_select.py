@@ -40,7 +40,7 @@ class Context:
 
     def tree(self, ignore: str | None = None, *, keep_owner: bool = False) -> SourceTree:
         matcher = IgnoreMatcher(parse_ignore_file(ignore)) if ignore is not None else None
-        return SourceTree(self.fd, ignore=matcher, keep_owner=keep_owner)
+        return SourceTree(self.fd, ignore=matcher, ignore_name=".dockerignore", keep_owner=keep_owner)
 
     def select(
         self, *sources: str, ignore: str | None = None, exclude: tuple[str, ...] = (), parents: bool = False
