@@ -110,7 +110,7 @@ class StepHandler(Handler[S]):
         with scope.store.lock(f"step:{key}:{definition}", scope.cancellation.check):
             if vertex.use_cache and (found := self._recorded(key, definition, base, vertex)):
                 return Done(found, found=True)
-            snapshot = self._made(task, parts, scope.layers.top(base))
+            snapshot = self._made(task, parts, scope.layers.snapshots.top(base))
             identity = digest_of("result", key, definition)
             if any(step.definition == definition for step in scope.store.records.steps(key)):
                 # A step that ran again may have given something else: what was built on its old result must not be found.
@@ -135,7 +135,7 @@ class StepHandler(Handler[S]):
     def _stacked(self, base: Stack, snapshot: Snapshot, identity: str, vertex: Vertex) -> Stack:
         layer = Layer(snapshot=snapshot, diff_id=snapshot.diff_id, created=snapshot.created, step=vertex.digest)
         if vertex.digest in self.scope.blobs_wanted and not snapshot.diff_id:
-            self.scope.layers.write_blob_soon(layer)
+            self.scope.layers.write_soon(layer)
         return base.with_layer(layer, identity)
 
     def _made(self, task: Task[S], key_parts: Sequence[str], parent: Snapshot | None) -> Snapshot:

@@ -84,7 +84,7 @@ class RunMounts:
             # A copy: the step must neither see what the ignore file hides nor reach the user's own files.
             root_fd, path = self._copy(opened, source, mount.source, shared=mount.readonly)
         elif mount.readonly:
-            root_fd, path = opened.enter_context(self._scope.layers.view(source)).fd, mount.source
+            root_fd, path = opened.enter_context(self._scope.layers.snapshots.view(source)).fd, mount.source
         else:
             root_fd, path = self._scratch(opened, source), mount.source
         return Mount(mount.target, source_fd=_open(opened, root_fd, path), readonly=mount.readonly)
@@ -120,7 +120,7 @@ class RunMounts:
 
     def _scratch(self, opened: ExitStack, source: Stack) -> int:
         directory = self._scope.new_path("mount")
-        top = self._scope.layers.top(source)
+        top = self._scope.layers.snapshots.top(source)
         opened.callback(self._remove, directory)
         rootfs = self._scope.drivers.snapshotter.prepare(directory, top.directories if top else ())
         opened.callback(rootfs.close)

@@ -45,8 +45,8 @@ class TreeView:
 @contextmanager
 def open_tree(layers: Layers, snapshotter: Snapshotter, stack: Stack, *, recorded: bool) -> Iterator[TreeView]:
     """Open the merged files of *stack*; *recorded* tells that owners are recorded instead of set (single-id mapping)."""
-    with layers.view(stack) as rootfs:
-        top = layers.top(stack)
+    with layers.snapshots.view(stack) as rootfs:
+        top = layers.snapshots.top(stack)
         owners = snapshotter.owners(top.directories) if top and recorded else {}
         yield TreeView(rootfs.fd, owners)
 
@@ -79,7 +79,9 @@ class ImageOutcome:
         """Return the layers, lowest first, as stored; without *needs_base_blobs* those of a base image perhaps only in its registry."""
         built = []
         for layer in self._stack.layers:
-            descriptor = self._layers.write_blob(layer) if self.needs_base_blobs else self._layers.describe(layer)
+            descriptor = (
+                self._layers.blobs.write(layer) if self.needs_base_blobs else self._layers.blobs.describe(layer)
+            )
             if layer.diff_id is None:
                 raise AssertionError("a written layer has a diff id")
             built.append(BuiltLayer(descriptor, layer.diff_id, self._created(layer), layer.base))
