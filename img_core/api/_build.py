@@ -110,7 +110,7 @@ class Build:
                 events=self._events,
                 cancellation=self._cancellation,
                 plan=plan,
-                layers_wanted=any(exporter.needs_layers for exporter in exporters),
+                layer_forms=tuple(dict.fromkeys(item.layer_form for item in exporters if item.needs_layers)),
             )
             solver = opened.enter_context(
                 Solver(scope, finished=listeners.step_finished, max_workers=request.max_parallelism)
@@ -333,9 +333,12 @@ class Build:
     def _export(self, outcome: BuildOutcome, exporters: Sequence[Exporter]) -> dict[str, Any]:
         metadata: dict[str, Any] = {}
         for exporter in exporters:
-            outcome.need_base_blobs(exporter.needs_base_blobs)
             with self._step(f"exporting to {exporter.name}") as step:
-                metadata.update(exporter.export(outcome, _ExportProgress(step, self._events, self._cancellation)))
+                metadata.update(
+                    exporter.export(
+                        outcome.wanted_by(exporter), _ExportProgress(step, self._events, self._cancellation)
+                    )
+                )
         return metadata
 
     def _result(self, metadata: dict[str, Any], plan: Plan, solver: Any) -> BuildResult:  # Any: a Solver

@@ -134,7 +134,7 @@ class StepHandler(Handler[S]):
 
     def _stacked(self, base: Stack, snapshot: Snapshot, identity: str, vertex: Vertex) -> Stack:
         layer = Layer(snapshot=snapshot, diff_id=snapshot.diff_id, created=snapshot.created, step=vertex.digest)
-        if vertex.digest in self.scope.blobs_wanted and not snapshot.diff_id:
+        if vertex.digest in self.scope.blobs_wanted:
             self.scope.layers.write_soon(layer)
         return base.with_layer(layer, identity)
 

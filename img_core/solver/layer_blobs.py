@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from img_core.files import fs
-from img_core.images import oci
+from img_core.images.layer_types import layer_type
 from img_core.spec.errors import IntegrityError
 from img_core.spec.values import Descriptor, DiffId, Digest
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from img_core.solver.cancellation import Cancellation
     from img_core.solver.events import Events
     from img_core.solver.stacks import Layer
+    from img_core.spec.exporter import LayerForm
     from img_core.spec.snapshotter import Snapshotter
     from img_core.store import Store
     from img_core.store.snapshots import Snapshot
@@ -28,87 +29,112 @@ def extracting(descriptor: Descriptor) -> str:
 
 
 class LayerBlobs:
-    """Turns layers into blobs, each once, whatever asks for them at the same time."""
+    """Turns layers into blobs, each once in each form, whatever asks for them at the same time. *form* is for who wants no certain one."""
 
-    def __init__(self, store: Store, snapshotter: Snapshotter, events: Events, cancellation: Cancellation) -> None:
+    def __init__(
+        self, store: Store, snapshotter: Snapshotter, events: Events, cancellation: Cancellation, form: LayerForm
+    ) -> None:
+        self._form = form
         self._store = store
         self._snapshotter = snapshotter
         self._events = events
         self._cancellation = cancellation
 
-    def chunks(self, layer: Layer) -> Iterator[bytes]:
-        """Give the stored form of an image layer, from the store or from its source; in the second case it is stored on the way."""
-        descriptor = layer.descriptor
-        assert descriptor is not None
+    def chunks(self, layer: Layer, descriptor: Descriptor) -> Iterator[bytes]:
+        """Give the blob *descriptor* of *layer*, from the store or from its source; in the second case it is stored on the way."""
         if self._store.blobs.has(descriptor.digest):
-            yield from self._told(layer, extracting(descriptor), self._store.blobs.chunks(descriptor))
+            yield from self._told(layer, descriptor, extracting(descriptor), self._store.blobs.chunks(descriptor))
             return
         with self._store.lock(f"blob:{descriptor.digest}", self._cancellation.check):
             if self._store.blobs.has(descriptor.digest):
-                yield from self._told(layer, extracting(descriptor), self._store.blobs.chunks(descriptor))
+                yield from self._told(layer, descriptor, extracting(descriptor), self._store.blobs.chunks(descriptor))
                 return
             if layer.fetch is None:
                 raise IntegrityError(
                     f"layer {descriptor.digest} is missing in the state directory", hint="pull the image again"
                 )
-            yield from self._told(layer, descriptor.digest, self._store.blobs.resume(descriptor, layer.fetch))
+            arriving = self._store.blobs.resume(descriptor, layer.fetch)
+            yield from self._told(layer, descriptor, descriptor.digest, arriving)
             self._events.status(layer.step, descriptor.digest, descriptor.size, descriptor.size, outcome="done")
 
-    def _told(self, layer: Layer, text: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    def _told(self, layer: Layer, descriptor: Descriptor, text: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """Give *chunks* of the blob of *layer*, and tell under *text* how many bytes passed."""
-        assert layer.descriptor is not None
         done = 0
         for chunk in chunks:
             self._cancellation.check()
             done += len(chunk)
-            self._events.status(layer.step, text, done, layer.descriptor.size, finished=False)
+            self._events.status(layer.step, text, done, descriptor.size, finished=False)
             yield chunk
 
-    def write(self, layer: Layer) -> Descriptor:
-        """Return the stored blob of *layer*; fetch it or write it from the snapshot if there is none."""
-        with layer.lock:
-            if layer.descriptor is not None and self._store.blobs.has(layer.descriptor.digest):
-                return layer.descriptor
-            if layer.origin is not None:
-                return self._share_blob(layer, layer.origin)
-            if layer.base or layer.snapshot is None:
-                for _chunk in self.chunks(layer):
-                    pass
-                assert layer.descriptor is not None
-                return layer.descriptor
-            layer.diff_id = layer.snapshot.diff_id
-            layer.descriptor = self._store.blobs.find_layer(layer.diff_id) if layer.diff_id else None
-            if layer.descriptor is None:
-                self._write_from_snapshot(layer, layer.snapshot)
-            assert layer.descriptor is not None
-            return layer.descriptor
+    def write(self, layer: Layer, form: LayerForm | None = None) -> Descriptor:
+        """Return a stored blob of *layer*; fetch it, or write it from the snapshot, if there is none.
 
-    def _share_blob(self, layer: Layer, origin: Layer) -> Descriptor:
-        layer.descriptor = self.write(origin)
+        One of a step has *form*; without, it has any that is there, and else the first one that an exporter of this build wants. One of
+        an image keeps its bytes.
+        """
+        with layer.lock:
+            if layer.origin is not None:
+                return self._shared(layer, layer.origin, form)
+            if layer.base or layer.snapshot is None:
+                return self._fetched(layer)
+            return self.find(layer, form) or self._write_from_snapshot(layer, layer.snapshot, form)
+
+    def find(self, layer: Layer, form: LayerForm | None) -> Descriptor | None:
+        """Return the blob of a step's *layer* that is stored in *form*, if it is.
+
+        What an exporter got at a level of its choice is not found by later builds: a blob does not tell its level, and one that is found
+        must be the one that would be written, byte for byte.
+        """
+        known = layer.packed.get(form)
+        if known is not None and self._store.blobs.has(known.digest):
+            return known
+        if layer.diff_id is None or (form is not None and form.level is not None):
+            return None
+        found = self._store.blobs.find_layer(layer.diff_id, form.compression if form else None)
+        if found is not None:
+            layer.packed[form] = found
+        return found
+
+    def _shared(self, layer: Layer, origin: Layer, form: LayerForm | None) -> Descriptor:
+        descriptor = self.write(origin, form)
         layer.diff_id = origin.diff_id
         if layer.diff_id is not None and layer.snapshot is not None and layer.snapshot.diff_id is None:
             self._store.snapshots.set_diff_id(layer.snapshot, layer.diff_id)
+        return descriptor
+
+    def _fetched(self, layer: Layer) -> Descriptor:
+        assert layer.descriptor is not None
+        if not self._store.blobs.has(layer.descriptor.digest):
+            for _chunk in self.chunks(layer, layer.descriptor):
+                pass
         return layer.descriptor
 
-    def describe(self, layer: Layer) -> Descriptor:
+    def describe(self, layer: Layer, form: LayerForm) -> Descriptor:
         """Return what the stored blob of *layer* is, or would be: a layer of a base image that nobody needed stays in its registry."""
         blobs, descriptor = self._store.blobs, layer.descriptor
         if layer.remote and descriptor and (blobs.has(descriptor.digest) or blobs.origins(descriptor.digest)):
             return descriptor
-        return self.write(layer)
+        return self.write(layer, form)
 
-    def _write_from_snapshot(self, layer: Layer, snapshot: Snapshot) -> None:
+    def _write_from_snapshot(self, layer: Layer, snapshot: Snapshot, form: LayerForm | None) -> Descriptor:
         from img_core.archives.tar import write_layer
 
+        packing = form or self._form
         changes = self._snapshotter.changes(snapshot.directory, snapshot.parents)
         try:
             file = self._store.blobs.new_file()
             try:
                 with fs.disk_errors(file.path):
                     info = write_layer(
-                        changes, changes.root_fd, file.write, owner_of=lambda path, _status: changes.owner(path)
+                        changes,
+                        changes.root_fd,
+                        file.write,
+                        compression=packing.compression,
+                        level=packing.level,
+                        owner_of=lambda path, _status: changes.owner(path),
                     )
-                    descriptor = Descriptor(oci.OCI_LAYER_GZIP, Digest(info.digest), info.size)
+                    media_type = layer_type(packing.compression, docker=False)
+                    descriptor = Descriptor(media_type, Digest(info.digest), info.size)
                     if not self._store.blobs.has(descriptor.digest):
                         self._store.blobs.publish(file, descriptor)
             finally:
@@ -116,6 +142,10 @@ class LayerBlobs:
         finally:
             changes.close()
         diff_id = DiffId(info.diff_id)
-        self._store.blobs.remember_layer(descriptor.digest, diff_id)
-        self._store.snapshots.set_diff_id(snapshot, diff_id)
-        layer.descriptor, layer.diff_id = descriptor, diff_id  # last: who failed before this is tried again
+        if packing.level is None:  # see `find`
+            self._store.blobs.remember_layer(descriptor.digest, diff_id)
+        if layer.diff_id != diff_id:
+            self._store.snapshots.set_diff_id(snapshot, diff_id)
+        layer.diff_id = diff_id
+        layer.packed[form] = layer.packed[packing] = descriptor  # last: who failed before this is tried again
+        return descriptor

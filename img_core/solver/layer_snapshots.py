@@ -99,7 +99,7 @@ class LayerSnapshots:
         from img_core.spec.snapshotter import LayerStream
 
         stream = LayerStream(
-            self._blobs.chunks(layer),
+            self._blobs.chunks(layer, descriptor),
             descriptor.media_type,
             descriptor.digest,
             descriptor.size,

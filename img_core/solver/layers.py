@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from img_core.solver.layer_blobs import LayerBlobs
 from img_core.solver.layer_snapshots import LayerSnapshots
 from img_core.spec.errors import ImgError
+from img_core.spec.exporter import LayerForm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
 
     from img_core.solver.cancellation import Cancellation
@@ -26,18 +28,31 @@ Work = TypeVar("Work")
 
 
 class Layers:
-    """The layers of one build as *blobs* and as *snapshots*, made when asked for or, meanwhile, beside other work."""
+    """The layers of one build as *blobs* and as *snapshots*, made when asked for or, meanwhile, beside other work.
 
-    def __init__(self, store: Store, snapshotter: Snapshotter, events: Events, cancellation: Cancellation) -> None:
-        self.blobs = LayerBlobs(store, snapshotter, events, cancellation)
+    *forms* are those in which exporters will want blobs; none: nobody will.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        snapshotter: Snapshotter,
+        events: Events,
+        cancellation: Cancellation,
+        forms: Sequence[LayerForm] = (),
+    ) -> None:
+        self._forms = forms
+        self.blobs = LayerBlobs(store, snapshotter, events, cancellation, forms[0] if forms else LayerForm())
         self.snapshots = LayerSnapshots(store, snapshotter, events, cancellation, self.blobs)
         self._cancellation = cancellation
         self._starting_helpers = threading.Lock()
         self._helpers: list[Executor] = []  # none until there is work for them: a cached build has none
 
     def write_soon(self, layer: Layer) -> None:
-        """Write the blob of *layer* beside other work; failures surface in `LayerBlobs.write`, which tries again."""
-        self._later(self.blobs.write, layer)
+        """Write a step's *layer* as exporters want it, beside other work; failures surface in `LayerBlobs.write`, which tries again."""
+        for form in self._forms:
+            if self.blobs.find(layer, form) is None:
+                self._later(partial(self.blobs.write, form=form), layer)
 
     def unpack_soon(self, stack: Stack) -> None:
         """Fetch and unpack *stack* beside other work; failures surface in `LayerSnapshots.top`, which tries again."""

@@ -5,18 +5,20 @@ from __future__ import annotations
 import datetime
 import os
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from img_core.spec.exporter import BuiltLayer
+from img_core.spec.dataclass import dataclass
+from img_core.spec.exporter import BuiltLayer, LayerForm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from img_core.solver.layers import Layers
+    from img_core.solver.scope import BuildScope
     from img_core.solver.stacks import Layer, Stack
-    from img_core.spec.exporter import ImageStore
+    from img_core.spec.exporter import Exporter, ImageStore
     from img_core.spec.frontend import PlannedImage
-    from img_core.spec.snapshotter import Snapshotter
+    from img_core.spec.values import Platform
 
 __all__ = ["BuildOutcome", "ImageOutcome", "TreeView", "open_tree", "rfc3339"]
 
@@ -43,48 +45,49 @@ class TreeView:
 
 
 @contextmanager
-def open_tree(layers: Layers, snapshotter: Snapshotter, stack: Stack, *, recorded: bool) -> Iterator[TreeView]:
-    """Open the merged files of *stack*; *recorded* tells that owners are recorded instead of set (single-id mapping)."""
-    with layers.snapshots.view(stack) as rootfs:
-        top = layers.snapshots.top(stack)
-        owners = snapshotter.owners(top.directories) if top and recorded else {}
+def open_tree(scope: BuildScope, stack: Stack) -> Iterator[TreeView]:
+    """Open the merged files of *stack*."""
+    snapshots = scope.layers.snapshots
+    with snapshots.view(stack) as rootfs:
+        top = snapshots.top(stack)
+        owners = scope.drivers.snapshotter.owners(top.directories) if top and scope.records_owners else {}
         yield TreeView(rootfs.fd, owners)
 
 
+@dataclass(frozen=True, slots=True)
 class ImageOutcome:
-    """One image of a finished build (spec.exporter.BuiltImage)."""
+    """One image of a finished build (spec.exporter.BuiltImage), as it was *planned*.
 
-    def __init__(
-        self,
-        planned: PlannedImage,
-        stack: Stack,
-        layer_of: Mapping[str, Layer],
-        layers: Layers,
-        snapshotter: Snapshotter,
-        *,
-        recorded: bool,
-        source_date_epoch: int | None,
-    ) -> None:
-        self.platform = planned.platform
-        self._planned = planned
-        self._stack = stack
-        self._layer_of = layer_of
-        self._layers = layers
-        self._snapshotter = snapshotter
-        self._recorded = recorded
-        self._epoch = source_date_epoch
-        self.needs_base_blobs = True
+    *layer_of* gives the layers of steps by the digests of their vertices. *form* and *needs_base_blobs* are what an exporter wants.
+    """
+
+    planned: PlannedImage
+    stack: Stack
+    layer_of: Mapping[str, Layer]
+    scope: BuildScope
+    form: LayerForm = LayerForm()  # frozen
+    needs_base_blobs: bool = True
+
+    @property
+    def platform(self) -> Platform:
+        """What it was built for."""
+        return self.planned.platform
+
+    @property
+    def _epoch(self) -> int | None:
+        return self.scope.plan.source_date_epoch
 
     def layers(self) -> Sequence[BuiltLayer]:
         """Return the layers, lowest first, as stored; without *needs_base_blobs* those of a base image perhaps only in its registry."""
+        blobs = self.scope.layers.blobs
+        write = blobs.write if self.needs_base_blobs else blobs.describe
         built = []
-        for layer in self._stack.layers:
-            descriptor = (
-                self._layers.blobs.write(layer) if self.needs_base_blobs else self._layers.blobs.describe(layer)
-            )
+        for layer in self.stack.layers:
+            descriptor = write(layer, self.form)
             if layer.diff_id is None:
                 raise AssertionError("a written layer has a diff id")
-            built.append(BuiltLayer(descriptor, layer.diff_id, self._created(layer), layer.base))
+            form = None if (layer.origin or layer).base else self.form
+            built.append(BuiltLayer(descriptor, layer.diff_id, self._created(layer), layer.base, form))
         return built
 
     def _created(self, layer: Layer) -> str:
@@ -93,7 +96,7 @@ class ImageOutcome:
         return rfc3339(layer.created) if layer.created is not None else self._base_created()
 
     def _base_created(self) -> str:
-        base = self._planned.base.config if self._planned.base else {}
+        base = self.planned.base.config if self.planned.base else {}
         return str(base.get("created") or _EPOCH)
 
     def config(self) -> Mapping[str, Any]:
@@ -105,7 +108,7 @@ class ImageOutcome:
         if self._epoch is not None:
             created = rfc3339(self._epoch)
         return {
-            **self._planned.config,
+            **self.planned.config,
             "created": created,
             "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
             "history": history,
@@ -116,7 +119,7 @@ class ImageOutcome:
         entries = self._base_history()
         waiting: list[dict[str, Any]] = []
         moment = rfc3339(self._epoch) if self._epoch is not None else self._base_created()
-        for planned in self._planned.history:
+        for planned in self.planned.history:
             if planned.document is not None:
                 continue
             entry: dict[str, Any] = {"created": moment, "created_by": planned.created_by}
@@ -128,7 +131,7 @@ class ImageOutcome:
                 entry["empty_layer"] = True
                 waiting.append(entry)
             else:
-                moment = entry["created"] = self._created(self._layer_of[planned.vertex.digest])
+                moment = entry["created"] = self._created(self.layer_of[planned.vertex.digest])
                 for earlier in waiting:
                     earlier["created"] = moment
                 waiting.clear()
@@ -140,8 +143,8 @@ class ImageOutcome:
 
         Others refuse an image where the two differ, but there are bases without any history; BuildKit evens it out in the same way.
         """
-        entries = [dict(planned.document) for planned in self._planned.history if planned.document is not None]
-        missing = sum(layer.base for layer in self._stack.layers)
+        entries = [dict(planned.document) for planned in self.planned.history if planned.document is not None]
+        missing = sum(layer.base for layer in self.stack.layers)
         for entry in entries:
             if not entry.get("empty_layer"):
                 entry.update({} if missing else {"empty_layer": True})
@@ -152,32 +155,38 @@ class ImageOutcome:
     @contextmanager
     def tree(self) -> Iterator[TreeView]:
         """Open the merged root file system."""
-        with open_tree(self._layers, self._snapshotter, self._stack, recorded=self._recorded) as view:
+        with open_tree(self.scope, self.stack) as view:
             yield view
 
 
+@dataclass(frozen=True, slots=True)
 class BuildOutcome:
-    """A finished build (spec.exporter.Result)."""
+    """A finished build (spec.exporter.Result): *images* with the *names* that were asked for."""
 
-    def __init__(
-        self,
-        images: Sequence[ImageOutcome],
-        names: Sequence[str],
-        store: ImageStore,
-        source_date_epoch: int | None,
-        *,
-        multi_platform: bool,
-    ) -> None:
-        self.images: Sequence[ImageOutcome] = images
-        self.names: Sequence[str] = names
-        self.store: ImageStore = store
-        self.source_date_epoch = source_date_epoch
-        self.multi_platform = multi_platform or len(images) > 1
+    images: Sequence[ImageOutcome]
+    names: Sequence[str]
+    scope: BuildScope
 
-    def need_base_blobs(self, needed: bool) -> None:
-        """Say whether the next exporter reads the blobs of base layers; see `Exporter.needs_base_blobs`."""
-        for image in self.images:
-            image.needs_base_blobs = needed
+    @property
+    def store(self) -> ImageStore:
+        """Where the layers are and documents go."""
+        return self.scope.store
+
+    @property
+    def source_date_epoch(self) -> int | None:
+        """The latest time, in seconds since 1970, if the build fixes it."""
+        return self.scope.plan.source_date_epoch
+
+    @property
+    def multi_platform(self) -> bool:
+        """Whether the result is an index."""
+        return self.scope.plan.multi_platform or len(self.images) > 1
+
+    def wanted_by(self, exporter: Exporter) -> BuildOutcome:
+        """Return the same build with its layers as *exporter* wants them."""
+        form, needed = exporter.layer_form, exporter.needs_base_blobs
+        images = [replace(image, form=form, needs_base_blobs=needed) for image in self.images]
+        return replace(self, images=images)
 
 
 def workers() -> int:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from img_core.solver.images import Resolver
     from img_core.solver.secret_sources import SecretSource, SshAgent
     from img_core.spec.executor import Executor
+    from img_core.spec.exporter import LayerForm
     from img_core.spec.frontend import Plan
     from img_core.spec.graph import Vertex
     from img_core.spec.host import Host
@@ -54,7 +55,7 @@ class Drivers:
 class BuildScope:
     """One build: what it works on, with what, and what is known of its whole *plan* before anything runs.
 
-    *layers_wanted* tells that an exporter will ask for layer blobs, so they are written beside the steps.
+    *layer_forms* are those in which exporters will ask for layer blobs, so they are written beside the steps; none: nobody will.
     """
 
     host: Host
@@ -65,7 +66,7 @@ class BuildScope:
     events: Events
     cancellation: Cancellation
     plan: Plan
-    layers_wanted: bool = False
+    layer_forms: tuple[LayerForm, ...] = ()
     layers: Layers = field(init=False)
     definitions: frozenset[str] = field(init=False)  #: of all steps of the build, see `keys.definition_of`
     blobs_wanted: frozenset[str] = field(init=False)  #: digests of the vertices whose layers an exporter will want
@@ -73,10 +74,10 @@ class BuildScope:
     def __post_init__(self) -> None:
         roots = [image.root for image in self.plan.images if image.root is not None]
         steps = (vertex for vertex in inputs_first(roots) if not isinstance(vertex.op, SourceOp))
-        layers = Layers(self.store, self.drivers.snapshotter, self.events, self.cancellation)
+        layers = Layers(self.store, self.drivers.snapshotter, self.events, self.cancellation, self.layer_forms)
         object.__setattr__(self, "layers", layers)
         object.__setattr__(self, "definitions", frozenset(map(definition_of, steps)))
-        object.__setattr__(self, "blobs_wanted", frozenset(_in_images(roots) if self.layers_wanted else ()))
+        object.__setattr__(self, "blobs_wanted", frozenset(_in_images(roots) if self.layer_forms else ()))
 
     @property
     def records_owners(self) -> bool:

@@ -68,9 +68,7 @@ class Solver:
         results = scheduler.run(image.root for image in plan.images if image.root is not None)
         self.steps = len(results)
         images = [self._outcome(image, results) for image in plan.images]
-        return BuildOutcome(
-            images, names, self._scope.store, plan.source_date_epoch, multi_platform=plan.multi_platform
-        )
+        return BuildOutcome(images, names, self._scope)
 
     def evaluate(self, vertex: Vertex, inputs: Sequence[Evaluated]) -> Evaluated:
         """Return the result of *vertex*; called from several threads."""
@@ -104,15 +102,7 @@ class Solver:
                 made = results[entry.vertex.digest]
                 if isinstance(made, Stack):
                     layer_of[entry.vertex.digest] = made.layers[-1]
-        return ImageOutcome(
-            image,
-            stack,
-            layer_of,
-            self._scope.layers,
-            self._scope.drivers.snapshotter,
-            recorded=self._scope.records_owners,
-            source_date_epoch=self._scope.plan.source_date_epoch,
-        )
+        return ImageOutcome(image, stack, layer_of, self._scope)
 
     def __enter__(self) -> Solver:
         return self

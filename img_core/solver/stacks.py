@@ -13,6 +13,7 @@ from img_core.store.snapshots import chain_id
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from img_core.spec.exporter import LayerForm
     from img_core.spec.values import ChainId, Descriptor, DiffId
     from img_core.store.images import ImageContent
     from img_core.store.snapshots import Snapshot
@@ -21,14 +22,27 @@ __all__ = ["EMPTY", "Evaluated", "Layer", "Stack", "image_stack"]
 
 
 class Layer:
-    """One layer. A layer of an image knows *descriptor* and *diff_id* and gets a snapshot when needed; one of a step the other way round.
+    """One layer. A layer of an image knows *descriptor* and *diff_id* and gets a snapshot when needed; one of a step has a snapshot, and
+    gets a diff id and blobs, *packed* in one form or another.
 
     A linked layer (``COPY --link``) knows only its *origin*, the same layer on an empty root, and gets both when needed: its blob is that
     of the origin. *fetch* gives the bytes of the blob from one on where the store has none. *created* is in seconds since 1970 UTC.
     *remote* tells that *fetch* asks registries: what is known to be in one can stay there.
     """
 
-    __slots__ = ("base", "created", "descriptor", "diff_id", "fetch", "lock", "origin", "remote", "snapshot", "step")
+    __slots__ = (
+        "base",
+        "created",
+        "descriptor",
+        "diff_id",
+        "fetch",
+        "lock",
+        "origin",
+        "packed",
+        "remote",
+        "snapshot",
+        "step",
+    )
 
     def __init__(
         self,
@@ -47,6 +61,7 @@ class Layer:
         self.remote = remote
         self.base = base  #: comes from an image: keeps its bytes
         self.descriptor = descriptor
+        self.packed: dict[LayerForm | None, Descriptor] = {}  #: by the form that was asked for; None: any
         self.diff_id = diff_id
         self.snapshot = snapshot
         self.fetch = fetch

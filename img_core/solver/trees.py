@@ -79,8 +79,7 @@ class Trees:
             finally:
                 os.close(descriptor)
             return
-        scope = self._scope
-        with open_tree(scope.layers, scope.drivers.snapshotter, source, recorded=scope.records_owners) as view:
+        with open_tree(self._scope, source) as view:
             yield copy.SourceTree(view.fd, name="the stage or image", keep_owner=True, owners=view.owners)
 
     def _directory(self, source: PinnedTree) -> str:

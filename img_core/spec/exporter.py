@@ -21,6 +21,7 @@ __all__ = [
     "ExportProgress",
     "Exporter",
     "ImageStore",
+    "LayerForm",
     "NamedImage",
     "Result",
     "Tree",
@@ -29,16 +30,29 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
+class LayerForm:
+    """How a layer that a build makes is packed: *compression* is ``gzip``, ``zstd`` or ``uncompressed``; *level* None: its default level.
+
+    Media types are no part of it: OCI's and Docker's names for one form mean the same bytes, and whoever writes a manifest chooses.
+    """
+
+    compression: str = "gzip"
+    level: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class BuiltLayer:
     """One layer of a result: the stored blob and the diff id of its content. *created* is an RFC 3339 time.
 
-    *base* marks a layer of the base image: it keeps its bytes unless the user forces another compression.
+    *base* marks a layer of the base image: it keeps its bytes unless the user forces another compression. *form* is the one that the
+    exporter asked for, if the layer was packed so for it (see `Exporter.layer_form`).
     """
 
     descriptor: Descriptor
     diff_id: DiffId
     created: str
     base: bool = False
+    form: LayerForm | None = None
 
 
 class Tree(Protocol):
@@ -70,7 +84,10 @@ class BuiltImage(Protocol):
         """Return the finished OCI image config. Waits until all layers are written."""
 
     def layers(self) -> Sequence[BuiltLayer]:
-        """Return the layers, lowest first, as stored; layers of the base image keep the registry's bytes. Waits until all are written."""
+        """Return the layers, lowest first, as stored. Waits until all are written.
+
+        Those of the base image keep the registry's bytes, others have the form that the exporter asked for.
+        """
 
     def tree(self) -> AbstractContextManager[Tree]:
         """Open the merged root file system."""
@@ -175,6 +192,8 @@ class Exporter(ABC):
     needs_layers: ClassVar[bool] = True
     #: keeps or pushes the image under its names: with ``-t`` nothing else has to
     names_image: ClassVar[bool] = False
+    #: how it wants the layers that the build makes; a constructor may set it from the options. They are packed so once, beside the steps
+    layer_form: LayerForm = LayerForm()
     #: reads the blobs of base layers; if not, those that no step needed are not fetched, and `ImageStore.origins` tells where they are
     needs_base_blobs: bool = True
 

@@ -201,16 +201,19 @@ class Blobs:
         row = self._database.one("SELECT diff_id FROM layer WHERE digest = ?", (digest,))
         return DiffId(row["diff_id"]) if row else None
 
-    def find_layer(self, diff_id: DiffId) -> Descriptor | None:
-        """Return a kept blob that unpacks to *diff_id*; the one written first."""
+    def find_layer(self, diff_id: DiffId, compression: str | None = None) -> Descriptor | None:
+        """Return a kept blob that unpacks to *diff_id*, in that *compression* if given (see `LayerForm`); the one written first."""
+        from img_core.images.layer_types import layer_codec  # not for `img ls`
+
         rows = self._database.query(
             "SELECT blob.digest, blob.size, blob.media_type FROM layer JOIN blob USING (digest)"
             " WHERE layer.diff_id = ? ORDER BY blob.created, blob.digest",
             (diff_id,),
         )
         for row in rows:
-            if self.has(Digest(row["digest"])):
-                return Descriptor(row["media_type"], Digest(row["digest"]), row["size"])
+            found = Descriptor(row["media_type"], Digest(row["digest"]), row["size"])
+            if compression in (None, layer_codec(found)) and self.has(found.digest):
+                return found
         return None
 
     def remember_origins(self, digests: Iterable[Digest], repository: str) -> None:

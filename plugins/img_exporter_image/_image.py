@@ -57,6 +57,7 @@ class ImageExporter(Exporter):
     def __init__(self, host: Host, options: Mapping[str, Any]) -> None:
         super().__init__(host, options)
         self._packing = Packing.from_options(options)
+        self.layer_form = self._packing.layer_form
         self._names = all_names((), options)
         self._stores = bool(options.get("store", not self._push_by_default))
         # Base layers can be copied from registry to registry, or fetched later; another form of them needs the bytes here.

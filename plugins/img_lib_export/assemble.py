@@ -13,6 +13,7 @@ from img_core.images import oci
 from img_core.images.layer_types import layer_codec, layer_type
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import IntegrityError, UsageError
+from img_core.spec.exporter import LayerForm
 from img_core.spec.values import Descriptor, Digest
 from img_lib_export.ticker import Ticker
 
@@ -73,6 +74,11 @@ class Packing:
     rewrite_times: bool = False
     epoch: int | None = None
     annotations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def layer_form(self) -> LayerForm:
+        """How the layers of the build are wanted (`Exporter.layer_form`). Those whose times have to be clamped are packed again anyway."""
+        return LayerForm(self.codec or "gzip", None if self.rewrite_times else self.level)
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Packing:
@@ -206,7 +212,9 @@ class _Packer:
         packing, current = self._packing, layer_codec(layer.descriptor)
         wanted = packing.codec if packing.codec and (packing.force or not layer.base) else current
         clamp = self._epoch if packing.rewrite_times and not layer.base else None
-        if clamp is None and wanted == current and (packing.level is None or layer.base):
+        levelled = packing.level is not None and not layer.base
+        ready = layer.form == LayerForm(wanted, packing.level) if levelled else wanted == current
+        if clamp is None and ready:
             return layer
         from img_lib_export.repack import repack  # loads codecs and tar; most builds keep their layers
 

@@ -114,6 +114,12 @@ class ExporterContract:
         for name, option in self.exporter.schema["properties"].items():
             assert option.get("description"), f"option {name} is not explained"
 
+    def test_the_wanted_form_of_layers_can_be_packed(self, tmp_path: Path) -> None:
+        from img_core.archives.codecs import compressor
+
+        form = self.make(self.place(tmp_path)).layer_form
+        assert compressor(form.compression, form.level).flush() is not None
+
     def test_schema_refuses_unknown_options_and_wrong_types(self) -> None:
         from jsonschema import Draft202012Validator
 

@@ -45,6 +45,7 @@ class BundleExporter(Exporter):
     def __init__(self, host: Host, options: Mapping[str, Any]) -> None:
         super().__init__(host, options)
         self._packing = Packing.from_options(options)
+        self.layer_form = self._packing.layer_form
         self._names = all_names((), options)
         self._dest: str | None = options.get("dest")
         self._tar = bool(options.get("tar", True))

@@ -29,6 +29,7 @@ from img_core.solver.solver import Solver
 from img_core.solver.stacks import Evaluated
 from img_core.spec import Host
 from img_core.spec.executor import Executor, ExitStatus, Mount, Process
+from img_core.spec.exporter import LayerForm
 from img_core.spec.frontend import Plan, PlannedImage
 from img_core.spec.graph import SourceOp, Vertex
 from img_core.spec.source import PinnedTree, TreeSource
@@ -239,7 +240,15 @@ class Lab:
         (directory / "contexts").mkdir()
 
     @contextmanager
-    def _solver(self, world: World, plan: Plan = _NOTHING, *, key_only: bool) -> Iterator[tuple[Solver, BuildScope]]:
+    def solver(
+        self,
+        world: World,
+        plan: Plan = _NOTHING,
+        *,
+        key_only: bool = False,
+        layer_forms: tuple[LayerForm, ...] = (),
+    ) -> Iterator[tuple[Solver, BuildScope]]:
+        """Give what solves *plan*, and its scope."""
         assert self.store.run is not None
         _FakeSecrets.values = world.secrets
         trees = _Trees(world, self.directory / "contexts")
@@ -256,6 +265,7 @@ class Lab:
                 events=Events(),
                 cancellation=cancellation,
                 plan=plan,
+                layer_forms=layer_forms,
             )
             with Solver(scope) as solver:
                 yield solver, scope
@@ -265,7 +275,7 @@ class Lab:
     def build(self, roots: Sequence[Vertex], world: World, *, key_only: bool = False) -> list[Tree]:
         """Solve one graph as a build does; return the files of each of *roots*."""
         plan = Plan(tuple(PlannedImage(PLATFORMS[0], root, {}, ()) for root in roots))
-        with self._solver(world, plan, key_only=key_only) as (solver, _):
+        with self.solver(world, plan, key_only=key_only) as (solver, _):
             outcome = solver.solve()
             trees = []
             for image in outcome.images:
@@ -279,15 +289,15 @@ class Lab:
         return [self._files_of(root, world, key_only=key_only) for root in roots]
 
     def _files_of(self, root: Vertex, world: World, *, key_only: bool) -> Tree:
-        with self._solver(world, key_only=key_only) as (_, scope):
+        with self.solver(world, key_only=key_only) as (_, scope):
             stack = self._evaluate(root, world, key_only=key_only)
             assert not isinstance(stack, PinnedTree)
-            with open_tree(scope.layers, scope.drivers.snapshotter, stack, recorded=True) as tree:
+            with open_tree(scope, stack) as tree:
                 return tree_of(tree.fd)
 
     def _evaluate(self, vertex: Vertex, world: World, *, key_only: bool) -> Evaluated:
         inputs = [self._evaluate(item, world, key_only=key_only) for item in vertex.inputs]
-        with self._solver(world, key_only=key_only) as (solver, _):
+        with self.solver(world, key_only=key_only) as (solver, _):
             return solver.evaluate(vertex, inputs)
 
     def clear(self) -> None:
