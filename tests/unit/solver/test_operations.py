@@ -1,0 +1,241 @@
+"""What handlers of operations do around the work of a step; snapshotter and executor only write down what they are asked for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+from typing import Any
+
+import pytest
+from solver_lab import PLATFORMS, Lab, World
+
+from img_core.solver.scope import BuildScope, Drivers
+from img_core.solver.solver import Solver
+from img_core.solver.stacks import Stack
+from img_core.spec.errors import ImgError, StepError
+from img_core.spec.executor import Executor, ExitStatus, Process
+from img_core.spec.exporter import LayerForm
+from img_core.spec.frontend import Plan, PlannedImage
+from img_core.spec.graph import Copy, FileOp, MergeOp, RunOp, SourceOp, Vertex, WriteFile
+from img_core.spec.snapshotter import Applied, Changes, LayerStream, Rootfs, Snapshotter
+from img_core.spec.source import PinnedTree
+
+
+class OpenRoot:
+    """A root file system that knows whether it was given back."""
+
+    def __init__(self, directory: str) -> None:
+        self.fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        self.closed = False
+
+    def close(self) -> None:
+        os.close(self.fd)
+        self.closed = True
+
+
+class FakeSnapshotter(Snapshotter):
+    """Snapshots are empty directories."""
+
+    name = "fake"
+
+    def __init__(self) -> None:
+        self.options: dict[str, Any] = {}
+        self.prepared: list[tuple[str, int, bool]] = []  # directory, number of parents, for a process
+        self.removed: list[str] = []
+        self.roots: list[OpenRoot] = []
+
+    def prepare(self, directory: str, parents: Sequence[str], *, mount_points: bool = False) -> Rootfs:
+        os.mkdir(directory)
+        self.prepared.append((directory, len(parents), mount_points))
+        self.roots.append(OpenRoot(directory))
+        return self.roots[-1]
+
+    def view(self, parents: Sequence[str]) -> Rootfs:
+        raise AssertionError("nothing here reads other steps")
+
+    def apply(self, directory: str, parents: Sequence[str], layer: LayerStream) -> Applied:
+        raise AssertionError("nothing here has a base image")
+
+    def changes(self, directory: str, parents: Sequence[str]) -> Changes:
+        raise AssertionError("nobody wants layers")
+
+    def record_owners(self, directory: str, owners: Mapping[bytes, tuple[int, int]]) -> None:
+        pass
+
+    def owners(self, parents: Sequence[str]) -> Mapping[bytes, tuple[int, int]]:
+        return {}
+
+    def usage(self, directory: str) -> int:
+        return 0
+
+    def remove(self, directory: str) -> None:
+        self.removed.append(directory)
+        shutil.rmtree(directory)
+
+
+class Counting(Executor):
+    """Counts processes; each ends with *status*."""
+
+    name = "counting"
+
+    def __init__(self, status: int = 0) -> None:
+        self.status = status
+        self.ran: list[tuple[str, ...]] = []
+
+    def run(self, process: Process, rootfs: Any, io: Any) -> ExitStatus:  # Any: nothing of them is used
+        self.ran.append(process.args)
+        return ExitStatus(self.status)
+
+
+class Bench:
+    """Builds with the fakes in one state directory."""
+
+    def __init__(self, directory: Path, patch: pytest.MonkeyPatch) -> None:
+        self.lab = Lab(directory, patch)
+        self.snapshotter = FakeSnapshotter()
+        self.executor = Counting()
+        self.found: dict[str, bool] = {}
+
+    def scope(self, base: BuildScope) -> BuildScope:
+        """Return *base* with the fakes in it."""
+        drivers = Drivers(self.snapshotter, lambda: self.executor, base.drivers.tree_source)
+        return BuildScope(
+            base.host, base.host_platform, base.store, drivers, base.resolver, base.events, base.cancellation, base.plan
+        )  # fmt: skip
+
+    def build(self, *roots: Vertex) -> list[Stack]:
+        """Solve a graph; return the root file systems."""
+        plan = Plan(tuple(PlannedImage(PLATFORMS[0], root, {}, ()) for root in roots))
+        self.executor.ran.clear()
+        self.found.clear()
+
+        def finished(vertex: Vertex, found: bool, _seconds: float) -> None:
+            self.found[vertex.name] = found
+
+        with self.lab.solver(World(), plan) as (_, base), Solver(self.scope(base), finished=finished) as solver:
+            return [image.stack for image in solver.solve().images]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """Give a state directory with nothing in it."""
+    made = Bench(tmp_path / "lab", monkeypatch)
+    yield made
+    made.lab.close()
+
+
+def run(text: str, *inputs: Vertex, **more: Any) -> Vertex:  # Any: of the fields
+    return Vertex(RunOp((text,), has_base=bool(inputs)), inputs, name=text, **more)
+
+
+def wrote(text: str, *inputs: Vertex) -> Vertex:
+    return Vertex(FileOp((WriteFile("f", text.encode(), "/f"),), has_base=bool(inputs)), inputs, name=text)
+
+
+CONTEXT = Vertex(SourceOp("local", "context"), name="context")
+
+
+@pytest.mark.parametrize("step", [run("one"), wrote("one")], ids=["run", "file"])
+def test_a_step_is_done_once_and_then_found(bench: Bench, step: Vertex) -> None:
+    (first,) = bench.build(step)
+    (second,) = bench.build(step)
+    assert bench.found == {"one": True}
+    assert first.identity == second.identity
+    assert [place[1:] for place in bench.snapshotter.prepared] == [(0, isinstance(step.op, RunOp))]
+    assert [root.closed for root in bench.snapshotter.roots] == [True]
+
+
+def test_a_step_works_on_all_layers_of_its_base(bench: Bench) -> None:
+    bench.build(run("three", wrote("two", run("one"))))
+    assert [parents for _, parents, _ in bench.snapshotter.prepared] == [0, 1, 2]
+
+
+def test_a_failed_step_leaves_nothing_and_runs_again(bench: Bench) -> None:
+    bench.executor.status = 3
+    with pytest.raises(StepError, match="exit code: 3"):
+        bench.build(run("one"))
+    assert [place[0] for place in bench.snapshotter.prepared] == bench.snapshotter.removed
+    assert [root.closed for root in bench.snapshotter.roots] == [True]
+    bench.executor.status = 0
+    bench.build(run("one"))
+    assert bench.executor.ran == [("one",)]
+
+
+def test_nothing_built_on_an_old_result_is_found_when_a_step_ran_again(bench: Bench) -> None:
+    anew = run("one", use_cache=False)
+    (first,) = bench.build(run("two", anew))
+    (second,) = bench.build(run("two", anew))
+    assert bench.executor.ran == [("one",), ("two",)]
+    assert first.identity != second.identity
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "found"),
+    [("same", "same", True), ("new", "same", False), ("same", "new", False)],
+    ids=["both found", "base is new", "link is new"],
+)
+def test_a_merge_is_as_new_as_what_it_puts_together(bench: Bench, left: str, right: str, found: bool) -> None:
+    def merge(base: str, link: str) -> Vertex:
+        return Vertex(MergeOp(), (run(base), wrote(link)), name="merge")
+
+    bench.build(merge("same", "same"))
+    (stack,) = bench.build(merge(left, right))
+    assert bench.found["merge"] is found
+    assert [layer.origin is not None for layer in stack.layers] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "step", [run("one", CONTEXT), Vertex(MergeOp(), (CONTEXT, wrote("a"))), Vertex(MergeOp(), (wrote("a"), CONTEXT))],
+    ids=["run", "merge on it", "merge of it"],
+)  # fmt: skip
+def test_a_context_is_no_base(bench: Bench, step: Vertex) -> None:
+    with pytest.raises(ImgError, match="a build context cannot be a base image yet"):
+        bench.build(step)
+
+
+def test_a_source_is_pinned_and_not_fetched(bench: Bench) -> None:
+    with bench.lab.solver(World()) as (_, base), Solver(bench.scope(base)) as solver:
+        pinned = solver.evaluate(Vertex(SourceOp("https", "h/t")), ())
+    assert isinstance(pinned, PinnedTree)
+    assert (pinned.identity, pinned.directory) == ("https:h/t 1", None)
+
+
+# --- the scope
+
+STAGE = run("stage")
+COPIED = Vertex(FileOp((Copy(1, ("/",), "/"),)), (run("base"), STAGE), name="copied")
+
+WANTED: dict[str, tuple[Vertex, set[str]]] = {
+    "chain": (run("two", run("one")), {"one", "two"}),
+    "what is copied from is no layer": (COPIED, {"base", "copied"}),
+    "both sides of a merge": (
+        Vertex(MergeOp(), (run("one"), COPIED), name="merge"),
+        {"merge", "one", "base", "copied"},
+    ),
+    "no base": (run("one"), {"one"}),
+    "a source": (Vertex(SourceOp("docker-image", "one")), set()),
+}
+
+
+def _vertices(root: Vertex) -> Iterator[Vertex]:
+    yield root
+    for vertex in root.inputs:
+        yield from _vertices(vertex)
+
+
+@pytest.mark.parametrize(("root", "wanted"), WANTED.values(), ids=WANTED)
+def test_the_scope_knows_which_layers_will_be_wanted(bench: Bench, root: Vertex, wanted: set[str]) -> None:
+    plan = Plan((PlannedImage(PLATFORMS[0], root, {}, ()),))
+    names = {vertex.digest: vertex.name for vertex in _vertices(root)}
+    for forms, expected in (((LayerForm(),), wanted), ((), set[str]())):
+        with bench.lab.solver(World(), plan, layer_forms=forms) as (_, scope):
+            assert {names[digest] for digest in scope.blobs_wanted} == expected
+            assert len(scope.definitions) == sum(not isinstance(item.op, SourceOp) for item in _vertices(root))
+
+
+def test_the_scope_is_complete_when_it_is_made(bench: Bench) -> None:
+    with bench.lab.solver(World()) as (_, scope), pytest.raises(FrozenInstanceError):
+        scope.definitions = frozenset()  # type: ignore[misc]
