@@ -77,15 +77,6 @@ def contracts() -> list[dict[str, object]]:
 LEFT: list[str] = []
 #: Commands, or parts of them, that still look beneath the public API.
 CLI_LEFT = [
-    "img_core.cli.build -> img_core.api._build",
-    "img_core.cli.build -> img_core.api._frontends",
-    "img_core.cli.build -> img_core.api.session",
-    "img_core.cli.build -> img_core.solver.cancellation",
-    "img_core.cli.build -> img_core.solver.secret_sources",
-    "img_core.cli.build._calls -> img_core.api._build",
-    "img_core.cli.build._outputs -> img_core.api._request",
-    "img_core.cli.build._secrets -> img_core.solver.secret_sources",
-    "img_core.cli.build._ssh_agent -> img_core.solver.secret_sources",
     "img_core.cli.doctor -> img_core.api.session",
     "img_core.cli.doctor._host -> img_core.api.session",
     "img_core.cli.fsck -> img_core.store",

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from img_core.api._given import BuildOptions, StrPath, Words
     from img_core.api._handle import CancelHandle
     from img_core.api._local import Local
-    from img_core.api._request import BuildResult, Output
+    from img_core.api._request import BuildRequest, BuildResult, Output
     from img_core.api._values import HistoryEntry, ImageDetails, LoadResult, PushResult, StoredImage, Unpacked
     from img_core.config import Config
+    from img_core.plugins import Plugins
     from img_core.spec.frontend import BuildWarning
     from img_core.spec.progress import Event
     from img_core.spec.values import Credentials
@@ -89,6 +90,20 @@ class Client:
             self._kept.enter()
 
     @property
+    def plugins(self) -> Plugins:
+        """What is installed, and what of it is switched on."""
+        return self._here().plugins
+
+    @property
+    def scratch_directory(self) -> str:
+        """A directory that goes when the client is closed; only for one that works in this process."""
+        return self._here().enter().host.run_directory
+
+    def definition_name(self, request: BuildRequest) -> str:
+        """Return what the frontend of *request* calls a build definition, e.g. for one that comes without a name."""
+        return self._here().definition_name(request)
+
+    @property
     def config(self) -> Config:
         """What the client is configured with. Raises UsageError for a file that cannot be understood."""
         return self._here().config
@@ -97,7 +112,7 @@ class Client:
 
     def build(
         self,
-        context: StrPath = ".",
+        context: StrPath | BuildRequest = ".",
         *,
         tags: Words = (),
         outputs: Output | Mapping[str, Any] | Iterable[Output | Mapping[str, Any]] = (),
@@ -110,19 +125,20 @@ class Client:
 
         *context* is a directory, or a URL such as ``https://host/repository.git#branch``. One of several *tags* or *outputs* may be
         given alone. *outputs* are `Output` objects or mappings with the key ``type``, e.g. ``{"type": "oci", "dest": "app.tar"}``.
-        *build_args* with the value None are taken from the environment. *options* are further fields of `BuildRequest`.
+        *build_args* with the value None are taken from the environment. *options* are further fields of `BuildRequest`;
+        a whole one may stand for the context, and what is given beside it counts more.
 
         Raises UsageError for a value of a wrong form, DockerfileError, StepError, RegistryError, CredentialsError, NotFoundError.
         """
         from img_core.api._given import request_of
 
-        request = request_of(context=context, tags=tags, outputs=outputs, build_args=build_args or {}, **options)
+        request = request_of(context, tags=tags, outputs=outputs, build_args=build_args or {}, **options)
         result: BuildResult = self._long("build", cancel, {"request": request}, on_event=on_event, stoppable=True)
         return result
 
     def check(
         self,
-        context: StrPath = ".",
+        context: StrPath | BuildRequest = ".",
         *,
         build_args: Mapping[str, str | None] | None = None,
         cancel: CancelHandle | None = None,
@@ -134,7 +150,7 @@ class Client:
 
     def outline(
         self,
-        context: StrPath = ".",
+        context: StrPath | BuildRequest = ".",
         *,
         build_args: Mapping[str, str | None] | None = None,
         cancel: CancelHandle | None = None,
@@ -146,7 +162,7 @@ class Client:
 
     def targets(
         self,
-        context: StrPath = ".",
+        context: StrPath | BuildRequest = ".",
         *,
         build_args: Mapping[str, str | None] | None = None,
         cancel: CancelHandle | None = None,
@@ -159,14 +175,14 @@ class Client:
     def _question(
         self,
         operation: str,
-        context: StrPath,
+        context: StrPath | BuildRequest,
         build_args: Mapping[str, str | None] | None,
         cancel: CancelHandle | None,
         options: BuildOptions,
     ) -> Any:  # Any: depends on the question
         from img_core.api._given import request_of
 
-        request = request_of(context=context, build_args=build_args or {}, **options)
+        request = request_of(context, build_args=build_args or {}, **options)
         return self._long(operation, cancel, {"request": request}, stoppable=True)
 
     # --------------------------------------------------------------------------------------------------- kept images

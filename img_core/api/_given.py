@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from img_core.api._request import BuildRequest, Limits, Output, SecretSource, SshAgent
@@ -48,11 +48,20 @@ class BuildOptions(TypedDict, total=False):
     allow: Words
 
 
-def request_of(**given: Any) -> BuildRequest:  # Any: fields of the request, in any form that is allowed
-    """Return the request that *given* describes. Raises UsageError that names the argument; TypeError for one that does not exist."""
+def request_of(
+    context: StrPath | BuildRequest = ".",
+    **given: Any,  # Any: fields of the request, in any form that is allowed
+) -> BuildRequest:
+    """Return the request that *given* describes; beside a whole one as *context* what is empty counts as not given.
+
+    Raises UsageError that names the argument; TypeError for one that does not exist.
+    """
     known = {item.name for item in fields(BuildRequest)}
     if unknown := sorted(set(given) - known):
         raise TypeError(f"build() got an unexpected keyword argument {unknown[0]!r}")
+    if isinstance(context, BuildRequest):
+        return replace(context, **{name: _FORMS[name](name, value) for name, value in given.items() if value})
+    given["context"] = context
     return BuildRequest(**{name: _FORMS[name](name, value) for name, value in given.items()})
 
 

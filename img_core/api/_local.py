@@ -132,6 +132,11 @@ class Local:
             found: Mapping[str, Any] = build.targets()
             return found
 
+    def definition_name(self, request: BuildRequest) -> str:
+        from img_core.api._frontends import Frontends
+
+        return Frontends(self.plugins, request.frontend, request.frontend_options).names.usual
+
     # --------------------------------------------------------------------------------------------------- kept images
 
     def images(self, *, labels: bool = False) -> tuple[StoredImage, ...]:

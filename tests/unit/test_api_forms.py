@@ -75,6 +75,13 @@ def test_another_form_is_refused_at_once(given: dict[str, Any], words: str, monk
     assert words in caught.value.message
 
 
+def test_a_whole_request_stands_for_the_context_and_what_is_beside_it_counts_more() -> None:
+    whole = BuildRequest(context="a", tags=("a:1",), build_args={"A": "1"}, pull=True)
+    assert request_of(whole, tags=(), outputs=(), build_args={}) == whole
+    changed = request_of(whole, tags="b:1", build_args={}, no_cache=True)
+    assert (changed.tags, changed.build_args, changed.no_cache, changed.pull) == (("b:1",), {"A": "1"}, True, True)
+
+
 def test_an_unknown_argument_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'tag'"):
         build(tag="x")  # type: ignore[call-arg]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from img_core.cli._base import Command, refuse_more, settings_of
 from img_core.cli._exit import signals_to
-from img_core.cli._output import echo, say, warn
+from img_core.cli._output import echo, say
 from img_core.cli.build._flags import all_flags, refuse_unsupported, warn_ignored
 from img_core.spec.errors import UsageError
 
@@ -19,16 +20,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from img_core.api import BuildRequest, BuildResult, Output
-    from img_core.api._build import Build
-    from img_core.api.session import Session
+    from img_core.api import BuildRequest, BuildResult, CancelHandle, Client, Output, SshAgent
     from img_core.cli._settings import Settings
     from img_core.cli.build._calls import Call
-    from img_core.solver.secret_sources import SshAgent
+    from img_core.spec.progress import Event
 
 __all__ = ["command"]
 
 Made = TypeVar("Made")
+
+if TYPE_CHECKING:
+    #: What makes something of a request: it gets the client, what shows events, and what stops it.
+    Use = Callable[[Client, BuildRequest, Callable[[Event], None] | None, CancelHandle], Made]
 
 _NO_IMAGE = ("local", "tar")
 
@@ -57,11 +60,11 @@ def command(context: click.Context, /, paths: tuple[str, ...], **flags: Any) -> 
     if call is not None:
         from img_core.cli.build._calls import answer
 
-        context.exit(_build(settings_of(context), request, flags, (), lambda build: answer(build, call))[0])
+        context.exit(_build(settings_of(context), request, flags, (), partial(answer, call))[0])
     _check_id_file(flags["iidfile"], outputs, request)
     first = [] if flags["quiet"] else [f"Building {shown}", "Setting up the rootfs... this may take a bit."]
     first += [f"warning: {warning}" for warning in warnings]
-    result, talkative = _build(settings_of(context), request, flags, first, lambda build: build.run())
+    result, talkative = _build(settings_of(context), request, flags, first, _result)
     _write_results(result, flags)
     nameless = not (flags["tags"] or outputs)
     if flags["quiet"] or nameless:
@@ -143,36 +146,30 @@ def _build(
     request: BuildRequest,
     flags: dict[str, Any],  # Any: their values
     first: Sequence[str],
-    use: Callable[[Build], Made],
+    use: Use[Made],
 ) -> tuple[Made, bool]:
-    """Set up what *flags* ask for; return what *use* makes of the build, and whether people read standard error.
+    """Set up what *flags* ask for; return what *use* makes of the request, and whether people read standard error.
 
     If they do, the lines *first* come before all others.
     """
-    from img_core.api.session import Session
     from img_core.cli import _progress
 
     with ExitStack() as opened:
         if flags["ssh"]:
             request = _changed(request, ssh=opened.enter_context(_agents(flags["ssh"])))
-        session = opened.enter_context(
-            Session(
-                settings.config(),
-                namespace=True,
-                notice=warn,
-                trace=lambda text: say(f"debug: {text}") if settings.debug else None,
-            )
-        )
-        settings.check_backend(session.plugins)
-        request = _with_stdin(session, _changed(request, backend=settings.backend), flags["file"])
+        client = opened.enter_context(settings.client())
+        client.enter()  # while there is a single thread
+        plugins = client.plugins
+        settings.check_backend(plugins)
+        request = _with_stdin(client, _changed(request, backend=settings.backend), flags["file"])
         wanted = "quiet" if flags["quiet"] else "plain" if flags["no_console"] else flags["progress"]
-        progress = _progress.choose(wanted, session.config.environment, session.plugins)
-        talkative = not _progress.is_machine_readable(progress, session.plugins)
+        progress = _progress.choose(wanted, client.config.environment, plugins)
+        talkative = not _progress.is_machine_readable(progress, plugins)
         if talkative:
             for line in first:
                 say(line)
-        show = opened.enter_context(_progress.showing(progress, session.plugins))
-        return _run(session, request, show, use), talkative
+        show = opened.enter_context(_progress.showing(progress, plugins))
+        return _run(client, request, show, use), talkative
 
 
 def _agents(texts: tuple[str, ...]) -> AbstractContextManager[dict[str, SshAgent]]:
@@ -182,31 +179,28 @@ def _agents(texts: tuple[str, ...]) -> AbstractContextManager[dict[str, SshAgent
     return agents(parse_ssh(texts, os.environ))
 
 
-def _run(
-    session: Session, request: BuildRequest, show: Any, use: Callable[[Build], Made]
-) -> Made:  # Any: takes an event
-    from img_core.api._build import Build
-    from img_core.solver.cancellation import Cancellation
+def _run(client: Client, request: BuildRequest, show: Callable[[Event], None] | None, use: Use[Made]) -> Made:
+    from img_core.api import CancelHandle
 
-    cancellation = Cancellation()
-    try:
-        with signals_to(cancellation.cancel):
-            return use(Build(session, request, cancellation, [show] if show else []))
-    finally:
-        cancellation.close()
+    handle = CancelHandle()
+    with signals_to(handle.cancel):
+        return use(client, request, show, handle)
 
 
-def _with_stdin(session: Session, request: BuildRequest, file: str | None) -> BuildRequest:
+def _result(
+    client: Client, request: BuildRequest, show: Callable[[Event], None] | None, handle: CancelHandle
+) -> BuildResult:
+    return client.build(request, on_event=show, cancel=handle)
+
+
+def _with_stdin(client: Client, request: BuildRequest, file: str | None) -> BuildRequest:
     """Fill in what comes from standard input."""
     if "-" not in (request.context, file):
         return request
     from img_core.cli.build import _stdin  # 15 ms
 
     if request.context == "-":
-        from img_core.api._frontends import Frontends
-
-        usual = Frontends(session.plugins, request.frontend, request.frontend_options).names.usual
-        context = _stdin.unpack_context(session.host.run_directory, file, usual)
+        context = _stdin.unpack_context(client.scratch_directory, file, client.definition_name(request))
         return _changed(request, context=context.directory, definition=context.definition)
     return _changed(request, definition=_stdin.read_definition())
 

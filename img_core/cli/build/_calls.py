@@ -13,7 +13,7 @@ from img_core.spec.words import key_values, truth
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from img_core.api._build import Build
+    from img_core.api import BuildRequest, CancelHandle, Client
     from img_core.spec.frontend import BuildWarning
 
 __all__ = ["Call", "answer", "parse_call"]
@@ -60,14 +60,14 @@ def parse_call(text: str, *, check: bool) -> Call | None:
     return Call(name, options.get("format", "text"), bool(truth(options.get("ignorestatus", ""))))
 
 
-def answer(build: Build, call: Call) -> int:
+def answer(call: Call, client: Client, request: BuildRequest, _show_event: object, handle: CancelHandle) -> int:
     """Print the answer and return the exit status."""
     if call.name == "check":
-        return _show_findings(build.check(), call)
+        return _show_findings(client.check(request, cancel=handle), call)
     if call.name == "outline":
-        _show(build.outline(), call, _outline_lines)
+        _show(client.outline(request, cancel=handle), call, _outline_lines)
     elif call.name == "targets":
-        _show(build.targets(), call, _target_lines)
+        _show(client.targets(request, cancel=handle), call, _target_lines)
     else:
         requests = [{"name": name, "description": text} for name, text in _CALLS.items()]
         _show({"requests": requests}, call, lambda found: _table(("NAME", "DESCRIPTION"), _rows(found["requests"])))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from img_core.api._request import Output
+from img_core.api import Output
 from img_core.spec.errors import UsageError
 from img_core.spec.words import key_values
 

@@ -6,7 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from img_core.solver.secret_sources import SecretSource
+from img_core.api import SecretSource
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import UsageError
 from img_core.spec.text import show

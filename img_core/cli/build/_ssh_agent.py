@@ -11,7 +11,7 @@ import tempfile
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from img_core.solver.secret_sources import SshAgent
+from img_core.api import SshAgent
 from img_core.spec.errors import HostError, UsageError
 from img_core.spec.text import show
 
