@@ -28,10 +28,19 @@ if TYPE_CHECKING:
     from img_core.api._handle import CancelHandle
     from img_core.api._push import refuse_id
     from img_core.api._request import BuildRequest, BuildResult, Limits, Output, SecretSource, SshAgent
-    from img_core.api._values import HistoryEntry, ImageDetails, LoadResult, PushResult, StoredImage, Unpacked
+    from img_core.api._values import (
+        HistoryEntry,
+        ImageDetails,
+        LoadResult,
+        PushResult,
+        StateReport,
+        StoredImage,
+        Unpacked,
+    )
     from img_core.spec.errors import Canceled, ImgError
     from img_core.spec.frontend import BuildWarning
     from img_core.spec.progress import Event
+    from img_core.store.fsck import Problem
     from img_core.store.usage import Piece
 
 __all__ = [
@@ -50,9 +59,11 @@ __all__ = [
     "LoggedOut",
     "Output",
     "Piece",
+    "Problem",
     "PushResult",
     "SecretSource",
     "SshAgent",
+    "StateReport",
     "StoredImage",
     "Unpacked",
     "build",
@@ -72,11 +83,13 @@ _HOMES = {
         "ImageDetails",
         "LoadResult",
         "PushResult",
+        "StateReport",
         "StoredImage",
         "Unpacked",
     ),
     "img_core.spec.errors": ("Canceled", "ImgError"),
     "img_core.spec.frontend": ("BuildWarning",),
+    "img_core.store.fsck": ("Problem",),
     "img_core.store.usage": ("Piece",),
 }
 

@@ -112,5 +112,6 @@ class AsyncClient:
     import_rootfs = _Variant(Client.import_rootfs)
     unpack = _Variant(Client.unpack)
     usage = _Variant(Client.usage)
+    fsck = _Variant(Client.fsck)
     prune = _Variant(Client.prune)
     prune_images = _Variant(Client.prune_images)

@@ -16,10 +16,19 @@ if TYPE_CHECKING:
     from img_core.api._handle import CancelHandle
     from img_core.api._local import Local
     from img_core.api._request import BuildRequest, BuildResult, Output
-    from img_core.api._values import HistoryEntry, ImageDetails, LoadResult, PushResult, StoredImage, Unpacked
+    from img_core.api._values import (
+        HistoryEntry,
+        ImageDetails,
+        LoadResult,
+        PushResult,
+        StateReport,
+        StoredImage,
+        Unpacked,
+    )
     from img_core.config import Config
     from img_core.plugins import Plugins
     from img_core.spec.frontend import BuildWarning
+    from img_core.spec.host import Host
     from img_core.spec.progress import Event
     from img_core.spec.values import Credentials
     from img_core.store.usage import Piece
@@ -95,9 +104,12 @@ class Client:
         return self._here().plugins
 
     @property
-    def scratch_directory(self) -> str:
-        """A directory that goes when the client is closed; only for one that works in this process."""
-        return self._here().enter().host.run_directory
+    def host(self) -> Host:
+        """What drivers know of this host, from within the user namespace; only for a client that works in this process.
+
+        Its run directory goes when the client is closed.
+        """
+        return self._here().enter().host
 
     def definition_name(self, request: BuildRequest) -> str:
         """Return what the frontend of *request* calls a build definition, e.g. for one that comes without a name."""
@@ -411,6 +423,11 @@ class Client:
         """Return everything that takes space in the state directory, piece by piece."""
         pieces: tuple[Piece, ...] = self._long("usage", cancel, {})
         return pieces
+
+    def fsck(self, *, repair: bool = False, read_data: bool = False, cancel: CancelHandle | None = None) -> StateReport:
+        """Check what is stored; *repair* takes away what is damaged, *read_data* reads all layers, too."""
+        report: StateReport = self._long("fsck", cancel, {"repair": repair, "read_data": read_data})
+        return report
 
     def prune(
         self,

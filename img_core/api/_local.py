@@ -10,7 +10,7 @@ import os
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from img_core.api._values import ImageDetails, LoadResult, PushResult, StoredImage
+from img_core.api._values import ImageDetails, LoadResult, PushResult, StateReport, StoredImage
 from img_core.spec.errors import ImgError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -353,6 +353,20 @@ class Local:
         # In the namespace: the files of a root file system may be readable only for their owners.
         with self._opened(namespace=True, cleaning=True) as session:
             return tuple(survey(session.store))
+
+    def fsck(self, *, repair: bool = False, read_data: bool = False) -> StateReport:
+        from img_core.store.fsck import check, request_check
+        from img_core.store.trust import check_trusted
+
+        state = self.config.state_directory
+        if not os.path.isdir(state):
+            return StateReport()
+        check_trusted(state, self.config.environment)
+        if repair:
+            request_check(state)
+        with self._store(cleaning=repair) as store:
+            found = check(store, repair=repair, read_data=read_data)
+        return StateReport(tuple(found.problems), dict(found.checked))
 
     def prune(
         self,

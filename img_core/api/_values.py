@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from img_core.spec.dataclass import dataclass
 
-__all__ = ["HistoryEntry", "ImageDetails", "LoadResult", "PushResult", "StoredImage", "Unpacked"]
+if TYPE_CHECKING:
+    from img_core.store.fsck import Problem
+
+__all__ = ["HistoryEntry", "ImageDetails", "LoadResult", "PushResult", "StateReport", "StoredImage", "Unpacked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +92,16 @@ class Unpacked:
 
     skipped: tuple[bytes, ...] = ()
     skipped_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StateReport:
+    """What is wrong with a state directory, and how many things of each kind were looked at."""
+
+    problems: tuple[Problem, ...] = ()
+    checked: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def left(self) -> int:
+        """How many problems that do harm were not repaired."""
+        return sum(not problem.repaired and not problem.harmless for problem in self.problems)

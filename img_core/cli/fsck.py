@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from img_core.cli._base import Command, settings_of
 from img_core.cli._listing import Listing, listing_flags
-from img_core.cli._output import echo, warn
+from img_core.cli._output import echo
 from img_core.spec.errors import StateError, UsageError
 
 if TYPE_CHECKING:
-    from img_core.store.fsck import Problem, Report
+    from img_core.api import Problem, StateReport
 
 __all__ = ["command"]
 
@@ -38,20 +37,7 @@ def command(
     """Check stored images, layers and cached steps, and repair what can be repaired."""
     if arguments:
         raise UsageError("no arguments expected")
-    from img_core.store import Store
-    from img_core.store.fsck import Report, check, request_check
-    from img_core.store.trust import check_trusted
-
-    settings = settings_of(context)
-    report = Report()
-    config = settings.config()
-    state = config.state_directory
-    if os.path.isdir(state):
-        check_trusted(state, config.environment)
-        if repair:
-            request_check(state)
-        with Store(state, writable=repair, cleaning=repair, notice=warn) as store:
-            report = check(store, repair=repair, read_data=read_data)
+    report = settings_of(context).client().fsck(repair=repair, read_data=read_data)
     listing = Listing(template, quiet)
     _show(report, listing)
     if report.left:
@@ -63,7 +49,7 @@ def command(
         )
 
 
-def _show(report: Report, listing: Listing) -> None:
+def _show(report: StateReport, listing: Listing) -> None:
     if report.problems or not listing.is_table:
         listing.show(
             lambda: [_record(problem) for problem in report.problems],
@@ -71,7 +57,7 @@ def _show(report: Report, listing: Listing) -> None:
             rows=lambda: [_HEADER, *map(_row, report.problems)],
         )
     if listing.is_table:
-        counts = [(report.checked[kind], kind) for kind in ("image", "blob", "layer", "snapshot")]
+        counts = [(report.checked.get(kind, 0), kind) for kind in ("image", "blob", "layer", "snapshot")]
         echo("Checked:\t" + ", ".join(f"{count} {kind}{'s' * (count != 1)}" for count, kind in counts))
         echo(f"Problems:\t{len(report.problems)}")
 

@@ -56,10 +56,8 @@ def _reached(info: PluginInfo) -> PluginInfo:
 
 def _probed(settings: Settings) -> Sequence[PluginInfo]:
     """Ask every plugin from where a build would: inside of the user namespace, which a mere listing does without."""
-    from img_core.api.session import Session
-
-    with Session(settings.config(), namespace=True) as session:
-        return session.plugins.inventory(host=session.host)
+    with settings.client() as client:
+        return client.plugins.inventory(host=client.host)
 
 
 @command.command("info")

@@ -200,7 +200,7 @@ def _with_stdin(client: Client, request: BuildRequest, file: str | None) -> Buil
     from img_core.cli.build import _stdin  # 15 ms
 
     if request.context == "-":
-        context = _stdin.unpack_context(client.scratch_directory, file, client.definition_name(request))
+        context = _stdin.unpack_context(client.host.run_directory, file, client.definition_name(request))
         return _changed(request, context=context.directory, definition=context.definition)
     return _changed(request, definition=_stdin.read_definition())
 

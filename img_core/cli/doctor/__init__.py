@@ -16,7 +16,7 @@ from img_core.spec.errors import ImgError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from img_core.config import Config
+    from img_core.api import Client
 
 __all__ = ["command"]
 
@@ -37,7 +37,7 @@ def command(context: click.Context, as_json: bool, template: str, arguments: tup
         raise UsageError("no arguments expected")
     if as_json and template:
         raise UsageError("`--json` and `--format` exclude each other")
-    findings = list(examine(settings_of(context).config()))
+    findings = list(examine(settings_of(context).client()))
     usable = all(finding.status != BAD for finding in findings)
     if as_json:
         _print_json(findings, usable=usable)
@@ -65,27 +65,28 @@ def _print_table(findings: list[Finding]) -> None:
             echo(f"hint: {finding.what}: {finding.hint}")
 
 
-def examine(config: Config) -> Iterator[Finding]:
+def examine(client: Client) -> Iterator[Finding]:
     """Look at everything that builds depend on; enters the user namespace."""
-    from img_core.api.session import Session
+    config = client.config
     from img_core.cli.doctor import _drivers, _host, _ids, _network
 
     yield _host.system()
     try:
-        session = Session(config, namespace=True)
+        client.enter()
     except ImgError as err:
         yield Finding(BAD, "session", err.message, err.hint or "")
     else:
-        with session:
-            yield from _ids.mapping(session.host)
-            yield from _host.state_directory(session)
-            inventory = session.plugins.inventory(host=session.host)
+        with client:
+            host = client.host
+            yield from _ids.mapping(host)
+            yield from _host.state_directory(host)
+            inventory = client.plugins.inventory(host=host)
             # On an overlay nothing is gained by another way to merge layers.
-            merging = _host.file_system(session.store.state) != _host.OVERLAY
+            merging = _host.file_system(host.state_directory) != _host.OVERLAY
             yield from _drivers.drivers(config, inventory, install=merging)
             taken = _drivers.chosen(config, inventory, "snapshotter")
             yield _host.fuse(needed=merging and bool(_drivers.preferred(config, taken, "snapshotter")))
-            yield _host.emulation(session.host)
+            yield _host.emulation(host)
     yield _host.cgroups()
     yield _network.helpers(config.environment)
     yield _network.abstract_sockets(config.environment)

@@ -16,7 +16,6 @@ from img_core.spec.errors import HostError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from img_core.api.session import Session
     from img_core.spec.host import Host
 
 __all__ = ["OVERLAY", "cgroups", "emulation", "file_system", "fuse", "state_directory", "system"]
@@ -54,13 +53,13 @@ def file_system(path: str) -> str:
     return ""
 
 
-def state_directory(session: Session) -> Iterator[Finding]:
+def state_directory(host: Host) -> Iterator[Finding]:
     """Look at the space, and whether the file system keeps the owners of files and can carry overlays."""
     what = "state directory"
-    usage = os.statvfs(session.store.state)
+    usage = os.statvfs(host.state_directory)
     free = usage.f_bavail * usage.f_frsize
-    kind = file_system(session.store.state)
-    text = f"{session.store.state}, {kind or 'an unknown file system'}, {binary_size(free)} free"
+    kind = file_system(host.state_directory)
+    text = f"{host.state_directory}, {kind or 'an unknown file system'}, {binary_size(free)} free"
     other = "choose another place with `-s DIR`"
     if free < _LITTLE_SPACE and usage.f_blocks:  # some file systems do not tell
         yield Finding(WORSE, what, text, f"free some space, or {other}")
@@ -71,10 +70,10 @@ def state_directory(session: Session) -> Iterator[Finding]:
         yield Finding(NOTE, what, f"{text}, mounted `noexec`: steps run programs from there only by overlayfs", other)
     else:
         yield Finding(OK, what, text)
-    failure = _owner_failure(session.host)
+    failure = _owner_failure(host)
     if failure:
         # Network file systems: the server knows nothing of our ids, and often nothing of attributes.
-        status: Status = WORSE if session.host.mapping == "single" else BAD
+        status: Status = WORSE if host.mapping == "single" else BAD
         yield Finding(status, "owners", failure, other)
 
 
