@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from img_core.api.session import Session
     from img_core.plugins import ListenerFailure, Telling
     from img_core.solver.cancellation import Cancellation
-    from img_core.solver.images import Resolver
+    from img_core.solver.images import BuildResolver
     from img_core.solver.result import BuildOutcome
     from img_core.spec.exporter import Exporter
     from img_core.spec.frontend import BuildWarning, Frontend, Plan, PlanRequest
@@ -153,9 +153,9 @@ class Build:
 
     # --------------------------------------------------------------------------------------------------- preparation
 
-    def _prepare(self) -> tuple[Definition, Callable[[str], Any], Resolver]:  # Any: an image or a tree source
+    def _prepare(self) -> tuple[Definition, Callable[[str], Any], BuildResolver]:  # Any: an image or a tree source
         """Read the definition and make what answers questions about images and contexts."""
-        from img_core.solver.images import Resolver
+        from img_core.solver.images import BuildResolver
 
         request = self._request
         context = self._context()
@@ -166,7 +166,7 @@ class Build:
             {"context": context.ignore_file} if context.ignore_file else {},
             self._frontends.of(context.definition.name).ignore_names("").within,
         )
-        resolver = Resolver(
+        resolver = BuildResolver(
             self._session.store,
             _image_source(sources),
             self._events,

@@ -496,9 +496,9 @@ class Client:
             stop = {"cancel": cancel} if stoppable else {}
             return partial(getattr(self._kept, operation), **arguments, **told, **asked, **stop)()
         from img_core.api._handle import CancelHandle
-        from img_core.api._worker import Call, run_in_worker
+        from img_core.api._worker import WorkerCall, run_in_worker
 
-        call = Call(operation, arguments, self._configuration, stoppable, ("notice", *told), tuple(asked))
+        call = WorkerCall(operation, arguments, self._configuration, stoppable, ("notice", *told), tuple(asked))
         return run_in_worker(call, {"notice": self._notice, **told, **asked}, cancel or CancelHandle())
 
 

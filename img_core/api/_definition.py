@@ -12,7 +12,7 @@ from img_core.spec.errors import DockerfileError, NotFoundError, UsageError
 if TYPE_CHECKING:
     from img_core.api._request import BuildRequest
 
-__all__ = ["Definition", "Names", "open_context", "read_definition", "read_definition_in"]
+__all__ = ["Definition", "DefinitionNames", "open_context", "read_definition", "read_definition_in"]
 
 #: Larger ones are a mistake: the path of something else.
 DEFINITION_LIMIT = 16 * 1024 * 1024
@@ -27,7 +27,7 @@ class Definition:
         self.path = path
 
 
-class Names(tuple[str, ...]):
+class DefinitionNames(tuple[str, ...]):
     """What a build definition is called where nobody named it; the first that is there counts."""
 
     __slots__ = ()
@@ -61,7 +61,7 @@ def open_context(path: str) -> int:
         raise UsageError(f"build context `{fs.show(path)}`: {os.strerror(err.errno or errno.EIO).lower()}") from err
 
 
-def read_definition(request: BuildRequest, names: Names, context_fd: int) -> Definition:
+def read_definition(request: BuildRequest, names: DefinitionNames, context_fd: int) -> Definition:
     """Return the build definition of *request*. Raises DockerfileError if it is missing or no regular file."""
     if request.definition is not None:
         return Definition(request.definition, names.usual, None)
@@ -71,7 +71,7 @@ def read_definition(request: BuildRequest, names: Names, context_fd: int) -> Def
     return _first_of(context_fd, request.context, names)
 
 
-def read_definition_in(directory: str, name: str | None, names: Names) -> Definition:
+def read_definition_in(directory: str, name: str | None, names: DefinitionNames) -> Definition:
     """Return the build definition *name* (None: the usual *names*) in *directory*, which came from elsewhere: its links stay inside."""
     descriptor = open_context(directory)
     try:
@@ -85,7 +85,7 @@ def read_definition_in(directory: str, name: str | None, names: Names) -> Defini
         os.close(descriptor)
 
 
-def _first_of(context_fd: int, directory: str, names: Names) -> Definition:
+def _first_of(context_fd: int, directory: str, names: DefinitionNames) -> Definition:
     for name in names:
         text = _read(context_fd, name, names)
         if text is not None:
@@ -95,7 +95,7 @@ def _first_of(context_fd: int, directory: str, names: Names) -> Definition:
     raise names.unreadable(names[0], FileNotFoundError(errno.ENOENT, "no such file"))
 
 
-def _read_from(directory: str, name: str, shown: str, names: Names) -> Definition:
+def _read_from(directory: str, name: str, shown: str, names: DefinitionNames) -> Definition:
     try:
         descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as err:
@@ -107,7 +107,7 @@ def _read_from(directory: str, name: str, shown: str, names: Names) -> Definitio
     return Definition(text, name, os.path.abspath(shown))
 
 
-def _read_path(directory_fd: int, name: str, shown: str, names: Names) -> bytes:
+def _read_path(directory_fd: int, name: str, shown: str, names: DefinitionNames) -> bytes:
     """Read a file that the user named: unlike one of a context, its links lead anywhere."""
     try:
         target = os.path.realpath(f"/proc/self/fd/{directory_fd}/{name}")
@@ -122,7 +122,7 @@ def _read_path(directory_fd: int, name: str, shown: str, names: Names) -> bytes:
         os.close(parent)
 
 
-def _read(context_fd: int, name: str, names: Names) -> bytes | None:
+def _read(context_fd: int, name: str, names: DefinitionNames) -> bytes | None:
     """Return the file *name* of a context, None if it is not there."""
     try:
         return fs.read_bounded(context_fd, os.fsencode(name), DEFINITION_LIMIT)

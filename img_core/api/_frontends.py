@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from img_core.api._definition import Names
+from img_core.api._definition import DefinitionNames
 from img_core.plugins import AUTO, Choice, parse_choice
 from img_core.spec.errors import UsageError
 
@@ -43,9 +43,11 @@ class Frontends:
         return next(iter(self._drivers.values()))
 
     @cached_property
-    def names(self) -> Names:
+    def names(self) -> DefinitionNames:
         """What a build definition may be called, the best first."""
-        return Names(dict.fromkeys(name for driver in self._drivers.values() for name in driver.definition_names))
+        return DefinitionNames(
+            dict.fromkeys(name for driver in self._drivers.values() for name in driver.definition_names)
+        )
 
     def of(self, definition: str) -> type[Frontend]:
         """Return the frontend for a definition in a file called *definition*."""

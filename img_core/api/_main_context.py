@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from img_core.api._contexts import Addresses, NamedContext
-    from img_core.api._definition import Names
+    from img_core.api._definition import DefinitionNames
     from img_core.api._frontends import Frontends
     from img_core.api._request import BuildRequest
     from img_core.spec.source import TreeSource
@@ -110,7 +110,7 @@ def _inside(request: BuildRequest, directory: str) -> str:
 
 
 def _downloaded(
-    remote: NamedContext, names: Names, source: Callable[[str], TreeSource], run_directory: str
+    remote: NamedContext, names: DefinitionNames, source: Callable[[str], TreeSource], run_directory: str
 ) -> Definition:
     """Return the definition that ``-f URL`` names."""
     directory = os.path.join(run_directory, "remote-definition")
@@ -121,7 +121,7 @@ def _downloaded(
     return read_definition_in(directory, names.usual, names)
 
 
-def _definition(request: BuildRequest, names: Names, directory: str) -> Definition:
+def _definition(request: BuildRequest, names: DefinitionNames, directory: str) -> Definition:
     """Read the definition of a remote context: ``-f`` means a file in there. A URL of one text file is that definition."""
     if request.definition is not None:
         return Definition(request.definition, names.usual, None)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from img_core.api._handle import CancelHandle
 
-__all__ = ["Call", "run_in_worker"]
+__all__ = ["WorkerCall", "run_in_worker"]
 
 #: Until the worker handles Ctrl-C itself, it dies by it without a word.
 _PROGRAM = (
@@ -38,7 +38,7 @@ _LENGTH = struct.Struct(">Q")
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class WorkerCall:
     """An *operation* of `Local` with its *arguments*, and how that is configured. *told* and *asked* name functions of the caller."""
 
     operation: str
@@ -49,7 +49,7 @@ class Call:
     asked: tuple[str, ...] = ()
 
 
-def run_in_worker(call: Call, functions: Mapping[str, Callable[[Any], Any]], cancel: CancelHandle) -> Any:
+def run_in_worker(call: WorkerCall, functions: Mapping[str, Callable[[Any], Any]], cancel: CancelHandle) -> Any:
     """Do *call* in a worker and return its result. Raises what it raised, and what one of *functions* raises; nothing goes on then."""
     # Our path, not that of the environment, which is left as it is for the programs that the worker starts.
     places = json.dumps([os.path.abspath(path) for path in sys.path])
@@ -73,7 +73,7 @@ def run_in_worker(call: Call, functions: Mapping[str, Callable[[Any], Any]], can
 
 
 def _converse(
-    worker: subprocess.Popen[bytes], call: Call, functions: Mapping[str, Callable[[Any], Any]]
+    worker: subprocess.Popen[bytes], call: WorkerCall, functions: Mapping[str, Callable[[Any], Any]]
 ) -> tuple[str, Any]:  # Any: a result or an error
     """Return how it ended: ``result`` or ``error``, and that."""
     assert worker.stdin is not None
@@ -154,7 +154,7 @@ class _Caller:
             raise Canceled
         return answer
 
-    def functions(self, call: Call) -> dict[str, Callable[[Any], Any]]:
+    def functions(self, call: WorkerCall) -> dict[str, Callable[[Any], Any]]:
         """Return what stands here for the functions of the caller."""
         from functools import partial
 
@@ -176,7 +176,7 @@ def _serve() -> None:
     caller.send(kind, "", value)
 
 
-def _outcome(call: Call, caller: _Caller) -> tuple[str, Any]:  # Any: what pickle can carry
+def _outcome(call: WorkerCall, caller: _Caller) -> tuple[str, Any]:  # Any: what pickle can carry
     try:
         return "result", _run(call, caller)
     except ImgError as err:
@@ -200,7 +200,7 @@ def _told(err: Exception) -> ImgError | None:
     return exhaustion(err) or blamed(err)
 
 
-def _run(call: Call, caller: _Caller) -> Any:  # Any: what pickle can carry
+def _run(call: WorkerCall, caller: _Caller) -> Any:  # Any: what pickle can carry
     from img_core.api._handle import CancelHandle
     from img_core.api._local import Local
     from img_core.config import Config

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
-    from img_core.files.output import Output
+    from img_core.files.output import OpenOutput
     from img_core.files.treewalk import Entry
     from img_core.spec.exporter import Tree
 
@@ -21,7 +21,7 @@ __all__ = ["add_tree", "write_tree"]
 
 
 def write_tree(
-    tree: Tree, output: Output, *, epoch: int | None = None, tick: Callable[[int], None] = lambda _bytes: None
+    tree: Tree, output: OpenOutput, *, epoch: int | None = None, tick: Callable[[int], None] = lambda _bytes: None
 ) -> int:
     """Write *tree* as one archive to *output*; see `add_tree`. Return the number of entries."""
     writer = TarWriter(output.write)

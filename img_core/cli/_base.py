@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = [
     "CONTEXT",
     "Command",
+    "CommandGroup",
     "GoFlags",
-    "Group",
     "OnByDefault",
     "global_options",
     "help_row",
@@ -172,7 +172,7 @@ class Command(GoFlags):
         return help_page(_title(ctx), self.get_short_help_str(200), usage, blocks, self.epilog or "")
 
 
-class Group(GoFlags, click.Group):
+class CommandGroup(GoFlags, click.Group):
     """A command with commands of its own, e.g. ``img plugins``; alone it shows its help."""
 
     command_class = Command

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from img_core.cli._base import CONTEXT, Command, GoFlags, Group, global_options, help_row, remaining_words, settings_of
+from img_core.cli._base import (
+    CONTEXT,
+    Command,
+    CommandGroup,
+    GoFlags,
+    global_options,
+    help_row,
+    remaining_words,
+    settings_of,
+)
 from img_core.cli._commands import ALIASES, COMMANDS, GROUP_COMMANDS, GROUPS, HELP
 from img_core.cli._help import help_page, usage_block
 from img_core.cli._output import echo, warn
@@ -21,7 +30,7 @@ from img_core.spec.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["DESCRIPTION", "Root", "run"]
+__all__ = ["DESCRIPTION", "RootCommand", "run"]
 
 DESCRIPTION = "Standalone, daemonless, unprivileged Dockerfile and OCI compatible container image builder"
 _COMPLETION_VARIABLE = "_IMG_COMPLETE"
@@ -29,7 +38,7 @@ _COMPLETION_VARIABLE = "_IMG_COMPLETE"
 
 def run(words: list[str]) -> None:
     """Run one command line. Raises what the command raises; mistakes in the command line as UsageError."""
-    root = Root()
+    root = RootCommand()
     if _COMPLETION_VARIABLE in os.environ:
         root.main(args=words, prog_name="img")
     try:
@@ -50,7 +59,7 @@ class UnknownCommand(UsageError):
         self.epilogue = f"See 'img --help'\n{overview}"
 
 
-class Root(GoFlags, click.Group):
+class RootCommand(GoFlags, click.Group):
     """``img`` itself. Its commands are imported one at a time, when they run."""
 
     def __init__(self) -> None:
@@ -134,7 +143,7 @@ class Root(GoFlags, click.Group):
         return sorted(rows.items())
 
 
-class AliasGroup(Group):
+class AliasGroup(CommandGroup):
     """A group of docker's, e.g. ``img image ls``: other words for our commands."""
 
     def __init__(self, name: str) -> None:
@@ -172,7 +181,7 @@ def _print_version(words: list[str]) -> None:
     echo(version_line().replace(" version ", " ", 1), end="") if words else echo(version_line())
 
 
-def _help_command(root: Root) -> click.Command:
+def _help_command(root: RootCommand) -> click.Command:
     @click.command("help", cls=Command, short_help="Help about any command")
     @click.argument("words", nargs=-1, metavar="[COMMAND]")
     @click.pass_context
@@ -187,7 +196,7 @@ def _help_command(root: Root) -> click.Command:
     return show
 
 
-def _walk(root: Root, top: click.Context, words: Sequence[str]) -> tuple[click.Command | None, click.Context]:
+def _walk(root: RootCommand, top: click.Context, words: Sequence[str]) -> tuple[click.Command | None, click.Context]:
     """Follow *words* from the root to a command; words behind a command without commands are ignored."""
     command: click.Command | None = root
     context = top

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from img_core.cli._base import Group, settings_of
+from img_core.cli._base import CommandGroup, settings_of
 from img_core.cli._commands import is_taken
 from img_core.cli._format import render, table
 from img_core.cli._output import echo
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.group("plugins", cls=Group)
+@click.group("plugins", cls=CommandGroup)
 def command() -> None:
     """List plugins and tell what they offer."""
 

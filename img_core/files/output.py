@@ -19,13 +19,13 @@ from img_core.spec.errors import Canceled, ImgError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["DIRECTORY_MESSAGE", "Output", "check_output", "destination_errors", "is_stdout", "open_output"]
+__all__ = ["DIRECTORY_MESSAGE", "OpenOutput", "check_output", "destination_errors", "is_stdout", "open_output"]
 
 DIRECTORY_MESSAGE = "invalid output option: output: destination file is a directory"
 _BUFFER = 1 << 20
 
 
-class Output(Protocol):
+class OpenOutput(Protocol):
     """What `open_output` gives."""
 
     def write(self, data: bytes, /) -> object:
@@ -62,7 +62,7 @@ def _check_ours() -> None:
 
 
 @contextlib.contextmanager
-def open_output(dest: str | None) -> Iterator[Output]:
+def open_output(dest: str | None) -> Iterator[OpenOutput]:
     """Give a writer to *dest* (None or ``-``: standard output). Leaves the ``with`` block with a complete file, or the old one.
 
     Raises ImgError when *dest* cannot be written, and Canceled (SIGPIPE) when the reader of standard output went away.
@@ -94,7 +94,7 @@ def _existing_mode(path: str) -> int | None:
         return None
 
 
-def _special(path: str, name: str) -> Iterator[Output]:
+def _special(path: str, name: str) -> Iterator[OpenOutput]:
     """Write into a device or FIFO such as ``/dev/null``: replacing it by a file would surprise everybody."""
     fd = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
     try:
@@ -137,7 +137,7 @@ class _Buffer:
     Errors are translated right here: whoever writes may read files at the same time, and must not take our errors for theirs.
     """
 
-    def __init__(self, target: Output, name: str) -> None:
+    def __init__(self, target: OpenOutput, name: str) -> None:
         self._target = target
         self._name = name
         self._parts: list[bytes] = []
@@ -156,7 +156,7 @@ class _Buffer:
                 self._target.write(data)
 
 
-def _buffered(target: Output, name: str) -> Iterator[Output]:
+def _buffered(target: OpenOutput, name: str) -> Iterator[OpenOutput]:
     buffer = _Buffer(target, name)
     yield buffer
     buffer.flush()

@@ -16,14 +16,14 @@ from img_core.spec.errors import ImgError, NotFoundError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Group", "RunUser", "User", "read_groups", "read_users", "resolve_owner", "resolve_run_user"]
+__all__ = ["GroupLine", "RunUser", "UserLine", "read_groups", "read_users", "resolve_owner", "resolve_run_user"]
 
 _LIMIT = 16 << 20  # bytes; a directory of 100,000 users has a few MB
 _MAX_ID = 2**32 - 2  # 2**32 - 1 means "leave it alone" to chown(2)
 
 
 @dataclass(frozen=True, slots=True)
-class User:
+class UserLine:
     """A line of ``/etc/passwd``."""
 
     name: str
@@ -33,7 +33,7 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class GroupLine:
     """A line of ``/etc/group``."""
 
     name: str
@@ -51,19 +51,19 @@ class RunUser:
     home: str = "/"
 
 
-def read_users(root_fd: int | None) -> tuple[User, ...]:
+def read_users(root_fd: int | None) -> tuple[UserLine, ...]:
     """Return the users of the image below *root_fd*; none when it has no ``/etc/passwd`` (or *root_fd* is None)."""
     return tuple(
-        User(fields[0], uid, gid, fields[5])
+        UserLine(fields[0], uid, gid, fields[5])
         for fields in _lines(root_fd, b"etc/passwd", 6)
         if (uid := _number(fields[2])) is not None and (gid := _number(fields[3])) is not None
     )
 
 
-def read_groups(root_fd: int | None) -> tuple[Group, ...]:
+def read_groups(root_fd: int | None) -> tuple[GroupLine, ...]:
     """Return the groups of the image below *root_fd*; none when it has no ``/etc/group``."""
     return tuple(
-        Group(fields[0], gid, tuple(name for name in (*fields, "")[3].split(",") if name))
+        GroupLine(fields[0], gid, tuple(name for name in (*fields, "")[3].split(",") if name))
         for fields in _lines(root_fd, b"etc/group", 3)
         if (gid := _number(fields[2])) is not None
     )
@@ -124,7 +124,7 @@ def _owning_user(root_fd: int | None, text: str) -> tuple[int, int]:
     return user.uid, user.gid
 
 
-def _find_user(root_fd: int | None, name: str) -> User:
+def _find_user(root_fd: int | None, name: str) -> UserLine:
     users = read_users(root_fd)
     for user in users:
         if user.name == name:
@@ -167,11 +167,11 @@ def resolve_run_user(root_fd: int | None, text: str) -> RunUser:
     return RunUser(user.uid, user.gid, (user.gid, *sorted(extra - {user.gid})), user.home)
 
 
-def _running_user(root_fd: int | None, text: str) -> User:
+def _running_user(root_fd: int | None, text: str) -> UserLine:
     uid = _need_number(text, "user")
     if uid is None:
         return _find_user(root_fd, text)
     for user in read_users(root_fd):
         if user.uid == uid:
             return user
-    return User("", uid, 0, "/")
+    return UserLine("", uid, 0, "/")

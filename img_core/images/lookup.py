@@ -13,12 +13,12 @@ from img_core.spec.values import Descriptor
 if TYPE_CHECKING:
     from img_core.spec.values import Digest, Platform
 
-__all__ = ["Documents", "look_up"]
+__all__ = ["RepositoryDocuments", "look_up"]
 
 _UNNAMED_LIMIT = 8  # entries without a platform whose configs we look at
 
 
-class Documents(Protocol):
+class RepositoryDocuments(Protocol):
     """Reads the documents of one repository; everything read by digest is verified. Raises NotFoundError, RegistryError, IntegrityError."""
 
     def manifest(self, reference: str) -> tuple[bytes, str, Digest]:
@@ -28,7 +28,9 @@ class Documents(Protocol):
         """Return an image config."""
 
 
-def look_up(documents: Documents, reference: str, wanted: Platform, *, name: str, repository: str) -> PinnedImage:
+def look_up(
+    documents: RepositoryDocuments, reference: str, wanted: Platform, *, name: str, repository: str
+) -> PinnedImage:
     """Return the image for *wanted* that *reference* (a tag or digest) names; the tag's own choice wins if it is a single image.
 
     *name* is the whole name of the image, for `PinnedImage.reference` and for messages; *repository* what stands before its tag.
@@ -39,7 +41,7 @@ def look_up(documents: Documents, reference: str, wanted: Platform, *, name: str
 class _Lookup:
     """Collects the documents on the way from the reference to the config."""
 
-    def __init__(self, source: Documents, name: str, repository: str) -> None:
+    def __init__(self, source: RepositoryDocuments, name: str, repository: str) -> None:
         self._source = source
         self._name = name
         self._repository = repository

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from img_core.spec.registry import Registry
     from img_core.spec.values import Digest
 
-__all__ = ["Contents", "Pushed", "push_image"]
+__all__ = ["PushContents", "Pushed", "push_image"]
 
 _WORKERS = 4  # blobs on the way at the same time
 _CHUNK = 256 * 1024
@@ -37,7 +37,7 @@ _OUTCOMES = {
 }  # of spec.progress.StepStatus
 
 
-class Contents(Protocol):
+class PushContents(Protocol):
     """What a push reads: an image store, or a part of one."""
 
     def open(self, digest: Digest) -> BinaryIO:
@@ -72,7 +72,7 @@ class _Manifest:
 def push_image(
     reference: Reference,
     top: Descriptor,
-    contents: Contents,
+    contents: PushContents,
     registry: Registry,
     *,
     status: TransferStatus = lambda *_news: None,
@@ -93,7 +93,9 @@ def push_image(
 class _Push:
     """One push; first collects what there is to do, without sending anything."""
 
-    def __init__(self, reference: Reference, contents: Contents, registry: Registry, status: TransferStatus) -> None:
+    def __init__(
+        self, reference: Reference, contents: PushContents, registry: Registry, status: TransferStatus
+    ) -> None:
         self._reference = reference
         self._contents = contents
         self._status = status

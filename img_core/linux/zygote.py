@@ -13,7 +13,7 @@ Protocol, over SEQPACKET sockets (one shared for requests, one per request for i
     request   {"entry": "module:name", "flags": n, "payload": {…}}   + [reply socket, fds…]
               the payload travels in a memfd (first of the fds) when it is large: {"large": true}
     answers   {"started": pid} + [pidfd] | {"refused": "why"}
-              {"error": "text"}      the entry raised, see `Spawned.error`
+              {"error": "text"}      the entry raised, see `ZygoteProcess.error`
               {"status": n}          the last message
 """
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     Entry = Callable[[Mapping[str, Any], Sequence[int]], int | None]
 
-__all__ = ["RAISED_STATUS", "Spawned", "Zygote"]
+__all__ = ["RAISED_STATUS", "Zygote", "ZygoteProcess"]
 
 #: exit status of an entry that raised
 RAISED_STATUS: Final = 70
@@ -50,7 +50,7 @@ _LARGEST_ERROR: Final = 16_000
 _IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
-class Spawned:
+class ZygoteProcess:
     """A process started by the zygote. `wait` belongs to one thread; `kill` may be called from any."""
 
     def __init__(self, zygote: Zygote, pid: int, pidfd: int, replies: socket.socket, error: str) -> None:
@@ -83,7 +83,7 @@ class Spawned:
             self.pidfd = -1
         self._replies.close()
 
-    def __enter__(self) -> Spawned:
+    def __enter__(self) -> ZygoteProcess:
         return self
 
     def __exit__(self, *_exception: object) -> None:
@@ -114,12 +114,14 @@ class Zygote:
         theirs.close()
         return cls(ours, pid, pidfd)
 
-    def spawn(self, entry: str, payload: Mapping[str, Any], *, fds: Sequence[int] = (), flags: int = 0) -> Spawned:
+    def spawn(
+        self, entry: str, payload: Mapping[str, Any], *, fds: Sequence[int] = (), flags: int = 0
+    ) -> ZygoteProcess:
         """Call the function *entry* (``module:name``) as ``name(payload, fds)`` in a new process.
 
         *payload* is JSON (Any). *fds* arrive with other numbers; the caller keeps its own. *flags* are ``CLONE_NEW…``.
         The function's return value (None: 0) is the exit status; if it raises, the status is `RAISED_STATUS` and
-        `Spawned.error` has the text. The module is imported in the zygote before the process is made; put nothing heavy in it.
+        `ZygoteProcess.error` has the text. The module is imported in the zygote before the process is made; put nothing heavy in it.
         The process starts with SIGINT, SIGTERM, SIGHUP and SIGQUIT ignored, stdin and stdout at /dev/null and the builder's stderr.
         Callable from any thread. Raises HostError when the process could not be made.
         """
@@ -158,14 +160,14 @@ class Zygote:
         except OSError as err:
             raise _zygote_is_gone() from err
 
-    def _read_start(self, entry: str, replies: socket.socket) -> Spawned:
+    def _read_start(self, entry: str, replies: socket.socket) -> ZygoteProcess:
         error = ""
         while True:  # the process may report before the zygote does
             answer, fds = _receive(replies)
             if "refused" in answer:
                 raise HostError(f"cannot start a process for `{entry}`: {answer['refused']}")
             if "started" in answer:
-                return Spawned(self, answer["started"], fds[0], replies, error)
+                return ZygoteProcess(self, answer["started"], fds[0], replies, error)
             error = str(answer.get("error", error))
 
     def close(self) -> None:

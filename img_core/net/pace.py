@@ -15,7 +15,7 @@ from img_core.net.retry import Failure
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from img_core.net.retry import Limits
+    from img_core.net.retry import Patience
 
 __all__ = ["Pace"]
 
@@ -27,7 +27,7 @@ _SHORTEST = 0.001  #: seconds; 0 would mean "do not wait"
 class Pace:
     """The clock of one client. Safe to use from several threads: each is about one exchange at a time."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Patience) -> None:
         self.limits = limits
         self._here = (
             threading.local()

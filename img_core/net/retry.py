@@ -13,14 +13,14 @@ from img_core.spec.text import redacted
 if TYPE_CHECKING:
     import threading
 
-__all__ = ["TRANSIENT_STATUSES", "Attempts", "Failure", "Limits", "retry_after_seconds"]
+__all__ = ["TRANSIENT_STATUSES", "Attempts", "Failure", "Patience", "retry_after_seconds"]
 
 #: HTTP statuses that mean "later" and not "never".
 TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Patience:
     """How patient a client is; all times in seconds."""
 
     tries: int = 5  #: for one request, or for one blob without progress
@@ -64,7 +64,7 @@ class Failure(Exception):
 class Attempts:
     """Counts the tries of one operation and waits between them."""
 
-    def __init__(self, limits: Limits, stop: threading.Event) -> None:
+    def __init__(self, limits: Patience, stop: threading.Event) -> None:
         self._limits = limits
         self._stop = stop
         self.restart()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
     from types import TracebackType
 
-    from img_core.net.retry import Limits
+    from img_core.net.retry import Patience
     from img_core.net.trust import Trust
 
 __all__ = ["Http", "Response"]
@@ -89,7 +89,7 @@ class Http:
         *,
         environment: Mapping[str, str],
         insecure: Collection[str],
-        limits: Limits,
+        limits: Patience,
         trust: Mapping[str, Trust] | None = None,
     ) -> None:
         self._trust = trust or {}  # by host:port

@@ -12,7 +12,7 @@ from img_core.solver.stacks import EMPTY, Layer, Stack
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError
 from img_core.spec.graph import FileOp, MergeOp, RunOp, SourceOp
-from img_core.store.records import Step
+from img_core.store.records import StepRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from img_core.spec.snapshotter import Rootfs
     from img_core.store.snapshots import Snapshot
 
-__all__ = ["Done", "Handler", "Place", "StepHandler", "Task"]
+__all__ = ["Done", "Handler", "StepHandler", "StepPlace", "Task"]
 
 O = TypeVar("O", SourceOp, RunOp, FileOp, MergeOp)  # noqa: E741
 S = TypeVar("S", RunOp, FileOp)
@@ -59,7 +59,7 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StepPlace:
     """Where a step works: the writable *rootfs* of the new snapshot in *directory*, on the snapshots *parents*."""
 
     rootfs: Rootfs
@@ -95,7 +95,7 @@ class StepHandler(Handler[S]):
         """Return what goes into the cache key beside the operation and its base: digests of what it reads elsewhere."""
 
     @abstractmethod
-    def work(self, task: Task[S], key_parts: Sequence[str], place: Place) -> None:
+    def work(self, task: Task[S], key_parts: Sequence[str], place: StepPlace) -> None:
         """Do the work in *place*. Raises ImgError."""
 
     def run(self, task: Task[S]) -> Done:
@@ -115,7 +115,7 @@ class StepHandler(Handler[S]):
             if any(step.definition == definition for step in scope.store.records.steps(key)):
                 # A step that ran again may have given something else: what was built on its old result must not be found.
                 identity = digest_of("again", os.urandom(16).hex())
-            scope.store.records.add_step(Step(key, definition, identity, snapshot.id))
+            scope.store.records.add_step(StepRecord(key, definition, identity, snapshot.id))
         return Done(self._stacked(base, snapshot, identity, vertex))
 
     def _recorded(self, key: str, definition: str, base: Stack, vertex: Vertex) -> Stack | None:
@@ -146,7 +146,7 @@ class StepHandler(Handler[S]):
             with fs.disk_errors(directory):
                 rootfs = snapshotter.prepare(directory, parents, mount_points=self.mount_points)
                 try:
-                    self.work(task, key_parts, Place(rootfs, directory, parents))
+                    self.work(task, key_parts, StepPlace(rootfs, directory, parents))
                 finally:
                     rootfs.close()
                 return self.scope.store.snapshots.commit(directory, parent, description=task.vertex.name)

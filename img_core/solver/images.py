@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from img_core.store import Store
     from img_core.store.images import ImageContent
 
-__all__ = ["ResolvedImage", "Resolver"]
+__all__ = ["BuildResolver", "ResolvedImage"]
 
 _WORKERS = 4  # images that are looked up at the same time
 _CUT_ID_LENGTH = 12
@@ -86,7 +86,7 @@ class ContextFacts(Protocol):
     def why_missing(self, op: SourceOp, path: str, *, parents: bool) -> str | None: ...
 
 
-class Resolver:
+class BuildResolver:
     """Answers the frontend's and the solver's questions about images and contexts (spec.frontend.Resolver).
 
     An image is looked for in this order: the local store (unless *pull*), what its registry said less than *trust_seconds* ago, and its

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from img_core.files.passwd import RunUser
-    from img_core.linux.cgroups.groups import Group
+    from img_core.linux.cgroups.groups import StepGroups
     from img_core.linux.network.private import PrivateNetwork
-    from img_core.solver.handler import Place, Task
+    from img_core.solver.handler import StepPlace, Task
     from img_core.solver.scope import BuildScope
     from img_core.solver.trees import Trees
     from img_core.spec.executor import ExitStatus
@@ -50,7 +50,7 @@ class Runner:
         """Forget the secrets."""
         self._secrets.close()
 
-    def run(self, task: Task[RunOp], place: Place) -> None:
+    def run(self, task: Task[RunOp], place: StepPlace) -> None:
         """Run the process of *task* in *place*. Raises StepError if it fails."""
         vertex, op, events, cancellation = task.vertex, task.op, self._scope.events, self._scope.cancellation
         user = passwd.resolve_run_user(place.rootfs.fd, op.user)
@@ -106,7 +106,7 @@ class Runner:
         owner = (-1, -1) if self._scope.records_owners else (user.uid, user.gid)
         os.close(fs.make_directories(root_fd, path.encode("utf-8", "surrogateescape"), 0o755, *owner))
 
-    def _record_owners(self, status: ExitStatus, place: Place, uid: int, gid: int) -> None:
+    def _record_owners(self, status: ExitStatus, place: StepPlace, uid: int, gid: int) -> None:
         if not status.owners and not uid and not gid:
             return
         changes = self._scope.drivers.snapshotter.changes(place.directory, place.parents)
@@ -119,7 +119,7 @@ class Runner:
         self._scope.drivers.snapshotter.record_owners(place.directory, recorded)
 
     @contextmanager
-    def _parent_view(self, place: Place) -> Iterator[int | None]:
+    def _parent_view(self, place: StepPlace) -> Iterator[int | None]:
         if not place.parents:
             yield None
             return
@@ -161,7 +161,7 @@ class Runner:
 
         return shields_default(self._host.environment)
 
-    def _group(self, opened: ExitStack) -> Group | None:
+    def _group(self, opened: ExitStack) -> StepGroups | None:
         """Return the control groups of the step, if its use of the machine is limited; they end with *opened*."""
         if not self._scope.drivers.limits:
             return None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from img_core.solver.cancellation import Cancellation
     from img_core.solver.events import Events
-    from img_core.solver.images import Resolver
+    from img_core.solver.images import BuildResolver
     from img_core.solver.secret_sources import SecretSource, SshAgent
     from img_core.spec.executor import Executor
     from img_core.spec.exporter import LayerForm
@@ -62,7 +62,7 @@ class BuildScope:
     host_platform: Platform
     store: Store
     drivers: Drivers
-    resolver: Resolver
+    resolver: BuildResolver
     events: Events
     cancellation: Cancellation
     plan: Plan

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from img_core.files import fs
 from img_core.store import partial
 from img_core.store.leases import BLOB, CACHE_MOUNT, SNAPSHOT
-from img_core.store.usage import Documents, Piece, Survey, measured
+from img_core.store.usage import DocumentGraph, Piece, Survey, measured
 
 if TYPE_CHECKING:
     import sqlite3
@@ -78,7 +78,7 @@ def survey(store: Store, *, until: float = float("inf")) -> list[Piece]:
 
     Images without names count as not in use. What would have to be measured after *until* (by time.monotonic) is left out.
     """
-    documents = Documents(store)
+    documents = DocumentGraph(store)
     with store.database.transaction() as cursor:
         pieces = Survey.take(store, cursor, documents, expendable=_untagged, without_run=_own_run(store)).pieces
     return measured(pieces, store, until=until)
@@ -91,7 +91,7 @@ def prune(store: Store, policy: Policy, *, dry_run: bool = False, measure_until:
     is done with its store. Images that the policy does not choose, what they name, and whatever other running processes use survive. What
     could not be measured until *measure_until* (by time.monotonic) stays.
     """
-    documents = Documents(store)
+    documents = DocumentGraph(store)
     sizes = {(piece.kind, piece.id): piece.size for piece in survey(store, until=measure_until)}
     with store.database.transaction() as cursor:
         own = "" if policy.spare_own else _own_run(store)
@@ -123,7 +123,9 @@ def _own_run(store: Store) -> str:
 # --------------------------------------------------------------------------------------------------------------- choosing
 
 
-def _chosen(pieces: Iterable[Piece], everything: Sequence[Piece], policy: Policy, documents: Documents) -> list[Piece]:
+def _chosen(
+    pieces: Iterable[Piece], everything: Sequence[Piece], policy: Policy, documents: DocumentGraph
+) -> list[Piece]:
     """Return the pieces to remove; *pieces* have sizes, *everything* may hold some that came later."""
     oldest = time.time() - policy.unused_seconds if policy.unused_seconds else float("inf")
     candidates = [piece for piece in pieces if not piece.in_use and piece.used < oldest and policy.matches(piece)]
@@ -139,7 +141,7 @@ def _chosen(pieces: Iterable[Piece], everything: Sequence[Piece], policy: Policy
     return _closed(candidates, everything, documents)
 
 
-def _of_images(store: Store, seen: Survey, documents: Documents) -> Callable[[Piece], bool]:
+def _of_images(store: Store, seen: Survey, documents: DocumentGraph) -> Callable[[Piece], bool]:
     """Return a function that tells what belongs to the expendable images, and not to base images that builds remember."""
     pins = store.database.query("SELECT top, manifest FROM pin")
     ours = documents.closure(image.descriptor.digest for image in seen.expendable)
@@ -147,7 +149,7 @@ def _of_images(store: Store, seen: Survey, documents: Documents) -> Callable[[Pi
     return lambda piece: piece.kind == BLOB and piece.id in ours
 
 
-def _forgotten(seen: Survey, removed: Iterable[Piece], policy: Policy, documents: Documents) -> list[Image]:
+def _forgotten(seen: Survey, removed: Iterable[Piece], policy: Policy, documents: DocumentGraph) -> list[Image]:
     """Return the images that go: expendable ones of which something goes, or all of them."""
     lost = {piece.id for piece in removed if piece.kind == BLOB}
     every = policy.is_all or policy.only_images
@@ -164,7 +166,7 @@ def _until_small(candidates: Sequence[Piece], excess: int) -> list[Piece]:
     return chosen
 
 
-def _closed(candidates: Sequence[Piece], everything: Sequence[Piece], documents: Documents) -> list[Piece]:
+def _closed(candidates: Sequence[Piece], everything: Sequence[Piece], documents: DocumentGraph) -> list[Piece]:
     """Leave out what something that stays is built on or names."""
     chosen = {(piece.kind, piece.id) for piece in candidates}
     staying = [piece for piece in everything if (piece.kind, piece.id) not in chosen]

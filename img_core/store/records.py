@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
     from img_core.store.database import Database
 
-__all__ = ["FileDigests", "Pin", "Records", "Step"]
+__all__ = ["FileDigests", "Pin", "Records", "StepRecord"]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepRecord:
     """A finished step: *snapshot* holds its result, *identity* stands for it in the keys of what builds on it.
 
     *definition* tells steps of one key apart that differ in what is not in the key.
@@ -46,15 +46,15 @@ class Records:
         self._backend = backend
         self._mapping = mapping
 
-    def steps(self, key: str) -> list[Step]:
+    def steps(self, key: str) -> list[StepRecord]:
         """Return the records of *key*, one for each definition, the newest first."""
         rows = self._database.query(
             "SELECT definition, identity, snapshot FROM step WHERE key = ? AND backend = ? AND mapping = ? ORDER BY made DESC",
             (key, self._backend, self._mapping),
         )
-        return [Step(key, row["definition"], row["identity"], row["snapshot"]) for row in rows]
+        return [StepRecord(key, row["definition"], row["identity"], row["snapshot"]) for row in rows]
 
-    def add_step(self, step: Step) -> None:
+    def add_step(self, step: StepRecord) -> None:
         """Keep *step*, which was just made, in place of an older one with its key and definition.
 
         What was remembered of the files of an earlier result of this identity, which is gone, is forgotten.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from img_core.store.images import Image
     from img_core.store.store import Store
 
-__all__ = ["ABANDONED", "SOURCE", "Documents", "Piece", "Survey", "measured", "tree_size"]
+__all__ = ["ABANDONED", "SOURCE", "DocumentGraph", "Piece", "Survey", "measured", "tree_size"]
 
 #: A directory or file that nothing knows: left by a crash, or dropped after a power loss.
 ABANDONED = "abandoned"
@@ -80,7 +80,7 @@ class Survey:
         cls,
         store: Store,
         cursor: sqlite3.Cursor,
-        documents: Documents,
+        documents: DocumentGraph,
         *,
         expendable: Callable[[Image], bool],
         without_run: str = "",
@@ -102,7 +102,7 @@ class Survey:
         return cls(tuple(pieces), frozenset(named), tuple(filter(expendable, images)))
 
 
-class Documents:
+class DocumentGraph:
     """Which digests a manifest or an index names. Documents never change, so each is read once."""
 
     def __init__(self, store: Store) -> None:

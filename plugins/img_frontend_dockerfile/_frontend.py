@@ -8,7 +8,7 @@ from img_core.spec.frontend import Frontend, IgnoreNames, Plan, PlanRequest
 from img_core.spec.words import truth
 from img_frontend_dockerfile.planning.calls import describe_targets, outline
 from img_frontend_dockerfile.planning.plan import Planning, find_target, wants_index
-from img_frontend_dockerfile.syntax.source import Source, Span
+from img_frontend_dockerfile.syntax.source import DockerfileText, Span
 from img_frontend_dockerfile.syntax.wanted import other_frontend, parse_request
 
 if TYPE_CHECKING:
@@ -78,5 +78,5 @@ class DockerfileFrontend(Frontend):
 
     def excerpt(self, request: PlanRequest, location: Location) -> str:
         """Return the lines of the Dockerfile around *location*."""
-        source = Source.decode(request.filename, request.definition)
+        source = DockerfileText.decode(request.filename, request.definition)
         return source.excerpt(Span(location.first_line, location.last_line))

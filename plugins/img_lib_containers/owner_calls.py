@@ -13,7 +13,7 @@ from typing import Final
 
 from img_core.linux import mounts, syscalls
 
-__all__ = ["CALLS", "RENAMES", "Call", "Caller", "Refusal", "Rename", "open_proc"]
+__all__ = ["CALLS", "RENAMES", "Caller", "OwnerCall", "Refusal", "Rename", "open_proc"]
 
 _LONGEST_PATH: Final = 4096
 _OWN_FILES: Final = (b"/proc/self/", b"/proc/thread-self/", b"/dev/fd/")
@@ -21,7 +21,7 @@ _LONGEST_CHAIN: Final = 8  # of symlinks
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class OwnerCall:
     """How a call of the chown family passes its arguments: positions, and the bits of an id."""
 
     kind: str  #: "path", "link" (does not follow), "descriptor" or "at"
@@ -29,19 +29,19 @@ class Call:
 
 
 _I386_AND_ARM: Final = {
-    16: Call("link", 16),
-    95: Call("descriptor", 16),
-    182: Call("path", 16),
-    198: Call("link"),
-    207: Call("descriptor"),
-    212: Call("path"),
+    16: OwnerCall("link", 16),
+    95: OwnerCall("descriptor", 16),
+    182: OwnerCall("path", 16),
+    198: OwnerCall("link"),
+    207: OwnerCall("descriptor"),
+    212: OwnerCall("path"),
 }
 #: AUDIT_ARCH_… -> number -> call
-CALLS: Final[dict[int, dict[int, Call]]] = {
-    0xC000003E: {92: Call("path"), 93: Call("descriptor"), 94: Call("link"), 260: Call("at")},
-    0xC00000B7: {55: Call("descriptor"), 54: Call("at")},
-    0x40000003: {**_I386_AND_ARM, 298: Call("at")},
-    0x40000028: {**_I386_AND_ARM, 325: Call("at")},
+CALLS: Final[dict[int, dict[int, OwnerCall]]] = {
+    0xC000003E: {92: OwnerCall("path"), 93: OwnerCall("descriptor"), 94: OwnerCall("link"), 260: OwnerCall("at")},
+    0xC00000B7: {55: OwnerCall("descriptor"), 54: OwnerCall("at")},
+    0x40000003: {**_I386_AND_ARM, 298: OwnerCall("at")},
+    0x40000028: {**_I386_AND_ARM, 325: OwnerCall("at")},
 }
 
 

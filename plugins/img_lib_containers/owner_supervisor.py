@@ -25,7 +25,7 @@ from img_core.files.ownership import OWNER_ATTRIBUTE, parse_owner
 from img_core.linux import sandbox, syscalls
 from img_core.spec.executor import OwnerRecord
 from img_lib_containers import seccomp
-from img_lib_containers.owner_calls import CALLS, RENAMES, Call, Caller, Refusal, Rename, open_proc
+from img_lib_containers.owner_calls import CALLS, RENAMES, Caller, OwnerCall, Refusal, Rename, open_proc
 from img_lib_containers.socket_calls import is_socket_call, serve_socket
 
 if TYPE_CHECKING:
@@ -167,7 +167,9 @@ class _Supervisor:
             for fd in opened:
                 os.close(fd)
 
-    def _open_target(self, call: Call, notification: seccomp.Notification, opened: list[int]) -> tuple[int, int, int]:
+    def _open_target(
+        self, call: OwnerCall, notification: seccomp.Notification, opened: list[int]
+    ) -> tuple[int, int, int]:
         """Return a path descriptor of the file and the wanted ids; every descriptor is added to *opened*."""
         caller, arguments = Caller(self._proc or 0, notification.pid, opened), notification.arguments
         if call.kind == "descriptor":

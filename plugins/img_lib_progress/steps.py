@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from img_core.spec.progress import StepLog, StepStarted, WarningRaised
 
-__all__ = ["Step", "Steps", "failure_block", "warning_block"]
+__all__ = ["NumberedStep", "Steps", "failure_block", "warning_block"]
 
 _TAIL_LINES = 20  #: of the log of a failed step, shown again at the end
 _LINE_LIMIT = 16 * 1024  #: bytes after which output without a line end is shown anyway
@@ -22,7 +22,7 @@ _NAME_LIMIT = LINE_LIMIT - 10
 
 
 @dataclass(slots=True)
-class Step:
+class NumberedStep:
     """One step: its number, counted from 1 in the order of appearance, and the end of its log."""
 
     number: int
@@ -54,9 +54,9 @@ class Steps:
     """All steps seen so far, by their digest."""
 
     def __init__(self) -> None:
-        self._steps: dict[str, Step] = {}
+        self._steps: dict[str, NumberedStep] = {}
 
-    def start(self, event: StepStarted) -> Step:
+    def start(self, event: StepStarted) -> NumberedStep:
         """Remember a step; one that is announced again (it runs after all) keeps its number."""
         known = self._steps.get(event.step)
         if known is None:
@@ -64,13 +64,13 @@ class Steps:
         known.started = event.time
         return known
 
-    def of(self, step: str, time: float, name: str = "") -> Step:
+    def of(self, step: str, time: float, name: str = "") -> NumberedStep:
         """Return the step with that digest; an unannounced one is made up rather than lost."""
         if step not in self._steps:
-            self._steps[step] = Step(len(self._steps) + 1, show(name or step, limit=_NAME_LIMIT), time)
+            self._steps[step] = NumberedStep(len(self._steps) + 1, show(name or step, limit=_NAME_LIMIT), time)
         return self._steps[step]
 
-    def failed(self) -> list[Step]:
+    def failed(self) -> list[NumberedStep]:
         """Return the steps that ended with an error, in order; not the only step there is if it printed nothing that could be repeated."""
         several = len(self._steps) > 1
         return [step for step in self._steps.values() if step.error and (several or step.tail)]

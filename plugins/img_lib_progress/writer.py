@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TextIO
 
-__all__ = ["Writer"]
+__all__ = ["TextWriter"]
 
 
-class Writer:
+class TextWriter:
     """Writes text until the stream fails; from then on nothing, because progress must never stop a build."""
 
     def __init__(self, stream: TextIO | None) -> None:

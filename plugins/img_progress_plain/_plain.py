@@ -7,9 +7,9 @@ from typing import TextIO
 
 from img_core.spec.progress import Event, Progress, StepFinished, StepLog, StepStarted, StepStatus, WarningRaised
 from img_core.spec.text import LINE_LIMIT, one_line, show
-from img_lib_progress.steps import Step, Steps, failure_block, warning_block
+from img_lib_progress.steps import NumberedStep, Steps, failure_block, warning_block
 from img_lib_progress.text import rate_text, size_text
-from img_lib_progress.writer import Writer
+from img_lib_progress.writer import TextWriter
 
 __all__ = ["PlainProgress"]
 
@@ -27,7 +27,7 @@ _TEXT_LIMIT = 1000
 class _Waiting:
     """Lines of a step that were not shown yet."""
 
-    step: Step
+    step: NumberedStep
     lines: list[str] = field(default_factory=list)
     ended: bool = False
 
@@ -56,9 +56,9 @@ class PlainProgress(Progress):
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        self._writer = Writer(stream)
+        self._writer = TextWriter(stream)
         self._steps = Steps()
-        self._shown: Step | None = None  #: whose lines the last ones were
+        self._shown: NumberedStep | None = None  #: whose lines the last ones were
         self._shown_at = 0.0
         self._waiting: dict[int, _Waiting] = {}  #: by number of the step
         self._parts: dict[tuple[int, str], _Part] = {}
@@ -113,7 +113,7 @@ class PlainProgress(Progress):
             lines.append("CACHED" if event.cached else f"DONE {max(event.time - step.started, 0.0):.1f}s")
         self._add(step, lines, event.time, ended=True)
 
-    def _add(self, step: Step, lines: list[str], time: float, *, ended: bool = False) -> None:
+    def _add(self, step: NumberedStep, lines: list[str], time: float, *, ended: bool = False) -> None:
         """Show *lines* of *step*, now or when its turn comes."""
         waiting = self._waiting.setdefault(step.number, _Waiting(step))
         waiting.lines += lines

@@ -6,7 +6,7 @@ from typing import TextIO
 
 from img_core.spec.progress import Event, Progress, StepFinished, StepLog, StepStarted
 from img_lib_progress.steps import Steps, failure_block
-from img_lib_progress.writer import Writer
+from img_lib_progress.writer import TextWriter
 
 __all__ = ["QuietProgress"]
 
@@ -18,7 +18,7 @@ class QuietProgress(Progress):
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        self._writer = Writer(stream)
+        self._writer = TextWriter(stream)
         self._steps = Steps()
 
     def handle(self, event: Event) -> None:

@@ -22,7 +22,7 @@ from img_core.spec.progress import (
     StepStatus,
     WarningRaised,
 )
-from img_lib_progress.writer import Writer
+from img_lib_progress.writer import TextWriter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +41,7 @@ class RawJsonProgress(Progress):
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        self._writer = Writer(stream)
+        self._writer = TextWriter(stream)
         self._vertexes: dict[str, dict[str, Any]] = {}  # by step; Any: JSON
         self._parts: dict[tuple[str, str], float] = {}  #: since when an unfinished part of a step is known
 

@@ -12,7 +12,7 @@ from img_progress_tty._log import Log
 if TYPE_CHECKING:
     from img_core.spec.progress import Event
 
-__all__ = ["Board", "Part", "Step"]
+__all__ = ["Board", "Part", "RunningStep"]
 
 _TEXT_LIMIT = 1000
 
@@ -31,7 +31,7 @@ class Part:
 
 
 @dataclass(slots=True)
-class Step:
+class RunningStep:
     """A step that has begun."""
 
     name: str
@@ -58,7 +58,7 @@ class Board:
     """The steps of a build in the order in which they began."""
 
     def __init__(self) -> None:
-        self.steps: dict[str, Step] = {}
+        self.steps: dict[str, RunningStep] = {}
         self.warnings: list[WarningRaised] = []
         self.started: float | None = None
         self._known: set[str] = set()  #: steps that were planned or have begun
@@ -90,14 +90,14 @@ class Board:
             case WarningRaised():
                 self.warnings.append(event)
 
-    def _step(self, digest: str, time: float, name: str = "") -> Step:
+    def _step(self, digest: str, time: float, name: str = "") -> RunningStep:
         if digest not in self.steps:
             self._known.add(digest)
             self.started = time if self.started is None else self.started
-            self.steps[digest] = Step(show(name or digest, limit=_TEXT_LIMIT), time)
+            self.steps[digest] = RunningStep(show(name or digest, limit=_TEXT_LIMIT), time)
         return self.steps[digest]
 
-    def _status(self, step: Step, event: StepStatus) -> None:
+    def _status(self, step: RunningStep, event: StepStatus) -> None:
         if step.ended is not None and not step.active:
             step.started = event.time - step.seconds(event.time)  # its clock goes on
         part = step.parts.get(event.text)
@@ -109,7 +109,7 @@ class Board:
             if step.ended is not None:
                 step.ended = event.time
 
-    def _finish(self, step: Step, event: StepFinished) -> None:
+    def _finish(self, step: RunningStep, event: StepFinished) -> None:
         step.ended = event.time
         step.cached, step.canceled, step.error = event.cached, event.canceled, event.error
         for part in step.parts.values():

@@ -13,7 +13,7 @@ from img_progress_tty._text import cut, width_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from img_progress_tty._board import Board, Part, Step
+    from img_progress_tty._board import Board, Part, RunningStep
 
 __all__ = ["Layout", "Line", "Style"]
 
@@ -73,7 +73,7 @@ class Layout:
             text += " FINISHED"
         return Line(self._cut(text, self.width))
 
-    def _step(self, step: Step, now: float, *, final: bool) -> Iterator[tuple[_Rank, Line]]:
+    def _step(self, step: RunningStep, now: float, *, final: bool) -> Iterator[tuple[_Rank, Line]]:
         active = step.active and not final
         word, style = _state(step, active=active)
         yield (
@@ -119,7 +119,7 @@ class Layout:
         return cut(text, width, mark=_MARK if self.spelled(_MARK) == _MARK else _ASCII_MARK)
 
 
-def _state(step: Step, *, active: bool) -> tuple[str, Style]:
+def _state(step: RunningStep, *, active: bool) -> tuple[str, Style]:
     if active:
         return "", Style.NORMAL
     if step.error:

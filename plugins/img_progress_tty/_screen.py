@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, TextIO
 
-from img_lib_progress.writer import Writer
+from img_lib_progress.writer import TextWriter
 from img_progress_tty._layout import Style
 from img_progress_tty._text import width_of
 
@@ -41,7 +41,7 @@ class Screen:
 
     def __init__(self, stream: TextIO, *, colours: bool) -> None:
         self._stream = stream
-        self._writer = Writer(stream)
+        self._writer = TextWriter(stream)
         self._encoding = stream.encoding or "ascii"
         self._colours = colours
         self._drawn: list[Line] = []

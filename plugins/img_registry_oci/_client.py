@@ -21,11 +21,11 @@ from img_registry_oci._upload import Upload
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-    from img_core.net.retry import Limits
+    from img_core.net.retry import Patience
     from img_core.net.transport import Response
     from img_core.spec.registry import Uploaded
     from img_core.spec.values import Credentials, Descriptor
-    from img_registry_oci._places import Place
+    from img_registry_oci._places import RepositoryPlace
 
 __all__ = ["RegistryClient"]
 
@@ -52,7 +52,7 @@ class RegistryClient:
         credentials: Callable[[str, str], Credentials | None] = lambda _server, _repository: None,
         insecure: Collection[str] = frozenset(),
         environment: Mapping[str, str] | None = None,
-        limits: Limits | None = None,
+        limits: Patience | None = None,
     ) -> None:
         self.domain = domain
         self._places = Places(
@@ -81,7 +81,7 @@ class RegistryClient:
         """Fetch the manifest or index that *reference* (tag or digest) names; verified if it is a digest."""
         name, accepted = self._name(repository, reference), {"Accept": ", ".join(accept)}
 
-        def ask(place: Place) -> Fetched:
+        def ask(place: RepositoryPlace) -> Fetched:
             def once() -> Fetched:
                 with _get(place, _manifest_path(place.repository, reference), accepted) as response:
                     return _read_manifest(response, reference, name)
@@ -99,7 +99,7 @@ class RegistryClient:
 
         name, headers = self._name(repository, reference), {"Accept": ", ".join(oci.ACCEPT)}
 
-        def ask(place: Place) -> str | None:
+        def ask(place: RepositoryPlace) -> str | None:
             def once() -> str | None:
                 path, scope = _manifest_path(place.repository, reference), _pull(place.repository)
                 with place.session.send("HEAD", place.repository, path, headers=headers, scope=scope) as response:
@@ -194,7 +194,7 @@ class RegistryClient:
 
     # --- parts ------------------------------------------------------------------------------------------------------
 
-    def _first(self, repository: str, reference: str, ask: Callable[[Place], Answer]) -> Answer:
+    def _first(self, repository: str, reference: str, ask: Callable[[RepositoryPlace], Answer]) -> Answer:
         """Return what the first place answers; the registry itself is the last, and its error is the one that counts."""
         *mirrors, main = self._places.all(repository, by_digest=is_digest(reference))
         for mirror in mirrors:
@@ -229,11 +229,11 @@ class RegistryClient:
         return f"{self.domain}/{repository}{'@' if is_digest(reference) else ':'}{reference}"
 
 
-def _get(place: Place, path: str, headers: Mapping[str, str]) -> Response:
+def _get(place: RepositoryPlace, path: str, headers: Mapping[str, str]) -> Response:
     return place.session.send("GET", place.repository, path, headers=headers, scope=_pull(place.repository))
 
 
-def _blob_chunks(place: Place, descriptor: Descriptor, received: int) -> Iterator[bytes]:
+def _blob_chunks(place: RepositoryPlace, descriptor: Descriptor, received: int) -> Iterator[bytes]:
     """Give the bytes from *received* to ``descriptor.size``, over as many connections as it takes."""
     path = f"{quote(place.repository)}/blobs/{descriptor.digest}"
     attempts = place.session.attempts()

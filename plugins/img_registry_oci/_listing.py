@@ -14,7 +14,7 @@ from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:
     from img_core.net.transport import Response
-    from img_registry_oci._places import Place
+    from img_registry_oci._places import RepositoryPlace
 
 __all__ = ["PAGES_LIMIT", "list_tags", "next_page", "read_object"]
 
@@ -23,7 +23,7 @@ PAGES_LIMIT = 200  #: more would be a registry that leads us in a circle
 _NEXT = re.compile(r'<([^<>]*)>\s*;[^,<]*\brel="?next"?')  # no part may run into the next one: linear time
 
 
-def list_tags(place: Place) -> list[str]:
+def list_tags(place: RepositoryPlace) -> list[str]:
     """Return all tags, in the registry's order. Raises `Failure`."""
     target = f"{quote(place.repository)}/tags/list?n={_PAGE}"
     found: dict[str, None] = {}
@@ -36,7 +36,7 @@ def list_tags(place: Place) -> list[str]:
     raise Failure(f"more than {PAGES_LIMIT} pages of tags", transient=False)
 
 
-def _page(place: Place, target: str) -> tuple[list[str], str]:
+def _page(place: RepositoryPlace, target: str) -> tuple[list[str], str]:
     with place.session.send("GET", place.repository, target, scope=_scope(place)) as response:
         content = response.read(oci.DOCUMENT_LIMIT)
         following = next_page(response)
@@ -69,5 +69,5 @@ def read_object(content: bytes | None, name: str) -> dict[str, Any]:  # Any: JSO
     return document if isinstance(document, dict) else {}
 
 
-def _scope(place: Place) -> str:
+def _scope(place: RepositoryPlace) -> str:
     return f"repository:{place.repository}:pull"

@@ -7,10 +7,10 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from img_core.net.retry import Limits
+from img_core.net.retry import Patience
 from img_core.spec.errors import RegistryError
 from img_registry_oci._config import HostsConfig, endpoint_host
-from img_registry_oci._session import Session
+from img_registry_oci._session import RegistrySession
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from img_core.spec.values import Credentials
     from img_registry_oci._config import Endpoint, Rules
 
-__all__ = ["Place", "Places"]
+__all__ = ["Places", "RepositoryPlace"]
 
 _MIRROR_TRIES = 2
 _MIRROR_SECONDS = 10.0
 
 
-class Place(NamedTuple):
+class RepositoryPlace(NamedTuple):
     """A session, and what the repository is called there."""
 
-    session: Session
+    session: RegistrySession
     repository: str
 
 
@@ -41,27 +41,27 @@ class Places:
         credentials: Callable[[str, str], Credentials | None],
         insecure: Collection[str],
         environment: Mapping[str, str] | None,
-        limits: Limits | None,
+        limits: Patience | None,
     ) -> None:
         self._domain = domain
         self._credentials = credentials
         self._insecure = frozenset(insecure)
         self._environment = os.environ if environment is None else environment
-        self._limits = limits or Limits()
+        self._limits = limits or Patience()
         self._config = HostsConfig(self._environment)
         self._lock = threading.Lock()  # guards the two below
-        self._sessions: dict[tuple[str, Endpoint], Session] = {}
-        self._broken: set[Session] = set()
+        self._sessions: dict[tuple[str, Endpoint], RegistrySession] = {}
+        self._broken: set[RegistrySession] = set()
         self._closed = False
 
-    def main(self, repository: str) -> Place:
+    def main(self, repository: str) -> RepositoryPlace:
         """Return where *repository* really is. Raises RegistryError if that is blocked."""
         endpoint = self._rules(repository).main
         # A password belongs to the host that it was given for, and not to a name that is served elsewhere.
         account = self._domain if endpoint.host == endpoint_host(self._domain) else endpoint.host
-        return Place(self._session(account, endpoint, self._limits), endpoint.repository(repository))
+        return RepositoryPlace(self._session(account, endpoint, self._limits), endpoint.repository(repository))
 
-    def all(self, repository: str, *, by_digest: bool) -> list[Place]:
+    def all(self, repository: str, *, by_digest: bool) -> list[RepositoryPlace]:
         """Return where to pull *repository* from, in order; the last one is `main`. *by_digest*: what is asked for is named by digest."""
         rules = self._rules(repository)
         limits = replace(
@@ -70,13 +70,13 @@ class Places:
             total_seconds=min(self._limits.total_seconds, _MIRROR_SECONDS),
         )
         mirrors = [
-            Place(self._session(mirror.host, mirror, limits), mirror.repository(repository))
+            RepositoryPlace(self._session(mirror.host, mirror, limits), mirror.repository(repository))
             for mirror in rules.mirrors
             if mirror.when in ("all", "digest" if by_digest else "tag")
         ]
         return [*(place for place in mirrors if place.session not in self._broken), self.main(repository)]
 
-    def give_up(self, place: Place) -> None:
+    def give_up(self, place: RepositoryPlace) -> None:
         """Do not ask a mirror again that did not work."""
         with self._lock:
             self._broken.add(place.session)
@@ -95,12 +95,12 @@ class Places:
             raise RegistryError(f"registry `{self._domain}` is blocked by {rules.blocked}")
         return rules
 
-    def _session(self, domain: str, endpoint: Endpoint, limits: Limits) -> Session:
+    def _session(self, domain: str, endpoint: Endpoint, limits: Patience) -> RegistrySession:
         key = (domain, replace(endpoint, path="", strip="", when="all"))
         with self._lock:
             if key not in self._sessions:
                 insecure = self._insecure | {endpoint.host} if endpoint.insecure else self._insecure
-                self._sessions[key] = session = Session(
+                self._sessions[key] = session = RegistrySession(
                     domain,
                     host=endpoint.host,
                     credentials=self._credentials,

@@ -16,14 +16,14 @@ from img_registry_oci._listing import PAGES_LIMIT, next_page, read_object
 
 if TYPE_CHECKING:
     from img_core.spec.values import Descriptor, Digest
-    from img_registry_oci._places import Place
+    from img_registry_oci._places import RepositoryPlace
 
 __all__ = ["find_referrers", "note_referrer"]
 
 _NAME = "the list of referrers"
 
 
-def find_referrers(place: Place, digest: Digest, artifact_type: str) -> list[Descriptor]:
+def find_referrers(place: RepositoryPlace, digest: Digest, artifact_type: str) -> list[Descriptor]:
     """Return the manifests whose subject is *digest*, of one *artifact_type* (empty: all). Raises `Failure`."""
     query = f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else ""
     found = _asked(place, f"{quote(place.repository)}/referrers/{digest}{query}")
@@ -32,7 +32,7 @@ def find_referrers(place: Place, digest: Digest, artifact_type: str) -> list[Des
     return [item for item, kind in found if not artifact_type or kind in ("", artifact_type)]
 
 
-def note_referrer(place: Place, content: bytes, media_type: str) -> None:
+def note_referrer(place: RepositoryPlace, content: bytes, media_type: str) -> None:
     """Add a manifest that was just pushed to the list of its subject, if it has one. Raises `Failure`."""
     if b'"subject"' not in content:
         return
@@ -68,11 +68,11 @@ def _entry(document: dict[str, Any], content: bytes, media_type: str) -> dict[st
     return entry
 
 
-def _list_path(place: Place, digest: str) -> str:
+def _list_path(place: RepositoryPlace, digest: str) -> str:
     return f"{quote(place.repository)}/manifests/{digest.replace(':', '-')}"
 
 
-def _kept_list(place: Place, path: str) -> list[dict[str, Any]]:  # Any: JSON
+def _kept_list(place: RepositoryPlace, path: str) -> list[dict[str, Any]]:  # Any: JSON
     """Return the entries of the list that clients keep, as they stand there."""
     try:
         content, _ = place.session.repeated(lambda: _read(place, path))
@@ -84,7 +84,7 @@ def _kept_list(place: Place, path: str) -> list[dict[str, Any]]:  # Any: JSON
     return [item for item in manifests if isinstance(item, dict)] if isinstance(manifests, list) else []
 
 
-def _asked(place: Place, target: str) -> list[tuple[Descriptor, str]] | None:
+def _asked(place: RepositoryPlace, target: str) -> list[tuple[Descriptor, str]] | None:
     """Return what all pages of a list name, with its kind as far as that is told; None if there is no such list."""
     found: list[tuple[Descriptor, str]] = []
     for _ in range(PAGES_LIMIT):
@@ -101,7 +101,7 @@ def _asked(place: Place, target: str) -> list[tuple[Descriptor, str]] | None:
     raise Failure(f"more than {PAGES_LIMIT} pages of referrers", transient=False)
 
 
-def _read(place: Place, target: str) -> tuple[bytes | None, str]:
+def _read(place: RepositoryPlace, target: str) -> tuple[bytes | None, str]:
     headers, scope = {"Accept": oci.OCI_INDEX}, f"repository:{place.repository}:pull"
     with place.session.send("GET", place.repository, target, headers=headers, scope=scope) as response:
         return response.read(oci.DOCUMENT_LIMIT), next_page(response)

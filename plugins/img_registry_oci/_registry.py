@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from img_core.net.retry import Limits
+from img_core.net.retry import Patience
 from img_core.spec.registry import Fetched, Registry, RegistryContext, Uploaded
 from img_registry_oci._client import RegistryClient
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["OciRegistry"]
 
 #: Where one can do without an answer: people who work offline should not wait long.
-_BRIEF = Limits(tries=2, connect_seconds=5.0)
+_BRIEF = Patience(tries=2, connect_seconds=5.0)
 
 
 class OciRegistry(Registry):

@@ -17,12 +17,12 @@ from img_registry_oci._errors import failure_of_status, public_error
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-    from img_core.net.retry import Limits
+    from img_core.net.retry import Patience
     from img_core.net.transport import Response
     from img_core.net.trust import Trust
     from img_core.spec.values import Credentials
 
-__all__ = ["Session"]
+__all__ = ["RegistrySession"]
 
 Answer = TypeVar("Answer")
 _LOGINS = 3  # a token that another thread got may have expired when we use it; one of our own is the last word
@@ -30,7 +30,7 @@ _LOGINS = 3  # a token that another thread got may have expired when we use it; 
 _FOLLOWED = {"GET": REDIRECTS, "HEAD": REDIRECTS, "POST": frozenset({307, 308})}
 
 
-class Session:
+class RegistrySession:
     """Sends requests to *host*, which serves the registry *domain*; see `RegistryClient`. Safe to use from several threads."""
 
     def __init__(
@@ -42,7 +42,7 @@ class Session:
         credentials: Callable[[str, str], Credentials | None],
         insecure: Collection[str],
         environment: Mapping[str, str],
-        limits: Limits,
+        limits: Patience,
     ) -> None:
         self.domain = domain
         self._host = host

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from img_core.net.transport import Response
     from img_core.spec.values import Descriptor
-    from img_registry_oci._session import Session
+    from img_registry_oci._session import RegistrySession
 
 __all__ = ["Upload"]
 
@@ -28,7 +28,7 @@ class Upload:
     """Brings one blob into *repository*. *read* gives its bytes from an offset on, as often as it is called."""
 
     def __init__(
-        self, session: Session, repository: str, descriptor: Descriptor, read: Callable[[int], Iterable[bytes]]
+        self, session: RegistrySession, repository: str, descriptor: Descriptor, read: Callable[[int], Iterable[bytes]]
     ) -> None:
         self._session = session
         self._repository = repository

@@ -16,7 +16,7 @@ from img_core import __version__
 from img_core.net.addresses import secret_names
 from img_core.net.hosts import authority, origin
 from img_core.net.redirects import REDIRECTS, location_of
-from img_core.net.retry import TRANSIENT_STATUSES, Attempts, Failure, Limits, retry_after_seconds
+from img_core.net.retry import TRANSIENT_STATUSES, Attempts, Failure, Patience, retry_after_seconds
 from img_core.net.transport import Http, Response
 from img_core.spec.errors import RegistryError
 
@@ -53,8 +53,8 @@ class Web:
     *environment* names the proxies. Certificates are always verified: what a user says about registries is not about the web.
     """
 
-    def __init__(self, *, environment: Mapping[str, str], limits: Limits | None = None) -> None:
-        self._limits = limits or Limits()
+    def __init__(self, *, environment: Mapping[str, str], limits: Patience | None = None) -> None:
+        self._limits = limits or Patience()
         self._http = Http(environment=environment, insecure=(), limits=self._limits)
         self._stop = threading.Event()
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from img_core.images import oci
-from img_core.net.retry import Limits
+from img_core.net.retry import Patience
 from img_core.spec.errors import NotFoundError, RegistryError
 from img_core.spec.values import Descriptor, Digest
 from img_core.testing.faulty_registry import FaultyRegistry, reply
@@ -29,7 +29,7 @@ INDEX = {
 
 @pytest.fixture
 def client(faulty_registry: FaultyRegistry) -> Iterator[RegistryClient]:
-    with RegistryClient(faulty_registry.address, limits=Limits(first_pause=0.01, total_seconds=5)) as running:
+    with RegistryClient(faulty_registry.address, limits=Patience(first_pause=0.01, total_seconds=5)) as running:
         yield running
 
 

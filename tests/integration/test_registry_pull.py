@@ -14,7 +14,7 @@ import pytest
 
 from harness.containers import skopeo
 from img_core.images import oci
-from img_core.net.retry import Limits
+from img_core.net.retry import Patience
 from img_core.spec.errors import Canceled, CredentialsError, ImgError, IntegrityError, NotFoundError, RegistryError
 from img_core.spec.graph import SourceOp
 from img_core.spec.host import Host
@@ -43,7 +43,7 @@ pytest_plugins = ["img_core.testing.fixtures"]
 pytestmark = pytest.mark.registry
 
 AMD64, ARM64, ARM7 = Platform("linux", "amd64"), Platform("linux", "arm64"), Platform("linux", "arm", "v7")
-QUICK = Limits(first_pause=0.01, longest_pause=0.02, stall_seconds=0.3, total_seconds=10)
+QUICK = Patience(first_pause=0.01, longest_pause=0.02, stall_seconds=0.3, total_seconds=10)
 Lookup = Callable[[str, str], Credentials | None]
 SECRET = "correct-horse-battery"
 JOE = Credentials("joe", SECRET)

@@ -10,7 +10,7 @@ import pytest
 
 from harness.containers import skopeo
 from img_core.images import oci
-from img_core.net.retry import Limits
+from img_core.net.retry import Patience
 from img_core.spec.errors import CredentialsError, IntegrityError, RegistryError
 from img_core.spec.registry import Uploaded
 from img_core.spec.values import Credentials, Descriptor
@@ -30,7 +30,7 @@ from img_registry_oci._client import RegistryClient
 pytest_plugins = ["img_core.testing.fixtures"]
 pytestmark = pytest.mark.registry
 
-QUICK = Limits(first_pause=0.01, longest_pause=0.02, stall_seconds=2, total_seconds=10)
+QUICK = Patience(first_pause=0.01, longest_pause=0.02, stall_seconds=2, total_seconds=10)
 JOE = Credentials("joe", "correct-horse-battery")
 CONTENT = os.urandom(300_000)
 BLOB = Descriptor(oci.OCI_LAYER, oci.digest(CONTENT), len(CONTENT))

@@ -18,7 +18,7 @@ import pytest
 from harness.host import need
 from harness.img import Img, write_context
 from img_core.images import oci
-from img_core.net.retry import Limits
+from img_core.net.retry import Patience
 from img_core.spec.errors import ImgError, RegistryError
 from img_core.spec.values import Descriptor
 from img_core.testing.images import make_image
@@ -29,7 +29,7 @@ from img_source_http._web import Web
 pytest_plugins = ["img_core.testing.fixtures"]
 pytestmark = pytest.mark.registry
 
-QUICK = Limits(
+QUICK = Patience(
     tries=2, first_pause=0.01, longest_pause=0.01, total_seconds=1,
     header_seconds=0.5, stall_seconds=0.5, document_seconds=1.0,
 )  # fmt: skip

@@ -31,8 +31,8 @@ from img_core.archives.tar.member import (
     SYMLINK,
     MissingLinkTarget,
 )
-from img_core.archives.tar.owners import OwnerPolicy, Owners
-from img_core.archives.tar.tree import Directory, Tree, clamp_name, clean_name
+from img_core.archives.tar.owners import MemberOwners, OwnerPolicy
+from img_core.archives.tar.tree import Directory, TargetTree, clamp_name, clean_name
 from img_core.archives.tar.whiteouts import Deletions, Ordinary, OverlayMarks, Whiteouts
 from img_core.files import fs
 from img_core.files.fs import mutation
@@ -91,11 +91,11 @@ def extract(
 class _Extractor:
     def __init__(self, root_fd: int, mode: Mode, policy: OwnerPolicy, directories: Directories | None) -> None:
         self.stats = Stats()
-        self.owners = Owners(policy)
+        self.owners = MemberOwners(policy)
         self.layer = mode != "plain"
         self.implied: dict[bytes, None] = {}  # a dict keeps the order and forgets quickly
         self.implied_bytes = 0
-        self.tree = Tree(root_fd, on_missing=self._implied, replaceable=self._replaceable)
+        self.tree = TargetTree(root_fd, on_missing=self._implied, replaceable=self._replaceable)
         kinds: dict[Mode, type[Whiteouts]] = {
             "layer-overlay": OverlayMarks,
             "layer-apply": Deletions,

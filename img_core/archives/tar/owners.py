@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from img_core.archives.tar.member import Member
     from img_core.archives.tar.tree import Directory
 
-__all__ = ["OwnerPolicy", "Owners"]
+__all__ = ["MemberOwners", "OwnerPolicy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class OwnerPolicy:
     devices: bool = True
 
 
-class Owners:
+class MemberOwners:
     """Applies an `OwnerPolicy`; `recorded` lists ``(path, uid, gid)`` of entries that cannot carry an attribute."""
 
     def __init__(self, policy: OwnerPolicy) -> None:

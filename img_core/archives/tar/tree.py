@@ -1,6 +1,6 @@
 """The directory tree that an archive is unpacked into: every path is resolved inside its root by the kernel.
 
-`Tree.parent` is the hot path of extraction. Directories are kept open, so most files cost no resolution at all, and
+`TargetTree.parent` is the hot path of extraction. Directories are kept open, so most files cost no resolution at all, and
 an entry is always made relative to a descriptor with its last component never followed.
 """
 
@@ -15,7 +15,7 @@ from img_core.files import fs
 from img_core.files.fs import mutation
 from img_core.spec.errors import ArchiveError
 
-__all__ = ["Directory", "Tree", "clamp_name", "clean_name"]
+__all__ = ["Directory", "TargetTree", "clamp_name", "clean_name"]
 
 _CACHED = 128  # open directories; the usual limit is 1024 descriptors
 _OPEN_PARENT = os.O_PATH | os.O_DIRECTORY
@@ -25,7 +25,7 @@ _NEW_MODE = 0o755
 class Directory:
     """An open directory: who it is, and whether its files inherit the group. Closed with its last reference.
 
-    That is why nobody can use a descriptor after `Tree.forget` and hit another file that got its number.
+    That is why nobody can use a descriptor after `TargetTree.forget` and hit another file that got its number.
     """
 
     __slots__ = ("fd", "inherits", "inode")
@@ -67,7 +67,7 @@ def clamp_name(name: bytes) -> bytes:
     return b"/".join(parts)
 
 
-class Tree:
+class TargetTree:
     """Rooted operations below *root_fd*, which the caller keeps open.
 
     *on_missing* is called with (path, directory above, name) of every directory made because an entry needed it.

@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 
-from img_core.archives.tar.tree import Directory, Tree
+from img_core.archives.tar.tree import Directory, TargetTree
 from img_core.archives.tar.xattrs import OPAQUE
 from img_core.files import fs
 from img_core.files.fs import mutation
@@ -32,7 +32,7 @@ class Whiteouts:
     #: can be kept for a million entries, and that are the same whatever symlink led there.
     added: set[int] | None = None
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: TargetTree) -> None:
         self.tree = tree
         self.root_opaque = False
 
@@ -93,7 +93,7 @@ class OverlayMarks(Whiteouts):
     The tree holds this layer alone, so whatever exists is the layer's own and stays.
     """
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: TargetTree) -> None:
         super().__init__(tree)
         self._hidden: set[int] = set()  # identities, as in `added`
 
@@ -126,7 +126,7 @@ class OverlayMarks(Whiteouts):
 class Deletions(Whiteouts):
     """``layer-apply``: really delete, except what the layer added."""
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: TargetTree) -> None:
         super().__init__(tree)
         self.added: set[int] = set()
         # Directories that hold nothing of lower layers any more: a second look would find nothing, and an archive that

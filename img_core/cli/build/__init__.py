@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from img_core.api import BuildRequest, BuildResult, CancelHandle, Client, Output, SshAgent
     from img_core.cli._settings import Settings
-    from img_core.cli.build._calls import Call
+    from img_core.cli.build._calls import Question
     from img_core.spec.progress import Event
 
 __all__ = ["command"]
@@ -73,7 +73,7 @@ def command(context: click.Context, /, paths: tuple[str, ...], **flags: Any) -> 
         say(f"Successfully built {_image_id(result) if nameless else shown}")
 
 
-def _parse_call(flags: dict[str, Any]) -> Call | None:  # Any: values of flags
+def _parse_call(flags: dict[str, Any]) -> Question | None:  # Any: values of flags
     if flags["call"] == "build" and not flags["check"]:
         return None
     from img_core.cli.build._calls import parse_call

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from img_core.api import BuildRequest, CancelHandle, Client
     from img_core.spec.frontend import BuildWarning
 
-__all__ = ["Call", "answer", "parse_call"]
+__all__ = ["Question", "answer", "parse_call"]
 
 _ALIASES = {"lint": "check"}
 _CALLS = {
@@ -30,7 +30,7 @@ _FORMATS = ("text", "json")
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Question:
     """One question. With *ignore_status* findings do not fail the command."""
 
     name: str
@@ -38,7 +38,7 @@ class Call:
     ignore_status: bool = False
 
 
-def parse_call(text: str, *, check: bool) -> Call | None:
+def parse_call(text: str, *, check: bool) -> Question | None:
     """Parse ``NAME[,format=text|json][,ignorestatus=true]``; None means "build". Raises UsageError."""
     fields = key_values(text) if text else [("build", None)]
     name = fields[0][0] if fields[0][1] is None else ""
@@ -57,10 +57,10 @@ def parse_call(text: str, *, check: bool) -> Call | None:
         raise UsageError(f"unknown format `{options['format']}` of `--call`", hint="known: `text`, `json`")
     if name == "build":
         return None
-    return Call(name, options.get("format", "text"), bool(truth(options.get("ignorestatus", ""))))
+    return Question(name, options.get("format", "text"), bool(truth(options.get("ignorestatus", ""))))
 
 
-def answer(call: Call, client: Client, request: BuildRequest, _show_event: object, handle: CancelHandle) -> int:
+def answer(call: Question, client: Client, request: BuildRequest, _show_event: object, handle: CancelHandle) -> int:
     """Print the answer and return the exit status."""
     if call.name == "check":
         return _show_findings(client.check(request, cancel=handle), call)
@@ -74,14 +74,14 @@ def answer(call: Call, client: Client, request: BuildRequest, _show_event: objec
     return 0
 
 
-def _show(found: Mapping[str, Any], call: Call, lines: Any) -> None:  # Any: JSON; a function from it to lines
+def _show(found: Mapping[str, Any], call: Question, lines: Any) -> None:  # Any: JSON; a function from it to lines
     echo(json.dumps(found, indent=2) if call.format == "json" else "\n".join(lines(found)))
 
 
 # ------------------------------------------------------------------------------------------------------------- check
 
 
-def _show_findings(findings: Sequence[BuildWarning], call: Call) -> int:
+def _show_findings(findings: Sequence[BuildWarning], call: Question) -> int:
     if call.format == "json":
         echo(json.dumps({"warnings": [_finding(found) for found in findings]}, indent=2))
     elif not findings:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from img_core.linux.cgroups.limits import Limits, Setting
 
-__all__ = ["Group", "Hierarchy", "dividable_controllers", "hierarchies", "limited_group"]
+__all__ = ["Hierarchy", "StepGroups", "dividable_controllers", "hierarchies", "limited_group"]
 
 _PREFIX: Final = "img-"
 _LEAF: Final = "img-builder"
@@ -44,7 +44,7 @@ class Hierarchy:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class StepGroups:
     """The groups of one step. A process that writes ``0`` to each of *procs_fds* is in them, with all its later children."""
 
     procs_fds: tuple[int, ...]
@@ -61,7 +61,7 @@ class Group:
 
 
 @contextmanager
-def limited_group(limits: Limits) -> Iterator[Group]:
+def limited_group(limits: Limits) -> Iterator[StepGroups]:
     """Give a group with *limits* for a block, and remove it afterwards. Raises HostError if the host does not let us make one.
 
     A limit that cannot be held is an error and no warning: who gives one protects other users of the machine, or a job from being killed.
@@ -78,7 +78,7 @@ def limited_group(limits: Limits) -> Iterator[Group]:
         procs = [os.open(f"{directory}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for directory in made.values()]
         for fd in procs:
             stack.callback(os.close, fd)
-        yield Group(tuple(procs), tuple(made.values()))
+        yield StepGroups(tuple(procs), tuple(made.values()))
 
 
 def _places(limits: Limits) -> Iterator[tuple[str, Setting]]:

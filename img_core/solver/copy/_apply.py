@@ -11,10 +11,10 @@ from img_core.files import fs
 from img_core.files.modes import ModeChange, parse_mode
 from img_core.files.passwd import resolve_owner
 from img_core.solver.copy._digest import open_file, opened
-from img_core.solver.copy._places import NewDirectory, Root
+from img_core.solver.copy._places import NewDirectory, TargetRoot
 from img_core.solver.copy._tree import SourceTree
 from img_core.solver.copy._unpack import is_archive, unpack
-from img_core.solver.copy._write import Writer
+from img_core.solver.copy._write import CopyWriter
 from img_core.spec.errors import ImgError, NotFoundError
 from img_core.spec.graph import Copy, MakeDirectory, WriteFile
 
@@ -47,7 +47,7 @@ def apply(
 
     Raises `ImgError` subclasses that name paths of the root and of the sources. What was done until then stays.
     """
-    runner = _Runner(Root(root_fd, owners, now_ns), check)
+    runner = _Runner(TargetRoot(root_fd, owners, now_ns), check)
     for action, selection in zip(actions, selections, strict=True):
         try:
             with fs.disk_errors(b"/"):
@@ -64,7 +64,7 @@ def _destination(action: FileAction) -> str:
 
 
 class _Runner:
-    def __init__(self, root: Root, check: Callable[[], None]) -> None:
+    def __init__(self, root: TargetRoot, check: Callable[[], None]) -> None:
         self.root = root
         self.check = check
         self._warnings: dict[str, None] = {}
@@ -106,7 +106,7 @@ class _Runner:
         mode = parse_mode(action.mode)
         new = NewDirectory(mode.for_new_parent(), *ids)
         path, name = os.fsencode(action.destination), os.fsencode(action.name)
-        writer = Writer(self.root, SourceTree(-1), ids, mode, self.warn)
+        writer = CopyWriter(self.root, SourceTree(-1), ids, mode, self.warn)
         now = time.time_ns() if self.root.now_ns is None else self.root.now_ns
         if path.endswith((b"/", b"/.")) or self.root.is_directory(path):
             fd, target_path = self.root.directory(path, new)
@@ -132,7 +132,7 @@ class _CopyRun:
         ids = resolve_owner(self.root.fd, copy.owner) if copy.owner else None
         self.ids = ids
         self.new = NewDirectory(self.mode.for_new_parent(), *(ids or (0, 0)))
-        self.writer = Writer(self.root, selection.tree, ids, self.mode, runner.warn)
+        self.writer = CopyWriter(self.root, selection.tree, ids, self.mode, runner.warn)
 
     def run(self) -> None:
         for text in self.selection.warnings:

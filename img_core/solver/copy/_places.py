@@ -11,7 +11,7 @@ from img_core.files import fs
 from img_core.files.ownership import Owners
 from img_core.spec.errors import ImgError
 
-__all__ = ["NewDirectory", "Place", "Root", "finish_directory"]
+__all__ = ["NewDirectory", "OpenPlace", "TargetRoot", "finish_directory"]
 
 _LINK_LIMIT = 40  # the kernel's own, see path_resolution(7)
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -27,7 +27,7 @@ class NewDirectory:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class OpenPlace:
     """A name in an open directory; *path* is where that is in the root, links resolved. Close *fd* after use."""
 
     fd: int
@@ -35,7 +35,7 @@ class Place:
     path: bytes
 
 
-class Root:
+class TargetRoot:
     """The root file system *fd*; nothing here leaves it, whatever links it holds. *now_ns* is the time of new directories."""
 
     def __init__(self, fd: int, owners: Owners, now_ns: int | None) -> None:
@@ -69,7 +69,7 @@ class Root:
         walk = _Walk(self, path, new)
         return walk.directory()
 
-    def place(self, path: bytes, new: NewDirectory) -> Place:
+    def place(self, path: bytes, new: NewDirectory) -> OpenPlace:
         """Return where a file *path* is to be written: links are followed, missing parents are made."""
         walk = _Walk(self, path, new)
         return walk.place()
@@ -129,7 +129,7 @@ def finish_directory(root_fd: int, path: bytes, mode: int | None, mtime_ns: int 
 class _Walk:
     """Goes down one path, keeping every directory on the way open so that ``..`` is where we came from."""
 
-    def __init__(self, root: Root, path: bytes, new: NewDirectory) -> None:
+    def __init__(self, root: TargetRoot, path: bytes, new: NewDirectory) -> None:
         self.root = root
         self.wanted = path
         self.new = new
@@ -146,7 +146,7 @@ class _Walk:
         finally:
             self._close()
 
-    def place(self) -> Place:
+    def place(self) -> OpenPlace:
         try:
             while True:
                 while len(self.todo) > 1:
@@ -156,7 +156,7 @@ class _Walk:
                 name = self.todo.pop()
                 target = self._link_target(name)
                 if target is None:
-                    return Place(self.fds.pop(), name, b"/".join([*self.names, name]))
+                    return OpenPlace(self.fds.pop(), name, b"/".join([*self.names, name]))
                 self._follow(target)
         finally:
             self._close()

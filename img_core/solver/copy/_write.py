@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from img_core.files.modes import ModeChange
-    from img_core.solver.copy._places import Root
+    from img_core.solver.copy._places import TargetRoot
     from img_core.solver.copy._select import Folder, Match
     from img_core.solver.copy._tree import FileInfo, SourceTree
 
-__all__ = ["Writer"]
+__all__ = ["CopyWriter"]
 
 Made = TypeVar("Made")
 
@@ -45,7 +45,7 @@ class _Target:
         return self.path + b"/" + name if self.path else name
 
 
-class Writer:
+class CopyWriter:
     """Copies from one tree with one ``--chown`` and ``--chmod``.
 
     *ids* None keeps what the tree says: the recorded or real owners of a stage, 0:0 for a build context.
@@ -53,7 +53,7 @@ class Writer:
 
     def __init__(
         self,
-        root: Root,
+        root: TargetRoot,
         tree: SourceTree,
         ids: tuple[int, int] | None,
         mode: ModeChange,

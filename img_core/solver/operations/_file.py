@@ -17,7 +17,7 @@ from img_core.spec.source import PinnedTree
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from img_core.solver.handler import Place, Task
+    from img_core.solver.handler import StepPlace, Task
     from img_core.solver.scope import BuildScope
     from img_core.solver.trees import Trees
 
@@ -40,7 +40,7 @@ class FileHandler(StepHandler[FileOp]):
             parts.append(str(self.scope.plan.source_date_epoch))
         return parts
 
-    def work(self, task: Task[FileOp], key_parts: Sequence[str], place: Place) -> None:
+    def work(self, task: Task[FileOp], key_parts: Sequence[str], place: StepPlace) -> None:
         """Apply the actions; refuse the result if what they read changed meanwhile."""
         scope, epoch = self.scope, self.scope.plan.source_date_epoch
         with ExitStack() as opened:

@@ -12,7 +12,7 @@ from img_core.spec.graph import RunOp
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from img_core.solver.handler import Place, Task
+    from img_core.solver.handler import StepPlace, Task
     from img_core.solver.run import Runner
     from img_core.solver.scope import BuildScope
     from img_core.solver.trees import Trees
@@ -39,7 +39,7 @@ class RunHandler(StepHandler[RunOp]):
             self._trees.mount_digest(mount, task.inputs, base) for mount in task.op.mounts if mount.input is not None
         ]
 
-    def work(self, task: Task[RunOp], key_parts: Sequence[str], place: Place) -> None:
+    def work(self, task: Task[RunOp], key_parts: Sequence[str], place: StepPlace) -> None:
         """Run the process. Raises StepError if it fails."""
         self._runner().run(task, place)
 

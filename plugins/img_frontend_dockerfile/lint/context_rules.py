@@ -30,7 +30,7 @@ class ContextRules:
     warn: Callable[[str, str], None]
     checking: bool
 
-    def sources(self, instruction: ins.Copy, origin: Vertex | None, paths: Iterable[str]) -> None:
+    def sources(self, instruction: ins.CopyOrAdd, origin: Vertex | None, paths: Iterable[str]) -> None:
         """Warn about each of *paths* (absolute) that COPY or ADD will not find in the context *origin*."""
         matcher = _ignore_rules(self.resolver) if instruction.source_stage is None else None
         command = "Add" if instruction.add else "Copy"

@@ -13,7 +13,7 @@ from img_frontend_dockerfile.syntax.source import LONGEST_MESSAGE, Fault
 if TYPE_CHECKING:
     from img_frontend_dockerfile.syntax.directives import CheckOptions
     from img_frontend_dockerfile.syntax.parser import Node
-    from img_frontend_dockerfile.syntax.source import Source, Span
+    from img_frontend_dockerfile.syntax.source import DockerfileText, Span
 
 __all__ = ["WarningList"]
 
@@ -24,7 +24,7 @@ _EXPERIMENTAL = frozenset({"InvalidDefinitionDescription"})
 class WarningList:
     """Collects warnings. Rules that ``# check=`` skips, for the file or one instruction, are dropped."""
 
-    def __init__(self, source: Source, options: CheckOptions) -> None:
+    def __init__(self, source: DockerfileText, options: CheckOptions) -> None:
         self._source = source
         self._options = options
         self._found: dict[tuple[str, str, Span | None], BuildWarning] = {}

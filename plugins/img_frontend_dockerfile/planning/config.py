@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from img_core.spec.values import Platform
 
-__all__ = ["DEFAULT_PATH", "DEFAULT_SHELL", "ImageConfig"]
+__all__ = ["DEFAULT_PATH", "DEFAULT_SHELL", "StageConfig"]
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHELL = ("/bin/sh", "-c")
 
 
 @dataclass(slots=True, eq=False)
-class ImageConfig:
+class StageConfig:
     """The part of an image config that instructions change. Mutable: one stage owns it; `copy` for a child stage."""
 
     env: dict[str, str] = field(default_factory=dict)
@@ -35,12 +35,12 @@ class ImageConfig:
     author: str = ""
 
     @classmethod
-    def scratch(cls) -> ImageConfig:
+    def scratch(cls) -> StageConfig:
         """Return the config that ``FROM scratch`` starts with."""
         return cls(env={"PATH": DEFAULT_PATH}, working_dir="/")
 
     @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> ImageConfig:
+    def from_document(cls, document: Mapping[str, Any]) -> StageConfig:
         """Take over the config of a base image; parts of unexpected type count as missing."""
         config = _mapping(document.get("config"))
         env = dict(item.partition("=")[::2] for item in _texts(config.get("Env")))
@@ -62,7 +62,7 @@ class ImageConfig:
             author=_text(document.get("author")),
         )
 
-    def copy(self) -> ImageConfig:
+    def copy(self) -> StageConfig:
         """Return an independent copy."""
         return replace(
             self, env=dict(self.env), ports=set(self.ports), volumes=set(self.volumes), labels=dict(self.labels)

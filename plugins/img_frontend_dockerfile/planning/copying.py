@@ -31,7 +31,7 @@ _FROM_HINT = "define a new stage with FROM using ARG from global scope as a work
 class _Expanded:
     """An instruction after expansion. *paths* are sources as written, *destination* is absolute."""
 
-    instruction: ins.Copy
+    instruction: ins.CopyOrAdd
     paths: list[str]
     heredocs: list[WriteFile]
     destination: str
@@ -42,7 +42,7 @@ class _Expanded:
     checksum: str
 
 
-def apply_copy(builder: StageBuilder, instruction: ins.Copy) -> None:
+def apply_copy(builder: StageBuilder, instruction: ins.CopyOrAdd) -> None:
     """Add the layer of one COPY or ADD."""
     expanded = _expand(builder, instruction)
     _check(builder, expanded)
@@ -60,7 +60,7 @@ def apply_copy(builder: StageBuilder, instruction: ins.Copy) -> None:
     builder.commit(_created_by(expanded), layer)
 
 
-def _expand(builder: StageBuilder, instruction: ins.Copy) -> _Expanded:
+def _expand(builder: StageBuilder, instruction: ins.CopyOrAdd) -> _Expanded:
     destination = builder.expand(instruction.destination)
     absolute = _destination(builder, destination)
     owner, mode = builder.expand(instruction.owner), builder.expand(instruction.mode)
@@ -119,7 +119,7 @@ def _check(builder: StageBuilder, expanded: _Expanded) -> None:
         raise Fault(f"--exclude: {err.message}", hint=err.hint) from None
 
 
-def _written_paths(instruction: ins.Copy) -> list[str]:
+def _written_paths(instruction: ins.CopyOrAdd) -> list[str]:
     return [source or '""' for source in instruction.sources if isinstance(source, str)]
 
 
@@ -149,7 +149,7 @@ def _local_action(builder: StageBuilder, expanded: _Expanded, paths: list[str], 
     return _copy(expanded, inputs.add(origin), tuple(paths), unpack=unpack)
 
 
-def _origin(builder: StageBuilder, instruction: ins.Copy) -> Vertex | None:
+def _origin(builder: StageBuilder, instruction: ins.CopyOrAdd) -> Vertex | None:
     if instruction.source_stage is None:
         return builder.context()
     if "$" in instruction.source_stage:

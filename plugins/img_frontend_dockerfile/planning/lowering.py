@@ -11,7 +11,7 @@ from img_core.spec.errors import ImgError
 from img_core.spec.frontend import HistoryEntry, PlannedImage
 from img_core.spec.graph import IMAGE_SCHEME, Copy, FileOp, SourceOp, Vertex
 from img_frontend_dockerfile.planning import metadata as metadata
-from img_frontend_dockerfile.planning.config import ImageConfig
+from img_frontend_dockerfile.planning.config import StageConfig
 from img_frontend_dockerfile.planning.copying import apply_copy
 from img_frontend_dockerfile.planning.names import ContextTarget, ImageTarget, NoTarget, StageTarget, Target
 from img_frontend_dockerfile.planning.running import apply_run
@@ -37,7 +37,7 @@ __all__ = ["Lowering"]
 _APPLY: dict[type[ins.Instruction], Callable[[StageBuilder, Any], None]] = {
     ins.Arg: metadata.apply_arg,
     ins.Cmd: metadata.apply_cmd,
-    ins.Copy: apply_copy,
+    ins.CopyOrAdd: apply_copy,
     ins.Entrypoint: metadata.apply_entrypoint,
     ins.Env: metadata.apply_env,
     ins.Expose: metadata.apply_expose,
@@ -48,12 +48,12 @@ _APPLY: dict[type[ins.Instruction], Callable[[StageBuilder, Any], None]] = {
     ins.Run: apply_run,
     ins.Shell: metadata.apply_shell,
     ins.StopSignal: metadata.apply_stopsignal,
-    ins.User: metadata.apply_user,
+    ins.SetUser: metadata.apply_user,
     ins.Volume: metadata.apply_volume,
     ins.Workdir: metadata.apply_workdir,
 }
 _TRIGGER_ESCAPE = "\\"
-_COUNTED = (ins.Run, ins.Copy, ins.Workdir)
+_COUNTED = (ins.Run, ins.CopyOrAdd, ins.Workdir)
 
 
 class Lowering:
@@ -152,10 +152,10 @@ class Lowering:
             err.hint = (base.hint if isinstance(base, ImageTarget) else "") or err.hint
             raise
         if image is None:
-            config = ImageConfig.scratch()
+            config = StageConfig.scratch()
             return StageState(platform, config, dict(config.env))
         self._compare_platforms(stage, image, platform)
-        config = ImageConfig.from_document(image.config)
+        config = StageConfig.from_document(image.config)
         return StageState(platform, config, dict(config.env), base=image, history=_base_history(image))
 
     def _compare_platforms(self, stage: Stage, image: BaseImage, platform: Platform) -> None:

@@ -137,7 +137,7 @@ def apply_volume(builder: StageBuilder, instruction: ins.Volume) -> None:
     builder.commit(f"VOLUME [{' '.join(paths)}]")
 
 
-def apply_user(builder: StageBuilder, instruction: ins.User) -> None:
+def apply_user(builder: StageBuilder, instruction: ins.SetUser) -> None:
     """Set the user; it is only looked up when a step needs it."""
     builder.state.config.user = builder.expand(instruction.user)
     builder.commit(f"USER {builder.state.config.user}")

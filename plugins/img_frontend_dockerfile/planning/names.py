@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from img_core.spec.values import Platform
     from img_frontend_dockerfile.syntax.program import Stage
 
-__all__ = ["ContextTarget", "ImageTarget", "Names", "NoTarget", "StageTarget", "Target", "parse_platform"]
+__all__ = ["ContextTarget", "ImageTarget", "NoTarget", "StageNames", "StageTarget", "Target", "parse_platform"]
 
 _MAIN_CONTEXT = "context"
 _SCRATCH = "scratch"
@@ -71,7 +71,7 @@ def parse_platform(text: str, *, prefix: str) -> Platform:
         raise Fault(err.message) from None
 
 
-class Names:
+class StageNames:
     """Looks names up in the stages of one file and among the contexts that the caller knows."""
 
     def __init__(self, stages: tuple[Stage, ...], resolver: Resolver, platform: Platform) -> None:

@@ -12,7 +12,7 @@ from img_frontend_dockerfile.lint.file_rules import lint_base_defaults, lint_pro
 from img_frontend_dockerfile.lint.findings import WarningList
 from img_frontend_dockerfile.planning.epoch import epoch_of, settle_epoch
 from img_frontend_dockerfile.planning.lowering import Lowering
-from img_frontend_dockerfile.planning.names import Names
+from img_frontend_dockerfile.planning.names import StageNames
 from img_frontend_dockerfile.planning.stage import Shared
 from img_frontend_dockerfile.syntax.budget import FILE_LIMIT, Budget
 from img_frontend_dockerfile.syntax.directives import CheckOptions, parse_check_options
@@ -70,7 +70,7 @@ class Planning:
 
     def _shared(self, platform: Platform) -> Shared:
         scope = _global_scope(self.program, self.request, platform, self._warnings, self._budget)
-        names = Names(self.program.stages, self._resolver, platform)
+        names = StageNames(self.program.stages, self._resolver, platform)
         return Shared(
             program=self.program,
             request=self.request,

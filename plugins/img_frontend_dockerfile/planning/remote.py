@@ -21,7 +21,7 @@ _COMMIT = re.compile(r"[0-9a-f]{1,64}")
 _UNNAMED = "__unnamed__"
 
 
-def git_source(source: str, instruction: ins.Copy, checksum: str, *, dated: bool) -> SourceOp:
+def git_source(source: str, instruction: ins.CopyOrAdd, checksum: str, *, dated: bool) -> SourceOp:
     """Return the source of a git ADD; in a *dated* build (`SOURCE_DATE_EPOCH`) its files have the time of the commit.
 
     Raises `Fault` for query keys that nobody knows.

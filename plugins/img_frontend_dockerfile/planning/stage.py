@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from img_core.spec.graph import Op
     from img_core.spec.values import Platform
     from img_frontend_dockerfile.lint.findings import WarningList
-    from img_frontend_dockerfile.planning.config import ImageConfig
-    from img_frontend_dockerfile.planning.names import Names, Target
+    from img_frontend_dockerfile.planning.config import StageConfig
+    from img_frontend_dockerfile.planning.names import StageNames, Target
     from img_frontend_dockerfile.syntax.budget import Budget
     from img_frontend_dockerfile.syntax.instructions import Instruction
     from img_frontend_dockerfile.syntax.program import Program, Stage
@@ -54,7 +54,7 @@ class Shared:
     request: PlanRequest
     resolver: Resolver
     platform: Platform
-    names: Names
+    names: StageNames
     scope: GlobalScope
     warnings: WarningList
     budget: Budget  #: what expansion may still make
@@ -68,7 +68,7 @@ class StageState:
     """What a stage is so far. *env* is what expansion and RUN see: ENV and ARG, last write wins."""
 
     platform: Platform
-    config: ImageConfig
+    config: StageConfig
     env: dict[str, str]
     root: Vertex | None = None
     base: BaseImage | None = None

@@ -132,7 +132,7 @@ class StageGraph:
 
 def _from_names(instruction: ins.Instruction) -> Iterator[str]:
     """Yield what ``--from`` and mounts of *instruction* name; texts with variables are refused later."""
-    if isinstance(instruction, ins.Copy) and instruction.source_stage and "$" not in instruction.source_stage:
+    if isinstance(instruction, ins.CopyOrAdd) and instruction.source_stage and "$" not in instruction.source_stage:
         yield instruction.source_stage
     if isinstance(instruction, ins.Run):
         yield from filter(None, map(mount_source_stage, instruction.mounts))

@@ -7,7 +7,7 @@ import re
 
 from img_core.spec.dataclass import dataclass
 from img_core.spec.words import truth
-from img_frontend_dockerfile.syntax.source import Fault, Source, Span
+from img_frontend_dockerfile.syntax.source import DockerfileText, Fault, Span
 from img_frontend_dockerfile.syntax.text import quote
 
 __all__ = ["CheckOptions", "Directives", "detect_syntax", "parse_check_options", "parse_directives"]
@@ -37,7 +37,7 @@ class Directives:
     lines: int = 0
 
 
-def parse_directives(source: Source) -> Directives:
+def parse_directives(source: DockerfileText) -> Directives:
     """Read the directive zone: it ends at the first line that is not a known ``# key=value``."""
     values: dict[str, str] = {}
     for number, line in enumerate(source.lines, start=1):
@@ -60,7 +60,7 @@ def parse_directives(source: Source) -> Directives:
     )
 
 
-def _located_check(source: Source, text: str, span: Span) -> None:
+def _located_check(source: DockerfileText, text: str, span: Span) -> None:
     try:
         parse_check_options(text)
     except Fault as fault:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Arg",
     "Cmd",
-    "Copy",
+    "CopyOrAdd",
     "Entrypoint",
     "Env",
     "Expose",
@@ -28,9 +28,9 @@ __all__ = [
     "Maintainer",
     "OnBuild",
     "Run",
+    "SetUser",
     "Shell",
     "StopSignal",
-    "User",
     "Volume",
     "Workdir",
 ]
@@ -110,7 +110,7 @@ class Entrypoint(Instruction):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Copy(Instruction):
+class CopyOrAdd(Instruction):
     """COPY, or ADD when *add* is true; texts are not expanded yet."""
 
     sources: tuple[str | Heredoc, ...]
@@ -142,7 +142,7 @@ class Volume(Instruction):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class User(Instruction):
+class SetUser(Instruction):
     """Set the user of later RUN steps and of the image."""
 
     user: str

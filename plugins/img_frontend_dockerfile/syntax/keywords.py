@@ -157,20 +157,20 @@ def _entrypoint(node: Node, _escape: str) -> ins.Entrypoint:
     return ins.Entrypoint(node, *_command(node.text))
 
 
-def _copy(node: Node, _escape: str) -> ins.Copy:
+def _copy(node: Node, _escape: str) -> ins.CopyOrAdd:
     flags = parse_flags(node.flags, _COPY_FLAGS)
     return _copy_or_add(node, flags, add=False)
 
 
-def _add(node: Node, _escape: str) -> ins.Copy:
+def _add(node: Node, _escape: str) -> ins.CopyOrAdd:
     return _copy_or_add(node, parse_flags(node.flags, _ADD_FLAGS), add=True)
 
 
-def _copy_or_add(node: Node, flags: Flags, *, add: bool) -> ins.Copy:
+def _copy_or_add(node: Node, flags: Flags, *, add: bool) -> ins.CopyOrAdd:
     *sources, destination = _copy_arguments(node)
     if not isinstance(destination, str):
         raise Fault(f"{node.name} cannot accept a heredoc as a destination", at_parse=True)
-    return ins.Copy(
+    return ins.CopyOrAdd(
         node,
         sources=tuple(sources),
         destination=destination,
@@ -327,7 +327,7 @@ _BUILDERS: dict[str, Callable[[Node, str], ins.Instruction]] = {
     "RUN": _run,
     "SHELL": _shell,
     "STOPSIGNAL": lambda node, _escape: ins.StopSignal(node, _exactly_one(node)),
-    "USER": lambda node, _escape: ins.User(node, _exactly_one(node)),
+    "USER": lambda node, _escape: ins.SetUser(node, _exactly_one(node)),
     "VOLUME": _volume,
     "WORKDIR": lambda node, _escape: ins.Workdir(node, _exactly_one(node)),
 }

@@ -8,7 +8,7 @@ from dataclasses import replace
 from img_core.spec.dataclass import dataclass
 from img_frontend_dockerfile.syntax.directives import Directives, parse_directives
 from img_frontend_dockerfile.syntax.heredocs import Heredoc, find_heredocs
-from img_frontend_dockerfile.syntax.source import Fault, Source, Span
+from img_frontend_dockerfile.syntax.source import DockerfileText, Fault, Span
 from img_frontend_dockerfile.syntax.words import json_words, split_flags, split_keyword
 
 __all__ = ["Document", "Node", "parse_document", "parse_trigger"]
@@ -39,12 +39,12 @@ class Node:
 class Document:
     """A whole Dockerfile as nodes."""
 
-    source: Source
+    source: DockerfileText
     directives: Directives
     nodes: tuple[Node, ...]
 
 
-def parse_document(source: Source) -> Document:
+def parse_document(source: DockerfileText) -> Document:
     """Cut *source* into nodes. Raises `DockerfileError` for an empty file, bad directives and open here-documents."""
     if not source.text:
         raise source.error(Fault("the Dockerfile cannot be empty"), Span(1, 1))
@@ -57,7 +57,7 @@ def parse_document(source: Source) -> Document:
 
 def parse_trigger(text: str, span: Span, escape: str) -> list[Node]:
     """Parse the text of an ONBUILD trigger, whose nodes all get the position *span*. Raises `Fault`."""
-    reader = _Reader(Source("", text), escape)
+    reader = _Reader(DockerfileText("", text), escape)
     try:
         return [replace(node, span=span) for node in reader.read(0)]
     except _OpenHeredoc as err:
@@ -74,7 +74,7 @@ class _OpenHeredoc(Exception):
 class _Reader:
     """Walks over the physical lines once."""
 
-    def __init__(self, source: Source, escape: str) -> None:
+    def __init__(self, source: DockerfileText, escape: str) -> None:
         self._source = source
         self._escape = escape
         self._lines = source.lines

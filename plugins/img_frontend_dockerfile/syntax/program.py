@@ -9,7 +9,7 @@ from img_frontend_dockerfile.syntax.budget import MOST_INSTRUCTIONS, MOST_STAGES
 from img_frontend_dockerfile.syntax.instructions import Arg, From, Instruction
 from img_frontend_dockerfile.syntax.keywords import build_instruction
 from img_frontend_dockerfile.syntax.parser import Document, parse_document
-from img_frontend_dockerfile.syntax.source import Fault, Source, Span
+from img_frontend_dockerfile.syntax.source import DockerfileText, Fault, Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,7 @@ class Program:
     stages: tuple[Stage, ...]
 
     @property
-    def source(self) -> Source:
+    def source(self) -> DockerfileText:
         """The text that was parsed."""
         return self.document.source
 
@@ -57,7 +57,7 @@ class Program:
             yield from stage.instructions
 
 
-def parse_program(source: Source) -> Program:
+def parse_program(source: DockerfileText) -> Program:
     """Parse *source*. Raises `DockerfileError` with line and excerpt."""
     document = parse_document(source)
     arguments: list[Arg] = []

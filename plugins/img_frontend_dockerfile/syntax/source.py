@@ -8,7 +8,7 @@ from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import DockerfileError
 from img_core.spec.text import one_line, redacted, show
 
-__all__ = ["LONGEST_MESSAGE", "Fault", "Source", "Span", "excerpt"]
+__all__ = ["LONGEST_MESSAGE", "DockerfileText", "Fault", "Span", "excerpt"]
 
 _CONTEXT_LINES = 2
 _RULE = "-" * 20
@@ -60,14 +60,14 @@ def _printable(line: str) -> str:
 
 
 @dataclass(frozen=True)
-class Source:
+class DockerfileText:
     """A Dockerfile: the *name* to show and its decoded *text* (no byte order mark)."""
 
     name: str
     text: str
 
     @classmethod
-    def decode(cls, name: str, content: bytes) -> Source:
+    def decode(cls, name: str, content: bytes) -> DockerfileText:
         """Decode *content*. Bytes that are not UTF-8 (old comments, mostly) become U+FFFD; NUL is refused."""
         text = content.decode("utf-8", "replace").removeprefix("\ufeff")
         source = cls(name, text)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from img_core.archives.tar.member import Member
     from img_core.spec.exporter import ImageStore
 
-__all__ = ["Contents", "DirectoryContents", "TarContents", "blob_path"]
+__all__ = ["BundleFiles", "DirectoryContents", "TarContents", "blob_path"]
 
 _SMALL = 64 * 1024
 _MEMORY_LIMIT = 64 * 1024 * 1024  # for all small files and JSON of one bundle together
@@ -36,7 +36,7 @@ _UNKNOWN = "application/octet-stream"
 _BLOBS = "blobs/sha256/"
 
 
-class Contents(Protocol):
+class BundleFiles(Protocol):
     """Looks up files of a bundle by path (as text: paths that are not UTF-8 are never looked up)."""
 
     def document(self, path: str) -> bytes | None:
@@ -69,14 +69,14 @@ class TarContents:
             self._take(member, reader)
 
     def document(self, path: str) -> bytes | None:
-        """See `Contents`."""
+        """See `BundleFiles`."""
         path = self._resolve(path)
         if path in self._stored:
             raise ArchiveError(f"`{fs.show(path)}` in the bundle is not a JSON document")
         return self._memory.get(path)
 
     def blob(self, path: str) -> Descriptor | None:
-        """See `Contents`."""
+        """See `BundleFiles`."""
         path = self._resolve(path)
         if path in self._memory:
             data = self._memory[path]
@@ -163,7 +163,7 @@ class DirectoryContents:
         self._store = store
 
     def document(self, path: str) -> bytes | None:
-        """See `Contents`."""
+        """See `BundleFiles`."""
         fd = self._open(path)
         if fd is None:
             return None
@@ -174,7 +174,7 @@ class DirectoryContents:
         return data
 
     def blob(self, path: str) -> Descriptor | None:
-        """See `Contents`."""
+        """See `BundleFiles`."""
         fd = self._open(path)
         if fd is None:
             return None

@@ -16,7 +16,7 @@ from img_core.spec.errors import ArchiveError, IntegrityError
 from img_core.spec.importer import LoadedImage
 from img_core.spec.text import show
 from img_core.spec.values import Descriptor, DiffId
-from img_lib_export.bundle._contents import Contents, DirectoryContents, TarContents, blob_path
+from img_lib_export.bundle._contents import BundleFiles, DirectoryContents, TarContents, blob_path
 from img_lib_export.repack import uncompressed
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _check_ratio(size: int, compressed_size: int) -> None:
 class _Reader:
     """Finds the images of one bundle. Everything is stored before what refers to it."""
 
-    def __init__(self, contents: Contents, store: ImageStore) -> None:
+    def __init__(self, contents: BundleFiles, store: ImageStore) -> None:
         self._contents = contents
         self._store = store
         self._manifests = 0

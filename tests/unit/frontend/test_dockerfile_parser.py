@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from img_core.spec.errors import DockerfileError
 from img_frontend_dockerfile.syntax.parser import parse_document
-from img_frontend_dockerfile.syntax.source import Source, excerpt
+from img_frontend_dockerfile.syntax.source import DockerfileText, excerpt
 
 
 def shell(text: str) -> str:
@@ -156,7 +156,7 @@ def test_nul_byte_is_refused_with_its_line() -> None:
 
 def test_every_instruction_knows_its_lines() -> None:
     text = "# c\n\nFROM b\nRUN a \\\n  # c\n  b\n\nCOPY <<E /x\n1\n2\nE\nCMD x"
-    nodes = parse_document(Source("Dockerfile", text)).nodes
+    nodes = parse_document(DockerfileText("Dockerfile", text)).nodes
     assert [(n.name, n.span.first, n.span.last) for n in nodes] == [
         ("FROM", 3, 3),
         ("RUN", 4, 6),
@@ -180,7 +180,7 @@ def test_every_instruction_knows_its_lines() -> None:
     ],
 )
 def test_word_of_a_here_document(marker: str, name: str, expand: bool) -> None:
-    (node,) = parse_document(Source("D", f"COPY {marker} /x\nbody\n{name}\n")).nodes
+    (node,) = parse_document(DockerfileText("D", f"COPY {marker} /x\nbody\n{name}\n")).nodes
     assert [(found.name, found.expand, found.content) for found in node.heredocs] == [(name, expand, "body\n")]
 
 
@@ -198,7 +198,7 @@ def test_excerpt_marks_the_lines_and_shows_two_around() -> None:
 
 
 def test_comments_directly_above_are_kept_with_the_instruction() -> None:
-    nodes = parse_document(Source("D", "# lost\n\n# one\n# two\nFROM b")).nodes
+    nodes = parse_document(DockerfileText("D", "# lost\n\n# one\n# two\nFROM b")).nodes
     assert nodes[0].comments == ("one", "two")
 
 
@@ -210,7 +210,7 @@ _LINES = st.sampled_from(
 @given(lines=st.lists(_LINES, max_size=12))
 def test_positions_cover_every_instruction_once_and_in_order(lines: list[str]) -> None:
     try:
-        nodes = parse_document(Source("D", "\n".join(lines))).nodes
+        nodes = parse_document(DockerfileText("D", "\n".join(lines))).nodes
     except DockerfileError:
         return
     covered = [number for node in nodes for number in range(node.span.first, node.span.last + 1)]
@@ -241,7 +241,7 @@ def test_what_was_written_over_several_lines_reads_as_on_one(
         text += keyword + body
         expected.append((keyword, [word for word, _ in words] + ["x"], first, text.count("\n") + 1))
         text += "\n" * (1 + gap)
-    nodes = parse_document(Source("D", text)).nodes
+    nodes = parse_document(DockerfileText("D", text)).nodes
     assert [(node.keyword, node.original.split()[1:], node.span.first, node.span.last) for node in nodes] == expected
 
 

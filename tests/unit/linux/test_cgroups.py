@@ -3,7 +3,7 @@
 import pytest
 
 from img_core.linux.cgroups import Limits
-from img_core.linux.cgroups.groups import Group, Hierarchy, _dividable, hierarchies
+from img_core.linux.cgroups.groups import Hierarchy, StepGroups, _dividable, hierarchies
 from img_core.spec.errors import UsageError
 
 
@@ -106,7 +106,7 @@ def test_own_group_is_told_to_hand_out(tree):
     ("name", "text"), [("memory.events", "oom 2\noom_kill {}\n"), ("memory.oom_control", "under_oom 0\noom_kill {}\n")]
 )
 def test_kills_for_want_of_memory_are_known(tmp_path, name, text):
-    group = Group((), (str(tmp_path),))
+    group = StepGroups((), (str(tmp_path),))
     assert not group.was_killed()
     (tmp_path / name).write_text(text.format(0))
     assert not group.was_killed()

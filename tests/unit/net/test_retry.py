@@ -4,7 +4,7 @@ from email.utils import formatdate
 
 import pytest
 
-from img_core.net.retry import Attempts, Failure, Limits, retry_after_seconds
+from img_core.net.retry import Attempts, Failure, Patience, retry_after_seconds
 from img_core.spec.errors import Canceled
 
 
@@ -26,7 +26,7 @@ def transient(wait: float | None = None) -> Failure:
 
 def test_five_tries_mean_four_pauses_that_grow() -> None:
     stop = FakeStop()
-    attempts = Attempts(Limits(), stop)
+    attempts = Attempts(Patience(), stop)
     with pytest.raises(Failure) as caught:  # noqa: PT012 - which of the calls raises is the claim
         for _ in range(100):
             attempts.wait_or_raise(transient())
@@ -38,7 +38,7 @@ def test_five_tries_mean_four_pauses_that_grow() -> None:
 def test_pauses_are_spread_over_their_range() -> None:
     stop = FakeStop()
     for _ in range(200):
-        Attempts(Limits(first_pause=1.0), stop).wait_or_raise(transient())
+        Attempts(Patience(first_pause=1.0), stop).wait_or_raise(transient())
     assert min(stop.waits) < 0.2
     assert max(stop.waits) > 0.8
 
@@ -46,13 +46,13 @@ def test_pauses_are_spread_over_their_range() -> None:
 def test_final_failure_is_not_waited_for() -> None:
     stop = FakeStop()
     with pytest.raises(Failure):
-        Attempts(Limits(), stop).wait_or_raise(Failure("no", transient=False))
+        Attempts(Patience(), stop).wait_or_raise(Failure("no", transient=False))
     assert stop.waits == []
 
 
 def test_server_chooses_the_pause_up_to_a_minute() -> None:
     stop = FakeStop()
-    attempts = Attempts(Limits(), stop)
+    attempts = Attempts(Patience(), stop)
     attempts.wait_or_raise(transient(wait=30))
     assert stop.waits == [30]
     with pytest.raises(Failure, match="asks to wait 61 seconds"):
@@ -61,7 +61,7 @@ def test_server_chooses_the_pause_up_to_a_minute() -> None:
 
 def test_waiting_in_all_is_bounded() -> None:
     stop = FakeStop()
-    attempts = Attempts(Limits(total_seconds=20), stop)
+    attempts = Attempts(Patience(total_seconds=20), stop)
     with pytest.raises(Failure):
         attempts.wait_or_raise(transient(wait=21))
     assert stop.waits == []
@@ -69,7 +69,7 @@ def test_waiting_in_all_is_bounded() -> None:
 
 def test_progress_starts_the_count_anew() -> None:
     stop = FakeStop()
-    attempts = Attempts(Limits(tries=2), stop)
+    attempts = Attempts(Patience(tries=2), stop)
     for _ in range(10):
         attempts.wait_or_raise(transient())
         attempts.restart()
@@ -80,7 +80,7 @@ def test_wait_ends_when_the_client_is_closed() -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(Canceled):
-        Attempts(Limits(), stop).wait_or_raise(transient(wait=50))
+        Attempts(Patience(), stop).wait_or_raise(transient(wait=50))
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from img_core.spec.graph import SourceOp, Vertex
 from img_core.spec.source import PinnedTree, TreeSource
 from img_core.spec.values import Platform
 from img_core.store import Store
-from img_core.store.records import Records, Step
+from img_core.store.records import Records, StepRecord
 from img_core.testing.images import SmallImage, make_image
 from img_snapshotter_native._native import NativeSnapshotter
 
@@ -216,10 +216,10 @@ class _FakeSecrets:
 class _NoRecords(Records):
     """Remembers nothing."""
 
-    def steps(self, key: str) -> list[Step]:
+    def steps(self, key: str) -> list[StepRecord]:
         return []
 
-    def add_step(self, step: Step) -> None:
+    def add_step(self, step: StepRecord) -> None:
         pass
 
     def tree_digest(self, identity: str, files: str) -> str | None:

@@ -1,0 +1,60 @@
+"""What holds in all rooms of the house: one name for one thing, and no module that says next to nothing."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from pathlib import Path
+
+from harness.repository import ROOT
+
+#: Distributions of their own (``plugins/img-…``) have names of their own; the contracts of the test kit are named after what they test.
+MODULES = [
+    path
+    for folder in (ROOT / "img_core", *sorted(ROOT.glob("plugins/img_*")))
+    for path in sorted(folder.rglob("*.py"))
+    if "testing" not in path.relative_to(ROOT).parts
+]
+#: Two public interfaces each have their own, and users of one do not meet the other: what a frontend plans, and what an image has.
+TWICE = {"HistoryEntry"}
+#: Short modules, and why they are modules.
+SHORT = {
+    "img_core/linux/boot.py": "knows nothing of user namespaces, zygote or mounts, beside which it would be imported",
+    "plugins/img_exporter_docker/_docker.py": "imported only when the exporter is used; plugin.py names it",
+    "plugins/img_exporter_oci/_oci.py": "imported only when the exporter is used; plugin.py names it",
+}
+
+
+def public_classes(path: Path) -> list[str]:
+    tree = ast.parse(path.read_text())
+    listed: set[str] = set()
+    for node in tree.body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id="__all__")], value=ast.List() as value):
+                listed = set(ast.literal_eval(value))
+    return [node.name for node in tree.body if isinstance(node, ast.ClassDef) and node.name in listed]
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    homes = defaultdict(list)
+    for path in MODULES:
+        for name in public_classes(path):
+            homes[name].append(str(path.relative_to(ROOT)))
+    assert len(homes) > 200
+    assert {name: places for name, places in homes.items() if len(places) > 1 and name not in TWICE} == {}
+
+
+def test_a_short_module_has_a_reason() -> None:
+    entry_points = set(re.findall(r'^\w[\w-]* = "([\w.]+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
+    short = []
+    for path in MODULES:
+        relative = str(path.relative_to(ROOT))
+        module = relative.removeprefix("plugins/").removesuffix(".py").replace("/", ".")
+        is_command = path.parent.name == "cli" and not path.name.startswith("_")
+        if path.name in ("__init__.py", "__main__.py") or module in entry_points or is_command:
+            continue
+        if len(path.read_text().splitlines()) < 15 and relative not in SHORT:
+            short.append(relative)
+    assert short == []
+    assert [relative for relative in SHORT if not (ROOT / relative).is_file()] == []
