@@ -238,4 +238,4 @@ def test_the_scope_knows_which_layers_will_be_wanted(bench: Bench, root: Vertex,
 
 def test_the_scope_is_complete_when_it_is_made(bench: Bench) -> None:
     with bench.lab.solver(World()) as (_, scope), pytest.raises(FrozenInstanceError):
-        scope.definitions = frozenset()  # type: ignore[misc]
+        scope.definitions = frozenset()
