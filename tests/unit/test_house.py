@@ -7,6 +7,8 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
+import pytest
+
 from harness.repository import ROOT
 
 #: Distributions of their own (``plugins/img-…``) have names of their own; the contracts of the test kit are named after what they test.
@@ -58,3 +60,19 @@ def test_a_short_module_has_a_reason() -> None:
             short.append(relative)
     assert short == []
     assert [relative for relative in SHORT if not (ROOT / relative).is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "home"),
+    [
+        pytest.param(r'["\']1["\'], ["\'](?:t|true)["\']', "img_core/spec/words.py", id="truth"),
+        pytest.param(r"\[kmgt?p?\]", "img_core/spec/words.py", id="sizes"),
+        pytest.param(r"\b(?:import csv|from csv)\b|\bbare \" in non-quoted", "img_core/spec/words.py", id="records"),
+        pytest.param(r"\bimport tomllib\b", "img_core/spec/toml.py", id="configuration-files"),
+        pytest.param(r"rwxXst", "img_core/files/modes.py", id="modes"),
+        pytest.param(r'encode\("unicode_escape"', "img_core/spec/text.py", id="escapes"),
+    ],
+)
+def test_a_small_rule_is_written_once(pattern: str, home: str) -> None:
+    found = [str(path.relative_to(ROOT)) for path in MODULES if re.search(pattern, path.read_text())]
+    assert found == [home]
