@@ -20,9 +20,12 @@ DOCKERFILE = "FROM busybox\nRUN head -c 3000000 /dev/urandom > /big\nRUN echo sm
 
 
 def state_size(img: Img) -> int:
-    """Return the bytes that the state directory occupies, as the mapped root sees them."""
+    """Return the bytes that the state directory occupies, as the mapped root sees them, without the reserve.
+
+    What lets people clean up on a full disk stays; it is no trace of what was built.
+    """
     done = subprocess.run(
-        ["unshare", "--map-root-user", "--map-auto", "du", "-sB1", img.state],
+        ["unshare", "--map-root-user", "--map-auto", "du", "-sB1", "--exclude=reserve", img.state],
         capture_output=True,
         text=True,
         check=True,
@@ -135,9 +138,7 @@ def test_the_state_is_almost_empty_after_all_is_gone(img: Img, tmp_path: Path) -
     img.build(write_context(tmp_path / "context", DOCKERFILE)).ok()
     img.run("rm", "*").ok()
     img.run("prune", "--all").ok()
-    # What lets people clean up on a full disk stays; it is no trace of what was built.
-    reserve = (img.state / "reserve").stat().st_size
-    assert state_size(img) - reserve < 500_000
+    assert state_size(img) < 500_000
     assert img.names() == []
 
 
