@@ -65,6 +65,8 @@ if TYPE_CHECKING:
         Resolver,
     )
     from img_core.spec.graph import (
+        CONTEXT_SCHEME,
+        IMAGE_SCHEME,
         Copy,
         FileAction,
         FileOp,
@@ -192,6 +194,8 @@ _HOMES = {
         "Resolver",
     ),
     "graph": (
+        "CONTEXT_SCHEME",
+        "IMAGE_SCHEME",
         "Copy",
         "FileAction",
         "FileOp",
@@ -266,8 +270,10 @@ _HOMES = {
     ),
 }
 __all__ = [  # a test keeps this equal to `_HOMES`
+    "CONTEXT_SCHEME",
     "DRIVER_HOOKS",
     "EVENT_VERSION",
+    "IMAGE_SCHEME",
     "PROJECT",
     "Applied",
     "ArchiveError",
