@@ -302,14 +302,16 @@ def test_state_directory_that_cannot_be_written_is_named(img: Img, context: Path
 
 @pytest.mark.parametrize("name", ["state", "a b/[st]*te", "!state", "#state", "sub/.state"])
 @pytest.mark.parametrize("ignored", ["", "*\n!**\n"])
-def test_state_directory_in_the_context_is_left_out(img: Img, tmp_path: Path, name: str, ignored: str) -> None:
+def test_state_directory_in_the_context_is_left_out(
+    img: Img, seed: Path, tmp_path: Path, name: str, ignored: str
+) -> None:
     context = write_context(
         tmp_path / "context", "FROM busybox\nCOPY . /c\nRUN ls -A /c/* && ! find /c | grep img.db\n"
     )
     (context / ".dockerignore").write_text(ignored)
     (context / name).parent.mkdir(exist_ok=True)
     (context / "file").write_text("x")
-    shutil.copytree(img.state, context / name)
+    shutil.copytree(seed, context / name)
     inside = replace(img, state=context / name)
     try:
         inside.build(context).ok()
