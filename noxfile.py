@@ -36,7 +36,7 @@ nox.options.sessions = ["lint", "types", "imports", "tests"]
 PURE = [
     f"tests/unit/{room}" for room in ("archives", "files", "frontend", "images", "net", "registry", "spec", "store")
 ]
-UNTIMED = "not time and not speed and not linear and not budget and not test_every"
+UNTIMED = "not time and not speed and not linear and not budget and not half_a_second and not test_every"
 
 CODE = ["img_core", "plugins", "tests", "contrib", "noxfile.py"]
 

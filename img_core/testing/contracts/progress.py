@@ -41,7 +41,8 @@ HOSTILE = (
     "\ud800\udcff",
     "a\nb\r\nc\rd",
 )
-_SEQUENCE = re.compile(r"\x1b\[[0-9;:]*m|\x1b\[[0-9]*A|\x1b\[[KJ]")  #: colours; up and erase, of who draws
+#: colours; up, erase, and wrapping off and on, of who draws
+_SEQUENCE = re.compile(r"\x1b\[[0-9;:]*m|\x1b\[[0-9]*A|\x1b\[[KJ]|\x1b\[\?7[lh]")
 _LINE_CONTROLS = "\n\r\t"
 
 

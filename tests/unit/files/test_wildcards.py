@@ -1,13 +1,13 @@
 """Wildcards in paths: what they match, and in which time."""
 
 import re
-import time
 from collections.abc import Callable
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from harness.speed import processor_seconds
 from img_core.files.ignore import IgnoreMatcher
 from img_core.files.wildcards import check_wildcards, compile_wildcards
 from img_core.spec.errors import DockerfileError
@@ -51,15 +51,7 @@ def test_patterns_mean_their_regular_expression(pattern: str, paths: list[str]) 
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Return the processor time of *work*, the best of three: others use the machine, too."""
-    best = float("inf")
-    for _ in range(3):
-        started = time.process_time()
-        work()
-        best = min(best, time.process_time() - started)
-        if best < SECONDS:
-            break
-    return best
+    return processor_seconds(work, enough=SECONDS)
 
 
 PATTERNS = {

@@ -1,12 +1,12 @@
 """What a registry sends in headers is read in linear time."""
 
-import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
+from harness.speed import processor_seconds
 from img_core.images.platforms import InvalidPlatform, parse
 from img_core.images.reference import InvalidReference, Reference
 from img_core.net.git_urls import is_git
@@ -20,15 +20,7 @@ SECONDS = 0.2
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Return the processor time of *work*, the best of three: others use the machine, too."""
-    best = float("inf")
-    for _ in range(3):
-        started = time.process_time()
-        work()
-        best = min(best, time.process_time() - started)
-        if best < SECONDS:
-            break
-    return best
+    return processor_seconds(work, enough=SECONDS)
 
 
 def link(value: str) -> str:
