@@ -147,6 +147,8 @@ DIFFERENCES = (
             for case, paths in {
                 "add/files-as-copy": "d",
                 "add/not-unpacked": "dir",
+                "applications/debian-users-and-packages": "var",
+                "config/base-without-a-path": "bin",
                 "copy/absolute-links-stay-in-the-context": "dir",
                 "copy/deep-tree": "top",
                 "copy/directory-destinations": "d|dot|e/f|slash",
@@ -173,6 +175,9 @@ DIFFERENCES = (
                 "copy/source-cannot-leave-the-context": "abs",
                 "copy/to-a-volume-of-the-base": "data/d",
                 "ignore/of-wildcards-and-directories": "d",
+                "run/base-links-followed": "usr/lib/d",
+                "stages/run-on-scratch": "bin",
+                "users/created-in-the-build": "home/app/d",
             }.items()
         },
     ),
