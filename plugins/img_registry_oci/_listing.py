@@ -52,7 +52,10 @@ def next_page(response: Response) -> str:
     match = _NEXT.search(response.header("link") or "")
     if match is None:
         return ""
-    target = urljoin(response.url, match[1])
+    try:
+        target = urljoin(response.url, match[1])
+    except ValueError as err:  # e.g. an open bracket where a host begins
+        raise Failure("the address of the next page is none", transient=False) from err
     if origin(target) != origin(response.url):
         raise Failure("the next page is on another host", transient=False)
     return str(target)

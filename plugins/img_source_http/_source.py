@@ -18,7 +18,8 @@ from img_core.archives.contexts import BLOCK, is_archive, newest_member, unpack
 from img_core.files import fs
 from img_core.net.addresses import secret_names
 from img_core.net.git_urls import is_git, is_web
-from img_core.spec.errors import ImgError, IntegrityError
+from img_core.net.hosts import origin
+from img_core.spec.errors import ImgError, IntegrityError, UsageError
 from img_core.spec.source import PinnedTree, SourceContext, TreeSource
 from img_source_http._memo import Memo, Memos
 from img_source_http._web import Web, origin_text, shown_url
@@ -65,7 +66,11 @@ class WebSource(TreeSource):
         self._guard = threading.Lock()  # of these locks
 
     def pin(self, op: SourceOp, platform: Platform | None) -> PinnedTree:
-        """Ask the server whether the content changed. Raises RegistryError, IntegrityError for another checksum."""
+        """Ask the server whether the content changed. Raises RegistryError, IntegrityError for another checksum, UsageError."""
+        if origin(op.reference) is None:
+            raise UsageError(
+                f"`{shown_url(op.reference)}` is not an HTTP address", hint="expected `https://HOST[:PORT]/PATH`"
+            )
         options = dict(op.options)
         checksum = options.get("checksum", "")
         memo = Memo(digests={_ALGORITHM: checksum}) if checksum.startswith("sha256:") else None

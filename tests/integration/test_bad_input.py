@@ -275,6 +275,8 @@ def test_malformed_digest_is_refused_before_anything_is_asked(img: Img, context:
         (("build", "-t", "x", "-b", "nonsense", "."), "nonsense"),
         (("build", "-t", "x", "--executor", "nonsense", "."), "nonsense"),
         (("build", "-t", "x", "--label", "", "."), "label"),
+        (("build", "https://[[[/x"), "https://[[[/x"),
+        (("build", "https://host:99999999/x"), "https://host:99999999/x"),
     ],
 )
 def test_mistake_on_the_command_line_is_a_usage_error(

@@ -10,7 +10,7 @@ from harness.speed import processor_seconds
 from img_core.images.platforms import InvalidPlatform, parse
 from img_core.images.reference import InvalidReference, Reference
 from img_core.net.git_urls import is_git
-from img_core.net.retry import retry_after_seconds
+from img_core.net.retry import Failure, retry_after_seconds
 from img_core.net.transport import Response
 from img_registry_oci._auth import parse_challenges
 from img_registry_oci._listing import next_page
@@ -86,3 +86,9 @@ def test_references_take_linear_time(part: str) -> None:
 )
 def test_next_page_is_found(value: str, target: str) -> None:
     assert link(value) == target
+
+
+@pytest.mark.parametrize("value", ["<//a[[[>; rel=next", "<https://[h>; rel=next", "<//other/v2>; rel=next"])
+def test_a_next_page_that_is_no_address_of_ours_is_refused(value: str) -> None:
+    with pytest.raises(Failure, match="next page"):
+        link(value)
