@@ -19,13 +19,28 @@ def fingerprint(top: bytes | str, *, times: bool = True, changes: bool = False) 
     *times* includes mtimes of everything; *changes* also ctimes, to prove that nobody touched anything.
     Files that share an inode are described by the first path they have in common.
     """
-    root = os.fsencode(top)
+    closed: list[tuple[bytes, int]] = []
+    try:
+        return _described(os.fsencode(top), closed, times=times, changes=changes)
+    finally:
+        for path, mode in reversed(closed):
+            os.chmod(path, mode)
+
+
+def _described(
+    root: bytes, closed: list[tuple[bytes, int]], *, times: bool, changes: bool
+) -> dict[bytes, tuple[Any, ...]]:
+    """Do the work of `fingerprint`. Directories that we may not read are opened and noted in *closed* with the modes that they had."""
     found: dict[bytes, tuple[Any, ...]] = {}
     inodes: dict[tuple[int, int], bytes] = {}
     todo = [b""]
     while todo:
         directory = todo.pop()
-        for entry in sorted(os.listdir(os.path.join(root, directory))):
+        place = os.path.join(root, directory)
+        if not os.access(place, os.R_OK | os.X_OK):
+            closed.append((place, stat.S_IMODE(os.stat(place).st_mode)))
+            os.chmod(place, 0o700)
+        for entry in sorted(os.listdir(place)):
             path = directory + b"/" + entry if directory else entry
             full = os.path.join(root, path)
             info = os.lstat(full)
