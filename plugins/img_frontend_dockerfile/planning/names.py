@@ -86,13 +86,7 @@ class StageNames:
 
     def base(self, name: str, current: int) -> Target:
         """Say what ``FROM name`` in stage *current* builds on. Raises `Fault` for what is no image reference."""
-        context = None if name == _SCRATCH else self._context(name)
-        if context is not None:
-            return context
-        earlier = self._before(name, current)
-        if earlier is not None:
-            return StageTarget(earlier)
-        return NoTarget() if name == _SCRATCH else self._image(name)
+        return self._context_or_earlier(name, current) or self._nothing_or_image(name)
 
     def source(self, name: str, current: int) -> Target:
         """Say what ``--from=name`` in stage *current* reads; a stage may also be the current or a later one."""
@@ -103,15 +97,20 @@ class StageNames:
                     f"invalid stage index {name}", hint=f"this file has the stages 0 to {len(self._stages) - 1}"
                 )
             return StageTarget(index)
+        found = self._context_or_earlier(name, current)
+        if found is None and (later := self._by_name.get(name.lower())):
+            return StageTarget(later[0])
+        return found or self._nothing_or_image(name)
+
+    def _context_or_earlier(self, name: str, current: int) -> Target | None:
+        """Return the named context or the earlier stage that *name* means, or None."""
         context = None if name == _SCRATCH else self._context(name)
         if context is not None:
             return context
         earlier = self._before(name, current)
-        if earlier is not None:
-            return StageTarget(earlier)
-        later = self._by_name.get(name.lower())
-        if later:
-            return StageTarget(later[0])
+        return StageTarget(earlier) if earlier is not None else None
+
+    def _nothing_or_image(self, name: str) -> Target:
         return NoTarget() if name == _SCRATCH else self._image(name)
 
     def known(self, name: str) -> Target | None:
