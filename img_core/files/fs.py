@@ -29,6 +29,7 @@ from img_core.spec.text import show_path as show
 
 __all__ = [
     "AtomicFile",
+    "clean_path",
     "copy_file",
     "disk_errors",
     "faults",
@@ -93,6 +94,18 @@ def disk_error(err: OSError, path: Path) -> ImgError:
 def _announce(flags: int, path: bytes) -> None:
     if flags & (os.O_CREAT | os.O_TRUNC):
         mutation("create" if flags & os.O_CREAT else "truncate", path)
+
+
+def clean_path(text: bytes) -> bytes:
+    """Return *text* as a path from the root of a tree: no leading slash, no ``.``, and ``..`` stays at the root, as in ``cd /..``."""
+    parts: list[bytes] = []
+    for part in text.split(b"/"):
+        if part == b"..":
+            if parts:
+                parts.pop()
+        elif part not in (b"", b"."):
+            parts.append(part)
+    return b"/".join(parts)
 
 
 def open_in_root(root_fd: int, path: bytes, flags: int, mode: int = 0, *, follow: bool = True) -> int:

@@ -32,7 +32,7 @@ from img_core.archives.tar.member import (
     MissingLinkTarget,
 )
 from img_core.archives.tar.owners import MemberOwners, OwnerPolicy
-from img_core.archives.tar.tree import Directory, TargetTree, clamp_name, clean_name
+from img_core.archives.tar.tree import Directory, TargetTree, clean_name
 from img_core.archives.tar.whiteouts import Deletions, Ordinary, OverlayMarks, Whiteouts
 from img_core.files import fs
 from img_core.files.fs import mutation
@@ -150,7 +150,7 @@ class _Extractor:
 
     def _path(self, name: bytes) -> bytes:
         """Return the path of an entry beneath the root; empty for the archive's own root directory."""
-        return clean_name(name) if self.layer else clamp_name(name)
+        return clean_name(name) if self.layer else fs.clean_path(name)
 
     def _root(self, member: Member) -> None:
         """The root belongs to whoever made it: BuildKit leaves its metadata alone, and it is never replaced."""

@@ -15,7 +15,7 @@ from img_core.files import fs
 from img_core.files.fs import mutation
 from img_core.spec.errors import ArchiveError
 
-__all__ = ["Directory", "TargetTree", "clamp_name", "clean_name"]
+__all__ = ["Directory", "TargetTree", "clean_name"]
 
 _CACHED = 128  # open directories; the usual limit is 1024 descriptors
 _OPEN_PARENT = os.O_PATH | os.O_DIRECTORY
@@ -52,18 +52,6 @@ def clean_name(name: bytes) -> bytes:
     parts = [part for part in name.split(b"/") if part not in (b"", b".")]
     if b".." in parts:
         raise ArchiveError(f"bad tar archive: `{fs.show(name)}` contains `..`")
-    return b"/".join(parts)
-
-
-def clamp_name(name: bytes) -> bytes:
-    """Like `clean_name`, but ``..`` goes up and stays at the root, as in ``cd /..``."""
-    parts: list[bytes] = []
-    for part in name.split(b"/"):
-        if part == b"..":
-            if parts:
-                parts.pop()
-        elif part not in (b"", b"."):
-            parts.append(part)
     return b"/".join(parts)
 
 

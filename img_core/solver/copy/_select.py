@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from img_core.files import fs
 from img_core.files.ignore import IgnoreMatcher
 from img_core.files.wildcards import compile_wildcards
-from img_core.solver.copy._tree import FileInfo, SourceTree, clean_path, follow, list_directory, lookup, resolve
+from img_core.solver.copy._tree import FileInfo, SourceTree, follow, list_directory, lookup, resolve
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import DockerfileError, NotFoundError
 
@@ -133,7 +133,7 @@ class _Chooser:
         self.source = source
         self.exclude = exclude
         self.parents = parents
-        written, self.pattern = _split_pivot(source) if parents else (b"", clean_path(source))
+        written, self.pattern = _split_pivot(source) if parents else (b"", fs.clean_path(source))
         self.base = written if base is None else base
         self.open_base = base is None and _is_pattern(written)  # wildcards before the pivot
         self.warnings: list[str] = []
@@ -359,7 +359,7 @@ def _split_pivot(source: bytes) -> tuple[bytes, bytes]:
     while source.startswith(b"./"):
         source = source[2:].lstrip(b"/")
     base, pivot, rest = source.partition(_PIVOT)
-    return (clean_path(base), clean_path(rest)) if pivot else (b"", clean_path(source))
+    return (fs.clean_path(base), fs.clean_path(rest)) if pivot else (b"", fs.clean_path(source))
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------

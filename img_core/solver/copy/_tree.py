@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = [
     "FileInfo",
     "SourceTree",
-    "clean_path",
     "follow",
     "list_directory",
     "lookup",
@@ -75,18 +74,6 @@ class SourceTree:
     def shows_below(self, path: bytes) -> bool:
         """Tell whether something below the hidden directory *path* may be visible nevertheless."""
         return self.ignore is not None and self.ignore.may_reinclude_below(path)
-
-
-def clean_path(text: bytes) -> bytes:
-    """Return *text* as a path from the root of a tree: no leading slash, no ``.``, and ``..`` stays inside."""
-    parts: list[bytes] = []
-    for part in text.split(b"/"):
-        if part == b"..":
-            if parts:
-                parts.pop()
-        elif part not in (b"", b"."):
-            parts.append(part)
-    return b"/".join(parts)
 
 
 def read_error(tree: SourceTree, path: bytes, err: OSError) -> ImgError:
