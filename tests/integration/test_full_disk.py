@@ -15,7 +15,7 @@ from harness.img import Img, write_context
 pytestmark = [pytest.mark.rootless, pytest.mark.slow]
 
 KEPT, OTHER = "docker.io/library/kept:latest", "docker.io/library/other:latest"
-FREE = (0, 24 << 10, 100 << 10)
+FREE = (0, 24 << 10, 100 << 10, 200 << 10)
 ENVIRONMENT = (
     ("IMG_IDMAP", "single"),
     ("IMG_SYNC", "0"),
