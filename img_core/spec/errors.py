@@ -40,12 +40,25 @@ __all__ = [
 ]
 
 
+#: The most characters of a message: it may quote what strangers wrote.
+MESSAGE_LIMIT = 3000
+
+
+def _bounded(message: str) -> str:
+    """Return *message*, cut in the middle if it is too long: it begins with the thing and ends with the reason."""
+    if len(message) <= MESSAGE_LIMIT:
+        return message
+    tail = MESSAGE_LIMIT // 3
+    return f"{message[: MESSAGE_LIMIT - tail - 1]}…{message[-tail:]}"
+
+
 class ImgError(Exception):
     """A failure that is shown to people as ``Error: <message>`` and an optional ``hint: …`` line."""
 
     exit_code = 1
 
     def __init__(self, message: str, *, hint: str | None = None, excerpt: str | None = None) -> None:
+        message = _bounded(message)
         super().__init__(message)
         self.message = message
         self.hint = hint

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -69,11 +70,11 @@ class Begun:
 
 def children() -> set[str]:
     """Return the processes that we started and that are still there."""
-    return {
-        child
-        for task in os.listdir("/proc/self/task")
-        for child in Path(f"/proc/self/task/{task}/children").read_text().split()
-    }
+    found: set[str] = set()
+    for task in os.listdir("/proc/self/task"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that ended meanwhile
+            found.update(Path(f"/proc/self/task/{task}/children").read_text().split())
+    return found
 
 
 @pytest.fixture(autouse=True)
