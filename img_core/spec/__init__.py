@@ -12,7 +12,11 @@ from img_core.spec._lazy import names_from
 if TYPE_CHECKING:
     from img_core.spec.cache import (
         CacheBackend,
+        CacheContext,
+        CacheLayer,
+        CacheLoad,
         CacheRecord,
+        CacheReport,
     )
     from img_core.spec.credentials import (
         CredentialStore,
@@ -143,7 +147,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "cache": (
         "CacheBackend",
+        "CacheContext",
+        "CacheLayer",
+        "CacheLoad",
         "CacheRecord",
+        "CacheReport",
     ),
     "credentials": ("CredentialStore",),
     "errors": (
@@ -282,7 +290,11 @@ __all__ = [  # a test keeps this equal to `_HOMES`
     "BuiltImage",
     "BuiltLayer",
     "CacheBackend",
+    "CacheContext",
+    "CacheLayer",
+    "CacheLoad",
     "CacheRecord",
+    "CacheReport",
     "Canceled",
     "ChainId",
     "Changes",

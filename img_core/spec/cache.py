@@ -1,50 +1,131 @@
-"""Cache backends: build results shared between machines."""
+"""Cache backends: build results shared between machines (``--cache-from``, ``--cache-to``)."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from img_core.spec.dataclass import dataclass
+
 if TYPE_CHECKING:
-    from img_core.spec.exporter import ImageStore
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from img_core.spec.exporter import BuiltImage, ExportProgress, ImageStore
     from img_core.spec.host import Host
+    from img_core.spec.registry import Registries
     from img_core.spec.values import Descriptor, DiffId, Digest
 
-__all__ = ["CacheBackend", "CacheRecord"]
+__all__ = ["CacheBackend", "CacheContext", "CacheLayer", "CacheLoad", "CacheRecord", "CacheReport"]
+
+
+@dataclass(frozen=True, slots=True)
+class CacheLayer:
+    """One layer of a recorded result: its blob and the diff id of its content; *created* in seconds since 1970 UTC."""
+
+    descriptor: Descriptor
+    diff_id: DiffId
+    created: float
 
 
 @dataclass(frozen=True, slots=True)
 class CacheRecord:
-    """One finished step: its cache *key* and the layers of its result, lowest first, each as descriptor and diff id."""
+    """One finished step: under *key* a build with the same inputs finds it, on any machine.
+
+    *definition* tells steps of one key apart that differ in what is not in the key; *identity* stands for the result in the keys of what
+    builds on it. *base* is the chain id of the base image (empty for scratch) and *layers* all that is above it, lowest first: a complete
+    stack, never to be mixed with that of another record. Without *layers* only the identity is known, and that much answers keys.
+
+    *trees* has the digests of parts of the result that other steps copied, by digests of how they were chosen; *inputs* the parts of the
+    key by name, for people (hashes, never values). *created* and *last* (made, last used) are in seconds since 1970 UTC, *seconds* is how
+    long the work took.
+    """
 
     key: str
-    layers: tuple[tuple[Descriptor, DiffId], ...] = field(default=())
+    definition: str
+    identity: str
+    base: str = ""
+    layers: tuple[CacheLayer, ...] | None = None
+    created: float = 0.0
+    last: float = 0.0
+    seconds: float = 0.0
+    platform: str = ""
+    description: str = ""
+    inputs: tuple[tuple[str, str], ...] = ()
+    trees: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CacheLoad:
+    """What a source had: *records*, and one line for each thing in it that could not be used (damaged, unsigned, of a later format)."""
+
+    records: tuple[CacheRecord, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CacheReport:
+    """What `CacheBackend.save` did: the *digest* of what was written (None: nothing had to be), how many records were *new*, how many of
+    other writers are *kept* beside them, and one line for each thing that went wrong without harm."""
+
+    digest: Digest | None = None
+    new: int = 0
+    kept: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CacheContext:
+    """What a backend may use: the *host*, the state's *store* of blobs, and *registries* with our credentials."""
+
+    host: Host
+    store: ImageStore
+    registries: Registries
+    insecure: frozenset[str] = frozenset()  #: registries without verified TLS, see `RegistryContext`
+    now: float = field(default=0.0)  #: when the build began, in seconds since 1970 UTC
 
 
 class CacheBackend(ABC):
-    """Loads and saves cache records, e.g. in a registry (``--cache-from``, ``--cache-to``).
+    """One place that holds records, e.g. for ``--cache-from type=registry,ref=…`` or ``--cache-to type=local,dest=…``.
 
-    A source that is missing is a warning, never an error; a failed save is an error unless the option ``ignore-error`` says otherwise.
+    One object serves one such option; its constructor checks the options (UsageError) and does no I/O. A source that is missing, damaged or
+    lying is a warning of the caller and never fails a build; a failed `save` is an error unless the option ``ignore-error`` says otherwise
+    (the caller heeds it).
     """
 
     name: ClassVar[str]  #: the word after ``type=``
     api: ClassVar[tuple[int, int]] = (1, 1)
     schema: ClassVar[Mapping[str, Any] | None] = None  #: JSON Schema of its options; Any: JSON
+    #: the records travel in the config of the built image (`image_config`); there is nothing to `save`
+    in_image: ClassVar[bool] = False
 
-    def __init__(self, host: Host, options: Mapping[str, Any]) -> None:
-        self.host = host
+    def __init__(self, context: CacheContext, options: Mapping[str, Any]) -> None:
+        self.context = context
         self.options = dict(options)
 
-    @abstractmethod
-    def load(self, keys: Sequence[str]) -> Iterable[CacheRecord]:
-        """Return the records it has for *keys*."""
+    def check(self, *, export: bool) -> None:
+        """Look at the options for *export* (or import) before the build begins. Raises UsageError; changes nothing and uses no network."""
 
     @abstractmethod
-    def fetch(self, descriptor: Descriptor) -> Iterable[bytes]:
-        """Give the bytes of a layer of a record; the caller verifies them."""
+    def load(self) -> CacheLoad:
+        """Return all records, in one round of requests. Raises ImgError if the source is missing or cannot be reached."""
 
     @abstractmethod
-    def save(self, records: Sequence[CacheRecord], store: ImageStore) -> Digest | None:
-        """Save *records* and their blobs, read from *store*; return the digest of what was written, if it has one."""
+    def fetch(self, descriptor: Descriptor, start: int = 0) -> Iterator[bytes]:
+        """Give the bytes of a layer of a loaded record from *start* on; the caller verifies them. Raises ImgError."""
+
+    def save(self, records: Sequence[CacheRecord], progress: ExportProgress) -> CacheReport:
+        """Save *records*, whose blobs are in the store, beside those of other writers, which all stay; without news nothing is written.
+
+        Killed at any instant it leaves what was there before or the whole. Raises ImgError.
+        """
+        from img_core.spec.errors import Unsupported
+
+        raise Unsupported(f"cache `{self.name}` can only be read")
+
+    def image_config(self, image: BuiltImage, records: Sequence[CacheRecord]) -> Mapping[str, Any]:  # Any: JSON
+        """Return what to add to the config of *image* so that it carries *records*; only called where `in_image` is set."""
+        return {}
+
+    def close(self) -> None:
+        """End connections; `fetch` is not called any more."""
