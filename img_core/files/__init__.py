@@ -1,4 +1,16 @@
 """Every change of a disk: writing, walking and removing beneath a root, with owners and ignore patterns."""
 
-__all__ = ["faults", "fs", "ignore", "modes", "output", "ownership", "passwd", "treewalk", "vital", "wildcards"]
+__all__ = [
+    "faults",
+    "fs",
+    "ignore",
+    "modes",
+    "output",
+    "ownership",
+    "passwd",
+    "treewalk",
+    "vital",
+    "wildcards",
+    "xattrs",
+]
 __version__ = "1.0"

@@ -12,8 +12,7 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from img_core.archives.tar import xattrs
-from img_core.files import fs
+from img_core.files import fs, xattrs
 from img_core.files.treewalk import Climber, walk
 from img_core.spec.errors import HostError, ImgError, UsageError
 

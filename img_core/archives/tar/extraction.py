@@ -20,7 +20,6 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from img_core.archives.tar import xattrs
 from img_core.archives.tar.member import (
     BLOCK_DEVICE,
     CHARACTER,
@@ -34,7 +33,7 @@ from img_core.archives.tar.member import (
 from img_core.archives.tar.owners import MemberOwners, OwnerPolicy
 from img_core.archives.tar.tree import Directory, TargetTree, clean_name
 from img_core.archives.tar.whiteouts import Deletions, Ordinary, OverlayMarks, Whiteouts
-from img_core.files import fs
+from img_core.files import fs, xattrs
 from img_core.files.fs import mutation
 from img_core.spec.errors import ArchiveError, ImgError
 

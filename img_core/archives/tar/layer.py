@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from img_core.archives import codecs
-from img_core.archives.tar import xattrs
 from img_core.archives.tar.extraction import Directories, Mode, OwnerPolicy, Stats, extract
 from img_core.archives.tar.member import (
     BLOCK_DEVICE,
@@ -28,7 +27,7 @@ from img_core.archives.tar.reader import TarReader
 from img_core.archives.tar.tree import Directory
 from img_core.archives.tar.whiteouts import PREFIX
 from img_core.archives.tar.writer import TarWriter, changed_while_reading
-from img_core.files import fs
+from img_core.files import fs, xattrs
 from img_core.spec.errors import ArchiveError, ImgError, IntegrityError
 
 __all__ = ["LayerInfo", "OwnerOf", "Packer", "unpack_stream", "write_layer"]

@@ -7,8 +7,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from img_core.archives.tar.xattrs import OWNER
 from img_core.files import fs
+from img_core.files.xattrs import OWNER
 from img_core.spec.errors import HostError
 
 if TYPE_CHECKING:

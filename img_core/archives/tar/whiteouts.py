@@ -11,9 +11,9 @@ import os
 import stat
 
 from img_core.archives.tar.tree import Directory, TargetTree
-from img_core.archives.tar.xattrs import OPAQUE
 from img_core.files import fs
 from img_core.files.fs import mutation
+from img_core.files.xattrs import OPAQUE
 from img_core.spec.errors import ArchiveError
 
 __all__ = ["OPAQUE_NAME", "PREFIX", "Deletions", "Ordinary", "OverlayMarks", "Whiteouts"]

@@ -13,8 +13,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from img_core.archives.tar import xattrs
-from img_core.files import fs
+from img_core.files import fs, xattrs
 from img_core.files.ownership import OWNER_ATTRIBUTE, read_owner
 from img_core.solver.copy._select import HardLinks
 from img_core.solver.copy._tree import SourceTree, open_directory, read_error

@@ -8,8 +8,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from img_core.archives.tar import xattrs
-from img_core.files import fs
+from img_core.files import fs, xattrs
 from img_core.files.ownership import read_owner
 from img_core.solver.copy._digest import changed_error, open_file, opened, read_link, same_version
 from img_core.solver.copy._places import finish_directory

@@ -128,7 +128,7 @@ def test_deletions_times_and_owners(tree: Path) -> None:
 
 
 def test_control_attributes_and_namespace_ids_do_not_travel() -> None:
-    from img_core.archives.tar import xattrs
+    from img_core.files import xattrs
 
     v3 = bytes.fromhex("0100000300200000000000000000000000000000a0860100")
     assert xattrs.portable_capability(v3) == bytes.fromhex("0100000200200000000000000000000000000000")
