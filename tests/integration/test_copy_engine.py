@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from img_core.archives import unpacking
 from img_core.files import fs
 from img_core.files.ownership import OWNER_ATTRIBUTE, Owners
 from img_core.solver.copy import SourceTree, apply, digest, select
@@ -44,7 +45,7 @@ class Builder:
         root = driver.prepare(directory, parents)
         try:
             selections = [select(tree, action) if isinstance(action, Copy) else None for action in actions]
-            self.warnings += apply(actions, selections, root.fd, owners=owners)
+            self.warnings += apply(actions, selections, root.fd, owners=owners, archives=unpacking)
         finally:
             root.close()
             view.close() if view is not None else os.close(fd)

@@ -25,7 +25,7 @@ OTHER_MEANINGS = {
     "images/platforms.py": {"local"},  # `--platform local`
     "archives/tar/extraction.py": {"plain"},  # how an archive is unpacked
     "archives/contexts.py": {"plain"},
-    "solver/copy/_unpack.py": {"plain"},
+    "archives/unpacking.py": {"plain"},
     "cli/_commands.py": {"image"},  # the command `img image`
     "store/fsck.py": {"image"},  # what a finding is about
     "cli/fsck.py": {"image"},

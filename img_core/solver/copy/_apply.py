@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from img_core.files import fs
 from img_core.files.modes import ModeChange, parse_mode
@@ -13,7 +13,6 @@ from img_core.files.passwd import resolve_owner
 from img_core.solver.copy._digest import open_file, opened
 from img_core.solver.copy._places import NewDirectory, TargetRoot
 from img_core.solver.copy._tree import SourceTree
-from img_core.solver.copy._unpack import is_archive, unpack
 from img_core.solver.copy._write import CopyWriter
 from img_core.spec.errors import ImgError, NotFoundError
 from img_core.spec.graph import Copy, MakeDirectory, WriteFile
@@ -25,9 +24,28 @@ if TYPE_CHECKING:
     from img_core.solver.copy._select import Match, Selection
     from img_core.spec.graph import FileAction
 
-__all__ = ["apply"]
+__all__ = ["Unpacker", "apply"]
 
 _MOST_WARNINGS = 50
+
+
+class Unpacker(Protocol):
+    """What is an archive, and how it is unpacked; `img_core.archives.unpacking` is one."""
+
+    def is_archive(self, fd: int, /) -> bool:
+        """Tell whether the file *fd* is an archive; its position and name do not matter."""
+
+    def unpack(
+        self,
+        fd: int,
+        target_fd: int,
+        path: bytes,
+        owners: Owners,
+        ids: tuple[int, int] | None,
+        warn: Callable[[str], None],
+        /,
+    ) -> None:
+        """Unpack the archive *fd* into the directory *target_fd*, which is *path* in the root; *ids* replace the owners in it."""
 
 
 def apply(
@@ -38,16 +56,17 @@ def apply(
     owners: Owners,
     now_ns: int | None = None,
     check: Callable[[], None] = lambda: None,
+    archives: Unpacker | None = None,
 ) -> list[str]:
     """Change the files of the root *root_fd* by *actions* in order; return warnings.
 
     *selections* runs beside *actions* and has the selection of each `Copy`, None for others. *owners* sets or records owners; give its
     `recorded` to `Snapshotter.record_owners` afterwards. *now_ns* is the time of what has none of its own (None: the clock).
-    *check* is called often and may raise to stop the work.
+    *check* is called often and may raise to stop the work. *archives* is needed for a `Copy` that unpacks.
 
     Raises `ImgError` subclasses that name paths of the root and of the sources. What was done until then stays.
     """
-    runner = _Runner(TargetRoot(root_fd, owners, now_ns), check)
+    runner = _Runner(TargetRoot(root_fd, owners, now_ns), check, archives)
     for action, selection in zip(actions, selections, strict=True):
         try:
             with fs.disk_errors(b"/"):
@@ -64,9 +83,10 @@ def _destination(action: FileAction) -> str:
 
 
 class _Runner:
-    def __init__(self, root: TargetRoot, check: Callable[[], None]) -> None:
+    def __init__(self, root: TargetRoot, check: Callable[[], None], archives: Unpacker | None) -> None:
         self.root = root
         self.check = check
+        self.archives = archives
         self._warnings: dict[str, None] = {}
         self._unsaid = 0
 
@@ -199,20 +219,21 @@ class _CopyRun:
 
     def _unpacked(self, match: Match) -> bool:
         """Unpack *match* if it is an archive."""
-        tree = self.selection.tree
+        tree, archives = self.selection.tree, self.runner.archives
+        assert archives is not None, "a copy that unpacks needs to know how"
         if not stat.S_ISREG(match.info.st_mode):
             return False
         head, _, last = match.path.rpartition(b"/")
         with opened(tree, head) as directory:
             fd = open_file(tree, directory, last, match.path, match.info)
         try:
-            if not is_archive(fd):
+            if not archives.is_archive(fd):
                 return False
             # `--chmod` concerns neither the entries nor the directory that they are unpacked into.
             target, path = self.root.directory(self.destination, NewDirectory(0o755, *(self.ids or (0, 0))))
             try:
                 self.root.note_change(path)
-                unpack(fd, target, path, self.root.owners, self.ids, self.runner.warn)
+                archives.unpack(fd, target, path, self.root.owners, self.ids, self.runner.warn)
             finally:
                 os.close(target)
         finally:

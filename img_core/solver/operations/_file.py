@@ -42,6 +42,8 @@ class FileHandler(StepHandler[FileOp]):
 
     def work(self, task: Task[FileOp], key_parts: Sequence[str], place: StepPlace) -> None:
         """Apply the actions; refuse the result if what they read changed meanwhile."""
+        from img_core.archives import unpacking  # a cached build unpacks nothing
+
         scope, epoch = self.scope, self.scope.plan.source_date_epoch
         with ExitStack() as opened:
             selections = [
@@ -58,6 +60,7 @@ class FileHandler(StepHandler[FileOp]):
                 owners=owners,
                 now_ns=None if epoch is None else epoch * 10**9,
                 check=scope.cancellation.check,
+                archives=unpacking,
             )
             for warning in warnings:
                 scope.events.status(task.vertex.digest, f"warning: {warning}")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from img_core.archives import unpacking
 from img_core.files import faults, fs
 from img_core.files.ownership import OWNER_ATTRIBUTE, Owners
 from img_core.solver.copy import SourceTree, apply, select
@@ -40,7 +41,7 @@ class Bench:
             for action in actions:
                 tree = SourceTree(context)
                 selection = select(tree, action) if isinstance(action, Copy) else None
-                self.warnings += apply([action], [selection], root, owners=self.owners, now_ns=NOW)
+                self.warnings += apply([action], [selection], root, owners=self.owners, now_ns=NOW, archives=unpacking)
         finally:
             os.close(root)
             os.close(context)
@@ -239,7 +240,7 @@ class TestDestinations:
         actions = [Copy(0, ("dir",), "/w/x"), Copy(0, ("x.tar",), "/", unpack=True, add=True)]
         selections = [select(SourceTree(context), action) for action in actions]
         before = (bench.outside / "x").stat().st_mtime_ns
-        apply(actions, selections, root, owners=bench.owners, now_ns=NOW)
+        apply(actions, selections, root, owners=bench.owners, now_ns=NOW, archives=unpacking)
         os.close(root)
         os.close(context)
         assert (bench.root / "w").is_symlink()
@@ -387,7 +388,7 @@ class TestSources:
         selection = select(SourceTree(context), action)
         bench.source("f", "something else")
         with pytest.raises(ImgError, match="`/f` in the build context changed while it was read"):
-            apply([action], [selection], root, owners=bench.owners)
+            apply([action], [selection], root, owners=bench.owners, archives=unpacking)
         os.close(context)
         os.close(root)
 
@@ -499,7 +500,7 @@ class TestOwners:
         root = os.open(bench.root, os.O_RDONLY | os.O_DIRECTORY)
         tree = SourceTree(context, keep_owner=True, owners={b"dir/l": (5, 6)})
         action = Copy(0, ("dir",), "/x")
-        apply([action], [select(tree, action)], root, owners=bench.owners)
+        apply([action], [select(tree, action)], root, owners=bench.owners, archives=unpacking)
         assert (bench.owner("x/f"), bench.owner("x/l"), bench.owner("x")) == ((3, 4), (5, 6), (0, 0))
         assert os.getxattr(bench.root / "x/f", "user.mine") == b"1"
         os.close(context)
@@ -665,7 +666,7 @@ class TestAdd:
         context = os.open(bench.context, os.O_RDONLY | os.O_DIRECTORY)
         actions = [MakeDirectory("/w/x"), Copy(0, ("x.tar",), "/w/", unpack=True, add=True)]
         selections = [None, select(SourceTree(context), actions[1])]  # type: ignore[arg-type]
-        apply(actions, selections, root, owners=bench.owners, now_ns=NOW)
+        apply(actions, selections, root, owners=bench.owners, now_ns=NOW, archives=unpacking)
         os.close(root)
         os.close(context)
         assert (bench.root / "w/x").is_symlink()
@@ -746,7 +747,9 @@ def test_work_can_be_stopped(bench: Bench) -> None:
     root = os.open(bench.root, os.O_RDONLY | os.O_DIRECTORY)
     action = Copy(0, ("dir",), "/x")
     with pytest.raises(Stop):
-        apply([action], [select(SourceTree(context), action)], root, owners=bench.owners, check=check)
+        apply(
+            [action], [select(SourceTree(context), action)], root, owners=bench.owners, check=check, archives=unpacking
+        )
     os.close(context)
     os.close(root)
 

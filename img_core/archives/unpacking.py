@@ -1,4 +1,4 @@
-"""ADD of local archives: what is a tar, and unpacking it."""
+"""What a file system entry like ADD unpacks: whether a file is a tar archive, and its content below a directory."""
 
 from __future__ import annotations
 
