@@ -42,8 +42,8 @@ class KnownContexts:
 
     def why_missing(self, op: SourceOp, path: str, *, parents: bool) -> str | None:
         """Say why COPY of *path* from the local context *op* would find nothing; None if it may find something."""
+        from img_core.files import copy
         from img_core.files.ignore import IgnoreMatcher
-        from img_core.solver import copy
 
         pinned = self._sources(op.scheme).pin(op, None)
         if pinned.directory is None:

@@ -1,6 +1,7 @@
-"""Every change of a disk: writing, walking and removing beneath a root, with owners and ignore patterns."""
+"""Every change of a disk: writing, copying, walking and removing beneath a root, with owners and ignore patterns."""
 
 __all__ = [
+    "copy",
     "faults",
     "fs",
     "ignore",

@@ -8,10 +8,9 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from img_core.files import fs
+from img_core.files import copy, fs
 from img_core.files.ignore import IgnoreMatcher
 from img_core.files.ownership import Owners
-from img_core.solver import copy
 from img_core.solver.keys import digest_of
 from img_core.solver.result import open_tree
 from img_core.spec.graph import Copy, canonical_value

@@ -106,7 +106,7 @@ class Records:
 class FileDigests:
     """Digests of files by inode, loaded at once and saved at once: a query per file would cost more than reading it.
 
-    Implements `img_core.solver.copy.FileHashes`, which says when a digest may be remembered.
+    Implements `img_core.files.copy.FileHashes`, which says when a digest may be remembered.
     """
 
     def __init__(self, database: Database, scope: str) -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from img_core.archives import unpacking
 from img_core.files import fs
+from img_core.files.copy import SourceTree, apply, digest, select
 from img_core.files.ownership import OWNER_ATTRIBUTE, Owners
-from img_core.solver.copy import SourceTree, apply, digest, select
 from img_core.spec.errors import HostError, ImgError
 from img_core.spec.graph import Copy, FileAction, MakeDirectory
 from img_core.spec.host import IdMapping

@@ -1,13 +1,12 @@
-"""COPY, ADD, WORKDIR and heredocs: `img_core.solver.copy` does the work."""
+"""COPY, ADD, WORKDIR and heredocs: `img_core.files.copy` does the work."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from img_core.files import fs
+from img_core.files import copy, fs
 from img_core.files.ownership import Owners
-from img_core.solver import copy
 from img_core.solver.handler import StepHandler
 from img_core.solver.stacks import Stack
 from img_core.spec.errors import ImgError

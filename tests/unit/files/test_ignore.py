@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from img_core.files.copy import SourceTree, select
 from img_core.files.ignore import IgnoreMatcher, IgnoreRule, parse_ignore_file
-from img_core.solver.copy import SourceTree, select
 from img_core.spec.errors import DockerfileError
 from img_core.spec.graph import Copy
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from img_core.files.copy import SourceTree, _tree, apply, digest, select
 from img_core.files.ownership import Owners
-from img_core.solver.copy import SourceTree, _tree, apply, digest, select
 from img_core.spec.errors import ImgError
 from img_core.spec.graph import Copy
 

@@ -14,8 +14,8 @@ import pytest
 
 from img_core.archives import unpacking
 from img_core.files import faults, fs
+from img_core.files.copy import SourceTree, apply, select
 from img_core.files.ownership import OWNER_ATTRIBUTE, Owners
-from img_core.solver.copy import SourceTree, apply, select
 from img_core.spec.errors import ArchiveError, ImgError, NotFoundError, UsageError
 from img_core.spec.graph import Copy, FileAction, MakeDirectory, WriteFile
 

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from img_core.files import fs
+from img_core.files.copy import SourceTree, apply, digest, select
 from img_core.files.ownership import Owners
-from img_core.solver.copy import SourceTree, apply, digest, select
 from img_core.spec.errors import ImgError
 from img_core.spec.graph import Copy, MakeDirectory, WriteFile
 from img_core.testing.trees import fingerprint

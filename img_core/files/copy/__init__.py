@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from img_core.solver.copy._digest import FileHashes, digest
-from img_core.solver.copy._select import Folder, Match, Selection, check_source, select
-from img_core.solver.copy._tree import SourceTree
+from img_core.files.copy._digest import FileHashes, digest
+from img_core.files.copy._select import Folder, Match, Selection, check_source, select
+from img_core.files.copy._tree import SourceTree
 from img_core.spec._lazy import names_from
 
 if TYPE_CHECKING:
-    from img_core.solver.copy._apply import apply
+    from img_core.files.copy._apply import apply
 
 __all__ = [
     "FileHashes",

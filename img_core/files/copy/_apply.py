@@ -8,20 +8,20 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from img_core.files import fs
+from img_core.files.copy._digest import open_file, opened
+from img_core.files.copy._places import NewDirectory, TargetRoot
+from img_core.files.copy._tree import SourceTree
+from img_core.files.copy._write import CopyWriter
 from img_core.files.modes import ModeChange, parse_mode
 from img_core.files.passwd import resolve_owner
-from img_core.solver.copy._digest import open_file, opened
-from img_core.solver.copy._places import NewDirectory, TargetRoot
-from img_core.solver.copy._tree import SourceTree
-from img_core.solver.copy._write import CopyWriter
 from img_core.spec.errors import ImgError, NotFoundError
 from img_core.spec.graph import Copy, MakeDirectory, WriteFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from img_core.files.copy._select import Match, Selection
     from img_core.files.ownership import Owners
-    from img_core.solver.copy._select import Match, Selection
     from img_core.spec.graph import FileAction
 
 __all__ = ["Unpacker", "apply"]

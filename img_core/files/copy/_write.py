@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from img_core.files import fs, xattrs
+from img_core.files.copy._digest import changed_error, open_file, opened, read_link, same_version
+from img_core.files.copy._places import finish_directory
+from img_core.files.copy._select import HardLinks
 from img_core.files.ownership import read_owner
-from img_core.solver.copy._digest import changed_error, open_file, opened, read_link, same_version
-from img_core.solver.copy._places import finish_directory
-from img_core.solver.copy._select import HardLinks
 from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from img_core.files.copy._places import TargetRoot
+    from img_core.files.copy._select import Folder, Match
+    from img_core.files.copy._tree import FileInfo, SourceTree
     from img_core.files.modes import ModeChange
-    from img_core.solver.copy._places import TargetRoot
-    from img_core.solver.copy._select import Folder, Match
-    from img_core.solver.copy._tree import FileInfo, SourceTree
 
 __all__ = ["CopyWriter"]
 

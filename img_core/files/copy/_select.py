@@ -8,9 +8,9 @@ import stat
 from typing import TYPE_CHECKING
 
 from img_core.files import fs
+from img_core.files.copy._tree import FileInfo, SourceTree, follow, list_directory, lookup, resolve
 from img_core.files.ignore import IgnoreMatcher
 from img_core.files.wildcards import compile_wildcards
-from img_core.solver.copy._tree import FileInfo, SourceTree, follow, list_directory, lookup, resolve
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import DockerfileError, NotFoundError
 

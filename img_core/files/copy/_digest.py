@@ -14,16 +14,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from img_core.files import fs, xattrs
+from img_core.files.copy._select import HardLinks
+from img_core.files.copy._tree import SourceTree, open_directory, read_error
 from img_core.files.ownership import OWNER_ATTRIBUTE, read_owner
-from img_core.solver.copy._select import HardLinks
-from img_core.solver.copy._tree import SourceTree, open_directory, read_error
 from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from img_core.solver.copy._select import Folder, Match, Selection
-    from img_core.solver.copy._tree import FileInfo
+    from img_core.files.copy._select import Folder, Match, Selection
+    from img_core.files.copy._tree import FileInfo
 
 __all__ = ["FileHashes", "digest", "open_file"]
 

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from img_core.files.copy import Selection, SourceTree, digest, select
 from img_core.files.ignore import IgnoreMatcher, parse_ignore_file
-from img_core.solver.copy import Selection, SourceTree, digest, select
 from img_core.spec.errors import DockerfileError, ImgError, NotFoundError
 from img_core.spec.graph import Copy
 
