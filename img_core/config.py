@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = [
+    "DEFAULT_CACHE",
+    "DEFAULT_CACHE_OPTION",
     "DEFAULT_EXPORTER",
     "DEFAULT_ORDER",
     "EXTRAS",
@@ -42,6 +44,9 @@ DEFAULT_ORDER: Mapping[str, tuple[str, ...]] = {
 
 #: The exporter of an image that got no ``-o``.
 DEFAULT_EXPORTER = "image"
+
+#: The cache that a mere image name means (``--cache-from user/app:cache``), and the option that takes the name.
+DEFAULT_CACHE, DEFAULT_CACHE_OPTION = "registry", "ref"
 
 #: What the cache may take: a size, a share of its file system, or ``all``; `img_core.store.automatic` keeps to it after builds.
 DEFAULT_BUDGET = "10%"

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from img_core.api._async import AsyncClient
+    from img_core.api._cache_places import cache_places
     from img_core.api._client import Client
     from img_core.api._credentials import LoggedOut, server_name
     from img_core.api._given import BuildOptions, StrPath, Words
     from img_core.api._handle import CancelHandle
     from img_core.api._push import refuse_id
-    from img_core.api._request import BuildRequest, BuildResult, Limits, Output, SecretSource, SshAgent
+    from img_core.api._request import BuildRequest, BuildResult, CachePlace, Limits, Output, SecretSource, SshAgent
     from img_core.api._values import (
         HistoryEntry,
         ImageDetails,
@@ -48,6 +49,7 @@ __all__ = [
     "BuildRequest",
     "BuildResult",
     "BuildWarning",
+    "CachePlace",
     "CancelHandle",
     "Canceled",
     "Client",
@@ -67,17 +69,27 @@ __all__ = [
     "StoredImage",
     "Unpacked",
     "build",
+    "cache_places",
     "refuse_id",
     "server_name",
 ]
 
 _HOMES = {
     "img_core.api._async": ("AsyncClient",),
+    "img_core.api._cache_places": ("cache_places",),
     "img_core.api._client": ("Client",),
     "img_core.api._credentials": ("LoggedOut", "server_name"),
     "img_core.api._handle": ("CancelHandle",),
     "img_core.api._push": ("refuse_id",),
-    "img_core.api._request": ("BuildRequest", "BuildResult", "Limits", "Output", "SecretSource", "SshAgent"),
+    "img_core.api._request": (
+        "BuildRequest",
+        "BuildResult",
+        "CachePlace",
+        "Limits",
+        "Output",
+        "SecretSource",
+        "SshAgent",
+    ),
     "img_core.api._values": (
         "HistoryEntry",
         "ImageDetails",

@@ -80,6 +80,9 @@ class Build:
         from img_core.solver.solver import Solver
 
         session, request = self._session, self._request
+        for name, places in (("cache-from", request.cache_from), ("cache-to", request.cache_to)):
+            if places:
+                raise UsageError(f"`--{name}` is not yet supported")
         exporters = self._exporters()
         session.plugins.check("executor", request.executor)  # a wrong name is told even if no step runs
         with ExitStack() as opened:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
-from img_core.api._request import BuildRequest, Limits, Output, SecretSource, SshAgent
+from img_core.api._cache_places import parse_places, unique_places
+from img_core.api._request import BuildRequest, CachePlace, Limits, Output, SecretSource, SshAgent
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ __all__ = ["BuildOptions", "request_of"]
 
 Words = str | Iterable[str]
 StrPath = str | os.PathLike[str]
+#: Caches: a driver's type and options each, or what stands after the flag (``user/app:cache``, ``type=local,dest=cache``).
+Places = str | CachePlace | Mapping[str, Any] | Iterable[str | CachePlace | Mapping[str, Any]]
 
 
 class BuildOptions(TypedDict, total=False):
@@ -46,6 +49,8 @@ class BuildOptions(TypedDict, total=False):
     frontend_options: Mapping[str, Any]
     max_parallelism: int
     allow: Words
+    cache_from: Places
+    cache_to: Places
 
 
 def request_of(
@@ -164,20 +169,38 @@ def _outputs(name: str, value: object) -> tuple[Output, ...]:
     if isinstance(value, Output | Mapping):
         value = [value]
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise _refuse(name, value, "a mapping such as `{'type': 'oci', 'dest': 'app.tar'}`, or several")
-    return tuple(_output(name, item) for item in value)
+        raise _refuse(name, value, f"a mapping such as `{_OUTPUT}`, or several")
+    return tuple(_choice(Output, name, item, _OUTPUT) for item in value)
 
 
-def _output(name: str, item: object) -> Output:
+_OUTPUT = "{'type': 'oci', 'dest': 'app.tar'}"
+_CACHE = "{'type': 'local', 'dest': 'cache'}"
+Chosen = TypeVar("Chosen", Output, CachePlace)
+
+
+def _places(name: str, value: object) -> tuple[CachePlace, ...]:
+    if isinstance(value, str | CachePlace | Mapping):
+        value = [value]
+    if isinstance(value, bytes) or not isinstance(value, Iterable):
+        raise _refuse(name, value, f"text, a mapping such as `{_CACHE}`, or several")
+    found: list[CachePlace] = []
+    for item in value:
+        found += parse_places(item, name) if isinstance(item, str) else [_choice(CachePlace, name, item, _CACHE)]
+    return unique_places(found)
+
+
+def _choice(kind: type[Chosen], name: str, item: object, example: str) -> Chosen:
+    """Return a driver's type and options, given as an object of *kind* or as a mapping. Raises UsageError."""
     if isinstance(item, Mapping):
         options = dict(item)
         if "type" not in options:
-            raise UsageError(f"an item of `{name}` has no `type`", hint="e.g. `{'type': 'oci', 'dest': 'app.tar'}`")
-        item = Output(_text(f"{name}['type']", options.pop("type")), options)
-    if not isinstance(item, Output):
-        raise _refuse(f"an item of {name}", item, "an `Output` or a mapping")
+            raise UsageError(f"an item of `{name}` has no `type`", hint=f"e.g. `{example}`")
+        item = kind(_text(f"{name}['type']", options.pop("type")), options)
+    if not isinstance(item, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise _refuse(f"an item of {name}", item, f"{article} `{kind.__name__}` or a mapping")
     options = {key: os.fspath(each) if isinstance(each, os.PathLike) else each for key, each in item.options.items()}
-    return Output(item.type, options)
+    return kind(item.type, options)
 
 
 _FORMS: Mapping[str, Callable[[str, Any], Any]] = {  # Any: each is checked
@@ -209,4 +232,6 @@ _FORMS: Mapping[str, Callable[[str, Any], Any]] = {  # Any: each is checked
     "frontend_options": _map(lambda _name, value: value),
     "max_parallelism": _number,
     "allow": _list,
+    "cache_from": _places,
+    "cache_to": _places,
 }

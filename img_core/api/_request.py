@@ -10,12 +10,20 @@ from img_core.linux.cgroups import Limits
 from img_core.solver.secret_sources import SecretSource, SshAgent
 from img_core.spec.dataclass import dataclass
 
-__all__ = ["BuildRequest", "BuildResult", "Limits", "Output", "SecretSource", "SshAgent"]
+__all__ = ["BuildRequest", "BuildResult", "CachePlace", "Limits", "Output", "SecretSource", "SshAgent"]
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
     """One ``-o``: an exporter's *type* and its *options*, as typed (text) or with their JSON types."""
+
+    type: str
+    options: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
+
+
+@dataclass(frozen=True, slots=True)
+class CachePlace:
+    """One ``--cache-from`` or ``--cache-to``: a cache driver's *type* and its *options*, as typed (text) or with their JSON types."""
 
     type: str
     options: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
@@ -31,7 +39,8 @@ class BuildRequest:
     contexts: directories, URLs, ``docker-image://…``, ``oci-layout://…``. *ssh* maps ids to the sockets of agents. *insecure_registries*
     are hosts that may be used without TLS or with a certificate from nobody; ``*``: all. *allow* lists entitlements:
     ``security.insecure`` lets steps ask for more rights, ``network.host`` for the host's network where *network* (``default``,
-    ``none``, ``host``, ``private``, …; see `NetworkChoice`) keeps them from it. *frontend_options* are text, as typed, or JSON.
+    ``none``, ``host``, ``private``, …; see `NetworkChoice`) keeps them from it. *frontend_options* are text, as typed, or JSON. Results are
+    looked up in the places *cache_from* and saved in all places *cache_to*.
     """
 
     context: str = "."
@@ -62,6 +71,8 @@ class BuildRequest:
     frontend_options: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
     max_parallelism: int = 0
     allow: tuple[str, ...] = ()
+    cache_from: tuple[CachePlace, ...] = ()
+    cache_to: tuple[CachePlace, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

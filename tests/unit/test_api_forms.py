@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import img_core.api
-from img_core.api import BuildRequest, Output, SecretSource, build
+from img_core.api import BuildRequest, CachePlace, Output, SecretSource, build
 from img_core.api import _worker as worker
 from img_core.api._given import BuildOptions, request_of
 from img_core.spec import UsageError
@@ -40,6 +40,17 @@ ROOT = Path(img_core.__file__).parents[1]
         ({"build_args": {"A": None, "B": "1"}}, "build_args", {"A": None, "B": "1"}),
         ({"insecure_registries": "*"}, "insecure_registries", ("*",)),
         ({"allow": "network.host"}, "allow", ("network.host",)),
+        ({"cache_from": "user/app:cache"}, "cache_from", (CachePlace("registry", {"ref": "user/app:cache"}),)),
+        (
+            {"cache_from": "a,b"},
+            "cache_from",
+            (CachePlace("registry", {"ref": "a"}), CachePlace("registry", {"ref": "b"})),
+        ),
+        ({"cache_from": ["a", "", "a"]}, "cache_from", (CachePlace("registry", {"ref": "a"}),)),
+        ({"cache_to": "type=local,DEST=c,mode=max"}, "cache_to", (CachePlace("local", {"dest": "c", "mode": "max"}),)),
+        ({"cache_to": 'type=local,"dest=a,b"'}, "cache_to", (CachePlace("local", {"dest": "a,b"}),)),
+        ({"cache_to": {"type": "local", "dest": Path("c")}}, "cache_to", (CachePlace("local", {"dest": "c"}),)),
+        ({"cache_to": [CachePlace("inline"), "type=inline"]}, "cache_to", (CachePlace("inline"),)),
     ],
 )
 def test_one_form_reaches_the_request(given: dict[str, Any], field: str, expected: object) -> None:
@@ -58,6 +69,11 @@ def test_one_form_reaches_the_request(given: dict[str, Any], field: str, expecte
         ({"outputs": "type=oci"}, "`outputs` of build() must be a mapping such as"),
         ({"outputs": [{"dest": "x"}]}, "an item of `outputs` has no `type`"),
         ({"build_args": {"A": 1}}, "`build_args['A']` of build() must be text, not int"),
+        ({"cache_from": "ref=a"}, "`cache_from` requires type=<type>"),
+        ({"cache_from": "type=local,a"}, "invalid value of `cache_from`: `a`"),
+        ({"cache_from": 'a"b'}, 'invalid value of `cache_from`: `a"b`: parse error'),
+        ({"cache_to": 1}, "`cache_to` of build() must be text, a mapping such as"),
+        ({"cache_to": [{"dest": "c"}]}, "an item of `cache_to` has no `type`"),
         ({"build_args": ["A=1"]}, "`build_args` of build() must be a mapping, not list"),
         ({"labels": {"A": None}}, "must be text, not NoneType"),
         ({"secrets": {"s": "x"}}, "must be bytes or a `SecretSource`, not str"),

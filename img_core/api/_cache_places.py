@@ -1,0 +1,55 @@
+"""How people name caches: what stands after ``--cache-from`` and ``--cache-to`` (docs/reference/caches.md)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from img_core.api._request import CachePlace
+from img_core.config import DEFAULT_CACHE, DEFAULT_CACHE_OPTION
+from img_core.spec.errors import UsageError
+from img_core.spec.text import show
+from img_core.spec.words import RecordError, key_values
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["cache_places", "parse_places", "unique_places"]
+
+
+def cache_places(texts: Iterable[str], name: str) -> tuple[CachePlace, ...]:
+    """Parse what stands after each use of the flag *name*; the same place twice is one. Raises UsageError."""
+    return unique_places(place for text in texts for place in parse_places(text, name))
+
+
+def parse_places(text: str, name: str) -> list[CachePlace]:
+    """Parse what stands after the flag or argument *name*, by the rules of docker's buildx. Raises UsageError.
+
+    ``type=local,dest=cache`` is one place; without any ``=`` each field is an image name of the default cache. Nothing is no place.
+    """
+    if not text:
+        return []
+    try:
+        pairs = key_values(text)
+    except RecordError as err:
+        raise UsageError(f"invalid value of `{name}`: `{show(text)}`: {err.message}", hint=err.hint) from None
+    if all(value is None for _, value in pairs):
+        return [CachePlace(DEFAULT_CACHE, {DEFAULT_CACHE_OPTION: field}) for field, _ in pairs if field]
+    options: dict[str, str] = {}
+    for key, value in pairs:
+        if value is None:
+            raise UsageError(f"invalid value of `{name}`: `{show(key)}`", hint="expected `key=value`")
+        options[key] = value
+    kind = options.pop("type", "")
+    if not kind:
+        hint = f"e.g. `type={DEFAULT_CACHE},{DEFAULT_CACHE_OPTION}=user/app:cache`, or the image name alone"
+        raise UsageError(f"`{name}` requires type=<type>: `{show(text)}`", hint=hint)
+    return [CachePlace(kind, options)]
+
+
+def unique_places(places: Iterable[CachePlace]) -> tuple[CachePlace, ...]:
+    """Return *places* without those that were named before with the same options."""
+    found: list[CachePlace] = []
+    for place in places:
+        if place not in found:
+            found.append(place)
+    return tuple(found)
