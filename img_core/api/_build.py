@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from img_core.api._main_context import MainContext
     from img_core.api._request import BuildRequest
     from img_core.api.session import Session
+    from img_core.linux.cancellation import Cancellation
     from img_core.plugins import ListenerFailure, Telling
-    from img_core.solver.cancellation import Cancellation
     from img_core.solver.images import BuildResolver
     from img_core.solver.result import BuildOutcome
     from img_core.spec.exporter import Exporter

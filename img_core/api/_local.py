@@ -82,8 +82,8 @@ class Local:
 
     def _store(self, *, writable: bool = False, cleaning: bool = False) -> Store:
         """Open the state directory without entering a namespace: for what touches no file of other owners."""
+        from img_core.files.trust import check_trusted
         from img_core.store import Store
-        from img_core.store.trust import check_trusted
 
         check_trusted(self.config.state_directory, self.config.environment)
         return Store(self.config.state_directory, writable=writable or cleaning, cleaning=cleaning, notice=self._notice)
@@ -100,7 +100,7 @@ class Local:
         self, request: BuildRequest, cancel: CancelHandle | None, on_event: Listener | None = None
     ) -> Iterator[Any]:  # Any: a Build, whose module is only imported here
         from img_core.api._build import Build
-        from img_core.solver.cancellation import Cancellation
+        from img_core.linux.cancellation import Cancellation
 
         with ExitStack() as opened:
             session = opened.enter_context(self._session(namespace=True))
@@ -355,8 +355,8 @@ class Local:
             return tuple(survey(session.store))
 
     def fsck(self, *, repair: bool = False, read_data: bool = False) -> StateReport:
+        from img_core.files.trust import check_trusted
         from img_core.store.fsck import check, request_check
-        from img_core.store.trust import check_trusted
 
         state = self.config.state_directory
         if not os.path.isdir(state):

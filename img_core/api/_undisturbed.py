@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from img_core.solver.cancellation import Cancellation
+    from img_core.linux.cancellation import Cancellation
     from img_core.spec.frontend import BaseImage, Resolver
     from img_core.spec.graph import SourceOp
     from img_core.spec.values import Platform

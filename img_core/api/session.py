@@ -57,7 +57,7 @@ class Session:
             raise
 
     def _open(self, *, namespace: bool, writable: bool, cleaning: bool) -> None:
-        from img_core.store.trust import check_trusted
+        from img_core.files.trust import check_trusted
 
         check_trusted(self.config.state_directory, self.config.environment)
         spawner = None
@@ -143,7 +143,7 @@ class Session:
 
     def _close_on_cancel(self, source: Source, cancel_fd: int) -> None:
         """End what *source* waits for when *cancel_fd* becomes readable."""
-        from img_core.api._cancel import CloseOnCancel
+        from img_core.linux.cancellation import CloseOnCancel
 
         self._opened.callback(CloseOnCancel(cancel_fd, source).stop)
 

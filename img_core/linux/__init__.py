@@ -1,14 +1,16 @@
-"""The kernel as this program uses it: system calls, mounts, user namespaces, processes, control groups and networks."""
+"""The kernel as this program uses it: system calls, mounts, user namespaces, processes and their end, control groups and networks."""
 
 __all__ = [
     "binfmt",
     "boot",
+    "cancellation",
     "cgroups",
     "exhausted",
     "mounts",
     "network",
     "parallel",
     "sandbox",
+    "ssh_relay",
     "stdout",
     "syscalls",
     "userns",

@@ -12,7 +12,7 @@ from img_core.spec.values import Descriptor, DiffId, Digest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from img_core.solver.cancellation import Cancellation
+    from img_core.linux.cancellation import Cancellation
     from img_core.solver.events import Events
     from img_core.solver.stacks import Layer
     from img_core.spec.exporter import LayerForm

@@ -13,7 +13,7 @@ from img_core.spec.errors import ArchiveError, IntegrityError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from img_core.solver.cancellation import Cancellation
+    from img_core.linux.cancellation import Cancellation
     from img_core.solver.events import Events
     from img_core.solver.layer_blobs import LayerBlobs
     from img_core.solver.stacks import Layer, Stack

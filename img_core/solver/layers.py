@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
 
-    from img_core.solver.cancellation import Cancellation
+    from img_core.linux.cancellation import Cancellation
     from img_core.solver.events import Events
     from img_core.solver.stacks import Layer, Stack
     from img_core.spec.snapshotter import Snapshotter

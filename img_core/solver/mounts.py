@@ -8,13 +8,13 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from img_core.files import fs
+from img_core.files.locks import ensure_directory
 from img_core.files.ownership import Owners
 from img_core.solver.keys import digest_of
 from img_core.solver.stacks import EMPTY
 from img_core.spec.errors import ImgError, NotFoundError
 from img_core.spec.executor import Mount
 from img_core.spec.source import PinnedTree
-from img_core.store.locks import ensure_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from img_core.solver.cancellation import Cancellation
+    from img_core.linux.cancellation import Cancellation
     from img_core.spec.graph import Vertex
 
 __all__ = ["Scheduler"]

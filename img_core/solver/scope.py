@@ -16,7 +16,7 @@ from img_core.spec.graph import MergeOp, SourceOp, inputs_first
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from img_core.solver.cancellation import Cancellation
+    from img_core.linux.cancellation import Cancellation
     from img_core.solver.events import Events
     from img_core.solver.images import BuildResolver
     from img_core.solver.secret_sources import SecretSource, SshAgent

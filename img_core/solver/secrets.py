@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from img_core.files import fs
 from img_core.linux import syscalls
-from img_core.solver.ssh_relay import Relay, short_address
+from img_core.linux.ssh_relay import Relay, short_address
 from img_core.spec.errors import ImgError, UsageError
 
 if TYPE_CHECKING:

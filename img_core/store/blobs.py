@@ -9,20 +9,20 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from img_core.files import fs
+from img_core.files.locks import ensure_directory
+from img_core.files.partial import DIRECTORY, PartialBlob
 from img_core.images import oci
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError
 from img_core.spec.values import Descriptor, DiffId, Digest
 from img_core.store.leases import BLOB
-from img_core.store.locks import ensure_directory
-from img_core.store.partial import DIRECTORY, PartialBlob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
+    from img_core.files.locks import RunDirectory
     from img_core.store.database import Database
     from img_core.store.leases import Leases
-    from img_core.store.locks import RunDirectory
 
 __all__ = ["BlobWriter", "Blobs"]
 

@@ -14,8 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from img_core.files import fs
-from img_core.store import partial
+from img_core.files import fs, partial
 from img_core.store.leases import BLOB, CACHE_MOUNT, SNAPSHOT
 from img_core.store.usage import DocumentGraph, Piece, Survey, measured
 
@@ -245,7 +244,7 @@ def _delete(cursor: sqlite3.Cursor, statement: str, identifiers: Iterable[str]) 
 
 def _forget(cursor: sqlite3.Cursor, store: Store, seen: Survey, policy: Policy) -> None:
     """Drop rows that mean nothing any more, and with ``records`` those that only save time."""
-    from img_core.store.locks import live_runs
+    from img_core.files.locks import live_runs
 
     live = live_runs(store.state)
     dead = {row["run"] for row in cursor.execute("SELECT DISTINCT run FROM lease").fetchall()} - live

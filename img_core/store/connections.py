@@ -15,9 +15,8 @@ import os
 import sqlite3
 from typing import TYPE_CHECKING
 
-from img_core.files import fs
+from img_core.files import fs, space
 from img_core.spec.errors import StateError
-from img_core.store import space
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

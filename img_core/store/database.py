@@ -14,9 +14,9 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from img_core.files import fs
+from img_core.files import fs, locks
 from img_core.spec.errors import StateError
-from img_core.store import connections, leases, locks
+from img_core.store import connections, leases
 from img_core.store.connections import DamagedError, Purpose, Way
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ _UNSYNCED = (
 class Database:
     """One connection, shared by the threads of this process. Raises StateError for every failure of the database itself.
 
-    *boot* names this boot of the machine, see `img_core.store.boots`. *private*: nobody else knows of it yet. *notice* gets one-line
+    *boot* names this boot of the machine, see `img_core.files.boots`. *private*: nobody else knows of it yet. *notice* gets one-line
     messages.
     """
 

@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from img_core.files import fs
+from img_core.files.locks import ensure_directory
 from img_core.images import oci
 from img_core.images.reference import Reference
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError, NotFoundError, UsageError
 from img_core.spec.values import Descriptor, DiffId, Digest
-from img_core.store.locks import ensure_directory
 
 if TYPE_CHECKING:
     import sqlite3

@@ -11,13 +11,13 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from img_core.store.locks import live_runs
+from img_core.files.locks import live_runs
 
 if TYPE_CHECKING:
     import sqlite3
 
+    from img_core.files.locks import RunDirectory
     from img_core.store.database import Database
-    from img_core.store.locks import RunDirectory
 
 __all__ = ["BLOB", "CACHE_MOUNT", "EVERYTHING", "SNAPSHOT", "Leases", "hold_everything", "leased"]
 

@@ -13,10 +13,9 @@ import time
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
-from img_core.files import fs
+from img_core.files import fs, locks
 from img_core.spec.errors import ImgError
 from img_core.spec.values import Descriptor, Digest
-from img_core.store import locks
 from img_core.store.blobs import Blobs
 from img_core.store.database import SUSPECT, DamagedError, Database, set_aside
 from img_core.store.images import Images, Note

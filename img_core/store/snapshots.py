@@ -7,11 +7,11 @@ import time
 from typing import TYPE_CHECKING
 
 from img_core.files import fs
+from img_core.files.locks import ensure_directory
 from img_core.images import oci
 from img_core.spec.dataclass import dataclass
 from img_core.spec.values import ChainId, DiffId
 from img_core.store.leases import SNAPSHOT
-from img_core.store.locks import ensure_directory
 
 if TYPE_CHECKING:
     import sqlite3

@@ -7,11 +7,11 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from img_core.files import fs
+from img_core.files import fs, locks, space
+from img_core.files.boots import name_of_boot
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError, StateError
-from img_core.store import locks, repair, space
+from img_core.store import repair
 from img_core.store.blobs import Blobs
-from img_core.store.boots import name_of_boot
 from img_core.store.database import SUSPECT, DamagedError, Database, Purpose
 from img_core.store.images import Images
 from img_core.store.leases import CACHE_MOUNT, Leases
@@ -36,7 +36,7 @@ class Store:
     """One state directory, opened by one process.
 
     *writable* stores may keep things and own a run directory; others only read. *cleaning* ones, which are writable, must be able to
-    remove things from a full disk: see `img_core.store.space`. *backend* and *mapping* name the snapshotter and the id
+    remove things from a full disk: see `img_core.files.space`. *backend* and *mapping* name the snapshotter and the id
     mapping whose snapshots are used; `use` changes the former. *notice* gets one-line messages for people.
     """
 

@@ -157,7 +157,7 @@ def main() -> None:
 
 def _run(session: Any, document: dict[str, Any]) -> dict[str, Any]:
     from img_core.api._build import Build
-    from img_core.solver.cancellation import Cancellation
+    from img_core.linux.cancellation import Cancellation
     from img_core.spec.errors import ImgError
 
     events: list[Any] = []

@@ -152,7 +152,7 @@ def _sqlite_faults(request: Request) -> Callable[[], int]:
 def _build(request: Request) -> Any:
     from img_core.api._build import Build
     from img_core.api._request import BuildRequest
-    from img_core.solver.cancellation import Cancellation
+    from img_core.linux.cancellation import Cancellation
 
     with _session(request) as session:
         wanted = BuildRequest(

@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
+from img_core.linux.cancellation import Cancellation
 from img_core.solver import run as run_module
-from img_core.solver.cancellation import Cancellation
 from img_core.solver.events import Events
 from img_core.solver.result import open_tree
 from img_core.solver.scope import BuildScope, Drivers

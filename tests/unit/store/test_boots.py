@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from img_core.store import Store, boots
+from img_core.files import boots
+from img_core.store import Store
 from img_core.store.collect import Policy, prune
 
 

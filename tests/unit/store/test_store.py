@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from img_core.files import faults
+from img_core.files import faults, locks
 from img_core.images import oci
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError, StateError
 from img_core.spec.values import Descriptor, Digest
-from img_core.store import Store, locks
+from img_core.store import Store
 from img_core.store.collect import survey
 from img_core.store.records import StepRecord
 from img_core.store.snapshots import Snapshot, chain_id

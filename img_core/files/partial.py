@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from img_core.files import fs
-from img_core.store.locks import ensure_directory
+from img_core.files.locks import ensure_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from img_core.solver.ssh_relay import Relay, short_address
+from img_core.linux.ssh_relay import Relay, short_address
 
 FAILURE = b"\x00\x00\x00\x01\x05"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from img_core.files import trust
 from img_core.spec.errors import StateError
-from img_core.store import trust
 
 US = os.geteuid()
 

@@ -11,8 +11,8 @@ import os
 import time
 
 from img_core.files import fs
+from img_core.files.locks import boot_of, live_runs
 from img_core.linux.boot import boot_id
-from img_core.store.locks import boot_of, live_runs
 
 __all__ = ["name_of_boot"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from img_core.solver.cancellation import Cancellation
+from img_core.linux.cancellation import Cancellation
 from img_core.spec.errors import Canceled
 
 
