@@ -7,6 +7,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.spec.dataclass import dataclass
+from img_core.spec.exporter import LayerForm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -90,7 +91,7 @@ class CacheBackend(ABC):
 
     One object serves one such option; its constructor checks the options (UsageError) and does no I/O. A source that is missing, damaged or
     lying is a warning of the caller and never fails a build; a failed `save` is an error unless the option ``ignore-error`` says otherwise
-    (the caller heeds it).
+    (`ignores_errors`; the caller heeds it).
     """
 
     name: ClassVar[str]  #: the word after ``type=``
@@ -98,6 +99,13 @@ class CacheBackend(ABC):
     schema: ClassVar[Mapping[str, Any] | None] = None  #: JSON Schema of its options; Any: JSON
     #: the records travel in the config of the built image (`image_config`); there is nothing to `save`
     in_image: ClassVar[bool] = False
+    #: of an export, set by the constructor from its options. The records of all steps keep their layers, not only those of the results
+    #: and of what they were built on (``mode=max``)
+    all_layers: bool = False
+    #: how layers that the build makes are packed for it, see `Exporter.layer_form`
+    layer_form: LayerForm = LayerForm()
+    #: a failed `save` is only a warning (``ignore-error=true``)
+    ignores_errors: bool = False
 
     def __init__(self, context: CacheContext, options: Mapping[str, Any]) -> None:
         self.context = context
