@@ -57,11 +57,9 @@ def test_every_name_is_exported_and_found() -> None:
 
 
 def test_the_list_of_names_is_that_of_the_modules() -> None:
-    listed = {name for names in img_core.spec._HOMES.values() for name in names}
-    assert set(img_core.spec.__all__) == listed
     for home, names in img_core.spec._HOMES.items():
         module = __import__(f"img_core.spec.{home}", fromlist=["__all__"])
-        assert set(names) == set(module.__all__)
+        assert names.split() == list(module.__all__)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
