@@ -267,7 +267,7 @@ class Local:
             content = session.store.images.content(image.descriptor, wanted, name)
             if session.store.images.left([content]):
                 _complete(session, image, image.name, content.config.platform, on_event)
-            owners = session.host.mapping == "root"
+            owners = session.host.mapping in ("root", "container")
             return unpack(session.store, name, directory, owners=owners, platform=wanted, force=force)
 
     # ---------------------------------------------------------------------------------------------------- registries

@@ -5,6 +5,7 @@ __all__ = [
     "boot",
     "cancellation",
     "cgroups",
+    "children",
     "exhausted",
     "mounts",
     "network",

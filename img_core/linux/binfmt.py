@@ -66,6 +66,8 @@ _MACHINES: Final = (
 )
 #: what the processor runs by itself: machine of uname -> names of qemu
 _NATIVE: Final = {"x86_64": ("x86_64", "i386"), "aarch64": ("aarch64", "arm"), "ppc64le": ("ppc64le",)}
+#: mappings of ids without a user namespace, and so without a list, of our own
+_ONLY_THE_HOSTS: Final = ("root", "container")
 _HOST_LIST: Final = "/proc/sys/fs/binfmt_misc"
 _CHOICE: Final = "IMG_EMULATION"
 _HEADER_SIZE: Final = 256
@@ -119,7 +121,7 @@ class Emulation:
         if _host_knows(wanted):
             self._known.add(wanted.qemu)
             return
-        if self._mapping == "root":
+        if self._mapping in _ONLY_THE_HOSTS:
             raise HostError(
                 f"the image is for `{wanted.platform}` and this machine is not set up to run that",
                 hint=f"register qemu with the flag F, e.g. install `qemu-user-static` (looked in {_HOST_LIST})",
@@ -162,7 +164,7 @@ def _no_qemu(machine: _Machine) -> HostError:
 def emulated_platforms(mapping: IdMapping, environment: Mapping[str, str]) -> list[str]:
     """Return the other platforms (``linux/arm64``) whose programs can run here, without changing anything."""
     search_path = environment.get("PATH", os.defpath)
-    own_list = mapping != "root" and can_make_list()
+    own_list = mapping not in _ONLY_THE_HOSTS and can_make_list()
     native = _NATIVE.get(syscalls.MACHINE, (syscalls.MACHINE,))
     return [
         f"linux/{machine.platform}"

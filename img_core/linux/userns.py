@@ -7,8 +7,10 @@ The ladder, best first (`Identity.mode`):
 * ``root``: uid 0 of the host; nothing is mapped, only the mount namespace is ours.
 * ``full``: uid 0 plus ranges of subordinate ids.
 * ``single``: uid 0 alone; every other owner can only be recorded, not set.
+* ``container``: no namespace can be made, but we are root of a container that engines start by default: owners can be set, nothing can
+  be mounted, and steps are kept apart from us by what a container's root can do (chroot, filters of system calls).
 
-``IMG_IDMAP=full|single`` forces a rung (``full``: an error instead of the fallback).
+``IMG_IDMAP=full|single|container`` forces a rung (``full``: an error instead of the fallback).
 """
 
 from __future__ import annotations
@@ -24,7 +26,10 @@ from img_core.spec.errors import HostError, UsageError
 
 __all__ = ["IdRange", "Identity", "IdmapMode", "current", "enter", "sub_id_ranges"]
 
-IdmapMode = Literal["full", "single", "root"]
+IdmapMode = Literal["full", "single", "root", "container"]
+
+# CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, SYS_CHROOT: what a build takes where nothing can be mounted.
+_CONTAINER_CAPABILITIES: Final = (0, 1, 3, 4, 5, 6, 7, 8, 18)
 
 _WHOLE_ID_SPACE: Final = 4294967295
 
@@ -64,15 +69,17 @@ def enter() -> Identity:
     _require_kernel()
     real = _real_identity()
     _require_single_thread()
-    if wanted != "single" and os.geteuid() == 0 and _has_capability(syscalls.CAP_SYS_ADMIN):
-        _unshare(syscalls.CLONE_NEWNS)
-        reason, entered = None, False
-    else:
-        reason, entered = _enter_user_namespace(real, wanted), True
-    _make_mounts_slave()
+    try:
+        reason, entered = _make_namespaces(real, wanted)
+    except _NoNamespaceError as err:
+        if wanted in ("full", "single") or not _is_root_of_container():
+            raise
+        reason, entered = err.message, False
+        # Without a pid namespace of theirs nothing else keeps steps from our memory, see ptrace(2).
+        syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     uid_ranges, gid_ranges = _read_map("uid"), _read_map("gid")
     identity = Identity(
-        mode=_mode_of(uid_ranges, gid_ranges),
+        mode=_mode_of(uid_ranges, gid_ranges) if entered or reason is None else "container",
         uid_ranges=uid_ranges,
         gid_ranges=gid_ranges,
         entered=entered,
@@ -116,9 +123,13 @@ def _real_identity() -> _RealIdentity:
 
 def _forced_mode() -> str | None:
     wanted = os.environ.get("IMG_IDMAP") or None
-    if wanted not in (None, "full", "single"):
-        raise UsageError(f"`IMG_IDMAP` must be `full` or `single`, not `{wanted}`")
+    if wanted not in (None, "full", "single", "container"):
+        raise UsageError(f"`IMG_IDMAP` must be `full`, `single` or `container`, not `{wanted}`")
     return wanted
+
+
+def _is_root_of_container() -> bool:
+    return os.geteuid() == 0 and all(map(_has_capability, _CONTAINER_CAPABILITIES))
 
 
 def _require_kernel() -> None:
@@ -161,6 +172,23 @@ def _has_capability(number: int) -> bool:
 
 
 # --- entering ---------------------------------------------------------------------------------------------------------
+
+
+class _NoNamespaceError(HostError):
+    """No namespace can be made here; this process is what it was."""
+
+
+def _make_namespaces(real: _RealIdentity, wanted: str | None) -> tuple[str | None, bool]:
+    """Make what this process may make; return the reason of a fallback to a single id (or None), and whether ids are mapped now."""
+    if wanted == "container":
+        raise _NoNamespaceError("`IMG_IDMAP=container` asks for none", hint="this takes the root of a container")
+    if wanted != "single" and os.geteuid() == 0 and _has_capability(syscalls.CAP_SYS_ADMIN):
+        _unshare(syscalls.CLONE_NEWNS)
+        reason, entered = None, False
+    else:
+        reason, entered = _enter_user_namespace(real, wanted), True
+    _make_mounts_slave()
+    return reason, entered
 
 
 def _enter_user_namespace(real: _RealIdentity, wanted: str | None) -> str | None:
@@ -282,23 +310,23 @@ def _unshare(flags: int) -> None:
         raise _explain_unshare(err, flags) from err
 
 
-def _explain_unshare(err: OSError, flags: int) -> HostError:
+def _explain_unshare(err: OSError, flags: int) -> _NoNamespaceError:
     what = "a user namespace" if flags & syscalls.CLONE_NEWUSER else "a mount namespace"
     if err.errno == errno.EINVAL:
-        return HostError(f"cannot create {what}: the process has threads", hint="run the build in a subprocess")
+        return _NoNamespaceError(f"cannot create {what}: the process has threads", hint="run the build in a subprocess")
     if err.errno in (errno.ENOSPC, errno.EUSERS):
-        return HostError(
+        return _NoNamespaceError(
             f"cannot create {what}: the limit on namespaces is reached",
             hint="an administrator can raise it: sysctl -w user.max_user_namespaces=15000",
         )
     if err.errno == errno.EPERM:
-        return HostError(f"cannot create {what}: not permitted on this host", hint=_eperm_hint())
+        return _NoNamespaceError(f"cannot create {what}: not permitted on this host", hint=_eperm_hint())
     if err.errno == errno.ENOSYS:
-        return HostError(
+        return _NoNamespaceError(
             f"cannot create {what}: the kernel lacks it, or a container's seccomp profile hides it",
             hint="in a container, allow it: --security-opt seccomp=unconfined (or a profile that permits unshare)",
         )
-    return HostError(f"cannot create {what}: {err.strerror}")
+    return _NoNamespaceError(f"cannot create {what}: {err.strerror}")
 
 
 def _eperm_hint() -> str:

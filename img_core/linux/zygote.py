@@ -6,7 +6,8 @@ child fires when the *thread* that made it ends.
 
 It is the first process of a pid namespace of its own: when the builder dies, however, the kernel kills the zygote and with it
 everything it ever started, also what has escaped into another session or changed its ids. Process ids seen in there are
-numbers of that namespace; the builder holds pidfds.
+numbers of that namespace; the builder holds pidfds. Where no such namespace can be made, the zygote inherits what its processes leave
+behind and ends it, and when the builder is gone, it ends them all (`img_core.linux.children`).
 
 Protocol, over SEQPACKET sockets (one shared for requests, one per request for its answers)::
 
@@ -30,7 +31,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from img_core.linux import stdout, syscalls
+from img_core.linux import children, stdout, syscalls, userns
 from img_core.spec.errors import HostError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ RAISED_STATUS: Final = 70
 _LARGEST_INLINE: Final = 60_000  # below the default limit of a SEQPACKET message
 _MOST_FDS: Final = 250  # SCM_MAX_FD is 253
 _LARGEST_ERROR: Final = 16_000
+_PATIENCE: Final = 10.0  # seconds
 # The terminal signals the whole foreground group; what they mean is the builder's decision.
 _IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
@@ -93,8 +95,9 @@ class ZygoteProcess:
 class Zygote:
     """Handle of the zygote in the builder; a `Spawner`."""
 
-    def __init__(self, requests: socket.socket, pid: int, pidfd: int) -> None:
+    def __init__(self, requests: socket.socket, pid: int, pidfd: int, *, first: bool = True) -> None:
         self.pid = pid
+        self._first = first  #: of a pid namespace: its end is the end of all
         self.pidfd = pidfd
         self._requests = requests
 
@@ -105,14 +108,14 @@ class Zygote:
         # Blocked until the zygote ignores them, or a ^C at the wrong moment would end it.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
         try:
-            pid, pidfd = _fork_zygote()
+            pid, pidfd, first = _fork_zygote()
             if pid == 0:
                 ours.close()
-                _zygote_main(theirs, mask)
+                _zygote_main(theirs, mask, first=first)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
-        return cls(ours, pid, pidfd)
+        return cls(ours, pid, pidfd, first=first)
 
     def spawn(
         self, entry: str, payload: Mapping[str, Any], *, fds: Sequence[int] = (), flags: int = 0
@@ -175,7 +178,10 @@ class Zygote:
         self._requests.close()
         if self.pidfd < 0:
             return
-        syscalls.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        if self._first or not _ends_within(
+            self.pidfd, _PATIENCE
+        ):  # it ends all that it started when nobody can ask it any more
+            syscalls.pidfd_send_signal(self.pidfd, signal.SIGKILL)
         os.waitpid(self.pid, 0)
         os.close(self.pidfd)
         self.pidfd = -1
@@ -183,6 +189,12 @@ class Zygote:
 
 def _zygote_is_gone() -> HostError:
     return HostError("the process that starts containers has died", hint="was it killed for lack of memory?")
+
+
+def _ends_within(pidfd: int, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 def _receive(replies: socket.socket) -> tuple[dict[str, Any], list[int]]:
@@ -209,11 +221,15 @@ def _needs_outer_pids() -> bool:
 # --- in the zygote ----------------------------------------------------------------------------------------------------
 
 
-def _fork_zygote() -> tuple[int, int]:
-    try:
-        return _fork() if _needs_outer_pids() else syscalls.clone(syscalls.CLONE_NEWPID)
-    except OSError:  # nested too deeply, or a limit: then only the parent-death signal protects us
-        return _fork()
+def _fork_zygote() -> tuple[int, int, bool]:
+    """Fork; return pid and pidfd, and whether the new process is the first of a pid namespace."""
+    identity = userns.current()
+    if (identity is None or identity.mode != "container") and not _needs_outer_pids():
+        try:
+            return (*syscalls.clone(syscalls.CLONE_NEWPID), True)
+        except OSError:  # nested too deeply, or a limit
+            pass
+    return (*_fork(), False)
 
 
 def _read_text(path: str) -> str:
@@ -226,10 +242,11 @@ def _fork() -> tuple[int, int]:
     return (pid, syscalls.pidfd_open(pid)) if pid else (0, -1)
 
 
-def _zygote_main(requests: socket.socket, mask: Iterable[int]) -> NoReturn:
+def _zygote_main(requests: socket.socket, mask: Iterable[int], *, first: bool) -> NoReturn:
     status = 1
     try:
-        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if first:  # else it has something to do when the builder is gone
+            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
         for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
@@ -237,7 +254,9 @@ def _zygote_main(requests: socket.socket, mask: Iterable[int]) -> NoReturn:
         signal.set_wakeup_fd(-1)
         _silence_stdio()
         gc.freeze()  # keeps the pages of what we inherited shared
-        _Loop(requests).run()
+        _Loop(requests, first=first).run()
+        if not first:
+            children.end()
         status = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())
@@ -256,8 +275,9 @@ def _silence_stdio() -> None:
 class _Loop:
     """Serves requests and reports ends; never blocks in waitpid, so one slow container delays nobody."""
 
-    def __init__(self, requests: socket.socket) -> None:
+    def __init__(self, requests: socket.socket, *, first: bool) -> None:
         self._requests = requests
+        self._first = first
         self._running: dict[int, tuple[int, socket.socket]] = {}  # pidfd -> pid, reply socket
         self._poll = select.poll()
         self._poll.register(requests, select.POLLIN)
@@ -326,6 +346,8 @@ class _Loop:
         self._poll.unregister(pidfd)
         _, status = os.waitpid(pid, 0)
         code = os.waitstatus_to_exitcode(status)
+        if not self._first:
+            children.end(spare=[other for other, _ in self._running.values()])
         _reply(replies, {"status": code if code >= 0 else 128 - code})
         replies.close()
         os.close(pidfd)

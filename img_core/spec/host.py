@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["Host", "IdMapping", "Spawned", "Spawner"]
 
 #: How user ids are mapped: ``root`` real root, ``full`` sub-id ranges in a user namespace, ``single`` only our own id in a user
-#: namespace (ownership is recorded instead of set), ``none`` no namespace was entered (no mounts, no foreign ids).
-IdMapping = Literal["root", "full", "single", "none"]
+#: namespace (ownership is recorded instead of set), ``container`` root of a container that may make no namespace (owners can be set,
+#: nothing can be mounted), ``none`` no namespace was entered (no mounts, no foreign ids).
+IdMapping = Literal["root", "full", "single", "container", "none"]
 
 
 class Spawned(Protocol):

@@ -29,6 +29,8 @@ ABANDONED = "abandoned"
 #: What a source of files noted to save time, e.g. what web servers said last; it may vanish at any time.
 SOURCE = "source"
 _DOCUMENTS = oci.MANIFEST_TYPES | oci.INDEX_TYPES
+#: where files of other users are ours to remove
+_ROOTS = ("root", "full", "container")
 _NAME_LENGTHS = {"snapshots": 24, "blobs": 64}
 
 
@@ -157,7 +159,7 @@ class DocumentGraph:
 
 def _removable(mapping: str) -> frozenset[str]:
     """Return the id mappings whose files we can remove: those of other users need other users' ids."""
-    return frozenset({"root", "full", "single", "none"} if mapping in ("root", "full") else {mapping, "none", "single"})
+    return frozenset({*_ROOTS, "single", "none"} if mapping in _ROOTS else {mapping, "none", "single"})
 
 
 def _blobs(cursor: sqlite3.Cursor, state: str, named: set[str], shared: set[str]) -> Iterator[Piece]:

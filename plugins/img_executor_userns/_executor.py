@@ -42,6 +42,8 @@ class UsernsExecutor(Executor):
         """Need a namespace in which we may mount, and the mount calls of Linux 5.12."""
         if host.mapping == "none":
             raise Unsupported("`userns` needs to run inside a user namespace (or as root)")
+        if host.mapping == "container":
+            raise Unsupported("`userns` needs namespaces of its own, which this container may not make")
         try:
             os.close(mounts.bind("/dev/null"))
         except OSError as err:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from harness.host import AS_ROOT, tool_path
-from harness.situations import Situation
+from harness.situations import Surrounding
 
 __all__ = [
     "COMMAND",
@@ -99,7 +99,7 @@ class Img:
     home: Path
     changes: tuple[tuple[str, str], ...] = ()
     flags: tuple[str, ...] = ()
-    situation: Situation | None = None
+    situation: Surrounding | None = None
 
     def with_environment(self, **changes: str) -> Img:
         """Return the same with more variables."""
@@ -109,7 +109,7 @@ class Img:
         """Return the same with more global flags."""
         return replace(self, flags=(*self.flags, *flags))
 
-    def on(self, situation: Situation) -> Img:
+    def on(self, situation: Surrounding) -> Img:
         """Return the same on another host."""
         return replace(self, situation=situation)
 

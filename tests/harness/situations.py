@@ -12,15 +12,23 @@ import json
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from img_core.linux.sandbox import DEFAULT_CAPABILITIES
 
-__all__ = ["NORMAL", "POD", "VOLUME", "Situation"]
+__all__ = ["NORMAL", "POD", "UNMODIFIED", "VOLUME", "Situation", "Surrounding", "Unmodified"]
 
 VOLUME = Path("/mnt/volume")
 
 _OUTER = Path(__file__).with_name("outer.py")
+_ENGINE = Path(__file__).with_name("engine.py")
+
+
+class Surrounding(Protocol):
+    """Anything that a command can be run in."""
+
+    def wrap(self, *command: str) -> list[str]:
+        """Return the command line that runs *command* there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +65,41 @@ NORMAL = Situation()
 
 #: a pod of an ordinary user with everything that a restricted cluster takes away, but seccomp and AppArmor unconfined
 POD = Situation(masked_proc=True, cgroups=False, runtime_directory=False, small_dev=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Unmodified:
+    """A container as an engine starts it when it is told nothing, under runc (`harness.engine`).
+
+    *layer* is where its writable layer is kept between commands; *visible* are paths of this machine that it sees, read-only.
+    """
+
+    layer: str
+    user: int = 0
+    capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
+    no_new_privileges: bool = False
+    user_namespace: bool = False  #: `hostUsers: false`; what an ordinary user starts has one in any case
+    visible: tuple[str, ...] = ()
+    same_directory: bool = False  #: it starts in our working directory (which has to be visible), not in `/`
+
+    def but(self, **changes: object) -> Unmodified:
+        """Return it with *changes*."""
+        return replace(self, **changes)  # type: ignore[arg-type]  # names are checked by the class
+
+    def wrap(self, *command: str) -> list[str]:
+        """Return the command line that runs *command* there."""
+        return [sys.executable, str(_ENGINE), json.dumps(asdict(self)), *command]
+
+
+_WITHOUT_CHROOT = tuple(
+    name for name in DEFAULT_CAPABILITIES if name not in ("SYS_CHROOT", "MKNOD", "SETFCAP", "NET_RAW", "AUDIT_WRITE")
+)
+
+#: the changes that make an `Unmodified` what it stands for
+UNMODIFIED: dict[str, dict[str, object]] = {
+    "root": {},  # docker run; Kubernetes "baseline" on containerd
+    "host-users-false": {"user_namespace": True},
+    "cri-o-root": {"capabilities": _WITHOUT_CHROOT},
+    "host-users-false-drop-all": {"user_namespace": True, "capabilities": (), "no_new_privileges": True},
+    "restricted": {"user": 1000, "capabilities": (), "no_new_privileges": True},
+}

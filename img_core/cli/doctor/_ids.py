@@ -7,7 +7,7 @@ import pwd
 import shutil
 from typing import TYPE_CHECKING, Final
 
-from img_core.cli.doctor._finding import OK, WORSE, Finding
+from img_core.cli.doctor._finding import NOTE, OK, WORSE, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,6 +29,9 @@ def mapping(host: Host) -> Iterator[Finding]:
     if host.mapping == "root":
         yield Finding(OK, what, "real root")
         return
+    if host.mapping == "container":
+        yield from _container(host)
+        return
     user = os.environ.get("USER") or _name_of(host.real_uid)
     if host.mapping == "single":
         text = f"only one id is mapped, owners are recorded instead of set: {host.mapping_reason or 'as asked'}"
@@ -43,6 +46,11 @@ def mapping(host: Host) -> Iterator[Finding]:
         yield Finding(WORSE, what, text, _range_hint(user))
     else:
         yield Finding(OK, what, f"{count} ids are mapped")
+
+
+def _container(host: Host) -> Iterator[Finding]:
+    text = f"root of a container that can make no namespace ({host.mapping_reason}): {_mapped('uid')} ids, no mounts"
+    yield Finding(NOTE, "user ids", text)
 
 
 def _mapped(kind: str) -> int:

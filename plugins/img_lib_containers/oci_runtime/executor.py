@@ -55,6 +55,8 @@ class OciRuntimeExecutor(Executor):
         """Need the program, and the right to mount a fresh /proc (a container with a masked one has not)."""
         if host.mapping == "none":
             raise Unsupported(f"`{cls.name}` needs to run inside a user namespace (or as root)")
+        if host.mapping == "container":
+            raise Unsupported(f"`{cls.name}` needs namespaces of its own, which this container may not make")
         cls.find_runtime(host, options or {})
         if host.spawner is None:
             return
