@@ -20,6 +20,7 @@ from img_core.files import fs
 from img_core.images import platforms
 from img_core.images.names import new_name
 from img_core.linux.network.choice import NetworkChoice
+from img_core.linux.spans import span
 from img_core.plugins import Choice
 from img_core.solver.events import Events
 from img_core.spec.errors import Canceled, ImgError, UsageError
@@ -100,7 +101,7 @@ class Build:
                 request.limits,
             )
             planned = self._plan_request(definition)
-            with self._planning(planned) as frontend:
+            with self._planning(planned) as frontend, span("plan"):
                 plan = frontend.plan(planned, UndisturbedResolver(resolver, self._cancellation))
             check_entitlements(plan, request.allow, isolated=lambda: self._isolates(network))
             listeners = opened.enter_context(self._announce(plan))

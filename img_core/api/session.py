@@ -7,6 +7,7 @@ import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
+from img_core.linux.spans import span
 from img_core.spec.host import Host
 
 if TYPE_CHECKING:
@@ -65,22 +66,25 @@ class Session:
             from img_core.linux import userns
             from img_core.linux.zygote import Zygote
 
-            self._identity = userns.enter()
+            with span("namespace"):
+                self._identity = userns.enter()
             os.umask(0o022)  # modes in layers must not depend on who builds
-            spawner = Zygote.start()  # before the first thread and before anything large is in memory
+            with span("namespace", "zygote"):
+                spawner = Zygote.start()  # before the first thread and before anything large is in memory
             self._opened.callback(spawner.close)
         from img_core.store import Store
 
         identity = self._identity
-        self.store: Store = self._opened.enter_context(
-            Store(
-                self.config.state_directory,
-                writable=writable,
-                cleaning=cleaning,
-                mapping=identity.mode if identity else "none",
-                notice=self.notice,
+        with span("store", "open"):
+            self.store: Store = self._opened.enter_context(
+                Store(
+                    self.config.state_directory,
+                    writable=writable,
+                    cleaning=cleaning,
+                    mapping=identity.mode if identity else "none",
+                    notice=self.notice,
+                )
             )
-        )
         self.host = Host(
             mapping=identity.mode if identity else "none",
             state_directory=self.store.state,
@@ -161,7 +165,8 @@ class Session:
 
     def close(self) -> None:
         """Close the store and end the zygote."""
-        self._opened.close()
+        with span("store", "close"):
+            self._opened.close()
 
     def __enter__(self) -> Self:
         return self

@@ -30,10 +30,15 @@ def main(arguments: Sequence[str] | None = None, *, isolated: bool = True) -> No
         if isolated:
             _isolate()
     gc.set_threshold(50_000, 20, 20)  # a tenth of start-up went into looking for cycles among modules
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    traced = _is_traced(words)
+    if traced:  # first of all, because imports are a large part of a small command
+        from img_core.linux import spans
+
+        spans.begin()
     from img_core.cli._exit import guarded
 
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    status = guarded(lambda: _run(words))
+    status = guarded(lambda: _run_traced(words) if traced else _run(words))
     if arguments is None:
         _leave(status)
     sys.exit(status)
@@ -58,6 +63,18 @@ def _isolate() -> None:
     if any(os.path.realpath(path) == os.path.realpath(ours) for path in paths if path):
         return
     os.execv(sys.executable, [sys.executable, "-E", *sys.orig_argv[1:]])  # noqa: S606
+
+
+def _is_traced(words: list[str]) -> bool:
+    """Tell whether the command line may ask for a trace; whether it does is known once it was parsed."""
+    return bool(os.environ.get("IMG_TRACE")) or any(word.partition("=")[0] == "--trace" for word in words)
+
+
+def _run_traced(words: list[str]) -> None:
+    from img_core.cli._trace import written_at_the_end
+
+    with written_at_the_end(os.environ.get("IMG_TRACE", "")):
+        _run(words)
 
 
 def _leave(status: int) -> NoReturn:

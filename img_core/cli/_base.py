@@ -60,6 +60,7 @@ def global_options() -> list[click.Parameter]:
             show_default=default_state_directory(os.environ),
         ),
         _global(["--no-plugin"], help="do not load a plugin (kind:name, e.g. executor:runc)", multiple=True),
+        _global(["--trace"], metavar="FILE", help="write what took how long to a file, for https://ui.perfetto.dev"),
     ]
 
 
@@ -78,6 +79,10 @@ def _take(context: click.Context, parameter: click.Parameter, value: Any) -> Non
             settings.enable_debug()
         case "no_plugin":
             settings.no_plugins += value
+        case "trace" if value is not None:
+            from img_core.cli._trace import write_to
+
+            write_to(value)
 
 
 class OnByDefault(click.Option):

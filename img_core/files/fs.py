@@ -24,6 +24,7 @@ from typing import Self
 from img_core.files import _rooted, faults
 from img_core.files._remove import remove_entry, remove_tree
 from img_core.files.faults import mutation
+from img_core.linux.spans import span
 from img_core.spec.errors import ImgError
 from img_core.spec.text import show_path as show
 
@@ -258,7 +259,8 @@ def sync_filesystem(fd: int) -> None:
     """Write everything of the file system that *fd* is on to the disk (syncfs(2)). Raises `OSError`."""
     mutation("sync")
     if _SYNC:
-        _rooted.kernel().syncfs(fd)
+        with span("sync", "syncfs"):
+            _rooted.kernel().syncfs(fd)
 
 
 def sync_files(directory: Path, names: Iterable[str]) -> None:
@@ -272,12 +274,17 @@ def sync_files(directory: Path, names: Iterable[str]) -> None:
             with contextlib.suppress(FileNotFoundError):
                 descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
                 try:
-                    os.fsync(descriptor)
+                    _fsync(descriptor)
                 finally:
                     os.close(descriptor)
-        os.fsync(directory_fd)
+        _fsync(directory_fd)
     finally:
         os.close(directory_fd)
+
+
+def _fsync(fd: int) -> None:
+    with span("sync", "fsync"):
+        os.fsync(fd)
 
 
 # ------------------------------------------------------------------------------------------------------ whole files
@@ -314,7 +321,7 @@ class AtomicFile:
         if sync:
             mutation("sync", self.path)
             if _SYNC:
-                os.fsync(self._fd)
+                _fsync(self._fd)
         rename(self.path, final_path)
         self._close()
 

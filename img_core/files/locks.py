@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from img_core.files import fs
+from img_core.linux.spans import span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,14 +69,20 @@ def lock(directory: str, name: str, *, check: Callable[[], None] = lambda: None)
     descriptor = os.open(os.path.join(directory, "locks"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         request = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _byte_of(name), 1, 0)
-        pause = 0.001
-        while not _try_lock(descriptor, request):
-            check()
-            time.sleep(pause)
-            pause = min(pause * 2, 0.1)
+        if not _try_lock(descriptor, request):
+            with span("lock", name):
+                _wait_for_lock(descriptor, request, check)
         yield
     finally:
         os.close(descriptor)
+
+
+def _wait_for_lock(descriptor: int, request: bytes, check: Callable[[], None]) -> None:
+    pause = 0.001
+    while not _try_lock(descriptor, request):
+        check()
+        time.sleep(pause)
+        pause = min(pause * 2, 0.1)
 
 
 def _try_lock(descriptor: int, request: bytes) -> bool:

@@ -11,6 +11,7 @@ __all__ = [
     "network",
     "parallel",
     "sandbox",
+    "spans",
     "ssh_relay",
     "stdout",
     "syscalls",

@@ -10,6 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from img_core.linux.spans import span
 from img_core.net.retry import Failure
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ class Pace:
             reason = f"only {received:.0f} bytes in {stall:.0f} seconds" if slow <= whole else "the answer does not end"
             self._set(started + min(slow, whole), reason, None)
             try:
-                chunk = next(chunks, None)
+                with span("http", "receive"):
+                    chunk = next(chunks, None)
             finally:
                 self.begin()
             if chunk is None:

@@ -13,6 +13,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from img_core.linux.spans import span
 from img_core.net.hosts import authority, is_insecure, origin
 from img_core.net.pace import Pace
 from img_core.net.proxies import proxy_for
@@ -119,7 +120,9 @@ class Http:
             request = httpx.Request(method, url, headers=dict(headers), content=content, extensions=extensions)
             self._pace.begin()
             try:
-                return Response(url, transport.handle_request(request), self._pace)
+                # Without the query: it may hold what nobody else may see.
+                with span("http", f"{method} {request.url.path}", host=authority(url)):
+                    return Response(url, transport.handle_request(request), self._pace)
             finally:
                 self._pace.begin()
 

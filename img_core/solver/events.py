@@ -7,6 +7,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from img_core.linux.spans import span
 from img_core.spec.errors import Canceled, ImgError
 from img_core.spec.progress import StepFinished, StepLog, StepPlanned, StepStarted, StepStatus, WarningRaised
 from img_core.spec.text import redacted
@@ -110,7 +111,8 @@ class Events:
         outer = self._current()
         self._here.report = report
         try:
-            yield report
+            with span("step", report.name):
+                yield report
         except (Canceled, KeyboardInterrupt):
             self.finished(step, canceled=True)
             raise

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from img_core.files import fs
+from img_core.linux.spans import span
 from img_core.solver.keys import definition_of, digest_of, step_key
 from img_core.solver.stacks import EMPTY, Layer, Stack
 from img_core.spec.dataclass import dataclass
@@ -144,12 +145,14 @@ class StepHandler(Handler[S]):
         parents = parent.directories if parent else ()
         try:
             with fs.disk_errors(directory):
-                rootfs = snapshotter.prepare(directory, parents, mount_points=self.mount_points)
+                with span("step", "prepare"):
+                    rootfs = snapshotter.prepare(directory, parents, mount_points=self.mount_points)
                 try:
                     self.work(task, key_parts, StepPlace(rootfs, directory, parents))
                 finally:
                     rootfs.close()
-                return self.scope.store.snapshots.commit(directory, parent, description=task.vertex.name)
+                with span("step", "commit"):
+                    return self.scope.store.snapshots.commit(directory, parent, description=task.vertex.name)
         except BaseException:
             if os.path.lexists(directory):
                 snapshotter.remove(directory)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from img_core.files import fs
 from img_core.images.layer_types import layer_type
+from img_core.linux.spans import span
 from img_core.spec.errors import IntegrityError
 from img_core.spec.values import Descriptor, DiffId, Digest
 
@@ -124,7 +125,7 @@ class LayerBlobs:
         try:
             file = self._store.blobs.new_file()
             try:
-                with fs.disk_errors(file.path):
+                with span("files", "pack a layer"), fs.disk_errors(file.path):
                     info = write_layer(
                         changes,
                         changes.root_fd,

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from img_core.files import fs, ownership, passwd
+from img_core.linux.spans import span
 from img_core.solver.keys import digest_of
 from img_core.solver.mounts import RunMounts
 from img_core.solver.output import captured
@@ -83,7 +84,7 @@ class Runner:
                 shm_size=op.shm_size or DEFAULT_SHM_SIZE,
                 ulimits=op.ulimits,
             )
-            with captured(vertex.digest, events, cancellation.fd) as step_io:
+            with captured(vertex.digest, events, cancellation.fd) as step_io, span("step", "execute"):
                 status = self._scope.drivers.executor().run(process, place.rootfs, step_io)
             killed = group is not None and group.was_killed()
         if status.canceled:

@@ -12,6 +12,7 @@ from img_core.files import fs
 from img_core.files.locks import ensure_directory
 from img_core.files.partial import DIRECTORY, PartialBlob
 from img_core.images import oci
+from img_core.linux.spans import span
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError
 from img_core.spec.values import Descriptor, DiffId, Digest
 from img_core.store.leases import BLOB
@@ -254,7 +255,7 @@ class BlobWriter:
 
     def write(self, data: bytes | memoryview) -> None:
         """Append *data*."""
-        with fs.disk_errors(self._file.path):
+        with span("write"), fs.disk_errors(self._file.path):
             self._file.write(data)
         self._hash.update(data)
 

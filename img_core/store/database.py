@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from img_core.files import fs, locks
+from img_core.linux.spans import span
 from img_core.spec.errors import StateError
 from img_core.store import connections, leases
 from img_core.store.connections import DamagedError, Purpose, Way
@@ -136,7 +137,7 @@ class Database:
         self._notice = notice
         self._place: tuple[int, int] | None = None  # device and inode of the file, once it is open
         self._connection_lock = threading.RLock()
-        with self._errors():
+        with span("database", "open"), self._errors():
             self._connection, self._way = connections.open_connection(path, purpose)
             try:
                 self._prepare(purpose, private=private)
@@ -251,7 +252,7 @@ class Database:
 
         If it fails, *undo* takes back what the block did on the disk, while nobody else can write yet.
         """
-        with self._connection_lock, self._errors(), fs.disk_errors(self.path):
+        with span("database", "transaction"), self._connection_lock, self._errors(), fs.disk_errors(self.path):
             if self._way is Way.SHARED and self.path != ":memory:":
                 connections.require_space(self.path)
             cursor = self._connection.cursor()

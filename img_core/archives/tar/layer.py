@@ -28,6 +28,7 @@ from img_core.archives.tar.tree import Directory
 from img_core.archives.tar.whiteouts import PREFIX
 from img_core.archives.tar.writer import TarWriter, changed_while_reading
 from img_core.files import fs, xattrs
+from img_core.linux.spans import span
 from img_core.spec.errors import ArchiveError, ImgError, IntegrityError
 
 __all__ = ["LayerInfo", "OwnerOf", "Packer", "unpack_stream", "write_layer"]
@@ -365,7 +366,7 @@ def unpack_stream(
     source: AbstractContextManager[Prefetch | Serial]
     source = Serial(stream) if small else Prefetch(stream, name="img-unpack")
     try:
-        with source as readable:
+        with source as readable, span("files", "extract"):
             stats = extract(
                 TarReader(readable, limits=limits), root_fd, mode=mode, owners=owners, directories=directories
             )

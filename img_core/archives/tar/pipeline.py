@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
+from img_core.linux.spans import span
+
 __all__ = ["Prefetch", "Worker"]
 
 _DEPTH = 4  # blocks of about 1 MiB in flight
@@ -34,7 +36,8 @@ class Worker:
         while (block := self._queue.get()) is not None:
             if self._error is None:
                 try:
-                    self._consume(block)
+                    with span("pipeline", self._thread.name):
+                        self._consume(block)
                 except BaseException as err:  # raised again by the caller's next call
                     self._error = err
 
@@ -86,8 +89,11 @@ class Prefetch:
 
     def _run(self) -> None:
         try:
-            for block in self._source:
-                if not self._offer(block):
+            blocks = iter(self._source)
+            while True:
+                with span("pipeline", self._thread.name):
+                    block = next(blocks, None)
+                if block is None or not self._offer(block):
                     return
         except BaseException as err:  # raised again by `read`
             self._error = err
