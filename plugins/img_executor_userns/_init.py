@@ -16,24 +16,17 @@ import fcntl
 import json
 import os
 import resource
-import signal
 import socket
 import stat
 import struct
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from img_core.files.ownership import OWNER_ATTRIBUTE
 from img_core.linux import mounts, sandbox, syscalls
-from img_lib_containers import seccomp
-from img_lib_containers.containers import APT_CONFIG, APT_CONFIG_PATH
+from img_lib_containers import program, seccomp
 from img_lib_containers.owner_supervisor import deliver_listener, deliver_or_refuse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-SETUP_FAILED: Final = 125
-CANNOT_EXECUTE: Final = 126
-NOT_FOUND: Final = 127
 
 _SAFE: Final = mounts.SAFE
 _NOSUID_NOEXEC: Final = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC
@@ -45,9 +38,6 @@ _FILTER: Final = seccomp.sandbox_program()
 _OWNERS_FILTER: Final = seccomp.owners_program()
 _SOCKETS_FILTER: Final = seccomp.sockets_program()
 _CAPABILITIES: Final = sandbox.DEFAULT_CAPABILITY_MASK & sandbox.held_capabilities()
-_PT_INTERP: Final = 3
-_LONGEST_PATH: Final = 4096
-_OUR_INTERPRETER: Final = os.stat("/proc/self/exe")
 
 
 class _StepFailure(Exception):
@@ -88,12 +78,12 @@ def _set_up(request: Mapping[str, Any], fds: Sequence[int]) -> list[tuple[int, t
     if request["network"] == "none":
         _bring_up_loopback()
     _set_stdio(null, stdout, stderr)
-    return _limits(request["ulimits"])
+    return program.limits_of(request["ulimits"])
 
 
 def _report(report: int, kind: str, message: str) -> int:
     os.write(report, json.dumps({"kind": kind, "message": message}).encode())
-    return SETUP_FAILED
+    return program.SETUP_FAILED
 
 
 # --- 1. file systems --------------------------------------------------------------------------------------------------
@@ -234,10 +224,6 @@ def _set_stdio(null: int, stdout: int, stderr: int) -> None:
     os.dup2(stderr, 2)
 
 
-def _limits(wanted: Sequence[tuple[str, int, int]]) -> list[tuple[int, tuple[int, int]]]:
-    return [(getattr(resource, f"RLIMIT_{name.upper()}"), (soft, hard)) for name, soft, hard in wanted]
-
-
 def _run_program(
     request: Mapping[str, Any], limits: Sequence[tuple[int, tuple[int, int]]], supervisor: int
 ) -> NoReturn:
@@ -246,66 +232,24 @@ def _run_program(
         # The supervisor's socket is all that stays; it is no directory, so it leads nowhere.
         os.dup2(supervisor, 3, inheritable=False)
         syscalls.close_range(4)
-        _enter_directory(request["cwd"], request["uid"], request["gid"])
+        program.enter_directory(request["cwd"], request["uid"], request["gid"])
         os.umask(request["umask"])
         for number, values in limits:
             resource.setrlimit(number, values)
         _drop_privileges(request)
-        _reset_signals()
-        _execute(request)
+        program.reset_signals()
+        program.execute(request)
     except BaseException as err:
-        _exit(f"cannot start the program: {err}", SETUP_FAILED)
-
-
-def _exit(message: str, status: int) -> NoReturn:
-    try:
-        os.write(2, f"{message}\n".encode(errors="surrogateescape"))
-    finally:
-        os._exit(status)
-
-
-def _enter_directory(path: str, uid: int, gid: int) -> None:
-    try:
-        try:
-            os.chdir(path)
-        except FileNotFoundError:
-            _make_working_directory(path, uid, gid)
-            os.chdir(path)
-        inside = os.getcwd().startswith("/")
-    except OSError as err:
-        _exit(f"cannot enter the working directory `{path}`: {err.strerror}", CANNOT_EXECUTE)
-    if not inside:  # "(unreachable)…": a directory outside of the root
-        _exit(f"the working directory `{path}` is outside of the container", CANNOT_EXECUTE)
-
-
-def _make_working_directory(path: str, uid: int, gid: int) -> None:
-    """Make what is missing of *path*, owned by the user, as other builders do."""
-    current = ""
-    for name in path.split("/"):
-        current += name
-        if name and not os.path.lexists(current):
-            os.mkdir(current, 0o755)
-            _try_chown(current, uid, gid)
-        current += "/"
-
-
-def _try_chown(path: str, uid: int, gid: int) -> None:
-    try:
-        os.chown(path, uid, gid)
-    except OSError as err:
-        if err.errno != errno.EINVAL:
-            raise
-        # The id is not mapped: with a single one the wanted owner is recorded instead.
-        os.setxattr(path, OWNER_ATTRIBUTE, b"%d:%d" % (uid, gid))
+        program.fail(f"cannot start the program: {err}", program.SETUP_FAILED)
 
 
 def _drop_privileges(request: Mapping[str, Any]) -> None:
     uid, gid = request["uid"], request["gid"]
     mask = -1 if request["insecure"] else _CAPABILITIES
     sandbox.forget_abstract_sockets()
-    _limit_capabilities(mask)
+    program.limit_capabilities(mask)
     if not request["single"]:
-        _give_stdio(uid)
+        program.give_stdio(uid)
         os.setgroups(request["groups"])
         os.setresgid(gid, gid, gid)
     if not request["insecure"] and _FILTER is not None:
@@ -330,117 +274,3 @@ def _hand_over_sockets() -> None:
     if _SOCKETS_FILTER is not None:
         with socket.socket(fileno=3) as connection:
             deliver_or_refuse(connection, _SOCKETS_FILTER)
-
-
-def _give_stdio(uid: int) -> None:
-    """Let another user open /dev/stdout and /dev/stderr, which are pipes of ours."""
-    for fd in (1, 2):
-        if uid and stat.S_ISFIFO(os.fstat(fd).st_mode):
-            os.fchown(fd, uid, -1)
-
-
-def _limit_capabilities(mask: int) -> None:
-    """Bound what any program may ever gain; root gets exactly this set when it executes one."""
-    syscalls.prctl(syscalls.PR_CAP_AMBIENT, syscalls.PR_CAP_AMBIENT_CLEAR_ALL)
-    for number in range(64):
-        if mask >> number & 1:
-            continue
-        try:
-            syscalls.prctl(syscalls.PR_CAPBSET_DROP, number)
-        except OSError as err:
-            if err.errno == errno.EINVAL:  # beyond the last capability of this kernel
-                return
-            raise
-
-
-def _reset_signals() -> None:
-    # Ignored signals stay ignored in a new program; Python and the zygote ignore these.
-    for number in (*range(1, 32), *range(signal.SIGRTMIN, signal.SIGRTMAX + 1)):
-        if signal.getsignal(number) == signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
-def _execute(request: Mapping[str, Any]) -> NoReturn:
-    arguments, environment = request["args"], dict(request["env"])
-    if request["single"]:
-        _pacify_apt(environment)
-    name = arguments[0]
-    worst: OSError | None = None
-    for candidate in _candidates(name, environment.get("PATH") or sandbox.DEFAULT_PATH):
-        if _is_our_interpreter(candidate):
-            _exit(f"exec `{name}`: leads out of the container", CANNOT_EXECUTE)
-        try:
-            os.execve(candidate, arguments, environment)  # noqa: S606
-        except OSError as err:
-            if err.errno not in (errno.ENOENT, errno.ENOTDIR):
-                worst = err
-            elif os.path.exists(candidate):
-                _exit(f"exec `{candidate}`: its interpreter or loader is not in the image", NOT_FOUND)
-    if worst is not None:
-        _exit(f"exec `{name}`: {worst.strerror}", CANNOT_EXECUTE)
-    _exit(f"exec `{name}`: no such program{'' if '/' in name else ' on PATH'}", NOT_FOUND)
-
-
-def _pacify_apt(environment: dict[str, str]) -> None:
-    """Tell apt not to change its user."""
-    if "APT_CONFIG" in environment or not os.path.isdir("/etc/apt"):
-        return
-    with open(APT_CONFIG_PATH, "wb") as config:
-        config.write(APT_CONFIG)
-    environment["APT_CONFIG"] = APT_CONFIG_PATH
-
-
-def _candidates(name: str, search_path: str) -> list[str]:
-    if "/" in name:
-        return [name]
-    return [f"{directory or '.'}/{name}" for directory in search_path.split(":")]
-
-
-def _is_our_interpreter(path: str, depth: int = 5) -> bool:
-    """Tell whether executing *path* would load ``/proc/self/exe``, which is still the host's Python.
-
-    With it the image would hold a handle on a file of the host that the user may be allowed to write (CVE-2019-5736). The kernel also
-    loads what a script names in its first line, and what a program names as its loader.
-    """
-    try:
-        status = os.stat(path)
-        if (status.st_dev, status.st_ino) == (_OUR_INTERPRETER.st_dev, _OUR_INTERPRETER.st_ino):
-            return True
-        if not stat.S_ISREG(status.st_mode) or depth == 0:
-            return False
-        with open(path, "rb", buffering=0) as program:
-            next_one = _interpreter(program)
-    except (OSError, struct.error):
-        return False
-    return bool(next_one) and _is_our_interpreter(os.fsdecode(next_one), depth - 1)
-
-
-def _interpreter(program: BinaryIO) -> bytes:
-    """Return the path that a script or an ELF program (see elf(5)) wants to be loaded by, or nothing."""
-    start = program.read(256)
-    if start.startswith(b"#!"):
-        words = start[2:].partition(b"\n")[0].split()
-        return words[0] if words else b""
-    if not start.startswith(b"\x7fELF"):
-        return b""
-    order, wide = "<" if start[5] == 1 else ">", start[4] == 2
-    (table,) = struct.unpack_from(f"{order}Q" if wide else f"{order}I", start, 32 if wide else 28)
-    size, count = struct.unpack_from(f"{order}HH", start, 54 if wide else 42)
-    for number in range(count):
-        program.seek(table + number * size)
-        header = program.read(56 if wide else 32)
-        kind, offset, length = _segment(header, order, wide=wide)
-        if kind == _PT_INTERP:
-            program.seek(offset)
-            return program.read(min(length, _LONGEST_PATH)).partition(b"\0")[0]
-    return b""
-
-
-def _segment(header: bytes, order: str, *, wide: bool) -> tuple[int, int, int]:
-    """Return type, offset and length in the file of a segment (``Elf64_Phdr``, ``Elf32_Phdr``)."""
-    if wide:
-        kind, _flags, offset, _address, _physical, length = struct.unpack_from(f"{order}IIQQQQ", header)
-    else:
-        kind, offset, _address, _physical, length = struct.unpack_from(f"{order}IIIII", header)
-    return kind, offset, length
