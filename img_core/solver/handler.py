@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from img_core.files import fs
 from img_core.linux.spans import span
 from img_core.solver.keys import definition_of, digest_of, step_key
+from img_core.solver.recorded import recorded, recorded_layer
 from img_core.solver.stacks import EMPTY, Layer, Stack
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
     from img_core.solver.stacks import Evaluated
     from img_core.spec.graph import Vertex
     from img_core.spec.snapshotter import Rootfs
-    from img_core.store.snapshots import Snapshot
 
 __all__ = ["Done", "Handler", "StepHandler", "StepPlace", "Task"]
 
@@ -111,13 +113,9 @@ class StepHandler(Handler[S]):
         with scope.store.lock(f"step:{key}:{definition}", scope.cancellation.check):
             if vertex.use_cache and (found := self._recorded(key, definition, base, vertex)):
                 return Done(found, found=True)
-            snapshot = self._made(task, parts, scope.layers.snapshots.top(base))
-            identity = digest_of("result", key, definition)
-            if any(step.definition == definition for step in scope.store.records.steps(key)):
-                # A step that ran again may have given something else: what was built on its old result must not be found.
-                identity = digest_of("again", os.urandom(16).hex())
-            scope.store.records.add_step(StepRecord(key, definition, identity, snapshot.id))
-        return Done(self._stacked(base, snapshot, identity, vertex))
+            return Done(
+                self._made(task, parts, base, StepRecord(key, definition, digest_of("result", key, definition), ()))
+            )
 
     def _recorded(self, key: str, definition: str, base: Stack, vertex: Vertex) -> Stack | None:
         """Return the recorded result of *vertex*, if there is one.
@@ -125,24 +123,29 @@ class StepHandler(Handler[S]):
         Another definition of the key (another cache mount, say) will do as well, as long as it is not one of this build: two steps of a
         build that differ in anything each have a result of their own, in this build and in the next.
         """
-        store = self.scope.store
-        for record in store.records.steps(key):
+        for record in self.scope.store.records.steps(key):
             if record.definition != definition and record.definition in self.scope.definitions:
                 continue
-            if snapshot := store.snapshots.get(record.snapshot):
-                return self._stacked(base, snapshot, record.identity, vertex)
+            if found := self._result(record, base, vertex):
+                return found
         return None
 
-    def _stacked(self, base: Stack, snapshot: Snapshot, identity: str, vertex: Vertex) -> Stack:
-        layer = Layer(snapshot=snapshot, diff_id=snapshot.diff_id, created=snapshot.created, step=vertex.digest)
+    def _result(self, record: StepRecord, base: Stack, vertex: Vertex) -> Stack | None:
+        """Return the result of *record* if it is here and was made on the layers of *base*: those of two runs are never mixed."""
+        layer = recorded_layer(self.scope.store, record, base, vertex.digest)
+        return self._stacked(base, layer, record.identity, vertex) if layer else None
+
+    def _stacked(self, base: Stack, layer: Layer, identity: str, vertex: Vertex) -> Stack:
         if vertex.digest in self.scope.blobs_wanted:
             self.scope.layers.write_soon(layer)
         return base.with_layer(layer, identity)
 
-    def _made(self, task: Task[S], key_parts: Sequence[str], parent: Snapshot | None) -> Snapshot:
-        """Do the work in a new snapshot on *parent* and return it, finished."""
-        snapshotter, directory = self.scope.drivers.snapshotter, self.scope.new_path("snapshot")
-        parents = parent.directories if parent else ()
+    def _made(self, task: Task[S], key_parts: Sequence[str], base: Stack, record: StepRecord) -> Stack:
+        """Do the work on *base* in a new snapshot; keep it and the completed *record*, unless it gave what an older record has."""
+        scope, vertex = self.scope, task.vertex
+        snapshotter, directory = scope.drivers.snapshotter, scope.new_path("snapshot")
+        parent = scope.layers.snapshots.top(base)
+        parents, began = parent.directories if parent else (), time.monotonic()
         try:
             with fs.disk_errors(directory):
                 with span("step", "prepare"):
@@ -151,9 +154,30 @@ class StepHandler(Handler[S]):
                     self.work(task, key_parts, StepPlace(rootfs, directory, parents))
                 finally:
                     rootfs.close()
+                seconds = time.monotonic() - began
+                if before := [
+                    old for old in scope.store.records.steps(record.key) if old.definition == record.definition
+                ]:
+                    from img_core.solver.again import made_again
+
+                    record, same = made_again(scope, record, before, (directory, parents))
+                    if same and (found := self._result(same, base, vertex)):
+                        snapshotter.remove(directory)
+                        return found
                 with span("step", "commit"):
-                    return self.scope.store.snapshots.commit(directory, parent, description=task.vertex.name)
+                    snapshot = scope.store.snapshots.commit(directory, parent, description=vertex.name)
         except BaseException:
             if os.path.lexists(directory):
                 snapshotter.remove(directory)
             raise
+        layer = Layer(snapshot=snapshot, created=snapshot.created, step=vertex.digest, name=snapshot.id)
+        scope.store.records.add_step(
+            replace(
+                record,
+                layers=tuple(map(recorded, (*base.own, layer))),
+                platform=str(vertex.platform or ""),
+                description=vertex.name,
+                seconds=seconds,
+            )
+        )
+        return self._stacked(base, layer, record.identity, vertex)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from img_core.files import fs
-from img_core.images.layer_types import layer_type
+from img_core.images.layer_types import layer_codec, layer_type
 from img_core.linux.spans import span
 from img_core.spec.errors import IntegrityError
 from img_core.spec.values import Descriptor, DiffId, Digest
@@ -76,9 +76,13 @@ class LayerBlobs:
         with layer.lock:
             if layer.origin is not None:
                 return self._shared(layer, layer.origin, form)
-            if layer.base or layer.snapshot is None:
+            if layer.base:
                 return self._fetched(layer)
-            return self.find(layer, form) or self._write_from_snapshot(layer, layer.snapshot, form)
+            if found := self.find(layer, form):
+                return found
+            if layer.snapshot is not None:
+                return self._write_from_snapshot(layer, layer.snapshot, form)
+            return self._in_form(layer, self._fetched(layer), form)
 
     def find(self, layer: Layer, form: LayerForm | None) -> Descriptor | None:
         """Return the blob of a step's *layer* that is stored in *form*, if it is.
@@ -109,6 +113,29 @@ class LayerBlobs:
             for _chunk in self.chunks(layer, layer.descriptor):
                 pass
         return layer.descriptor
+
+    def _in_form(self, layer: Layer, stored: Descriptor, form: LayerForm | None) -> Descriptor:
+        """Return the blob *stored* of *layer*, or one that is compressed as *form* says, with the bytes that its snapshot would give."""
+        if form is None or (form.level is None and layer_codec(stored) == form.compression):
+            return stored
+        from img_core.archives.codecs import compressor, decompressor
+
+        def packed() -> Iterator[bytes]:
+            codec, packer = layer_codec(stored), compressor(form.compression, form.level)
+            unpacker = None if codec == "uncompressed" else decompressor(codec)
+            for chunk in self._store.blobs.chunks(stored):
+                self._cancellation.check()
+                for piece in (chunk,) if unpacker is None else unpacker.feed(chunk):
+                    yield packer.compress(piece)
+            if unpacker is not None:
+                unpacker.finish()
+            yield packer.flush()
+
+        found = self._store.ingest(packed(), layer_type(form.compression, docker=False))
+        if form.level is None and layer.diff_id is not None:  # see `find`
+            self._store.blobs.remember_layer(found.digest, layer.diff_id)
+        layer.packed[form] = found
+        return found
 
     def describe(self, layer: Layer, form: LayerForm) -> Descriptor:
         """Return what the stored blob of *layer* is, or would be: a layer of a base image that nobody needed stays in its registry."""

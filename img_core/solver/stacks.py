@@ -26,7 +26,8 @@ class Layer:
     gets a diff id and blobs, *packed* in one form or another.
 
     A linked layer (``COPY --link``) knows only its *origin*, the same layer on an empty root, and gets both when needed: its blob is that
-    of the origin. *fetch* gives the bytes of the blob from one on where the store has none. *created* is in seconds since 1970 UTC.
+    of the origin. *name* is the same wherever one layer is used (see `RecordedLayer`). *fetch* gives the bytes of the blob from one on
+    where the store has none. *created* is in seconds since 1970 UTC.
     *remote* tells that *fetch* asks registries: what is known to be in one can stay there.
     """
 
@@ -37,6 +38,7 @@ class Layer:
         "diff_id",
         "fetch",
         "lock",
+        "name",
         "origin",
         "packed",
         "remote",
@@ -56,7 +58,9 @@ class Layer:
         base: bool = False,
         remote: bool = False,
         origin: Layer | None = None,
+        name: str = "",
     ) -> None:
+        self.name: str = origin.name if origin else name or diff_id or ""
         self.origin = origin
         self.remote = remote
         self.base = base  #: comes from an image: keeps its bytes
@@ -76,6 +80,11 @@ class Stack:
 
     layers: tuple[Layer, ...]
     identity: str
+
+    @property
+    def own(self) -> tuple[Layer, ...]:
+        """The layers above the base image."""
+        return tuple(layer for layer in self.layers if not layer.base)
 
     def with_layer(self, layer: Layer, identity: str) -> Stack:
         """Return the stack with one more layer on top."""

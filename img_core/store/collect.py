@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from img_core.files import fs, partial
 from img_core.store.leases import BLOB, CACHE_MOUNT, SNAPSHOT
+from img_core.store.records import forget_lost
 from img_core.store.usage import DocumentGraph, Piece, Survey, measured
 
 if TYPE_CHECKING:
@@ -253,6 +254,7 @@ def _forget(cursor: sqlite3.Cursor, store: Store, seen: Survey, policy: Policy) 
     stored = {row["digest"] for row in cursor.execute("SELECT digest FROM blob").fetchall()}
     origins = {row["digest"] for row in cursor.execute("SELECT DISTINCT digest FROM blob_origin").fetchall()}
     _delete(cursor, "DELETE FROM blob_origin WHERE digest = ?", origins - stored - seen.named)
+    forget_lost(cursor)
     if policy.is_all:
         cursor.execute("DELETE FROM tree_digest WHERE NOT EXISTS (SELECT 1 FROM step)")
     if policy.records:

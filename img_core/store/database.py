@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA_VERSION", "SUSPECT", "DamagedError", "Database", "Purpose", "set_aside"]
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 SUSPECT = "-suspect"  #: a file that asks who opens the database next to check it
 _SLACK = 64 << 10  # bytes that stay free within the database
 
@@ -103,13 +103,29 @@ CREATE TABLE tree_digest (
 ) WITHOUT ROWID
 """,
     6: "ALTER TABLE image ADD COLUMN replaced INTEGER NOT NULL DEFAULT 0",
+    # A step belongs to layers, and a snapshot is one way to have them here: see `img_core.store.records`. Each has to run once more.
+    7: """
+DROP TABLE step;
+CREATE TABLE stack (
+    id TEXT PRIMARY KEY, parent TEXT REFERENCES stack(id), layer TEXT NOT NULL, diff_id TEXT,
+    snapshot TEXT REFERENCES snapshot(id) ON DELETE SET NULL, created REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX stack_parent ON stack(parent);
+CREATE INDEX stack_layer ON stack(layer);
+CREATE INDEX stack_snapshot ON stack(snapshot);
+CREATE TABLE step (
+    key TEXT NOT NULL, definition TEXT NOT NULL, identity TEXT NOT NULL, stack TEXT NOT NULL REFERENCES stack(id), changes TEXT NOT NULL,
+    mapping TEXT NOT NULL, platform TEXT NOT NULL, description TEXT NOT NULL, inputs TEXT NOT NULL, seconds REAL NOT NULL,
+    made REAL NOT NULL, PRIMARY KEY (key, definition, stack)
+) WITHOUT ROWID;
+CREATE INDEX step_stack ON step(stack)
+""",
 }
 
 _LEASES = "CREATE TABLE leases.lease (run TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (run, kind, id)) WITHOUT ROWID"
 
 #: Dropped when they are older than the last boot and were never synced; children first, for the foreign keys.
 _UNSYNCED = (
-    "DELETE FROM step WHERE snapshot IN (SELECT id FROM snapshot WHERE synced = 0 AND boot <> ?)",
     "DELETE FROM snapshot WHERE synced = 0 AND boot <> ?",
     "DELETE FROM blob WHERE synced = 0 AND boot <> ? AND digest NOT IN (SELECT digest FROM image)",
 )
@@ -181,9 +197,12 @@ class Database:
             for table in ("snapshot", "blob")
         )
         if stale:
+            from img_core.store.records import forget_lost
+
             with self.transaction() as cursor:
                 for statement in _UNSYNCED:
                     cursor.execute(statement, (self.boot,))
+                forget_lost(cursor)
 
     def _attach(self, path: str) -> None:
         """Open the leases, which mean nothing after the next boot: a file that is never synced, so that a cached build waits for no disk.

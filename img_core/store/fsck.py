@@ -19,6 +19,7 @@ from img_core.images import oci
 from img_core.spec.errors import ImgError
 from img_core.spec.values import ChainId, DiffId, Digest
 from img_core.store.database import SUSPECT, set_aside
+from img_core.store.records import forget_lost
 from img_core.store.repair import DATABASE
 from img_core.store.snapshots import chain_id
 
@@ -192,6 +193,7 @@ class _Checker:
     def _delete(self, statement: str, *parameters: str) -> None:
         with self._store.database.transaction() as cursor:
             cursor.execute(statement, parameters)
+            forget_lost(cursor)
 
     # ---------------------------------------------------------------------------------------------------- snapshots
 

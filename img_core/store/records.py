@@ -2,31 +2,67 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from typing import TYPE_CHECKING
 
 from img_core.spec.dataclass import dataclass
-from img_core.spec.values import Digest
+from img_core.spec.values import DiffId, Digest
 
 if TYPE_CHECKING:
     import os
+    import sqlite3
 
     from img_core.store.database import Database
 
-__all__ = ["FileDigests", "Pin", "Records", "StepRecord"]
+__all__ = ["FileDigests", "Pin", "RecordedLayer", "Records", "StepRecord", "forget_lost", "place"]
+
+#: Steps whose result is not here any more, neither unpacked nor as a blob, and stacks that are part of no step's.
+_LOST = (
+    "DELETE FROM step WHERE stack IN (SELECT id FROM stack WHERE snapshot IS NULL"
+    " AND (diff_id IS NULL OR NOT EXISTS (SELECT 1 FROM layer WHERE layer.diff_id = stack.diff_id)))",
+    "DELETE FROM stack WHERE id NOT IN (WITH RECURSIVE kept(id, parent) AS ("
+    " SELECT s.id, s.parent FROM stack s JOIN step ON step.stack = s.id"
+    " UNION SELECT s.id, s.parent FROM stack s JOIN kept ON s.id = kept.parent) SELECT id FROM kept)",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedLayer:
+    """One layer of a recorded stack. *layer* names it wherever it is made or fetched once: the id of the snapshot it was made in, or its
+    diff id. *snapshot* holds it at this place of the stack, if it is here; *created* is in seconds since 1970 UTC."""
+
+    layer: str
+    created: float
+    snapshot: str | None = None
+    diff_id: DiffId | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """A finished step: *snapshot* holds its result, *identity* stands for it in the keys of what builds on it.
+    """A finished step: *layers* are its result above the base image, lowest first; *identity* stands for it in keys of what builds on it.
 
-    *definition* tells steps of one key apart that differ in what is not in the key.
+    *definition* tells steps of one key apart that differ in what is not in the key. *changes* digests the content of the top layer without
+    times, where somebody had to know. *inputs* are the parts of the key by name (hashes, never values), for people; *seconds* is how long
+    the work took, and *made* when it ended.
     """
 
     key: str
     definition: str
     identity: str
-    snapshot: str
+    layers: tuple[RecordedLayer, ...]
+    changes: str = ""
+    platform: str = ""
+    description: str = ""
+    inputs: tuple[tuple[str, str], ...] = ()
+    seconds: float = 0.0
+    made: float = 0.0
+
+
+def place(below: str, layer: str) -> str:
+    """Return the name of the stack that has *layer* (see `RecordedLayer`) on the stack *below* (empty: the base image)."""
+    return hashlib.sha256(f"{below} {layer}".encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +83,62 @@ class Records:
         self._mapping = mapping
 
     def steps(self, key: str) -> list[StepRecord]:
-        """Return the records of *key*, one for each definition, the newest first."""
+        """Return the records of *key*, the newest first; at most one of each definition was made by this backend and mapping."""
+        rows = self._database.query("SELECT * FROM step WHERE key = ? ORDER BY made DESC", (key,))
+        return [
+            StepRecord(
+                key, row["definition"], row["identity"], self._stack(row["stack"]), row["changes"], row["platform"], row["description"],
+                tuple((name, value) for name, value in json.loads(row["inputs"])), row["seconds"], row["made"],
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    def _stack(self, top: str) -> tuple[RecordedLayer, ...]:
         rows = self._database.query(
-            "SELECT definition, identity, snapshot FROM step WHERE key = ? AND backend = ? AND mapping = ? ORDER BY made DESC",
-            (key, self._backend, self._mapping),
+            "WITH RECURSIVE part(parent, layer, diff_id, snapshot, created, depth) AS ("
+            " SELECT parent, layer, diff_id, snapshot, created, 0 FROM stack WHERE id = ?"
+            " UNION ALL SELECT s.parent, s.layer, s.diff_id, s.snapshot, s.created, part.depth + 1"
+            " FROM stack s JOIN part ON s.id = part.parent) SELECT * FROM part ORDER BY depth DESC",
+            (top,),
         )
-        return [StepRecord(key, row["definition"], row["identity"], row["snapshot"]) for row in rows]
+        return tuple(
+            RecordedLayer(row["layer"], row["created"], row["snapshot"], DiffId(row["diff_id"]) if row["diff_id"] else None)
+            for row in rows
+        )  # fmt: skip
 
     def add_step(self, step: StepRecord) -> None:
-        """Keep *step*, which was just made, in place of an older one with its key and definition.
+        """Keep *step*, which was just made, in place of an older one with its key and definition that this backend could use.
 
         What was remembered of the files of an earlier result of this identity, which is gone, is forgotten.
         """
         with self._database.transaction() as cursor:
             cursor.execute("DELETE FROM tree_digest WHERE identity = ?", (step.identity,))
             cursor.execute(
-                "INSERT OR REPLACE INTO step (key, definition, backend, mapping, identity, snapshot, made) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (step.key, step.definition, self._backend, self._mapping, step.identity, step.snapshot, time.time()),
+                "DELETE FROM step WHERE key = ? AND definition = ? AND stack IN (SELECT stack.id FROM stack"
+                " LEFT JOIN snapshot ON snapshot.id = stack.snapshot"
+                " WHERE snapshot.id IS NULL OR (snapshot.backend = ? AND snapshot.mapping = ?))",
+                (step.key, step.definition, self._backend, self._mapping),
             )
+            self._insert(cursor, step)
+
+    def _insert(self, cursor: sqlite3.Cursor, step: StepRecord) -> None:
+        below = ""
+        for item in step.layers:
+            here = place(below, item.layer)
+            cursor.execute(
+                "INSERT INTO stack (id, parent, layer, diff_id, snapshot, created) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+                " diff_id = coalesce(excluded.diff_id, diff_id), snapshot = coalesce(excluded.snapshot, snapshot)",
+                (here, below or None, item.layer, item.diff_id, item.snapshot, item.created),
+            )
+            below = here
+        cursor.execute(
+            "INSERT OR REPLACE INTO step (key, definition, identity, stack, changes, mapping, platform, description, inputs, seconds, made)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                step.key, step.definition, step.identity, below, step.changes, self._mapping, step.platform, step.description,
+                json.dumps(step.inputs), step.seconds, time.time(),
+            ),
+        )  # fmt: skip
 
     def pin(self, reference: str, platform: str) -> Pin | None:
         """Return what *reference* meant last, or None."""
@@ -101,6 +175,12 @@ class Records:
     def file_digests(self, scope: str) -> FileDigests:
         """Return the remembered digests of the files of one tree; *scope* names it (its root's device and inode)."""
         return FileDigests(self._database, scope)
+
+
+def forget_lost(cursor: sqlite3.Cursor) -> None:
+    """Drop the records of steps whose results were removed."""
+    for statement in _LOST:
+        cursor.execute(statement)
 
 
 class FileDigests:

@@ -55,8 +55,11 @@ class Snapshots:
         self.written: set[str] = set()  #: ids of this process that were not synced yet
 
     def get(self, identifier: str) -> Snapshot | None:
-        """Return a snapshot, or None if it or one below it is gone."""
-        row = self._database.one("SELECT * FROM snapshot WHERE id = ?", (identifier,))
+        """Return a snapshot, or None if it or one below it is gone, or another snapshotter or mapping made it."""
+        row = self._database.one(
+            "SELECT * FROM snapshot WHERE id = ? AND backend = ? AND mapping = ?",
+            (identifier, self._backend, self._mapping),
+        )
         return self._snapshot(row) if row else None
 
     def by_chain(self, chain: ChainId) -> Snapshot | None:
@@ -139,6 +142,7 @@ class Snapshots:
             if parent is not None and (parent["parent"] is None or parent["chain"] is not None):
                 chain = chain_id([ChainId(parent["chain"])] if parent["chain"] else [], diff_id)
             cursor.execute("UPDATE snapshot SET diff_id = ?, chain_id = ? WHERE id = ?", (diff_id, chain, snapshot.id))
+            cursor.execute("UPDATE stack SET diff_id = ? WHERE layer = ?", (diff_id, snapshot.id))
 
     def _snapshot(self, row: sqlite3.Row) -> Snapshot | None:
         """Return the snapshot of *row*; from now on it stays as long as this process lives, and so do those below it."""

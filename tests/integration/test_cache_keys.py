@@ -226,7 +226,7 @@ def test_a_result_that_was_removed_and_made_again_is_read_again(workshop: Worksh
     assert "equal" in workshop.build(body).ok().log
     state = sqlite3.connect(workshop.server.state / "img.db")
     with state:  # as if its snapshot was collected
-        state.execute("DELETE FROM step WHERE snapshot IN (SELECT id FROM snapshot WHERE description LIKE '[gone %')")
+        state.execute("DELETE FROM step WHERE description LIKE '[gone %'")
     state.close()
     built = workshop.build(body.replace("cp /one/r", "cp -p /one/r")).ok()
     assert built.made[0].startswith("RUN : gone")

@@ -308,10 +308,10 @@ class Lab:
 
     def forget(self, number: int) -> None:
         """Lose the record of one step, as if it had been collected."""
-        rows = self.store.database.query("SELECT snapshot FROM step ORDER BY key, definition")
+        rows = self.store.database.query("SELECT stack FROM step ORDER BY key, definition")
         if rows:
             with self.store.database.transaction() as cursor:
-                cursor.execute("DELETE FROM step WHERE snapshot = ?", (rows[number % len(rows)]["snapshot"],))
+                cursor.execute("DELETE FROM step WHERE stack = ?", (rows[number % len(rows)]["stack"],))
 
     def close(self) -> None:
         self.store.close()

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import FrozenInstanceError
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,25 @@ class OpenRoot:
         self.closed = True
 
 
+class FilesOf:
+    """What is in the directory of a snapshot."""
+
+    def __init__(self, directory: str) -> None:
+        self.root_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+
+    def __iter__(self) -> Iterator[tuple[bytes, os.stat_result | None]]:
+        for name in sorted(os.listdir(self.root_fd)):
+            yield os.fsencode(name), os.stat(name, dir_fd=self.root_fd, follow_symlinks=False)
+
+    def owner(self, path: bytes) -> tuple[int, int] | None:
+        return None
+
+    def close(self) -> None:
+        os.close(self.root_fd)
+
+
 class FakeSnapshotter(Snapshotter):
-    """Snapshots are empty directories."""
+    """Snapshots are directories with what their own step wrote."""
 
     name = "fake"
 
@@ -60,7 +78,7 @@ class FakeSnapshotter(Snapshotter):
         raise AssertionError("nothing here has a base image")
 
     def changes(self, directory: str, parents: Sequence[str]) -> Changes:
-        raise AssertionError("nobody wants layers")
+        return FilesOf(directory)
 
     def record_owners(self, directory: str, owners: Mapping[bytes, tuple[int, int]]) -> None:
         pass
@@ -77,16 +95,21 @@ class FakeSnapshotter(Snapshotter):
 
 
 class Counting(Executor):
-    """Counts processes; each ends with *status*."""
+    """Counts processes; each ends with *status* and writes *text* and a time of its own into the file ``f``."""
 
     name = "counting"
 
     def __init__(self, status: int = 0) -> None:
         self.status = status
+        self.text = ""
         self.ran: list[tuple[str, ...]] = []
+        self.times = count(1)
 
-    def run(self, process: Process, rootfs: Any, io: Any) -> ExitStatus:  # Any: nothing of them is used
+    def run(self, process: Process, rootfs: Any, io: Any) -> ExitStatus:  # Any: as the contract says
         self.ran.append(process.args)
+        with open(os.open("f", os.O_WRONLY | os.O_CREAT, 0o644, dir_fd=rootfs.fd), "w", encoding="utf-8") as file:
+            file.write(self.text)
+        os.utime("f", (now := next(self.times), now), dir_fd=rootfs.fd)
         return ExitStatus(self.status)
 
 
@@ -164,12 +187,38 @@ def test_a_failed_step_leaves_nothing_and_runs_again(bench: Bench) -> None:
     assert bench.executor.ran == [("one",)]
 
 
-def test_nothing_built_on_an_old_result_is_found_when_a_step_ran_again(bench: Bench) -> None:
+def test_nothing_built_on_an_old_result_is_found_when_a_step_gave_something_else(bench: Bench) -> None:
     anew = run("one", use_cache=False)
     (first,) = bench.build(run("two", anew))
+    bench.executor.text = "something else"
     (second,) = bench.build(run("two", anew))
     assert bench.executor.ran == [("one",), ("two",)]
     assert first.identity != second.identity
+    (third,) = bench.build(run("two", run("one")))
+    assert bench.executor.ran == []
+    assert (third.identity, third.layers[0].name) == (second.identity, second.layers[0].name)
+
+
+def test_a_step_that_gave_the_same_again_keeps_its_result_and_what_is_built_on_it(bench: Bench) -> None:
+    anew = run("one", use_cache=False)
+    (first,) = bench.build(run("two", anew))
+    for _ in range(2):
+        (again,) = bench.build(run("two", anew))
+        assert bench.executor.ran == [("one",)]
+        assert again.identity == first.identity
+        assert [layer.snapshot for layer in again.layers] == [layer.snapshot for layer in first.layers], "times, too"
+    assert len(os.listdir(Path(bench.lab.store.state, "snapshots", "native"))) == 2
+
+
+def test_content_that_comes_back_is_known_by_its_identity(bench: Bench) -> None:
+    """The identity of a result that differs is that of its content, on every machine."""
+    anew = run("one", use_cache=False)
+    identities = []
+    for text in ("a", "b", "c", "b"):
+        bench.executor.text = text
+        identities += [stack.identity for stack in bench.build(anew)]
+    assert len(set(identities)) == 3
+    assert identities[1] == identities[3]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from img_core.spec.values import Descriptor
 from img_core.store import Store
 from img_core.store.collect import Policy, prune, survey
 from img_core.store.leases import BLOB, SNAPSHOT
-from img_core.store.records import StepRecord
+from img_core.store.records import RecordedLayer, StepRecord
 from img_core.store.snapshots import Snapshot
 from img_core.store.usage import ABANDONED, Piece, tree_size
 
@@ -76,7 +76,9 @@ def test_tagged_images_survive_and_all_else_goes(tmp_path: Path) -> None:
         kept = add_image(store, "docker.io/library/kept:latest", b"kept")
         loose = store.put(b"loose", oci.OCI_LAYER)
         snapshot = add_snapshot(store)
-        store.records.add_step(StepRecord("key", "definition", "identity", snapshot.id))
+        store.records.add_step(
+            StepRecord("key", "definition", "identity", (RecordedLayer(snapshot.id, 1.0, snapshot.id),))
+        )
     removed = collect(tmp_path)
     assert ids(removed) == {loose.digest, snapshot.id}
     with opened(tmp_path) as store:

@@ -15,7 +15,7 @@ from img_core.store import Store
 from img_core.store.collect import Policy, prune
 from img_core.store.fsck import Report, check, request_check
 from img_core.store.leases import BLOB, EVERYTHING, leased
-from img_core.store.records import StepRecord
+from img_core.store.records import RecordedLayer, StepRecord
 from img_core.store.snapshots import Snapshot
 
 NAME = "docker.io/library/a:latest"
@@ -44,7 +44,7 @@ def add_snapshot(store: Store, parent: Snapshot | None = None) -> Snapshot:
     directory = store.run.new_path("snapshot")
     os.mkdir(directory)
     made = store.snapshots.commit(directory, parent, description="RUN true")
-    store.records.add_step(StepRecord(made.id, "definition", "identity", made.id))
+    store.records.add_step(StepRecord(made.id, "definition", "identity", (RecordedLayer(made.id, 1.0, made.id),)))
     return made
 
 

@@ -18,7 +18,7 @@ from img_core.spec.errors import ImgError, IntegrityError, NotFoundError, StateE
 from img_core.spec.values import Descriptor, Digest
 from img_core.store import Store
 from img_core.store.collect import survey
-from img_core.store.records import StepRecord
+from img_core.store.records import RecordedLayer, StepRecord
 from img_core.store.snapshots import Snapshot, chain_id
 from img_core.store.usage import ABANDONED
 
@@ -224,7 +224,9 @@ def test_after_a_power_loss_rows_that_were_not_synced_are_dropped(tmp_path: Path
         synced = add_snapshot(store)
         add_image(store)
         unsynced = add_snapshot(store, synced)
-        store.records.add_step(StepRecord("key", "definition", "identity", unsynced.id))
+        store.records.add_step(
+            StepRecord("key", "definition", "identity", (RecordedLayer(unsynced.id, 1.0, unsynced.id),))
+        )
         loose = store.put(b"loose", "x")
     with sqlite3.connect(tmp_path / "img.db") as connection:
         connection.execute("UPDATE snapshot SET boot = 'earlier'")
