@@ -37,6 +37,8 @@ class CacheRecord:
     builds on it. *base* is the chain id of the base image (empty for scratch) and *layers* all that is above it, lowest first: a complete
     stack, never to be mixed with that of another record. Without *layers* only the identity is known, and that much answers keys.
 
+    A record without *definition* is of no step: it tells *trees* of the image or the files whose identity is the *key*.
+
     *trees* has the digests of parts of the result that other steps copied, by digests of how they were chosen; *inputs* the parts of the
     key by name, for people (hashes, never values). *created* and *last* (made, last used) are in seconds since 1970 UTC, *seconds* is how
     long the work took.
@@ -104,6 +106,9 @@ class CacheBackend(ABC):
     all_layers: bool = False
     #: how layers that the build makes are packed for it, see `Exporter.layer_form`
     layer_form: LayerForm = LayerForm()
+    #: where the records are, set by the constructor: equal texts of a source and of a target mean that what one had the other has. Empty
+    #: where that cannot be known
+    location: str = ""
     #: a failed `save` is only a warning (``ignore-error=true``)
     ignores_errors: bool = False
 
@@ -123,7 +128,9 @@ class CacheBackend(ABC):
         """Give the bytes of a layer of a loaded record from *start* on; the caller verifies them. Raises ImgError."""
 
     def save(self, records: Sequence[CacheRecord], progress: ExportProgress) -> CacheReport:
-        """Save *records*, whose blobs are in the store, beside those of other writers, which all stay; without news nothing is written.
+        """Save *records* beside those of other writers, which all stay; without news nothing is written.
+
+        Their blobs are in the store, but for those of records that were loaded in this build from the same `location`: these are there.
 
         Killed at any instant it leaves what was there before or the whole. Raises ImgError.
         """
