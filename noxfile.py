@@ -153,6 +153,18 @@ def keyring(session: nox.Session) -> None:
 
 
 @nox.session
+def kaniko(session: nox.Session) -> None:
+    """kaniko's command line: what it becomes, and whole builds against a real registry; as an ordinary user."""
+    require_ordinary_user(session)
+    install(session)
+    if session.virtualenv.is_sandboxed:
+        session.install("-e", "plugins/img-kaniko")
+    modules = sorted(map(str, Path("plugins/img-kaniko/img_kaniko").glob("*.py")))
+    session.run("mypy", *modules, env={"MYPYPATH": "plugins/img-kaniko"})
+    session.run("pytest", "plugins/img-kaniko/tests", *session.posargs)
+
+
+@nox.session
 def fuzz(session: nox.Session) -> None:
     """Fuzz what reads strangers' bytes, guided by coverage, for 80 seconds; ``-- --seconds 7200 dockerfile`` for longer."""
     install(session)

@@ -67,7 +67,11 @@ class Environment:
 
     def img(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run the installed command ``img``."""
-        return self._run([str(self.path / "bin" / "img"), *words], check=False)
+        return self.program("img", *words)
+
+    def program(self, name: str, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run an installed command."""
+        return self._run([str(self.path / "bin" / name), *words], check=False)
 
     def statuses(self, *words: str) -> dict[str, str]:
         """Return the status of each plugin by ``kind:name``."""

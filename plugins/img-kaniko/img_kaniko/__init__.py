@@ -1,0 +1,1 @@
+"""kaniko's command line on top of ``img build``."""
