@@ -13,6 +13,7 @@ __all__ = [
     "partial",
     "passwd",
     "space",
+    "sqlite",
     "treewalk",
     "trust",
     "vital",

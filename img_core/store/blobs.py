@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from img_core.files.locks import RunDirectory
-    from img_core.store.database import Database
+    from img_core.store.database import StateDatabase
     from img_core.store.leases import Leases
 
 __all__ = ["BlobWriter", "Blobs"]
@@ -33,7 +33,7 @@ CHUNK = 1024 * 1024
 class Blobs:
     """The blobs of one state directory. A blob exists when it has a row; a file without a row is garbage that may be replaced."""
 
-    def __init__(self, state: str, database: Database, run: RunDirectory | None, leases: Leases) -> None:
+    def __init__(self, state: str, database: StateDatabase, run: RunDirectory | None, leases: Leases) -> None:
         self._leases = leases
         self.directory = os.path.join(state, "blobs", "sha256")
         self._partial = os.path.join(state, DIRECTORY)

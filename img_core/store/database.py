@@ -1,4 +1,4 @@
-"""The metadata database: SQLite in WAL mode, one file, opened by any number of processes at once.
+"""The metadata of a state directory: what is kept, by which names, and what running commands use of it.
 
 Every row that promises a file is inserted after the file is in place. Rows are trusted across kill -9 at once, across a power loss only
 after `synced` was set: a row written before the last boot and not synced is dropped when the database is opened
@@ -9,27 +9,19 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
-import time
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from img_core.files import fs, locks
-from img_core.linux.spans import span
-from img_core.spec.errors import StateError
-from img_core.store import connections, leases
-from img_core.store.connections import DamagedError, Purpose, Way
+from img_core.files.sqlite import DamagedError, Database, Purpose, Schema, Way, is_damage, set_aside
+from img_core.store import leases
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
 
-__all__ = ["SCHEMA_VERSION", "SUSPECT", "DamagedError", "Database", "Purpose", "set_aside"]
+__all__ = ["StateDatabase"]
 
-SCHEMA_VERSION = 8
-SUSPECT = "-suspect"  #: a file that asks who opens the database next to check it
-_SLACK = 64 << 10  # bytes that stay free within the database
-
-_SCHEMA = """
+_TABLES = """
 CREATE TABLE blob (
     digest TEXT PRIMARY KEY, size INTEGER NOT NULL, media_type TEXT NOT NULL, created REAL NOT NULL,
     boot TEXT NOT NULL, synced INTEGER NOT NULL DEFAULT 0
@@ -124,6 +116,8 @@ CREATE INDEX step_stack ON step(stack)
 
 _LEASES = "CREATE TABLE leases.lease (run TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (run, kind, id)) WITHOUT ROWID"
 
+_SCHEMA = Schema(_TABLES, _UPGRADES)
+
 #: Dropped when they are older than the last boot and were never synced; children first, for the foreign keys.
 _UNSYNCED = (
     "DELETE FROM snapshot WHERE synced = 0 AND boot <> ?",
@@ -131,8 +125,8 @@ _UNSYNCED = (
 )
 
 
-class Database:
-    """One connection, shared by the threads of this process. Raises StateError for every failure of the database itself.
+class StateDatabase(Database):
+    """The database of one state directory; the leases are a second file of the same connection.
 
     *boot* names this boot of the machine, see `img_core.files.boots`. *private*: nobody else knows of it yet. *notice* gets one-line
     messages.
@@ -147,46 +141,20 @@ class Database:
         private: bool = False,
         notice: Callable[[str], None] = lambda _text: None,
     ) -> None:
-        self.path = path
         self.boot = boot
-        self.made = False  #: whether it was empty
+        self._private = private
         self._notice = notice
-        self._place: tuple[int, int] | None = None  # device and inode of the file, once it is open
-        self._connection_lock = threading.RLock()
-        with span("database", "open"), self._errors():
-            self._connection, self._way = connections.open_connection(path, purpose)
-            try:
-                self._prepare(purpose, private=private)
-            except BaseException:
-                self._connection.close()
-                raise
-        self._place = _place(path)
+        super().__init__(path, _SCHEMA, purpose=purpose)
 
-    def _prepare(self, purpose: Purpose, *, private: bool) -> None:
-        connection = self._connection
-        connection.execute("PRAGMA foreign_keys = ON")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA_VERSION:
-            raise StateError(
-                f"state database `{fs.show(self.path)}` has version {version}, newer than the {SCHEMA_VERSION} that this img understands",
-                hint="use the newer img, or another state directory with `-s`",
-            )
-        reading = purpose is Purpose.READ
-        if self._way is Way.FROZEN or (reading and (version == SCHEMA_VERSION or self._way is Way.ALONE)):
-            self._attach(":memory:")
-            return
-        if self._way is Way.SHARED:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-        self.made = version == 0
-        if version < SCHEMA_VERSION:
-            self._upgrade()
-        if private or reading or self._way is Way.ALONE or self.path == ":memory:":
+    def _prepare(self, purpose: Purpose) -> bool:
+        writable = super()._prepare(purpose)
+        if not writable or self._private or self._way is not Way.SHARED or self.path == ":memory:":
             self._attach(":memory:")
         else:
             self._attach_leases(f"{self.path}-leases-{self.boot[:8]}")
-        if not reading:
+        if writable:
             self._drop_unsynced()
+        return writable
 
     def _drop_unsynced(self) -> None:
         stale = any(
@@ -224,7 +192,7 @@ class Database:
         try:
             self._attach(path)
         except (sqlite3.Error, DamagedError) as err:
-            if isinstance(err, sqlite3.Error) and not connections.is_damage(err):
+            if isinstance(err, sqlite3.Error) and not is_damage(err):
                 raise
             with locks.lock(os.path.dirname(self.path), "leases"):
                 self._replace_leases(path)
@@ -254,122 +222,3 @@ class Database:
             if entry.startswith(f"{name}-leases-") and not entry.startswith(os.path.basename(current)):
                 with suppress(OSError):
                     fs.unlink(os.path.join(directory, entry))
-
-    def _upgrade(self) -> None:
-        """Bring an empty or older database to our version; each version adds to the one before."""
-        with self.transaction() as cursor:
-            version = cursor.execute("PRAGMA user_version").fetchone()[0]  # another process may have been first
-            while version < SCHEMA_VERSION:
-                for statement in (_UPGRADES[version] if version else _SCHEMA).split(";"):
-                    cursor.execute(statement)
-                version += 1
-            cursor.execute(f"PRAGMA user_version = {version}")
-
-    @contextmanager
-    def transaction(self, undo: Callable[[], None] | None = None) -> Iterator[sqlite3.Cursor]:
-        """Run the block in one write transaction; a crash point lies before its commit.
-
-        If it fails, *undo* takes back what the block did on the disk, while nobody else can write yet.
-        """
-        with span("database", "transaction"), self._connection_lock, self._errors(), fs.disk_errors(self.path):
-            if self._way is Way.SHARED and self.path != ":memory:":
-                connections.require_space(self.path)
-            cursor = self._connection.cursor()
-            cursor.execute("BEGIN IMMEDIATE")
-            try:
-                self._require_place()
-                yield cursor
-                fs.mutation("commit", self.path)
-                cursor.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:  # a full disk may have rolled it back already
-                    if undo is not None:
-                        with suppress(OSError):  # what stays is garbage without a row
-                            undo()
-                    cursor.execute("ROLLBACK")
-                raise
-
-    def _require_place(self) -> None:
-        """Refuse to write to a file that was set aside: nobody would ever read it."""
-        if self._place is not None and _place(self.path) != self._place:
-            raise StateError(
-                f"state database `{fs.show(self.path)}` was replaced by another command", hint="run the command again"
-            )
-
-    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:  # Any: what SQLite can bind
-        """Return all rows of a read."""
-        with self._connection_lock, self._errors():
-            return self._connection.execute(sql, parameters).fetchall()
-
-    def one(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Row | None:  # Any: what SQLite can bind
-        """Return the first row of a read, or None."""
-        rows = self.query(sql, parameters)
-        return rows[0] if rows else None
-
-    def problems(self) -> list[str]:
-        """Return what SQLite finds wrong with the files of the database, as text."""
-        found = []
-        with self._connection_lock:
-            for schema in ("main", "leases"):
-                try:
-                    rows = self._connection.execute(f"PRAGMA {schema}.integrity_check(10)").fetchall()
-                    found += [f"{schema}: {row[0]}" for row in rows if row[0] != "ok"]
-                except sqlite3.Error as err:
-                    found.append(f"{schema}: {err}")
-            try:
-                rows = self._connection.execute("PRAGMA main.foreign_key_check").fetchall()
-                found += [
-                    f"main: a row of `{row['table']}` names one of `{row['parent']}` that is not there" for row in rows
-                ]
-            except sqlite3.Error as err:
-                found.append(f"main: {err}")
-        return found
-
-    def shrink(self) -> None:
-        """Give pages that hold nothing back to the disk, if they are many; what prevents it now does no harm."""
-        with self._connection_lock, suppress(sqlite3.Error, OSError):
-            free, pages, size = (
-                self._connection.execute(f"PRAGMA main.{name}").fetchone()[0]
-                for name in ("freelist_count", "page_count", "page_size")
-            )
-            if free * size > _SLACK and free * 4 > pages:
-                fs.mutation("vacuum", self.path)
-                self._connection.execute("PRAGMA temp_store = MEMORY")  # as large as what is left
-                self._connection.execute("VACUUM main")
-                self._connection.execute("PRAGMA main.wal_checkpoint(TRUNCATE)")
-
-    def close(self) -> None:
-        """Close the connection."""
-        with self._connection_lock:
-            self._connection.close()
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as err:
-            if connections.is_damage(err):
-                self._suspect()
-            raise connections.state_error(err, self.path) from err
-
-    def _suspect(self) -> None:
-        if self.path != ":memory:":
-            with suppress(OSError, StateError):
-                fs.replace_file(self.path + SUSPECT, b"")
-
-
-def set_aside(path: str, suffixes: Sequence[str]) -> str:
-    """Rename the files *path* with *suffixes*, as far as they are there; return the new name of *path*."""
-    aside = f"{path}.damaged-{int(time.time())}"
-    for suffix in suffixes:
-        with suppress(FileNotFoundError):
-            fs.rename(path + suffix, aside + suffix)
-    return aside
-
-
-def _place(path: str) -> tuple[int, int] | None:
-    try:
-        info = os.stat(path)
-    except OSError:
-        return None
-    return info.st_dev, info.st_ino

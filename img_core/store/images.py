@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from img_core.files.sqlite import Database
     from img_core.spec.values import Platform
     from img_core.store.blobs import Blobs
-    from img_core.store.database import Database
 
 __all__ = ["Image", "ImageContent", "Images", "Note", "check_pin"]
 

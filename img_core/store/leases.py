@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import sqlite3
 
     from img_core.files.locks import RunDirectory
-    from img_core.store.database import Database
+    from img_core.files.sqlite import Database
 
 __all__ = ["BLOB", "CACHE_MOUNT", "EVERYTHING", "SNAPSHOT", "Leases", "hold_everything", "leased"]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import os
     import sqlite3
 
-    from img_core.store.database import Database
+    from img_core.files.sqlite import Database
 
 __all__ = ["FileDigests", "Pin", "RecordedLayer", "Records", "StepRecord", "forget_lost", "place"]
 

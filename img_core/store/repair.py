@@ -14,10 +14,11 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from img_core.files import fs, locks
+from img_core.files.sqlite import SUSPECT, DamagedError, immutable_uri, set_aside
 from img_core.spec.errors import ImgError
 from img_core.spec.values import Descriptor, Digest
 from img_core.store.blobs import Blobs
-from img_core.store.database import SUSPECT, DamagedError, Database, set_aside
+from img_core.store.database import StateDatabase
 from img_core.store.images import Images, Note
 from img_core.store.leases import Leases
 
@@ -44,7 +45,9 @@ def is_lost(state: str) -> bool:
         return False
 
 
-def repaired(state: str, boot: str, opened: Callable[[], Database], notice: Callable[[str], None]) -> Database:
+def repaired(
+    state: str, boot: str, opened: Callable[[], StateDatabase], notice: Callable[[str], None]
+) -> StateDatabase:
     """Return what *opened* gives, after making the database anew if it is damaged. Raises what prevents that."""
     path = os.path.join(state, DATABASE)
     with fs.disk_errors(state), locks.lock(state, "repair"):
@@ -72,7 +75,7 @@ def _rebuild(state: str, boot: str, aside: str, notice: Callable[[str], None]) -
     for suffix in (*_FILES, "-journal"):
         with suppress(FileNotFoundError):
             fs.unlink(new + suffix)
-    with closing(Database(new, boot, private=True)) as database:
+    with closing(StateDatabase(new, boot, private=True)) as database:
         blobs = Blobs(state, database, None, Leases(database, None))
         images = Images(state, database, blobs)
         notes, damaged = images.notes()
@@ -90,7 +93,7 @@ def _rebuild(state: str, boot: str, aside: str, notice: Callable[[str], None]) -
     fs.rename(new, os.path.join(state, DATABASE))
 
 
-def _add_blobs(database: Database, directory: str, types: Mapping[Digest, str]) -> None:
+def _add_blobs(database: StateDatabase, directory: str, types: Mapping[Digest, str]) -> None:
     """Take every stored blob that is what its name says."""
     now = time.time()
     found = list(_whole_blobs(directory))
@@ -140,6 +143,4 @@ def _rows(aside: str) -> Iterable[Note]:
 
 
 def _read_only(path: str) -> sqlite3.Connection:
-    from img_core.store.connections import immutable_uri
-
     return sqlite3.connect(immutable_uri(path), uri=True)

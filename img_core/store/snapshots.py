@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
 
-    from img_core.store.database import Database
+    from img_core.store.database import StateDatabase
     from img_core.store.leases import Leases
 
 __all__ = ["Snapshot", "Snapshots", "chain_id"]
@@ -46,7 +46,7 @@ class Snapshot:
 class Snapshots:
     """The snapshots that one snapshotter (*backend*) made under one id *mapping*; the two are never mixed."""
 
-    def __init__(self, state: str, database: Database, backend: str, mapping: str, leases: Leases) -> None:
+    def __init__(self, state: str, database: StateDatabase, backend: str, mapping: str, leases: Leases) -> None:
         self._leases = leases
         self._directory = os.path.join(state, "snapshots", backend)
         self._database = database

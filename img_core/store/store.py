@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 
 from img_core.files import fs, locks, space
 from img_core.files.boots import name_of_boot
+from img_core.files.sqlite import SUSPECT, DamagedError, Purpose
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError, StateError
 from img_core.store import repair
 from img_core.store.blobs import Blobs
-from img_core.store.database import SUSPECT, DamagedError, Database, Purpose
+from img_core.store.database import StateDatabase
 from img_core.store.images import Images
 from img_core.store.leases import CACHE_MOUNT, Leases
 from img_core.store.records import Records
@@ -87,16 +88,16 @@ class Store:
                 boot = name_of_boot(self.state, note=True)
                 return boot, locks.RunDirectory(self.state, boot)
 
-    def _open_database(self, purpose: Purpose) -> Database:
+    def _open_database(self, purpose: Purpose) -> StateDatabase:
         path = os.path.join(self.state, DATABASE)
 
-        def opened() -> Database:
-            return Database(path, self._boot, purpose=purpose, notice=self._notice)
+        def opened() -> StateDatabase:
+            return StateDatabase(path, self._boot, purpose=purpose, notice=self._notice)
 
         if repair.is_lost(self.state):
             damage: StateError | None = None
         elif purpose is Purpose.READ and not os.path.exists(path):
-            return Database(":memory:", self._boot)
+            return StateDatabase(":memory:", self._boot)
         elif not os.path.exists(path + SUSPECT):
             try:
                 return opened()

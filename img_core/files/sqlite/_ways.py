@@ -84,7 +84,7 @@ def _ways(path: str, purpose: Purpose) -> Sequence[Way]:
 def _open(path: str, way: Way, purpose: Purpose) -> sqlite3.Connection:
     # On a medium that nobody can write to, what is only in the log is not to be had.
     if way is Way.FROZEN and _size(f"{path}-wal") and os.access(path, os.W_OK):
-        raise StateError(f"the log of the state database `{fs.show(path)}` cannot be read without space on the disk")
+        raise StateError(f"the log of the database `{fs.show(path)}` cannot be read without space on the disk")
     if way is Way.SHARED and path != ":memory:":
         require_space(path)
     name = immutable_uri(path) if way is Way.FROZEN else path
@@ -133,23 +133,21 @@ def state_error(err: sqlite3.Error, path: str) -> StateError:
     """Return what *err* means to people."""
     if is_damage(err):
         return DamagedError(
-            f"state database `{fs.show(path)}` is damaged: {err}",
-            hint="run the command again: the database is checked, and if need be set aside and rebuilt from the stored images",
+            f"database `{fs.show(path)}` is damaged: {err}",
+            hint="run the command again: the database is checked, and if need be set aside and made anew",
         )
     code = getattr(err, "sqlite_errorcode", 0)
     if code & 0xFF == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE:
         return _full(path)
     if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StateError(
-            f"state database `{fs.show(path)}` was busy for {BUSY_SECONDS:.0f} s", hint="is another img process stuck?"
+            f"database `{fs.show(path)}` was busy for {BUSY_SECONDS:.0f} s", hint="is another img process stuck?"
         )
     if code & 0xFF == sqlite3.SQLITE_CANTOPEN:
         if _nearly_full(path):
             return _full(path)
-        return StateError(
-            f"cannot open the state database `{fs.show(path)}`", hint="is the state directory writable for you?"
-        )
-    return StateError(f"state database `{fs.show(path)}`: {err}")
+        return StateError(f"cannot open the database `{fs.show(path)}`", hint="is its directory writable for you?")
+    return StateError(f"database `{fs.show(path)}`: {err}")
 
 
 def _full(path: str) -> StateError:
