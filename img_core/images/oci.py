@@ -184,14 +184,14 @@ def is_foreign_layer(media_type: str) -> bool:
     return media_type.startswith((_OCI_FOREIGN_LAYER, _DOCKER_FOREIGN_LAYER))
 
 
-def load_json(content: bytes, *, name: str) -> Any:  # Any: JSON
+def load_json(content: bytes, *, name: str, limit: int = DOCUMENT_LIMIT) -> Any:  # Any: JSON
     """Read JSON that every reader understands in the same way; *name* says in messages what it is.
 
-    Raises `InvalidDocument` for more than `DOCUMENT_LIMIT` bytes, anything but UTF-8, repeated keys, numbers outside of
+    Raises `InvalidDocument` for more than *limit* bytes, anything but UTF-8, repeated keys, numbers outside of
     JSON, lone surrogates and nesting deeper than 32.
     """
-    if len(content) > DOCUMENT_LIMIT:
-        raise InvalidDocument(f"{name} has more than {DOCUMENT_LIMIT} bytes")
+    if len(content) > limit:
+        raise InvalidDocument(f"{name} has more than {limit} bytes")
     try:
         value = json.loads(
             content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_number, parse_float=_finite

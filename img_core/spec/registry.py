@@ -123,6 +123,12 @@ class Registry(ABC):
     def put_document(self, repository: str, reference: str, content: bytes, media_type: str) -> Digest:
         """Store a manifest or index under *reference* (tag or digest), after all that it names; return its digest."""
 
+    def delete_document(self, repository: str, reference: str) -> None:
+        """Delete what *reference* (tag or digest) names, with all other tags of it. Many registries do not allow that to everybody."""
+        from img_core.spec.errors import Unsupported
+
+        raise Unsupported(f"registry driver `{self.name}` deletes nothing")
+
     @abstractmethod
     def tags(self, repository: str) -> list[str]:
         """Return all tags of *repository*, in the registry's order."""

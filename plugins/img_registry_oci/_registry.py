@@ -77,6 +77,12 @@ class OciRegistry(Registry):
         client, path = self._at(repository)
         return client.put_manifest(path, reference, content, media_type)
 
+    def delete_document(self, repository: str, reference: str) -> None:
+        """Send a DELETE request for the digest: not every registry can delete a tag."""
+        client, path = self._at(repository)
+        digest = reference if ":" in reference else client.resolve(path, reference)
+        client.delete_manifest(path, digest or reference)
+
     def tags(self, repository: str) -> list[str]:
         """Ask for all pages."""
         client, path = self._at(repository)

@@ -1,0 +1,1 @@
+"""``--cache-to type=registry``: build results in a registry, under a tag."""

@@ -1,0 +1,133 @@
+"""The backend of a registry: a tag of a repository, and the tags of segments beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from img_core.images import oci
+from img_core.images.reference import Reference
+from img_core.spec.cache import CacheContext
+from img_core.spec.errors import NotFoundError, UsageError
+from img_lib_cache.backend import DocumentCache
+from img_lib_cache.options import schema
+from img_lib_cache.places import Place
+
+if TYPE_CHECKING:
+    from img_core.spec.registry import Registries, Registry
+    from img_core.spec.values import Descriptor, Digest
+
+__all__ = ["RegistryCache"]
+
+
+class RegistryCache(DocumentCache):
+    """Keeps records under the image name ``ref``; finds them there, also in an image that carries them."""
+
+    name = "registry"
+    schema: ClassVar[Mapping[str, Any]] = {  # Any: JSON Schema
+        **schema(
+            ref={"type": "string", "description": "image name of the cache, e.g. registry.example/app:cache"},
+            **{
+                "registry.insecure": {
+                    "type": "boolean",
+                    "description": "allow plain HTTP and unverified TLS for this registry",
+                }
+            },
+        ),
+        "required": ["ref"],
+    }
+    own_options: ClassVar[Mapping[str, bool]] = {}
+
+    def __init__(self, context: CacheContext, options: Mapping[str, Any]) -> None:  # Any: JSON
+        super().__init__(context, options)
+        text = str(options.get("ref") or "")
+        if not text:
+            raise UsageError("a registry cache needs `ref`", hint="e.g. `ref=registry.example/app:cache`")
+        self._reference = Reference.parse(text, prefix=f"invalid `ref` of a cache: `{text}`: ").with_default_tag()
+        self.location = f"{self.name} {self._reference.name}"  # tags of one repository share its blobs
+
+    @property
+    def tag(self) -> str:
+        """The tag, or the digest of one document."""
+        return self._reference.digest or self._reference.tag or ""
+
+    def check(self, *, export: bool) -> None:
+        """Refuse to write to a digest."""
+        super().check(export=export)
+        if export and self._reference.digest:
+            raise UsageError(f"a cache cannot be saved under the digest in `{self._reference}`", hint="give it a tag")
+
+    def open_place(self) -> Place:
+        """Return the repository."""
+        insecure = set(self.context.insecure)
+        if self.options.get("registry.insecure"):
+            insecure.add(self._reference.domain)
+        return _Repository(self._reference, self.context.registries, insecure)
+
+
+class _Repository(Place):
+    """One repository. Connections are made with the first request."""
+
+    def __init__(self, reference: Reference, registries: Registries, insecure: Iterable[str]) -> None:
+        self.title = reference.familiar()
+        self._repository = reference.name
+        self._registries = registries
+        self._insecure = tuple(insecure)
+        self._noted: set[Digest] = set()
+
+    @cached_property
+    def _registry(self) -> Registry:
+        return self._registries(insecure=self._insecure)
+
+    def close(self) -> None:
+        """End all connections and all waiting."""
+        if "_registry" in self.__dict__:
+            self._registry.close()
+
+    def read(self, tag: str) -> bytes:
+        """Fetch a manifest."""
+        return self._registry.fetch_document(self._repository, tag).content
+
+    def document(self, digest: str) -> bytes:
+        """Fetch a manifest."""
+        return self.read(digest)
+
+    def tags(self, prefix: str) -> list[str]:
+        """List all tags: registries cannot choose."""
+        try:
+            return self._registry.tags(self._repository)
+        except NotFoundError:
+            return []
+
+    def fetch(self, descriptor: Descriptor, start: int = 0) -> Iterator[bytes]:
+        """Fetch a blob."""
+        return self._registry.fetch_blob(self._repository, descriptor, start=start, verify=False)
+
+    def note(self, digests: Iterable[Digest]) -> None:
+        """Blobs that a manifest names need no look."""
+        self._noted.update(digests)
+
+    def holds(self, descriptor: Descriptor) -> bool:
+        """Tell what was noted or sent."""
+        return descriptor.digest in self._noted
+
+    def add(
+        self, descriptor: Descriptor, read: Callable[[int], Iterable[bytes]], *, origins: Sequence[str] = ()
+    ) -> None:
+        """Send a blob, unless it is there or can be mounted from another repository of the registry."""
+        domain = self._repository.partition("/")[0] + "/"
+        mount = next((name for name in origins if name.startswith(domain) and name != self._repository), None)
+        self._registry.upload(self._repository, descriptor, read, mount_from=mount)
+        self._noted.add(descriptor.digest)
+
+    def publish(self, tag: str, manifest: bytes) -> Digest:
+        """Put the manifest."""
+        return self._registry.put_document(self._repository, tag, manifest, oci.OCI_MANIFEST)
+
+    def remove(self, tag: str) -> None:
+        """Delete a manifest by its digest."""
+        try:
+            self._registry.delete_document(self._repository, tag)
+        except NotFoundError:
+            pass

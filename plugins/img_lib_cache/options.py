@@ -1,0 +1,90 @@
+"""Options that all cache backends share, in the words of BuildKit's and our own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from img_core.spec.errors import UsageError
+from img_core.spec.exporter import LayerForm
+from img_core.spec.words import parse_size
+
+__all__ = ["EXPORT", "IMPORT", "duration", "layer_form", "only_for", "schema", "size"]
+
+#: Options of an export.
+EXPORT: Mapping[str, Mapping[str, Any]] = {  # Any: JSON Schema
+    "mode": {
+        "type": "string",
+        "enum": ["min", "max"],
+        "description": "whose layers are saved: those of the results only (min, the default), or of all steps",
+    },
+    "compression": {
+        "type": "string",
+        "enum": ["gzip", "zstd", "uncompressed"],
+        "description": "how layers are packed that this build makes; gzip by default",
+    },
+    "compression-level": {"type": "integer", "description": "level of the compression"},
+    "force-compression": {"type": "boolean", "description": "pack layers anew that have another form"},
+    "image-manifest": {"type": "boolean", "description": "accepted: a cache is always an image manifest"},
+    "oci-mediatypes": {"type": "boolean", "description": "accepted: a cache always has OCI's media types"},
+    "ignore-error": {"type": "boolean", "description": "a cache that cannot be saved is only a warning"},
+    "max-age": {"type": "string", "description": "forget what nobody used for so long, e.g. 14d"},
+    "max-size": {"type": "string", "description": "keep at most so many bytes of layers, those used last, e.g. 2g"},
+    "sign": {"type": "string", "description": "file with an Ed25519 private key to sign with"},
+}
+
+#: Options of an import; an export takes them, too: they decide what it keeps.
+IMPORT: Mapping[str, Mapping[str, Any]] = {  # Any: JSON Schema
+    "trust": {"type": "string", "description": "file with Ed25519 public keys: only what one of them signed is used"},
+}
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_DURATION = re.compile(r"(?:\d{1,9}(?:\.\d{1,9})?[smhdw])+")
+_LEVELS = {"gzip": (0, 9), "zstd": (1, 22)}
+
+
+def schema(**own: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON Schema
+    """Return the schema of a backend with the options *own* (``_`` stands for ``-``) and all of those here."""
+    mine = {name.replace("_", "-"): option for name, option in own.items()}
+    return {"type": "object", "properties": {**mine, **EXPORT, **IMPORT}, "additionalProperties": False}
+
+
+def only_for(export: bool, options: Iterable[str], own: Mapping[str, bool]) -> None:
+    """Raise UsageError if one of *options* has no meaning here; *own* tells of a backend's own which are for an export."""
+    meant = {**dict.fromkeys(EXPORT, True), **own}
+    for name in options:
+        if meant.get(name, export) != export:
+            flag = "--cache-to" if meant[name] else "--cache-from"
+            raise UsageError(f"the cache option `{name}` is one of `{flag}`")
+
+
+def layer_form(options: Mapping[str, Any]) -> LayerForm:  # Any: JSON
+    """Return how layers are to be packed. Raises UsageError."""
+    codec, level = options.get("compression", "gzip"), options.get("compression-level")
+    if level is not None and codec in _LEVELS:
+        low, high = _LEVELS[codec]
+        if not low <= level <= high:
+            raise UsageError(f"`compression-level` of {codec} must be {low} to {high}, not {level}")
+    return LayerForm(codec, None if codec == "uncompressed" else level)
+
+
+def duration(options: Mapping[str, Any], name: str) -> float | None:  # Any: JSON
+    """Return the seconds of the option *name*, None if it is not given. Raises UsageError."""
+    text = options.get(name)
+    if text is None:
+        return None
+    if not _DURATION.fullmatch(text.strip()):
+        raise UsageError(f"`{text}` for `{name}` is not a duration", hint="e.g. `24h`, `90m` or `7d`")
+    return sum(float(number) * _SECONDS[unit] for number, unit in re.findall(r"([\d.]+)([smhdw])", text))
+
+
+def size(options: Mapping[str, Any], name: str) -> int | None:  # Any: JSON
+    """Return the bytes of the option *name*, None if it is not given. Raises UsageError."""
+    text = options.get(name)
+    if text is None:
+        return None
+    found = parse_size(text)
+    if found is None:
+        raise UsageError(f"`{text}` for `{name}` is not a size", hint="e.g. `512MiB` or `2g`")
+    return found
