@@ -93,6 +93,8 @@ class AsyncClient:
     check = _Variant(Client.check)
     outline = _Variant(Client.outline)
     targets = _Variant(Client.targets)
+    builds = _Variant(Client.builds)
+    logs = _Variant(Client.logs)
     images = _Variant(Client.images)
     image = _Variant(Client.image)
     inspect = _Variant(Client.inspect)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from img_core.api._contexts import Addresses, parse_contexts
 from img_core.api._entitlements import check_entitlements
 from img_core.api._frontends import Frontends
+from img_core.api._journal import Journal
 from img_core.api._known_contexts import KnownContexts
 from img_core.api._main_context import prepare_context
 from img_core.api._request import BuildResult, Output
@@ -24,7 +25,7 @@ from img_core.linux.spans import span
 from img_core.plugins import Choice
 from img_core.solver.events import Events
 from img_core.spec.errors import Canceled, ImgError, UsageError
-from img_core.spec.graph import CONTEXT_SCHEME, inputs_first
+from img_core.spec.graph import CONTEXT_SCHEME, SourceOp, inputs_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -69,14 +70,21 @@ class Build:
         self._names = [new_name(tag) for tag in request.tags]
 
     def run(self) -> BuildResult:
-        """Build and export; then see to it that the cache does not grow without bound. Raises ImgError."""
+        """Build and export, and keep a log of it; then see to it that the cache does not grow without bound. Raises ImgError."""
         started = time.monotonic()
-        result, cache_grew = self._run()
+        journal = Journal(self._session.host, self._request, self._session.notice)
+        self._events.listen(journal.take)
+        try:
+            result, cache_grew = self._run(journal)
+        except BaseException as err:
+            journal.end(None, err)
+            raise
+        journal.end(result)
         if cache_grew:
             self._collect(time.monotonic() - started)
         return result
 
-    def _run(self) -> tuple[BuildResult, bool]:
+    def _run(self, journal: Journal) -> tuple[BuildResult, bool]:
         from img_core.solver.scope import BuildScope, Drivers, once
         from img_core.solver.solver import Solver
 
@@ -104,6 +112,7 @@ class Build:
             with self._planning(planned) as frontend, span("plan"):
                 plan = frontend.plan(planned, UndisturbedResolver(resolver, self._cancellation))
             check_entitlements(plan, request.allow, isolated=lambda: self._isolates(network))
+            journal.counted = _steps_of(plan)
             listeners = opened.enter_context(self._announce(plan))
             scope = BuildScope(
                 host=session.host,
@@ -395,6 +404,12 @@ def _checked(kind: str, values: Mapping[str, str]) -> dict[str, str]:
         if wrong:
             raise UsageError(f"{kind} `{fs.show(name)}` {wrong}")
     return dict(values)
+
+
+def _steps_of(plan: Plan) -> frozenset[str]:
+    """Return the digests of what is looked up in the cache: everything but sources."""
+    vertices = inputs_first(image.root for image in plan.images if image.root is not None)
+    return frozenset(vertex.digest for vertex in vertices if not isinstance(vertex.op, SourceOp))
 
 
 def _image_source(sources: Callable[[str], ImageSource | TreeSource]) -> Callable[[str], ImageSource]:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
     from typing import BinaryIO, Unpack
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         ImageDetails,
         LoadResult,
         PushResult,
+        RecordedBuild,
         StateReport,
         StoredImage,
         Unpacked,
@@ -183,6 +184,19 @@ class Client:
         """Return the stages that can be built. Arguments and errors as `build`."""
         found: Mapping[str, Any] = self._question("targets", context, build_args, cancel, options)
         return found
+
+    def builds(self, *, limit: int = 0) -> tuple[RecordedBuild, ...]:
+        """Return the builds of this state directory that have a log, newest first; at most *limit*, unless that is 0."""
+        return self._here().builds(limit=limit)
+
+    def logs(self, build: str = "last", *, step: int = 0) -> Iterator[Event]:
+        """Give every event of a build in order, as `build` told them while it ran: also of one that failed, was killed or still runs.
+
+        *build* is an id of `builds`, perhaps cut, or ``last``. With *step* only what belongs to the step of that number, counted from 1 in
+        the order in which steps appear. What did not last is not in there: plans, and how parts of steps got on. Raises NotFoundError,
+        for a number that no step has at the end.
+        """
+        return self._here().logs(build, step=step)
 
     def _question(
         self,

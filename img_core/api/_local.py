@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from img_core.api._credentials import Accounts, LoggedOut
     from img_core.api._handle import CancelHandle
     from img_core.api._request import BuildRequest, BuildResult
-    from img_core.api._values import Unpacked
+    from img_core.api._values import RecordedBuild, Unpacked
     from img_core.api.session import Session
     from img_core.config import Config
     from img_core.plugins import Plugins
@@ -82,11 +82,17 @@ class Local:
 
     def _store(self, *, writable: bool = False, cleaning: bool = False) -> Store:
         """Open the state directory without entering a namespace: for what touches no file of other owners."""
-        from img_core.files.trust import check_trusted
         from img_core.store import Store
 
+        state = self._trusted_state()
+        return Store(state, writable=writable or cleaning, cleaning=cleaning, notice=self._notice)
+
+    def _trusted_state(self) -> str:
+        """Return the state directory. Raises StateError if somebody else may write to it."""
+        from img_core.files.trust import check_trusted
+
         check_trusted(self.config.state_directory, self.config.environment)
-        return Store(self.config.state_directory, writable=writable or cleaning, cleaning=cleaning, notice=self._notice)
+        return self.config.state_directory
 
     @property
     def _is_new(self) -> bool:
@@ -131,6 +137,17 @@ class Local:
         with self._build(request, cancel) as build:
             found: Mapping[str, Any] = build.targets()
             return found
+
+    def builds(self, *, limit: int = 0) -> tuple[RecordedBuild, ...]:
+        from img_core.api._builds import recorded_builds
+
+        return tuple(recorded_builds(self._trusted_state(), limit=limit))
+
+    def logs(self, build: str = "", *, step: int = 0) -> Iterator[Event]:
+        from img_core.api._builds import events_of, find_build
+
+        state = self._trusted_state()
+        return events_of(state, find_build(state, build), step=step)
 
     def definition_name(self, request: BuildRequest) -> str:
         from img_core.api._frontends import Frontends

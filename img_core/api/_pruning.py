@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from img_core.spec.errors import UsageError
 from img_core.store.collect import Policy
-from img_core.store.usage import ABANDONED, SOURCE
+from img_core.store.usage import ABANDONED, LOG, SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,10 +53,10 @@ def _policies(
 
 
 def _unshared(matching: Callable[[Piece], bool] | None) -> Callable[[Piece], bool]:
-    """Return what a piece has to pass if what images share and documents stay."""
+    """Return what a piece has to pass if what images share, documents and logs stay."""
 
     def goes(piece: Piece) -> bool:
-        kept = piece.shared or piece.document or piece.kind == SOURCE
+        kept = piece.shared or piece.document or piece.kind in (LOG, SOURCE)
         return (not kept or piece.kind == ABANDONED) and (matching is None or matching(piece))
 
     return goes

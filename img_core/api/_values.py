@@ -11,7 +11,16 @@ from img_core.spec.dataclass import dataclass
 if TYPE_CHECKING:
     from img_core.store.fsck import Problem
 
-__all__ = ["HistoryEntry", "ImageDetails", "LoadResult", "PushResult", "StateReport", "StoredImage", "Unpacked"]
+__all__ = [
+    "HistoryEntry",
+    "ImageDetails",
+    "LoadResult",
+    "PushResult",
+    "RecordedBuild",
+    "StateReport",
+    "StoredImage",
+    "Unpacked",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,29 @@ class PushResult:
     sent: int
     mounted: int
     existed: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedBuild:
+    """A build that has a log. *started* is in seconds since 1970 UTC, *seconds* how long it took, so far if it runs or was killed.
+
+    *result* is ``ok``, ``failed`` (with *error*), ``canceled``, ``running`` or ``killed``. *context* is a directory or an address, or
+    ``-`` for standard input; *definition* is as it was given, empty for the usual one. Of *steps* that were looked up in the cache
+    *cached_steps* were found; known at the end.
+    """
+
+    id: str
+    started: float
+    seconds: float
+    result: str
+    context: str = ""
+    definition: str = ""
+    target: str = ""
+    tags: tuple[str, ...] = ()
+    cached_steps: int = 0
+    steps: int = 0
+    error: str = ""
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ class CommandEntry:
 
 COMMANDS = {
     "build": CommandEntry("img_core.cli.build", "Build an image from a Dockerfile"),
+    "builds": CommandEntry("img_core.cli.builds", "List recent builds and show their logs"),
     "doctor": CommandEntry("img_core.cli.doctor", "Check what this host offers and what would make builds better"),
     "du": CommandEntry("img_core.cli.du", "Show image disk usage"),
     "fsck": CommandEntry("img_core.cli.fsck", "Check what is stored and repair what can be repaired"),
@@ -26,6 +27,7 @@ COMMANDS = {
     "load": CommandEntry("img_core.cli.load", "Load images from a tar archive made by save"),
     "login": CommandEntry("img_core.cli.login", "Log in to a Docker registry"),
     "logout": CommandEntry("img_core.cli.logout", "Log out from a Docker registry"),
+    "logs": CommandEntry("img_core.cli.logs", "Show the log of a build"),
     "ls": CommandEntry("img_core.cli.ls", "List images and digests"),
     "plugins": CommandEntry("img_core.cli.plugins", "List plugins and tell what they offer"),
     "prune": CommandEntry("img_core.cli.prune", "Prune and clean up the build cache"),
@@ -51,7 +53,7 @@ ALIASES = {"images": "ls", "list": "ls", "rmi": "rm", "remove": "rm"}
 #: docker's groups of commands: group to (word to our command).
 GROUPS = {
     "builder": {"build": "build", "prune": "builder prune"},
-    "buildx": {"build": "build", "du": "du", "prune": "builder prune"},
+    "buildx": {"build": "build", "du": "du", "history": "builds", "prune": "builder prune"},
     "image": {
         "build": "build",
         "history": "history",

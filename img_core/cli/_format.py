@@ -12,7 +12,7 @@ from img_core.spec.words import binary_size
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["binary_size", "human_age", "narrow_table", "render", "short_age", "table", "table_of"]
+__all__ = ["binary_size", "human_age", "narrow_table", "render", "short_age", "short_duration", "table", "table_of"]
 
 _TAB = 8
 #: What stands for Docker's words where there is little room.
@@ -46,6 +46,16 @@ def short_age(seconds: float) -> str:
     """Return how long ago something was, in 14 characters at most."""
     age = human_age(seconds)
     return _SHORT_AGES.get(age, age)
+
+
+def short_duration(seconds: float) -> str:
+    """Return how long something took: ``0.4s``, ``1m05s``, ``2h03m``."""
+    if seconds < _MINUTE:
+        return f"{seconds:.1f}s"
+    whole = int(seconds)
+    if whole < _HOUR:
+        return f"{whole // _MINUTE}m{whole % _MINUTE:02d}s"
+    return f"{whole // _HOUR}h{whole % _HOUR // _MINUTE:02d}m"
 
 
 def human_age(seconds: float) -> str:

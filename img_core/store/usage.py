@@ -12,6 +12,7 @@ from img_core.files import partial
 from img_core.images import oci
 from img_core.spec.errors import ImgError, StateError
 from img_core.spec.values import ChainId, Digest
+from img_core.store import logs
 from img_core.store.leases import BLOB, CACHE_MOUNT, EVERYTHING, SNAPSHOT, leased
 from img_core.store.snapshots import chain_id
 
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
     from img_core.store.images import Image
     from img_core.store.store import Store
 
-__all__ = ["ABANDONED", "SOURCE", "DocumentGraph", "Piece", "Survey", "measured", "tree_size"]
+__all__ = ["ABANDONED", "LOG", "SOURCE", "DocumentGraph", "Piece", "Survey", "measured", "tree_size"]
 
 #: A directory or file that nothing knows: left by a crash, or dropped after a power loss.
 ABANDONED = "abandoned"
 #: What a source of files noted to save time, e.g. what web servers said last; it may vanish at any time.
 SOURCE = "source"
+#: The log of a build.
+LOG = "log"
 _DOCUMENTS = oci.MANIFEST_TYPES | oci.INDEX_TYPES
 #: where files of other users are ours to remove
 _ROOTS = ("root", "full", "container")
@@ -36,7 +39,7 @@ _NAME_LENGTHS = {"snapshots": 24, "blobs": 64}
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One thing that takes space. *kind* is a kind of lease, `SOURCE` or `ABANDONED`.
+    """One thing that takes space. *kind* is a kind of lease, `SOURCE`, `LOG` or `ABANDONED`.
 
     *in_use* tells that an image or a running process needs it. *used* is the time of the last use, of it or of what builds on it, in
     seconds since 1970 UTC. *path* is what has to be removed; two snapshots may share one.
@@ -53,7 +56,7 @@ class Piece:
     in_use: bool = False
     shared: bool = False
     document: bool = False
-    partial: bool = False  #: a blob that arrived in part
+    partial: bool = False  #: a file that its writer holds locked: a blob that arrives, the log of a build
 
     @property
     def mutable(self) -> bool:
@@ -63,7 +66,7 @@ class Piece:
     @property
     def is_internal(self) -> bool:
         """Whether it only helps to keep other things, or nobody needs it at all."""
-        return self.document or self.kind in (ABANDONED, SOURCE)
+        return self.document or self.kind in (ABANDONED, LOG, SOURCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,7 @@ class Survey:
             *_snapshots(cursor, store.state, held[SNAPSHOT], _removable(store.mapping), documents.chains(shared)),
             *_cache_mounts(cursor, store.state, held[CACHE_MOUNT]),
             *_sources(store.state),
+            *_logs(store.state),
             *_abandoned(cursor, store.state),
         ]
         if held[EVERYTHING]:
@@ -250,6 +254,16 @@ def _sources(state: str) -> Iterator[Piece]:
         path = os.path.join(directory, name)
         moment = os.lstat(path).st_mtime  # of the last note: each replaces a file in there
         yield Piece(SOURCE, name, f"notes of the source `{name}`", 0, moment, moment, path=path)
+
+
+def _logs(state: str) -> Iterator[Piece]:
+    for log in logs.list_logs(state):
+        path = os.path.join(state, logs.DIRECTORY, log.name)
+        with suppress(FileNotFoundError):  # made room for another one just now
+            used, in_use = os.lstat(path).st_mtime, partial.held(path)
+            yield Piece(
+                LOG, log.id, f"log of the build {log.id}", 0, log.created, used, path=path, in_use=in_use, partial=True
+            )
 
 
 def _abandoned(cursor: sqlite3.Cursor, state: str) -> Iterator[Piece]:

@@ -46,6 +46,7 @@ FLAGS = {
     },  # `-q`, `--no-console`, `--iidfile`, `--format`
     "cli/build/_flags.py": {"oci", "docker"},  # `--format`
     "cli/build/_outputs.py": {"image", "local", "tar"},  # `-o PATH`, `-o -`, `--push`
+    "cli/logs.py": {"plain"},  # the form of logs
     "cli/version.py": {"runc"},  # the runtimes whose versions it shows
 }
 #: The words of one frontend where they are no knowledge of it: help pages and hints for people who come from other tools.
