@@ -61,14 +61,18 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class StepIO:
-    """Where a step's output goes: descriptors open for writing; stdin is empty.
+    """Where a step's output goes: descriptors open for writing. Its input comes from *stdin*, and is empty if that is negative.
 
     *cancel_fd* becomes readable when the step must stop: the executor then kills the container and returns within a second.
+    With *terminal* the other three are one terminal that no process has yet: the process gets it, or one that follows it (size, keys and
+    settings), as the controlling terminal of a session of its own.
     """
 
     stdout: int
     stderr: int
     cancel_fd: int
+    stdin: int = -1
+    terminal: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 from contextlib import ExitStack
@@ -76,10 +79,24 @@ class Laboratory:
         self.process.stdin.flush()
         return self._answer()
 
-    def run(self, *args: str, mounts: Sequence[Mapping[str, Any]] = (), cancel: str = "", **process: Any) -> Outcome:
-        """Run *args* with an environment of only PATH; *cancel*: cancel when this text appears on stdout."""
+    def run(
+        self,
+        *args: str,
+        mounts: Sequence[Mapping[str, Any]] = (),
+        cancel: str = "",
+        stdin: str | None = None,
+        typed: Sequence[tuple[str, str]] | None = None,
+        **process: Any,
+    ) -> Outcome:
+        """Run *args* with an environment of only PATH; *cancel*: cancel when this text appears on stdout.
+
+        *stdin* is what it reads. With *typed* it has a terminal of 33 lines and 99 columns, on which one text after the other is waited for
+        and answered: pairs of what appears and what is typed then. All that the terminal shows is the output.
+        """
         process.setdefault("env", [["PATH", "/bin"]])
-        answer = self.ask("run", process={"args": args, **process}, mounts=mounts, cancel=cancel)
+        answer = self.ask(
+            "run", process={"args": args, **process}, mounts=mounts, cancel=cancel, stdin=stdin, typed=typed
+        )
         answer["output"] = base64.b64decode(answer["output"])
         answer["errors"] = base64.b64decode(answer["errors"])
         return Outcome(**answer)
@@ -197,9 +214,19 @@ class _Server:
         """Run without waiting; the output is lost."""
         threading.Thread(target=self.do_run, args=(process, [], ""), daemon=True).start()
 
-    def do_run(self, process: dict[str, Any], mounts: list[dict[str, Any]], cancel: str) -> dict[str, Any]:
+    def do_run(
+        self,
+        process: dict[str, Any],
+        mounts: list[dict[str, Any]],
+        cancel: str,
+        stdin: str | None = None,
+        typed: Sequence[tuple[str, str]] | None = None,
+    ) -> dict[str, Any]:
+        from img_core.spec.executor import StepIO
+
         with ExitStack() as stack:
-            output, errors = _Collector(stack), _Collector(stack)
+            output = _Collector() if typed is None else _Typist(typed)
+            errors = _Collector()
             cancel_read, cancel_write = os.pipe()
             stack.callback(os.close, cancel_read)
             stack.callback(os.close, cancel_write)
@@ -209,7 +236,12 @@ class _Server:
             answer: dict[str, Any] = {"code": -1, "canceled": False, "error": "", "owners": []}
             process |= self._places(process, stack)
             try:
-                status = self._run(_process(process, mounts, stack), output.write_fd, errors.write_fd, cancel_read)
+                made = _process(process, mounts, stack)
+                if typed is None:
+                    io = StepIO(output.write_fd, errors.write_fd, cancel_read, _given(stdin, stack))
+                else:
+                    io = StepIO(output.write_fd, output.write_fd, cancel_read, output.write_fd, terminal=True)
+                status = self._executor.run(made, self._root, io)
                 answer |= {"code": status.code, "canceled": status.canceled}
                 answer["owners"] = [(o.device, o.inode, o.uid, o.gid) for o in status.owners]
             except Exception as err:
@@ -236,37 +268,80 @@ class _Server:
             found["cgroup_fds"] = (fd,)
         return found
 
-    def _run(self, process: Process, stdout: int, stderr: int, cancel: int) -> Any:
-        from img_core.spec.executor import StepIO
 
-        return self._executor.run(process, self._root, StepIO(stdout, stderr, cancel))
+def _given(text: str | None, stack: ExitStack) -> int:
+    """Return a descriptor from which *text* can be read, -1 for None."""
+    if text is None:
+        return -1
+    reader, writer = os.pipe()
+    stack.callback(os.close, reader)
+    os.write(writer, text.encode())
+    os.close(writer)
+    return reader
 
 
 class _Collector:
     """Reads a pipe to its end in a thread."""
 
-    def __init__(self, stack: ExitStack) -> None:
-        self._read_fd, self.write_fd = os.pipe()
-        stack.callback(os.close, self._read_fd)
+    def __init__(self) -> None:
+        self._read_fd, self.write_fd = self._ends()
         self._chunks: list[bytes] = []
         self._trigger: tuple[bytes, Any] | None = None
         self._thread = threading.Thread(target=self._collect)
         self._thread.start()
 
+    def _ends(self) -> tuple[int, int]:
+        return os.pipe()
+
     def when_seen(self, text: bytes, action: Any) -> None:
         self._trigger = (text, action)
 
+    def _read(self) -> bytes:
+        return os.read(self._read_fd, 65536)
+
     def _collect(self) -> None:
-        while chunk := os.read(self._read_fd, 65536):
+        while chunk := self._read():
             self._chunks.append(chunk)
+            self._seen()
             if self._trigger is not None and self._trigger[0] in b"".join(self._chunks):
                 self._trigger[1]()
                 self._trigger = None
 
+    def _seen(self) -> None:
+        pass
+
     def finish(self) -> bytes:
         os.close(self.write_fd)
         self._thread.join()
+        os.close(self._read_fd)
         return b"".join(self._chunks)
+
+
+class _Typist(_Collector):
+    """Has the other end of a terminal, and types when something appears."""
+
+    def __init__(self, typed: Sequence[tuple[str, str]]) -> None:
+        self._typed = [(seen.encode(), keys.encode()) for seen, keys in typed]
+        self._looked_at = 0
+        super().__init__()
+
+    def _ends(self) -> tuple[int, int]:
+        master, slave = os.openpty()
+        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 99, 0, 0))
+        return master, slave
+
+    def _read(self) -> bytes:
+        try:
+            return super()._read()
+        except OSError:  # EIO: nobody has the other end any more
+            return b""
+
+    def _seen(self) -> None:
+        text = b"".join(self._chunks)
+        while self._typed and (place := text.find(self._typed[0][0], self._looked_at)) >= 0:
+            seen, keys = self._typed.pop(0)
+            self._looked_at = place + len(seen)
+            os.write(self._read_fd, keys)
 
 
 def _process(process: dict[str, Any], mounts: list[dict[str, Any]], stack: ExitStack) -> Process:

@@ -11,7 +11,16 @@ from img_core.linux import mounts, syscalls
 from img_core.linux.binfmt import Emulation
 from img_core.spec.errors import HostError, StepError, Unsupported
 from img_core.spec.executor import Executor, ExitStatus, Mount, Process, StepIO
-from img_lib_containers.containers import check, own, parents_first, prepared_mounts, read_all, root_mount, wait_or_kill
+from img_lib_containers.containers import (
+    check,
+    own,
+    parents_first,
+    prepared_mounts,
+    read_all,
+    root_mount,
+    standard_input,
+    wait_or_kill,
+)
 from img_lib_containers.owner_supervisor import OwnerSupervisor
 from img_lib_containers.socket_calls import SocketSupervisor
 
@@ -72,15 +81,17 @@ class UsernsExecutor(Executor):
             supervisor = owners or sockets
             assert supervisor is not None
             network_fd = process.network_fd if process.network == "private" else io.stderr
-            fds = [supervisor.container_fd, network_fd, io.stdout, io.stderr, root_fd, *process.cgroup_fds, *detached]
-            code, canceled = self._run(spawner, process, ordered, fds, io.cancel_fd, sockets)
+            stdio = (standard_input(stack, io), io.stdout, io.stderr)
+            fds = [supervisor.container_fd, network_fd, *stdio, root_fd, *process.cgroup_fds, *detached]
+            payload = {**self._payload(process, ordered), "terminal": io.terminal}
+            code, canceled = self._run(spawner, process, payload, fds, io.cancel_fd, sockets)
             return ExitStatus(code, canceled, owners.finish() if owners else ())
 
     def _run(
         self,
         spawner: Spawner,
         process: Process,
-        ordered: Sequence[Mount],
+        payload: Mapping[str, Any],  # Any: JSON
         fds: Sequence[int],
         cancel_fd: int,
         sockets: SocketSupervisor | None,
@@ -93,7 +104,6 @@ class UsernsExecutor(Executor):
                 if process.cgroup_fds:
                     # Made after it has entered its groups: older kernels let nobody move past the root of his namespace.
                     flags &= ~syscalls.CLONE_NEWCGROUP
-                payload = self._payload(process, ordered)
                 spawned = spawner.spawn(_ENTRY, payload, fds=[report_write, *fds], flags=flags)
             finally:
                 os.close(report_write)

@@ -58,14 +58,13 @@ def main(request: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON
 
 
 def _set_up(request: Mapping[str, Any], fds: Sequence[int]) -> list[tuple[int, tuple[int, int]]]:
-    network, stdout, stderr, root, *others = fds
+    network, stdin, stdout, stderr, root, *others = fds
     groups, attached = others[: request["cgroups"]], others[request["cgroups"] :]
     os.umask(0o022)
     sandbox.enter_cgroups(groups)
     _isolate()
     if request["network"] == "private":
         syscalls.setns(network, syscalls.CLONE_NEWNET)
-    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)  # now: a mount of the step may cover it
     # The step's own mount at the same place replaces ours, as in OCI runtimes; it does not lie on top.
     system = [(fd, target) for fd, target in _system_mounts(request) if target not in request["targets"]]
     sandbox.forbid_imports()
@@ -77,7 +76,9 @@ def _set_up(request: Mapping[str, Any], fds: Sequence[int]) -> list[tuple[int, t
     syscalls.sethostname(os.fsencode(request["hostname"]))
     if request["network"] == "none":
         _bring_up_loopback()
-    _set_stdio(null, stdout, stderr)
+    _set_stdio(stdin, stdout, stderr)
+    if request["terminal"]:
+        program.take_terminal()
     return program.limits_of(request["ulimits"])
 
 
@@ -217,8 +218,8 @@ def _bring_up_loopback() -> None:
 # --- 3. and 4. the program --------------------------------------------------------------------------------------------
 
 
-def _set_stdio(null: int, stdout: int, stderr: int) -> None:
-    os.dup2(null, 0)
+def _set_stdio(stdin: int, stdout: int, stderr: int) -> None:
+    os.dup2(stdin, 0)
     # The received descriptors are above 2, because the zygote keeps those open.
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)

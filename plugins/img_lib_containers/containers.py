@@ -16,7 +16,7 @@ from img_lib_containers.mountpoints import MountPoints
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from img_core.spec.executor import Mount, Process
+    from img_core.spec.executor import Mount, Process, StepIO
     from img_core.spec.host import Spawned
     from img_lib_containers.socket_calls import SocketSupervisor
 
@@ -29,6 +29,7 @@ __all__ = [
     "prepared_mounts",
     "read_all",
     "root_mount",
+    "standard_input",
     "wait_or_kill",
 ]
 
@@ -60,6 +61,11 @@ def own(stack: ExitStack, fd: int) -> int:
     """Close *fd* with *stack*; return it."""
     stack.callback(os.close, fd)
     return fd
+
+
+def standard_input(stack: ExitStack, io: StepIO) -> int:
+    """Return the descriptor that the container reads from; closed with *stack* unless the caller gave it."""
+    return io.stdin if io.stdin >= 0 else own(stack, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
 
 
 def root_mount(rootfs_fd: int, process: Process) -> int:

@@ -7,11 +7,14 @@ only be said on standard error, with the exit statuses of a shell (126, 127) or 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
 import signal
 import stat
 import struct
+import termios
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NoReturn
 
 from img_core.files.ownership import OWNER_ATTRIBUTE
@@ -32,6 +35,7 @@ __all__ = [
     "limit_capabilities",
     "limits_of",
     "reset_signals",
+    "take_terminal",
 ]
 
 SETUP_FAILED: Final = 125
@@ -92,10 +96,18 @@ def _try_chown(path: str, uid: int, gid: int) -> None:
 
 
 def give_stdio(uid: int) -> None:
-    """Let another user open /dev/stdout and /dev/stderr, which are pipes of ours."""
+    """Let another user open /dev/stdout and /dev/stderr, which are pipes of ours, or a terminal."""
     for fd in (1, 2):
         if uid and stat.S_ISFIFO(os.fstat(fd).st_mode):
             os.fchown(fd, uid, -1)
+        elif uid and os.isatty(fd):
+            with suppress(OSError):  # its group may be one that is not mapped; then it cannot be opened by name
+                os.fchown(fd, uid, -1)
+
+
+def take_terminal() -> None:
+    """Make standard input the controlling terminal of this session, which has none."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def limit_capabilities(mask: int) -> None:

@@ -112,6 +112,42 @@ class ExecutorContract:
     def test_stdin_is_empty(self, lab: Laboratory) -> None:
         assert lab.shell("cat").output == b""
 
+    def test_what_stdin_is_given_is_read(self, lab: Laboratory) -> None:
+        assert lab.run("cat", stdin="some text\n").output == b"some text\n"
+
+    def test_a_terminal_is_all_three_and_controls_the_session(self, lab: Laboratory) -> None:
+        script = "test -t 0 && test -t 1 && test -t 2 && echo three; echo opened > /dev/tty; stty size"
+        outcome = lab.shell(script, typed=[])
+        assert outcome.output.split() == [b"three", b"opened", b"33", b"99"]
+        assert outcome.code == 0
+
+    def test_what_is_typed_is_read_and_echoed(self, lab: Laboratory) -> None:
+        outcome = lab.shell("echo ready; read -r word; echo got $word; exit 7", typed=[("ready", "a word\n")])
+        assert outcome.output.replace(b"\r", b"") == b"ready\na word\ngot a word\n"
+        assert outcome.code == 7
+
+    def test_ctrl_c_interrupts_what_runs_in_the_foreground_and_nothing_else(self, lab: Laboratory) -> None:
+        script = "trap 'echo caught; exit 5' INT; echo ready; while :; do sleep 0.1; done"
+        outcome = lab.shell(script, typed=[("ready", "\x03")])
+        assert b"caught" in outcome.output
+        assert outcome.code == 5
+
+    def test_an_interactive_shell_has_job_control(self, lab: Laboratory) -> None:
+        typed = [
+            ("# ", "(echo beg$((1))n; sleep 1000)\n"),
+            ("beg1n", "\x03"),
+            ("# ", "echo sta$((1))tus\n"),
+            ("sta1tus", "exit 6\n"),
+        ]
+        outcome = lab.run("sh", "-i", env=[["PATH", "/bin"], ["PS1", "# "]], typed=typed)
+        assert b"job control turned off" not in outcome.output
+        assert outcome.code == 6
+        assert outcome.seconds < 60
+
+    def test_cancellation_ends_what_has_a_terminal(self, lab: Laboratory) -> None:
+        outcome = lab.shell("echo ready; sleep 1000", typed=[], cancel="ready")
+        assert outcome.canceled
+
     def test_standard_output_can_be_opened_by_name(self, lab: Laboratory) -> None:
         assert lab.shell("echo by-name > /dev/stdout").text == "by-name"
 

@@ -42,6 +42,7 @@ class Surroundings:
     single: bool  #: only one id is mapped
     with_32_bits: bool = False  #: the step's program is one of the processor's 32-bit mode
     apt_config: str = ""  #: a file to be named by APT_CONFIG, or empty
+    terminal: os.terminal_size | None = None  #: the runtime has a terminal of this size, and makes one that follows it
 
 
 def runtime_config(process: Process, around: Surroundings) -> Json:
@@ -70,7 +71,8 @@ def _process(process: Process, around: Surroundings, *, insecure: bool) -> Json:
     if not around.single:
         user |= {"uid": process.uid, "gid": process.gid, "additionalGids": list(process.groups)}
     return {
-        "terminal": False,
+        "terminal": around.terminal is not None,
+        **({"consoleSize": _console_size(around.terminal)} if around.terminal else {}),
         "user": user,
         "args": list(process.args),
         "env": [f"{name}={value}" for name, value in environment.items()],
@@ -87,6 +89,11 @@ def _process(process: Process, around: Surroundings, *, insecure: bool) -> Json:
         ],
         "noNewPrivileges": False,
     }
+
+
+def _console_size(size: os.terminal_size) -> Json:
+    """Return what crun wants to be told; runc asks its own terminal."""
+    return {"height": size.lines, "width": size.columns}
 
 
 def _mounts(process: Process, around: Surroundings, *, insecure: bool) -> list[Json]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from img_core.files.ownership import OWNER_ATTRIBUTE
 from img_core.linux import mounts, sandbox, syscalls
-from img_lib_containers import seccomp
+from img_lib_containers import program, seccomp
 from img_lib_containers.owner_supervisor import deliver_listener, deliver_or_refuse
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def probe(_payload: Mapping[str, Any], _fds: Sequence[int]) -> int:  # Any: JSON
 
 def main(request: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON
     """Set the stage and become the runtime."""
-    owners, network, stdout, stderr, root, *others = fds
+    owners, network, stdin, stdout, stderr, root, *others = fds
     groups, attached = others[: request["cgroups"]], others[request["cgroups"] :]
     os.umask(0o022)
     sandbox.enter_cgroups(groups)
@@ -43,9 +43,11 @@ def main(request: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON
     _attach(request, root, attached)
     _make_working_directory(request)
     _attach_cgroups()
-    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    for number, fd in enumerate((null, stdout, stderr)):
+    for number, fd in enumerate((stdin, stdout, stderr)):
         os.dup2(fd, number)
+    if request["terminal"]:
+        os.setsid()
+        program.take_terminal()  # so that the runtime hears of a new size
     sandbox.forget_abstract_sockets()
     if request["single"] and _OWNERS_FILTER is not None:
         with socket.socket(fileno=os.dup(owners)) as connection:

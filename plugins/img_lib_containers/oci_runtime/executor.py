@@ -22,6 +22,7 @@ from img_lib_containers.containers import (
     parents_first,
     prepared_mounts,
     root_mount,
+    standard_input,
     wait_or_kill,
 )
 from img_lib_containers.oci_runtime._config import BoundMount, Surroundings, runtime_config
@@ -101,6 +102,7 @@ class OciRuntimeExecutor(Executor):
                 single=self.host.mapping == "single",
                 with_32_bits=is_native_32_bits(rootfs.fd, process),
                 apt_config=apt_config,
+                terminal=os.get_terminal_size(io.stdin) if io.terminal else None,
             )
             bundle.write("config.json", json.dumps(runtime_config(process, around)).encode())
             return self._run(spawner, runtime, process, rootfs, io, bundle, sources, detached, stack)
@@ -139,12 +141,14 @@ class OciRuntimeExecutor(Executor):
             "network": process.network,
             "watches_sockets": sockets is not None,
             "cgroups": len(process.cgroup_fds),
+            "terminal": io.terminal,
         }
         # Anything will do where there is no supervisor: the container closes it unused.
         supervisor_fd = io.stderr if supervisor is None else supervisor.container_fd
         root_fd = own(stack, root_mount(rootfs.fd, process))
         network_fd = process.network_fd if process.network == "private" else io.stderr
-        fds = [supervisor_fd, network_fd, io.stdout, io.stderr, root_fd, *process.cgroup_fds, *detached]
+        stdio = (standard_input(stack, io), io.stdout, io.stderr)
+        fds = [supervisor_fd, network_fd, *stdio, root_fd, *process.cgroup_fds, *detached]
         spawned = spawner.spawn(_ENTRY, request, fds=fds, flags=_PRIVATE)
         stack.callback(spawned.close)
         code, canceled = wait_or_kill(spawned, io.cancel_fd, sockets)
