@@ -15,6 +15,7 @@ instead. An action gets the open `Exchange` and writes whatever it likes.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import socket
 import ssl
@@ -215,7 +216,9 @@ class FaultyRegistry:
         if request.path == "/v2/":
             return exchange.answer(200, b"{}")
         if request.method not in {"GET", "HEAD"} or "/blobs/uploads/" in request.path:
-            return self._uploads.serve(exchange)
+            return self._change(exchange)
+        if request.path.partition("?")[0].endswith("/tags/list"):
+            return self._list_tags(exchange)
         found = self.find(request.path)
         if found is None:
             return exchange.answer(404, b'{"errors":[{"code":"NAME_UNKNOWN","message":"not here"}]}')
@@ -228,6 +231,25 @@ class FaultyRegistry:
         first, last = int(span[1]), min(int(span[2] or len(content)), len(content) - 1)
         headers = {"Content-Type": media_type, "Content-Range": f"bytes {first}-{last}/{len(content)}"}
         return exchange.answer(206, content[first : last + 1], headers)
+
+    def _change(self, exchange: Exchange) -> None:
+        path = exchange.request.path
+        if exchange.request.method != "DELETE" or "/manifests/" not in path:
+            return self._uploads.serve(exchange)
+        digest = path.rpartition("/")[2]
+        gone = [name for name, (_, content) in list(self._manifests.items()) if _digest(content) == digest]
+        for name in gone:
+            self._manifests.pop(name, None)
+        return exchange.answer(202 if gone else 404)
+
+    def _list_tags(self, exchange: Exchange) -> None:
+        """List all tags of a repository on one page."""
+        repository = exchange.request.path.partition("?")[0].removesuffix("/tags/list")
+        names = [name.partition("/manifests/") for name in list(self._manifests)]
+        tags = sorted(tag for place, _, tag in names if place == repository and ":" not in tag)
+        if not tags:
+            return exchange.answer(404, b'{"errors":[{"code":"NAME_UNKNOWN","message":"not here"}]}')
+        return exchange.answer(200, json.dumps({"name": repository.removeprefix("/v2/"), "tags": tags}).encode())
 
     def _matching_rule(self, text: str) -> _Rule | None:
         for rule in self._rules:

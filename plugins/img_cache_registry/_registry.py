@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.images import oci
 from img_core.images.reference import Reference
-from img_core.spec.cache import CacheContext
+from img_core.spec.cache import CacheContext, CacheLoad
 from img_core.spec.errors import NotFoundError, UsageError
 from img_lib_cache.backend import DocumentCache
 from img_lib_cache.options import schema
@@ -58,12 +59,21 @@ class RegistryCache(DocumentCache):
         if export and self._reference.digest:
             raise UsageError(f"a cache cannot be saved under the digest in `{self._reference}`", hint="give it a tag")
 
-    def open_place(self) -> Place:
-        """Return the repository."""
+    def load(self) -> CacheLoad:
+        """Read what is there, without much patience: a build can do without."""
+        with self._repository.briefly():
+            return super().load()
+
+    @cached_property
+    def _repository(self) -> _Repository:
         insecure = set(self.context.insecure)
         if self.options.get("registry.insecure"):
             insecure.add(self._reference.domain)
         return _Repository(self._reference, self.context.registries, insecure)
+
+    def open_place(self) -> Place:
+        """Return the repository."""
+        return self._repository
 
 
 class _Repository(Place):
@@ -75,15 +85,29 @@ class _Repository(Place):
         self._registries = registries
         self._insecure = tuple(insecure)
         self._noted: set[Digest] = set()
+        self._brief: Registry | None = None
 
     @cached_property
-    def _registry(self) -> Registry:
+    def _patient(self) -> Registry:
         return self._registries(insecure=self._insecure)
+
+    @property
+    def _registry(self) -> Registry:
+        return self._brief or self._patient
+
+    @contextmanager
+    def briefly(self) -> Iterator[None]:
+        """In the block nobody waits long for an answer."""
+        with self._registries(insecure=self._insecure, brief=True) as self._brief:
+            yield
+        self._brief = None
 
     def close(self) -> None:
         """End all connections and all waiting."""
-        if "_registry" in self.__dict__:
-            self._registry.close()
+        if self._brief is not None:
+            self._brief.close()
+        if "_patient" in self.__dict__:
+            self._patient.close()
 
     def read(self, tag: str) -> bytes:
         """Fetch a manifest."""

@@ -49,7 +49,11 @@ class DocumentCache(CacheBackend):
         self.max_age = given.duration(options, "max-age")
         self.max_size = given.size(options, "max-size")
         self.warnings: dict[str, None] = {}  #: of the call that runs
-        self._known: tuple[bytes, TrustedKeys | None, FoundBodies] = (b"", None, FoundBodies())  # the rolling document
+        self._known: tuple[bytes | None, TrustedKeys | None, FoundBodies] = (
+            None,
+            None,
+            FoundBodies(),
+        )  # the rolling document
 
     @abstractmethod
     def open_place(self) -> Place:

@@ -66,8 +66,16 @@ class Save:
         # Of what is there already, only that it was used is news.
         used = [replace(item, layers=None, last=max(item.last, now)) for item in ours if _step(item) not in steps]
         digest, count = self._merge([*new, *used], segment)
-        self._place.tidy()
+        self._tidy()
         return CacheReport(digest, len(new), max(0, count - len(ours)), tuple(self._warnings))
+
+    def _tidy(self) -> None:
+        try:
+            self._place.tidy()
+        except Canceled:
+            raise
+        except ImgError as err:
+            self._warnings[f"{self._place.title} is not tidied up: {err.message}"] = None
 
     def _write_segment(self, new: Sequence[CacheRecord]) -> str:
         name = new_segment(self._cache.tag, time.time())
