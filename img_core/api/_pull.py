@@ -110,10 +110,11 @@ def _is_image(entry: Descriptor) -> bool:
 
 def _keep_documents(store: Store, pinned: PinnedImage) -> None:
     """Store config and manifest, what is referenced before what references it."""
-    store.put(pinned.documents[pinned.config.digest], pinned.config.media_type)
+    store.put(pinned.documents[pinned.config.digest], pinned.config.media_type, digest=pinned.config.digest)
     store.put(
         pinned.documents[pinned.manifest.digest],
         pinned.manifest.media_type,
+        digest=pinned.manifest.digest,
         references=[pinned.config.digest, *(layer.digest for layer in pinned.layers)],
     )
 
@@ -133,6 +134,7 @@ def _keep_index(store: Store, images: Sequence[PinnedImage]) -> None:
                 keep(entry, depth + 1)
                 kept.add(entry.digest)
         listed = [entry.digest for entry in index.manifests if entry.digest in kept]
-        store.put(documents[descriptor.digest], descriptor.media_type, references=listed)
+        content, digest = documents[descriptor.digest], descriptor.digest
+        store.put(content, descriptor.media_type, digest=digest, references=listed)
 
     keep(top, 1)

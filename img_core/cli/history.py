@@ -72,7 +72,7 @@ def _records(history: Sequence[HistoryEntry]) -> list[dict[str, Any]]:  # Any: J
 def _row(record: dict[str, Any], *, no_trunc: bool) -> tuple[str, ...]:  # Any: JSON
     layer, words = record["Layer"] or "<none>", show(" ".join(record["CreatedBy"].split()), limit=10_000)
     if not no_trunc:
-        layer = layer.removeprefix("sha256:")[:_DIGEST_LENGTH]
+        layer = layer.rpartition(":")[2][:_DIGEST_LENGTH]
         words = words if len(words) <= _WORDS_LIMIT else words[: _WORDS_LIMIT - 1] + "…"
     return (layer, _age(record["CreatedAt"]), words, binary_size(record["Size"]), show(record["Comment"]))
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from img_core.images.reference import InvalidReference, Reference
+from img_core.spec.digests import ALGORITHMS
 from img_core.spec.text import show
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 __all__ = ["all_names", "new_name"]
-
-_ALGORITHM = "sha256"
 
 
 def all_names(given: Iterable[str], options: Mapping[str, Any]) -> list[str]:
@@ -32,8 +31,9 @@ def new_name(text: str, *, prefix: str = "", pinned: bool = False) -> str:
     unless *pinned* allows it: what an image has for a digest shows when it is made.
     """
     reference = Reference.parse(text, prefix=prefix)
-    if reference.familiar_name == _ALGORITHM:
-        raise InvalidReference(f"{prefix}`{_ALGORITHM}` is the name of a digest algorithm: it would look like an id")
+    if reference.familiar_name in ALGORITHMS:
+        algorithm = reference.familiar_name
+        raise InvalidReference(f"{prefix}`{algorithm}` is the name of a digest algorithm: it would look like an id")
     if reference.digest and not pinned:
         raise InvalidReference(
             f"{prefix}a name with a digest means the image of that digest, not a new one",

@@ -8,12 +8,13 @@ document and are loaded only then. Formats: OCI image-spec 1.1 and Docker image 
 
 from __future__ import annotations
 
-import hashlib
 import json
+import re
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from img_core.spec.dataclass import dataclass
+from img_core.spec.digests import ALGORITHMS, UNSUPPORTED, Hasher, is_digest
 from img_core.spec.errors import IntegrityError
 from img_core.spec.text import show
 from img_core.spec.values import Descriptor, DiffId, Digest, Platform
@@ -105,6 +106,9 @@ _COMPRESSIONS = {
     _DOCKER_FOREIGN_LAYER + ".gzip": "gzip",
 }
 
+#: The name of an algorithm that we do not know (OCI image-spec, descriptor.md, "Digests").
+_ALGORITHM = re.compile(rf"(?!(?:{'|'.join(ALGORITHMS)}):)([a-z0-9]+(?:[+._-][a-z0-9]+)*):[a-zA-Z0-9=_-]+$")
+
 Parsed = TypeVar("Parsed")
 
 
@@ -113,7 +117,7 @@ class InvalidDocument(IntegrityError):
 
 
 class _Malformed(Exception):
-    """Some value has the wrong type; the schema will say which."""
+    """Some value has the wrong type, for the reason in the message; without one the schema will say which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +159,11 @@ def canonical_json(value: Any) -> bytes:  # Any: JSON
     return text.encode()
 
 
-def digest(content: bytes) -> Digest:
-    """Return the sha256 digest of *content*."""
-    return Digest("sha256:" + hashlib.sha256(content).hexdigest())
+def digest(content: bytes, like: str = "") -> Digest:
+    """Return the digest of *content* by sha256, or by the algorithm of the digest *like*. Raises IntegrityError for another algorithm."""
+    hasher = Hasher(like)
+    hasher.update(content)
+    return hasher.digest
 
 
 def descriptor_document(descriptor: Descriptor) -> dict[str, Any]:  # Any: JSON
@@ -354,8 +360,9 @@ def _build(
 ) -> Parsed:  # Any: JSON
     try:
         return builder(document, media_type)
-    except _Malformed:
-        raise InvalidDocument(f"{name} is invalid: {_explain(document, schema)}") from None
+    except _Malformed as err:
+        reason, hint = (str(err), UNSUPPORTED) if str(err) else (_explain(document, schema), None)
+        raise InvalidDocument(f"{name} is invalid: {reason}", hint=hint) from None
 
 
 def _require(condition: bool) -> None:
@@ -404,8 +411,10 @@ def _descriptor(value: Any) -> Descriptor:  # Any: JSON
 
 
 def _digest(value: Any) -> Digest:  # Any: JSON
-    _require(isinstance(value, str) and len(value) == 71 and value.startswith("sha256:"))
-    _require(all(character in "0123456789abcdef" for character in value[7:]))
+    _require(isinstance(value, str))
+    if not is_digest(value):
+        algorithm = _ALGORITHM.match(value)
+        raise _Malformed(f"unsupported digest algorithm `{algorithm[1]}`" if algorithm else "")
     return Digest(value)
 
 

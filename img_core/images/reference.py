@@ -10,9 +10,10 @@ import re
 from dataclasses import replace
 
 from img_core.spec.dataclass import dataclass
+from img_core.spec.digests import ALGORITHMS, CANONICAL, UNSUPPORTED, is_digest
 from img_core.spec.errors import UsageError
 
-__all__ = ["DEFAULT_DOMAIN", "DEFAULT_TAG", "InvalidReference", "Reference", "full_id", "is_digest", "is_tag"]
+__all__ = ["DEFAULT_DOMAIN", "DEFAULT_TAG", "InvalidReference", "Reference", "full_id", "is_tag"]
 
 DEFAULT_DOMAIN = "docker.io"
 DEFAULT_TAG = "latest"
@@ -31,8 +32,6 @@ _REFERENCE = re.compile(
 )
 _HEX_IDENTIFIER = re.compile(r"[a-f0-9]{64}")
 _TAG_ALONE = re.compile(_TAG)
-_HEX_LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128}
-_HEX = re.compile(r"[a-f0-9]+")
 
 
 class InvalidReference(UsageError):
@@ -103,19 +102,14 @@ def is_tag(text: str) -> bool:
     return _TAG_ALONE.fullmatch(text) is not None
 
 
-def is_digest(text: str) -> bool:
-    """Tell whether *text* is ``algorithm:hex`` of an algorithm we can verify, in lower-case and of the right length."""
-    algorithm, _, encoded = text.partition(":")
-    return _HEX_LENGTHS.get(algorithm) == len(encoded) and _HEX.fullmatch(encoded) is not None
-
-
 def full_id(text: str) -> str:
-    """Return *text* as ``sha256:<hex>`` if it is the whole id of an image, with or without the algorithm; else an empty text.
+    """Return *text* with its algorithm if it is the whole id of an image; else an empty text. ``sha256:`` may be left out.
 
     An id wins over the repository ``sha256`` that the same text could name, as with docker.
     """
-    encoded = text.removeprefix("sha256:")
-    return f"sha256:{encoded}" if _is_identifier(encoded) else ""
+    if is_digest(text):
+        return text
+    return f"{CANONICAL}:{text}" if _is_identifier(text) else ""
 
 
 def _parse(text: str) -> Reference:
@@ -155,9 +149,9 @@ def _split_domain(text: str) -> tuple[str, str]:
 
 def _check_digest(digest: str) -> None:
     algorithm, _, encoded = digest.partition(":")
-    if algorithm not in _HEX_LENGTHS:
-        raise InvalidReference("unsupported digest algorithm")
-    if len(encoded) != _HEX_LENGTHS[algorithm]:
+    if algorithm not in ALGORITHMS:
+        raise InvalidReference("unsupported digest algorithm", hint=UNSUPPORTED)
+    if len(encoded) != ALGORITHMS[algorithm]:
         raise InvalidReference("invalid checksum digest length")
     if not is_digest(digest):
         raise InvalidReference("invalid checksum digest format")

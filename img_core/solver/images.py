@@ -293,7 +293,7 @@ class BuildResolver:
         types = {item.digest: item.media_type for item in (pinned.top, pinned.manifest, pinned.config)}
         for digest, data in pinned.documents.items():
             if not self._store.blobs.has(digest):
-                self._store.put(data, types.get(digest, oci.OCI_MANIFEST))
+                self._store.put(data, types.get(digest, oci.OCI_MANIFEST), digest=digest)
 
 
 def _as_id(name: str) -> str:

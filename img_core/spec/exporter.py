@@ -96,8 +96,8 @@ class BuiltImage(Protocol):
 class ImageStore(Protocol):
     """The part of the store that exporters may use."""
 
-    def put(self, data: bytes, media_type: str) -> Descriptor:
-        """Keep a small document (manifest, config, index)."""
+    def put(self, data: bytes, media_type: str, *, digest: Digest | None = None) -> Descriptor:
+        """Keep a small document (manifest, config, index), under its sha256 digest or *digest*. Raises IntegrityError if that differs."""
 
     def ingest(
         self, chunks: Iterable[bytes], media_type: str, *, digest: Digest | None = None, size: int | None = None

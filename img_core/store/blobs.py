@@ -1,8 +1,7 @@
-"""Content-addressed blobs: ``blobs/sha256/<hex>``, verified while they are written and while they are read."""
+"""Content-addressed blobs: ``blobs/<algorithm>/<hex>``, verified while they are written and while they are read."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from contextlib import suppress
@@ -13,6 +12,7 @@ from img_core.files.locks import ensure_directory
 from img_core.files.partial import DIRECTORY, PartialBlob
 from img_core.images import oci
 from img_core.linux.spans import span
+from img_core.spec.digests import Hasher, blob_path
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError
 from img_core.spec.values import Descriptor, DiffId, Digest
 from img_core.store.leases import BLOB
@@ -35,18 +35,15 @@ class Blobs:
 
     def __init__(self, state: str, database: StateDatabase, run: RunDirectory | None, leases: Leases) -> None:
         self._leases = leases
-        self.directory = os.path.join(state, "blobs", "sha256")
+        self._state = state
         self._partial = os.path.join(state, DIRECTORY)
         self._database = database
         self._run = run
         self.written: set[Digest] = set()  #: blobs of this process that were not synced yet
 
     def path(self, digest: Digest) -> str:
-        """Return where *digest* is, or would be, kept. Raises IntegrityError for anything but a well-formed sha256 digest."""
-        algorithm, _, name = digest.partition(":")
-        if algorithm != "sha256" or len(name) != 64 or not set(name) <= set("0123456789abcdef"):
-            raise IntegrityError(f"unsupported digest `{fs.show(digest)}`", hint="only sha256 digests are supported")
-        return os.path.join(self.directory, name)
+        """Return where *digest* is, or would be, kept. Raises IntegrityError for what is no digest that we can verify."""
+        return os.path.join(self._state, blob_path(digest))
 
     def has(self, digest: Digest) -> bool:
         """Tell whether *digest* is kept; if so, it stays as long as this process lives."""
@@ -70,22 +67,22 @@ class Blobs:
             raise NotFoundError(f"blob {digest}: not found")
         return str(row["media_type"])
 
-    def writer(self, media_type: str) -> BlobWriter:
-        """Start writing a blob whose digest is not known yet."""
-        with fs.disk_errors(self.directory):
-            return BlobWriter(self, self.new_file(), media_type)
+    def writer(self, media_type: str, *, like: str = "") -> BlobWriter:
+        """Start writing a blob whose digest is not known yet; it will be of the algorithm of *like*."""
+        with fs.disk_errors(self._state):
+            return BlobWriter(self, self.new_file(), media_type, like)
 
-    def put(self, data: bytes, media_type: str, *, references: Iterable[Digest] = ()) -> Descriptor:
-        """Keep a small document and which blobs it names."""
-        descriptor = Descriptor(media_type, oci.digest(data), len(data))
-        with self.writer(media_type) as writer:
+    def put(
+        self, data: bytes, media_type: str, *, digest: Digest | None = None, references: Iterable[Digest] = ()
+    ) -> Descriptor:
+        """Keep a small document and which blobs it names. Raises IntegrityError if *digest* is given and differs."""
+        with self.writer(media_type, like=digest or "") as writer:
             writer.write(data)
-            writer.commit(references=references)
-        return descriptor
+            return writer.commit(digest=digest, references=references)
 
     def ingest(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """Pass *chunks* on while writing them; keep the blob if size and digest agree when they end, else raise IntegrityError."""
-        with self.writer(descriptor.media_type) as writer:
+        with self.writer(descriptor.media_type, like=descriptor.digest) as writer:
             for chunk in chunks:
                 writer.write(chunk)
                 if writer.size > descriptor.size:
@@ -104,7 +101,7 @@ class Blobs:
         if partial is None:
             yield from self.ingest(descriptor, fetch(0))
             return
-        with BlobWriter(self, partial, descriptor.media_type) as writer:
+        with BlobWriter(self, partial, descriptor.media_type, descriptor.digest) as writer:
             try:
                 for chunk in partial.chunks():
                     writer.note(chunk)
@@ -124,9 +121,9 @@ class Blobs:
         self, temporary: fs.AtomicFile | PartialBlob, descriptor: Descriptor, references: Iterable[Digest] = ()
     ) -> None:
         """Give *temporary* its final name and a row."""
-        ensure_directory(self.directory)
-        now = time.time()
         path = self.path(descriptor.digest)
+        ensure_directory(os.path.dirname(path))
+        now = time.time()
         ours = False
 
         def take_back() -> None:
@@ -165,18 +162,18 @@ class Blobs:
             data = file.read(oci.DOCUMENT_LIMIT + 1)
         if len(data) > oci.DOCUMENT_LIMIT:
             raise IntegrityError(f"document {digest} is larger than {oci.DOCUMENT_LIMIT} bytes")
-        if oci.digest(data) != digest:
+        if oci.digest(data, digest) != digest:
             raise self._discarded(digest)
         return data
 
     def chunks(self, descriptor: Descriptor) -> Iterator[bytes]:
         """Give a blob's bytes; raises IntegrityError at the end if they are not what the digest says."""
-        digest = hashlib.sha256()
+        hasher = Hasher(descriptor.digest)
         with self.open(descriptor.digest) as file:
             while chunk := file.read(CHUNK):
-                digest.update(chunk)
+                hasher.update(chunk)
                 yield chunk
-        if "sha256:" + digest.hexdigest() != descriptor.digest:
+        if hasher.digest != descriptor.digest:
             raise self._discarded(descriptor.digest)
 
     def verify(self, descriptor: Descriptor) -> None:
@@ -242,11 +239,11 @@ class Blobs:
 class BlobWriter:
     """Writes one blob and hashes it on the way; nothing is left unless `commit` succeeds."""
 
-    def __init__(self, blobs: Blobs, file: fs.AtomicFile | PartialBlob, media_type: str) -> None:
+    def __init__(self, blobs: Blobs, file: fs.AtomicFile | PartialBlob, media_type: str, like: str) -> None:
         self._blobs = blobs
         self._media_type = media_type
         self._file = file
-        self._hash = hashlib.sha256()
+        self._hash = Hasher(like)
 
     @property
     def size(self) -> int:
@@ -267,7 +264,7 @@ class BlobWriter:
         self, *, digest: Digest | None = None, size: int | None = None, references: Iterable[Digest] = ()
     ) -> Descriptor:
         """Keep the blob. Raises IntegrityError if *digest* or *size* is given and differs."""
-        found = Descriptor(self._media_type, Digest("sha256:" + self._hash.hexdigest()), self.size)
+        found = Descriptor(self._media_type, self._hash.digest, self.size)
         check(found, digest, size)
         if self._blobs.has(found.digest):
             self._file.abort()

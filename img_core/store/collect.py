@@ -191,7 +191,7 @@ def _closed(candidates: Sequence[Piece], everything: Sequence[Piece], documents:
 #: How to find out that a thing has a row; what was abandoned never gets one.
 _ROWS = {
     SNAPSHOT: "SELECT 1 FROM snapshot WHERE directory = ?",
-    BLOB: "SELECT 1 FROM blob WHERE digest = 'sha256:' || ?",
+    BLOB: "SELECT 1 FROM blob WHERE digest = ?",
     CACHE_MOUNT: "SELECT 1 FROM cache_mount WHERE name = ?",
 }
 
@@ -213,7 +213,8 @@ def _move_aside(store: Store, removed: Sequence[Piece]) -> list[str]:
     with store.database.transaction() as cursor:  # changes no row; it keeps everybody else from making one
         for piece in removed:
             statement = _ROWS.get(piece.kind)
-            if statement and cursor.execute(statement, (os.path.basename(piece.path),)).fetchone():
+            known_as = os.path.basename(piece.path) if piece.kind == SNAPSHOT else piece.id
+            if statement and cursor.execute(statement, (known_as,)).fetchone():
                 continue  # kept again, or another snapshot shows the same directory
             aside = store.run.new_path("garbage")
             try:

@@ -6,7 +6,6 @@ that no registry is known to have stays as it is: its name tells what to build o
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections import Counter
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from img_core.files import fs
 from img_core.files.sqlite import SUSPECT, set_aside
 from img_core.images import oci
+from img_core.spec.digests import of_file
 from img_core.spec.errors import ImgError
 from img_core.spec.values import ChainId, DiffId, Digest
 from img_core.store.records import forget_lost
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Problem", "Report", "check", "request_check"]
 
-_CHUNK = 1 << 20
 _BUILT_ON = (
     "WITH RECURSIVE above(id) AS (VALUES (?) UNION SELECT s.id FROM snapshot s JOIN above ON s.parent = above.id)"
     " DELETE FROM snapshot WHERE id IN above"
@@ -155,7 +154,7 @@ class _Checker:
             return f"its file has {info.st_size} bytes, not {row['size']}"
         if self._read_data or oci.layer_compression(row["media_type"]) is None:
             try:
-                found = _sha256(path)
+                found = _digest(path, row["digest"])
             except OSError as err:
                 return f"its file cannot be read: {err.strerror}"
             if found != row["digest"]:
@@ -172,14 +171,13 @@ class _Checker:
 
     def _layer(self, digest: Digest, path: str, diff_ids: list[str]) -> None:
         self._report.checked["layer"] += 1
-        try:
-            found = _diff_id(path)
-        except (ImgError, OSError) as err:
-            found = ""
-            reason = f"it cannot be unpacked: {err}"
-        else:
-            reason = f"it unpacks to {found}"
         for diff_id in diff_ids:
+            try:
+                found = _diff_id(path, diff_id)
+                reason = f"it unpacks to {found}"
+            except (ImgError, OSError) as err:
+                found = None
+                reason = f"it cannot be unpacked: {err}"
             if diff_id != found:
                 self._found(
                     "layer",
@@ -271,19 +269,15 @@ class _Checker:
         self._found("note", note.name, "it is noted, but not listed", take_up, harmless=True)
 
 
-def _sha256(path: str) -> str:
+def _digest(path: str, like: str) -> Digest:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+        return of_file(file, like)
 
 
-def _diff_id(path: str) -> str:
-    """Return the digest of what the layer blob *path* unpacks to. Raises ArchiveError, OSError."""
+def _diff_id(path: str, like: str) -> Digest:
+    """Return the digest, by the algorithm of *like*, of what the layer blob *path* unpacks to. Raises ArchiveError, OSError."""
     from img_core.archives import codecs
 
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        source = codecs.open_decompressed(file)
-        while data := source.read(_CHUNK):
-            digest.update(data)
-    return "sha256:" + digest.hexdigest()
+        return of_file(codecs.open_decompressed(file), like)

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 from img_core.images.reference import Reference, full_id
+from img_core.spec.digests import ALGORITHMS
 from img_core.spec.errors import ImgError, UsageError
 from img_core.store.images import Image
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AmbiguousId", "find_by_id", "find_image"]
 
-_CUT_ID = re.compile(r"(?:sha256:)?([a-f0-9]{4,64})")
+_CUT_ID = re.compile(rf"(?:({'|'.join(ALGORITHMS)}):)?([a-f0-9]{{4,128}})")
 _SHOWN = 5  # candidates in a hint
 
 
@@ -45,10 +46,10 @@ def find_by_id(images: Images, text: str) -> Image | None:
     match = _CUT_ID.fullmatch(text)
     if match is None:
         return None
-    start = f"sha256:{match[1]}"
-    if full_id(text) and (whole := images.find(start) or images.with_digest(start)):
-        return whole.as_id()
-    found = {target.digest: (image, target) for image, known, target in _ids(images) if known.startswith(start)}
+    if (whole := full_id(text)) and (image := images.find(whole) or images.with_digest(whole)):
+        return image.as_id()
+    starts = tuple(f"{algorithm}:{match[2]}" for algorithm in ([match[1]] if match[1] else ALGORITHMS))
+    found = {target.digest: (image, target) for image, known, target in _ids(images) if known.startswith(starts)}
     if len(found) > 1:
         shown = ", ".join(sorted(found)[:_SHOWN]) + (", …" if len(found) > _SHOWN else "")
         raise AmbiguousId(f"the id `{text}` is ambiguous", hint=f"it is the start of {shown}")

@@ -6,7 +6,6 @@ does it again. Only names, blobs and where layers were left come back; steps run
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sqlite3
 import time
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from img_core.files import fs, locks
 from img_core.files.sqlite import SUSPECT, DamagedError, immutable_uri, set_aside
+from img_core.spec.digests import ALGORITHMS, of_file
 from img_core.spec.errors import ImgError
 from img_core.spec.values import Descriptor, Digest
 from img_core.store.blobs import Blobs
@@ -84,7 +84,7 @@ def _rebuild(state: str, boot: str, aside: str, notice: Callable[[str], None]) -
         known = {note.name for note in notes}
         rows = [note for note in _rows(aside) if note.name not in known] if aside else []
         named = [*notes, *rows]
-        _add_blobs(database, blobs.directory, {note.descriptor.digest: note.descriptor.media_type for note in named})
+        _add_blobs(database, state, {note.descriptor.digest: note.descriptor.media_type for note in named})
         for note in named:
             _add_name(images, blobs, note, notice)
     for suffix in ("-wal", "-shm"):  # of a database that is gone
@@ -93,10 +93,10 @@ def _rebuild(state: str, boot: str, aside: str, notice: Callable[[str], None]) -
     fs.rename(new, os.path.join(state, DATABASE))
 
 
-def _add_blobs(database: StateDatabase, directory: str, types: Mapping[Digest, str]) -> None:
+def _add_blobs(database: StateDatabase, state: str, types: Mapping[Digest, str]) -> None:
     """Take every stored blob that is what its name says."""
     now = time.time()
-    found = list(_whole_blobs(directory))
+    found = [blob for algorithm in ALGORITHMS for blob in _whole_blobs(state, algorithm)]
     with database.transaction() as cursor:
         cursor.executemany(
             "INSERT OR IGNORE INTO blob (digest, size, media_type, created, boot) VALUES (?, ?, ?, ?, ?)",
@@ -104,7 +104,8 @@ def _add_blobs(database: StateDatabase, directory: str, types: Mapping[Digest, s
         )
 
 
-def _whole_blobs(directory: str) -> Iterator[tuple[Digest, int]]:
+def _whole_blobs(state: str, algorithm: str) -> Iterator[tuple[Digest, int]]:
+    directory = os.path.join(state, "blobs", algorithm)
     for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
         try:
             descriptor = os.open(
@@ -112,11 +113,11 @@ def _whole_blobs(directory: str) -> Iterator[tuple[Digest, int]]:
             )
             with open(descriptor, "rb") as file:
                 size = os.fstat(descriptor).st_size
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                digest = of_file(file, algorithm)
         except OSError:  # not a file, or a disk that fails: it is not whole
             continue
-        if digest == name:
-            yield Digest(f"sha256:{name}"), size
+        if digest == f"{algorithm}:{name}":
+            yield digest, size
 
 
 def _add_name(images: Images, blobs: Blobs, note: Note, notice: Callable[[str], None]) -> None:

@@ -7,12 +7,13 @@ import stat
 from typing import Final
 
 from img_core.files import fs
+from img_core.spec.digests import ALGORITHMS
 from img_core.spec.errors import StateError
 from img_core.store.repair import DATABASE
 
 __all__ = ["check_shape"]
 
-_DIRECTORIES: Final = ("blobs", "blobs/sha256", "names", "run", "snapshots")
+_DIRECTORIES: Final = ("blobs", *(f"blobs/{algorithm}" for algorithm in ALGORITHMS), "names", "run", "snapshots")
 _FILES: Final = ("locks", DATABASE, *(f"{DATABASE}-{part}" for part in ("wal", "shm", "journal")))
 _LEASES: Final = f"{DATABASE}-leases-"  #: and a name behind it
 

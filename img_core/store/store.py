@@ -118,15 +118,17 @@ class Store:
 
     # ------------------------------------------------------------------ what exporters and commands use (spec.ImageStore)
 
-    def put(self, data: bytes, media_type: str, *, references: Iterable[Digest] = ()) -> Descriptor:
-        """Keep a small document."""
-        return self.blobs.put(data, media_type, references=references)
+    def put(
+        self, data: bytes, media_type: str, *, digest: Digest | None = None, references: Iterable[Digest] = ()
+    ) -> Descriptor:
+        """Keep a small document. Raises IntegrityError if *digest* is given and differs."""
+        return self.blobs.put(data, media_type, digest=digest, references=references)
 
     def ingest(
         self, chunks: Iterable[bytes], media_type: str, *, digest: Digest | None = None, size: int | None = None
     ) -> Descriptor:
         """Keep a blob as it arrives. Raises IntegrityError if *digest* or *size* is given and differs; then nothing is kept."""
-        with self.blobs.writer(media_type) as writer:
+        with self.blobs.writer(media_type, like=digest or "") as writer:
             for chunk in chunks:
                 writer.write(chunk)
                 if size is not None and writer.size > size:
@@ -208,7 +210,9 @@ class Store:
             finally:
                 os.close(descriptor)
         else:
-            fs.sync_files(self.blobs.directory, [digest.partition(":")[2] for digest in blobs])
+            places = [os.path.split(self.blobs.path(digest)) for digest in blobs]
+            for directory in sorted({directory for directory, _ in places}):
+                fs.sync_files(directory, [name for home, name in places if home == directory])
         with self.database.transaction() as cursor:
             cursor.executemany("UPDATE blob SET synced = 1 WHERE digest = ?", [(digest,) for digest in blobs])
             cursor.executemany(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from img_core.files import partial
 from img_core.images import oci
+from img_core.spec.digests import ALGORITHMS, blob_path, is_digest
 from img_core.spec.errors import ImgError, StateError
 from img_core.spec.values import ChainId, Digest
 from img_core.store import logs
@@ -34,7 +35,7 @@ LOG = "log"
 _DOCUMENTS = oci.MANIFEST_TYPES | oci.INDEX_TYPES
 #: where files of other users are ours to remove
 _ROOTS = ("root", "full", "container")
-_NAME_LENGTHS = {"snapshots": 24, "blobs": 64}
+_SNAPSHOT_LENGTH = 24  # of the names that we give to directories
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +180,7 @@ def _blobs(cursor: sqlite3.Cursor, state: str, named: set[str], shared: set[str]
             row["size"],
             row["created"],
             max(row["used"], row["created"]),
-            path=os.path.join(state, "blobs", "sha256", digest.removeprefix("sha256:")),
+            path=os.path.join(state, blob_path(digest)) if is_digest(digest) else "",  # a damaged row has no file
             in_use=digest in named,
             shared=digest in shared,
             document=document,
@@ -276,13 +277,15 @@ def _abandoned(cursor: sqlite3.Cursor, state: str) -> Iterator[Piece]:
     for backend in _names(os.path.join(state, "snapshots")):
         directory = os.path.join(state, "snapshots", backend)
         for name in _names(directory):
-            if len(name) == _NAME_LENGTHS["snapshots"] and (backend, name) not in known:
+            if len(name) == _SNAPSHOT_LENGTH and (backend, name) not in known:
                 yield _abandoned_piece(os.path.join(directory, name))
-    digests = {row["digest"].removeprefix("sha256:") for row in cursor.execute("SELECT digest FROM blob")}
-    directory = os.path.join(state, "blobs", "sha256")
-    for name in _names(directory):
-        if len(name) == _NAME_LENGTHS["blobs"] and name not in digests:
-            yield _abandoned_piece(os.path.join(directory, name))
+    digests = {row["digest"] for row in cursor.execute("SELECT digest FROM blob")}
+    for algorithm in ALGORITHMS:
+        directory = os.path.join(state, "blobs", algorithm)
+        for name in _names(directory):
+            digest = f"{algorithm}:{name}"
+            if is_digest(digest) and digest not in digests:
+                yield _abandoned_piece(os.path.join(directory, name))
     directory = os.path.join(state, partial.DIRECTORY)
     for name in _names(directory):
         path = os.path.join(directory, name)

@@ -193,9 +193,9 @@ class FaultyRegistry:
             return "application/octet-stream", self._blobs[path]
         return self._manifests.get(path)
 
-    def add_blob(self, repository: str, content: bytes) -> str:
+    def add_blob(self, repository: str, content: bytes, *, algorithm: str = "sha256") -> str:
         """Serve *content* as a blob; return its digest."""
-        digest = _digest(content)
+        digest = _digest(content, algorithm)
         self._blobs[f"/v2/{repository}/blobs/{digest}"] = content
         return digest
 
@@ -224,7 +224,7 @@ class FaultyRegistry:
             return exchange.answer(404, b'{"errors":[{"code":"NAME_UNKNOWN","message":"not here"}]}')
         media_type, content = found
         if request.method == "HEAD":
-            return exchange.head(200, _description(media_type, content))
+            return exchange.head(200, _description(request.path, media_type, content))
         span = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
         if span is None:
             return exchange.answer(200, content, {"Content-Type": media_type})
@@ -304,7 +304,7 @@ class _Uploads:
             exchange.answer(204, b"", self._position(path))
         elif request.method == "PATCH":
             self._append(exchange, path)
-        elif self._registry.add_blob(repository, self._open[path] + request.body) != query.get("digest"):
+        elif not self._finish(repository, self._open[path] + request.body, query.get("digest", "")):
             exchange.answer(400, b'{"errors":[{"code":"DIGEST_INVALID"}]}')
         else:
             del self._open[path]
@@ -313,12 +313,16 @@ class _Uploads:
     def _begin(self, exchange: Exchange, repository: str, query: Mapping[str, str]) -> None:
         source = self._registry.find(f"/v2/{query.get('from')}/blobs/{query.get('mount')}")
         if source is not None:
-            self._registry.add_blob(repository, source[1])
+            self._finish(repository, source[1], query.get("mount", ""))
             exchange.answer(201)
             return
         path = f"/v2/{repository}/blobs/uploads/{uuid.uuid4()}"
         self._open[path] = b""
         exchange.answer(202, b"", self._position(path))
+
+    def _finish(self, repository: str, content: bytes, digest: str) -> bool:
+        """Serve a blob that arrived if it is what *digest* says; tell whether it is."""
+        return self._registry.add_blob(repository, content, algorithm=digest.partition(":")[0] or "sha256") == digest
 
     def _append(self, exchange: Exchange, path: str) -> None:
         first = exchange.request.headers.get("content-range", f"{len(self._open[path])}-").partition("-")[0]
@@ -337,17 +341,25 @@ class _Uploads:
 
     def _store_manifest(self, exchange: Exchange, repository: str, reference: str) -> None:
         media_type, content = exchange.request.headers.get("content-type", ""), exchange.request.body
-        for name in (reference, _digest(content)):
+        algorithm = _algorithm(reference)
+        for name in (reference, _digest(content), _digest(content, algorithm)):
             self._registry.add_manifest(repository, name, media_type, content)
-        exchange.answer(201, b"", {"Docker-Content-Digest": _digest(content)})
+        exchange.answer(201, b"", {"Docker-Content-Digest": _digest(content, algorithm)})
 
 
-def _digest(content: bytes) -> str:
-    return "sha256:" + hashlib.sha256(content).hexdigest()
+def _digest(content: bytes, algorithm: str = "sha256") -> str:
+    return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
 
 
-def _description(media_type: str, content: bytes) -> dict[str, str]:
-    return {"Content-Type": media_type, "Content-Length": str(len(content)), "Docker-Content-Digest": _digest(content)}
+def _algorithm(reference: str) -> str:
+    """Return the algorithm of the digest *reference*; that of a tag is sha256."""
+    algorithm, colon, _ = reference.rpartition("/")[2].partition(":")
+    return algorithm if colon else "sha256"
+
+
+def _description(path: str, media_type: str, content: bytes) -> dict[str, str]:
+    digest = _digest(content, _algorithm(path))
+    return {"Content-Type": media_type, "Content-Length": str(len(content)), "Docker-Content-Digest": digest}
 
 
 class _Server(ThreadingHTTPServer):

@@ -54,19 +54,23 @@ def make_image(
     config: Mapping[str, Any] | None = None,  # Any: JSON
     compress: bool = True,
     history: Sequence[Mapping[str, Any]] | None = (),
+    algorithms: Sequence[str] = ("sha256",) * 3,
 ) -> SmallImage:
     """Return an image with *layers* (file name to content), of Docker's media types if *docker* is true.
 
-    *history* stands for an entry for each layer if it is empty; None leaves it out.
+    *algorithms* are those of the digests of the manifest, of config and layers, and of the diff ids. *history* stands for an entry for
+    each layer if it is empty; None leaves it out.
     """
     platform = platform or Platform("linux", "amd64")
     layer_type = oci.DOCKER_LAYER_GZIP if docker else oci.OCI_LAYER_GZIP if compress else oci.OCI_LAYER
+    of_manifest, of_blobs, of_content = algorithms
     blobs: dict[Digest, bytes] = {}
     descriptors, diff_ids = [], []
     for files in layers:
         tar = tar_layer(files)
-        diff_ids.append(_digest(tar))
-        descriptors.append(_add(blobs, gzip.compress(tar, 1, mtime=0) if compress or docker else tar, layer_type))
+        diff_ids.append(_digest(tar, of_content))
+        packed = gzip.compress(tar, 1, mtime=0) if compress or docker else tar
+        descriptors.append(_add(blobs, packed, layer_type, of_blobs))
     document = {
         "architecture": platform.architecture,
         "os": platform.os,
@@ -75,7 +79,7 @@ def make_image(
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
         **({} if history is None else {"history": list(history) or [{"created_by": "test"} for _ in diff_ids]}),
     }
-    config_descriptor = _add(blobs, _json(document), oci.DOCKER_CONFIG if docker else oci.OCI_CONFIG)
+    config_descriptor = _add(blobs, _json(document), oci.DOCKER_CONFIG if docker else oci.OCI_CONFIG, of_blobs)
     manifest_type = oci.DOCKER_MANIFEST if docker else oci.OCI_MANIFEST
     manifest = {
         "schemaVersion": 2,
@@ -83,7 +87,7 @@ def make_image(
         "config": oci.descriptor_document(config_descriptor),
         "layers": [oci.descriptor_document(descriptor) for descriptor in descriptors],
     }
-    top = _add(blobs, _json(manifest), manifest_type, platform)
+    top = _add(blobs, _json(manifest), manifest_type, of_manifest, platform)
     return SmallImage(top, blobs, tuple(descriptors), config_descriptor)
 
 
@@ -102,27 +106,33 @@ def make_index(images: Iterable[SmallImage], *, docker: bool = False) -> SmallIm
 
 def write_layout(directory: Path, images: Mapping[str, SmallImage]) -> None:
     """Write *images* by tag into *directory* as an OCI image layout, e.g. for ``skopeo copy oci:directory:tag``."""
-    blob_directory = directory / "blobs" / "sha256"
-    blob_directory.mkdir(parents=True, exist_ok=True)
     entries = []
     for tag, image in images.items():
         for digest, content in image.blobs.items():
-            (blob_directory / digest.removeprefix("sha256:")).write_bytes(content)
+            path = directory / "blobs" / digest.replace(":", "/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
         entry = oci.descriptor_document(image.top)
         entries.append({**entry, "annotations": {"org.opencontainers.image.ref.name": tag}})
     (directory / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
     (directory / "index.json").write_bytes(_json({"schemaVersion": 2, "manifests": entries}))
 
 
-def _add(blobs: dict[Digest, bytes], content: bytes, media_type: str, platform: Platform | None = None) -> Descriptor:
-    digest = _digest(content)
+def _add(
+    blobs: dict[Digest, bytes],
+    content: bytes,
+    media_type: str,
+    algorithm: str = "sha256",
+    platform: Platform | None = None,
+) -> Descriptor:
+    digest = _digest(content, algorithm)
     blobs[digest] = content
     return Descriptor(media_type, digest, len(content), platform)
 
 
-def _digest(content: bytes) -> Digest:
+def _digest(content: bytes, algorithm: str) -> Digest:
     # Not the product's own function: tests should not agree with it by construction.
-    return Digest("sha256:" + hashlib.sha256(content).hexdigest())
+    return Digest(f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}")
 
 
 def _json(value: Any) -> bytes:  # Any: JSON

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from img_core.archives.flatten import write_tree
 from img_core.files import fs
 from img_core.images import oci
 from img_core.images.layer_types import layer_type
+from img_core.spec.digests import ALGORITHMS, Hasher, blob_path
 from img_core.spec.errors import Canceled, IntegrityError, NotFoundError
 from img_core.spec.exporter import BuiltLayer, Tree
 from img_core.spec.host import Host
@@ -43,40 +43,40 @@ _AMD64 = Platform("linux", "amd64")
 
 
 class DirectoryStore:
-    """An `ImageStore` in a plain directory: ``blobs/sha256/<hex>`` and ``tags.json``. Not for several processes."""
+    """An `ImageStore` in a plain directory: ``blobs/<algorithm>/<hex>`` and ``tags.json``. Not for several processes."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._blobs = directory / "blobs" / "sha256"
-        self._blobs.mkdir(parents=True, exist_ok=True)
+        for algorithm in ALGORITHMS:
+            (directory / "blobs" / algorithm).mkdir(parents=True, exist_ok=True)
 
     def path(self, digest: Digest) -> Path:
         """Return where a blob lies, for tests that damage it."""
-        return self._blobs / digest.removeprefix("sha256:")
+        return self.directory / blob_path(digest)
 
     def blobs(self) -> dict[str, bytes]:
         """Return all blobs by hexadecimal digest, to compare before and after."""
-        return {path.name: path.read_bytes() for path in self._blobs.iterdir() if not path.name.startswith(".")}
+        return {path.name: path.read_bytes() for path in self.directory.glob("blobs/*/[!.]*")}
 
     def tags(self) -> dict[str, str]:
         """Return the digest behind each name."""
         path = self.directory / "tags.json"
         return json.loads(path.read_bytes()) if path.exists() else {}
 
-    def put(self, data: bytes, media_type: str) -> Descriptor:
+    def put(self, data: bytes, media_type: str, *, digest: Digest | None = None) -> Descriptor:
         """See `ImageStore.put`."""
-        return self.ingest([data], media_type)
+        return self.ingest([data], media_type, digest=digest)
 
     def ingest(
         self, chunks: Iterable[bytes], media_type: str, *, digest: Digest | None = None, size: int | None = None
     ) -> Descriptor:
         """See `ImageStore.ingest`."""
-        hashed = hashlib.sha256()
-        with fs.disk_errors(self._blobs), fs.AtomicFile(self._blobs) as file:
+        hashed = Hasher(digest or "")
+        with fs.disk_errors(self.directory), fs.AtomicFile(self.directory) as file:
             for chunk in chunks:
                 hashed.update(chunk)
                 file.write(chunk)
-            found = Descriptor(media_type, Digest("sha256:" + hashed.hexdigest()), file.size)
+            found = Descriptor(media_type, hashed.digest, file.size)
             if digest not in (None, found.digest) or size not in (None, found.size):
                 raise IntegrityError(f"got {found.digest} of {found.size} bytes instead of {digest} of {size} bytes")
             if not self.path(found.digest).exists():
@@ -94,18 +94,18 @@ class DirectoryStore:
         """See `ImageStore.read`."""
         with self.open(digest) as file:
             data = file.read()
-        if oci.digest(data) != digest:
+        if oci.digest(data, digest) != digest:
             raise IntegrityError(f"blob {digest} is damaged")
         return data
 
     def chunks(self, descriptor: Descriptor) -> Iterator[bytes]:
         """See `ImageStore.chunks`."""
-        hashed = hashlib.sha256()
+        hashed = Hasher(descriptor.digest)
         with self.open(descriptor.digest) as file:
             while chunk := file.read(64 * 1024):
                 hashed.update(chunk)
                 yield chunk
-        if "sha256:" + hashed.hexdigest() != descriptor.digest:
+        if hashed.digest != descriptor.digest:
             raise IntegrityError(f"blob {descriptor.digest} is damaged")
 
     def origins(self, digest: Digest) -> Sequence[str]:
@@ -322,7 +322,7 @@ def _layer(
     store: DirectoryStore, root: Path, owners: Mapping[bytes, tuple[int, int]], codec: str, *, base: bool
 ) -> BuiltLayer:
     """Store the whole of *root* as one layer."""
-    hashed, parts, packer = hashlib.sha256(), [], compressor(codec)
+    hashed, parts, packer = Hasher(), [], compressor(codec)
 
     class Sink:
         def write(self, data: bytes, /) -> None:
@@ -336,4 +336,4 @@ def _layer(
         os.close(fd)
     parts.append(packer.flush())
     descriptor = store.ingest(parts, layer_type(codec, docker=False))
-    return BuiltLayer(descriptor, DiffId("sha256:" + hashed.hexdigest()), CREATED, base=base)
+    return BuiltLayer(descriptor, DiffId(hashed.digest), CREATED, base=base)

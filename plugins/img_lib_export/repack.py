@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from img_core.archives.codecs import BLOCK, compressor, decompressor
 from img_core.archives.tar.pipeline import Prefetch
 from img_core.images.layer_types import layer_codec, layer_type
+from img_core.spec.digests import Hasher
 from img_core.spec.errors import IntegrityError
 from img_core.spec.exporter import BuiltLayer
 from img_core.spec.values import Descriptor, DiffId
@@ -52,7 +52,7 @@ def repack(
     *transform* maps the tar stream to the wanted one, e.g. clamps times; the diff id follows. *tick* is called with the
     number of bytes that passed and may raise to stop; then nothing is kept.
     """
-    old, new = _Hashed(), _Hashed(tick)
+    old, new = _Hashed(like=layer.diff_id), _Hashed(tick)
     # Reading, inflating and hashing the old form runs beside hashing and compressing the new one.
     with ExitStack() as closed:  # in reverse: a generator must not be closed while another thread is in it
         stream = closed.enter_context(closing(_ahead(old.watch(uncompressed(store, layer.descriptor)))))
@@ -85,8 +85,8 @@ def _compressed(stream: Iterable[bytes], codec: str, level: int | None) -> Gener
 class _Hashed:
     """Computes the diff id of a stream that passes."""
 
-    def __init__(self, tick: Callable[[int], None] = lambda _count: None) -> None:
-        self._hash = hashlib.sha256()
+    def __init__(self, tick: Callable[[int], None] = lambda _count: None, *, like: str = "") -> None:
+        self._hash = Hasher(like)
         self._tick = tick
 
     def watch(self, stream: Iterable[bytes]) -> Iterator[bytes]:
@@ -98,4 +98,4 @@ class _Hashed:
             yield chunk
 
     def diff_id(self) -> DiffId:
-        return DiffId("sha256:" + self._hash.hexdigest())
+        return DiffId(self._hash.digest)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Layout", "Line", "Style"]
 
-_DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}\b")
+_DIGEST = re.compile(r"(sha(?:256|512):[0-9a-f]{12})[0-9a-f]{52,}\b")
 _MARK, _ASCII_MARK = "…", "..."
 _BAR = 14  #: columns
 _TIMER_COLUMNS = 20  #: a terminal with fewer has no room for timers

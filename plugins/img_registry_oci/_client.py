@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
 from img_core.images import oci
-from img_core.images.reference import is_digest
 from img_core.net.retry import Failure
+from img_core.spec.digests import Hasher, is_digest
 from img_core.spec.errors import CredentialsError, IntegrityError, NotFoundError, RegistryError
 from img_core.spec.registry import Fetched
 from img_core.spec.text import show
@@ -121,13 +120,13 @@ class RegistryClient:
         name = f"{self.domain}/{repository}@{descriptor.digest}"
         if not is_digest(descriptor.digest):
             raise IntegrityError(f"`{show(descriptor.digest)}` is not a digest that can be verified")
-        hasher = hashlib.new(descriptor.digest.partition(":")[0]) if verify else None
+        hasher = Hasher(descriptor.digest) if verify else None
         for chunk in self._blob_from_any(repository, descriptor, start, name):
             if hasher is not None:
                 hasher.update(chunk)
             yield chunk
-        if hasher is not None and f"{hasher.name}:{hasher.hexdigest()}" != descriptor.digest:
-            raise IntegrityError(f"{name}: the registry sent other content: {hasher.name}:{hasher.hexdigest()}")
+        if hasher is not None and hasher.digest != descriptor.digest:
+            raise IntegrityError(f"{name}: the registry sent other content: {hasher.digest}")
 
     def tags(self, repository: str) -> list[str]:
         """Return all tags of *repository*, in the registry's order."""
@@ -180,10 +179,10 @@ class RegistryClient:
             told, listed = session.repeated(once)
             if not listed:
                 note_referrer(place, content, media_type)
-        digest = oci.digest(content)
-        if told and told.startswith("sha256:") and told != digest:
-            raise IntegrityError(f"{name}: the registry stored other content: {show(told)} instead of {digest}")
-        return digest
+        if told and is_digest(told) and told != oci.digest(content, told):
+            stored = oci.digest(content, told)
+            raise IntegrityError(f"{name}: the registry stored other content: {show(told)} instead of {stored}")
+        return oci.digest(content, reference if is_digest(reference) else "")
 
     def delete_manifest(self, repository: str, reference: str) -> None:
         """Delete a manifest (by digest), or only a tag where the registry can do that. Raises NotFoundError if it is not there."""
@@ -268,13 +267,13 @@ def _read_manifest(response: Response, reference: str, name: str) -> Fetched:
     content = response.read(oci.DOCUMENT_LIMIT)
     if content is None:
         raise IntegrityError(f"{name}: the manifest has more than {oci.DOCUMENT_LIMIT} bytes")
-    for promised in (reference, response.header("docker-content-digest") or ""):
-        if is_digest(promised):
-            algorithm = promised.partition(":")[0]
-            actual = f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
-            if actual != promised:
-                raise IntegrityError(f"{name}: the registry sent other content: {actual} instead of {promised}")
-    return Fetched(content, response.header("content-type") or "", oci.digest(content))
+    promises = [text for text in (reference, response.header("docker-content-digest") or "") if is_digest(text)]
+    for promised in promises:
+        actual = oci.digest(content, promised)
+        if actual != promised:
+            raise IntegrityError(f"{name}: the registry sent other content: {actual} instead of {promised}")
+    digest = Digest(promises[0]) if promises else oci.digest(content)  # as who asks for it again will say it
+    return Fetched(content, response.header("content-type") or "", digest)
 
 
 def _from_offset(response: Response, start: int, descriptor: Descriptor) -> Iterator[bytes]:

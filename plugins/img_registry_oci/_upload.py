@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from img_core.net.redirects import location_of
 from img_core.net.retry import Failure
+from img_core.spec.digests import CANONICAL
 from img_core.spec.registry import Uploaded
 
 if TYPE_CHECKING:
@@ -65,7 +66,11 @@ class Upload:
         self._scope = f"{self._base_scope} repository:{source}:pull"
         try:
             with self._send("POST", f"{quote(self._repository)}/blobs/uploads/{query}") as response:
-                return None if response.status == 201 else location_of(response)
+                if response.status != 201:
+                    return location_of(response)
+            # docker-registry mounts a blob under its sha256 digest only, whatever digest it was asked for.
+            canonical = self._descriptor.digest.startswith(f"{CANONICAL}:")
+            return None if canonical or self._exists() else self._begin()
         except Failure as failure:
             if failure.transient:
                 raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from typing import TYPE_CHECKING, ClassVar
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from img_core.files import fs
 from img_core.images import oci, platforms
 from img_core.images.lookup import look_up
-from img_core.images.reference import is_digest
+from img_core.spec.digests import blob_path, is_digest
 from img_core.spec.errors import IntegrityError, NotFoundError, UsageError
 from img_core.spec.source import ImageSource, PinnedImage
 from img_core.spec.values import Digest
@@ -115,7 +114,7 @@ class _Layout:
     def chunks(self, digest: str) -> Iterator[bytes]:
         """Give the bytes of a blob."""
         try:
-            descriptor = fs.open_in_root(self._root, _path(digest), os.O_RDONLY | os.O_NONBLOCK)
+            descriptor = fs.open_in_root(self._root, blob_path(digest).encode(), os.O_RDONLY | os.O_NONBLOCK)
         except OSError as err:
             raise self._missing(digest) from err
         with open(descriptor, "rb", buffering=0) as file:
@@ -136,14 +135,13 @@ class _Layout:
 
     def _document(self, digest: str) -> tuple[bytes, Digest]:
         try:
-            content = fs.read_bounded(self._root, _path(digest), oci.DOCUMENT_LIMIT)
+            content = fs.read_bounded(self._root, blob_path(digest).encode(), oci.DOCUMENT_LIMIT)
         except OSError as err:
             raise self._missing(digest) from err
-        algorithm = digest.partition(":")[0]
-        got = f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
+        got = oci.digest(content, digest)
         if got != digest:
             raise IntegrityError(f"{fs.show(self._directory)}@{digest} does not match its digest: got {got}")
-        return content, Digest(got)
+        return content, got
 
     def _missing(self, digest: str) -> NotFoundError:
         return NotFoundError(f"{fs.show(self._directory)}@{digest}: not found")
@@ -152,8 +150,3 @@ class _Layout:
 def _tag(entry: Descriptor) -> str:
     name = entry.annotations.get(_REF_NAME) or entry.annotations.get(_FULL_NAME, "")
     return name.rpartition(":")[2] if ":" in name.rpartition("/")[2] else name
-
-
-def _path(digest: str) -> bytes:
-    algorithm, _, encoded = digest.partition(":")
-    return f"blobs/{algorithm}/{encoded}".encode()

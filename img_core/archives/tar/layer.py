@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +28,7 @@ from img_core.archives.tar.whiteouts import PREFIX
 from img_core.archives.tar.writer import TarWriter, changed_while_reading
 from img_core.files import fs, xattrs
 from img_core.linux.spans import span
+from img_core.spec.digests import Hasher
 from img_core.spec.errors import ArchiveError, ImgError, IntegrityError
 
 __all__ = ["LayerInfo", "OwnerOf", "Packer", "unpack_stream", "write_layer"]
@@ -70,8 +70,8 @@ class _Blob:
     def __init__(self, sink: Callable[[bytes], object], compressor: codecs.Compressor, same: bool) -> None:
         self._sink = sink
         self._compressor = compressor
-        self._inner = hashlib.sha256()
-        self._outer = self._inner if same else hashlib.sha256()
+        self._inner = Hasher()
+        self._outer = self._inner if same else Hasher()
         self.uncompressed_size = 0
         self.size = 0
 
@@ -95,8 +95,8 @@ class _Blob:
     def info(self, entries: int, sockets: int) -> LayerInfo:
         """Describe the finished blob."""
         return LayerInfo(
-            f"sha256:{self._inner.hexdigest()}",
-            f"sha256:{self._outer.hexdigest()}",
+            self._inner.digest,
+            self._outer.digest,
             self.size,
             self.uncompressed_size,
             entries,
@@ -268,8 +268,8 @@ class _Verified:
         self._expected_size = expected_size
         self._expected_diff_id = expected_diff_id
         self._size_limit = size_limit
-        self._outer = _hash_for(expected_digest)
-        self._inner = _hash_for(expected_diff_id)
+        self._outer = Hasher(expected_digest or "")
+        self._inner = Hasher(expected_diff_id or "")
         self.size = 0
         self.uncompressed_size = 0
 
@@ -324,20 +324,7 @@ class _Verified:
 
     def info(self, entries: int = 0) -> LayerInfo:
         """Describe what was read so far."""
-        return LayerInfo(
-            f"{self._inner.name}:{self._inner.hexdigest()}",
-            f"{self._outer.name}:{self._outer.hexdigest()}",
-            self.size,
-            self.uncompressed_size,
-            entries,
-        )
-
-
-def _hash_for(expected: str | None) -> hashlib._Hash:
-    algorithm = (expected or "sha256:").partition(":")[0]
-    if algorithm not in ("sha256", "sha384", "sha512"):
-        raise IntegrityError(f"unknown digest algorithm: `{algorithm}`")
-    return hashlib.new(algorithm)
+        return LayerInfo(self._inner.digest, self._outer.digest, self.size, self.uncompressed_size, entries)
 
 
 def unpack_stream(

@@ -16,8 +16,8 @@ from img_core.archives.tar.reader import TarReader
 from img_core.archives.tar.tree import clean_name
 from img_core.files import fs
 from img_core.images import oci
+from img_core.spec.digests import ALGORITHMS, digest_at
 from img_core.spec.errors import ArchiveError, IntegrityError
-from img_core.spec.values import Descriptor, Digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,15 +25,16 @@ if TYPE_CHECKING:
     from img_core.archives.codecs import Readable
     from img_core.archives.tar.member import Member
     from img_core.spec.exporter import ImageStore
+    from img_core.spec.values import Descriptor, Digest
 
-__all__ = ["BundleFiles", "DirectoryContents", "TarContents", "blob_path"]
+__all__ = ["BundleFiles", "DirectoryContents", "TarContents"]
 
 _SMALL = 64 * 1024
 _MEMORY_LIMIT = 64 * 1024 * 1024  # for all small files and JSON of one bundle together
 _CHUNK = 1024 * 1024
 _MEDIA_TYPES = {None: oci.OCI_LAYER, "gzip": oci.OCI_LAYER_GZIP, "zstd": oci.OCI_LAYER_ZSTD}
 _UNKNOWN = "application/octet-stream"
-_BLOBS = "blobs/sha256/"
+_BLOBS = tuple(f"blobs/{algorithm}/" for algorithm in ALGORITHMS)
 
 
 class BundleFiles(Protocol):
@@ -44,11 +45,6 @@ class BundleFiles(Protocol):
 
     def blob(self, path: str) -> Descriptor | None:
         """Return a file, which is in the store afterwards, with a layer type guessed from its first bytes; None when it is missing."""
-
-
-def blob_path(digest: Digest) -> str:
-    """Return where a bundle keeps the blob *digest*, which must be a checked sha256 digest."""
-    return _BLOBS + digest.removeprefix("sha256:")
 
 
 def _media_type(first_bytes: bytes) -> str:
@@ -80,7 +76,7 @@ class TarContents:
         path = self._resolve(path)
         if path in self._memory:
             data = self._memory[path]
-            self._stored[path] = self._store.ingest([data], _media_type(data))
+            self._stored[path] = self._store.ingest([data], _media_type(data), digest=_promised_digest(path))
         return self._stored.get(path)
 
     def _resolve(self, path: str) -> str:
@@ -106,8 +102,8 @@ class TarContents:
         expected = _promised_digest(path)
         if is_json or size <= _SMALL:
             data = first + b"".join(reader.chunks())
-            if expected and oci.digest(data) != expected:
-                raise IntegrityError(f"`{path}` in the bundle does not match its digest: got {oci.digest(data)}")
+            if expected and (found := oci.digest(data, expected)) != expected:
+                raise IntegrityError(f"`{path}` in the bundle does not match its digest: got {found}")
             self._hold(path, data)
             return
         self._stored[path] = self._store.ingest(
@@ -127,12 +123,10 @@ def _text(name: bytes) -> str:
 
 
 def _promised_digest(path: str) -> Digest | None:
-    name = path.removeprefix(_BLOBS)
-    if name == path:
-        return None
-    if len(name) != 64 or not set(name) <= set("0123456789abcdef"):
-        raise ArchiveError(f"`{fs.show(path)}` in the bundle is not named by a sha256 digest")
-    return Digest("sha256:" + name)
+    digest = digest_at(path)
+    if digest is None and path.startswith(_BLOBS):
+        raise ArchiveError(f"`{fs.show(path)}` in the bundle is not named by a {path.split('/')[1]} digest")
+    return digest
 
 
 def _link_target(path: str, member: Member) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import posixpath
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from img_core.archives.codecs import open_decompressed
 from img_core.images import oci
 from img_core.images.reference import InvalidReference, Reference
+from img_core.spec.digests import CANONICAL, Hasher, blob_path, digest_at
 from img_core.spec.errors import ArchiveError, IntegrityError
 from img_core.spec.importer import LoadedImage
 from img_core.spec.text import show
-from img_core.spec.values import Descriptor, DiffId
-from img_lib_export.bundle._contents import BundleFiles, DirectoryContents, TarContents, blob_path
+from img_core.spec.values import Descriptor, DiffId, Digest
+from img_lib_export.bundle._contents import BundleFiles, DirectoryContents, TarContents
 from img_lib_export.repack import uncompressed
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class _Reader:
             if self._manifests > oci.ENTRY_LIMIT:
                 raise ArchiveError(f"the bundle has more than {oci.ENTRY_LIMIT} manifests")
             self._load_manifest(parsed, descriptor)
-        self._store.put(content, descriptor.media_type)
+        self._store.put(content, descriptor.media_type, digest=descriptor.digest)
         return True
 
     def _load_children(self, index: oci.Index, descriptor: Descriptor, depth: int) -> None:
@@ -178,13 +178,13 @@ class _Reader:
         config = oci.parse_config(content, name=manifest.config.digest)
         oci.check_layers(manifest, config, name=descriptor.digest)
         self._check_diff_ids(zip(manifest.layers, config.diff_ids, strict=True))
-        self._store.put(content, manifest.config.media_type)
+        self._store.put(content, manifest.config.media_type, digest=manifest.config.digest)
 
     def _document(self, descriptor: Descriptor) -> bytes | None:
         """Return a JSON blob after checking it against *descriptor*."""
         content = self._contents.document(blob_path(descriptor.digest))
         if content is not None:
-            _check(descriptor, oci.digest(content), len(content))
+            _check(descriptor, oci.digest(content, descriptor.digest), len(content))
         return content
 
     def _load_blob(self, descriptor: Descriptor) -> None:
@@ -208,8 +208,8 @@ class _Reader:
         if content is None:
             raise ArchiveError(f"the bundle lacks the config `{show(entry.config)}`")
         config = oci.parse_config(content, name=show(entry.config))
-        promised = posixpath.basename(entry.config).removesuffix(".json")
-        if len(promised) == 64 and oci.digest(content) != f"sha256:{promised}":
+        promised = _config_digest(entry.config)
+        if promised and oci.digest(content, promised) != promised:
             raise IntegrityError(f"`{show(entry.config)}` in the bundle does not match its digest")
         if len(entry.layers) != len(config.diff_ids):
             raise ArchiveError(
@@ -220,7 +220,7 @@ class _Reader:
         manifest = {
             "schemaVersion": 2,
             "mediaType": oci.OCI_MANIFEST,
-            "config": oci.descriptor_document(self._store.put(content, oci.OCI_CONFIG)),
+            "config": oci.descriptor_document(self._store.put(content, oci.OCI_CONFIG, digest=promised)),
             "layers": [oci.descriptor_document(layer) for layer in layers],
         }
         return _loaded(entry.names, self._store.put(oci.canonical_json(manifest), oci.OCI_MANIFEST))
@@ -234,6 +234,12 @@ class _Reader:
         return layer
 
 
+def _config_digest(path: str) -> Digest | None:
+    """Return the digest that the name of a config promises: ``<hex>.json`` in archives of old, a blob in those of today."""
+    name = posixpath.basename(path).removesuffix(".json")
+    return digest_at(path) or digest_at(f"blobs/{CANONICAL}/{name}")
+
+
 def _check(descriptor: Descriptor, digest: str, size: int) -> None:
     if size != descriptor.size:
         raise IntegrityError(f"blob {descriptor.digest} has {size} bytes, its descriptor says {descriptor.size}")
@@ -243,16 +249,15 @@ def _check(descriptor: Descriptor, digest: str, size: int) -> None:
 
 def _check_diff_id(store: ImageStore, layer: Descriptor, diff_id: DiffId) -> None:
     """Raise IntegrityError unless *layer* unpacks to the tar stream that the config promises."""
-    found: str
-    if not oci.layer_compression(layer.media_type):
-        found = layer.digest
-    else:
-        hashed, size = hashlib.sha256(), 0
-        for chunk in uncompressed(store, layer):
-            size += len(chunk)
-            _check_ratio(size, layer.size)
-            hashed.update(chunk)
-        found = "sha256:" + hashed.hexdigest()
+    found: str = layer.digest
+    if found == diff_id:  # not compressed, and verified when it was stored
+        return
+    hashed, size = Hasher(diff_id), 0
+    for chunk in uncompressed(store, layer):
+        size += len(chunk)
+        _check_ratio(size, layer.size)
+        hashed.update(chunk)
+    found = str(hashed.digest)
     if found != diff_id:
         raise IntegrityError(f"layer {layer.digest} unpacks to {found}, its config says {diff_id}")
 

@@ -15,9 +15,10 @@ from img_core.archives.tar.writer import TarWriter
 from img_core.files import fs
 from img_core.images import oci, platforms
 from img_core.images.reference import Reference
+from img_core.spec.digests import blob_path
 from img_core.spec.errors import ImgError, NotFoundError
 from img_core.spec.values import Descriptor, Digest
-from img_lib_export.bundle._contents import DirectoryContents, blob_path
+from img_lib_export.bundle._contents import DirectoryContents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -46,6 +47,11 @@ class _Plan:
     def size(self) -> int:
         return sum(blob.size for blob in self.blobs.values())
 
+    @property
+    def directories(self) -> list[str]:
+        """The directories of the blobs, each after the one that it is in."""
+        return ["blobs", *sorted({os.path.dirname(blob_path(digest)) for digest in self.blobs})]
+
 
 def write_tar(
     output: Writable,
@@ -64,8 +70,8 @@ def write_tar(
     """
     plan = _plan(images, store, docker=docker, platform=platform)
     writer = TarWriter(output.write)
-    for directory in (b"blobs", b"blobs/sha256"):
-        writer.add(directory, kind=DIRECTORY, mode=0o755)
+    for directory in plan.directories:
+        writer.add(os.fsencode(directory), kind=DIRECTORY, mode=0o755)
     for blob in sorted(plan.blobs.values(), key=lambda blob: blob.digest):
         chunks = _ticking(_content(store, blob), tick, writer)
         writer.add(os.fsencode(blob_path(blob.digest)), mode=_FILE_MODE, size=blob.size, data=chunks)
@@ -91,7 +97,7 @@ def write_directory(
     plan = _plan(images, store, docker=docker, platform=platform)
     made: list[str] = []
     try:
-        for path in (directory, os.path.join(directory, "blobs"), os.path.join(directory, "blobs", "sha256")):
+        for path in (directory, *(os.path.join(directory, name) for name in plan.directories)):
             _make_directory(path, made)
         plan.entries = [*_others(directory, plan, store), *plan.entries]
         done = 0

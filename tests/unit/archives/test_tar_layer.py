@@ -207,7 +207,7 @@ WRONG = "sha256:" + "0" * 64
         ({"expected_size": len(BLOB) - 1}, "larger than its"),
         ({"expected_size": len(BLOB) + 1}, "instead of"),
         ({"size_limit": 100_000}, "larger than the 100000 bytes"),
-        ({"expected_digest": "md5:abc"}, "unknown digest algorithm"),
+        ({"expected_digest": "md5:abc"}, "unsupported digest algorithm"),
     ],
 )
 def test_what_does_not_match_its_description_is_refused(

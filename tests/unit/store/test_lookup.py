@@ -13,7 +13,7 @@ from img_core.store import Store
 from img_core.store.lookup import AmbiguousId, find_image
 
 
-def put_image(store: Store, number: int = 0) -> Descriptor:
+def put_image(store: Store, number: int = 0, algorithm: str = "sha256") -> Descriptor:
     """Keep an image without layers."""
     config = store.put(oci.canonical_json({"rootfs": {"type": "layers", "diff_ids": []}}), oci.OCI_CONFIG)
     document = {
@@ -23,7 +23,8 @@ def put_image(store: Store, number: int = 0) -> Descriptor:
         "layers": [],
         "annotations": {"number": str(number)},
     }
-    return store.put(oci.canonical_json(document), oci.OCI_MANIFEST)
+    content = oci.canonical_json(document)
+    return store.put(content, oci.OCI_MANIFEST, digest=oci.digest(content, algorithm))
 
 
 def test_a_cut_id_of_two_images_is_refused_with_both(tmp_path: Path) -> None:
@@ -99,3 +100,15 @@ def test_images_without_names_are_found_again_after_damage(tmp_path: Path) -> No
         Path(f"{tmp_path}/img.db{suffix}").write_bytes(b"damaged" * 1000)
     with Store(str(tmp_path)) as store:
         assert [image.name for image in store.images.list()] == [one.digest]
+
+
+def test_an_id_by_sha512_is_found_whole_and_cut(tmp_path: Path) -> None:
+    with Store(str(tmp_path)) as store:
+        image = put_image(store, 1, "sha512")
+        store.keep(image)
+        digits = image.digest.partition(":")[2]
+        for text in (image.digest, image.digest[:20], digits[:12], digits):
+            found = find_image(store.images, text)
+            assert found is not None
+            assert found.descriptor.digest == image.digest, text
+        assert find_image(store.images, f"sha256:{digits[:12]}") is None
