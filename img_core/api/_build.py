@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from img_core.api._contexts import Addresses, parse_contexts
@@ -30,6 +30,7 @@ from img_core.spec.graph import CONTEXT_SCHEME, SourceOp, inputs_first
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from img_core.api._caches import Caches
     from img_core.api._definition import Definition
     from img_core.api._main_context import MainContext
     from img_core.api._request import BuildRequest
@@ -89,15 +90,13 @@ class Build:
         from img_core.solver.solver import Solver
 
         session, request = self._session, self._request
-        for name, places in (("cache-from", request.cache_from), ("cache-to", request.cache_to)):
-            if places:
-                raise UsageError(f"`--{name}` is not yet supported")
         exporters = self._exporters()
         session.plugins.check("executor", request.executor)  # a wrong name is told even if no step runs
         with ExitStack() as opened:
             opened.enter_context(fs.disk_errors(session.store.state))  # whatever was not told in other words below
             network = NetworkChoice.parse(request.network)
             request.limits.check()
+            caches = self._caches(opened)
             definition, sources, resolver = self._prepare()
             drivers = Drivers(
                 session.snapshotter(request.backend),
@@ -114,6 +113,7 @@ class Build:
             check_entitlements(plan, request.allow, isolated=lambda: self._isolates(network))
             journal.counted = _steps_of(plan)
             listeners = opened.enter_context(self._announce(plan))
+            forms = [item.layer_form for item in exporters if item.needs_layers]
             scope = BuildScope(
                 host=session.host,
                 host_platform=platforms.host_platform(),
@@ -123,14 +123,35 @@ class Build:
                 events=self._events,
                 cancellation=self._cancellation,
                 plan=plan,
-                layer_forms=tuple(dict.fromkeys(item.layer_form for item in exporters if item.needs_layers)),
+                layer_forms=tuple(dict.fromkeys([*forms, *(caches.layer_forms if caches else ())])),
+                all_layers=caches.all_layers if caches else False,
+                imports=caches.load(self._cancellation.cancel) if caches else None,
             )
             solver = opened.enter_context(
                 Solver(scope, finished=listeners.step_finished, max_workers=request.max_parallelism)
             )
-            outcome = solver.solve(self._names, excerpt=lambda location: frontend.excerpt(planned, location))
-            metadata = self._export(outcome, exporters)
+
+            def ready(outcome: BuildOutcome) -> None:
+                if caches:
+                    files = any(not item.needs_layers for item in exporters)
+                    caches.ready(outcome, scope, solver, layers=bool(forms), files=files)
+
+            excerpt = partial(frontend.excerpt, planned)
+            outcome = solver.solve(self._names, excerpt=excerpt, ready=ready)
+            metadata = self._export(caches.amended(outcome) if caches else outcome, exporters)
+            if caches:
+                metadata |= caches.save(lambda step: _ExportProgress(step, self._events, self._cancellation))
             return self._result(metadata, plan, solver), solver.made_steps > 0
+
+    def _caches(self, opened: ExitStack) -> Caches | None:
+        """Return the caches of the request, if it names any, until *opened* ends."""
+        if not self._request.cache_from and not self._request.cache_to:
+            return None
+        from img_core.api._caches import Caches
+
+        caches = Caches(self._session, self._request, self._events, self._step)
+        opened.callback(caches.close)
+        return caches
 
     def _collect(self, seconds: float) -> None:
         """Remove what exceeds the configured budget, after a build that took *seconds*; failing at it fails no build."""

@@ -142,6 +142,10 @@ class Events:
                 report.waited += time.monotonic() - began
                 self.emit(StepStarted(report.step, report.name, report.began + report.waited, report.inputs))
 
+    def has_ended(self, step: str) -> bool:
+        """Tell whether *step* was shown, and ended well."""
+        return step in self._ended
+
     @contextmanager
     def again(self, step: str) -> Iterator[None]:
         """Show the block as more work on *step* if that has ended: its result is needed after all."""

@@ -21,6 +21,7 @@ from img_core.store.records import StepRecord
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from img_core.solver.cache_import import Imports
     from img_core.solver.scope import BuildScope
     from img_core.solver.stacks import Evaluated
     from img_core.spec.graph import Vertex
@@ -93,6 +94,11 @@ class StepHandler(Handler[S]):
 
     mount_points = False  #: see `Snapshotter.prepare`
 
+    def __init__(self, scope: BuildScope) -> None:
+        super().__init__(scope)
+        self.results: dict[str, tuple[StepRecord, Stack]] = {}  #: by the digests of vertices
+        self._done: set[str] = set()  # vertices that were worked on
+
     @abstractmethod
     def key_parts(self, task: Task[S]) -> Sequence[str]:
         """Return what goes into the cache key beside the operation and its base: digests of what it reads elsewhere."""
@@ -107,7 +113,8 @@ class StepHandler(Handler[S]):
         base = task.stack(0) if task.op.has_base else EMPTY
         parts = self.key_parts(task)
         key, definition = step_key(vertex, base.identity, parts), definition_of(vertex)
-        if vertex.use_cache and (found := self._recorded(key, definition, base, vertex)):
+        use_cache = vertex.use_cache or vertex.digest in self._done  # of a build that was restarted
+        if use_cache and (found := self._recorded(key, definition, base, vertex)):
             return Done(found, found=True)
         # Equal work of two processes is done once: the second waits here and then finds the first one's record.
         with scope.store.lock(f"step:{key}:{definition}", scope.cancellation.check):
@@ -123,28 +130,51 @@ class StepHandler(Handler[S]):
         Another definition of the key (another cache mount, say) will do as well, as long as it is not one of this build: two steps of a
         build that differ in anything each have a result of their own, in this build and in the next.
         """
+        imports = self.scope.imports
+        if imports is not None and vertex.digest in imports.preferred:
+            found = self._imported(imports, key, definition, base, vertex)
+            return found or self._recorded_here(key, definition, base, vertex)
+        found = self._recorded_here(key, definition, base, vertex)
+        return found if found or imports is None else self._imported(imports, key, definition, base, vertex)
+
+    def _recorded_here(self, key: str, definition: str, base: Stack, vertex: Vertex) -> Stack | None:
         for record in self.scope.store.records.steps(key):
-            if record.definition != definition and record.definition in self.scope.definitions:
-                continue
-            if found := self._result(record, base, vertex):
+            if self._may_take(record.definition, definition) and (found := self._result(record, base, vertex)):
                 return found
         return None
+
+    def _imported(self, imports: Imports, key: str, definition: str, base: Stack, vertex: Vertex) -> Stack | None:
+        from img_core.solver.cache_import import step_record
+
+        for imported in imports.find(key):
+            if self._may_take(imported.record.definition, definition):
+                layer = imports.layer(imported, base, vertex)
+                if layer is not None:
+                    return self._stacked(base, layer, step_record(imported.record), vertex)
+        return None
+
+    def _may_take(self, recorded: str, definition: str) -> bool:
+        return recorded == definition or recorded not in self.scope.definitions
 
     def _result(self, record: StepRecord, base: Stack, vertex: Vertex) -> Stack | None:
         """Return the result of *record* if it is here and was made on the layers of *base*: those of two runs are never mixed."""
         layer = recorded_layer(self.scope.store, record, base, vertex.digest)
-        return self._stacked(base, layer, record.identity, vertex) if layer else None
+        return self._stacked(base, layer, record, vertex) if layer else None
 
-    def _stacked(self, base: Stack, layer: Layer, identity: str, vertex: Vertex) -> Stack:
+    def _stacked(self, base: Stack, layer: Layer, record: StepRecord, vertex: Vertex) -> Stack:
         if vertex.digest in self.scope.blobs_wanted:
             self.scope.layers.write_soon(layer)
-        return base.with_layer(layer, identity)
+        stack = base.with_layer(layer, record.identity)
+        self.results[vertex.digest] = (record, stack)
+        return stack
 
     def _made(self, task: Task[S], key_parts: Sequence[str], base: Stack, record: StepRecord) -> Stack:
         """Do the work on *base* in a new snapshot; keep it and the completed *record*, unless it gave what an older record has."""
         scope, vertex = self.scope, task.vertex
         snapshotter, directory = scope.drivers.snapshotter, scope.new_path("snapshot")
         parent = scope.layers.snapshots.top(base)
+        if scope.imports is not None:
+            scope.imports.made = True
         parents, began = parent.directories if parent else (), time.monotonic()
         try:
             with fs.disk_errors(directory):
@@ -162,6 +192,7 @@ class StepHandler(Handler[S]):
 
                     record, same = made_again(scope, record, before, (directory, parents))
                     if same and (found := self._result(same, base, vertex)):
+                        self._done.add(vertex.digest)
                         snapshotter.remove(directory)
                         return found
                 with span("step", "commit"):
@@ -171,13 +202,14 @@ class StepHandler(Handler[S]):
                 snapshotter.remove(directory)
             raise
         layer = Layer(snapshot=snapshot, created=snapshot.created, step=vertex.digest, name=snapshot.id)
-        scope.store.records.add_step(
-            replace(
-                record,
-                layers=tuple(map(recorded, (*base.own, layer))),
-                platform=str(vertex.platform or ""),
-                description=vertex.name,
-                seconds=seconds,
-            )
+        record = replace(
+            record,
+            layers=tuple(map(recorded, (*base.own, layer))),
+            platform=str(vertex.platform or ""),
+            description=vertex.name,
+            seconds=seconds,
+            made=snapshot.created,
         )
-        return self._stacked(base, layer, record.identity, vertex)
+        scope.store.records.add_step(record)
+        self._done.add(vertex.digest)
+        return self._stacked(base, layer, record, vertex)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from img_core.files import fs
 from img_core.images.layer_types import layer_codec, layer_type
 from img_core.linux.spans import span
+from img_core.solver.imported import Rejection, RestartError, rejecting
 from img_core.spec.errors import IntegrityError
 from img_core.spec.values import Descriptor, DiffId, Digest
 
@@ -108,10 +109,13 @@ class LayerBlobs:
         return descriptor
 
     def _fetched(self, layer: Layer) -> Descriptor:
-        assert layer.descriptor is not None
+        if layer.descriptor is None:
+            assert layer.imported is not None
+            raise RestartError([Rejection(layer.imported)])
         if not self._store.blobs.has(layer.descriptor.digest):
-            for _chunk in self.chunks(layer, layer.descriptor):
-                pass
+            with rejecting(layer):
+                for _chunk in self.chunks(layer, layer.descriptor):
+                    pass
         return layer.descriptor
 
     def _in_form(self, layer: Layer, stored: Descriptor, form: LayerForm | None) -> Descriptor:

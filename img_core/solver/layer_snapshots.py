@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from img_core.files import fs
+from img_core.solver.imported import rejecting, require_layers
 from img_core.solver.layer_blobs import extracting
 from img_core.spec.errors import ArchiveError, IntegrityError
 
@@ -40,6 +41,7 @@ class LayerSnapshots:
         """Return the snapshot of *stack* (None for an empty one), unpacking image layers that nobody needed before."""
         if not stack.layers:
             return None
+        require_layers(stack)
         if stack.layers[-1].snapshot is None and self._find_snapshots(stack.layers) < len(stack.layers):
             # Two builds on one new base: the second waits and finds the first one's work.
             with (
@@ -106,7 +108,7 @@ class LayerSnapshots:
             layer.diff_id,
         )
         self._events.status(layer.step, extracting(descriptor), finished=False)
-        with self._removed_on_error(directory), fs.disk_errors(directory):
+        with rejecting(layer), self._removed_on_error(directory), fs.disk_errors(directory):
             try:
                 applied = self._snapshotter.apply(directory, parent.directories if parent else (), stream)
             except (ArchiveError, IntegrityError) as err:

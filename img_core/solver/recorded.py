@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from img_core.store import Store
     from img_core.store.records import StepRecord
 
-__all__ = ["recorded", "recorded_layer"]
+__all__ = ["equal_layers", "recorded", "recorded_layer"]
 
 
 def recorded(layer: Layer) -> RecordedLayer:
@@ -32,7 +32,7 @@ def recorded_layer(store: Store, record: StepRecord, base: Stack, step: str) -> 
     It is here as the snapshot of the record, as one with equal layers, or as a blob. *step* is the vertex that shows the work on it.
     """
     *below, top = record.layers
-    if not _equal(below, base.own):
+    if not equal_layers(below, base.own):
         return None
     if top.snapshot and (snapshot := store.snapshots.get(top.snapshot)):
         return Layer(snapshot=snapshot, diff_id=snapshot.diff_id, created=top.created, step=step, name=top.layer)
@@ -52,7 +52,7 @@ def _diff_id(layer: Layer) -> DiffId | None:
     return (layer.origin or layer).diff_id
 
 
-def _equal(below: Sequence[RecordedLayer], layers: Sequence[Layer]) -> bool:
+def equal_layers(below: Sequence[RecordedLayer], layers: Sequence[Layer]) -> bool:
     """Tell whether the recorded layers *below* are these *layers*: the same ones, or with the same content."""
     if len(below) != len(layers):
         return False

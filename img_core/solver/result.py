@@ -12,7 +12,7 @@ from img_core.spec.dataclass import dataclass
 from img_core.spec.exporter import BuiltLayer, LayerForm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from img_core.solver.scope import BuildScope
     from img_core.solver.stacks import Layer, Stack
@@ -58,7 +58,8 @@ def open_tree(scope: BuildScope, stack: Stack) -> Iterator[TreeView]:
 class ImageOutcome:
     """One image of a finished build (spec.exporter.BuiltImage), as it was *planned*.
 
-    *layer_of* gives the layers of steps by the digests of their vertices. *form* and *needs_base_blobs* are what an exporter wants.
+    *layer_of* gives the layers of steps by the digests of their vertices. *form* and *needs_base_blobs* are what an exporter wants. *amend*
+    tells what else the config holds.
     """
 
     planned: PlannedImage
@@ -67,6 +68,7 @@ class ImageOutcome:
     scope: BuildScope
     form: LayerForm = LayerForm()  # frozen
     needs_base_blobs: bool = True
+    amend: Callable[[ImageOutcome], Mapping[str, Any]] | None = None  # Any: JSON
 
     @property
     def platform(self) -> Platform:
@@ -112,6 +114,7 @@ class ImageOutcome:
             "created": created,
             "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
             "history": history,
+            **(self.amend(self) if self.amend else {}),
         }
 
     def _history(self) -> list[dict[str, Any]]:

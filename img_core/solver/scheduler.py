@@ -6,6 +6,8 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from img_core.solver.imported import RestartError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -20,7 +22,8 @@ Result = TypeVar("Result")
 class Scheduler(Generic[Result]):
     """Calls ``evaluate(vertex, results of its inputs)`` for every vertex below some roots, in at most *workers* threads.
 
-    The first failure stops the rest: *cancellation* is set, running evaluations are awaited, and the failure is raised in the caller.
+    The first failure stops the rest: *cancellation* is set, running evaluations are awaited, and the failure is raised in the caller. One
+    that asks for a restart lets running evaluations end by themselves.
     """
 
     def __init__(
@@ -117,5 +120,8 @@ class Scheduler(Generic[Result]):
             self._running -= 1
             if self._failure is None:
                 self._failure = error
-                self._cancellation.cancel()
+                if not isinstance(error, RestartError):
+                    self._cancellation.cancel()
+            elif isinstance(self._failure, RestartError) and not isinstance(error, RestartError):
+                self._failure = error
             self._changed.notify_all()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from img_core.linux.cancellation import Cancellation
+    from img_core.solver.cache_import import Imports
     from img_core.solver.events import Events
     from img_core.solver.images import BuildResolver
     from img_core.solver.secret_sources import SecretSource, SshAgent
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from img_core.spec.values import Platform
     from img_core.store import Store
 
-__all__ = ["BuildScope", "Drivers", "once"]
+__all__ = ["BuildScope", "Drivers", "in_images", "once"]
 
 Made = TypeVar("Made")
 
@@ -55,7 +56,8 @@ class Drivers:
 class BuildScope:
     """One build: what it works on, with what, and what is known of its whole *plan* before anything runs.
 
-    *layer_forms* are those in which exporters will ask for layer blobs, so they are written beside the steps; none: nobody will.
+    *layer_forms* are those in which exporters and caches will ask for layer blobs, so they are written beside the steps; none: nobody will.
+    With *all_layers* blobs of all steps are wanted, not only those in the results. *imports* are results that others recorded.
     """
 
     host: Host
@@ -67,17 +69,20 @@ class BuildScope:
     cancellation: Cancellation
     plan: Plan
     layer_forms: tuple[LayerForm, ...] = ()
+    all_layers: bool = False
+    imports: Imports | None = None
     layers: Layers = field(init=False)
     definitions: frozenset[str] = field(init=False)  #: of all steps of the build, see `keys.definition_of`
     blobs_wanted: frozenset[str] = field(init=False)  #: digests of the vertices whose layers an exporter will want
 
     def __post_init__(self) -> None:
         roots = [image.root for image in self.plan.images if image.root is not None]
-        steps = (vertex for vertex in inputs_first(roots) if not isinstance(vertex.op, SourceOp))
+        steps = [vertex for vertex in inputs_first(roots) if not isinstance(vertex.op, SourceOp)]
         layers = Layers(self.store, self.drivers.snapshotter, self.events, self.cancellation, self.layer_forms)
         object.__setattr__(self, "layers", layers)
         object.__setattr__(self, "definitions", frozenset(map(definition_of, steps)))
-        object.__setattr__(self, "blobs_wanted", frozenset(_in_images(roots) if self.layer_forms else ()))
+        wanted = [vertex.digest for vertex in steps] if self.all_layers else in_images(roots)
+        object.__setattr__(self, "blobs_wanted", frozenset(wanted if self.layer_forms else ()))
 
     @property
     def records_owners(self) -> bool:
@@ -90,7 +95,7 @@ class BuildScope:
         return self.store.run.new_path(kind)
 
 
-def _in_images(roots: Iterable[Vertex]) -> Iterator[str]:
+def in_images(roots: Iterable[Vertex]) -> Iterator[str]:
     """Give the vertices whose layers are in the resulting images: the chain of first inputs, and both sides of merges."""
     pending = list(roots)
     while pending:

@@ -6,22 +6,24 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from img_core.solver.handler import Task
-from img_core.solver.operations import handlers
+from img_core.solver.handler import Done, Task
+from img_core.solver.imported import RestartError
+from img_core.solver.operations import FileHandler, handlers
 from img_core.solver.result import BuildOutcome, ImageOutcome, workers
 from img_core.solver.scheduler import Scheduler
 from img_core.solver.stacks import EMPTY, Layer, Stack
 from img_core.spec.errors import Canceled, ImgError
-from img_core.spec.graph import SourceOp
+from img_core.spec.graph import FileOp, MergeOp, SourceOp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from img_core.solver.events import StepReport
     from img_core.solver.scope import BuildScope
     from img_core.solver.stacks import Evaluated
     from img_core.spec.frontend import PlannedImage
     from img_core.spec.graph import Location, Vertex
+    from img_core.store.records import StepRecord
 
 __all__ = ["Solver"]
 
@@ -58,9 +60,28 @@ class Solver:
         return len(self._made)
 
     def solve(
-        self, names: Sequence[str] = (), *, excerpt: Callable[[Location], str] = lambda _location: ""
+        self,
+        names: Sequence[str] = (),
+        *,
+        excerpt: Callable[[Location], str] = lambda _location: "",
+        ready: Callable[[BuildOutcome], None] = lambda _outcome: None,
     ) -> BuildOutcome:
-        """Build the plan; its images are called *names*. A failed step's error gets the *excerpt* of its instruction."""
+        """Build the plan; its images are called *names*. A failed step's error gets the *excerpt* of its instruction.
+
+        *ready* gets the outcome and brings here what is needed of it. Where that, or a step, meets an imported result that cannot be used,
+        the graph is evaluated once more without it.
+        """
+        imports = self._scope.imports
+        while True:
+            try:
+                outcome = self._solved(names, excerpt)
+                ready(outcome)
+                return outcome
+            except RestartError as err:
+                if imports is None or not imports.reject(err):
+                    raise
+
+    def _solved(self, names: Sequence[str], excerpt: Callable[[Location], str]) -> BuildOutcome:
         plan = self._scope.plan
         scheduler: Scheduler[Evaluated] = Scheduler(
             _with_excerpt(self.evaluate, excerpt), self._scope.cancellation, workers=self._max_workers
@@ -70,11 +91,36 @@ class Solver:
         images = [self._outcome(image, results) for image in plan.images]
         return BuildOutcome(images, names, self._scope)
 
+    def results(self) -> Mapping[str, tuple[StepRecord, Stack]]:
+        """Return what is recorded of each step of the plan, and its result, by the digests of vertices."""
+        found: dict[str, tuple[StepRecord, Stack]] = {}
+        for handler in self._handlers.values():
+            found |= getattr(handler, "results", {})
+        return found
+
+    def tree_digests(self) -> Mapping[str, Mapping[str, str]]:
+        """Return the digests of what was copied from exactly known trees, by the identities of these and by what was chosen."""
+        handler = self._handlers[FileOp]
+        assert isinstance(handler, FileHandler)
+        return handler.trees.digests
+
     def evaluate(self, vertex: Vertex, inputs: Sequence[Evaluated]) -> Evaluated:
         """Return the result of *vertex*; called from several threads."""
+        made = any(item.digest in self._made for item in vertex.inputs)
+
+        def run() -> Done:
+            return self._handlers[type(vertex.op)].run(Task(vertex, vertex.op, inputs, made))
+
+        if self._scope.events.has_ended(vertex.digest):  # the build was restarted
+            started = time.monotonic()
+            done = run()
+            if not done.found and not isinstance(vertex.op, SourceOp | MergeOp):
+                self._cached.discard(vertex.digest)
+                self._made.add(vertex.digest)
+                self._finished(vertex, False, time.monotonic() - started)
+            return done.result
         with self._reported(vertex) as report:
-            made = any(item.digest in self._made for item in vertex.inputs)
-            done = self._handlers[type(vertex.op)].run(Task(vertex, vertex.op, inputs, made))
+            done = run()
             report.cached = done.found
             return done.result
 

@@ -13,6 +13,7 @@ from img_core.store.snapshots import chain_id
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from img_core.solver.imported import Imported
     from img_core.spec.exporter import LayerForm
     from img_core.spec.values import ChainId, Descriptor, DiffId
     from img_core.store.images import ImageContent
@@ -37,6 +38,7 @@ class Layer:
         "descriptor",
         "diff_id",
         "fetch",
+        "imported",
         "lock",
         "name",
         "origin",
@@ -59,7 +61,10 @@ class Layer:
         remote: bool = False,
         origin: Layer | None = None,
         name: str = "",
+        imported: Imported | None = None,
     ) -> None:
+        #: where it comes from, if another build recorded it; one whose record has no layers is only known by name, see `require_layers`
+        self.imported: Imported | None = origin.imported if origin else imported
         self.name: str = origin.name if origin else name or diff_id or ""
         self.origin = origin
         self.remote = remote

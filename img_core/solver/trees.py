@@ -13,6 +13,7 @@ from img_core.files.ignore import IgnoreMatcher
 from img_core.files.ownership import Owners
 from img_core.solver.keys import digest_of
 from img_core.solver.result import open_tree
+from img_core.solver.stacks import Stack
 from img_core.spec.graph import Copy, canonical_value
 from img_core.spec.source import PinnedTree
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from img_core.solver.scope import BuildScope
-    from img_core.solver.stacks import Evaluated, Stack
+    from img_core.solver.stacks import Evaluated
     from img_core.spec.graph import RunMount
 
 __all__ = ["Trees"]
@@ -31,6 +32,7 @@ class Trees:
 
     def __init__(self, scope: BuildScope) -> None:
         self._scope = scope
+        self.digests: dict[str, dict[str, str]] = {}  #: all that were asked for, by identity and chosen files
         self._fetched: dict[str, str] = {}
         self._fetching: dict[str, threading.Lock] = {}  # by tree: equal ones are fetched once
         self._fetching_guard = threading.Lock()
@@ -51,13 +53,24 @@ class Trees:
         # A finished stack, or a tree with an exact name, never changes: its digest is remembered, and a fully cached build opens no layer
         # and fetches nothing.
         files = digest_of("files", canonical_value(action), whole)
-        known = records.tree_digest(source.identity, files)
+        known = self._known(source, files)
         if known is None:
             if base is not None:
                 self._scope.layers.unpack_soon(base)
             with self.open(source) as tree:
                 known = copy.digest(copy.select(tree, action), whole=whole, check=check)
-            records.set_tree_digest(source.identity, files, known)
+            if not _is_imported(source):  # the identity may stand for another result in our records
+                records.set_tree_digest(source.identity, files, known)
+        self.digests.setdefault(source.identity, {})[files] = known
+        return known
+
+    def _known(self, source: Evaluated, files: str) -> str | None:
+        imports = self._scope.imports
+        if _is_imported(source):
+            return imports.tree_digest(source, files) if imports is not None else None
+        known = self._scope.store.records.tree_digest(source.identity, files)
+        if known is None and imports is not None and not (isinstance(source, Stack) and source.own):
+            known = imports.fact(source.identity, files)
         return known
 
     def mount_digest(self, mount: RunMount, inputs: Sequence[Evaluated], base: Stack | None = None) -> str:
@@ -112,3 +125,7 @@ class Trees:
                     os.chmod(name, stat.S_IMODE(top.info.st_mode), dir_fd=root_fd)
         finally:
             os.close(root_fd)
+
+
+def _is_imported(source: Evaluated) -> bool:
+    return isinstance(source, Stack) and bool(source.layers) and source.layers[-1].imported is not None

@@ -28,13 +28,13 @@ class FileHandler(StepHandler[FileOp]):
 
     def __init__(self, scope: BuildScope, trees: Trees) -> None:
         super().__init__(scope)
-        self._trees = trees
+        self.trees = trees
 
     def key_parts(self, task: Task[FileOp]) -> list[str]:
         """Return digests of what is copied, and the time that new directories get."""
         first = task.inputs[0] if task.op.has_base else None
         base = first if isinstance(first, Stack) else None
-        parts = [self._trees.digest(task.input(action.input), action, base) for action in _copies(task.op)]
+        parts = [self.trees.digest(task.input(action.input), action, base) for action in _copies(task.op)]
         if any(isinstance(action, MakeDirectory) for action in task.op.actions):
             parts.append(str(self.scope.plan.source_date_epoch))
         return parts
@@ -46,7 +46,7 @@ class FileHandler(StepHandler[FileOp]):
         scope, epoch = self.scope, self.scope.plan.source_date_epoch
         with ExitStack() as opened:
             selections = [
-                copy.select(opened.enter_context(self._trees.open(task.input(action.input))), action)
+                copy.select(opened.enter_context(self.trees.open(task.input(action.input))), action)
                 if isinstance(action, Copy)
                 else None
                 for action in task.op.actions
@@ -74,7 +74,7 @@ class FileHandler(StepHandler[FileOp]):
             if (
                 isinstance(source, PinnedTree)
                 and source.directory is not None
-                and self._trees.digest(source, action) != planned
+                and self.trees.digest(source, action) != planned
             ):
                 raise ImgError(
                     f"files of the build context changed while they were copied to `{fs.show(action.destination)}`",

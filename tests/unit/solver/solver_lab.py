@@ -11,7 +11,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -22,6 +22,7 @@ import pytest
 
 from img_core.linux.cancellation import Cancellation
 from img_core.solver import run as run_module
+from img_core.solver.cache_import import Imports
 from img_core.solver.events import Events
 from img_core.solver.result import open_tree
 from img_core.solver.scope import BuildScope, Drivers
@@ -247,6 +248,9 @@ class Lab:
         *,
         key_only: bool = False,
         layer_forms: tuple[LayerForm, ...] = (),
+        all_layers: bool = False,
+        imports: Imports | None = None,
+        finished: Callable[[Vertex, bool, float], None] = lambda _vertex, _found, _seconds: None,
     ) -> Iterator[tuple[Solver, BuildScope]]:
         """Give what solves *plan*, and its scope."""
         assert self.store.run is not None
@@ -266,8 +270,10 @@ class Lab:
                 cancellation=cancellation,
                 plan=plan,
                 layer_forms=layer_forms,
+                all_layers=all_layers,
+                imports=imports,
             )
-            with Solver(scope) as solver:
+            with Solver(scope, finished=finished) as solver:
                 yield solver, scope
         finally:
             cancellation.close()
@@ -318,7 +324,7 @@ class Lab:
 
 
 def tree_of(directory_fd: int) -> Tree:
-    """Return what is below a directory: kind, mode, recorded owner and content of each path; mount points aside."""
+    """Return what is below a directory: kind, mode, owner (recorded or real) and content of each path; mount points aside."""
     found: Tree = {}
     for path, directories, names, fd in os.fwalk(".", dir_fd=directory_fd):
         for name in (*directories, *names):
@@ -326,7 +332,8 @@ def tree_of(directory_fd: int) -> Tree:
             opened = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=fd)
             try:
                 names_ = os.listxattr(opened)
-                owner = os.getxattr(opened, "user.img.owner").decode() if "user.img.owner" in names_ else ""
+                real = f"{info.st_uid}:{info.st_gid}"
+                owner = os.getxattr(opened, "user.img.owner").decode() if "user.img.owner" in names_ else real
                 content = "" if stat.S_ISDIR(info.st_mode) else os.read(opened, 1 << 20).decode()
             finally:
                 os.close(opened)

@@ -1,0 +1,156 @@
+"""``--cache-from`` and ``--cache-to`` of one build. Only loaded where one of them is given."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from img_core.linux.parallel import run_together
+from img_core.plugins import Choice
+from img_core.solver.cache_export import Exports
+from img_core.solver.cache_import import CacheSource, Imports, load_all
+from img_core.spec.cache import CacheContext
+from img_core.spec.errors import Canceled, ImgError
+from img_core.spec.frontend import BuildWarning
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+
+    from img_core.api._request import BuildRequest, CachePlace
+    from img_core.api.session import Session
+    from img_core.solver.events import Events
+    from img_core.solver.result import BuildOutcome
+    from img_core.solver.scope import BuildScope
+    from img_core.solver.solver import Solver
+    from img_core.solver.stacks import Layer
+    from img_core.spec.cache import CacheBackend, CacheRecord
+    from img_core.spec.exporter import BuiltImage, ExportProgress, LayerForm
+
+__all__ = ["Caches"]
+
+_WORKERS = 4  # caches that are written at the same time
+
+
+class Caches:
+    """The caches that *request* names; making it checks their options and does no I/O. Raises UsageError."""
+
+    def __init__(
+        self,
+        session: Session,
+        request: BuildRequest,
+        events: Events,
+        shown: Callable[[str], AbstractContextManager[str]],
+    ) -> None:
+        self._session = session
+        self._events = events
+        self._shown = shown
+        self._now = time.time()
+        self._context = CacheContext(
+            session.host, session.store, session.registry, frozenset(request.insecure_registries), self._now
+        )
+        self._sources = [self._made(place, export=False) for place in request.cache_from]
+        self._targets = [self._made(place, export=True) for place in request.cache_to]
+        self._records: list[list[CacheRecord]] = []
+
+    def _made(self, place: CachePlace, *, export: bool) -> CacheSource:
+        backend: CacheBackend = self._session.plugins.make(
+            "cache", Choice(place.type, place.options), self._context, host=self._session.host
+        )
+        backend.check(export=export)
+        return CacheSource(backend.location or place.type, backend)
+
+    @property
+    def layer_forms(self) -> list[LayerForm]:
+        """How layers have to be packed for the targets."""
+        return [target.backend.layer_form for target in self._targets]
+
+    @property
+    def all_layers(self) -> bool:
+        """Whether a target wants the layers of all steps."""
+        return any(target.backend.all_layers for target in self._targets)
+
+    def load(self, stop: Callable[[], None]) -> Imports | None:
+        """Load what the sources have; those that cannot be read are warnings."""
+        if not self._sources:
+            return None
+        loaded = load_all(self._sources, self._warn, stop, lambda name: self._shown(f"importing cache from {name}"))
+        for source, load in loaded:
+            for text in load.warnings:
+                self._warn(f"cache {source.name}: {text}")
+        return Imports(loaded, self._warn)
+
+    def _warn(self, text: str) -> None:
+        self._events.warn(BuildWarning(text))
+
+    def ready(self, outcome: BuildOutcome, scope: BuildScope, solver: Solver, *, layers: bool, files: bool) -> None:
+        """Bring here what exporters want of imported results, *layers* or *files*, and what the targets are to keep.
+
+        Raises RestartError for what cannot be had.
+        """
+        exports = Exports(scope, solver, self._now)
+        if scope.imports is not None:
+            wanted: list[Layer] = [layer for image in outcome.images if layers for layer in image.stack.layers]
+            for target in self._targets:
+                wanted += exports.layers_from_elsewhere(target.backend)
+            scope.imports.fetch(wanted, scope.layers, scope.store, scope.cancellation.cancel)
+            for image in outcome.images if files else ():
+                scope.layers.snapshots.top(image.stack)
+            scope.imports.keep(solver.results().values(), scope.store)
+        self._records = [exports.records(target.backend) for target in self._targets]
+
+    def amended(self, outcome: BuildOutcome) -> BuildOutcome:
+        """Return *outcome* with records in the configs of its images, for targets that keep them there."""
+        amending = [
+            partial(target.backend.image_config, records=records)
+            for target, records in zip(self._targets, self._records, strict=True)
+            if target.backend.in_image
+        ]
+        if not amending:
+            return outcome
+
+        def amend(image: BuiltImage) -> Mapping[str, Any]:  # Any: JSON
+            return {name: value for function in amending for name, value in function(image).items()}
+
+        return replace(outcome, images=[replace(image, amend=amend) for image in outcome.images])
+
+    def save(self, progress: Callable[[str], ExportProgress]) -> dict[str, Any]:  # Any: JSON
+        """Save the records, in all places at the same time; return what to tell of it. Raises ImgError if one failed that may not."""
+        answers: dict[int, dict[str, Any]] = {}
+        failures: list[ImgError] = []
+
+        def save(number: int, target: CacheSource) -> None:
+            try:
+                with self._shown(f"exporting cache to {target.name}") as step:
+                    report = target.backend.save(self._records[number], progress(step))
+            except Canceled:
+                raise
+            except ImgError as err:
+                if not target.backend.ignores_errors:
+                    failures.append(err)
+                    return
+                self._warn(f"cache {target.name} was not written: {err.message}")
+            else:
+                for text in report.warnings:
+                    self._warn(f"cache {target.name}: {text}")
+                answers[number] = {
+                    "type": target.backend.name,
+                    "location": target.backend.location,
+                    "new": report.new,
+                    "kept": report.kept,
+                }
+                if report.digest:
+                    answers[number]["digest"] = report.digest
+
+        saving = [(number, target) for number, target in enumerate(self._targets) if not target.backend.in_image]
+        run_together([partial(save, *item) for item in saving], workers=_WORKERS, stop=lambda: None)
+        if failures:
+            raise failures[0]
+        return {"cache.exports": [answers[number] for number in sorted(answers)]} if answers else {}
+
+    def close(self) -> None:
+        """End connections."""
+        for place in (*self._sources, *self._targets):
+            place.backend.close()
