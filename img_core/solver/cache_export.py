@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from img_core.solver.scope import in_images
 from img_core.spec.cache import CacheLayer, CacheRecord
-from img_core.store.snapshots import chain_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from img_core.solver.solver import Solver
     from img_core.solver.stacks import Layer, Stack
     from img_core.spec.cache import CacheBackend
-    from img_core.spec.values import ChainId
     from img_core.store.records import StepRecord
 
 __all__ = ["Exports"]
@@ -57,7 +55,7 @@ class Exports:
             record.key,
             record.definition,
             record.identity,
-            _base(stack),
+            stack.base,
             tuple(self._layer(layer, target) for layer in stack.own) if self._wants(vertex, stack, target) else None,
             created=top.created or record.made,
             last=top.created or record.made if target.in_image else self._now,
@@ -90,12 +88,3 @@ class Exports:
 def _is_there(layer: Layer, target: CacheBackend) -> bool:
     imported = layer.imported
     return imported is not None and bool(target.location) and imported.backend.location == target.location
-
-
-def _base(stack: Stack) -> str:
-    """Return the chain id of the base image of *stack*."""
-    chain: list[ChainId] = []
-    for layer in stack.layers:
-        if layer.base and layer.diff_id is not None:
-            chain = [chain_id(chain, layer.diff_id)]
-    return chain[0] if chain else ""

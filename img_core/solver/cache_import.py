@@ -192,13 +192,13 @@ def _base_chain(vertex: Vertex) -> set[str]:
 def step_record(record: CacheRecord) -> StepRecord:
     """Return what our own records say of a step that another build recorded, but for its layers."""
     return StepRecord(
-        record.key, record.definition, record.identity, (), "", record.platform, record.description, record.inputs,
+        record.key, record.definition, record.identity, (), record.base, "", record.platform, record.description, record.inputs,
         record.seconds, record.created,
     )  # fmt: skip
 
 
 def _with_layers(record: StepRecord, stack: Stack) -> StepRecord:
-    return replace(record, layers=tuple(map(recorded, stack.own)))
+    return replace(record, layers=tuple(map(recorded, stack.own)), base=stack.base)
 
 
 def _fetch_checked(layer: Layer, layers: Layers, store: Store) -> None:

@@ -205,6 +205,7 @@ class StepHandler(Handler[S]):
         record = replace(
             record,
             layers=tuple(map(recorded, (*base.own, layer))),
+            base=base.base,
             platform=str(vertex.platform or ""),
             description=vertex.name,
             seconds=seconds,

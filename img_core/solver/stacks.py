@@ -91,6 +91,15 @@ class Stack:
         """The layers above the base image."""
         return tuple(layer for layer in self.layers if not layer.base)
 
+    @property
+    def base(self) -> str:
+        """The chain id of the base image; empty if there is none."""
+        chain: list[ChainId] = []
+        for layer in self.layers:
+            if layer.base and layer.diff_id is not None:
+                chain = [chain_id(chain, layer.diff_id)]
+        return chain[0] if chain else ""
+
     def with_layer(self, layer: Layer, identity: str) -> Stack:
         """Return the stack with one more layer on top."""
         return Stack((*self.layers, layer), identity)

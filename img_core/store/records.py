@@ -41,7 +41,8 @@ class RecordedLayer:
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """A finished step: *layers* are its result above the base image, lowest first; *identity* stands for it in keys of what builds on it.
+    """A finished step: *layers* are its result above the base image, lowest first, *base* the chain id of that; *identity* stands for it
+    in keys of what builds on it.
 
     *definition* tells steps of one key apart that differ in what is not in the key. *changes* digests the content of the top layer without
     times, where somebody had to know. *inputs* are the parts of the key by name (hashes, never values), for people; *seconds* is how long
@@ -52,6 +53,7 @@ class StepRecord:
     definition: str
     identity: str
     layers: tuple[RecordedLayer, ...]
+    base: str = ""
     changes: str = ""
     platform: str = ""
     description: str = ""
@@ -61,7 +63,7 @@ class StepRecord:
 
 
 def place(below: str, layer: str) -> str:
-    """Return the name of the stack that has *layer* (see `RecordedLayer`) on the stack *below* (empty: the base image)."""
+    """Return the name of the stack that has *layer* (see `RecordedLayer`) on the stack *below*, or on the base image with that chain id."""
     return hashlib.sha256(f"{below} {layer}".encode()).hexdigest()[:32]
 
 
@@ -87,7 +89,7 @@ class Records:
         rows = self._database.query("SELECT * FROM step WHERE key = ? ORDER BY made DESC", (key,))
         return [
             StepRecord(
-                key, row["definition"], row["identity"], self._stack(row["stack"]), row["changes"], row["platform"], row["description"],
+                key, row["definition"], row["identity"], self._stack(row["stack"]), "", row["changes"], row["platform"], row["description"],
                 tuple((name, value) for name, value in json.loads(row["inputs"])), row["seconds"], row["made"],
             )
             for row in rows
@@ -122,15 +124,15 @@ class Records:
             self._insert(cursor, step)
 
     def _insert(self, cursor: sqlite3.Cursor, step: StepRecord) -> None:
-        below = ""
+        below, parent = step.base, None
         for item in step.layers:
             here = place(below, item.layer)
             cursor.execute(
                 "INSERT INTO stack (id, parent, layer, diff_id, snapshot, created) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
                 " diff_id = coalesce(excluded.diff_id, diff_id), snapshot = coalesce(excluded.snapshot, snapshot)",
-                (here, below or None, item.layer, item.diff_id, item.snapshot, item.created),
+                (here, parent, item.layer, item.diff_id, item.snapshot, item.created),
             )
-            below = here
+            below = parent = here
         cursor.execute(
             "INSERT OR REPLACE INTO step (key, definition, identity, stack, changes, mapping, platform, description, inputs, seconds, made)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
