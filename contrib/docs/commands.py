@@ -24,6 +24,9 @@ Options may stand before or after the command. stdout is data, stderr is talk. E
 `--trace FILE` writes what took how long, in the format that https://ui.perfetto.dev and chrome://tracing show: imports, requests, waits,
 steps and so on, per thread. The variable `IMG_TRACE` does the same for commands that others run; `%p` in the name becomes the process id.
 
+`img completion bash|zsh|fish` prints a script that lets the shell complete commands, flags, plugins with their options, images and stages;
+the wheel brings it for all three, and a manual page for each command.
+
 docker's words work too: `images`, `rmi`, `image ls`, `builder prune`, `system df` and others. Flags of podman and buildah that mean what is
 here are taken, and not shown below: `--authfile FILE` (the variable `REGISTRY_AUTH_FILE`), `--tls-verify=false` (`--insecure-registry`;
 `true` is the default), `--jobs` (`--max-parallelism`), `--format oci|docker` of `build` (`-o type=image,oci-mediatypes=…`), `--layers` and

@@ -40,7 +40,10 @@ def run(words: list[str]) -> None:
     """Run one command line. Raises what the command raises; mistakes in the command line as UsageError."""
     root = RootCommand()
     if _COMPLETION_VARIABLE in os.environ:
-        root.main(args=words, prog_name="img")
+        from img_core.cli.completion.shells import answer
+
+        echo(answer(root), end="")
+        return
     try:
         # Not `main`: it turns the interrupts of all signals into one, and writes to stderr of its own.
         with root.make_context("img", words) as context:

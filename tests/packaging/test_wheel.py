@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tomllib
 import zipfile
 from pathlib import Path
 
+import pytest
 from packaging_support import ROOT, Environment
 
 from img_core import __version__
+from img_core.cli._commands import COMMANDS
 
 
 def entry_points() -> dict[str, dict[str, str]]:
@@ -28,7 +31,8 @@ def plugin_packages() -> list[str]:
 def test_the_wheel_has_the_core_and_every_plugin_package_at_its_top(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
-    assert tops == {"img_core", f"img_builder-{__version__}.dist-info", *packages()}
+    information = {f"img_builder-{__version__}.{kind}" for kind in ("dist-info", "data")}
+    assert tops == {"img_core", *information, *packages()}
     assert "img_core/py.typed" in names
     assert "img_core/images/schemas/manifest.json" in names
     assert any(name.endswith(".bpf") for name in names)
@@ -53,6 +57,20 @@ def group_kind(group: str) -> str:
     from img_core.plugins import GROUPS
 
     return {value: kind for kind, value in GROUPS.items()}[group]
+
+
+def test_manual_pages_and_completions_are_installed(installed: Environment) -> None:
+    share = installed.path / "share"
+    pages = {page.name for page in (share / "man/man1").iterdir()}
+    assert pages >= {"img.1", *(f"img-{name}.1" for name in COMMANDS)}
+    for shell, place in (("bash", "bash-completion/completions/img"), ("zsh", "zsh/site-functions/_img")):
+        assert (share / place).read_text() == installed.img("completion", shell).stdout
+    lint = shutil.which("mandoc")
+    if lint is None:
+        pytest.skip("this host lacks `mandoc`")
+    found = [str(page) for page in (share / "man/man1").iterdir()]
+    done = subprocess.run([lint, "-T", "lint", "-W", "error", *found], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_each_plugin_can_be_removed_and_the_others_go_on(installed: Environment) -> None:
