@@ -33,7 +33,7 @@ def found(line: str) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        pytest.param("buil", ["word:build", "word:builder", "word:buildx"], id="command"),
+        pytest.param("im", ["word:image", "word:images", "word:import"], id="command"),
         pytest.param("image l", ["word:list", "word:load", "word:ls"], id="command-of-a-group"),
         pytest.param("plugins d", ["word:disable"], id="command-below"),
         pytest.param("build --targ", ["word:--target"], id="flag"),
