@@ -11,6 +11,8 @@ from harness.no_skips import pytest_runtest_makereport
 
 __all__ = ["pytest_runtest_makereport"]
 
+pytest_plugins = ["img_core.testing"]
+
 # A runner in the background starts us with some signals ignored, which every program that we start would inherit.
 for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     if signal.getsignal(signum) is signal.SIG_IGN:

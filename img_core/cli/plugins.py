@@ -12,6 +12,7 @@ from img_core.cli._base import CommandGroup, settings_of
 from img_core.cli._commands import is_taken
 from img_core.cli._format import render, table
 from img_core.cli._output import echo
+from img_core.cli.plugin_check import command as check_plugin
 from img_core.plugins import KINDS, LISTENER, PluginInfo, Plugins, environment_name, parse_plugin_id
 from img_core.spec.errors import NotFoundError, PluginError
 
@@ -69,6 +70,9 @@ def show_plugins(context: click.Context, names: tuple[str, ...]) -> None:
     inventory = [_reached(info) for info in plugins.inventory()]
     chosen = [info for name in names for info in _matching(inventory, name)]
     echo("\n\n".join(_describe(plugins, info) for info in chosen))
+
+
+command.add_command(check_plugin)
 
 
 @command.command("disable")

@@ -60,7 +60,7 @@ Path = bytes | str | os.PathLike[str]
 _SYNC = os.environ.get("IMG_SYNC", "1") != "0"
 _SMALL = 128 * 1024  # below this, read and write beat reflinks and copy_file_range
 _FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 # -------------------------------------------------------------------------------------------------- translating

@@ -122,7 +122,7 @@ class Plugins:
         """Load one driver. Raises PluginError if it is missing, switched off, broken, or claimed by two distributions."""
         key = (kind, name)
         if key not in self._loaded:
-            found = self._usable(kind, name)
+            found = self.usable(kind, name)
             module = load_module(found)
             from img_core.plugins._register import driver_of  # pluggy: 20 ms
 
@@ -205,7 +205,7 @@ class Plugins:
 
         manager = hook_manager()
         for name in self.names(LISTENER):
-            found = self._usable(LISTENER, name)
+            found = self.usable(LISTENER, name)
             register_listener(manager, found, load_module(found))
         return manager
 
@@ -276,7 +276,9 @@ class Plugins:
         """Load a plugin, ask it whether it works on *host* if there is one, and say what came of it."""
         try:
             if found.kind == LISTENER:
-                self._check_listener(found)
+                from img_core.plugins._register import load_checked
+
+                load_checked(self.usable(LISTENER, found.name))
             else:
                 driver = self.driver(found.kind, found.name)
                 if found.kind != "command":
@@ -289,13 +291,12 @@ class Plugins:
             return "broken", err.message, err.hint or ""
         return "ok", "", ""
 
-    def _check_listener(self, found: Found) -> None:
-        from img_core.plugins._register import hook_manager, register_listener
+    def installed(self) -> list[Found]:
+        """Return what is installed, also twice or switched off. Imports no plugin."""
+        return [found for claims in self._found.values() for found in claims]
 
-        register_listener(hook_manager(), found, load_module(self._usable(LISTENER, found.name)))
-
-    def _usable(self, kind: str, name: str) -> Found:
-        """Return the one installed plugin of that name that is switched on."""
+    def usable(self, kind: str, name: str) -> Found:
+        """Return the one installed plugin of that name that is switched on. Raises PluginError, UsageError for a kind that is none."""
         if kind not in GROUPS:
             raise UsageError(f"unknown kind of plugin `{kind}`", hint=suggestion(kind, KINDS))
         toggle = self._toggles.of(kind, name)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from img_core.plugins._discovery import describe_failure
+from img_core.plugins._discovery import describe_failure, load_module
 from img_core.plugins._kinds import CONTRACT_VERSION, LISTENER, contract
 from img_core.plugins._listeners import shielded
 from img_core.spec import hooks
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from img_core.plugins._discovery import Found
 
-__all__ = ["driver_of", "hook_manager", "register_listener"]
+__all__ = ["check_driver", "driver_of", "hook_manager", "load_checked", "register_listener"]
 
 
 def hook_manager() -> pluggy.PluginManager:
@@ -45,11 +45,25 @@ def driver_of(found: Found, module: object) -> Any:  # Any: a class, or a click 
         raise
     except BaseException as err:
         raise _bad(found, f"fails in `{wanted}`: {describe_failure(err)}") from err
+    check_driver(found, driver)
+    return driver
+
+
+def check_driver(found: Found, driver: Any) -> None:  # Any: as `driver_of` returns
+    """Raise PluginError unless *driver* is what a plugin of its kind has to give."""
     if found.kind == "command":
         _check_command(found, driver)
     else:
         _check_class(found, driver)
-    return driver
+
+
+def load_checked(found: Found) -> Any:  # Any: as `driver_of`; None for a listener
+    """Import a plugin and check it; return its driver. Raises PluginError."""
+    module = load_module(found)
+    if found.kind != LISTENER:
+        return driver_of(found, module)
+    register_listener(hook_manager(), found, module)
+    return None
 
 
 def register_listener(manager: pluggy.PluginManager, found: Found, module: object) -> None:

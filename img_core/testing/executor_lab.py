@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from img_core.spec.executor import Executor, Process
 
 BUSYBOX = "/bin/busybox"
+_PATIENCE = 10.0  #: seconds until output must have ended after its process
 
 # Any in this module: values that travel as JSON.
 
@@ -287,7 +288,7 @@ class _Collector:
         self._read_fd, self.write_fd = self._ends()
         self._chunks: list[bytes] = []
         self._trigger: tuple[bytes, Any] | None = None
-        self._thread = threading.Thread(target=self._collect)
+        self._thread = threading.Thread(target=self._collect, daemon=True)
         self._thread.start()
 
     def _ends(self) -> tuple[int, int]:
@@ -312,7 +313,9 @@ class _Collector:
 
     def finish(self) -> bytes:
         os.close(self.write_fd)
-        self._thread.join()
+        self._thread.join(_PATIENCE)
+        if self._thread.is_alive():
+            raise RuntimeError("the executor has returned, but somebody holds the output of its process open")
         os.close(self._read_fd)
         return b"".join(self._chunks)
 

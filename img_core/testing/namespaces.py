@@ -1,4 +1,4 @@
-"""Run a part of a test inside of the user namespace, which the test process itself must not enter."""
+"""Run a part of a test in a process of its own, also inside of the user namespace, which the test process itself must not enter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from img_core.spec.host import IdMapping
 
-__all__ = ["mappings", "run_inside"]
+__all__ = ["mappings", "run_forked", "run_inside"]
 
 
 def mappings() -> tuple[IdMapping, ...]:
@@ -21,11 +21,21 @@ def mappings() -> tuple[IdMapping, ...]:
 
 def run_inside(mapping: IdMapping, work: Callable[[], None]) -> None:
     """Call *work* in a forked process that entered a namespace with *mapping*; a failure there is an AssertionError here."""
+
+    def entered() -> None:
+        _enter(mapping)
+        work()
+
+    run_forked(entered)
+
+
+def run_forked(work: Callable[[], None]) -> None:
+    """Call *work* in a forked process; a failure there is an AssertionError here."""
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(read_end)
-        _child(mapping, work, write_end)
+        _child(work, write_end)
     os.close(write_end)
     with os.fdopen(read_end, "rb") as report:
         text = report.read().decode(errors="replace")
@@ -34,16 +44,19 @@ def run_inside(mapping: IdMapping, work: Callable[[], None]) -> None:
         raise AssertionError(text or f"the process ended with status {status}")
 
 
-def _child(mapping: IdMapping, work: Callable[[], None], report: int) -> None:
+def _enter(mapping: IdMapping) -> None:
+    from img_core.linux import userns
+
+    if mapping != "root":
+        os.environ["IMG_IDMAP"] = mapping
+    mode = userns.enter().mode
+    assert mode == mapping, f"this host gives {mode}, not {mapping}"
+
+
+def _child(work: Callable[[], None], report: int) -> None:
     """Never return: the forked copy must not run the rest of the test session."""
     status = 1
     try:
-        from img_core.linux import userns
-
-        if mapping != "root":
-            os.environ["IMG_IDMAP"] = mapping
-        mode = userns.enter().mode
-        assert mode == mapping, f"this host gives {mode}, not {mapping}"
         work()
         status = 0
     except BaseException:

@@ -37,6 +37,7 @@ ELSEWHERE = {
     "img build -t img -f contrib/container": "needs Docker Hub; tried in test_containers.py with another base",
     "pip install .": "stands for a package of the reader's; tests/packaging installs the example",
     "img plugins info exporter:example": "the same",
+    "img plugins check exporter:example": "the same",
     "img build -o type=example": "the same",
     "cd plugins/img-runc-embedded": "tests/packaging builds that wheel",
     "export IMG_RUNC": "the same",

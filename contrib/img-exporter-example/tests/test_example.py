@@ -6,8 +6,14 @@ from pathlib import Path
 
 from img_exporter_example._listing import ListingExporter
 
+from img_core.testing.contracts.driver import ModuleContract
 from img_core.testing.contracts.exporter import ExporterContract
 from img_core.testing.results import Recorder, host, make_result
+
+
+class TestModule(ModuleContract):
+    kind = "exporter"
+    module = "img_exporter_example.plugin"
 
 
 class TestContract(ExporterContract):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from img_core.spec.values import Credentials
+from img_core.testing.contracts.driver import DriverContract
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,9 +28,11 @@ SECRET = 's3cret-canary: "quoted" \\ ünïcode'  # noqa: S105 - the hard kind of
 JOE = Credentials("joe", SECRET)
 
 
-class CredentialStoreContract:
+class CredentialStoreContract(DriverContract):
     """The promises of `img_core.spec.CredentialStore`, each as a test."""
 
+    kind = "credentials"
+    holder = "store_class"
     store_class: ClassVar[type[CredentialStore]]
 
     @pytest.fixture
@@ -41,7 +44,8 @@ class CredentialStoreContract:
 
     @pytest.fixture
     def store(self, environment: dict[str, str]) -> CredentialStore:
-        return self.store_class(environment)
+        made: CredentialStore = self.made(environment)
+        return made
 
     def test_new_store_knows_nothing(self, store: CredentialStore) -> None:
         assert store.get("registry.example") is None
@@ -53,7 +57,7 @@ class CredentialStoreContract:
         self, store: CredentialStore, environment: dict[str, str]
     ) -> None:
         store.store("registry.example:5000", JOE)
-        assert self.store_class(environment).get("registry.example:5000", "any/repository") == JOE
+        assert self.made(environment).get("registry.example:5000", "any/repository") == JOE
         assert dict(store.list()) == {"registry.example:5000": "joe"}
 
     def test_later_login_replaces_the_earlier(self, store: CredentialStore) -> None:
@@ -108,5 +112,5 @@ class CredentialStoreContract:
     def test_logins_at_the_same_time_are_all_kept(self, store: CredentialStore, environment: dict[str, str]) -> None:
         servers = [f"r{number}.example" for number in range(12)]
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(lambda server: self.store_class(environment).store(server, JOE), servers))
+            list(pool.map(lambda server: self.made(environment).store(server, JOE), servers))
         assert sorted(store.list()) == sorted(servers)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
+from img_core.testing.contracts.driver import DriverContract
 from img_core.testing.executor_lab import BUSYBOX, Laboratory
 
 if TYPE_CHECKING:
@@ -31,11 +32,12 @@ __all__ = ["ExecutorContract"]
 _FOURTEEN_CAPABILITIES = "00000000a80425fb"
 
 
-class ExecutorContract:
+class ExecutorContract(DriverContract):
     """The promises of `img_core.spec.Executor`, each as a test."""
 
+    kind = "executor"
+    holder = "executor"
     executor: ClassVar[type[Executor]]
-    options: ClassVar[dict[str, Any]] = {}  #: Any: JSON
     #: seconds for the start of a program to its end, with room for a busy machine
     budget: ClassVar[float] = 0.3
 

@@ -4,7 +4,9 @@
         exporter = MyExporter
         options = {"level": 3}
 
-Needs no namespaces and no build: results come from `img_core.testing.results`. Options named ``dest`` are filled in.
+Needs no namespaces and no build: results come from `img_core.testing.results`. Options named ``dest`` are filled in; others that the schema
+requires stand in *options*. What changes the disk through `img_core.files.fs` is interrupted at each change; what a program writes that the
+exporter calls is interrupted from outside: by a limit of file sizes, as on a full disk, and by SIGKILL at many moments.
 """
 
 # ruff: noqa: D102, PT017 - a test's name is its claim
@@ -12,10 +14,14 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
+import signal
 import stat
-from collections.abc import Iterator, Mapping
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import pytest
 
@@ -23,10 +29,15 @@ from img_core.files.fs import faults
 from img_core.spec.errors import Canceled, ImgError, UsageError
 from img_core.spec.exporter import Exporter
 from img_core.spec.values import Platform
+from img_core.testing.contracts.driver import DriverContract
 from img_core.testing.results import ReadyResult, Recorder, host, make_result
 
 __all__ = ["ExporterContract", "Seen", "observe"]
 
+#: how often an export is killed, spread over the time that a whole one takes
+_KILLS = 12
+#: seconds that a program may go on after the exporter that called it was killed
+_PATIENCE = 5.0
 _PLATFORMS = (Platform("linux", "amd64"), Platform("linux", "arm64"))
 
 #: A directory's content: path to (type and permissions, content or link target).
@@ -49,11 +60,12 @@ def observe(directory: Path) -> Seen:
     return seen
 
 
-class ExporterContract:
+class ExporterContract(DriverContract):
     """The promises of `img_core.spec.Exporter`, each as a test."""
 
+    kind = "exporter"
+    holder = "exporter"
     exporter: ClassVar[type[Exporter]]
-    options: ClassVar[dict[str, Any]] = {}  #: Any: JSON
 
     # ---- what a subclass may change
 
@@ -64,6 +76,14 @@ class ExporterContract:
     def files(self, dest: Path, result: ReadyResult) -> Mapping[bytes, bytes]:
         """Return path and content of all regular files that were exported; skips the test that needs it if not overridden."""
         pytest.skip("the suite does not know how to read this exporter's output")
+
+    def links(self, dest: Path, result: ReadyResult) -> Mapping[bytes, bytes] | None:
+        """Return path and target of all symbolic links that were exported; None if the form knows none."""
+        return None
+
+    def owners(self, dest: Path, result: ReadyResult) -> Mapping[bytes, tuple[int, int]] | None:
+        """Return path and owner of all that was exported, but the root; None if the form knows none."""
+        return None
 
     # ---- fixtures and helpers
 
@@ -78,11 +98,14 @@ class ExporterContract:
         yield
         faults.uninstall()
 
+    def given(self, dest: Path) -> dict[str, Any]:  # Any: JSON
+        """Return the options of an export to *dest*."""
+        properties = (self.exporter.schema or {}).get("properties", {})
+        return {**self.options, **({"dest": str(dest)} if "dest" in properties else {})}
+
     def make(self, dest: Path, **options: Any) -> Exporter:  # Any: JSON
         """Return an exporter to *dest*; its run and state directories are private to the test."""
-        properties = (self.exporter.schema or {}).get("properties", {})
-        given = {**self.options, **({"dest": str(dest)} if "dest" in properties else {}), **options}
-        return self.exporter(host(dest.parent.parent / "host"), given)
+        return self.exporter(host(dest.parent.parent / "host"), {**self.given(dest), **options})
 
     def place(self, tmp_path: Path, name: str = "place") -> Path:
         """Return a destination in a directory of its own, which holds nothing else."""
@@ -99,20 +122,17 @@ class ExporterContract:
         self.prepare(dest)
         self.make(dest).export(result, Recorder())
         seen = self.state(dest, result)
-        (result.store.directory / "tags.json").unlink(missing_ok=True)
+        self.forget(result)
         return seen
+
+    def forget(self, result: ReadyResult) -> None:
+        """Take the names in the store back that an export gave."""
+        (result.store.directory / "tags.json").unlink(missing_ok=True)
 
     # ---- declaration
 
-    def test_name_and_schema_are_declared(self) -> None:
-        from jsonschema import Draft202012Validator
-
-        assert self.exporter.name == self.exporter.name.lower() != ""
+    def test_an_exporter_without_options_says_so(self) -> None:
         assert self.exporter.schema is not None
-        Draft202012Validator.check_schema(dict(self.exporter.schema))
-        assert self.exporter.schema["additionalProperties"] is False
-        for name, option in self.exporter.schema["properties"].items():
-            assert option.get("description"), f"option {name} is not explained"
 
     def test_the_wanted_form_of_layers_can_be_packed(self, tmp_path: Path) -> None:
         from img_core.archives.codecs import compressor
@@ -124,9 +144,11 @@ class ExporterContract:
         from jsonschema import Draft202012Validator
 
         validator = Draft202012Validator(dict(self.exporter.schema or {}))
-        assert validator.is_valid({**self.options})
-        assert not validator.is_valid({**self.options, "no-such-option": "x"})
-        assert not validator.is_valid({**self.options, "dest": 3})
+        given = self.given(Path("/some/where"))
+        assert validator.is_valid(given), "what is required and is not `dest` has to stand in `options`"
+        assert not validator.is_valid({**given, "no-such-option": "x"})
+        for name in given:
+            assert not validator.is_valid({**given, name: {"of": "no type"}}), f"option {name} takes anything"
 
     def test_constructor_touches_nothing(self, tmp_path: Path) -> None:
         dest = self.place(tmp_path)
@@ -153,14 +175,26 @@ class ExporterContract:
     def test_all_files_arrive_whatever_their_names(self, tmp_path: Path, result: ReadyResult) -> None:
         dest = self.place(tmp_path)
         self.make(dest).export(result, Recorder())
-        root = os.fsencode(result.images[0].directory)
-        wanted = {}
-        for parent, _, names in os.walk(root):
-            for name in names:
-                path = os.path.join(parent, name)
-                if stat.S_ISREG(os.lstat(path).st_mode):
-                    wanted[os.path.relpath(path, root)] = Path(os.fsdecode(path)).read_bytes()
+        wanted = {
+            path: Path(os.fsdecode(full)).read_bytes()
+            for path, full in _entries(result)
+            if stat.S_ISREG(os.lstat(full).st_mode)
+        }
         assert self.files(dest, result) == wanted
+
+    def test_links_keep_their_targets(self, tmp_path: Path, result: ReadyResult) -> None:
+        dest = self.place(tmp_path)
+        self.make(dest).export(result, Recorder())
+        links = {path: os.readlink(full) for path, full in _entries(result) if os.path.islink(full)}
+        assert self.links(dest, result) in (None, links)
+
+    def test_owners_are_those_that_the_tree_tells(self, tmp_path: Path, result: ReadyResult) -> None:
+        dest = self.place(tmp_path)
+        self.make(dest).export(result, Recorder())
+        image = result.images[0]
+        owners = {path: image.owners.get(path, (0, 0)) for path, _ in _entries(result)}
+        found = self.owners(dest, result)
+        assert found is None or {path: owner for path, owner in found.items() if path in owners} == owners
 
     def test_an_old_output_is_replaced(self, tmp_path: Path, result: ReadyResult) -> None:
         old, new = self.place(tmp_path, "old"), self.place(tmp_path, "new")
@@ -247,13 +281,49 @@ class ExporterContract:
             after = self.visible(dest, result)
             assert after in (before, expected), f"mutation {number} of {total} was seen half-done"
             outcomes.add(after == expected)
-            (result.store.directory / "tags.json").unlink(missing_ok=True)
-        assert False in outcomes
+            self.forget(result)
+        assert False in outcomes or total == 0
+
+    def test_what_does_not_fit_on_the_disk_leaves_the_old_state(self, tmp_path: Path, result: ReadyResult) -> None:
+        expected = self.finished(tmp_path, result)
+        largest = max([len(content) for mode, content in expected[0].values() if stat.S_ISREG(mode)], default=0)
+        for limit in sorted({0, 1, largest // 2, max(largest - 1, 0)}):
+            dest = self.place(tmp_path, f"limit-{limit}")
+            self.prepare(dest)
+            before = self.state(dest, result)
+            told = self.in_child(lambda dest=dest, limit=limit: self._with_little_room(dest, result, limit))  # type: ignore[misc]
+            if told:
+                assert self.state(dest, result) == before, f"files of more than {limit} bytes could not be written"
+                assert "\n" not in told
+            else:
+                assert self.state(dest, result) == expected, f"files of more than {limit} bytes could not be written"
+                assert limit >= 1, "an export to a full disk did not fail"
+            self.forget(result)
+
+    def test_kill_at_any_time_leaves_the_old_state_or_the_new_one(self, tmp_path: Path, result: ReadyResult) -> None:
+        began = time.monotonic()
+        expected = self.finished(tmp_path, result)
+        whole = time.monotonic() - began
+        for number in range(_KILLS):
+            dest = self.place(tmp_path, f"killed-{number}")
+            self.prepare(dest)
+            before = self.visible(dest, result)
+            self.kill_after(number * whole / _KILLS, lambda dest=dest: self._export(dest, result))  # type: ignore[misc]
+            assert self.visible(dest, result) in (before, expected), f"killed after {number}/{_KILLS} of its time"
+            self.forget(result)
+
+    def test_two_processes_at_once_leave_one_whole_output(self, tmp_path: Path, result: ReadyResult) -> None:
+        expected = self.finished(tmp_path, result)
+        dest = self.place(tmp_path)
+        self.prepare(dest)
+        children = [_fork(lambda: self._export(dest, result)) for _ in range(2)]
+        assert 0 in [_status(child) for child in children]
+        assert self.visible(dest, result) == expected
 
     def test_cancel_leaves_the_old_state(self, tmp_path: Path, result: ReadyResult) -> None:
         recorder = Recorder()
         self.make(self.place(tmp_path, "complete")).export(result, recorder)
-        (result.store.directory / "tags.json").unlink(missing_ok=True)
+        self.forget(result)
         for number in range(1, len(recorder.lines) + 1):
             dest = self.place(tmp_path, f"cancel-{number}")
             self.prepare(dest)
@@ -265,20 +335,56 @@ class ExporterContract:
     # ---- machinery
 
     def count_mutations(self, tmp_path: Path, result: ReadyResult) -> int:
-        """Return how often a whole export changes the disk."""
+        """Return how often a whole export changes the disk through `img_core.files.fs`; 0 if a program does all of it."""
         dest = self.place(tmp_path, "counted")
         self.prepare(dest)
         faults.install()
         self.make(dest).export(result, Recorder())
         faults.uninstall()
-        (result.store.directory / "tags.json").unlink(missing_ok=True)
-        assert faults.count() > 0
+        self.forget(result)
         return faults.count()
 
     def visible(self, dest: Path, result: ReadyResult) -> tuple[Seen, Mapping[str, str]]:
         """Like `state`, without the hidden temporary files that a killed process cannot remove."""
         seen, tags = self.state(dest, result)
         return {path: value for path, value in seen.items() if not path.startswith(".")}, tags
+
+    def _export(self, dest: Path, result: ReadyResult) -> None:
+        self.make(dest).export(result, Recorder())
+
+    def _with_little_room(self, dest: Path, result: ReadyResult, limit: int) -> str:
+        """Export while no file, of whatever program, may be larger than *limit* bytes; return the message of the failure, if any."""
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        try:
+            self._export(dest, result)
+        except ImgError as err:
+            return err.message
+        return ""
+
+    def in_child(self, work: Callable[[], str]) -> str:
+        """Return what *work* returned in another process; an exception there is an AssertionError here."""
+        reader, writer = os.pipe()
+
+        def told() -> None:
+            os.write(writer, work().encode())
+
+        child = _fork(told, writer)
+        os.close(writer)
+        with os.fdopen(reader, "rb") as answer:
+            text = answer.read().decode(errors="replace")
+        assert _status(child) == 0, text
+        return text
+
+    def kill_after(self, seconds: float, work: Callable[[], None]) -> None:
+        """Do *work* in a session of its own whose first process is killed after *seconds*; wait until all of the others have ended."""
+        child = _fork(work, session=True)
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        deadline = time.monotonic() + _PATIENCE
+        while left := _session(child):
+            assert time.monotonic() < deadline, f"a program goes on after its exporter was killed: {left}"
+            time.sleep(0.01)
 
     def export_in_child(self, dest: Path, result: ReadyResult, *, crash_at: int) -> None:
         """Export in another process that ends, as by SIGKILL, at mutation *crash_at*."""
@@ -290,3 +396,56 @@ class ExporterContract:
             finally:
                 os._exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 137
+
+
+def _entries(result: ReadyResult) -> Iterator[tuple[bytes, bytes]]:
+    """Give everything in the tree of the first image: its path there, and its path here."""
+    root = os.fsencode(result.images[0].directory)
+    for parent, directories, names in os.walk(root):
+        for name in (*directories, *names):
+            full = os.path.join(parent, name)
+            yield os.path.relpath(full, root), full
+
+
+def _fork(work: Callable[[], None], report: int = -1, *, session: bool = False) -> int:
+    """Do *work* in a child process, whose id is returned; a failure goes as text to the descriptor *report*, if there is one."""
+    child = os.fork()
+    if child == 0:
+        _be_child(work, report, session)
+    return child
+
+
+def _be_child(work: Callable[[], None], report: int, session: bool) -> NoReturn:
+    status = 1
+    try:
+        if session:
+            os.setsid()
+        work()
+        status = 0
+    except BaseException:
+        if report >= 0:
+            os.write(report, traceback.format_exc().encode(errors="replace"))
+    finally:
+        os._exit(status)
+
+
+def _status(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _session(leader: int) -> list[str]:
+    """Return the names of the processes that live in the session of *leader* (proc(5), ``/proc/PID/stat``)."""
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            head, _, rest = (
+                Path("/proc", name, "stat").read_text(errors="replace").rpartition(") ")
+                if name.isdigit()
+                else ("", "", "")
+            )
+        except OSError:
+            continue
+        fields = rest.split()
+        if fields and int(fields[3]) == leader and fields[0] != "Z":
+            found.append(head.partition("(")[2])
+    return found

@@ -13,6 +13,8 @@ Needs no namespaces; images go into a plain directory of blobs (`img_core.testin
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,6 +22,7 @@ import pytest
 
 from img_core.spec.errors import ImgError
 from img_core.spec.importer import Importer, LoadedImage
+from img_core.testing.contracts.driver import DriverContract
 from img_core.testing.images import SmallImage, make_image
 from img_core.testing.results import DirectoryStore
 
@@ -28,14 +31,17 @@ __all__ = ["ImporterContract"]
 _START = 512  #: bytes of a stream that `Importer.claims` gets
 
 
-class ImporterContract:
+class ImporterContract(DriverContract):
     """The promises of `img_core.spec.Importer`, each as a test."""
 
+    kind = "importer"
+    holder = "importer_class"
     importer_class: ClassVar[type[Importer]]
+    samples: ClassVar[Mapping[str, str]] = {"image": "a file or directory in its form"}
 
     def write(self, image: SmallImage, directory: Path) -> Path:
         """Write *image* in the importer's form into the empty *directory*; return what is to be loaded."""
-        raise NotImplementedError
+        return _copied(Path(self.sample("image")), directory)
 
     @pytest.fixture
     def image(self) -> SmallImage:
@@ -57,6 +63,9 @@ class ImporterContract:
         assert not self.importer_class.claims(b"")
 
     def test_the_image_arrives_whole(self, written: Path, image: SmallImage, store: DirectoryStore) -> None:
+        if self.given_samples is not None:
+            assert all(store.read(loaded.descriptor.digest) for loaded in self._load(written, store))
+            return
         (loaded,) = self._load(written, store)
         assert loaded.descriptor.digest == image.top.digest
         assert set(image.blobs.values()) <= set(store.blobs().values())
@@ -65,6 +74,7 @@ class ImporterContract:
     def test_damage_never_becomes_an_image(
         self, part: float, written: Path, image: SmallImage, store: DirectoryStore
     ) -> None:
+        whole = set(image.blobs.values()) if self.given_samples is None else self._blobs(written, store)
         victims = sorted(path for path in written.rglob("*") if path.is_file()) if written.is_dir() else [written]
         victim = victims[int(part * len(victims))]
         content = bytearray(victim.read_bytes())
@@ -75,7 +85,7 @@ class ImporterContract:
         except ImgError as err:
             assert "\n" not in err.message
         else:  # it was in what does not count, such as padding
-            assert all(blob in image.blobs.values() for blob in (store.read(item.descriptor.digest) for item in loaded))
+            assert all(blob in whole for blob in (store.read(item.descriptor.digest) for item in loaded))
 
     def test_a_file_that_ends_early_is_an_error_of_one_line(self, written: Path, store: DirectoryStore) -> None:
         victim = max((path for path in [written, *written.rglob("*")] if path.is_file()), key=os.path.getsize)
@@ -90,8 +100,20 @@ class ImporterContract:
         with written.open("rb") as file:
             return self.importer_class.claims(file.read(_START))
 
+    def _blobs(self, written: Path, store: DirectoryStore) -> set[bytes]:
+        """Return the blobs of a sample that nobody damaged."""
+        self._load(written, store)
+        return set(store.blobs().values())
+
     def _load(self, written: Path, store: DirectoryStore) -> list[LoadedImage]:
+        made: Importer = self.made()
         if written.is_dir():
-            return self.importer_class().load(written, store)
+            return made.load(written, store)
         with written.open("rb") as file:
-            return self.importer_class().load(file, store)
+            return made.load(file, store)
+
+
+def _copied(path: Path, directory: Path) -> Path:
+    """Return a copy of *path* in *directory*."""
+    target = directory / path.name
+    return Path(shutil.copytree(path, target) if path.is_dir() else shutil.copy(path, target))

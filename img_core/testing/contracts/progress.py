@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from img_core.spec.progress import StepFinished, StepLog, StepPlanned, StepStarted, StepStatus, WarningRaised
+from img_core.testing.contracts.driver import DriverContract
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -69,9 +70,11 @@ def events(text: str = "text", *, fails: bool = True, log: bytes | None = None) 
     ]
 
 
-class ProgressContract:
+class ProgressContract(DriverContract):
     """The promises of `img_core.spec.Progress`, each as a test."""
 
+    kind = "progress"
+    holder = "progress_class"
     progress_class: ClassVar[type[Progress]]
 
     @pytest.fixture
@@ -82,12 +85,13 @@ class ProgressContract:
             raw = io.BytesIO()
             stream = io.TextIOWrapper(raw, encoding=encoding, errors="strict")
             self.run(stream, told)
+            stream.flush()  # what it left in the buffer is written, too
             return raw.getvalue().decode(encoding)
 
         return write
 
     def run(self, stream: io.TextIOWrapper, told: Iterable[Event]) -> None:
-        progress = self.progress_class(stream)
+        progress = self.made(stream)
         for event in told:
             progress.handle(event)
         progress.close()
@@ -135,7 +139,7 @@ class ProgressContract:
 
     def test_a_note_is_written_whole(self) -> None:
         stream = io.StringIO()
-        progress = self.progress_class(stream)
+        progress = self.made(stream)
         progress.note("warning: plain words")
         progress.close()
         assert stream.getvalue().count("\n") == 1
@@ -144,7 +148,7 @@ class ProgressContract:
 
     def test_a_closed_stream_stops_nothing(self) -> None:
         stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
-        progress = self.progress_class(stream)
+        progress = self.made(stream)
         stream.close()
         for event in events():
             progress.handle(event)

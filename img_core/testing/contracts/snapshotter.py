@@ -24,11 +24,13 @@ import pytest
 
 from img_core.archives.tar import write_layer
 from img_core.files import faults, fs
+from img_core.plugins._making import construct
 from img_core.spec.errors import ArchiveError, ImgError, IntegrityError
 from img_core.spec.host import Host, IdMapping
 from img_core.spec.snapshotter import LayerStream, Snapshotter
 from img_core.spec.values import DiffId, Digest
 from img_core.testing import archives
+from img_core.testing.contracts.driver import DriverContract
 from img_core.testing.namespaces import mappings, run_inside
 from img_core.testing.trees import fingerprint
 
@@ -98,12 +100,16 @@ class Shelf:
     count: int = 0
 
     @classmethod
-    def make(cls, snapshotter: type[Snapshotter], base: str, mapping: IdMapping) -> Shelf:
+    def make(
+        cls, snapshotter: type[Snapshotter], base: str, mapping: IdMapping, options: Mapping[str, Any] | None = None
+    ) -> Shelf:
         directory = os.path.join(base, "state")
         run = os.path.join(base, "run")
         os.makedirs(directory, exist_ok=True)
         os.makedirs(run, exist_ok=True)
-        return cls(snapshotter(Host(mapping, directory, run)), directory, mapping)
+        return cls(
+            construct("snapshotter", snapshotter, (Host(mapping, directory, run),), options or {}), directory, mapping
+        )
 
     def new(self) -> str:
         self.count += 1
@@ -216,9 +222,11 @@ def _everything(tree: Tree) -> None:
 Inside = Callable[[Callable[[Shelf], None]], None]
 
 
-class SnapshotterContract:
+class SnapshotterContract(DriverContract):
     """The promises of `img_core.spec.Snapshotter`, each as a test."""
 
+    kind = "snapshotter"
+    holder = "snapshotter"
     snapshotter: ClassVar[type[Snapshotter]]
 
     @pytest.fixture(params=mappings())
@@ -231,7 +239,7 @@ class SnapshotterContract:
         def run(work: Callable[[Shelf], None]) -> None:
             def body() -> None:
                 try:
-                    work(Shelf.make(self.snapshotter, base, mapping))
+                    work(Shelf.make(self.snapshotter, base, mapping, self.options))
                 finally:
                     fs.remove_tree(base)  # with the rights to do so
 

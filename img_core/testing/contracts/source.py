@@ -22,38 +22,46 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from img_core.spec.errors import ImgError
+from img_core.spec.graph import SourceOp
 from img_core.spec.host import Host
 from img_core.spec.source import SourceContext, TreeSource
+from img_core.testing.contracts.driver import DriverContract
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from img_core.spec.graph import SourceOp
     from img_core.spec.source import PinnedTree
 
 __all__ = ["TreeSourceContract"]
 
 
-class TreeSourceContract:
+class TreeSourceContract(DriverContract):
     """The promises of `img_core.spec.TreeSource` for trees that are fetched, each as a test."""
 
+    kind = "source"
+    holder = "source_class"
     source_class: ClassVar[type[TreeSource]]
+    samples: ClassVar[Mapping[str, str]] = {
+        "address": "the reference of something that can be had",
+        "other": "the reference of something with other content",
+        "missing": "the reference of something that does not exist",
+    }
 
     @pytest.fixture
     def op(self) -> SourceOp:
         """Something that can be had."""
-        raise NotImplementedError
+        return SourceOp(self.source_class.name, self.sample("address"))
 
     @pytest.fixture
     def other_op(self) -> SourceOp:
         """Something with other content."""
-        raise NotImplementedError
+        return SourceOp(self.source_class.name, self.sample("other"))
 
     @pytest.fixture
     def missing_op(self) -> SourceOp:
         """Something that does not exist."""
-        raise NotImplementedError
+        return SourceOp(self.source_class.name, self.sample("missing"))
 
     @pytest.fixture
     def context(self, tmp_path: Path) -> SourceContext:
@@ -66,7 +74,7 @@ class TreeSourceContract:
 
     @pytest.fixture
     def source(self, context: SourceContext) -> Iterator[TreeSource]:
-        made = self.source_class(context)
+        made = self.made(context)
         yield made
         made.close()
 
@@ -89,7 +97,7 @@ class TreeSourceContract:
         self, context: SourceContext, source: TreeSource, op: SourceOp
     ) -> None:
         first = source.pin(op, None).identity
-        again = self.source_class(context)
+        again = self.made(context)
         try:
             assert again.pin(op, None).identity == first == source.pin(op, None).identity
         finally:
@@ -109,7 +117,7 @@ class TreeSourceContract:
     def test_what_was_pinned_can_be_fetched_by_another_object_and_is_equal(
         self, context: SourceContext, source: TreeSource, op: SourceOp, fetched: Path, tmp_path: Path
     ) -> None:
-        again = self.source_class(context)
+        again = self.made(context)
         try:
             other = self._fetch(again, again.pin(op, None), tmp_path / "again")
         finally:
@@ -141,7 +149,7 @@ class TreeSourceContract:
     def test_the_time_of_a_tree_is_the_same_before_and_after_it_was_fetched(
         self, context: SourceContext, source: TreeSource, op: SourceOp, tmp_path: Path
     ) -> None:
-        again = self.source_class(context)
+        again = self.made(context)
         try:
             before = again.modified(again.pin(op, None))
         finally:

@@ -1,0 +1,63 @@
+"""The suites are sharp: each notices every one of these drivers, which are good ones with one thing wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+
+import pytest
+
+from harness.mutants import Mutant, exporters, rooms, showing, stores
+from img_core.testing.running import Outcome, run_suites
+
+pytestmark = pytest.mark.rootless  # of snapshotters and executors
+
+MUTANTS: Mapping[str, Mapping[str, Mutant]] = {
+    "credentials": stores.CREDENTIALS,
+    "executor": rooms.EXECUTORS,
+    "exporter": exporters.MUTANTS,
+    "frontend": showing.FRONTENDS,
+    "importer": stores.IMPORTERS,
+    "listener": showing.LISTENERS,
+    "progress": showing.PROGRESS,
+    "registry": stores.REGISTRIES,
+    "snapshotter": rooms.SNAPSHOTTERS,
+    "source": stores.SOURCES,
+}
+ALL = [(kind, name) for kind, table in MUTANTS.items() for name in table]
+
+
+@cache
+def outcomes(kind: str) -> Mapping[str, list[Outcome]]:
+    """Return what the suite of a kind says about each of its mutants, by its name, and about the good drivers, by `good`."""
+    return by_name(MUTANTS[kind], lambda mutant: mutant.driver) | {
+        "good": [out for found in by_name(MUTANTS[kind], lambda mutant: mutant.good).values() for out in found]
+    }
+
+
+def by_name(mutants: Mapping[str, Mutant], driver: Callable[[Mutant], object]) -> dict[str, list[Outcome]]:
+    """Run the claims of all in one process: to start it takes longer than they do."""
+    classes = {f"TestMutant{number:03}": name for number, name in enumerate(mutants)}
+    suites = {suite: mutants[name].under(driver(mutants[name])) for suite, name in classes.items()}
+    chosen = " or ".join(f"({suite} and ({mutants[name].claim}))" for suite, name in classes.items())
+    found: dict[str, list[Outcome]] = {name: [] for name in mutants}
+    for outcome in run_suites(lambda: suites, select=chosen):
+        found[classes[outcome.suite]].append(outcome)
+    return found
+
+
+@pytest.mark.parametrize(("kind", "name"), ALL, ids=[f"{kind}-{name}" for kind, name in ALL])
+def test_the_suite_notices_a_driver_that(kind: str, name: str) -> None:
+    found = outcomes(kind)[name]
+    assert [outcome for outcome in found if outcome.status == "failed"], f"noticed by none of: {found}"
+
+
+@pytest.mark.parametrize("kind", MUTANTS)
+def test_the_good_driver_keeps_what_its_mutants_break(kind: str) -> None:
+    good = outcomes(kind)["good"]
+    assert [(outcome.claim, outcome.details) for outcome in good if outcome.status == "failed"] == []
+    assert len(good) >= len(MUTANTS[kind])
+
+
+def test_there_are_enough() -> None:
+    assert {kind: len(table) for kind, table in MUTANTS.items() if len(table) < 10} == {}
