@@ -207,7 +207,7 @@ MUTANTS = {
     "says nothing": tar("test_progress_is_told", export=silent),
     "takes any option": tar("test_options_are_declared or test_schema_refuses", schema={"properties": {"dest": {"type": "string"}}}),
     "opens its output when it is made": tar("test_constructor_touches", __init__=opens_early),
-    "lets a program write to the name": program("test_kill_at_any", write=writes_to_the_name),
+    "lets a program write to the name": program("test_kill_at_any or test_what_does_not_fit", write=writes_to_the_name),
     "lets a program go on": program("test_kill_at_any", call=survives),
     "ignores that a program failed": program("test_what_does_not_fit", call=ignores_failure),
 }  # fmt: skip
