@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from img_core.api._client import Client
     from img_core.api._credentials import LoggedOut, server_name
     from img_core.api._given import BuildOptions, StrPath, Words
-    from img_core.api._handle import CancelHandle
     from img_core.api._push import refuse_id
     from img_core.api._request import BuildRequest, BuildResult, CachePlace, Limits, Output, SecretSource, SshAgent
     from img_core.api._values import (
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
         StoredImage,
         Unpacked,
     )
+    from img_core.linux.cancellation import CancelHandle
     from img_core.spec.errors import Canceled, ImgError
     from img_core.spec.frontend import BuildWarning
     from img_core.spec.progress import Event
@@ -81,7 +81,7 @@ _HOMES = {
     "img_core.api._cache_places": ("cache_places",),
     "img_core.api._client": ("Client",),
     "img_core.api._credentials": ("LoggedOut", "server_name"),
-    "img_core.api._handle": ("CancelHandle",),
+    "img_core.linux.cancellation": ("CancelHandle",),
     "img_core.api._push": ("refuse_id",),
     "img_core.api._request": (
         "BuildRequest",

@@ -10,7 +10,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from img_core.api._client import Client
-from img_core.api._handle import CancelHandle
+from img_core.linux.cancellation import CancelHandle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping

@@ -6,6 +6,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
+from img_core.api._transfers import reporting
 from img_core.linux.parallel import run_together
 from img_core.spec.errors import Canceled
 from img_core.spec.graph import IMAGE_SCHEME
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from img_core.api.session import Session
-    from img_core.spec.progress import TransferStatus
+    from img_core.spec.progress import Event, TransferStatus
     from img_core.spec.source import ImageSource
     from img_core.spec.values import Descriptor, Platform
     from img_core.store import Store
@@ -30,12 +31,12 @@ def complete(
     descriptor: Descriptor,
     *,
     platform: Platform | None = None,
-    status: TransferStatus = lambda *_news: None,
+    on_event: Callable[[Event], None] | None = None,
 ) -> None:
     """Fetch what the stored image *name* (as people know it), which means *descriptor*, lacks: layers that its build left in registries.
 
     Of an index that is all kept images, or only the one for *platform*. What arrived stays if another layer cannot be had.
-    *status* hears of each layer that is fetched. Raises NotFoundError, RegistryError, CredentialsError, IntegrityError.
+    *on_event* hears of it as one step. Raises NotFoundError, RegistryError, CredentialsError, IntegrityError.
     """
     from img_core.solver.origins import fetch_left
 
@@ -53,7 +54,8 @@ def complete(
         for layer in content.layers
         if layer.digest in left
     }
-    fetch_layers(store, wanted, status=status, close=source.close)
+    with reporting(f"fetching layers of {name}", on_event) as status:
+        fetch_layers(store, wanted, status=status, close=source.close)
 
 
 def fetch_layers(

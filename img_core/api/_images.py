@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from img_core.store import Store
     from img_core.store.images import Image
 
-__all__ = ["get_image", "import_rootfs", "load", "save"]
+__all__ = ["get_image", "import_rootfs", "load", "parsed_platform", "save"]
 
 CHUNK = 1024 * 1024
 
@@ -35,6 +35,11 @@ def get_image(store: Store, text: str) -> Image:
     if image is None:
         raise NotFoundError(f'image "{show(text)}": not found', hint="`img ls` shows what is there")
     return image
+
+
+def parsed_platform(text: str) -> Platform | None:
+    """Return the platform that *text* names, None for none. Raises UsageError."""
+    return platforms.parse(text) if text else None
 
 
 def import_rootfs(

@@ -5,14 +5,40 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from img_core.api._values import HistoryEntry, ImageDetails
+from img_core.api._values import HistoryEntry, ImageDetails, StoredImage
+from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:
-    from img_core.api._values import StoredImage
-    from img_core.store import Store
-    from img_core.store.images import ImageContent
+    from collections.abc import Mapping
 
-__all__ = ["details"]
+    from img_core.store import Store
+    from img_core.store.images import Image, ImageContent
+
+__all__ = ["details", "shown"]
+
+
+def shown(store: Store, image: Image, *, labels: bool = False) -> StoredImage:
+    """Return *image* as callers see it; with *labels* they are read from its config."""
+    target = image.descriptor
+    return StoredImage(
+        image.name,
+        target.digest,
+        target.media_type,
+        store.images.content_size(image),
+        image.created,
+        image.updated,
+        target.annotations,
+        _labels(store, image) if labels else {},
+    )
+
+
+def _labels(store: Store, image: Image) -> Mapping[str, str]:
+    """Return the labels of the config, of the host's platform if there are several; none for an image that is damaged."""
+    try:
+        content = store.images.content(image.descriptor, None, image.name)
+    except ImgError:
+        return {}
+    return (content.config.document.get("config") or {}).get("Labels") or {}
 
 
 def details(store: Store, image: StoredImage, content: ImageContent) -> ImageDetails:

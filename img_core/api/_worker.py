@@ -1,196 +1,45 @@
-"""Runs an operation in a process of its own, for callers that have threads or want to stay in their namespace.
-
-The worker is a fresh interpreter. It gets the call on stdin and answers on stdout, both as pickles with a length before each: both ends
-are this very module, run by the same interpreter as the same user, so nothing untrusted is ever unpickled. Functions among the arguments
-stay with the caller: the worker tells them, or asks them and waits.
-"""
+"""The other end of a client's call in a process of its own (`img_core.linux.worker`)."""
 
 from __future__ import annotations
 
-import json
-import os
-import pickle
-import struct
-import subprocess
-import sys
-import threading
-from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from img_core.linux import stdout
-from img_core.spec.errors import Canceled, ImgError
+from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import FrameType
 
-    from img_core.api._handle import CancelHandle
+    from img_core.linux.cancellation import CancelHandle
 
-__all__ = ["WorkerCall", "run_in_worker"]
-
-#: Until the worker handles Ctrl-C itself, it dies by it without a word.
-_PROGRAM = (
-    "import _signal; _signal.signal(_signal.SIGINT, _signal.SIG_DFL); "
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from img_core.api._worker import main; main()"
-)
-_LENGTH = struct.Struct(">Q")
+__all__ = ["perform"]
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerCall:
-    """An *operation* of `Local` with its *arguments*, and how that is configured. *told* and *asked* name functions of the caller."""
+def perform(
+    call: tuple[str, Mapping[str, Any], Mapping[str, Any]],  # Any: plain data
+    functions: Mapping[str, Callable[[Any], Any]],
+    cancel: CancelHandle,
+) -> Any:  # Any: depends on the method
+    """Call a method of a client that works in this process: *call* is its name, its arguments, and how the client is configured.
 
-    operation: str
-    arguments: Mapping[str, Any]  # Any: plain data
-    configuration: Mapping[str, Any] = field(default_factory=dict)  # Any: arguments of `Config.load`
-    stoppable: bool = False  #: whether the operation takes a `CancelHandle`; any other is interrupted wherever it is
-    told: tuple[str, ...] = ()
-    asked: tuple[str, ...] = ()
+    *functions* are arguments, too, but for ``notice``, which is the client's.
+    """
+    from img_core.api._client import Client
 
-
-def run_in_worker(call: WorkerCall, functions: Mapping[str, Callable[[Any], Any]], cancel: CancelHandle) -> Any:
-    """Do *call* in a worker and return its result. Raises what it raised, and what one of *functions* raises; nothing goes on then."""
-    # Our path, not that of the environment, which is left as it is for the programs that the worker starts.
-    places = json.dumps([os.path.abspath(path) for path in sys.path])
-    command = [sys.executable, "-I", "-c", _PROGRAM, places]
-    environment = call.configuration.get("environment")
-    cancel.check()
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as worker:
-        try:
-            with cancel.stopping(lambda _signum: worker.terminate()):
-                kind, value = _converse(worker, call, functions)
-        except BaseException:
-            worker.terminate()
-            raise
-        finally:
-            _hang_up(worker)
-    if kind == "result":
-        return value
-    if isinstance(value, Canceled):
-        cancel.check()  # which knows the signal
-    raise value
-
-
-def _converse(
-    worker: subprocess.Popen[bytes], call: WorkerCall, functions: Mapping[str, Callable[[Any], Any]]
-) -> tuple[str, Any]:  # Any: a result or an error
-    """Return how it ended: ``result`` or ``error``, and that."""
-    assert worker.stdin is not None
-    assert worker.stdout is not None
-    with suppress(BrokenPipeError):  # it was stopped already
-        _send(worker.stdin, call)
-    while (message := _receive(worker.stdout)) is not None:
-        kind, name, value = message
-        if kind in ("result", "error"):
-            return kind, value
-        answer = functions[name](value)
-        if kind == "ask":
-            _send(worker.stdin, answer)
-    return "error", _silence(worker.wait())
-
-
-def _silence(status: int) -> ImgError:
-    """Return what it means that a worker ended with *status* and without an answer."""
-    if status < 0 and -status in _stop_signals():  # it was about to start
-        return Canceled(signum=-status)
-    return ImgError(f"the process that did the work ended with status {status} and without an answer")
-
-
-def _hang_up(worker: subprocess.Popen[bytes]) -> None:
-    """Close both pipes, so that a worker that still writes or reads ends."""
-    for pipe in (worker.stdin, worker.stdout):
-        if pipe is not None:
-            with suppress(OSError):
-                pipe.close()
-
-
-def _stop_signals() -> tuple[int, ...]:
-    import signal
-
-    return (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-# -------------------------------------------------------------------------------------------------------- the worker
-
-
-def main() -> NoReturn:
-    """Be the worker. What a plugin leaves running does not hold the caller."""
-    status = 1
+    method, arguments, configuration = call
+    given = {name: function for name, function in functions.items() if name != "notice"}
     try:
-        _serve()
-        status = 0
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-    finally:
-        with suppress(OSError):
-            sys.stderr.flush()
-        os._exit(status)
-
-
-class _Caller:
-    """The other end: hears what is sent until it is gone; then nobody wants to hear anything."""
-
-    def __init__(self) -> None:
-        self._stream = os.fdopen(os.dup(1), "wb", buffering=0)
-        self._sending_lock = threading.Lock()
-        self._is_gone = False
-        os.dup2(2, 1)  # whatever prints must not disturb the answers
-        stdout.deny()
-
-    def send(self, kind: str, name: str, value: Any) -> None:  # Any: what pickle can carry
-        """Send *value*."""
-        with self._sending_lock:
-            if not self._is_gone:
-                try:
-                    _send(self._stream, (kind, name, value))
-                except BrokenPipeError:
-                    self._is_gone = True
-
-    def ask(self, name: str, value: Any) -> Any:  # Any: what pickle can carry
-        """Return what the function *name* of the caller says to *value*. Raises Canceled if the caller is gone."""
-        self.send("ask", name, value)
-        if (answer := _receive(sys.stdin.buffer)) is None:
-            raise Canceled
-        return answer
-
-    def functions(self, call: WorkerCall) -> dict[str, Callable[[Any], Any]]:
-        """Return what stands here for the functions of the caller."""
-        from functools import partial
-
-        told = {name: partial(self.send, "tell", name) for name in call.told}
-        return {**told, **{name: partial(self.ask, name) for name in call.asked}}
-
-
-class _Stopped(KeyboardInterrupt):
-    """A signal asked us to stop. A KeyboardInterrupt, so that plugin boundaries let it pass."""
-
-
-def _serve() -> None:
-    caller = _Caller()
-    call = _receive(sys.stdin.buffer)
-    if call is None:
-        return
-    kind, value = _outcome(call, caller)
-    _stop_no_more()
-    caller.send(kind, "", value)
-
-
-def _outcome(call: WorkerCall, caller: _Caller) -> tuple[str, Any]:  # Any: what pickle can carry
-    try:
-        return "result", _run(call, caller)
-    except ImgError as err:
-        return "error", err
-    except KeyboardInterrupt as err:
-        return "error", Canceled(signum=err.args[0] if err.args else 2)
+        client = Client(**configuration, notice=functions["notice"], in_process=True)
+        return getattr(client, method)(**arguments, **given, cancel=cancel)
+    except ImgError:
+        raise
     except Exception as err:
-        if (failure := _told(err)) is None:
+        if (failure := _in_words(err)) is None:
             raise
-        return "error", failure
+        raise failure from err
 
 
-def _told(err: Exception) -> ImgError | None:
-    """Return *err* in words if it is no bug of ours."""
+def _in_words(err: Exception) -> ImgError | None:
+    """Return what *err* means if it is no bug of ours."""
     from img_core.files import fs
     from img_core.linux.exhausted import exhaustion
     from img_core.plugins import blamed
@@ -198,53 +47,3 @@ def _told(err: Exception) -> ImgError | None:
     if isinstance(err, OSError) and err.errno in fs.DISK_ERRORS:
         return fs.disk_error(err, fs.place_of(err, "the state directory or the destination"))
     return exhaustion(err) or blamed(err)
-
-
-def _run(call: WorkerCall, caller: _Caller) -> Any:  # Any: what pickle can carry
-    from img_core.api._handle import CancelHandle
-    from img_core.api._local import Local
-    from img_core.config import Config
-
-    handle = CancelHandle()
-    _stop_by_signal(handle)
-    functions = caller.functions(call)
-    notice = functions.pop("notice")
-    local = Local(Config.load(**call.configuration), notice=notice)
-    stop = {"cancel": handle} if call.stoppable else {}
-    return getattr(local, call.operation)(**call.arguments, **functions, **stop)
-
-
-def _stop_by_signal(handle: CancelHandle) -> None:
-    """Let the first signal stop what listens to *handle*, or raise `_Stopped` where we are if nothing does."""
-    import signal
-
-    def stop(signum: int, _frame: FrameType | None) -> None:
-        is_first = not handle.canceled
-        handle.cancel(signum)
-        if is_first and not handle.is_heard:
-            raise _Stopped(signum)
-
-    for signum in _stop_signals():
-        signal.signal(signum, stop)
-
-
-def _stop_no_more() -> None:
-    """Ignore signals from now on: the work is done, and the caller learns how it ended."""
-    import signal
-
-    for signum in _stop_signals():
-        signal.signal(signum, signal.SIG_IGN)
-
-
-def _send(stream: IO[bytes], message: Any) -> None:  # Any: what pickle can carry
-    data = pickle.dumps(message)
-    stream.write(_LENGTH.pack(len(data)) + data)
-    stream.flush()
-
-
-def _receive(stream: IO[bytes]) -> Any:  # Any: what pickle can carry
-    header = stream.read(_LENGTH.size)
-    if len(header) < _LENGTH.size:
-        return None
-    (length,) = _LENGTH.unpack(header)
-    return pickle.loads(stream.read(length))  # noqa: S301  # from our own child, see above

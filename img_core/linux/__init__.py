@@ -16,6 +16,7 @@ __all__ = [
     "stdout",
     "syscalls",
     "userns",
+    "worker",
     "zygote",
 ]
 __version__ = "1.0"

@@ -378,7 +378,7 @@ def test_errors_and_exceptions_of_callbacks_reach_the_task(img: Img, context: Pa
         (lambda client, _: client.inspect("busybox", platform="plan9/9/9/9"), UsageError, "plan9"),
         (lambda client, _: client.tag("busybox", "UPPER"), UsageError, "lowercase"),
         (lambda client, _: client.remove("nope"), NotFoundError, "nope"),
-        (lambda client, _: client.save("busybox", None), UsageError, "must be a path"),
+        (lambda client, _: client.save("busybox", None), UsageError, "cannot go to standard output"),
         (lambda client, _: client.save("busybox", "x.tar", format="zip"), UsageError, "not a valid format"),
         (lambda client, path: client.save("nope", path / "x.tar"), NotFoundError, "nope"),
         (lambda client, path: client.load(path / "none"), UsageError, "cannot read"),

@@ -20,7 +20,7 @@ IN_PROCESS = {"close", "config", "definition_name", "enter", "host", "plugins"}
 
 
 def methods(kind: type) -> set[str]:
-    return {name for name in vars(kind) if not name.startswith("_")}
+    return {name for name in dir(kind) if not name.startswith("_")}
 
 
 def mypy(program: str, directory: Path) -> list[str]:
@@ -63,14 +63,15 @@ def test_arguments_that_the_page_names_exist() -> None:
 def test_every_long_call_can_be_stopped_and_every_method_is_annotated() -> None:
     long = set()
     for name in sorted(methods(Client) - IN_PROCESS):
-        function = vars(Client)[name]
+        function = getattr(Client, name)
         parameters = inspect.signature(function).parameters
         assert all(each.annotation is not each.empty for key, each in parameters.items() if key != "self"), name
         assert (function.__doc__ or "").strip(), name
-        if "self._long(" in inspect.getsource(function) or "self._question(" in inspect.getsource(function):
+        if hasattr(function, "__wrapped__"):  # it is done in a process of its own
             long.add(name)
+        if name in long or name in ("build", "check", "outline", "targets"):
             assert "cancel" in parameters, name
-    assert {"build", "check", "pull", "push", "save", "load", "unpack", "usage", "prune"} <= long
+    assert {"pull", "push", "login", "save", "load", "import_rootfs", "unpack", "usage", "fsck", "prune"} <= long
 
 
 def test_the_programs_of_the_pages_are_right(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 import img_core.api
 from img_core.api import BuildRequest, CachePlace, Output, SecretSource, build
-from img_core.api import _worker as worker
 from img_core.api._given import BuildOptions, request_of
+from img_core.linux import worker
 from img_core.spec import UsageError
 
 ROOT = Path(img_core.__file__).parents[1]

@@ -33,8 +33,7 @@ OTHER_MEANINGS = {
 }
 #: Flags of the command line, which are the words of docker and of the original img: they have to choose a driver of that name.
 FLAGS = {
-    "api/_client.py": {"oci", "docker"},  # `--format` of `img save`
-    "api/_local.py": {"oci", "docker"},
+    "api/_archive_calls.py": {"oci", "docker"},  # `--format` of `img save`
     "cli/_progress.py": {"tty"},  # `--progress tty` is an error where there is no terminal
     "cli/build/__init__.py": {
         "quiet",

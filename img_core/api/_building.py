@@ -1,0 +1,147 @@
+"""Building, and asking what would be built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from img_core.api._workplace import Workplace, apart
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Unpack
+
+    from img_core.api._build import Build
+    from img_core.api._given import BuildOptions, StrPath, Words
+    from img_core.api._request import BuildRequest, BuildResult, Output
+    from img_core.api._values import RecordedBuild
+    from img_core.api._workplace import Listener
+    from img_core.linux.cancellation import CancelHandle
+    from img_core.spec.frontend import BuildWarning
+    from img_core.spec.progress import Event
+
+__all__ = ["Building"]
+
+
+class Building(Workplace):
+    """The calls of a client that build."""
+
+    def build(
+        self,
+        context: StrPath | BuildRequest = ".",
+        *,
+        tags: Words = (),
+        outputs: Output | Mapping[str, Any] | Iterable[Output | Mapping[str, Any]] = (),
+        build_args: Mapping[str, str | None] | None = None,
+        on_event: Listener | None = None,
+        cancel: CancelHandle | None = None,
+        **options: Unpack[BuildOptions],
+    ) -> BuildResult:
+        """Build an image from a Dockerfile.
+
+        *context* is a directory, or a URL such as ``https://host/repository.git#branch``. One of several *tags* or *outputs* may be
+        given alone. *outputs* are `Output` objects or mappings with the key ``type``, e.g. ``{"type": "oci", "dest": "app.tar"}``.
+        *build_args* with the value None are taken from the environment. *options* are further fields of `BuildRequest`;
+        a whole one may stand for the context, and what is given beside it counts more.
+
+        Raises UsageError for a value of a wrong form, DockerfileError, StepError, RegistryError, CredentialsError, NotFoundError.
+        """
+        from img_core.api._given import request_of
+
+        request = request_of(context, tags=tags, outputs=outputs, build_args=build_args or {}, **options)
+        return self._built(request, on_event=on_event, cancel=cancel)
+
+    def check(
+        self,
+        context: StrPath | BuildRequest = ".",
+        *,
+        build_args: Mapping[str, str | None] | None = None,
+        cancel: CancelHandle | None = None,
+        **options: Unpack[BuildOptions],
+    ) -> tuple[BuildWarning, ...]:
+        """Return all findings about a build definition; build nothing. Arguments and errors as `build`."""
+        found: tuple[BuildWarning, ...] = self._asked("check", _request(context, build_args, options), cancel=cancel)
+        return found
+
+    def outline(
+        self,
+        context: StrPath | BuildRequest = ".",
+        *,
+        build_args: Mapping[str, str | None] | None = None,
+        cancel: CancelHandle | None = None,
+        **options: Unpack[BuildOptions],
+    ) -> Mapping[str, Any]:  # Any: JSON
+        """Return what a target takes from outside: build arguments, secrets, ssh sockets. Arguments and errors as `build`."""
+        found: Mapping[str, Any] = self._asked("outline", _request(context, build_args, options), cancel=cancel)
+        return found
+
+    def targets(
+        self,
+        context: StrPath | BuildRequest = ".",
+        *,
+        build_args: Mapping[str, str | None] | None = None,
+        cancel: CancelHandle | None = None,
+        **options: Unpack[BuildOptions],
+    ) -> Mapping[str, Any]:  # Any: JSON
+        """Return the stages that can be built. Arguments and errors as `build`."""
+        found: Mapping[str, Any] = self._asked("targets", _request(context, build_args, options), cancel=cancel)
+        return found
+
+    def builds(self, *, limit: int = 0) -> tuple[RecordedBuild, ...]:
+        """Return the builds of this state directory that have a log, newest first; at most *limit*, unless that is 0."""
+        from img_core.api._builds import recorded_builds
+
+        return tuple(recorded_builds(self._trusted(), limit=limit))
+
+    def logs(self, build: str = "last", *, step: int = 0) -> Iterator[Event]:
+        """Give every event of a build in order, as `build` told them while it ran: also of one that failed, was killed or still runs.
+
+        *build* is an id of `builds`, perhaps cut, or ``last``. With *step* only what belongs to the step of that number, counted from 1 in
+        the order in which steps appear. What did not last is not in there: plans, and how parts of steps got on. Raises NotFoundError,
+        for a number that no step has at the end.
+        """
+        from img_core.api._builds import events_of, find_build
+
+        state = self._trusted()
+        return events_of(state, find_build(state, build), step=step)
+
+    def definition_name(self, request: BuildRequest) -> str:
+        """Return what the frontend of *request* calls a build definition, e.g. for one that comes without a name."""
+        from img_core.api._frontends import Frontends
+
+        return Frontends(self.plugins, request.frontend, request.frontend_options).names.usual
+
+    @apart
+    def _built(self, request: BuildRequest, *, on_event: Listener | None, cancel: CancelHandle | None) -> BuildResult:
+        with self._build(request, cancel, on_event) as build:
+            return build.run()
+
+    @apart
+    def _asked(self, question: str, request: BuildRequest, *, cancel: CancelHandle | None) -> Any:
+        """Return the answer of the method *question* of `Build`. Any: depends on it."""
+        with self._build(request, cancel) as build:
+            return getattr(build, question)()
+
+    @contextmanager
+    def _build(
+        self, request: BuildRequest, cancel: CancelHandle | None, on_event: Listener | None = None
+    ) -> Iterator[Build]:
+        from img_core.api._build import Build
+        from img_core.linux.cancellation import Cancellation
+
+        with ExitStack() as opened:
+            session = opened.enter_context(self._session(namespace=True))
+            cancellation = Cancellation()
+            opened.callback(cancellation.close)
+            if cancel is not None:
+                opened.enter_context(cancel.stopping(cancellation.cancel))
+            yield Build(session, request, cancellation, [on_event] if on_event else [])
+
+
+def _request(
+    context: StrPath | BuildRequest, build_args: Mapping[str, str | None] | None, options: BuildOptions
+) -> BuildRequest:
+    from img_core.api._given import request_of
+
+    return request_of(context, build_args=build_args or {}, **options)
