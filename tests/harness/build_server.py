@@ -38,6 +38,7 @@ class Built:
     steps: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]  #: what steps said about themselves
+    digest: str = ""  #: of the manifest or index
 
     def ok(self) -> Built:
         """Insist on success."""
@@ -161,10 +162,10 @@ def _run(session: Any, document: dict[str, Any]) -> dict[str, Any]:
     from img_core.spec.errors import ImgError
 
     events: list[Any] = []
-    answer: dict[str, Any] = {"error": "", "code": 0, "hint": "", "excerpt": ""}
+    answer: dict[str, Any] = {"error": "", "code": 0, "hint": "", "excerpt": "", "digest": ""}
     cancellation = Cancellation()
     try:
-        Build(session, _request(document), cancellation, [events.append]).run()
+        answer["digest"] = Build(session, _request(document), cancellation, [events.append]).run().digest
     except ImgError as err:
         answer |= {"error": err.message, "code": err.exit_code, "hint": err.hint or "", "excerpt": err.excerpt or ""}
     finally:
@@ -173,18 +174,20 @@ def _run(session: Any, document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _request(document: dict[str, Any]) -> Any:
-    from img_core.api import BuildRequest, Output, SecretSource, SshAgent
+    from img_core.api import BuildRequest, CachePlace, Output, SecretSource, SshAgent
 
     if "definition" in document:
         document["definition"] = document["definition"].encode("utf-8", "surrogateescape")
     document["outputs"] = tuple(Output(kind, options) for kind, options in document.get("outputs", ()))
+    for name in ("cache_from", "cache_to"):
+        document[name] = tuple(CachePlace(kind, options) for kind, options in document.get(name, ()))
     document["secrets"] = {
         name: SecretSource(value=text.encode()) for name, text in document.get("secrets", {}).items()
     }
     document["ssh"] = {name: SshAgent(path) for name, path in document.get("ssh", {}).items()}
     document["add_hosts"] = tuple(tuple(pair) for pair in document.get("add_hosts", ()))
     document["ulimits"] = tuple(tuple(limit) for limit in document.get("ulimits", ()))
-    for name in ("tags", "platforms", "no_cache_filter", "allow"):
+    for name in ("tags", "platforms", "no_cache_filter", "allow", "insecure_registries"):
         document[name] = tuple(document.get(name, ()))
     return BuildRequest(**document)
 

@@ -1,0 +1,180 @@
+"""``--cache-to`` on one machine, ``--cache-from`` on another: nothing runs, and the image is the same, whatever happened to the cache."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.build_server import BuildServer, Built, build_server
+from harness.img import environment, remove_as_mapped_root, write_context
+from img_core.testing.registry import DockerRegistry
+
+pytestmark = pytest.mark.rootless
+pytest_plugins = ["img_core.testing.fixtures"]
+
+DOCKERFILE = """\
+FROM busybox AS base
+RUN echo base > /r1
+FROM base AS build
+COPY src /c2
+RUN head -c 8 /dev/urandom | md5sum > /random; cat /c2/a > /r3
+FROM base
+WORKDIR /w
+COPY --from=build /r3 /c5
+COPY --link b /linked/
+RUN head -c 8 /dev/urandom | md5sum > /r6
+ENV DONE=yes
+"""
+STEPS = 7
+
+
+@dataclass
+class Machines:
+    """State directories at different places, each with a process of its own."""
+
+    directory: Path
+    seed: Path
+    context: Path
+    made: list[tuple[BuildServer, Any, Path]] = field(default_factory=list)
+
+    def new(self) -> BuildServer:
+        home = self.directory / f"machine-{len(self.made)}" / ("x" * len(self.made))
+        home.mkdir(parents=True)
+        shutil.copytree(self.seed, home / "state")
+        manager = build_server(home / "state", environment(home))
+        self.made.append((manager.__enter__(), manager, home / "state"))
+        return self.made[-1][0]
+
+    def build(self, machine: BuildServer, **request: Any) -> Built:
+        return machine.build(self.context, None, **request)
+
+    def close(self) -> None:
+        for _, manager, state in self.made:
+            manager.__exit__(None, None, None)
+            remove_as_mapped_root(state)
+
+
+@pytest.fixture
+def machines(tmp_path: Path, seed: Path) -> Iterator[Machines]:
+    context = tmp_path / "context"
+    context.mkdir()
+    write_context(context, DOCKERFILE, {"src/a": "a", "src/b": "b", "b": "b"})
+    made = Machines(tmp_path, seed, context)
+    yield made
+    made.close()
+
+
+def places(kind: str, directory: Path, registry: DockerRegistry, **options: str) -> tuple[Any, Any]:
+    """Return ``--cache-to`` and ``--cache-from`` for one place."""
+    if kind == "local":
+        return [["local", {"dest": str(directory / "cache"), **options}]], [
+            ["local", {"src": str(directory / "cache")}]
+        ]
+    name = f"{registry.address}/{directory.name.lower().replace('[', '-').strip(']')}:cache"
+    return [["registry", {"ref": name, **options}]], [["registry", {"ref": name}]]
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("kind", ["local", "registry"])
+def test_an_empty_state_elsewhere_finds_everything(
+    machines: Machines, registry: DockerRegistry, tmp_path: Path, kind: str, mode: str
+) -> None:
+    to, source = places(kind, tmp_path, registry, mode=mode)
+    one, two = machines.new(), machines.new()
+    first = machines.build(one, cache_to=to).ok()
+    assert len(first.made) == STEPS, str(first)
+    second = machines.build(two, cache_from=source).ok()
+    assert (second.made, second.warnings) == ([], ()), str(second)
+    assert second.digest == first.digest
+    # one step changes
+    for machine in (machines.new(), one):
+        (machines.context / "src" / "a").write_text("changed" if machine is one else "other")
+        third = machines.build(machine, cache_from=source).ok()
+        assert [text.split()[0] for text in third.made] == ["COPY", "RUN", "COPY", "RUN"], str(third)
+        assert third.warnings == ()
+
+
+def test_the_image_itself_is_a_cache(machines: Machines, registry: DockerRegistry, tmp_path: Path) -> None:
+    name = f"{registry.address}/inline:1"
+    one, two = machines.new(), machines.new()
+    push = {"outputs": [["registry", {"name": name}]]}
+    first = machines.build(one, cache_to=[["inline", {}]], **push).ok()
+    second = machines.build(two, cache_from=[["registry", {"ref": name}]], cache_to=[["inline", {}]], **push).ok()
+    assert (second.made, second.warnings) == ([], ()), str(second)
+    assert second.digest == first.digest
+
+
+def test_two_platforms_share_a_cache(machines: Machines, registry: DockerRegistry, tmp_path: Path) -> None:
+    write_context(machines.context, "FROM scratch\nCOPY src /c1\nCOPY b /c2\n")
+    to, source = places("local", tmp_path, registry)
+    platforms = ["linux/amd64", "linux/arm64"]
+    first = machines.build(machines.new(), cache_to=to, platforms=platforms, tags=["server/two"]).ok()
+    second = machines.build(machines.new(), cache_from=source, platforms=platforms, tags=["server/two"]).ok()
+    assert (second.made, second.digest) == ([], first.digest)
+    assert machines.build(machines.new(), cache_from=source, platforms=platforms[1:]).ok().made == []
+
+
+def blobs_of(directory: Path) -> list[Path]:
+    """Return the layers in the directory of a cache."""
+    return [
+        path for path in sorted((directory / "cache" / "blobs" / "sha256").iterdir()) if path.read_bytes()[:1] != b"{"
+    ]
+
+
+def _swap(paths: list[Path]) -> None:
+    first, second = paths[0].read_bytes(), paths[1].read_bytes()
+    paths[0].write_bytes(second)
+    paths[1].write_bytes(first)
+
+
+DAMAGES: dict[str, Any] = {
+    "deleted": lambda paths: [path.unlink() for path in paths],
+    "one deleted": lambda paths: paths[0].unlink(),
+    "cut": lambda paths: [path.write_bytes(path.read_bytes()[:-5]) for path in paths],
+    "empty": lambda paths: [path.write_bytes(b"") for path in paths],
+    "flipped": lambda paths: [path.write_bytes(path.read_bytes()[:-20] + bytes(20)) for path in paths],
+    "swapped": _swap,
+}
+
+
+@pytest.mark.parametrize(
+    ("damage", "output"), [*((name, "image") for name in DAMAGES), ("cut", "local"), ("swapped", "local")]
+)
+def test_a_damaged_cache_gives_the_right_image_and_warnings(
+    machines: Machines, registry: DockerRegistry, tmp_path: Path, damage: str, output: str
+) -> None:
+    to, source = places("local", tmp_path, registry, mode="max")
+    machines.build(machines.new(), cache_to=to).ok()
+    paths = blobs_of(tmp_path)
+    for path in paths:
+        path.chmod(0o644)
+    DAMAGES[damage](paths)
+    result = tmp_path / "out"
+    outputs = {"outputs": [["local", {"dest": str(result)}]]} if output == "local" else {}
+    done = machines.build(machines.new(), cache_from=source, **outputs).ok()
+    assert done.warnings
+    assert all("cache local" in text for text in done.warnings), done.warnings
+    if output == "local":
+        assert (result / "c5").read_text() == "a"
+        assert (result / "linked" / "b").read_text() == "b"
+
+
+def test_a_cache_that_is_not_there_is_one_warning(machines: Machines, tmp_path: Path) -> None:
+    source = [["local", {"src": str(tmp_path / "nowhere")}]]
+    done = machines.build(machines.new(), cache_from=source).ok()
+    assert len(done.warnings) == 1
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_target_that_cannot_be_written_fails_unless_it_may(machines: Machines, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    machine = machines.new()
+    options = {"dest": str(tmp_path / "file" / "cache")}
+    machines.build(machine, cache_to=[["local", options]]).refused()
+    done = machines.build(machine, cache_to=[["local", {**options, "ignore-error": "true"}]]).ok()
+    assert len(done.warnings) == 1
