@@ -126,6 +126,14 @@ def imports(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The documents as a site below site/; a link or an anchor that leads nowhere is an error."""
+    if session.virtualenv.is_sandboxed:
+        session.install("-e", ".[docs]")
+    session.run("mkdocs", "build", "--quiet", "-f", "contrib/docs/site/mkdocs.yml", *session.posargs)
+
+
+@nox.session
 def packaging(session: nox.Session) -> None:
     """Build the wheels and install them alone."""
     install(session)
