@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from img_core.images import oci
 from img_core.spec.cache import CacheContext, CacheLayer, CacheRecord
 from img_core.spec.errors import UsageError
 from img_core.spec.exporter import BuiltLayer
-from img_core.spec.values import Descriptor, Platform
+from img_core.spec.registry import Registry
+from img_core.spec.values import Descriptor, DiffId, Platform
 from img_core.testing.faulty_registry import FaultyRegistry
 from img_core.testing.images import SmallImage, make_image, make_index
 from img_core.testing.results import DirectoryStore, ReadyImage, host
@@ -29,8 +30,12 @@ def registry() -> Iterator[FaultyRegistry]:
         yield running
 
 
+def no_registries(*, insecure: Iterable[str] = (), brief: bool = False) -> Registry:
+    raise AssertionError("what travels in an image needs no registry")
+
+
 def backend(tmp_path: Path) -> InlineCache:
-    made = InlineCache(CacheContext(host(tmp_path / "host"), DirectoryStore(tmp_path / "store"), None), {})
+    made = InlineCache(CacheContext(host(tmp_path / "host"), DirectoryStore(tmp_path / "store"), no_registries), {})
     made.check(export=True)
     return made
 
@@ -44,7 +49,7 @@ def carrying(tmp_path: Path, platform: Platform) -> tuple[SmallImage, list[Cache
     layers = [
         CacheLayer(item, diff_id, 5.0) for item, diff_id in zip(plain.layers, config["rootfs"]["diff_ids"], strict=True)
     ]
-    foreign = replace(layers[0], diff_id="sha256:" + "0" * 64)
+    foreign = replace(layers[0], diff_id=DiffId("sha256:" + "0" * 64))
     name = platform.architecture
     records = [
         CacheRecord(f"one {name}".replace(" ", "-"), "d", "i1", "base", tuple(layers), created=5.0, last=5.0),
@@ -74,12 +79,13 @@ def with_config(image: SmallImage, config: dict[str, Any]) -> SmallImage:
 def test_an_image_gives_back_what_it_carries(registry: FaultyRegistry, tmp_path: Path) -> None:
     image, records = carrying(tmp_path, Platform("linux", "amd64"))
     registry.add("app", "latest", image)
+    assert image.config
     loaded = Lab(RegistryCache, tmp_path).load(ref=f"{registry.address}/app")
     assert (set(loaded.records), loaded.warnings) == (set(records), ())
     assert [str(item) for item in registry.asked()] == [
         "GET /v2/app/manifests/latest",
         f"GET /v2/app/blobs/{image.config.digest}",
-    ]  # type: ignore[union-attr]
+    ]
 
 
 def test_an_index_gives_back_what_all_platforms_carry(registry: FaultyRegistry, tmp_path: Path) -> None:

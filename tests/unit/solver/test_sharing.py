@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cache_lab import CacheLab, MemoryCache, damaged, without_layers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sharing_lab import CacheLab, MemoryCache, damaged, without_layers
 from solver_lab import World
 from test_same_results import Node, graphs, roots
 

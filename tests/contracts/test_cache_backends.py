@@ -34,7 +34,11 @@ def damages(directory: Path, suffix: str = "") -> dict[str, Damage]:
             before = path.read_bytes()
             after = change(before, chance)
             path.unlink() if after is None else path.write_bytes(after)
-            return lambda: path.write_bytes(before) and None
+
+            def undo() -> None:
+                path.write_bytes(before)
+
+            return undo
 
         return act
 
