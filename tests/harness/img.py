@@ -20,6 +20,7 @@ __all__ = [
     "copy_as_mapped_root",
     "environment",
     "give_to_us",
+    "own_as_mapped_root",
     "remove_as_mapped_root",
     "write_context",
 ]
@@ -188,6 +189,11 @@ def give_to_us(directory: Path) -> None:
 def copy_as_mapped_root(source: Path, dest: Path) -> None:
     """Copy the directory *source* with all owners, links and whiteouts to the new directory *dest*."""
     _as_mapped_root("cp", "-a", "--", source, dest)
+
+
+def own_as_mapped_root(path: Path, owner: int) -> None:
+    """Give *path* to *owner*, a user id of the namespace."""
+    _as_mapped_root("chown", f"{owner}:{owner}", "--", path)
 
 
 def _as_mapped_root(*command: str | Path) -> None:
