@@ -36,7 +36,7 @@ DEFAULT_ORDER: Mapping[str, tuple[str, ...]] = {
     "frontend": ("dockerfile",),
     "registry": ("oci",),
     "importer": ("archive", "layout"),
-    "executor": ("userns", "runc-embedded", "runc"),
+    "executor": ("userns", "runc-embedded", "runc", "chroot"),
     "snapshotter": ("overlayfs", "fuse-overlayfs", "native"),
     "credentials": ("containers", "dockerconfig", "keyring"),
     "progress": ("tty", "plain"),

@@ -28,6 +28,7 @@ __all__ = [
     "forget_abstract_sockets",
     "held_capabilities",
     "hides_abstract_sockets",
+    "keep_apart",
 ]
 
 _ALL: Final = (
@@ -120,9 +121,21 @@ def forget_abstract_sockets() -> None:
     They belong to a network namespace, not to a file system: on the host's network a step would talk to the user's session
     bus, with the user's own uid. Does nothing in a kernel that cannot (`hides_abstract_sockets`).
     """
+    _restrict(syscalls.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET)
+
+
+def keep_apart() -> None:
+    """Like `forget_abstract_sockets`, and no process of others can be signalled or traced any more; needs SYS_ADMIN or no_new_privs.
+
+    For where no pid namespace does that.
+    """
+    _restrict(syscalls.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET | syscalls.LANDLOCK_SCOPE_SIGNAL)
+
+
+def _restrict(scopes: int) -> None:
     if not hides_abstract_sockets():
         return
-    ruleset = syscalls.landlock_create_ruleset(scoped=syscalls.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET)
+    ruleset = syscalls.landlock_create_ruleset(scoped=scopes)
     try:
         syscalls.landlock_restrict_self(ruleset)
     finally:

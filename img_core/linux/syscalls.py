@@ -373,12 +373,61 @@ def mknodat(directory_fd: int, path: Path, mode: int, device: int = 0) -> None:
     os.mknod(path, mode, device, dir_fd=directory_fd)
 
 
+# --- memory of other processes ----------------------------------------------------------------------------------------
+
+_process_vm_readv = _function("process_vm_readv", c_int, c_char_p, c_ulong, c_char_p, c_ulong, c_ulong)
+_process_vm_writev = _function("process_vm_writev", c_int, c_char_p, c_ulong, c_char_p, c_ulong, c_ulong)
+# (newfstatat, statx, fstatfs, size of struct stat) of 64-bit machines
+_STAT_CALLS: Final = {"x86_64": (262, 332, 138, 144), "aarch64": (79, 291, 44, 128), "riscv64": (79, 291, 44, 128)}
+_NR_NEWFSTATAT, _NR_STATX, _NR_FSTATFS, STAT_SIZE = _STAT_CALLS.get(MACHINE, (-1, -1, -1, 0))
+STATFS_SIZE: Final = 120
+_newfstatat = _syscall(_NR_NEWFSTATAT, c_int, c_char_p, c_char_p, c_int)
+_statx = _syscall(_NR_STATX, c_int, c_char_p, c_int, c_uint, c_char_p)
+_fstatfs = _syscall(_NR_FSTATFS, c_int, c_char_p)
+_IOVEC: Final = struct.Struct("@PN")  # struct iovec: base, length
+
+
+def process_vm_read(pid: int, address: int, buffer: ctypes.Array[ctypes.c_char], size: int) -> int:
+    """Read up to *size* bytes at *address* of a process (or thread) into *buffer*; return how many there were. Needs ptrace(2) rights."""
+    local, remote = _IOVEC.pack(ctypes.addressof(buffer), size), _IOVEC.pack(address, size)
+    return _check(_process_vm_readv(pid, local, 1, remote, 1, 0), "process_vm_readv")
+
+
+def process_vm_write(pid: int, address: int, data: bytes) -> int:
+    """Write *data* to the memory of a process, as far as it is writable there; return how many bytes were written."""
+    buffer = ctypes.create_string_buffer(data, len(data))
+    local, remote = _IOVEC.pack(ctypes.addressof(buffer), len(data)), _IOVEC.pack(address, len(data))
+    return _check(_process_vm_writev(pid, local, 1, remote, 1, 0), "process_vm_writev")
+
+
+def raw_stat(fd: int) -> bytes:
+    """Return the ``struct stat`` of an open file as newfstatat(2) of this machine writes it."""
+    buffer = ctypes.create_string_buffer(256)
+    _check(_newfstatat(fd, b"", buffer, AT_EMPTY_PATH), "newfstatat")
+    return buffer.raw[:STAT_SIZE]
+
+
+def raw_statx(fd: int, mask: int) -> bytes:
+    """Return the ``struct statx`` of an open file."""
+    buffer = ctypes.create_string_buffer(256)
+    _check(_statx(fd, b"", AT_EMPTY_PATH, mask, buffer), "statx")
+    return buffer.raw
+
+
+def raw_statfs(fd: int) -> bytes:
+    """Return the ``struct statfs`` of the file system of an open file."""
+    buffer = ctypes.create_string_buffer(256)
+    _check(_fstatfs(fd, buffer), "fstatfs")
+    return buffer.raw[:STATFS_SIZE]
+
+
 # --- Landlock ---------------------------------------------------------------------------------------------------------
 
 _landlock_create_ruleset = _syscall(444, c_char_p, ctypes.c_size_t, c_uint)
 _landlock_restrict_self = _syscall(446, c_int, c_uint)
 
 LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET: Final = 1
+LANDLOCK_SCOPE_SIGNAL: Final = 2
 _LANDLOCK_CREATE_RULESET_VERSION: Final = 1
 
 
@@ -412,6 +461,7 @@ _ioctl = _function("ioctl", c_int, c_ulong, c_void_p)
 SECCOMP_SET_MODE_FILTER: Final = 1
 SECCOMP_FILTER_FLAG_SPEC_ALLOW: Final = 1 << 2  # before Linux 5.16 a filter slows the process down without it
 SECCOMP_FILTER_FLAG_NEW_LISTENER: Final = 1 << 3
+SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV: Final = 1 << 5
 
 
 def seccomp_set_filter(program: bytes, flags: int = 0) -> int:

@@ -1,6 +1,7 @@
 """Secrets and ssh agents of a build: read when a step asks for them, kept in memory, gone with the build.
 
-Their content never reaches a cache key, a layer, a log or the disk: files live on a tmpfs that only this process and the steps can see.
+Their content never reaches a cache key, a layer, a log or the disk: files live on a tmpfs that only this process and the steps can see,
+or in memory without a name where nothing can be mounted.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ SECRET_LIMIT = 500 * 1024
 
 
 class Secrets:
-    """What one build was given. *run_directory* must be on a path of this process alone, in its own mount namespace."""
+    """What one build was given. *run_directory* must be on a path of this process alone, in its own mount namespace.
+
+    Without *mounts* this process has none: then a secret is a file without a name (memfd_create(2)).
+    """
 
     def __init__(
         self,
@@ -38,7 +42,10 @@ class Secrets:
         environment: Mapping[str, str],
         sources: Mapping[str, SecretSource] | None = None,
         agents: Mapping[str, SshAgent] | None = None,
+        *,
+        mounts: bool = True,
     ) -> None:
+        self._mounts = mounts
         self._run_directory = run_directory
         self._environment = environment
         self._sources = dict(sources or {})
@@ -66,7 +73,9 @@ class Secrets:
         return data
 
     def file(self, opened: ExitStack, data: bytes, *, uid: int, gid: int, mode: int) -> int:
-        """Return a descriptor of a file with *data* on the private tmpfs."""
+        """Return a descriptor of a file with *data* on the private tmpfs, or in memory."""
+        if not self._mounts:
+            return _memory_file(opened, data, uid, gid, mode)
         path = os.path.join(self._directory(), random.token_hex(8))
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         opened.callback(os.unlink, path)
@@ -107,8 +116,9 @@ class Secrets:
             if not self._mounted:
                 path = os.path.join(self._run_directory, "secrets")
                 os.mkdir(path, 0o700)
-                flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
-                syscalls.mount("tmpfs", path, "tmpfs", flags, "mode=0700,size=64m")
+                if self._mounts:
+                    flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+                    syscalls.mount("tmpfs", path, "tmpfs", flags, "mode=0700,size=64m")
                 self._mounted = path
             return self._mounted
 
@@ -116,7 +126,8 @@ class Secrets:
         """Unmount the tmpfs."""
         with self._mounting:
             if self._mounted:
-                syscalls.umount2(self._mounted, syscalls.MNT_DETACH)
+                if self._mounts:
+                    syscalls.umount2(self._mounted, syscalls.MNT_DETACH)
                 os.rmdir(self._mounted)
                 self._mounted = ""
 
@@ -131,6 +142,15 @@ def _read_file(path: str) -> bytes:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode) and path != "/dev/null":
             raise UsageError(f"secret file `{fs.show(path)}` is not a regular file")
         return file.read(SECRET_LIMIT + 1)
+
+
+def _memory_file(opened: ExitStack, data: bytes, uid: int, gid: int, mode: int) -> int:
+    descriptor = os.memfd_create("secret", os.MFD_CLOEXEC)
+    opened.callback(os.close, descriptor)
+    os.write(descriptor, data)
+    os.fchmod(descriptor, mode)
+    _own(descriptor, uid, gid)
+    return descriptor
 
 
 def _own(target: int | str, uid: int, gid: int) -> None:

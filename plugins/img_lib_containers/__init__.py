@@ -6,6 +6,7 @@ __all__ = [
     "oci_runtime",
     "owner_calls",
     "owner_supervisor",
+    "program",
     "seccomp",
     "seccomp_rules",
     "socket_calls",

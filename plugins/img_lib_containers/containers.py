@@ -24,6 +24,7 @@ __all__ = [
     "APT_CONFIG",
     "APT_CONFIG_PATH",
     "check",
+    "check_target",
     "own",
     "parents_first",
     "prepared_mounts",
@@ -112,13 +113,14 @@ def _make_mount_points(points: MountPoints, ordered: Sequence[Mount], detached: 
         points.refuse_symlink(target[1:])
         points.ensure(target, directory=True)
     for mount, fd in zip(ordered, detached, strict=True):
-        _check_target(mount.target)
+        check_target(mount.target)
         if not any(mount.target.startswith(f"{above.rstrip('/')}/") for above in covered):
             points.ensure(mount.target, directory=stat.S_ISDIR(os.stat(fd).st_mode))
         covered.append(mount.target)
 
 
-def _check_target(target: str) -> None:
+def check_target(target: str) -> None:
+    """Raise StepError for a place where nothing may be mounted."""
     if not target.startswith("/") or not target.strip("/"):
         raise StepError(f"cannot mount at `{target}`", hint="the target must be an absolute path below `/`")
     path = f"{os.path.normpath(target)}/"

@@ -91,9 +91,18 @@ def install(program: bytes) -> None:
     syscalls.seccomp_set_filter(program, syscalls.SECCOMP_FILTER_FLAG_SPEC_ALLOW)
 
 
-def install_listener(program: bytes) -> int:
-    """Like `install`; return the descriptor from which a supervisor receives the calls."""
+def install_listener(program: bytes, *, patient: bool = False) -> int:
+    """Like `install`; return the descriptor from which a supervisor receives the calls.
+
+    Of *patient* callers no signal but a deadly one withdraws a call that was received (Linux 5.19).
+    """
     flags = syscalls.SECCOMP_FILTER_FLAG_SPEC_ALLOW | syscalls.SECCOMP_FILTER_FLAG_NEW_LISTENER
+    if patient:
+        try:
+            return syscalls.seccomp_set_filter(program, flags | syscalls.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
+        except OSError as err:
+            if err.errno != errno.EINVAL:
+                raise
     return syscalls.seccomp_set_filter(program, flags)
 
 
@@ -150,9 +159,9 @@ def proceed(listener: int, notification: Notification) -> None:
     _respond(listener, _RESPONSE.pack(notification.id, 0, 0, _FLAG_CONTINUE))
 
 
-def answer(listener: int, notification: Notification, *, error: int = 0) -> None:
-    """Let the call return 0, or fail with *error*, without the kernel doing anything."""
-    _respond(listener, _RESPONSE.pack(notification.id, 0, -error, 0))
+def answer(listener: int, notification: Notification, *, value: int = 0, error: int = 0) -> None:
+    """Let the call return *value*, or fail with *error*, without the kernel doing anything."""
+    _respond(listener, _RESPONSE.pack(notification.id, value, -error, 0))
 
 
 def answer_with_descriptor(listener: int, notification: Notification, fd: int, *, close_on_exec: bool) -> None:

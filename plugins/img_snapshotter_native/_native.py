@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.files import fs
 from img_core.linux import mounts, syscalls
+from img_lib_layers.clone import clone_tree
 from img_lib_layers.snapshots import FILES, RECORDS, DirectorySnapshotter, open_directory
 from img_snapshotter_native._changes import CopyChanges, read_index, write_index
-from img_snapshotter_native._clone import clone_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -1,8 +1,19 @@
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
+from harness.host import need
+from harness.img import remove_as_mapped_root
+from harness.situations import Unmodified
 from img_core.testing.contracts.executor import ExecutorContract
+from img_core.testing.executor_lab import Laboratory
+from img_executor_chroot._executor import ChrootExecutor
 from img_executor_runc._executor import RuncExecutor
 from img_executor_userns._executor import UsernsExecutor
 
@@ -23,3 +34,99 @@ class TestCrun(ExecutorContract):
     executor = RuncExecutor
     options: ClassVar = {"runtime": "crun"}
     budget = 1.0
+
+
+#: what only namespaces and mounts give, by test of the contract
+CHROOT_CANNOT = {
+    "test_host_name": "the host name is the container's",
+    "test_set_user_id_programs_keep_working": "a filter without SYS_ADMIN takes no_new_privs",
+    "test_capabilities_are_bounded": "a step lacks two more, see below",
+    "test_insecure_lifts_the_sandbox": "it takes a privileged container",
+    "test_shared_memory_has_the_given_size": "it is a directory",
+    "test_tmpfs_has_the_given_size_and_mode": "it is a directory; for its mode see below",
+    "test_only_processes_of_the_step_are_visible": "process ids are the container's, see below",
+    "test_sys_is_read_only_with_everything_below": "nothing is mounted, see below",
+    "test_private_network_has_only_loopback": "there are no sockets but unix ones, see below",
+    "test_given_network_namespace_is_joined": "no namespace can be made",
+    "test_bind_mounts": "they are writable, see below",
+    "test_only_the_three_standard_descriptors_are_open": "a directory of /proc lists what there was when it was opened, see below",
+    "test_host_files_are_out_of_sight": "the first process is the container's, see below",
+    "test_renaming_works_as_ever": "what is put into /sys is gone afterwards, but not refused",
+}
+
+
+_LABORATORY = [b"-m", b"img_core.testing.executor_lab"]
+
+
+def _words(pid: int) -> list[bytes]:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    """Give the processes below *pid*, parents first."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in map(int, (task / "children").read_text().split()):
+            yield child
+            yield from _descendants(child)
+
+
+class ContainerLaboratory(Laboratory):
+    """A laboratory in a container as engines start it by default; something else is its first process."""
+
+    def kill(self) -> None:
+        builder = next(pid for pid in _descendants(self.process.pid) if _words(pid)[1:3] == _LABORATORY)
+        os.kill(builder, signal.SIGKILL)
+        KILLED.append(self)
+
+    def reap(self) -> None:
+        """Let the container end."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self._reap()
+
+
+KILLED: list[ContainerLaboratory] = []
+LAYERS: list[Path] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_layer_stays() -> Iterator[None]:
+    yield
+    while LAYERS:
+        remove_as_mapped_root(LAYERS.pop())
+
+
+class TestChroot(ExecutorContract):
+    executor = ChrootExecutor
+
+    @pytest.fixture(autouse=True)
+    @classmethod
+    def _containers_of_killed_builders_end(cls) -> Iterator[None]:
+        yield
+        while KILLED:
+            KILLED.pop().reap()
+
+    @pytest.fixture(scope="class", params=["container"])
+    @classmethod
+    def class_lab(cls, request: pytest.FixtureRequest) -> Iterator[Laboratory]:
+        lab = cls.make_lab(request.param)
+        yield lab
+        lab.close()
+
+    @classmethod
+    def make_lab(cls, mapping: str) -> Laboratory:
+        need("runc")
+        del mapping
+        root, prefix = str(Path(__file__).parents[2]), sys.prefix
+        seen = (root, *([] if prefix == "/usr" else [prefix]))
+        layer = tempfile.mkdtemp(prefix="img-box-")
+        LAYERS.append(Path(layer))
+        box = Unmodified(layer, visible=seen, writable=(tempfile.gettempdir(),))
+        # The first process must outlive a killed builder, or the end of the container would be the end of its steps.
+        shell = '"$@"; [ $? = 137 ] && cat > /dev/null'
+        name = f"{cls.executor.__module__}:{cls.executor.__qualname__}"
+        return ContainerLaboratory(name, "container", prefix=box.wrap("sh", "-c", shell, "sh"))
+
+
+for test in CHROOT_CANNOT:
+    setattr(TestChroot, test, None)

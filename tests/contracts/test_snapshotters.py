@@ -18,7 +18,7 @@ from img_core.spec.host import Host
 from img_core.spec.snapshotter import Snapshotter
 from img_core.testing.contracts.snapshotter import OLD, Shelf, SnapshotterContract, Tree
 from img_core.testing.namespaces import mappings, run_inside
-from img_snapshotter_native._clone import clone_tree
+from img_lib_layers.clone import clone_tree
 from img_snapshotter_native._native import NativeSnapshotter
 from img_snapshotter_overlayfs._overlay import OverlaySnapshotter
 

@@ -37,14 +37,13 @@ Wanted = dict[str, Any]  # Any: JSON of an Unmodified
 
 def main() -> int:
     wanted, command = json.loads(sys.argv[1]), sys.argv[2:]
-    directory = Path.cwd()
     identity = userns.enter()
     syscalls.mount("tmpfs", str(_STAGE), "tmpfs", 0, "mode=755")
     own_users = wanted["user_namespace"] and identity.mode == "root"  # else we are in one already
     mount_root(Path(wanted["layer"]), _USER_RANGE["hostID"] if own_users else 0)
     bundle = _STAGE / "bundle"
     bundle.mkdir()
-    config = configuration(wanted, command, directory, own_users=own_users, real_root=identity.mode == "root")
+    config = configuration(wanted, command, own_users=own_users, real_root=identity.mode == "root")
     (bundle / "config.json").write_text(json.dumps(config))
     runc = ["runc", "--root", str(_STAGE / "runc"), "run", "--bundle", str(bundle), f"img-test-{uuid.uuid4().hex}"]
     return subprocess.call(runc)
@@ -76,9 +75,7 @@ def mount_root(layer: Path, owner: int) -> None:
     syscalls.mount("overlay", str(merged), "overlay", 0, options)
 
 
-def configuration(
-    wanted: Wanted, command: list[str], directory: Path, *, own_users: bool, real_root: bool
-) -> dict[str, Any]:
+def configuration(wanted: Wanted, command: list[str], *, own_users: bool, real_root: bool) -> dict[str, Any]:
     """Return the OCI runtime configuration, as containerd and dockerd write it when they are told nothing."""
     held = [f"CAP_{name}" for name in wanted["capabilities"]]
     effective = held if wanted["user"] == 0 else []
@@ -100,13 +97,13 @@ def configuration(
             "terminal": False,
             "user": {"uid": wanted["user"], "gid": wanted["user"]},
             "args": command,
-            "cwd": str(directory) if wanted["same_directory"] else "/",
+            "cwd": "/",
             "env": [f"{name}={value}" for name, value in os.environ.items()],
             "capabilities": {"bounding": held, "effective": effective, "permitted": effective},
             "noNewPrivileges": wanted["no_new_privileges"],
         },
         "root": {"path": str(_STAGE / "merged"), "readonly": False},
-        "mounts": mounts(wanted["visible"], group=real_root and not own_users),
+        "mounts": mounts(wanted["visible"], wanted["writable"], group=real_root and not own_users),
         "linux": linux,
     }
 
@@ -121,7 +118,7 @@ def device_rules() -> list[dict[str, Any]]:
     ]
 
 
-def mounts(visible: list[str], *, group: bool) -> list[dict[str, Any]]:
+def mounts(visible: list[str], writable: list[str], *, group: bool) -> list[dict[str, Any]]:
     def mount(target: str, kind: str, *options: str, source: str = "") -> dict[str, Any]:
         return {"destination": target, "type": kind, "source": source or kind, "options": [*options]}
 
@@ -137,6 +134,7 @@ def mounts(visible: list[str], *, group: bool) -> list[dict[str, Any]]:
         mount("/dev/shm", "tmpfs", *safe, "mode=1777", "size=65536k"),
         mount("/dev/mqueue", "mqueue", *safe),
         *(mount(path, "bind", "rbind", "ro", source=path) for path in given),
+        *(mount(path, "bind", "rbind", source=path) for path in writable),
         *(mount(path, "bind", "rbind", "rprivate", source=path) for path in ("/etc/resolv.conf", "/etc/hosts")),
     ]
 

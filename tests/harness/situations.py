@@ -80,7 +80,7 @@ class Unmodified:
     no_new_privileges: bool = False
     user_namespace: bool = False  #: `hostUsers: false`; what an ordinary user starts has one in any case
     visible: tuple[str, ...] = ()
-    same_directory: bool = False  #: it starts in our working directory (which has to be visible), not in `/`
+    writable: tuple[str, ...] = ()  #: such that it may change
 
     def but(self, **changes: object) -> Unmodified:
         """Return it with *changes*."""

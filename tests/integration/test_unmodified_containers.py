@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import json
 import subprocess
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from harness.compare import VOLATILE, config_differences, tree_differences
+from harness.fixtures import NewState
 from harness.host import AS_ROOT
-from harness.oci import ImageArchive
+from harness.img import write_context
+from harness.oci import ImageArchive, Record
 from harness.unmodified import Box
 
 #: as an ordinary user both are the same
@@ -61,6 +65,112 @@ def test_the_doctor_names_the_situation(box: Box) -> None:
     done = box.img().run("doctor", "--json")
     findings = {finding["what"]: finding for finding in json.loads(done.text)["findings"]}
     assert "root of a container that can make no namespace" in findings["user ids"]["text"]
+    assert findings["executor chroot"]["text"] == "works, and is what `auto` takes"
     for name in ("userns", "runc"):
         assert "needs namespaces of its own" in findings[f"executor {name}"]["text"]
     assert "works" in findings["snapshotter native"]["text"]
+
+
+#: Dockerfile by name; each is built with `file` and `tree/` as context
+BUILDS = {
+    "stages and owners": """
+        FROM busybox AS build
+        RUN mkdir /out && echo program > /out/program && chmod 4755 /out/program && chown -R 33:34 /out && ln -s program /out/link
+        FROM busybox
+        COPY --from=build /out /opt/out
+        COPY --chown=www file /srv/app
+        RUN test -r /proc/self/status && test -r /proc/uptime && head -c 4 /dev/urandom | wc -c && test -w /dev/shm
+        RUN rm -r /srv/data && mkdir /srv/data && echo new > /srv/data/new && chown www:staff /srv/data/new
+        USER www
+        WORKDIR /home/www
+        RUN echo mine > file
+    """,
+    "nothing of ours": """
+        FROM busybox
+        RUN mkdir -p /proc/x /dev/x /sys/x; echo x > /etc/hosts; echo x > /dev/shm/file; true
+        RUN rm -f /etc/resolv.conf; ls -laR /dev /proc > /dev/null; cd /proc/self && cat status > /dev/null
+        COPY tree /dev/tree
+        COPY file /etc/hosts
+        RUN ! ls /dev/tree 2> /dev/null && echo other >> /etc/hosts; grep -q localhost /etc/hosts
+    """,
+    "all mounts": """
+        FROM busybox AS other
+        RUN mkdir /made && echo made > /made/file
+        FROM busybox
+        RUN --mount=type=cache,target=/cache echo kept > /cache/file
+        RUN --mount=type=cache,target=/cache cp /cache/file /from-cache
+        RUN --mount=type=bind,source=tree,target=/srv/tree cp -r /srv/tree /copied && ls -A /srv/tree > /names
+        RUN --mount=type=bind,from=other,source=/made,target=/m cat /m/file > /from-other
+        RUN --mount=type=bind,target=/m,rw echo new > /m/new && cat /m/file /m/new > /from-rw
+        RUN --mount=type=tmpfs,target=/srv/data touch /srv/data/x && ls /srv/data > /names-2
+        RUN --mount=type=secret,id=token,uid=33,mode=0400 cat /run/secrets/token | wc -c > /length
+        RUN --mount=type=secret,id=token,target=/root/.token test -s /root/.token && cd /root && wc -c < .token > /length-2
+    """,
+    "processes": """
+        FROM busybox
+        RUN (setsid sleep 1000 &) ; sleep 1000 & echo started
+        RUN ps | grep -q 'ps' && ! ps -o comm | grep -q python && readlink /proc/self/exe > /exe
+        RUN cat /proc/self/cmdline | tr '\\0' ' ' > /words
+        RUN su www -s /bin/sh -c 'grep ^Uid /proc/self/status > /tmp/uid && exec 3< /dev/stdin && test -e /proc/self/fd/3'
+        RUN --network=none ! wget -q http://127.0.0.1:1/
+    """,
+}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory, seed: Path) -> Iterator[NewState]:
+    """Give a maker of states for builds on this machine itself."""
+    maker = NewState(tmp_path_factory.mktemp("reference"), seed)
+    yield maker
+    maker.close()
+
+
+def put_context(box: Box, name: str, directory: Path) -> Path:
+    """Write the context of a build into *box* and into *directory*; return its name in the box."""
+    dockerfile = textwrap.dedent(BUILDS[name])
+    inside = Path("/contexts", name.replace(" ", "-"))
+    files = {"Dockerfile": dockerfile, "file": "content\n", "tree/a": "a\n", "tree/below/b": "b\n", "secret": "s3cret"}
+    for path, content in files.items():
+        box.put(f"{inside}/{path}", content)
+    write_context(directory, dockerfile, dict(files))
+    return inside
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_builds_give_the_same_image_as_elsewhere(box: Box, reference: NewState, tmp_path: Path, name: str) -> None:
+    inside = put_context(box, name, tmp_path)
+    flags = ("--no-cache", "--network=host")
+    secret = ("--secret", "id=token,src={}/secret")
+    expected, found = tmp_path / "expected.tar", box.inside(f"{inside}/out.tar")
+    there = reference(name.replace(" ", "-"))
+    there.build(tmp_path, *flags, secret[0], secret[1].format(tmp_path), "-o", f"type=oci,dest={expected}", tag="").ok()
+    box.img().build(
+        inside, *flags, secret[0], secret[1].format(inside), "-o", f"type=oci,dest={inside}/out.tar", tag=""
+    ).ok()
+    ours, theirs = ImageArchive(found), ImageArchive(expected)
+    assert not [
+        *tree_differences(ours.tree(), theirs.tree(), volatile=VOLATILE),
+        *config_differences(ours.config, theirs.config),
+    ]
+    assert [layer_paths(layer) for layer in ours.layers()] == [layer_paths(layer) for layer in theirs.layers()]
+    assert "s3cret" not in found.read_bytes().decode("latin-1")
+
+
+def layer_paths(layer: list[Record]) -> list[str]:
+    return [path for path, _, _ in layer]
+
+
+@pytest.mark.parametrize(
+    ("instruction", "flags", "status", "words"),
+    [
+        ("RUN --security=insecure true", ("--allow", "security.insecure"), 4, "needs a privileged container"),
+        ("RUN true", ("--network", "private"), 7, "private network needs"),
+        ("RUN exit 7", (), 4, "exit code: 7"),
+        ("RUN nonsense", (), 4, "exit code: 127"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(
+    box: Box, instruction: str, flags: tuple[str, ...], status: int, words: str
+) -> None:
+    box.put("/refused/Dockerfile", f"FROM busybox\n{instruction}\n")
+    box.img().build(Path("/refused"), "--no-cache", *flags).refused(status, words)

@@ -1,0 +1,125 @@
+"""The builder's side: prepare the tree, have the zygote start the step, watch it, give the tree back."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from img_core.linux.binfmt import Emulation
+from img_core.spec.errors import HostError, StepError, Unsupported
+from img_core.spec.executor import Executor, ExitStatus, Process, StepIO
+from img_executor_chroot import _filter
+from img_executor_chroot._covers import Covers
+from img_lib_containers.containers import check, check_target, own, parents_first, read_all, wait_or_kill
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from img_core.spec.host import Host, Spawner
+    from img_core.spec.snapshotter import Rootfs
+
+__all__ = ["ChrootExecutor"]
+
+_ENTRY: Final = "img_executor_chroot._step:main"
+_PROBE: Final = "img_executor_chroot._probe:main"
+_CANNOT_WATCH: Final = 1
+
+
+class ChrootExecutor(Executor):
+    """Runs a step with its tree as root directory, below a process that answers for what is not in the tree."""
+
+    name = "chroot"
+    schema: ClassVar[Mapping[str, Any]] = {"type": "object", "properties": {}, "additionalProperties": False}
+
+    @classmethod
+    def probe(cls, host: Host) -> None:
+        """Need root that can make no namespace (others have better), and a kernel that lets us supervise a child."""
+        if host.mapping != "container":
+            raise Unsupported("`chroot` is for the root of a container that can make no namespace")
+        if not _filter.CALLS:
+            raise Unsupported("`chroot` knows the system calls of x86_64 and aarch64 only")
+        if host.spawner is None:
+            return
+        spawned = host.spawner.spawn(_PROBE, {})
+        try:
+            if spawned.wait() != 0:
+                raise Unsupported(
+                    f"`chroot` cannot supervise the system calls of a step: {spawned.error or 'forbidden'}"
+                )
+        finally:
+            spawned.close()
+
+    def __init__(self, host: Host, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(host, options)
+        self._emulation = Emulation(host.mapping, host.environment)
+
+    def run(self, process: Process, rootfs: Rootfs, io: StepIO) -> ExitStatus:
+        """Run *process* to its end, see `Executor.run`."""
+        spawner = self.host.spawner
+        if spawner is None:
+            raise HostError("this command cannot start processes")
+        _check(process)
+        with ExitStack() as stack:
+            process = self._emulation.prepare(rootfs.fd, process, stack)
+            places = stack.enter_context(Covers(rootfs.fd, self.host.run_directory))
+            places.put_system(process.shm_size)
+            for mount in parents_first(process.mounts):
+                check_target(mount.target)
+                places.put(mount)
+            return ExitStatus(*self._run(spawner, process, rootfs.fd, io, places))
+
+    def _run(self, spawner: Spawner, process: Process, root: int, io: StepIO, places: Covers) -> tuple[int, bool]:
+        report_read, report_write = os.pipe()
+        with ExitStack() as stack:
+            own(stack, report_read)
+            try:
+                fds = [report_write, root, io.stdout, io.stderr, *process.cgroup_fds, *places.memory.values()]
+                spawned = spawner.spawn(_ENTRY, _payload(process, places), fds=fds)
+            finally:
+                os.close(report_write)
+            stack.callback(spawned.close)
+            code, canceled = wait_or_kill(spawned, io.cancel_fd)
+            if not canceled:
+                if spawned.error:
+                    raise HostError(f"cannot run the step: {spawned.error}")
+                _raise_reported(read_all(report_read))
+            return code, canceled
+
+
+def _check(process: Process) -> None:
+    """Raise an error for what needs a namespace or a mount; nothing may pass as a weaker default."""
+    check(process)
+    if process.network == "private":
+        raise HostError(
+            "a network of its own needs a namespace, which this container may not make",
+            hint="use `--network=host` or `--network=none`",
+        )
+    if process.security == "insecure":
+        raise StepError("`--security=insecure` needs a privileged container")
+
+
+def _payload(process: Process, places: Covers) -> dict[str, Any]:  # Any: JSON
+    return {
+        "args": process.args,
+        "env": process.env,
+        "cwd": process.cwd,
+        "uid": process.uid,
+        "gid": process.gid,
+        "groups": process.groups,
+        "network": process.network,
+        "cgroups": len(process.cgroup_fds),
+        "umask": process.umask,
+        "ulimits": process.ulimits,
+        "single": False,
+        "devices": not places.real_devices,
+        "mounts": [os.path.normpath(mount.target) for mount in process.mounts],
+        "memory": list(places.memory),
+        "protected": [os.getpid()],
+    }
+
+
+def _raise_reported(report: bytes) -> None:
+    if report:
+        raise HostError(json.loads(report)["message"])

@@ -1,0 +1,354 @@
+"""Answers the calls of one step that ask for what its tree does not have: /proc, /sys, devices, secrets.
+
+The filter (`_filter`) stops every call that takes a path, before the kernel looks at it. Nearly all of them go on at once. What names a
+system file (`_outside`) is opened, looked at or read here, and the result is put among the caller's descriptors or into its memory.
+
+What a step says is hostile, and may change while we look: so nothing here decides about safety of the tree. That is the kernel's: a call
+that goes on is done with the step's own root and rights. What is handed out is looked up with the ids of the caller: without SYS_PTRACE
+the kernel shows us a process only if we are who it is, and as root we come back from that by our saved ids.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import select
+import stat
+import struct
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from img_core.linux import syscalls
+from img_executor_chroot import _outside as outside
+from img_executor_chroot._filter import CALLS, NATIVE, Call
+from img_executor_chroot._stubs import Stubs
+from img_lib_containers import seccomp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+__all__ = ["Supervisor"]
+
+_Result = TypeVar("_Result")
+
+_LONGEST_PATH: Final = 4096
+_PAGE: Final = 4096
+_AT_FDCWD: Final = syscalls.AT_FDCWD & 0xFFFFFFFF
+_TREES: Final = (b"proc", b"sys")
+# struct open_how: flags, mode, resolve; see openat2(2)
+_OPEN_HOW: Final = struct.Struct("=3Q")
+
+
+class Supervisor:
+    """Serves one step; *memory* maps places in its *tree* to descriptors of files that are in no tree."""
+
+    def __init__(self, listener: int, tree: outside.StepTree, memory: Mapping[str, int]) -> None:
+        self._listener = listener
+        self._tree = tree
+        self._root = tree.root
+        self._top = tree.top
+        self._memory = dict(self._places(memory))
+        self._names = {os.fsencode(os.path.basename(target)) for target in memory}
+        self._stubs = Stubs(self._root, self._top)
+        self._buffer = ctypes.create_string_buffer(_PAGE)
+        self._is_directory = False  # whether the path at hand can only mean one
+        self._changed = False  # whether we have the ids of a caller
+        self._kinds: Mapping[str, Callable[[Call, seccomp.Notification, outside.Target], None]] = {
+            "open": self._open,
+            "openat2": self._open,
+            "readlink": self._read_link,
+            "stat": self._stat,
+            "statx": self._statx,
+            "statfs": self._statfs,
+            "access": self._access,
+            "execute": self._execute,
+            "enter": self._enter,
+            "attribute": self._attribute,
+        }
+
+    def _places(self, memory: Mapping[str, int]) -> Iterator[tuple[tuple[int, int], int]]:
+        for target, fd in memory.items():
+            place = syscalls.openat2(self._root, target, os.O_PATH)
+            info = os.fstat(place)
+            os.close(place)
+            yield (info.st_dev, info.st_ino), fd
+
+    def run(self, pidfd: int) -> None:
+        """Answer calls until the process behind *pidfd* has ended."""
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        poll.register(self._listener, select.POLLIN)
+        while True:
+            for fd, events in poll.poll():
+                if fd == pidfd:
+                    return
+                if not events & select.POLLIN:  # nobody is left who could call
+                    poll.unregister(fd)
+                    continue
+                notification = seccomp.receive(fd)
+                if notification is not None:
+                    self._serve(notification)
+
+    def _serve(self, notification: seccomp.Notification) -> None:
+        try:
+            if not self._answered(notification):
+                seccomp.proceed(self._listener, notification)
+        except OSError as err:
+            seccomp.answer(self._listener, notification, error=err.errno or errno.EIO)
+        finally:
+            if self._changed:
+                self._become_root()
+
+    def _answered(self, notification: seccomp.Notification) -> bool:
+        """Answer a call, or return False for one that the kernel is to do."""
+        call = CALLS.get(notification.number)
+        if call is None or notification.architecture != NATIVE:
+            return False
+        path = self._read_path(notification.pid, notification.arguments[call.path])
+        if not path:
+            return False
+        self._is_directory = path.endswith((b"/", b"/.", b"/.."))
+        meant = self._meaning(call, notification, path)
+        if meant is None:
+            return (
+                call.kind == "open"
+                and path.rpartition(b"/")[2] in self._names
+                and self._from_memory(call, notification, path)
+            )
+        target = outside.target(meant, notification.pid, self._tree)
+        self._kinds[call.kind](call, notification, target)
+        return True
+
+    # --- the caller ---------------------------------------------------------------------------------------------------
+
+    def _read_path(self, pid: int, address: int) -> bytes | None:
+        """Return the path at *address* of the caller's memory, or None when it cannot be read."""
+        text = b""
+        while len(text) < _LONGEST_PATH:
+            size = _PAGE - ((address + len(text)) & (_PAGE - 1))  # the next page may not exist
+            try:
+                at = address + len(text)
+                count = self._as_caller(pid, syscalls.process_vm_read, pid, at, self._buffer, size)
+            except OSError:
+                return None
+            head = self._buffer.value
+            if len(head) < count:
+                return text + head
+            text += self._buffer.raw[:count]
+        return None
+
+    def _as_caller(self, pid: int, work: Callable[..., _Result], *arguments: object) -> _Result:
+        try:
+            return work(*arguments)
+        except PermissionError:
+            if self._changed or not self._become(pid):
+                raise
+            return work(*arguments)
+
+    def _become(self, pid: int) -> bool:
+        """Take the ids of the caller; tell whether that is possible."""
+        try:
+            _, uid, gid = outside.ids_of(pid)
+            os.setresgid(gid, gid, 0)
+            self._changed = True
+            os.setresuid(uid, uid, 0)
+        except (OSError, KeyError):
+            return False
+        return True
+
+    def _become_root(self) -> None:
+        os.setresuid(0, 0, 0)
+        os.setresgid(0, 0, 0)
+        self._changed = False
+
+    def _write(self, notification: seccomp.Notification, address: int, data: bytes) -> None:
+        if not seccomp.still_waiting(self._listener, notification):
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+        syscalls.process_vm_write(notification.pid, address, data)
+
+    def _directory(self, call: Call, notification: seccomp.Notification) -> bytes:
+        """Return the directory, as seen from here, that a relative path starts from."""
+        number = _AT_FDCWD if call.directory < 0 else notification.arguments[call.directory] & 0xFFFFFFFF
+        name = "cwd" if number == _AT_FDCWD else f"fd/{number}"
+        return os.fsencode(self._as_caller(notification.pid, os.readlink, f"/proc/{notification.pid}/{name}"))
+
+    def _meaning(self, call: Call, notification: seccomp.Notification, path: bytes) -> bytes | None:
+        """Return the system file that *path* means, or None if it is one of the tree."""
+        if path[:1] == b"/":
+            return self._tree.system_path(path)
+        if not self._stubs.used and path.rpartition(b"/")[2] not in _TREES:
+            return None
+        whole = self._whole(call, notification, path)
+        return None if whole is None else self._tree.system_path(whole)
+
+    def _whole(self, call: Call, notification: seccomp.Notification, path: bytes) -> bytes | None:
+        """Return *path* from the root of the step on."""
+        if path[:1] == b"/":
+            return outside.normal(path)
+        try:
+            directory = self._directory(call, notification)
+        except OSError:
+            return None
+        meant = self._stubs.meaning(directory)
+        if meant is None:
+            if not outside.is_below(directory, self._top):
+                return None
+            meant = directory[len(self._top) :]
+        return outside.normal(meant + b"/" + path)
+
+    # --- answers ------------------------------------------------------------------------------------------------------
+
+    def _flags(self, call: Call, notification: seccomp.Notification) -> int:
+        if call.kind != "openat2":
+            return notification.arguments[call.flags] & 0xFFFFFFFF
+        count = syscalls.process_vm_read(
+            notification.pid, notification.arguments[call.flags], self._buffer, _OPEN_HOW.size
+        )
+        if count < _OPEN_HOW.size:
+            raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+        return int(_OPEN_HOW.unpack_from(self._buffer)[0])
+
+    def _open(self, call: Call, notification: seccomp.Notification, target: outside.Target) -> None:
+        flags = self._flags(call, notification)
+        fd = target.open(flags & ~os.O_CLOEXEC)
+        try:
+            if stat.S_ISDIR(os.fstat(fd).st_mode):
+                fd = self._safe_directory(fd, target, flags)
+            seccomp.answer_with_descriptor(self._listener, notification, fd, close_on_exec=bool(flags & os.O_CLOEXEC))
+        finally:
+            os.close(fd)
+
+    def _safe_directory(self, fd: int, target: outside.Target, flags: int) -> int:
+        """Return what may be given to a step in place of the directory *fd*, which is closed if it is something else."""
+        if not isinstance(target, outside.Plain | outside.Text):
+            if not outside.is_below(os.fsencode(os.readlink(f"/proc/self/fd/{fd}")), self._top):
+                raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+            return fd
+        meant = outside.normal(os.fsencode(os.readlink(f"/proc/self/fd/{fd}")))
+        entries = self._entries(meant)
+        if self._changed:
+            self._become_root()
+        stub = self._stubs.open(meant, entries, flags)
+        os.close(fd)
+        return stub
+
+    def _entries(self, directory: bytes) -> list[tuple[bytes, int]]:
+        found = []
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if directory == b"/proc" and entry.name.isdigit() and not outside.is_visible(entry.name, self._root):
+                    continue
+                if outside.is_hidden(directory + b"/" + entry.name):
+                    continue
+                kind = stat.S_IFLNK if entry.is_symlink() else stat.S_IFDIR if entry.is_dir() else stat.S_IFREG
+                found.append((entry.name, kind))
+        return found
+
+    def _read_link(self, call: Call, notification: seccomp.Notification, target: outside.Target) -> None:
+        text = target.read_link()[: notification.arguments[call.buffer + 1] & 0xFFFFFFFF]
+        self._write(notification, notification.arguments[call.buffer], text)
+        seccomp.answer(self._listener, notification, value=len(text))
+
+    def _look(self, call: Call, notification: seccomp.Notification, target: outside.Target) -> int:
+        flags = notification.arguments[call.flags] if call.flags >= 0 else 0
+        follow = call.follow and not flags & syscalls.AT_SYMLINK_NOFOLLOW
+        return target.look(follow=follow or self._is_directory)
+
+    def _tell(
+        self, call: Call, notification: seccomp.Notification, target: outside.Target, read: Callable[[int], bytes]
+    ) -> None:
+        fd = self._look(call, notification, target)
+        try:
+            data = read(fd)
+        finally:
+            os.close(fd)
+        self._write(notification, notification.arguments[call.buffer], data)
+        seccomp.answer(self._listener, notification)
+
+    def _stat(self, call: Call, notification: seccomp.Notification, target: outside.Target) -> None:
+        self._tell(call, notification, target, syscalls.raw_stat)
+
+    def _statx(self, call: Call, notification: seccomp.Notification, target: outside.Target) -> None:
+        mask = notification.arguments[call.buffer - 1] & 0xFFFFFFFF
+        self._tell(call, notification, target, lambda fd: syscalls.raw_statx(fd, mask))
+
+    def _statfs(self, call: Call, notification: seccomp.Notification, target: outside.Target) -> None:
+        self._tell(call, notification, target, syscalls.raw_statfs)
+
+    def _access(self, call: Call, notification: seccomp.Notification, target: outside.Target) -> None:
+        fd = self._look(call, notification, target)
+        try:
+            wanted = notification.arguments[call.path + 1] & (os.R_OK | os.W_OK | os.X_OK)
+            allowed = not wanted or os.access(f"/proc/self/fd/{fd}", wanted)
+        finally:
+            os.close(fd)
+        seccomp.answer(self._listener, notification, error=0 if allowed else errno.EACCES)
+
+    def _attribute(self, call: Call, notification: seccomp.Notification, target: outside.Target) -> None:
+        os.close(self._look(call, notification, target))
+        seccomp.answer(self._listener, notification, error=errno.ENOTSUP)
+
+    def _execute(self, call: Call, notification: seccomp.Notification, target: outside.Target) -> None:
+        """Let the kernel execute what a link of /proc points to: its path in the tree takes the place of the link's."""
+        text = target.path if isinstance(target, outside.Own) else target.read_link()
+        self._replace(call, notification, text)
+
+    def _enter(self, call: Call, notification: seccomp.Notification, target: outside.Target) -> None:
+        """Let the kernel enter the stand-in of a directory."""
+        if isinstance(target, outside.Own):
+            self._replace(call, notification, target.path)
+            return
+        if isinstance(target, outside.Magic):
+            self._replace(call, notification, target.read_link())
+            return
+        fd = target.open(os.O_RDONLY | os.O_DIRECTORY)
+        meant = outside.normal(os.fsencode(os.readlink(f"/proc/self/fd/{fd}")))
+        self._stubs.used = True
+        if meant in (b"/proc", b"/sys"):
+            os.close(fd)
+            seccomp.proceed(self._listener, notification)
+            return
+        os.close(self._safe_directory(fd, target, os.O_RDONLY))
+        self._overwrite(call, notification, self._stubs.path(meant))
+
+    def _replace(self, call: Call, notification: seccomp.Notification, text: bytes) -> None:
+        if self._changed:
+            self._become_root()
+        self._overwrite(call, notification, self._stubs.link(text))
+
+    def _overwrite(self, call: Call, notification: seccomp.Notification, path: bytes) -> None:
+        """Write *path* over the caller's argument, which may be in memory that it cannot write itself, and let the kernel go on."""
+        address = notification.arguments[call.path]
+        known = self._read_path(notification.pid, address)
+        if known is None or len(known) < len(path) or not seccomp.still_waiting(self._listener, notification):
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        memory = os.open(f"/proc/{notification.pid}/mem", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.pwrite(memory, path + b"\0", address)
+        finally:
+            os.close(memory)
+        seccomp.proceed(self._listener, notification)
+
+    def _from_memory(self, call: Call, notification: seccomp.Notification, path: bytes) -> bool:
+        """Give a file that is not in the tree, if *path* leads to its place there; return False if it does not."""
+        whole = self._whole(call, notification, path)
+        if whole is None:
+            return False
+        try:
+            place = syscalls.openat2(self._root, whole, os.O_PATH)
+        except OSError:
+            return False
+        info = os.fstat(place)
+        os.close(place)
+        source = self._memory.get((info.st_dev, info.st_ino))
+        if source is None:
+            return False
+        flags = self._flags(call, notification)
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_TRUNC):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        fd = os.open(f"/proc/self/fd/{source}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            seccomp.answer_with_descriptor(self._listener, notification, fd, close_on_exec=bool(flags & os.O_CLOEXEC))
+        finally:
+            os.close(fd)
+        return True
