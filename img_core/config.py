@@ -24,6 +24,8 @@ __all__ = [
     "DEFAULT_CACHE_OPTION",
     "DEFAULT_EXPORTER",
     "DEFAULT_ORDER",
+    "DIRECTORY_CACHE",
+    "DIRECTORY_CACHE_OPTIONS",
     "EXTRAS",
     "Config",
     "DriverTable",
@@ -47,6 +49,9 @@ DEFAULT_EXPORTER = "image"
 
 #: The cache that a mere image name means (``--cache-from user/app:cache``), and the option that takes the name.
 DEFAULT_CACHE, DEFAULT_CACHE_OPTION = "registry", "ref"
+
+#: The cache that a directory means (``img cache ls DIR``), and the options that take it: to look in, and to write to.
+DIRECTORY_CACHE, DIRECTORY_CACHE_OPTIONS = "local", ("src", "dest")
 
 #: What the cache may take: a size, a share of its file system, or ``all``; `img_core.store.automatic` keeps to it after builds.
 DEFAULT_BUDGET = "10%"

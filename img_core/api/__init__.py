@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from img_core.api._push import refuse_id
     from img_core.api._request import BuildRequest, BuildResult, CachePlace, Limits, Output, SecretSource, SshAgent
     from img_core.api._values import (
+        CacheContents,
+        CachedStep,
         HistoryEntry,
         ImageDetails,
         LoadResult,
@@ -50,7 +52,9 @@ __all__ = [
     "BuildRequest",
     "BuildResult",
     "BuildWarning",
+    "CacheContents",
     "CachePlace",
+    "CachedStep",
     "CancelHandle",
     "Canceled",
     "Client",
@@ -93,6 +97,8 @@ _HOMES = {
         "SshAgent",
     ),
     "img_core.api._values": (
+        "CacheContents",
+        "CachedStep",
         "HistoryEntry",
         "ImageDetails",
         "LoadResult",

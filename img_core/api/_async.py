@@ -117,3 +117,5 @@ class AsyncClient:
     fsck = _Variant(Client.fsck)
     prune = _Variant(Client.prune)
     prune_images = _Variant(Client.prune_images)
+    cache_contents = _Variant(Client.cache_contents)
+    prune_cache = _Variant(Client.prune_cache)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from img_core.api._archive_calls import Archives
 from img_core.api._building import Building
+from img_core.api._cache_calls import CacheCalls
 from img_core.api._kept import KeptImages
 from img_core.api._registry_calls import RegistryCalls
 from img_core.api._space import Space
@@ -11,7 +12,7 @@ from img_core.api._space import Space
 __all__ = ["Client"]
 
 
-class Client(Building, KeptImages, RegistryCalls, Archives, Space):
+class Client(Building, KeptImages, RegistryCalls, Archives, Space, CacheCalls):
     """Builds, moves and looks at the images of one state directory.
 
     .. code-block:: python

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from img_core.store.fsck import Problem
 
 __all__ = [
+    "CacheContents",
+    "CachedStep",
     "HistoryEntry",
     "ImageDetails",
     "LoadResult",
@@ -116,6 +118,35 @@ class LoadResult:
 
     names: tuple[str, ...]
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class CachedStep:
+    """One result in a cache of many machines. *size* is that of the layer that the step made, None if the cache has only its name.
+
+    *seconds* is how long the step took; *created* and *used* are seconds since 1970 UTC.
+    """
+
+    key: str
+    description: str
+    platform: str
+    created: float
+    used: float
+    seconds: float
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CacheContents:
+    """What a cache of many machines holds: its *steps*, those used last first, and the bytes of all layers, each counted once.
+
+    *warnings* has a line for each thing in it that cannot be used.
+    """
+
+    steps: tuple[CachedStep, ...] = ()
+    size: int = 0
+    layers: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ class CommandEntry:
 COMMANDS = {
     "build": CommandEntry("img_core.cli.build", "Build an image from a Dockerfile"),
     "builds": CommandEntry("img_core.cli.builds", "List recent builds and show their logs"),
+    "cache": CommandEntry("img_core.cli.cache", "Look at a cache that builds on many machines share"),
     "completion": CommandEntry("img_core.cli.completion", "Print a script that completes command lines in a shell"),
     "doctor": CommandEntry("img_core.cli.doctor", "Check what this host offers and what would make builds better"),
     "du": CommandEntry("img_core.cli.du", "Show image disk usage"),

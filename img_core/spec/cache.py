@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from img_core.spec.registry import Registries
     from img_core.spec.values import Descriptor, DiffId, Digest
 
-__all__ = ["CacheBackend", "CacheContext", "CacheLayer", "CacheLoad", "CacheRecord", "CacheReport"]
+__all__ = ["CacheBackend", "CacheContext", "CacheLayer", "CacheLoad", "CachePruned", "CacheRecord", "CacheReport"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,15 @@ class CacheReport:
     digest: Digest | None = None
     new: int = 0
     kept: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CachePruned:
+    """What `CacheBackend.prune` did, or would do: the records that go and those that stay, and what went wrong without harm."""
+
+    removed: tuple[CacheRecord, ...] = ()
+    kept: tuple[CacheRecord, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -137,6 +146,22 @@ class CacheBackend(ABC):
         from img_core.spec.errors import Unsupported
 
         raise Unsupported(f"cache `{self.name}` can only be read")
+
+    def prune(
+        self,
+        progress: ExportProgress,
+        *,
+        max_age: float | None = None,
+        max_size: int | None = None,
+        dry_run: bool = False,
+    ) -> CachePruned:
+        """Forget records that were not used for *max_age* seconds, and so many that the layers of the others fit into *max_size* bytes.
+
+        What was used last stays. With *dry_run* nothing is changed. Raises ImgError.
+        """
+        from img_core.spec.errors import Unsupported
+
+        raise Unsupported(f"cache `{self.name}` cannot be pruned")
 
     def image_config(self, image: BuiltImage, records: Sequence[CacheRecord]) -> Mapping[str, Any]:  # Any: JSON
         """Return what to add to the config of *image* so that it carries *records*; only called where `in_image` is set."""

@@ -192,9 +192,9 @@ class SharedLayout(Place):
         index = {"schemaVersion": 2, "mediaType": oci.OCI_INDEX, "manifests": entries}
         self._write("", "index.json", oci.canonical_json(index))
 
-    def tidy(self) -> None:
+    def tidy(self, *, always: bool = False) -> None:
         """Remove blobs that no tag needs, if that was asked for; those of the last hour may be needed by a writer that is not done."""
-        if not self._reset:
+        if not (self._reset or always):
             return
         with self._errors():
             needed = self._needed()

@@ -14,7 +14,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.linux.parallel import run_together
-from img_core.spec.cache import CacheBackend, CacheContext, CacheLoad, CacheRecord, CacheReport
+from img_core.spec.cache import CacheBackend, CacheContext, CacheLoad, CachePruned, CacheRecord, CacheReport
 from img_core.spec.errors import Canceled, ImgError, IntegrityError, NotFoundError
 from img_core.spec.values import Descriptor
 from img_lib_cache import options as given
@@ -175,3 +175,17 @@ class DocumentCache(CacheBackend):
 
         self.warnings.clear()
         return Save(self, progress).run(records)
+
+    def prune(
+        self,
+        progress: ExportProgress,
+        *,
+        max_age: float | None = None,
+        max_size: int | None = None,
+        dry_run: bool = False,
+    ) -> CachePruned:
+        """Publish the union of everything without what goes."""
+        from img_lib_cache.saving import Save
+
+        self.warnings.clear()
+        return Save(self, progress).prune(max_age, max_size, dry_run=dry_run)

@@ -50,7 +50,7 @@ class _WrongError(Exception):
 class Body:
     """The records of one document. *segments* are names of documents whose records are in this one, *created* when it was written.
 
-    *dropped* is how many records were read but not understood.
+    *dropped* is how many records were read but not understood; *signed* tells that it has a signature, whoever's.
     """
 
     records: tuple[CacheRecord, ...] = ()
@@ -58,6 +58,7 @@ class Body:
     writer: str = ""
     segments: tuple[str, ...] = ()
     dropped: int = 0
+    signed: bool = False
 
 
 def blobs_of(records: Iterable[CacheRecord]) -> dict[Digest, CacheLayer]:
@@ -227,6 +228,7 @@ def _body(value: Mapping[str, Any]) -> Body:  # Any: JSON
         writer=_text(value.get("writer", "")),
         segments=tuple(_word(item) for item in _list(value.get("segments", []))),
         dropped=len(items) - len(records),
+        signed="sig" in value,
     )
 
 

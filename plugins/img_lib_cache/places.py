@@ -53,8 +53,8 @@ class Place(ABC):
     def note(self, digests: Iterable[Digest]) -> None:
         """Hear of blobs that a manifest in the place names: they are probably there."""
 
-    def tidy(self) -> None:
-        """Remove what no tag needs, if that was asked for."""
+    def tidy(self, *, always: bool = False) -> None:
+        """Remove what no tag needs, if that was asked for, here or when the place was made."""
 
     def close(self) -> None:
         """End connections."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from img_core.images.layer_types import layer_codec
 from img_core.linux.parallel import run_together
-from img_core.spec.cache import CacheLayer, CacheRecord, CacheReport
+from img_core.spec.cache import CacheLayer, CachePruned, CacheRecord, CacheReport
 from img_core.spec.errors import Canceled, ImgError, IntegrityError, NotFoundError, UsageError
 from img_core.spec.exporter import BuiltLayer
 from img_lib_cache.document import Body, blobs_of, normal
@@ -69,9 +69,30 @@ class Save:
         self._tidy()
         return CacheReport(digest, len(new), max(0, count - len(ours)), tuple(self._warnings))
 
-    def _tidy(self) -> None:
+    def prune(self, max_age: float | None, max_size: int | None, *, dry_run: bool) -> CachePruned:
+        """Forget what is too old or too much. Raises NotFoundError if there is nothing, UsageError if we must not write it anew."""
+        bodies = self._read_rolling()
+        if any(body.signed for body in bodies) and self._cache.signing_key is None:
+            hint = f"give the key: `type={self._cache.name},…,sign=KEY`"
+            raise UsageError(f"{self._place.title} is signed and would not be afterwards", hint=hint)
+        segments = self._cache.segments()
+        merged = {name for body in bodies for name in body.segments}
+        found, unread = self._cache.read_segments(segments - merged, self._trust)
+        if not bodies and not found:
+            raise NotFoundError(f"there is no cache in {self._place.title}")
+        records = united(record for body in [*bodies, *found] for record in body.records)
+        kept = pruned(records, now=time.time(), max_age=max_age, max_size=max_size)
+        removed = [record for record in records if record not in set(kept)]
+        if not dry_run:
+            if removed:
+                self._publish(self._cache.tag, Body(tuple(kept), segments=tuple(sorted(segments - unread))), ())
+                self._compact(segments - unread, always=True)
+            self._tidy(always=True)
+        return CachePruned(tuple(removed), tuple(kept), tuple(self._warnings))
+
+    def _tidy(self, *, always: bool = False) -> None:
         try:
-            self._place.tidy()
+            self._place.tidy(always=always)
         except Canceled:
             raise
         except ImgError as err:
@@ -248,10 +269,10 @@ class Save:
                 gone.add(descriptor.digest)
         return gone
 
-    def _compact(self, merged: Iterable[str]) -> None:
+    def _compact(self, merged: Iterable[str], *, always: bool = False) -> None:
         """Remove segments when there are many: those that the rolling document has, and that no writer can still be about to merge."""
         segments = sorted(merged)
-        if len(segments) < _SEGMENT_LIMIT:
+        if len(segments) < _SEGMENT_LIMIT and not always:
             return
         for name in segments:
             if time.time() - (written_at(name) or 0.0) < _SETTLED_SECONDS:

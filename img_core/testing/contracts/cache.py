@@ -261,6 +261,34 @@ class CacheContract:
             expected |= {record for records in rounds for record in records}
             assert set(self.load(place, maker).records) >= expected
 
+    # ---- limits
+
+    def test_what_was_not_used_for_long_is_pruned(self, place: Place, maker: Maker) -> None:
+        import time
+
+        old = [replace(record, last=_NOW - 1000) for record in maker.chain("old", 2)]
+        new = [replace(record, last=time.time()) for record in maker.chain("new", 2)]
+        self.save(place, maker, old)
+        self.save(place, maker, new)
+        made = self.make(maker.store, place.export, export=True)
+        try:
+            for dry_run in (True, True, False):
+                pruned = made.prune(Recorder(), max_age=3600.0, dry_run=dry_run)
+                assert (set(pruned.removed), set(pruned.kept), pruned.warnings) == (set(old), set(new), ())
+            assert made.prune(Recorder(), max_age=3600.0).removed == ()
+        finally:
+            made.close()
+        assert set(self.load(place, maker).records) == set(new)
+
+    def test_what_was_used_last_stays_within_a_size(self, place: Place, maker: Maker) -> None:
+        records = [replace(maker.record(name, name * 10), last=_NOW + age) for age, name in enumerate("abcd")]
+        self.save(place, maker, records)
+        made = self.make(maker.store, place.export, export=True)
+        try:
+            assert set(made.prune(Recorder(), max_size=1200).kept) == set(records[2:])
+        finally:
+            made.close()
+
     # ---- damage
 
     def test_damage_gives_one_warning_and_never_a_wrong_record(self, place: Place, maker: Maker) -> None:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from img_cache_local._local import LocalCache
 from img_core.images import oci
 from img_core.spec.errors import HostError, UsageError
+from img_core.testing.results import Recorder
 from img_lib_cache.document import Body, checksum, decode_body, encode_body
 from img_lib_cache.signing import SigningKey, TrustedKeys
 
@@ -87,6 +88,15 @@ def test_signed_segments_survive_an_unsigned_writer(lab: Lab, cache: str, tmp_pa
     lab.save(ours, dest=cache, sign=str(keys.private))
     lab.save(lab.maker.chain("b", 2), dest=cache)
     assert set(lab.load(src=cache, trust=str(keys.public)).records) == set(ours)
+
+
+def test_a_signed_cache_is_not_pruned_without_its_key(lab: Lab, cache: str, tmp_path: Path) -> None:
+    keys = Keys(tmp_path, "key")
+    lab.save(lab.maker.chain("a", 2), dest=cache, sign=str(keys.private))
+    with pytest.raises(UsageError, match="is signed and would not be afterwards"):
+        lab.make(export=True, dest=cache).prune(Recorder(), max_age=1.0)
+    lab.make(export=True, dest=cache, sign=str(keys.private)).prune(Recorder(), max_age=1.0)
+    assert lab.load(src=cache, trust=str(keys.public)).records == ()
 
 
 def test_1000_mutations_of_a_signed_cache_are_never_used(lab: Lab, tmp_path: Path) -> None:

@@ -1,0 +1,87 @@
+"""A cache of many machines, looked at and cut down: what ``--cache-to`` wrote."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from img_core.api._cache_places import parse_places
+from img_core.api._request import CachePlace
+from img_core.api._values import CacheContents, CachedStep
+from img_core.config import DIRECTORY_CACHE, DIRECTORY_CACHE_OPTIONS
+from img_core.plugins import Choice
+from img_core.spec.cache import CacheContext
+from img_core.spec.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from img_core.api.session import Session
+    from img_core.spec.cache import CacheBackend, CacheRecord
+
+__all__ = ["contents", "prune"]
+
+
+def contents(session: Session, place: str, *, insecure: bool = False) -> CacheContents:
+    """Return what the cache *place* holds: a directory, an image name, or what stands after ``--cache-from``. Raises ImgError."""
+    with closing(_backend(session, place, insecure, export=False)) as backend:
+        loaded = backend.load()
+    return _contents(loaded.records, loaded.warnings)
+
+
+def prune(
+    session: Session,
+    place: str,
+    *,
+    max_age: float | None = None,
+    max_size: int | None = None,
+    dry_run: bool = False,
+    insecure: bool = False,
+) -> tuple[CacheContents, CacheContents]:
+    """Remove what was not used for *max_age* seconds or exceeds *max_size* bytes; return what went and what stays. Raises ImgError."""
+    with closing(_backend(session, place, insecure, export=True)) as backend:
+        pruned = backend.prune(_Silent(), max_age=max_age, max_size=max_size, dry_run=dry_run)
+    return _contents(pruned.removed), _contents(pruned.kept, pruned.warnings)
+
+
+def _backend(session: Session, text: str, insecure: bool, *, export: bool) -> CacheBackend:
+    place = _place(text, export=export)
+    context = CacheContext(session.host, session.store, session.registry, frozenset(["*"] if insecure else []), time.time())
+    made: CacheBackend = session.plugins.make("cache", Choice(place.type, place.options), context, host=session.host)
+    made.check(export=export)
+    return made
+
+
+def _place(text: str, *, export: bool) -> CachePlace:
+    """Return the place that *text* means. Raises UsageError."""
+    if os.path.isdir(text) or text.startswith(("/", "./", "../")) or text in (".", ".."):
+        return CachePlace(DIRECTORY_CACHE, {DIRECTORY_CACHE_OPTIONS[export]: text})
+    places = parse_places(text, "cache")
+    if len(places) != 1:
+        raise UsageError(f"`{text}` names {len(places) or 'no'} caches instead of one")
+    return places[0]
+
+
+def _contents(records: Iterable[CacheRecord], warnings: Iterable[str] = ()) -> CacheContents:
+    steps = [record for record in records if record.definition]  # others tell of files that no step made
+    blobs = {layer.descriptor.digest: layer.descriptor.size for record in steps for layer in record.layers or ()}
+    ordered = sorted(steps, key=lambda record: (-record.last, -record.created, record.key))
+    return CacheContents(tuple(map(_step, ordered)), sum(blobs.values()), len(blobs), tuple(warnings))
+
+
+def _step(record: CacheRecord) -> CachedStep:
+    size = None if record.layers is None else record.layers[-1].descriptor.size if record.layers else 0
+    return CachedStep(
+        record.key, record.description, record.platform, record.created, record.last, record.seconds, size
+    )
+
+
+class _Silent:
+    """Shows nobody what is done (spec.exporter.ExportProgress)."""
+
+    def status(
+        self, text: str, *, current: int = 0, total: int = 0, finished: bool | None = None, outcome: str = ""
+    ) -> None:
+        """Pass over it."""
