@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from img_core.api._frontends import Frontends
 from img_core.api._journal import Journal
 from img_core.api._known_contexts import KnownContexts
 from img_core.api._main_context import prepare_context
-from img_core.api._request import BuildResult, Output
+from img_core.api._request import BuildResult, CachePlace, Output
 from img_core.api._undisturbed import UndisturbedResolver
 from img_core.config import DEFAULT_EXPORTER
 from img_core.files import fs
@@ -145,11 +146,15 @@ class Build:
 
     def _caches(self, opened: ExitStack) -> Caches | None:
         """Return the caches of the request, if it names any, until *opened* ends."""
-        if not self._request.cache_from and not self._request.cache_to:
+        types = {place.type for place in self._request.cache_to}
+        wanted = self._frontends.first.cache_exports(self._build_args())
+        more = [CachePlace(name) for name in wanted if name not in types]
+        request = replace(self._request, cache_to=(*self._request.cache_to, *more)) if more else self._request
+        if not request.cache_from and not request.cache_to:
             return None
         from img_core.api._caches import Caches
 
-        caches = Caches(self._session, self._request, self._events, self._step)
+        caches = Caches(self._session, request, self._events, self._step)
         opened.callback(caches.close)
         return caches
 

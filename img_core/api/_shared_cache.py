@@ -48,7 +48,9 @@ def prune(
 
 def _backend(session: Session, text: str, insecure: bool, *, export: bool) -> CacheBackend:
     place = _place(text, export=export)
-    context = CacheContext(session.host, session.store, session.registry, frozenset(["*"] if insecure else []), time.time())
+    context = CacheContext(
+        session.host, session.store, session.registry, frozenset(["*"] if insecure else []), time.time()
+    )
     made: CacheBackend = session.plugins.make("cache", Choice(place.type, place.options), context, host=session.host)
     made.check(export=export)
     return made

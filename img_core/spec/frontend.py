@@ -184,6 +184,11 @@ class Frontend(ABC):
         """Return the options (`SourceOp.options`) with which a remote context is fetched when these build arguments were given."""
         return ()
 
+    @classmethod
+    def cache_exports(cls, build_args: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the types of caches (without options) that a build with these build arguments saves to, beside those of ``--cache-to``."""
+        return ()
+
     def wanted(self, request: PlanRequest) -> str:
         """Return the name of another frontend that the definition asks for (``# syntax=``); empty if this one shall plan it.
 

@@ -23,14 +23,16 @@ class LocalCache(DocumentCache):
 
     name = "local"
     schema = schema(
-        dest={"type": "string", "description": "directory to save into; made if it is missing"},
-        src={"type": "string", "description": "directory to look in"},
-        tag={"type": "string", "description": "name of the cache in the directory; latest by default"},
-        digest={
-            "type": "string",
-            "description": "digest of the document to look in, instead of what the tag means now",
-        },
-        reset={"type": "boolean", "description": "remove blobs from the directory that nothing in it needs"},
+        {
+            "dest": {"type": "string", "description": "directory to save into; made if it is missing"},
+            "src": {"type": "string", "description": "directory to look in"},
+            "tag": {"type": "string", "description": "name of the cache in the directory; latest by default"},
+            "digest": {
+                "type": "string",
+                "description": "digest of the document to look in, whatever the tag means now",
+            },
+            "reset": {"type": "boolean", "description": "remove blobs from the directory that nothing in it needs"},
+        }
     )
     own_options: ClassVar[Mapping[str, bool]] = {"dest": True, "src": False, "digest": False, "reset": True}
 

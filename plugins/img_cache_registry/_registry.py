@@ -28,13 +28,13 @@ class RegistryCache(DocumentCache):
     name = "registry"
     schema: ClassVar[Mapping[str, Any]] = {  # Any: JSON Schema
         **schema(
-            ref={"type": "string", "description": "image name of the cache, e.g. registry.example/app:cache"},
-            **{
+            {
+                "ref": {"type": "string", "description": "image name of the cache, e.g. registry.example/app:cache"},
                 "registry.insecure": {
                     "type": "boolean",
                     "description": "allow plain HTTP and unverified TLS for this registry",
-                }
-            },
+                },
+            }
         ),
         "required": ["ref"],
     }

@@ -40,6 +40,11 @@ class DockerfileFrontend(Frontend):
         keep = truth(build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", ""))
         return (("keep-git-dir", "true"),) if keep else ()
 
+    @classmethod
+    def cache_exports(cls, build_args: Mapping[str, str]) -> tuple[str, ...]:
+        """Return whether the image is to carry its records, which users of docker ask for in this way."""
+        return ("inline",) if truth(build_args.get("BUILDKIT_INLINE_CACHE", "")) else ()
+
     def wanted(self, request: PlanRequest) -> str:
         """Return what ``# syntax=`` names, without tag and digest, if that is not us."""
         return other_frontend(request)

@@ -44,10 +44,9 @@ _DURATION = re.compile(r"(?:\d{1,9}(?:\.\d{1,9})?[smhdw])+")
 _LEVELS = {"gzip": (0, 9), "zstd": (1, 22)}
 
 
-def schema(**own: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON Schema
-    """Return the schema of a backend with the options *own* (``_`` stands for ``-``) and all of those here."""
-    mine = {name.replace("_", "-"): option for name, option in own.items()}
-    return {"type": "object", "properties": {**mine, **EXPORT, **IMPORT}, "additionalProperties": False}
+def schema(own: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:  # Any: JSON Schema
+    """Return the schema of a backend with the options *own* and all of those here."""
+    return {"type": "object", "properties": {**own, **EXPORT, **IMPORT}, "additionalProperties": False}
 
 
 def only_for(export: bool, options: Iterable[str], own: Mapping[str, bool]) -> None:

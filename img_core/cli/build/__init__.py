@@ -95,7 +95,7 @@ def _checked_path(paths: tuple[str, ...], flags: dict[str, Any]) -> str:  # Any:
 
 def _request(path: str, flags: dict[str, Any], outputs: list[Output]) -> BuildRequest:  # Any: values of flags
     """Return the request that the flags describe, without what comes from standard input. Raises UsageError."""
-    from img_core.api import BuildRequest
+    from img_core.api import BuildRequest, cache_places
     from img_core.cli._amounts import size
     from img_core.cli.build._secrets import parse_contexts, parse_secrets
     from img_core.cli.build._values import (
@@ -138,6 +138,8 @@ def _request(path: str, flags: dict[str, Any], outputs: list[Output]) -> BuildRe
         frontend_options=parse_frontend_options(flags["frontend_options"]),
         max_parallelism=flags["max_parallelism"],
         allow=split_list(flags["allow"]),
+        cache_from=cache_places(flags["cache_from"], "--cache-from"),
+        cache_to=cache_places(flags["cache_to"], "--cache-to"),
     )
 
 

@@ -38,6 +38,14 @@ _SUPPORTED: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
         ["--build-context", "contexts"],
         {**_LIST, "help": "another build context (NAME=DIRECTORY, NAME=docker-image://IMAGE)"},
     ),
+    (
+        ["--cache-from"],
+        {**_LIST, "help": "look for results in a cache: NAME or type=registry|local[,ref=NAME][,src=DIR]"},
+    ),
+    (
+        ["--cache-to"],
+        {**_LIST, "help": "save results in a cache: type=registry|local|inline[,ref=NAME][,dest=DIR][,mode=max]"},
+    ),
     (["--call"], {"default": "build", "help": "ask instead of building: check, outline or targets[,format=json]"}),
     (["--check"], {**_FLAG, "help": "the same as --call=check"}),
     (
@@ -102,8 +110,6 @@ _SUPPORTED: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
 _LATER: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
     (["--annotation"], _LIST),
     (["--attest"], _LIST),
-    (["--cache-from"], _LIST),
-    (["--cache-to"], _LIST),
     (["--policy"], _LIST),
     (["--provenance"], {}),
     (["--resource"], _LIST),
@@ -159,10 +165,10 @@ def warn_ignored(given: dict[str, Any]) -> list[str]:  # Any: values of flags
 
 
 def _is_off(value: object) -> bool:
-    """Tell whether all attestations are switched off: ``--attest type=sbom,disabled=true``, ``--cache-to type=inline``."""
+    """Tell whether all attestations are switched off: ``--attest type=sbom,disabled=true``."""
     if not isinstance(value, tuple):
         return False
-    return all("disabled=true" in text or text == "type=inline" for text in value)
+    return all("disabled=true" in text for text in value)
 
 
 def _variable(names: list[str]) -> str:
