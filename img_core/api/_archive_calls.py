@@ -106,13 +106,17 @@ class Archives(Workplace):
 
         *config* is the ``config`` part of its configuration (``Cmd``, ``Env``…). *source* as `load`. Raises ArchiveError, UsageError.
         """
-        from img_core.api._images import import_rootfs, parsed_platform
+        from img_core.api._images import parsed_platform
         from img_core.api._inspect import shown
+        from img_core.archives.rootfs import store_rootfs
         from img_core.images.names import new_name
+        from img_core.images.platforms import host_platform
 
-        wanted, known = parsed_platform(platform), new_name(name)
+        wanted, known = parsed_platform(platform) or host_platform(), new_name(name)
         with _archive(source) as stream, self._store(writable=True) as store:
-            import_rootfs(store, stream, name, config=config, platform=wanted)
+            made = store_rootfs(stream, store, config=config or {}, platform=wanted)
+            store.blobs.remember_layer(made.layer.digest, made.diff_id)
+            store.tag(known, made.manifest)
             return shown(store, store.images.get(known))
 
     @apart
@@ -128,12 +132,15 @@ class Archives(Workplace):
     ) -> Unpacked:
         """Write the root file system of an image into the new *directory*, all of it or nothing.
 
-        With *force* it replaces a directory that an earlier call made, or one that has nothing which the new one has not. Devices are left
-        out. Raises NotFoundError, UsageError, ArchiveError, IntegrityError.
+        Without real root all files belong to the caller. With *force* it replaces a directory that an earlier call made, or one that has
+        nothing which the new one has not. Devices are left out. Raises NotFoundError, UsageError, ArchiveError, IntegrityError.
         """
         from img_core.api._fetch import complete
         from img_core.api._images import get_image, parsed_platform
-        from img_core.api._unpack import unpack
+        from img_core.api._values import Unpacked
+        from img_core.archives.layers import unpack_layers
+        from img_core.archives.tar import OwnerPolicy
+        from img_core.files.appearing import appearing
 
         wanted = parsed_platform(platform)
         with self._session(namespace=True) as session:
@@ -142,7 +149,11 @@ class Archives(Workplace):
             if session.store.images.left([content]):
                 complete(session, image.name, image.descriptor, platform=content.config.platform, on_event=on_event)
             owners = session.host.mapping in ("root", "container")
-            return unpack(session.store, name, os.fspath(directory), owners=owners, platform=wanted, force=force)
+            policy = OwnerPolicy("set" if owners else "caller", devices=False)
+            layers = zip(content.layers, content.diff_ids, strict=True)
+            with appearing(os.fspath(directory), state=session.store.state, force=force) as root_fd:
+                left_out, count = unpack_layers(layers, session.store.blobs.chunks, root_fd, policy)
+            return Unpacked(left_out, count)
 
 
 def _is_directory(source: StrPath | BinaryIO) -> bool:

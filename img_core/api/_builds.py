@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 from img_core.api._journal import CUT
 from img_core.api._values import RecordedBuild
 from img_core.files import partial
+from img_core.files.logs import DIRECTORY, list_logs
 from img_core.spec import progress
 from img_core.spec.errors import NotFoundError
 from img_core.spec.text import show
-from img_core.store.logs import DIRECTORY, list_logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
+    from img_core.files.logs import LogName
     from img_core.spec.progress import Event
-    from img_core.store.logs import LogName
 
 __all__ = ["events_of", "find_build", "recorded_builds"]
 

@@ -11,10 +11,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from img_core.files import fs
+from img_core.files.logs import LogFile
 from img_core.spec.errors import Canceled, ImgError
 from img_core.spec.progress import StepFinished, StepLog, StepPlanned, StepStatus, WarningRaised
 from img_core.spec.text import redacted
-from img_core.store.logs import LogFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

@@ -1,12 +1,14 @@
 """Every change of a disk: writing, copying, walking and removing beneath a root, with owners and ignore patterns."""
 
 __all__ = [
+    "appearing",
     "boots",
     "copy",
     "faults",
     "fs",
     "ignore",
     "locks",
+    "logs",
     "modes",
     "output",
     "ownership",
@@ -15,6 +17,7 @@ __all__ = [
     "space",
     "sqlite",
     "treewalk",
+    "trials",
     "trust",
     "vital",
     "wildcards",

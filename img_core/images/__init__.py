@@ -1,4 +1,15 @@
 """What images are made of: OCI documents, references, platforms and media types."""
 
-__all__ = ["layer_types", "lookup", "names", "oci", "origins", "platforms", "push", "reference", "schemas"]
+__all__ = [
+    "digests",
+    "layer_types",
+    "lookup",
+    "names",
+    "oci",
+    "origins",
+    "platforms",
+    "push",
+    "reference",
+    "schemas",
+]
 __version__ = "1.0"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from img_core.images.digests import ALGORITHMS
 from img_core.images.reference import InvalidReference, Reference
-from img_core.spec.digests import ALGORITHMS
 from img_core.spec.text import show
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import re
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from img_core.images.digests import ALGORITHMS, UNSUPPORTED, Hasher, is_digest
 from img_core.spec.dataclass import dataclass
-from img_core.spec.digests import ALGORITHMS, UNSUPPORTED, Hasher, is_digest
 from img_core.spec.errors import IntegrityError
 from img_core.spec.text import show
 from img_core.spec.values import Descriptor, DiffId, Digest, Platform

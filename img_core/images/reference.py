@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from img_core.images.digests import ALGORITHMS, CANONICAL, UNSUPPORTED, is_digest
 from img_core.spec.dataclass import dataclass
-from img_core.spec.digests import ALGORITHMS, CANONICAL, UNSUPPORTED, is_digest
 from img_core.spec.errors import UsageError
 
 __all__ = ["DEFAULT_DOMAIN", "DEFAULT_TAG", "InvalidReference", "Reference", "full_id", "is_tag"]

@@ -1,6 +1,7 @@
 """The kernel as this program uses it: system calls, mounts, user namespaces, processes and their end, control groups and networks."""
 
 __all__ = [
+    "apart",
     "binfmt",
     "boot",
     "cancellation",
@@ -10,6 +11,8 @@ __all__ = [
     "mounts",
     "network",
     "parallel",
+    "pipes",
+    "private_files",
     "sandbox",
     "spans",
     "ssh_relay",

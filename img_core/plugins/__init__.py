@@ -264,7 +264,7 @@ class Plugins:
             return "ok", "", ""
         if is_own(found.distribution):
             return self._checked(found, host)
-        from img_core.plugins._apart import in_child
+        from img_core.linux.apart import in_child
 
         return in_child(lambda: self._checked(found, host)) or (
             "broken",

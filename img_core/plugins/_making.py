@@ -35,7 +35,7 @@ def probe_once(driver: Any, host: Host, options: Mapping[str, Any]) -> None:  # 
     if not getattr(driver, "probe_lasts", False):
         probe(driver, host, options)
         return
-    from img_core.plugins._trials import Trial
+    from img_core.files.trials import Trial
 
     trial = Trial(host.state_directory, f"{driver.name} {host.mapping}{_digest(options)}")
     if not trial.worked_before():

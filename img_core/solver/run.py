@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from img_core.files import fs, ownership, passwd
+from img_core.linux.pipes import captured
 from img_core.linux.spans import span
 from img_core.solver.keys import digest_of
 from img_core.solver.mounts import RunMounts
-from img_core.solver.output import captured
 from img_core.solver.secrets import Secrets
 from img_core.spec.errors import Canceled, HostError, StepError
-from img_core.spec.executor import Mount, Process
+from img_core.spec.executor import Mount, Process, StepIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -87,8 +87,8 @@ class Runner:
                 shm_size=op.shm_size or DEFAULT_SHM_SIZE,
                 ulimits=op.ulimits,
             )
-            with captured(vertex.digest, events, cancellation.fd) as step_io, span("step", "execute"):
-                status = self._scope.drivers.executor().run(process, place.rootfs, step_io)
+            with captured(partial(events.log, vertex.digest)) as (out, err), span("step", "execute"):
+                status = self._scope.drivers.executor().run(process, place.rootfs, StepIO(out, err, cancellation.fd))
             killed = group is not None and group.was_killed()
         if status.canceled:
             raise Canceled(signum=cancellation.signum)

@@ -11,8 +11,8 @@ from img_core.files import fs
 from img_core.files.locks import ensure_directory
 from img_core.files.partial import DIRECTORY, PartialBlob
 from img_core.images import oci
+from img_core.images.digests import Hasher, blob_path
 from img_core.linux.spans import span
-from img_core.spec.digests import Hasher, blob_path
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError
 from img_core.spec.values import Descriptor, DiffId, Digest
 from img_core.store.leases import BLOB

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from img_core.files import fs
 from img_core.files.sqlite import SUSPECT, set_aside
 from img_core.images import oci
-from img_core.spec.digests import of_file
+from img_core.images.digests import of_file
 from img_core.spec.errors import ImgError
 from img_core.spec.values import ChainId, DiffId, Digest
 from img_core.store.records import forget_lost

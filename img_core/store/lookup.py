@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from img_core.images.digests import ALGORITHMS
 from img_core.images.reference import Reference, full_id
-from img_core.spec.digests import ALGORITHMS
 from img_core.spec.errors import ImgError, UsageError
 from img_core.store.images import Image
 

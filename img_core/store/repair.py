@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from img_core.files import fs, locks
 from img_core.files.sqlite import SUSPECT, DamagedError, immutable_uri, set_aside
-from img_core.spec.digests import ALGORITHMS, of_file
+from img_core.images.digests import ALGORITHMS, of_file
 from img_core.spec.errors import ImgError
 from img_core.spec.values import Descriptor, Digest
 from img_core.store.blobs import Blobs

@@ -7,7 +7,7 @@ import stat
 from typing import Final
 
 from img_core.files import fs
-from img_core.spec.digests import ALGORITHMS
+from img_core.images.digests import ALGORITHMS
 from img_core.spec.errors import StateError
 from img_core.store.repair import DATABASE
 

@@ -8,12 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from img_core.files import partial
+from img_core.files import logs, partial
 from img_core.images import oci
-from img_core.spec.digests import ALGORITHMS, blob_path, is_digest
+from img_core.images.digests import ALGORITHMS, blob_path, is_digest
 from img_core.spec.errors import ImgError, StateError
 from img_core.spec.values import ChainId, Digest
-from img_core.store import logs
 from img_core.store.leases import BLOB, CACHE_MOUNT, EVERYTHING, SNAPSHOT, leased
 from img_core.store.snapshots import chain_id
 

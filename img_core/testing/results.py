@@ -18,8 +18,8 @@ from img_core.archives.codecs import compressor
 from img_core.archives.flatten import write_tree
 from img_core.files import fs
 from img_core.images import oci
+from img_core.images.digests import ALGORITHMS, Hasher, blob_path
 from img_core.images.layer_types import layer_type
-from img_core.spec.digests import ALGORITHMS, Hasher, blob_path
 from img_core.spec.errors import Canceled, IntegrityError, NotFoundError
 from img_core.spec.exporter import BuiltLayer, Tree
 from img_core.spec.host import Host

@@ -16,8 +16,8 @@ from typing import Any
 
 from img_core.files import fs
 from img_core.images import oci
+from img_core.images.digests import is_digest
 from img_core.images.reference import is_tag
-from img_core.spec.digests import is_digest
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError
 from img_core.spec.values import Descriptor, Digest
 from img_lib_cache.places import Place

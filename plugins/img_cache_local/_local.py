@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from img_cache_local._layout import SharedLayout
+from img_core.images.digests import is_digest
 from img_core.images.reference import is_tag
 from img_core.spec.cache import CacheContext
-from img_core.spec.digests import is_digest
 from img_core.spec.errors import UsageError
 from img_core.spec.text import show
 from img_lib_cache.backend import DocumentCache

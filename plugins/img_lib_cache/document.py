@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from img_core.images import oci
+from img_core.images.digests import is_digest
 from img_core.spec.cache import CacheLayer, CacheRecord
-from img_core.spec.digests import is_digest
 from img_core.spec.errors import IntegrityError
 from img_core.spec.values import Descriptor, DiffId, Digest
 

@@ -207,7 +207,7 @@ def _fetched(fetch: Fetch, described: Descriptor, name: str) -> bytes:
 
 def _descriptor(value: object, name: str) -> Descriptor:
     """Return the descriptor *value* of a manifest, as far as it is needed here."""
-    from img_core.spec.digests import is_digest
+    from img_core.images.digests import is_digest
 
     value = value if isinstance(value, dict) else {}
     media_type, digest, size = value.get("mediaType"), value.get("digest"), value.get("size")

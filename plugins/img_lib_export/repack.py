@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from img_core.archives.codecs import BLOCK, compressor, decompressor
 from img_core.archives.tar.pipeline import Prefetch
+from img_core.images.digests import Hasher
 from img_core.images.layer_types import layer_codec, layer_type
-from img_core.spec.digests import Hasher
 from img_core.spec.errors import IntegrityError
 from img_core.spec.exporter import BuiltLayer
 from img_core.spec.values import Descriptor, DiffId

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
 from img_core.images import oci
+from img_core.images.digests import Hasher, is_digest
 from img_core.net.retry import Failure
-from img_core.spec.digests import Hasher, is_digest
 from img_core.spec.errors import CredentialsError, IntegrityError, NotFoundError, RegistryError
 from img_core.spec.registry import Fetched
 from img_core.spec.text import show

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from img_core.images import oci
+from img_core.images.digests import is_digest
 from img_core.net.retry import Failure
-from img_core.spec.digests import is_digest
 from img_core.spec.errors import ImgError
 from img_registry_oci._listing import PAGES_LIMIT, next_page, read_object
 

@@ -6,9 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from img_core.images.digests import CANONICAL
 from img_core.net.redirects import location_of
 from img_core.net.retry import Failure
-from img_core.spec.digests import CANONICAL
 from img_core.spec.registry import Uploaded
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import weakref
 from typing import TYPE_CHECKING, ClassVar
 
 from img_core.images import oci, platforms
+from img_core.images.digests import is_digest
 from img_core.images.lookup import look_up
 from img_core.images.reference import Reference
-from img_core.spec.digests import is_digest
 from img_core.spec.errors import IntegrityError, RegistryError
 from img_core.spec.graph import IMAGE_SCHEME
 from img_core.spec.source import ImageSource, PinnedImage, SourceContext

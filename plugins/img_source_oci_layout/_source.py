@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from img_core.files import fs
 from img_core.images import oci, platforms
+from img_core.images.digests import blob_path, is_digest
 from img_core.images.lookup import look_up
-from img_core.spec.digests import blob_path, is_digest
 from img_core.spec.errors import IntegrityError, NotFoundError, UsageError
 from img_core.spec.source import ImageSource, PinnedImage
 from img_core.spec.values import Digest

@@ -16,6 +16,7 @@ from img_core.api import _journal
 from img_core.api._builds import events_of, find_build, recorded_builds
 from img_core.api._journal import Journal
 from img_core.api._request import BuildRequest, BuildResult
+from img_core.files.logs import LogFile
 from img_core.spec.errors import Canceled, NotFoundError, StepError
 from img_core.spec.progress import (
     Event,
@@ -26,7 +27,6 @@ from img_core.spec.progress import (
     StepStatus,
     WarningRaised,
 )
-from img_core.store.logs import LogFile
 
 ONE, TWO = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 

@@ -27,8 +27,8 @@ from img_core.archives.tar.tree import Directory
 from img_core.archives.tar.whiteouts import PREFIX
 from img_core.archives.tar.writer import TarWriter, changed_while_reading
 from img_core.files import fs, xattrs
+from img_core.images.digests import Hasher
 from img_core.linux.spans import span
-from img_core.spec.digests import Hasher
 from img_core.spec.errors import ArchiveError, ImgError, IntegrityError
 
 __all__ = ["LayerInfo", "OwnerOf", "Packer", "unpack_stream", "write_layer"]

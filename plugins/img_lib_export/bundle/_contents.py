@@ -16,7 +16,7 @@ from img_core.archives.tar.reader import TarReader
 from img_core.archives.tar.tree import clean_name
 from img_core.files import fs
 from img_core.images import oci
-from img_core.spec.digests import ALGORITHMS, digest_at
+from img_core.images.digests import ALGORITHMS, digest_at
 from img_core.spec.errors import ArchiveError, IntegrityError
 
 if TYPE_CHECKING:

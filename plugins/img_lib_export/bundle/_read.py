@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from img_core.archives.codecs import open_decompressed
 from img_core.images import oci
+from img_core.images.digests import CANONICAL, Hasher, blob_path, digest_at
 from img_core.images.reference import InvalidReference, Reference
-from img_core.spec.digests import CANONICAL, Hasher, blob_path, digest_at
 from img_core.spec.errors import ArchiveError, IntegrityError
 from img_core.spec.importer import LoadedImage
 from img_core.spec.text import show

@@ -14,8 +14,8 @@ from img_core.archives.tar.member import DIRECTORY
 from img_core.archives.tar.writer import TarWriter
 from img_core.files import fs
 from img_core.images import oci, platforms
+from img_core.images.digests import blob_path
 from img_core.images.reference import Reference
-from img_core.spec.digests import blob_path
 from img_core.spec.errors import ImgError, NotFoundError
 from img_core.spec.values import Descriptor, Digest
 from img_lib_export.bundle._contents import DirectoryContents

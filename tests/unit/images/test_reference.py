@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from img_core.images.digests import is_digest
 from img_core.images.reference import InvalidReference, Reference, is_tag
-from img_core.spec.digests import is_digest
 
 HEX = "0123456789abcdef" * 4
 DIGEST = f"sha256:{HEX}"

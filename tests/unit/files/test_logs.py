@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from img_core.store import logs
-from img_core.store.logs import LogFile, list_logs
+from img_core.files import logs
+from img_core.files.logs import LogFile, list_logs
 
 
 def leave(state: Path, *, age: float = 0.0, size: int = 10) -> str:

@@ -1,4 +1,4 @@
-"""Carries what a step prints to the progress events."""
+"""Carries what a process prints to whoever listens, while it runs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from img_core.spec.executor import StepIO
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from img_core.solver.events import Events
+    from collections.abc import Callable, Iterator
 
 __all__ = ["captured"]
 
@@ -21,21 +17,24 @@ CHUNK = 64 * 1024
 
 
 @contextmanager
-def captured(step: str, events: Events, cancel_fd: int) -> Iterator[StepIO]:
-    """Give a step descriptors to write to; everything written is in *events* when the block has ended."""
+def captured(listen: Callable[[int, bytes], None]) -> Iterator[tuple[int, int]]:
+    """Give a process descriptors for output (1) and errors (2); *listen* got all that was written when the block has ended.
+
+    It is called with that number and some bytes, from a thread of its own.
+    """
     out_reader, out_writer = os.pipe()
     err_reader, err_writer = os.pipe()
-    pump = threading.Thread(target=_pump, args=(step, events, {out_reader: 1, err_reader: 2}), name="output")
+    pump = threading.Thread(target=_pump, args=(listen, {out_reader: 1, err_reader: 2}), name="output")
     pump.start()
     try:
-        yield StepIO(out_writer, err_writer, cancel_fd)
+        yield out_writer, err_writer
     finally:
         os.close(out_writer)
         os.close(err_writer)
         pump.join()
 
 
-def _pump(step: str, events: Events, readers: dict[int, int]) -> None:
+def _pump(listen: Callable[[int, bytes], None], readers: dict[int, int]) -> None:
     with selectors.DefaultSelector() as selector:
         for reader in readers:
             selector.register(reader, selectors.EVENT_READ)
@@ -43,7 +42,7 @@ def _pump(step: str, events: Events, readers: dict[int, int]) -> None:
             for key, _ready in selector.select():
                 data = os.read(key.fd, CHUNK)
                 if data:
-                    events.log(step, readers[key.fd], data)
+                    listen(readers[key.fd], data)
                 else:
                     selector.unregister(key.fd)
                     os.close(key.fd)

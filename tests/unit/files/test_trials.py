@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from img_core.plugins import _trials as trials
-from img_core.plugins._trials import Trial
+from img_core.files import trials
+from img_core.files.trials import Trial
 
 
 def test_what_worked_is_known_until_something_around_it_changes(

@@ -1,4 +1,4 @@
-"""The root file system of a kept image as a directory of the user's own."""
+"""A directory of the user that appears whole or not at all, perhaps in place of another one of which nothing is lost."""
 
 from __future__ import annotations
 
@@ -8,66 +8,39 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from img_core.api._images import get_image
-from img_core.api._values import Unpacked
 from img_core.files import fs
-from img_core.spec.errors import ArchiveError, ImgError, NotFoundError, UsageError
+from img_core.spec.errors import ImgError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from img_core.archives.tar import Directories, OwnerPolicy, Stats
     from img_core.files.treewalk import Entry
-    from img_core.spec.values import Descriptor, DiffId, Platform
-    from img_core.store import Store
 
-__all__ = ["unpack"]
+__all__ = ["appearing"]
 
-#: a directory with this attribute was unpacked by us, so its content can be had again; it gets into no layer
+#: a directory with this attribute was made here, so its content can be had again; it gets into no layer
 _MARK = "user.img.unpacked"
-_REMEMBERED = 100  # how many left-out entries are named
 
 
-def unpack(
-    store: Store,
-    name: str,
-    directory: str,
-    *,
-    owners: bool = False,
-    platform: Platform | None = None,
-    force: bool = False,
-) -> Unpacked:
-    """Write the root file system of the image *name* into the new *directory*; with *force* it replaces an existing one.
+@contextmanager
+def appearing(directory: str, *, state: str, force: bool = False) -> Iterator[int]:
+    """Give a descriptor of a new directory that becomes *directory* when the block succeeds, and vanishes when it fails.
 
-    The layers are unpacked one over the other, straight from their blobs. With *owners* files get their owners, which takes
-    real root; else all belong to the caller, without set-id bits and with ``user.`` attributes only. Devices are left out.
-    What *force* replaces is a directory that this function made, or one that has nothing which the new tree has not.
-    Leaves the whole tree or nothing. Raises UsageError, NotFoundError, ArchiveError, IntegrityError, and ImgError for the disk.
+    With *force* an existing one is replaced: one that was made so, too, or that has nothing which the new one has not; never one that is
+    mounted, or that *state*, a home or the working directory is in. Raises UsageError, and ImgError for the disk.
     """
-    from img_core.archives.tar import OwnerPolicy, finish_directories
-
     final = os.path.abspath(directory)
     if os.path.lexists(final):
         if not force:
             raise ImgError(
                 f"destination directory already exists: {fs.show(directory)}", hint="remove it, or use `--force`"
             )
-        _check_replaceable(directory, store.state)
-    image = get_image(store, name)
-    content = store.images.content(image.descriptor, platform, name)
-    policy = OwnerPolicy("set" if owners else "caller", devices=False)
-    unpacked = Unpacked()
-    directories: Directories = {}
+        _check_replaceable(directory, state)
     with _staged(final) as stage_fd:
-        for layer, diff_id in zip(content.layers, content.diff_ids, strict=True):
-            stats = _apply(store, layer, diff_id, stage_fd, policy, directories)
-            skipped = (*unpacked.skipped, *stats.skipped)[:_REMEMBERED]
-            unpacked = Unpacked(skipped, unpacked.skipped_count + stats.skipped_count)
-        _mark_as_unpacked(stage_fd)
         with fs.disk_errors(final):
-            finish_directories(stage_fd, directories)
+            yield stage_fd
+        _mark(stage_fd)
         _check_nothing_is_lost(directory, stage_fd)
-    return unpacked
 
 
 def _check_replaceable(directory: str, state: str) -> None:
@@ -81,7 +54,7 @@ def _check_replaceable(directory: str, state: str) -> None:
 
 
 def _check_nothing_is_lost(directory: str, stage_fd: int) -> None:
-    """Raise UsageError if *directory* was not unpacked by us and has something that the new tree has not."""
+    """Raise UsageError if *directory* was not made by us and has something that the new tree has not."""
     from img_core.files.treewalk import walk
 
     try:
@@ -89,7 +62,7 @@ def _check_nothing_is_lost(directory: str, stage_fd: int) -> None:
     except FileNotFoundError:
         return
     try:
-        if _was_unpacked(old_fd):
+        if _is_marked(old_fd):
             return
         for entry in walk(old_fd):
             if not _has_alike(stage_fd, entry):
@@ -101,14 +74,14 @@ def _check_nothing_is_lost(directory: str, stage_fd: int) -> None:
         os.close(old_fd)
 
 
-def _mark_as_unpacked(fd: int) -> None:
+def _mark(fd: int) -> None:
     import xattr
 
     with suppress(OSError):  # a file system without attributes: next time the content has to tell
         xattr.setxattr(fd, _MARK, b"1")
 
 
-def _was_unpacked(fd: int) -> bool:
+def _is_marked(fd: int) -> bool:
     import xattr
 
     try:
@@ -127,35 +100,6 @@ def _has_alike(root_fd: int, entry: Entry) -> bool:
         return stat.S_ISDIR(os.fstat(fd).st_mode) == stat.S_ISDIR(entry.info.st_mode)
     finally:
         os.close(fd)
-
-
-def _apply(
-    store: Store, layer: Descriptor, diff_id: DiffId, root_fd: int, policy: OwnerPolicy, directories: Directories
-) -> Stats:
-    """Unpack one layer over those below it, deletions included."""
-    from img_core.archives.codecs import codec_of_media_type
-    from img_core.archives.tar import unpack_stream
-
-    try:
-        _, stats = unpack_stream(
-            store.blobs.chunks(layer),
-            root_fd,
-            "layer-apply",
-            policy,
-            compression=codec_of_media_type(layer.media_type),
-            expected_digest=layer.digest,
-            expected_size=layer.size,
-            expected_diff_id=diff_id,
-            directories=directories,
-        )
-    except NotFoundError:
-        raise NotFoundError(
-            f"layer {layer.digest} is missing in the state directory", hint="pull the image again"
-        ) from None
-    except ArchiveError as err:
-        message = f"layer {layer.digest} cannot be unpacked: {err.message}"
-        raise ArchiveError(message, hint=err.hint) from err
-    return stats
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from img_core.spec.digests import Hasher, blob_path, digest_at, is_digest, of_file
+from img_core.images.digests import Hasher, blob_path, digest_at, is_digest, of_file
 from img_core.spec.errors import IntegrityError
 
 SHA256 = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
