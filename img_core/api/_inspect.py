@@ -11,8 +11,9 @@ from img_core.spec.errors import ImgError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from img_core.images.contents import ImageContent
     from img_core.store import Store
-    from img_core.store.images import Image, ImageContent
+    from img_core.store.images import Image
 
 __all__ = ["details", "shown"]
 

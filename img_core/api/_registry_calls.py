@@ -52,11 +52,12 @@ class RegistryCalls(Workplace):
         certificates from nobody. Raises RegistryError, CredentialsError, NotFoundError, IntegrityError, UsageError.
         """
         from img_core.api._inspect import shown
-        from img_core.api._pull import pull
         from img_core.api._transfers import reporting
         from img_core.images import platforms as known
+        from img_core.images.pull import pull_image
         from img_core.images.reference import Reference
         from img_core.spec.errors import UsageError
+        from img_core.spec.graph import IMAGE_SCHEME
 
         wanted = [known.parse(text) for text in words(platforms)]
         if wanted and all_platforms:
@@ -64,7 +65,16 @@ class RegistryCalls(Workplace):
         full = str(Reference.parse(name).with_default_tag())
         # Blobs belong to us, whoever owns the files inside: no namespace is needed to fetch them.
         with self._session(namespace=False) as session, reporting(f"pulling {full}", on_event) as status:
-            pull(session, name, wanted=wanted, all_platforms=all_platforms, insecure=_hosts(insecure), status=status)
+            source = session.sources(insecure=_hosts(insecure))(IMAGE_SCHEME)
+            pull_image(
+                name,
+                source,
+                session.store,
+                wanted=wanted,
+                all_platforms=all_platforms,
+                status=status,
+                notice=session.notice,
+            )
             return shown(session.store, session.store.images.get(full, name))
 
     @apart

@@ -14,7 +14,7 @@ from img_core.spec.errors import ImgError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Climber", "Entry", "reading", "walk"]
+__all__ = ["Climber", "Entry", "reading", "tree_size", "walk"]
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -116,3 +116,25 @@ def walk(root_fd: int) -> Iterator[Entry]:
 def _names(fd: int, path: bytes) -> list[bytes]:
     with reading(path or b"/"), os.scandir(fd) as entries:
         return sorted((os.fsencode(entry.name) for entry in entries), reverse=True)
+
+
+def tree_size(path: str) -> int:
+    """Return the bytes that the file or directory *path* occupies on disk; hard links count once, what vanishes meanwhile not at all."""
+    total = 0
+    linked: set[tuple[int, int]] = set()
+    pending = [path]
+    while pending:
+        current = pending.pop()
+        try:
+            info = os.lstat(current)
+            if info.st_nlink > 1 and not os.path.isdir(current):
+                if (info.st_dev, info.st_ino) in linked:
+                    continue
+                linked.add((info.st_dev, info.st_ino))
+            total += info.st_blocks * 512
+            if (info.st_mode & 0o170000) == 0o040000:
+                with os.scandir(current) as entries:
+                    pending.extend(entry.path for entry in entries)
+        except OSError:
+            continue
+    return total

@@ -1,6 +1,7 @@
 """What images are made of: OCI documents, references, platforms and media types."""
 
 __all__ = [
+    "contents",
     "digests",
     "layer_types",
     "lookup",
@@ -8,6 +9,7 @@ __all__ = [
     "oci",
     "origins",
     "platforms",
+    "pull",
     "push",
     "reference",
     "schemas",

@@ -14,6 +14,7 @@ __all__ = [
     "pipes",
     "private_files",
     "sandbox",
+    "scheduler",
     "spans",
     "ssh_relay",
     "stdout",

@@ -22,11 +22,11 @@ from img_core.store.records import Pin
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from img_core.images.contents import ImageContent
     from img_core.solver.events import Events
     from img_core.spec.source import ImageSource, PinnedImage
     from img_core.spec.values import Descriptor, Platform
     from img_core.store import Store
-    from img_core.store.images import ImageContent
 
 __all__ = ["BuildResolver", "ResolvedImage"]
 

@@ -13,10 +13,10 @@ from img_core.spec.source import PinnedImage
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from img_core.images.contents import ImageContent
     from img_core.spec.source import ImageSource
     from img_core.spec.values import Descriptor
     from img_core.store import Store
-    from img_core.store.images import ImageContent
 
 __all__ = ["fetch_left", "pinned_before"]
 

@@ -6,11 +6,11 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from img_core.linux.scheduler import Scheduler
 from img_core.solver.handler import Done, Task
 from img_core.solver.imported import RestartError
 from img_core.solver.operations import FileHandler, handlers
 from img_core.solver.result import BuildOutcome, ImageOutcome, workers
-from img_core.solver.scheduler import Scheduler
 from img_core.solver.stacks import EMPTY, Layer, Stack
 from img_core.spec.errors import Canceled, ImgError
 from img_core.spec.graph import FileOp, MergeOp, SourceOp
@@ -83,8 +83,11 @@ class Solver:
 
     def _solved(self, names: Sequence[str], excerpt: Callable[[Location], str]) -> BuildOutcome:
         plan = self._scope.plan
-        scheduler: Scheduler[Evaluated] = Scheduler(
-            _with_excerpt(self.evaluate, excerpt), self._scope.cancellation, workers=self._max_workers
+        scheduler: Scheduler[Vertex, Evaluated] = Scheduler(
+            _with_excerpt(self.evaluate, excerpt),
+            self._scope.cancellation,
+            workers=self._max_workers,
+            gentle=(RestartError,),
         )
         results = scheduler.run(image.root for image in plan.images if image.root is not None)
         self.steps = len(results)

@@ -13,10 +13,10 @@ from img_core.store.snapshots import chain_id
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from img_core.images.contents import ImageContent
     from img_core.solver.imported import Imported
     from img_core.spec.exporter import LayerForm
     from img_core.spec.values import ChainId, Descriptor, DiffId
-    from img_core.store.images import ImageContent
     from img_core.store.snapshots import Snapshot
 
 __all__ = ["EMPTY", "Evaluated", "Layer", "Stack", "image_stack"]

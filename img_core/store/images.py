@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from img_core.files import fs
 from img_core.files.locks import ensure_directory
 from img_core.images import oci
+from img_core.images.contents import ImageContent, chosen_content, content_size, images_behind
 from img_core.images.reference import Reference
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError, NotFoundError, UsageError
-from img_core.spec.values import Descriptor, DiffId, Digest
+from img_core.spec.values import Descriptor, Digest
 
 if TYPE_CHECKING:
     import sqlite3
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from img_core.spec.values import Platform
     from img_core.store.blobs import Blobs
 
-__all__ = ["Image", "ImageContent", "Images", "Note", "check_pin"]
+__all__ = ["Image", "Images", "Note", "check_pin"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +57,6 @@ class Image:
     def as_id(self) -> Image:
         """Return the same image, called by its id."""
         return replace(self, name=self.descriptor.digest)
-
-
-@dataclass(frozen=True, slots=True)
-class ImageContent:
-    """One platform's image, with its documents parsed. *diff_ids* belong to *layers*, one by one."""
-
-    manifest: Descriptor
-    layers: tuple[Descriptor, ...]
-    config: oci.ImageConfig
-    config_descriptor: Descriptor
-    diff_ids: tuple[DiffId, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +194,7 @@ class Images:
     def _naming(self, name: str, descriptor: Descriptor) -> Iterator[tuple[sqlite3.Cursor, tuple[Any, ...]]]:
         """Give a transaction and the values of the row, in the order of the table; note beside the database what *name* means."""
         contents, left = self.require_complete(descriptor)
-        size = _content_size(contents)
+        size = content_size(contents)
         now = time.time()
         with self._database.transaction() as cursor:
             yield cursor, (name, descriptor.digest, descriptor.media_type, descriptor.size, size, now, now)
@@ -227,49 +217,20 @@ class Images:
         with suppress(FileNotFoundError):
             fs.unlink(self._note_path(name))
 
-    def contents(self, descriptor: Descriptor, *, depth: int = 0) -> Iterator[ImageContent]:
-        """Give each complete image behind *descriptor* (a manifest, or an index at *depth* in others), in the index's order."""
-        document = oci.parse_manifest_or_index(
-            self._blobs.read(descriptor.digest), name=descriptor.digest, media_type=descriptor.media_type
-        )
-        if isinstance(document, oci.Index):
-            for child in document.manifests:
-                known = child.media_type in oci.MANIFEST_TYPES | oci.INDEX_TYPES
-                if known and depth < oci.INDEX_DEPTH and self._blobs.has(child.digest):
-                    yield from self.contents(child, depth=depth + 1)
-        elif document.is_image:
-            yield self._content(descriptor, document)
+    def contents(self, descriptor: Descriptor) -> Iterator[ImageContent]:
+        """Give each complete image behind *descriptor* (a manifest or an index), in the index's order."""
+        return images_behind(descriptor, self._blobs)
 
     def content(self, descriptor: Descriptor, platform: Platform | None, shown: str) -> ImageContent:
-        """Return the image for *platform*; if nobody asked for one, that for this host, else the only one there is.
-
-        Raises NotFoundError naming *shown* and what there is.
-        """
-        from img_core.images import platforms
-
-        contents = list(self.contents(descriptor))
-        wanted = platform or platforms.host_platform()
-        choice = platforms.choose(wanted, [content.config.platform for content in contents])
-        if choice is None and platform is None and len(contents) == 1:
-            choice = 0
-        if choice is None:
-            offered = ", ".join(str(content.config.platform) for content in contents) or "none"
-            raise NotFoundError(
-                f'image "{fs.show(shown)}" has no content for platform {wanted}', hint=f"kept platforms: {offered}"
-            )
-        return contents[choice]
-
-    def _content(self, descriptor: Descriptor, manifest: oci.Manifest) -> ImageContent:
-        config = oci.parse_config(self._blobs.read(manifest.config.digest), name=manifest.config.digest)
-        oci.check_layers(manifest, config, name=descriptor.digest)
-        return ImageContent(descriptor, tuple(manifest.layers), config, manifest.config, tuple(config.diff_ids))
+        """Return the image for *platform*, see `chosen_content`. Raises NotFoundError naming *shown* and what there is."""
+        return chosen_content(list(self.contents(descriptor)), platform, shown)
 
     def content_size(self, image: Image) -> int | None:
         """Return the stored bytes of *image*, as noted when it was named; None if it is damaged."""
         if image.content_size is not None and os.path.exists(self._blobs.path(image.descriptor.digest)):
             return image.content_size
         try:
-            return _content_size(list(self.contents(image.descriptor)))
+            return content_size(list(self.contents(image.descriptor)))
         except ImgError:
             return None
 
@@ -346,13 +307,3 @@ def _image(row: sqlite3.Row) -> Image:
     size = row["content_size"] if "content_size" in known else None
     replaced = bool(row["replaced"]) if "replaced" in known else False
     return Image(row["name"], descriptor, row["created"], row["updated"], size, replaced)
-
-
-def _content_size(contents: Sequence[ImageContent]) -> int | None:
-    from img_core.images import platforms
-
-    if not contents:
-        return None
-    chosen = platforms.choose(platforms.host_platform(), [content.config.platform for content in contents])
-    content = contents[chosen or 0]
-    return content.manifest.size + content.config_descriptor.size + sum(layer.size for layer in content.layers)

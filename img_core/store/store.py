@@ -158,6 +158,18 @@ class Store:
         """Give a blob's bytes, verified while they pass."""
         return self.blobs.chunks(descriptor)
 
+    def has(self, digest: Digest) -> bool:
+        """Tell whether a blob is kept; if so, it stays as long as this process lives."""
+        return self.blobs.has(digest)
+
+    def resume(self, descriptor: Descriptor, fetch: Callable[[int], Iterable[bytes]]) -> Iterator[bytes]:
+        """Keep a blob as it arrives, going on where an earlier transfer was cut; give its bytes."""
+        return self.blobs.resume(descriptor, fetch)
+
+    def remember_origins(self, digests: Iterable[Digest], repository: str) -> None:
+        """Record that *repository* (``domain/path``) has the blobs *digests*, kept here or not."""
+        self.blobs.remember_origins(digests, repository)
+
     def origins(self, digest: Digest) -> list[str]:
         """Return the repositories (``domain/path``) that are known to have a blob."""
         return self.blobs.origins(digest)

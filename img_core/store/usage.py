@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from img_core.files import logs, partial
+from img_core.files.treewalk import tree_size
 from img_core.images import oci
 from img_core.images.digests import ALGORITHMS, blob_path, is_digest
 from img_core.spec.errors import ImgError, StateError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from img_core.store.images import Image
     from img_core.store.store import Store
 
-__all__ = ["ABANDONED", "LOG", "SOURCE", "DocumentGraph", "Piece", "Survey", "measured", "tree_size"]
+__all__ = ["ABANDONED", "LOG", "SOURCE", "DocumentGraph", "Piece", "Survey", "measured"]
 
 #: A directory or file that nothing knows: left by a crash, or dropped after a power loss.
 ABANDONED = "abandoned"
@@ -331,25 +332,3 @@ def measured(pieces: Iterable[Piece], store: Store, *, until: float = float("inf
         with suppress(StateError), store.database.transaction() as cursor:
             cursor.executemany("UPDATE snapshot SET size = ? WHERE id = ?", new)
     return result
-
-
-def tree_size(path: str) -> int:
-    """Return the bytes that the file or directory *path* occupies on disk; hard links count once, what vanishes meanwhile not at all."""
-    total = 0
-    linked: set[tuple[int, int]] = set()
-    pending = [path]
-    while pending:
-        current = pending.pop()
-        try:
-            info = os.lstat(current)
-            if info.st_nlink > 1 and not os.path.isdir(current):
-                if (info.st_dev, info.st_ino) in linked:
-                    continue
-                linked.add((info.st_dev, info.st_ino))
-            total += info.st_blocks * 512
-            if (info.st_mode & 0o170000) == 0o040000:
-                with os.scandir(current) as entries:
-                    pending.extend(entry.path for entry in entries)
-        except OSError:
-            continue
-    return total

@@ -170,10 +170,11 @@ def _session(request: Request, *, namespace: bool = True) -> Any:
 
 
 def _pull(request: Request) -> Any:
-    from img_core.api._pull import pull
+    from img_core.images.pull import pull_image
+    from img_core.spec.graph import IMAGE_SCHEME
 
     with _session(request, namespace=False) as session:
-        return pull(session, request["name"]).digest
+        return pull_image(request["name"], session.sources()(IMAGE_SCHEME), session.store).digest
 
 
 def _load(request: Request) -> Any:

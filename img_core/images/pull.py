@@ -1,51 +1,77 @@
-"""Pulling images from registries into the store."""
+"""Pulls images: their documents, and their layers several at a time, each once whoever else wants it."""
 
 from __future__ import annotations
 
+import threading
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from img_core.api._fetch import fetch_layers
 from img_core.images import oci, platforms
 from img_core.images.reference import Reference
+from img_core.linux.parallel import run_together
+from img_core.spec.errors import Canceled
 from img_core.spec.graph import IMAGE_SCHEME, SourceOp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
-    from img_core.api.session import Session
     from img_core.spec.progress import TransferStatus
     from img_core.spec.source import ImageSource, PinnedImage
-    from img_core.spec.values import Descriptor, Platform
-    from img_core.store import Store
+    from img_core.spec.values import Descriptor, Digest, Platform
 
-__all__ = ["pull"]
+__all__ = ["PullStore", "fetch_layers", "pull_image"]
+
+_WORKERS = 4  # layers on the way at the same time
 
 
-def pull(
-    session: Session,
+class PullStore(Protocol):
+    """Where an image is pulled into."""
+
+    def put(
+        self, data: bytes, media_type: str, *, digest: Digest | None = None, references: Iterable[Digest] = ()
+    ) -> Descriptor:
+        """Keep a small document, and which blobs it names."""
+
+    def has(self, digest: Digest) -> bool:
+        """Tell whether a blob is kept."""
+
+    def resume(self, descriptor: Descriptor, fetch: Callable[[int], Iterable[bytes]]) -> Iterator[bytes]:
+        """Give the bytes of a blob while they are kept; *fetch* gives them from where an earlier transfer was cut."""
+
+    def lock(self, name: str, check: Callable[[], None]) -> AbstractContextManager[None]:
+        """Hold the lock *name*; *check* is called while waiting."""
+
+    def remember_origins(self, digests: Iterable[Digest], repository: str) -> None:
+        """Record that *repository* has the blobs *digests*, kept or not."""
+
+    def tag(self, name: str, descriptor: Descriptor) -> None:
+        """Let *name* mean *descriptor*."""
+
+
+def pull_image(
     name: str,
+    source: ImageSource,
+    store: PullStore,
     *,
     wanted: Sequence[Platform] = (),
     all_platforms: bool = False,
-    insecure: Sequence[str] = (),
     status: TransferStatus = lambda *_news: None,
+    notice: Callable[[str], None] = lambda _text: None,
 ) -> Descriptor:
-    """Fetch the image *name* with all layers and store it under that name with the registry's digest; return what the name means.
+    """Fetch the image *name* of *source* with all layers and store it under that name; return what the name means.
 
     Of an index only the *wanted* platforms (default: the host's) or *all_platforms* are fetched. Nothing is listed before all of it has
-    arrived; what arrived stays for the next try. *status* hears of each layer.
+    arrived; what arrived stays for the next try. *status* hears of each layer, *notice* gets one-line messages.
     Raises RegistryError, CredentialsError, NotFoundError, IntegrityError.
     """
-    source: ImageSource = session.sources(insecure=insecure)(IMAGE_SCHEME)
     reference = Reference.parse(name).with_default_tag()
-    store = session.store
     images = _pin(source, reference, wanted, all_platforms=all_platforms)
-    _warn_of_others(session.notice, str(reference), images, wanted)
+    _warn_of_others(notice, str(reference), images, wanted)
     top = images[0].top
     for pinned in images:
         blobs = [*pinned.documents, *(layer.digest for layer in pinned.layers)]
-        store.blobs.remember_origins(blobs, reference.name)
+        store.remember_origins(blobs, reference.name)
     wanted_layers = {layer: partial(source.blob_from, pinned, layer) for pinned in images for layer in pinned.layers}
     fetch_layers(store, wanted_layers, status=status, close=source.close)
     for pinned in images:
@@ -108,7 +134,7 @@ def _is_image(entry: Descriptor) -> bool:
     return entry.media_type in oci.MANIFEST_TYPES and (entry.platform is None or entry.platform.os != "unknown")
 
 
-def _keep_documents(store: Store, pinned: PinnedImage) -> None:
+def _keep_documents(store: PullStore, pinned: PinnedImage) -> None:
     """Store config and manifest, what is referenced before what references it."""
     store.put(pinned.documents[pinned.config.digest], pinned.config.media_type, digest=pinned.config.digest)
     store.put(
@@ -119,7 +145,7 @@ def _keep_documents(store: Store, pinned: PinnedImage) -> None:
     )
 
 
-def _keep_index(store: Store, images: Sequence[PinnedImage]) -> None:
+def _keep_index(store: PullStore, images: Sequence[PinnedImage]) -> None:
     """Store what the name means, if that is an index, after the indexes within it; each references what it lists and is kept."""
     top = images[0].top
     if top.digest == images[0].manifest.digest:
@@ -138,3 +164,61 @@ def _keep_index(store: Store, images: Sequence[PinnedImage]) -> None:
         store.put(content, descriptor.media_type, digest=digest, references=listed)
 
     keep(top, 1)
+
+
+def fetch_layers(
+    store: PullStore,
+    wanted: Mapping[Descriptor, Callable[[int], Iterable[bytes]]],
+    *,
+    status: TransferStatus,
+    close: Callable[[], None],
+) -> None:
+    """Bring the layers *wanted* into the store, several at the same time; each has a function that gives its bytes from one on.
+
+    *status* hears of each. The first failure ends all, by *close* what waits.
+    """
+    stop = threading.Event()
+
+    def end() -> None:
+        stop.set()
+        close()
+
+    run_together(_fetches(store, wanted, status, stop), workers=_WORKERS, stop=end)
+
+
+def _fetches(
+    store: PullStore,
+    wanted: Mapping[Descriptor, Callable[[int], Iterable[bytes]]],
+    status: TransferStatus,
+    stop: threading.Event,
+) -> Iterator[Callable[[], None]]:
+    """Give one task per layer that is not there, the largest first."""
+    layers = {layer.digest: (layer, fetch) for layer, fetch in wanted.items()}
+    for layer, fetch in sorted(layers.values(), key=lambda pair: -pair[0].size):
+        if store.has(layer.digest):
+            status(layer.digest, layer.size, layer.size, "reused")
+        else:
+            yield partial(_fetch_layer, store, layer, fetch, status, stop)
+
+
+def _fetch_layer(
+    store: PullStore,
+    layer: Descriptor,
+    fetch: Callable[[int], Iterable[bytes]],
+    status: TransferStatus,
+    stop: threading.Event,
+) -> None:
+    def check() -> None:
+        if stop.is_set():
+            raise Canceled
+
+    with store.lock(f"blob:{layer.digest}", check):  # two that want one layer fetch it once
+        if store.has(layer.digest):
+            status(layer.digest, layer.size, layer.size, "reused")
+            return
+        done = 0
+        for chunk in store.resume(layer, fetch):
+            check()
+            done += len(chunk)
+            status(layer.digest, done, layer.size)
+    status(layer.digest, done, layer.size, "done")

@@ -1,29 +1,40 @@
-"""Evaluates a graph: inputs first, independent vertices at the same time, each vertex once."""
+"""Evaluates a graph in threads: inputs first, independent vertices at the same time, each vertex once."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Generic, TypeVar
-
-from img_core.solver.imported import RestartError
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from img_core.linux.cancellation import Cancellation
-    from img_core.spec.graph import Vertex
 
 __all__ = ["Scheduler"]
 
+
+class Node(Protocol):
+    """A vertex of the graph, known by its digest."""
+
+    @property
+    def digest(self) -> str:
+        """What equal vertices have in common."""
+
+    @property
+    def inputs(self) -> Sequence[Any]:
+        """The vertices that come first. Any: of the same class."""
+
+
+Vertex = TypeVar("Vertex", bound=Node)
 Result = TypeVar("Result")
 
 
-class Scheduler(Generic[Result]):
+class Scheduler(Generic[Vertex, Result]):
     """Calls ``evaluate(vertex, results of its inputs)`` for every vertex below some roots, in at most *workers* threads.
 
     The first failure stops the rest: *cancellation* is set, running evaluations are awaited, and the failure is raised in the caller. One
-    that asks for a restart lets running evaluations end by themselves.
+    that is *gentle* lets running evaluations end by themselves.
     """
 
     def __init__(
@@ -32,10 +43,12 @@ class Scheduler(Generic[Result]):
         cancellation: Cancellation,
         *,
         workers: int,
+        gentle: tuple[type[BaseException], ...] = (),
     ) -> None:
         self._evaluate = evaluate
         self._cancellation = cancellation
         self._workers = workers
+        self._gentle = gentle
         self._changed = threading.Condition()
         self._vertices: dict[str, Vertex] = {}
         self._waiting: dict[str, int] = {}
@@ -120,8 +133,8 @@ class Scheduler(Generic[Result]):
             self._running -= 1
             if self._failure is None:
                 self._failure = error
-                if not isinstance(error, RestartError):
+                if not isinstance(error, self._gentle):
                     self._cancellation.cancel()
-            elif isinstance(self._failure, RestartError) and not isinstance(error, RestartError):
+            elif isinstance(self._failure, self._gentle) and not isinstance(error, self._gentle):
                 self._failure = error
             self._changed.notify_all()
