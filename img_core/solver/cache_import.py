@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
+    from img_core.solver.explain import Known
     from img_core.solver.layers import Layers
     from img_core.spec.cache import CacheBackend, CacheLoad, CacheRecord
     from img_core.spec.graph import Vertex
@@ -73,6 +74,12 @@ class Imports:
     def find(self, key: str) -> Iterator[Imported]:
         """Give the usable records of a step's *key*."""
         return (found for found in self._steps.get(key, ()) if found not in self._rejected)
+
+    def known_steps(self) -> Iterator[Known]:
+        """Give what all records say of their steps, see `img_core.solver.explain`."""
+        for records in self._steps.values():
+            for found in records:
+                yield found.record.key, found.record.description, found.record.inputs
 
     def layer(self, imported: Imported, base: Stack, vertex: Vertex) -> Layer | None:
         """Return the layer that a record puts on *base*, or None if it was made on others.

@@ -24,7 +24,8 @@ _PACE = 0.1  #: seconds between two events about one unfinished part of a step
 
 
 class StepReport:
-    """A step that runs: what is told of it, whether it was found, and the seconds in which it only waited for other steps."""
+    """A step that runs: what is told of it, whether it was found and in which *source*, or the *reason* why it was not, and the seconds in
+    which it only waited for other steps."""
 
     def __init__(self, step: str, name: str, inputs: tuple[str, ...]) -> None:
         self.step = step
@@ -32,6 +33,8 @@ class StepReport:
         self.inputs = inputs
         self.began = time.time()
         self.cached = False
+        self.source = ""
+        self.reason = ""
         self.waited = 0.0
 
 
@@ -93,9 +96,26 @@ class Events:
             self._due[key] = now + _PACE
         self.emit(StepStatus(step, redacted(text), time.time(), current, total, finished, outcome))
 
-    def finished(self, step: str, *, cached: bool = False, canceled: bool = False, error: str = "") -> None:
+    def finished(
+        self,
+        step: str,
+        *,
+        cached: bool = False,
+        canceled: bool = False,
+        error: str = "",
+        source: str = "",
+        reason: str = "",
+    ) -> None:
         """Announce that *step* ended."""
-        self.emit(StepFinished(step, time.time(), cached, canceled, redacted(error)))
+        self.emit(
+            StepFinished(step, time.time(), cached, canceled, redacted(error), redacted(source), redacted(reason))
+        )
+
+    def explain(self, *, source: str = "", reason: str = "") -> None:
+        """Note in which *source* the step of this thread was found, or the *reason* why it was not."""
+        report = self._current()
+        if report is not None:
+            report.source, report.reason = source, reason
 
     def transfer(self, text: str, current: int, total: int, outcome: str = "", /) -> None:
         """Tell how a transfer gets on that belongs to the step of this thread (a `TransferStatus`)."""
@@ -117,7 +137,7 @@ class Events:
             self.finished(step, canceled=True)
             raise
         except ImgError as err:
-            self.finished(step, error=err.message)
+            self.finished(step, error=err.message, reason=report.reason)
             raise
         except BaseException as err:
             self.finished(step, error=repr(err))
@@ -125,7 +145,7 @@ class Events:
         finally:
             self._here.report = outer
         self._ended[step] = (name or step, inputs)
-        self.finished(step, cached=report.cached)
+        self.finished(step, cached=report.cached, source=report.source if report.cached else "", reason=report.reason)
 
     def _current(self) -> StepReport | None:
         report: StepReport | None = getattr(self._here, "report", None)

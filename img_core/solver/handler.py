@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from img_core.solver.cache_import import Imports
     from img_core.solver.scope import BuildScope
     from img_core.solver.stacks import Evaluated
+    from img_core.solver.trees import Trees
     from img_core.spec.graph import Vertex
     from img_core.spec.snapshotter import Rootfs
 
@@ -94,8 +95,9 @@ class StepHandler(Handler[S]):
 
     mount_points = False  #: see `Snapshotter.prepare`
 
-    def __init__(self, scope: BuildScope) -> None:
+    def __init__(self, scope: BuildScope, trees: Trees) -> None:
         super().__init__(scope)
+        self.trees = trees
         self.results: dict[str, tuple[StepRecord, Stack]] = {}  #: by the digests of vertices
         self._done: set[str] = set()  # vertices that were worked on
 
@@ -118,11 +120,23 @@ class StepHandler(Handler[S]):
             return Done(found, found=True)
         # Equal work of two processes is done once: the second waits here and then finds the first one's record.
         with scope.store.lock(f"step:{key}:{definition}", scope.cancellation.check):
-            if vertex.use_cache and (found := self._recorded(key, definition, base, vertex)):
+            if use_cache and (found := self._recorded(key, definition, base, vertex)):
                 return Done(found, found=True)
-            return Done(
-                self._made(task, parts, base, StepRecord(key, definition, digest_of("result", key, definition), ()))
-            )
+            with scope.events.again(vertex.digest):
+                record = StepRecord(key, definition, digest_of("result", key, definition), (), base.base)
+                return Done(self._made(task, parts, base, self._explained(task, parts, base, record)))
+
+    def _explained(self, task: Task[S], key_parts: Sequence[str], base: Stack, record: StepRecord) -> StepRecord:
+        """Tell why the step has to run; return *record* with what went into its key."""
+        from img_core.solver.explain import first_difference, hashed, named_inputs
+
+        scope, vertex = self.scope, task.vertex
+        named = named_inputs(task, base.identity, key_parts, self.trees)
+        reason = (
+            first_difference(vertex.name, named, scope.known_steps()) if vertex.use_cache else "no cache was wanted"
+        )
+        scope.events.explain(reason=reason)
+        return replace(record, inputs=hashed(record.key, named))
 
     def _recorded(self, key: str, definition: str, base: Stack, vertex: Vertex) -> Stack | None:
         """Return the recorded result of *vertex*, if there is one.
@@ -140,6 +154,7 @@ class StepHandler(Handler[S]):
     def _recorded_here(self, key: str, definition: str, base: Stack, vertex: Vertex) -> Stack | None:
         for record in self.scope.store.records.steps(key):
             if self._may_take(record.definition, definition) and (found := self._result(record, base, vertex)):
+                self.scope.events.explain(source="here")
                 return found
         return None
 
@@ -150,6 +165,7 @@ class StepHandler(Handler[S]):
             if self._may_take(imported.record.definition, definition):
                 layer = imports.layer(imported, base, vertex)
                 if layer is not None:
+                    self.scope.events.explain(source=imported.source)
                     return self._stacked(base, layer, step_record(imported.record), vertex)
         return None
 
@@ -205,7 +221,6 @@ class StepHandler(Handler[S]):
         record = replace(
             record,
             layers=tuple(map(recorded, (*base.own, layer))),
-            base=base.base,
             platform=str(vertex.platform or ""),
             description=vertex.name,
             seconds=seconds,

@@ -14,11 +14,12 @@ from img_core.spec.dataclass import dataclass
 from img_core.spec.graph import MergeOp, SourceOp, inputs_first
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from img_core.linux.cancellation import Cancellation
     from img_core.solver.cache_import import Imports
     from img_core.solver.events import Events
+    from img_core.solver.explain import Known
     from img_core.solver.images import BuildResolver
     from img_core.solver.secret_sources import SecretSource, SshAgent
     from img_core.spec.executor import Executor
@@ -72,6 +73,7 @@ class BuildScope:
     all_layers: bool = False
     imports: Imports | None = None
     layers: Layers = field(init=False)
+    known_steps: Callable[[], Sequence[Known]] = field(init=False)  #: before this build, to explain why a step runs
     definitions: frozenset[str] = field(init=False)  #: of all steps of the build, see `keys.definition_of`
     blobs_wanted: frozenset[str] = field(init=False)  #: digests of the vertices whose layers an exporter will want
 
@@ -80,9 +82,13 @@ class BuildScope:
         steps = [vertex for vertex in inputs_first(roots) if not isinstance(vertex.op, SourceOp)]
         layers = Layers(self.store, self.drivers.snapshotter, self.events, self.cancellation, self.layer_forms)
         object.__setattr__(self, "layers", layers)
+        object.__setattr__(self, "known_steps", once(self._known_steps))
         object.__setattr__(self, "definitions", frozenset(map(definition_of, steps)))
         wanted = [vertex.digest for vertex in steps] if self.all_layers else in_images(roots)
         object.__setattr__(self, "blobs_wanted", frozenset(wanted if self.layer_forms else ()))
+
+    def _known_steps(self) -> Sequence[Known]:
+        return [*self.store.records.known_steps(), *(self.imports.known_steps() if self.imports else ())]
 
     @property
     def records_owners(self) -> bool:

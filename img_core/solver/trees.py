@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from img_core.solver.scope import BuildScope
     from img_core.solver.stacks import Evaluated
     from img_core.spec.graph import RunMount
+    from img_core.store.records import FileDigests
 
 __all__ = ["Trees"]
 
@@ -45,8 +46,7 @@ class Trees:
         records, check = self._scope.store.records, self._scope.cancellation.check
         if isinstance(source, PinnedTree) and source.directory is not None:
             with self.open(source) as tree:
-                root = os.fstat(tree.fd)
-                hashes = records.file_digests(f"{root.st_dev}:{root.st_ino}")
+                hashes = self.hashes(tree)
                 digest = copy.digest(copy.select(tree, action), hashes, whole=whole, check=check)
                 hashes.save()
                 return digest
@@ -63,6 +63,11 @@ class Trees:
                 records.set_tree_digest(source.identity, files, known)
         self.digests.setdefault(source.identity, {})[files] = known
         return known
+
+    def hashes(self, tree: copy.SourceTree) -> FileDigests:
+        """Return the remembered digests of the files of *tree*."""
+        root = os.fstat(tree.fd)
+        return self._scope.store.records.file_digests(f"{root.st_dev}:{root.st_ino}")
 
     def _known(self, source: Evaluated, files: str) -> str | None:
         imports = self._scope.imports

@@ -80,13 +80,19 @@ class StepStatus:
 
 @dataclass(frozen=True, slots=True)
 class StepFinished:
-    """A step ended: from cache, canceled, with *error*, or well."""
+    """A step ended: from cache, canceled, with *error*, or well.
+
+    *source* is where a cached one was found: ``here``, or the name of a cache. *reason* names the first thing because of which another one
+    had to run, e.g. ``file a.txt``, ``variable V`` or ``step `[2/4] RUN make```.
+    """
 
     step: str
     time: float
     cached: bool = False
     canceled: bool = False
     error: str = ""
+    source: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FileDigests", "Pin", "RecordedLayer", "Records", "StepRecord", "forget_lost", "place"]
 
+_MANY = 500  # records to compare a step with
+
 #: Steps whose result is not here any more, neither unpacked nor as a blob, and stacks that are part of no step's.
 _LOST = (
     "DELETE FROM step WHERE stack IN (SELECT id FROM stack WHERE snapshot IS NULL"
@@ -94,6 +96,11 @@ class Records:
             )
             for row in rows
         ]  # fmt: skip
+
+    def known_steps(self) -> list[tuple[str, str, list[tuple[str, str]]]]:
+        """Return key, description and inputs of the steps that were recorded last."""
+        rows = self._database.query("SELECT key, description, inputs FROM step ORDER BY made DESC LIMIT ?", (_MANY,))
+        return [(row["key"], row["description"], json.loads(row["inputs"])) for row in rows]
 
     def _stack(self, top: str) -> tuple[RecordedLayer, ...]:
         rows = self._database.query(

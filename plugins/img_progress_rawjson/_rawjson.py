@@ -76,7 +76,7 @@ class RawJsonProgress(Progress):
         vertex["name"] = event.name
         if event.inputs:
             vertex["inputs"] = [_digest(step) for step in event.inputs]
-        for stale in ("completed", "cached", "error"):
+        for stale in ("completed", "cached", "error", "source", "reason"):
             vertex.pop(stale, None)
         if isinstance(event, StepStarted):
             vertex["started"] = _timestamp(event.time)
@@ -87,6 +87,9 @@ class RawJsonProgress(Progress):
         vertex["completed"] = _timestamp(event.time)
         if event.cached:
             vertex["cached"] = True
+        for name, text in (("source", event.source), ("reason", event.reason)):
+            if text:
+                vertex[name] = text
         if error := _CANCELED if event.canceled else event.error:
             vertex["error"] = error
         self._write("vertexes", vertex)

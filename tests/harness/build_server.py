@@ -39,6 +39,7 @@ class Built:
     warnings: tuple[str, ...]
     notes: tuple[str, ...]  #: what steps said about themselves
     digest: str = ""  #: of the manifest or index
+    reasons: tuple[tuple[str, str], ...] = ()  #: names of the steps that ran, and why
 
     def ok(self) -> Built:
         """Insist on success."""
@@ -89,6 +90,7 @@ class BuildServer:
         assert line, "the build server died"
         answer = json.loads(line)
         steps = tuple((name, end) for name, end in answer.pop("steps"))
+        answer["reasons"] = tuple((name, reason) for name, reason in answer["reasons"])
         lists = {name: tuple(answer[name]) for name in ("warnings", "notes")}
         return Built(**answer | lists | {"steps": steps})
 
@@ -197,6 +199,7 @@ def _told(events: list[Any]) -> dict[str, Any]:
 
     names: dict[str, str] = {}
     steps: list[tuple[str, str]] = []
+    reasons: list[tuple[str, str]] = []
     log = b""
     warnings: list[str] = []
     notes: list[str] = []
@@ -206,13 +209,21 @@ def _told(events: list[Any]) -> dict[str, Any]:
         elif isinstance(event, StepFinished):
             end = "failed" if event.error else "canceled" if event.canceled else "cached" if event.cached else "done"
             steps.append((names.get(event.step, event.step), end))
+            if event.reason:
+                reasons.append((names.get(event.step, event.step), event.reason))
         elif isinstance(event, StepLog):
             log += event.data
         elif isinstance(event, WarningRaised):
             warnings.append(event.text)
         elif isinstance(event, StepStatus):
             notes.append(event.text)
-    return {"steps": steps, "log": log.decode("utf-8", "replace"), "warnings": warnings, "notes": notes}
+    return {
+        "reasons": reasons,
+        "steps": steps,
+        "log": log.decode("utf-8", "replace"),
+        "warnings": warnings,
+        "notes": notes,
+    }
 
 
 if __name__ == "__main__":

@@ -117,6 +117,7 @@ class Row:
     options: dict[str, Any] = field(default_factory=dict)  #: of the build after the change
     always: dict[str, Any] = field(default_factory=dict)  #: of all builds
     moved: bool = False  #: the page of the web server is newer
+    why: str = ""  #: the reason of the first step that runs
 
 
 def write(name: str, text: str = "other") -> Change:
@@ -159,47 +160,51 @@ def arg(**values: str) -> dict[str, Any]:
 SECRET = {"secrets": {"s": "one"}}
 ROWS = {
     "F01": Row(FILES, change=lambda context: os.utime(context / "a.txt", (1, 1))),
-    "F02": Row(FILES, "c2 r4 r6", "c3 c5", change=write("a.txt", "A.TXT")),
-    "F03": Row(FILES, "c2 r4 r6", "c3 c5", change=mode("a.txt", 0o755)),
+    "F02": Row(FILES, "c2 r4 r6", "c3 c5", change=write("a.txt", "A.TXT"), why="file a.txt"),
+    "F03": Row(FILES, "c2 r4 r6", "c3 c5", change=mode("a.txt", 0o755), why="file a.txt"),
     "F05": Row(FILES, change=write("unused.txt")),
-    "F07": Row(FILES, "c3 r4 r6", "c5", change=write("dir/sub/f2")),
+    "F07": Row(FILES, "c3 r4 r6", "c5", change=write("dir/sub/f2"), why="file dir/sub/f2"),
     "F09": Row(FILES, change=lambda context: own_as_mapped_root(context / "a.txt", 1234)),
     "F10": Row(FILES, change=attribute),
     "F11": Row(FILES, change=linked),
-    "F17": Row(FILES, "c9", edit=("/r6\n", "/r6\nCOPY unused.txt /c9\n")),
+    "F17": Row(FILES, "c9", edit=("/r6\n", "/r6\nCOPY unused.txt /c9\n"), why="nothing like it was built before"),
     "F19": Row(FILES, change=write("dir/x.log")),
     "F27": Row(FILES, change=mode("dir", 0o700)),
-    "A01": Row(ARGS, "r3 r4", options=arg(V="2")),
-    "A03": Row(ARGS, "r4", options=arg(U="1")),
+    "A01": Row(ARGS, "r3 r4", options=arg(V="2"), why="variable V"),
+    "A03": Row(ARGS, "r4", options=arg(U="1"), why="variable U"),
     "A04": Row(ARGS, options=arg(X="1")),
     "A07": Row(ARGS, edit=("LABEL l=1", "LABEL l=2")),
-    "A10": Row(ARGS, "r3 r4", edit=("ARG V=1", "ARG V=2")),
+    "A10": Row(ARGS, "r3 r4", edit=("ARG V=1", "ARG V=2"), why="variable V"),
     "A12": Row(ARGS, options=arg(HTTP_PROXY="http://p")),
     "A17": Row(ARGS, edit=("WORKDIR /w1", "WORKDIR /w1/")),
-    "A20": Row(ARGS, "r3 r4", options={"platforms": ["linux/386"]}),
-    "A23": Row(ARGS, "w1 c2 r3 r4", options=arg(SOURCE_DATE_EPOCH="1")),
-    "S01": Row(STAGES, "c2 r3 c5 r7", "c6", change=write("src/a.txt")),
-    "S02": Row(STAGES, "c2 r3", change=write("src/b.txt")),
+    "A20": Row(ARGS, "r3 r4", options={"platforms": ["linux/386"]}, why="the platform"),
+    "A23": Row(ARGS, "w1 c2 r3 r4", options=arg(SOURCE_DATE_EPOCH="1"), why="SOURCE_DATE_EPOCH"),
+    "S01": Row(STAGES, "c2 r3 c5 r7", "c6", change=write("src/a.txt"), why="file src/a.txt"),
+    "S02": Row(STAGES, "c2 r3", change=write("src/b.txt"), why="file src/b.txt"),
     "S03": Row(STAGES, edit=("build", "bld")),
-    "S05": Row(STAGES, "r4", edit=("RUN echo other > /r4", r'RUN printf "other\n" > /r4')),
-    "S07": Row(STAGES, "r4", options={"no_cache_filter": ["other"]}),
-    "S08": Row(STAGES, "r1 c2 r3 r4 c5 c6 r7", options={"no_cache": True}),
-    "S17": Row(STAGES, "c2 r3", options={"no_cache_filter": ["build"]}),
-    "S20": Row(GRANDCHILDREN, "r1", options={"no_cache_filter": ["base"]}),
-    "S20 with another result": Row(RANDOM, "r1 c2 r3 r4 r8 c5 c6 r7", options={"no_cache_filter": ["base"]}),
+    "S05": Row(STAGES, "r4", edit=("RUN echo other > /r4", r'RUN printf "other\n" > /r4'), why="the command"),
+    "S07": Row(STAGES, "r4", options={"no_cache_filter": ["other"]}, why="no cache was wanted"),
+    "S08": Row(STAGES, "r1 c2 r3 r4 c5 c6 r7", options={"no_cache": True}, why="no cache was wanted"),
+    "S17": Row(STAGES, "c2 r3", options={"no_cache_filter": ["build"]}, why="no cache was wanted"),
+    "S20": Row(GRANDCHILDREN, "r1", options={"no_cache_filter": ["base"]}, why="no cache was wanted"),
+    "S20 with another result": Row(
+        RANDOM, "r1 c2 r3 r4 r8 c5 c6 r7", options={"no_cache_filter": ["base"]},
+        why="step `[base 2/2] RUN head -c 9 /dev/urandom | md5sum > /r1`",
+    ),
     "M01": Row(MOUNTS, edit=("id=a", "id=b"), always=SECRET),
     "M04": Row(MOUNTS, always=SECRET, options={"secrets": {"s": "two"}}),
     "M05": Row(
-        MOUNTS, "r3 r4 r5 r6", edit=("id=s ", "id=s2,target=/run/secrets/s "), always={"secrets": {"s": "one", "s2": "one"}}
+        MOUNTS, "r3 r4 r5 r6", edit=("id=s ", "id=s2,target=/run/secrets/s "),
+        always={"secrets": {"s": "one", "s2": "one"}}, why="mount secret s2",
     ),
     "M09": Row(MOUNTS, change=write("c.txt"), always=SECRET),
-    "M12": Row(MOUNTS, "r1", edit=("RUN mkdir", "RUN echo > /z; mkdir"), always=SECRET),
-    "L01": Row(LINKS, "r1 r4", edit=("echo below", "echo other")),
-    "L02": Row(LINKS, "c2 r4", change=write("a.txt")),
+    "M12": Row(MOUNTS, "r1", edit=("RUN mkdir", "RUN echo > /z; mkdir"), always=SECRET, why="the command"),
+    "L01": Row(LINKS, "r1 r4", edit=("echo below", "echo other"), why="the command"),
+    "L02": Row(LINKS, "c2 r4", change=write("a.txt"), why="file a.txt"),
     "H02": Row(WEB, moved=True),
     "T01": Row(ARCHIVE, optional="a1 r2", change=archive(1)),  # BuildKit's key has the packed bytes, too
     "X01": Row(BASE, base="LABEL l=2"),
-    "X02": Row(BASE, "r2", base="ENV NEW=1"),
+    "X02": Row(BASE, "r2", base="ENV NEW=1", why="variable NEW"),
     "X03": Row(BASE, base_options={"compression": "zstd", "force-compression": True}),
 }  # fmt: skip
 
@@ -231,8 +236,12 @@ def test_row(workshop: Workshop, web: WebServer, request: pytest.FixtureRequest,
 
     def ran(text: str, **options: Any) -> list[str]:
         text = re.sub(r"\bB\b", base, text, count=2).replace("http://W/", f"http://{web.address}/")
-        return [label(step) for step in workshop.build(text, **{**row.always, **options}).ok().made]
+        built = workshop.build(text, **{**row.always, **options}).ok()
+        assert len(built.reasons) == len(built.made), "each step that runs has a reason, and no other"
+        reasons[:] = [reason for _, reason in built.reasons]
+        return [label(step) for step in built.made]
 
+    reasons: list[str] = []
     prepare()
     text = row.text
     assert ran(text), "the first build makes something"
@@ -246,3 +255,7 @@ def test_row(workshop: Workshop, web: WebServer, request: pytest.FixtureRequest,
     found = ran(text.replace(*row.edit) if row.edit[0] else text, **row.options)
     assert set(row.ran.split()) <= set(found) <= {*row.ran.split(), *row.optional.split()}, found
     assert len(found) == len(set(found))
+    if row.why:
+        assert row.why.replace("BASE", f"docker.io/{base}:latest") in reasons, reasons
+    else:
+        assert reasons == [] or row.optional

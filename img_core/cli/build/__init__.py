@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,10 +17,11 @@ from img_core.cli.build._flags import all_flags, refuse_unsupported, warn_ignore
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from img_core.api import BuildRequest, BuildResult, CancelHandle, Client, Output, SshAgent
+    from img_core.cli._explained import Explained
     from img_core.cli._settings import Settings
     from img_core.cli.build._calls import Question
     from img_core.spec.progress import Event
@@ -170,8 +171,24 @@ def _build(
         if talkative:
             for line in first:
                 say(line)
+        explained = opened.enter_context(_explaining()) if flags["explain"] else None
         show = opened.enter_context(_progress.showing(progress, plugins))
+        if explained is not None:
+            explained.show, show = show, explained
         return _run(client, request, show, use), talkative
+
+
+@contextmanager
+def _explaining() -> Iterator[Explained]:
+    """Give what listens to a build; after the block, when all else was shown, tell what it heard."""
+    from img_core.cli._explained import Explained
+
+    explained = Explained()
+    try:
+        yield explained
+    finally:
+        for line in explained.lines():
+            say(line)
 
 
 def _agents(texts: tuple[str, ...]) -> AbstractContextManager[dict[str, SshAgent]]:

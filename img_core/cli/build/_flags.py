@@ -61,6 +61,7 @@ _SUPPORTED: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
     (["--cpus"], {"default": "", "help": "how many processors a step may use, e.g. 1.5"}),
     (["--cpuset-cpus"], {"default": "", "help": "processors that steps may use, e.g. 0-2,4"}),
     (["--cpuset-mems"], {"default": "", "help": "memory nodes that steps may use, e.g. 0,1"}),
+    (["--explain"], {**_FLAG, "help": "tell at the end where each step was found, or why it had to run"}),
     (["--executor"], {"default": "auto", "help": "what runs the steps: NAME[,OPTION=VALUE], see `img plugins info`"}),
     (
         ["-f", "--file", "file"],

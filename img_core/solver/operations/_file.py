@@ -17,18 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from img_core.solver.handler import StepPlace, Task
-    from img_core.solver.scope import BuildScope
-    from img_core.solver.trees import Trees
 
 __all__ = ["FileHandler"]
 
 
 class FileHandler(StepHandler[FileOp]):
     """Copies files and makes directories."""
-
-    def __init__(self, scope: BuildScope, trees: Trees) -> None:
-        super().__init__(scope)
-        self.trees = trees
 
     def key_parts(self, task: Task[FileOp]) -> list[str]:
         """Return digests of what is copied, and the time that new directories get."""

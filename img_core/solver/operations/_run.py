@@ -26,8 +26,7 @@ class RunHandler(StepHandler[RunOp]):
     mount_points = True
 
     def __init__(self, scope: BuildScope, trees: Trees) -> None:
-        super().__init__(scope)
-        self._trees = trees
+        super().__init__(scope, trees)
         self._runners: list[Runner] = []
         self._runner = once(self._new_runner)
 
@@ -36,7 +35,7 @@ class RunHandler(StepHandler[RunOp]):
         first = task.inputs[0] if task.op.has_base else None
         base = first if isinstance(first, Stack) else None
         return [
-            self._trees.mount_digest(mount, task.inputs, base) for mount in task.op.mounts if mount.input is not None
+            self.trees.mount_digest(mount, task.inputs, base) for mount in task.op.mounts if mount.input is not None
         ]
 
     def work(self, task: Task[RunOp], key_parts: Sequence[str], place: StepPlace) -> None:
@@ -46,7 +45,7 @@ class RunHandler(StepHandler[RunOp]):
     def _new_runner(self) -> Runner:
         from img_core.solver.run import Runner  # importing it takes longer than a cached build should
 
-        self._runners.append(Runner(self.scope, self._trees))
+        self._runners.append(Runner(self.scope, self.trees))
         return self._runners[0]
 
     def close(self) -> None:

@@ -1,0 +1,167 @@
+"""Why a step ran: the first thing that is not as it was when the most similar step was recorded, by its name.
+
+Only loaded when a step runs. A record keeps hashes of what went into its key by name, salted with that key, so that nobody who sees the
+record can tell whether two steps share a value; the files of a context by themselves, as long as they are few.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import TYPE_CHECKING, TypeAlias
+
+from img_core.files import copy, fs
+from img_core.spec.graph import Copy, FileOp, MakeDirectory, RunOp, SourceOp, canonical_value
+from img_core.spec.source import PinnedTree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from img_core.solver.handler import Task
+    from img_core.solver.trees import Trees
+
+__all__ = ["Known", "first_difference", "hashed", "named_inputs"]
+
+#: name → text, in the order in which people want to hear of them
+Named: TypeAlias = "list[tuple[str, str]]"
+#: a recorded step: key, description, and its inputs by name, as hashes
+Known: TypeAlias = "tuple[str, str, Sequence[tuple[str, str]]]"
+
+_FILES = 256  # more are told together
+_SMALL = 1 << 20  # bytes of a file that is read again to be told by itself
+_NEVER = "nothing like it was built before"
+
+
+def hashed(key: str, inputs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Return *inputs* as the record of *key* keeps them."""
+    return tuple((name, _hash(key, name, text)) for name, text in inputs)
+
+
+def _hash(key: str, name: str, text: str) -> str:
+    return hashlib.sha256(f"{key}\0{name}\0{text}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+# ------------------------------------------------------------------------------------------------------------- comparing
+
+
+def first_difference(description: str, inputs: Named, known: Iterable[Known]) -> str:
+    """Return the name of the first of *inputs* that the most similar of the *known* steps does not have, or has otherwise.
+
+    Similar is what is called alike or shares half of the inputs; the most similar has the fewest others.
+    """
+    best: tuple[tuple[int, bool, bool], str] | None = None
+    names = {name for name, _ in inputs}
+    for key, called, recorded in known:  # the newest first
+        before = dict(recorded)
+        differing = [name for name, text in inputs if before.get(name) != _hash(key, name, text)]
+        alike = _text(called) == _text(description)
+        if not recorded or (not alike and 2 * len(differing) > len(inputs)):
+            continue
+        differing += [name for name in before if name not in names]
+        # Of two with as many differences the one at the same place of a build is nearer: what is built on comes last.
+        rank = (-len(differing), bool(inputs) and inputs[-1][0] not in differing, alike)
+        if best is None or rank > best[0]:
+            best = rank, differing[0] if differing else ""
+    if best is None:
+        return _NEVER
+    return best[1] or "its result is gone"
+
+
+def _text(description: str) -> str:
+    """Return an instruction without the number of its step and the name of its stage."""
+    return description.partition("] ")[2] or description
+
+
+# ---------------------------------------------------------------------------------------------------------------- naming
+
+
+def named_inputs(task: Task[RunOp] | Task[FileOp], base_identity: str, parts: Sequence[str], trees: Trees) -> Named:
+    """Return all that went into the key of a step by name, what it is built on last. *parts* are those of `StepHandler.key_parts`."""
+    vertex, op = task.vertex, task.op
+    named = list(_run(task, op, parts, trees)) if isinstance(op, RunOp) else list(_files(task, op, parts, trees))
+    if isinstance(op, RunOp):
+        named.append(("the platform", str(vertex.platform or "")))
+    if op.has_base:
+        named.append((_name_of(task, 0), base_identity))
+    return named
+
+
+def _name_of(task: Task[RunOp] | Task[FileOp], number: int) -> str:
+    """Return what to call an input: an image by its reference, a step by its instruction."""
+    vertex = task.vertex.inputs[number]
+    if isinstance(vertex.op, SourceOp):
+        return f"image {vertex.op.reference.partition('@')[0]}"
+    return f"step `{vertex.name}`"
+
+
+def _run(task: Task[RunOp] | Task[FileOp], op: RunOp, parts: Sequence[str], trees: Trees) -> Iterator[tuple[str, str]]:
+    yield "the command", json.dumps(op.args)
+    for name, value in op.env:
+        yield f"variable {name}", value
+    yield "the order of variables", json.dumps([name for name, _ in op.env])
+    for name, told in (("cwd", "WORKDIR"), ("user", "USER"), ("network", "--network"), ("security", "--security")):
+        yield told, str(getattr(op, name))
+    for name, told in (
+        ("hostname", "the host name"),
+        ("extra_hosts", "--add-host"),
+        ("shm_size", "--shm-size"),
+        ("ulimits", "--ulimit"),
+    ):
+        yield told, json.dumps(canonical_value(getattr(op, name)))
+    contents = iter(parts)
+    for mount in op.mounts:
+        yield (
+            f"mount {mount.type} {mount.id if mount.type in ('secret', 'ssh') else mount.target}",
+            json.dumps(canonical_value(mount, key=True)),
+        )
+        if mount.input is not None:
+            action = Copy(mount.input, (mount.source or "/",), "/")
+            yield from _content(task, action, next(contents), trees)
+
+
+def _files(
+    task: Task[RunOp] | Task[FileOp], op: FileOp, parts: Sequence[str], trees: Trees
+) -> Iterator[tuple[str, str]]:
+    contents = iter(parts)
+    for action in op.actions:
+        yield "the instruction", json.dumps(canonical_value(action, key=True))
+    for action in op.actions:
+        if isinstance(action, Copy):
+            yield from _content(task, action, next(contents), trees)
+    if any(isinstance(action, MakeDirectory) for action in op.actions):
+        yield "SOURCE_DATE_EPOCH", next(contents)
+
+
+def _content(task: Task[RunOp] | Task[FileOp], action: Copy, digest: str, trees: Trees) -> Iterator[tuple[str, str]]:
+    source = task.input(action.input)
+    if isinstance(source, PinnedTree) and source.directory is not None:
+        single = _single_files(source, action, trees)
+        if single is not None:
+            yield from single
+    place = (
+        f" of {_name_of(task, action.input)}" if action.input is not None and not isinstance(source, PinnedTree) else ""
+    )
+    yield f"files {' '.join(action.sources)}{place}", digest
+
+
+def _single_files(source: PinnedTree, action: Copy, trees: Trees) -> Named | None:
+    """Return a digest of each file of a context that *action* chooses, or None if there are too many; large ones may be left out."""
+    found: Named = []
+    with trees.open(source) as tree:
+        hashes: copy.FileHashes = trees.hashes(tree)
+        for match in copy.select(tree, action).matches:
+            files = (
+                [(match.path, match.info)]
+                if not match.folders
+                else [
+                    (os.path.join(folder.path, name), info) for folder in match.folders for name, info in folder.files
+                ]
+            )
+            if len(found) + len(files) > _FILES:
+                return None
+            for path, info in files:
+                if info.st_size <= _SMALL or hashes.get(info) is not None:
+                    one = copy.Selection(tree, (copy.Match(path, b"", info),))
+                    found.append((f"file {fs.show(path)}", copy.digest(one, hashes)))
+    return found
