@@ -58,11 +58,14 @@ def first_difference(description: str, inputs: Named, known: Iterable[Known]) ->
         alike = _text(called) == _text(description)
         if not recorded or (not alike and 2 * len(differing) > len(inputs)):
             continue
-        differing += [name for name in before if name not in names]
+        gone = [name for name in before if name not in names]
+        # All files together differ as well where one of them is gone.
+        first = next(iter([*(gone if differing and differing[0].startswith("files ") else ()), *differing, *gone]), "")
+        differing += gone
         # Of two with as many differences the one at the same place of a build is nearer: what is built on comes last.
         rank = (-len(differing), bool(inputs) and inputs[-1][0] not in differing, alike)
         if best is None or rank > best[0]:
-            best = rank, differing[0] if differing else ""
+            best = rank, first
     if best is None:
         return _NEVER
     return best[1] or "its result is gone"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.fixtures import NewState
 from harness.img import Img, write_context
 
 pytestmark = pytest.mark.rootless
@@ -33,17 +34,17 @@ def test_each_step_is_explained_also_afterwards(img: Img, context: Path, tmp_pat
     (context / "d" / "y").write_text("other")
     changed = told(img.build(context, "--explain").ok().stderr)
     assert [line.rpartition(": ")[2] for line in changed] == ["file d/y", "step `[2/3] COPY a d /c/`"]
-    assert told(img.run("logs", "--explain").ok().stdout) == changed
+    assert told(img.run("logs", "--explain").ok().text) == changed
     (context / "d" / "y").unlink()
     gone = told(img.build(context, "--explain").ok().stderr)
     assert gone[0].endswith("file d/y")
 
 
 def test_another_machine_tells_where_it_was_found_and_what_differs(
-    img: Img, context: Path, tmp_path: Path, new_state: object
+    img: Img, context: Path, tmp_path: Path, new_state: NewState
 ) -> None:
     img.build(context, "--cache-to", f"type=local,dest={tmp_path / 'cache'},mode=max").ok()
-    other = new_state("other")  # type: ignore[operator]
+    other = new_state("other")
     source = f"type=local,src={tmp_path / 'cache'}"
     done = other.build(context, "--explain", "--cache-from", source, "--build-arg", "V=2").ok()
     found, ran = told(done.stderr)
