@@ -70,6 +70,9 @@ class Covers:
         self.memory: dict[str, int] = {}  #: target -> descriptor, of what is handed out instead of what is in the tree
 
     def __enter__(self) -> Covers:
+        tree = os.open(".", _DIRECTORY, dir_fd=self._root_fd)
+        self._undo.callback(os.close, tree)
+        fcntl.flock(tree, fcntl.LOCK_EX)  # a tree serves one step at a time
         return self
 
     def __exit__(self, *_exception: object) -> None:

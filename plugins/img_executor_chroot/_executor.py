@@ -12,7 +12,15 @@ from img_core.spec.errors import HostError, StepError, Unsupported
 from img_core.spec.executor import Executor, ExitStatus, Process, StepIO
 from img_executor_chroot import _filter
 from img_executor_chroot._covers import Covers
-from img_lib_containers.containers import check, check_target, own, parents_first, read_all, wait_or_kill
+from img_lib_containers.containers import (
+    check,
+    check_target,
+    own,
+    parents_first,
+    read_all,
+    standard_input,
+    wait_or_kill,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,20 +71,22 @@ class ChrootExecutor(Executor):
         _check(process)
         with ExitStack() as stack:
             process = self._emulation.prepare(rootfs.fd, process, stack)
-            places = stack.enter_context(Covers(rootfs.fd, self.host.run_directory))
-            places.put_system(process.shm_size)
+            covers = stack.enter_context(Covers(rootfs.fd, self.host.run_directory))
+            covers.put_system(process.shm_size)
             for mount in parents_first(process.mounts):
                 check_target(mount.target)
-                places.put(mount)
-            return ExitStatus(*self._run(spawner, process, rootfs.fd, io, places))
+                covers.put(mount)
+            return ExitStatus(*self._run(spawner, process, rootfs.fd, io, covers))
 
-    def _run(self, spawner: Spawner, process: Process, root: int, io: StepIO, places: Covers) -> tuple[int, bool]:
+    def _run(self, spawner: Spawner, process: Process, root: int, io: StepIO, covers: Covers) -> tuple[int, bool]:
         report_read, report_write = os.pipe()
         with ExitStack() as stack:
             own(stack, report_read)
             try:
-                fds = [report_write, root, io.stdout, io.stderr, *process.cgroup_fds, *places.memory.values()]
-                spawned = spawner.spawn(_ENTRY, _payload(process, places), fds=fds)
+                stdio = [standard_input(stack, io), io.stdout, io.stderr]
+                fds = [report_write, root, *stdio, *process.cgroup_fds, *covers.memory.values()]
+                payload = {**_payload(process, covers), "terminal": io.terminal}
+                spawned = spawner.spawn(_ENTRY, payload, fds=fds)
             finally:
                 os.close(report_write)
             stack.callback(spawned.close)
@@ -100,7 +110,7 @@ def _check(process: Process) -> None:
         raise StepError("`--security=insecure` needs a privileged container")
 
 
-def _payload(process: Process, places: Covers) -> dict[str, Any]:  # Any: JSON
+def _payload(process: Process, covers: Covers) -> dict[str, Any]:  # Any: JSON
     return {
         "args": process.args,
         "env": process.env,
@@ -113,9 +123,9 @@ def _payload(process: Process, places: Covers) -> dict[str, Any]:  # Any: JSON
         "umask": process.umask,
         "ulimits": process.ulimits,
         "single": False,
-        "devices": not places.real_devices,
+        "devices": not covers.real_devices,
         "mounts": [os.path.normpath(mount.target) for mount in process.mounts],
-        "memory": list(places.memory),
+        "memory": list(covers.memory),
         "protected": [os.getpid()],
     }
 

@@ -150,10 +150,20 @@ class Plain(Target):
 
 
 class Device(Target):
-    """A device node of the container."""
+    """A device node of the container, for the thread *tid*."""
+
+    def __init__(self, path: bytes, tid: int) -> None:
+        super().__init__(path)
+        self._tid = tid
 
     def open(self, flags: int) -> int:
-        """Open it."""
+        """Open it; ``/dev/tty`` is the terminal of the caller, not ours."""
+        if self.path == b"/dev/tty" and not flags & os.O_PATH:
+            for number in range(3):
+                name = f"/proc/{self._tid}/fd/{number}"
+                if os.readlink(name).startswith("/dev/pts/"):
+                    return os.open(name, flags & ~(os.O_CREAT | os.O_EXCL | os.O_TRUNC) | os.O_CLOEXEC | os.O_NOCTTY)
+            raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
         return os.open(self.path, flags & ~(os.O_CREAT | os.O_EXCL | os.O_TRUNC) | os.O_CLOEXEC | os.O_NOCTTY)
 
 
@@ -264,7 +274,7 @@ def ids_of(tid: int) -> tuple[int, int, int]:
 def target(path: bytes, tid: int, tree: StepTree) -> Target:
     """Return what the `StepTree.system_path` *path* is for the thread *tid*. Raises OSError."""
     if path.startswith(b"/dev/"):
-        return Device(path)
+        return Device(path, tid)
     if is_hidden(path):
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
     if is_below(path, b"/sys"):

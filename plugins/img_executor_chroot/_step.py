@@ -41,17 +41,17 @@ _SOCKETS_FILTER: Final = seccomp.sockets_program()
 
 def main(request: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON
     """Run the step that *request* describes, and return its exit status when none of its processes is left."""
-    report, root, stdout, stderr, *others = fds
+    report, root, stdin, stdout, stderr, *others = fds
     groups, memory = others[: request["cgroups"]], others[request["cgroups"] :]
     protected = [*request["protected"], os.getppid(), os.getpid()]
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
-        _become_step(request, report, root, stdout, stderr, groups, theirs, protected)
+        _become_step(request, report, root, (stdin, stdout, stderr), groups, theirs, protected)
     pidfd = syscalls.pidfd_open(pid)
     theirs.close()
-    for fd in (report, stdout, stderr, *groups):
+    for fd in (report, stdin, stdout, stderr, *groups):
         os.close(fd)
     with ours:
         message, listeners, _, _ = socket.recv_fds(ours, 64, 1, socket.MSG_CMSG_CLOEXEC)
@@ -69,8 +69,7 @@ def _become_step(
     request: Mapping[str, Any],
     report: int,
     root: int,
-    stdout: int,
-    stderr: int,
+    stdio: Sequence[int],
     groups: Sequence[int],
     connection: socket.socket,
     protected: Sequence[int],
@@ -80,7 +79,6 @@ def _become_step(
         os.setsid()
         for group in groups:
             os.write(group, b"0")
-        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         filters = _filter.program(
             protected, network=request["network"] != "none", everybody=sandbox.hides_abstract_sockets()
         )
@@ -88,8 +86,10 @@ def _become_step(
         os.fchdir(root)
         os.chroot(".")
         os.chdir("/")
-        for number, fd in enumerate((null, stdout, stderr)):
+        for number, fd in enumerate(stdio):
             os.dup2(fd, number)
+        if request["terminal"]:
+            program.take_terminal()
     except OSError as err:
         os.write(report, json.dumps({"kind": "host", "message": f"cannot set up the step: {err.strerror}"}).encode())
         os._exit(program.SETUP_FAILED)

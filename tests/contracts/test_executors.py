@@ -11,7 +11,7 @@ import pytest
 from harness.host import need
 from harness.img import remove_as_mapped_root
 from harness.situations import Unmodified
-from img_core.testing.contracts.executor import ExecutorContract
+from img_core.testing.contracts.executor import ExecutorContract, _eventually, _processes_with, _unusual_number
 from img_core.testing.executor_lab import Laboratory
 from img_executor_chroot._executor import ChrootExecutor
 from img_executor_runc._executor import RuncExecutor
@@ -51,6 +51,7 @@ CHROOT_CANNOT = {
     "test_bind_mounts": "they are writable, see below",
     "test_only_the_three_standard_descriptors_are_open": "a directory of /proc lists what there was when it was opened, see below",
     "test_host_files_are_out_of_sight": "the first process is the container's, see below",
+    "test_nothing_is_left_when_the_builder_is_killed": "a tree serves one step at a time, see below",
     "test_renaming_works_as_ever": "what is put into /sys is gone afterwards, but not refused",
 }
 
@@ -126,6 +127,49 @@ class TestChroot(ExecutorContract):
         shell = '"$@"; [ $? = 137 ] && cat > /dev/null'
         name = f"{cls.executor.__module__}:{cls.executor.__qualname__}"
         return ContainerLaboratory(name, "container", prefix=box.wrap("sh", "-c", shell, "sh"))
+
+    def test_no_process_is_left_when_the_builder_is_killed(self) -> None:
+        lab = self.make_lab("container")
+        seconds = _unusual_number()
+        process = {"args": ["sh", "-c", f"setsid sleep {seconds} & sleep {seconds}"], "env": [["PATH", "/bin"]]}
+        lab.ask("background", process={**process, "uid": 1000, "gid": 1000})
+        _eventually(lambda: len(_processes_with(seconds)) >= 2)
+        lab.kill()
+        _eventually(lambda: _processes_with(seconds) == [])
+
+    def test_a_step_has_less_than_the_builder(self, lab: Laboratory) -> None:
+        text = lab.run("grep", "-E", "^(Cap|NoNew|Seccomp:)", "/proc/self/status").text
+        found = dict(line.split(":\t") for line in text.splitlines())
+        assert (
+            found["CapBnd"] == found["CapEff"] == found["CapPrm"] == "00000000a00025fb"
+            or found["CapBnd"] == "00000000a00025fb"
+        )
+        assert found["NoNewPrivs"] == "1"
+        assert found["Seccomp"] == "2"
+
+    def test_the_first_process_of_the_container_is_not_there(self, lab: Laboratory) -> None:
+        assert lab.run("ls", "/").text.split() == ["bin", "dev", "proc", "sys"]
+        assert lab.shell("ls /proc/1; cat /proc/1/environ; ls /proc/1/root/").output == b""
+        assert len(lab.shell("echo /proc/[0-9]*").text.split()) == 1
+
+    def test_mounts_are_there_and_gone_afterwards(self, lab: Laboratory, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("content")
+        mounts = [
+            {"target": "/ro", "source": str(tmp_path)},
+            {"target": "/rw", "source": str(tmp_path / "lent"), "readonly": False},
+            {"target": "/etc/single", "source": str(tmp_path / "file")},
+            {"target": "/scratch", "kind": "tmpfs", "readonly": False, "mode": 0o1770},
+        ]
+        (tmp_path / "lent").mkdir()
+        script = "cat /ro/file /etc/single; echo no > /ro/file; rm /etc/single; echo new > /rw/new; stat -c %a /scratch; rm -r /scratch"
+        assert lab.shell(script, mounts=mounts).text == "contentcontent1770"
+        assert lab.ask("list") == []
+        assert (tmp_path / "lent/new").read_text() == "new\n"
+        assert (tmp_path / "file").read_text() == "content"
+
+    def test_without_a_network_there_are_unix_sockets_only(self, lab: Laboratory) -> None:
+        assert b"not supported" in lab.run("ping", "-c", "1", "127.0.0.1", network="none").errors
+        assert lab.run("ip", "link", network="none").code != 0
 
 
 for test in CHROOT_CANNOT:

@@ -142,7 +142,7 @@ def test_builds_give_the_same_image_as_elsewhere(box: Box, reference: NewState, 
     flags = ("--no-cache", "--network=host")
     secret = ("--secret", "id=token,src={}/secret")
     expected, found = tmp_path / "expected.tar", box.inside(f"{inside}/out.tar")
-    there = reference(name.replace(" ", "-"))
+    there = reference(f"{box.kind}-{name}".replace(" ", "-"))
     there.build(tmp_path, *flags, secret[0], secret[1].format(tmp_path), "-o", f"type=oci,dest={expected}", tag="").ok()
     box.img().build(
         inside, *flags, secret[0], secret[1].format(inside), "-o", f"type=oci,dest={inside}/out.tar", tag=""
