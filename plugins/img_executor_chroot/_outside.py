@@ -125,7 +125,8 @@ class Plain(Target):
 
     def open(self, flags: int) -> int:
         """Open it beneath its file system; for writing only what is the caller's own."""
-        if flags & (os.O_WRONLY | os.O_RDWR) and self.path.rpartition(b"/")[2] not in _WRITABLE:
+        parts = self.path.split(b"/")
+        if flags & (os.O_WRONLY | os.O_RDWR) and not (parts[2:] and parts[2].isdigit() and parts[-1] in _WRITABLE):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         top, _, rest = self.path[1:].partition(b"/")
         base = os.open(b"/" + top, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -2,13 +2,16 @@
 
 They lie in the step's own /proc, which is an empty directory otherwise, and are directories of the tree like all others: nothing leads out
 of them. What a step looks up in one goes to the supervisor again.
+
+The step may rename, remove and replace them, and /proc itself, at any moment. So all is done by descriptors, one name at a time, without
+following links: what it plants there is never followed by us, who have another root.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from img_core.files import fs
 
@@ -17,52 +20,64 @@ if TYPE_CHECKING:
 
 __all__ = ["Stubs"]
 
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
 
 class Stubs:
-    """The stand-ins of one step, below the descriptor *root* of its tree, which is called *top* here."""
+    """The stand-ins of one step, whose tree is the descriptor *root* and called *top* here. Make it before the step runs."""
 
     def __init__(self, root: int, top: bytes) -> None:
-        self._root = root
         self._top = top
-        self._names: dict[bytes, bytes] = {}  # directory outside -> name in the tree
+        self._proc = os.open("proc", _DIRECTORY, dir_fd=root)
+        self._names: dict[bytes, bytes] = {}  # directory outside -> name in /proc of the tree
         self._meant = {top + b"/proc": b"/proc", top + b"/sys": b"/sys"}
         self._links = 0
         self.used = False  #: whether a step may be in one of them
 
     def meaning(self, directory: bytes) -> bytes | None:
         """Return what the *directory* of a process (as a link of /proc shows it here) stands for, if it is one of these."""
-        for here, meant in reversed(self._meant.items()):  # the newest first: these lie in the oldest
-            if directory == here or directory.startswith(here + b"/"):
-                return meant + directory[len(here) :]
+        below = b""
+        while directory:
+            meant = self._meant.get(directory)
+            if meant is not None:
+                return meant + below
+            directory, _, last = directory.rpartition(b"/")
+            below = b"/" + last + below
         return None
 
     def open(self, meant: bytes, entries: Iterable[tuple[bytes, int]], flags: int) -> int:
         """Return a descriptor of the stand-in for *meant*, with *entries* (name and mode) of now."""
         name = self._names.get(meant)
         if name is None:
-            name = b"proc/.%d" % len(self._names)
-            fs.mkdir(name, 0o555, dir_fd=self._root)
+            name = b".%d" % len(self._names)
+            fs.mkdir(name, 0o555, dir_fd=self._proc)
             self._names[meant] = name
-            self._meant[self._top + b"/" + name] = meant
+            self._meant[self._top + b"/proc/" + name] = meant
         self.used = True
-        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._root)
+        fd = os.open(name, _DIRECTORY, dir_fd=self._proc)
         _fill(fd, dict(entries))
         if flags & os.O_PATH:
-            os.close(fd)
-            return os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._root)
+            try:
+                return os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+            finally:
+                os.close(fd)
         return fd
 
     def link(self, text: bytes) -> bytes:
         """Make a link to *text* (of the tree); return its path, no longer than ``/proc/self/exe``, and with the same last name."""
-        name = b"proc/%d" % self._links
+        name = b"%d" % self._links
         self._links += 1
-        fs.mkdir(name, 0o555, dir_fd=self._root)
-        os.symlink(text, name + b"/exe", dir_fd=self._root)
-        return b"/" + name + b"/exe"
+        fs.mkdir(name, 0o555, dir_fd=self._proc)
+        fd = os.open(name, _DIRECTORY, dir_fd=self._proc)
+        try:
+            os.symlink(text, b"exe", dir_fd=fd)
+        finally:
+            os.close(fd)
+        return b"/proc/" + name + b"/exe"
 
     def path(self, meant: bytes) -> bytes:
         """Return the path in the tree of the stand-in for *meant*, which was opened before."""
-        return b"/" + self._names[meant]
+        return b"/proc/" + self._names[meant]
 
 
 def _fill(fd: int, wanted: dict[bytes, int]) -> None:

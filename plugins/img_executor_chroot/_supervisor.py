@@ -16,7 +16,7 @@ import os
 import select
 import stat
 import struct
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
 
 from img_core.linux import syscalls
 from img_executor_chroot import _outside as outside
@@ -210,6 +210,10 @@ class Supervisor:
 
     def _open(self, call: Call, notification: seccomp.Notification, target: outside.Target) -> None:
         flags = self._flags(call, notification)
+        if isinstance(target, outside.Magic | outside.Own) and not flags & os.O_PATH and self._may_wait(target):
+            if os.fork() == 0:  # reaped with whatever the step leaves behind
+                self._open_in_child(notification, target, flags)
+            return
         fd = target.open(flags & ~os.O_CLOEXEC)
         try:
             if stat.S_ISDIR(os.fstat(fd).st_mode):
@@ -217,6 +221,24 @@ class Supervisor:
             seccomp.answer_with_descriptor(self._listener, notification, fd, close_on_exec=bool(flags & os.O_CLOEXEC))
         finally:
             os.close(fd)
+
+    @staticmethod
+    def _may_wait(target: outside.Target) -> bool:
+        """Tell whether opening it may wait for somebody: a pipe with a name, for its other end."""
+        fd = target.look(follow=True)
+        try:
+            return stat.S_ISFIFO(os.fstat(fd).st_mode)
+        finally:
+            os.close(fd)
+
+    def _open_in_child(self, notification: seccomp.Notification, target: outside.Target, flags: int) -> NoReturn:
+        try:
+            fd = target.open(flags & ~os.O_CLOEXEC)
+            seccomp.answer_with_descriptor(self._listener, notification, fd, close_on_exec=bool(flags & os.O_CLOEXEC))
+        except OSError as err:
+            seccomp.answer(self._listener, notification, error=err.errno or errno.EIO)
+        finally:
+            os._exit(0)
 
     def _safe_directory(self, fd: int, target: outside.Target, flags: int) -> int:
         """Return what may be given to a step in place of the directory *fd*, which is closed if it is something else."""

@@ -7,6 +7,7 @@ start has the rights of the latter.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import textwrap
 from collections.abc import Iterator
@@ -16,13 +17,20 @@ import pytest
 
 from harness.compare import VOLATILE, config_differences, tree_differences
 from harness.fixtures import NewState
-from harness.host import AS_ROOT
-from harness.img import write_context
+from harness.host import AS_ROOT, need
+from harness.img import COMMAND, write_context
 from harness.oci import ImageArchive, Record
 from harness.unmodified import Box
 
 #: as an ordinary user both are the same
 KINDS = ["root", "host-users-false"] if AS_ROOT else ["root"]
+
+
+HARNESS = Path(__file__).parents[1] / "harness"
+
+
+def attempts_of(source: str) -> list[str]:
+    return re.findall(r"ATTEMPT\((\w+)\)", (HARNESS / source).read_text().partition("attempts[] = {")[2])
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -174,3 +182,36 @@ def test_what_cannot_be_is_refused_in_one_line(
 ) -> None:
     box.put("/refused/Dockerfile", f"FROM busybox\n{instruction}\n")
     box.img().build(Path("/refused"), "--no-cache", *flags).refused(status, words)
+
+
+@pytest.fixture(scope="module")
+def outcomes(box: Box, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Give what each attempt of a step to get out, or at its builder, came to; the builder is not the container's first process."""
+    need("cc")
+    dockerfile = "FROM busybox\nARG BUILDER\nCOPY climb escapes /\nUSER root\nRUN mkdir -p /srv\n"
+    for program in ("escapes", "climb"):
+        compiled = tmp_path_factory.mktemp("programs") / program
+        source = HARNESS / f"{program}.c"
+        subprocess.run(["cc", "-static", "-pthread", "-O1", "-Wall", "-Werror", "-o", compiled, source], check=True)
+        box.put(f"/climb/{program}", compiled.read_bytes())
+        box.inside(f"/climb/{program}").chmod(0o755)
+        dockerfile += f"RUN /{program} $BUILDER /climb/Dockerfile > /{program}.results\n"
+    dockerfile += "RUN rm /etc/ld.so.preload; kill -9 -1; true\n"
+    box.put("/climb/Dockerfile", dockerfile)
+    command = " ".join(
+        (*COMMAND, "-s", "/state", "build", "--build-arg", "BUILDER=$$", "-o", "type=local,dest=/climb/out", "/climb")
+    )
+    situation = box.img().situation
+    assert situation is not None
+    done = subprocess.run(
+        situation.wrap("sh", "-c", f"sh -c 'exec {command}'; echo the first process goes on"),
+        capture_output=True, text=True, env=box.environment(), check=False, timeout=120,
+    )  # fmt: skip
+    assert "the first process goes on" in done.stdout, done.stderr
+    results = "".join(box.inside(f"/climb/out/{name}.results").read_text() for name in ("escapes", "climb"))
+    return dict(line.split(" ", 1) for line in results.splitlines())
+
+
+@pytest.mark.parametrize("attempt", [*attempts_of("escapes.c"), *attempts_of("climb.c")])
+def test_a_step_gets_neither_out_nor_at_its_builder(outcomes: dict[str, str], attempt: str) -> None:
+    assert outcomes[attempt].startswith("held")
