@@ -1,0 +1,100 @@
+"""Authors of plugins can tell by a version whether what they use is still there."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import img_core.spec
+from harness.repository import ROOT
+from img_core.plugins import CONTRACT_VERSION
+
+
+@pytest.fixture(scope="module")
+def surface() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("surface", ROOT / "contrib/release/surface.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_what_changed_since_the_last_release_raised_a_version(surface: ModuleType) -> None:
+    assert surface.check(ROOT) == []
+
+
+def test_the_version_of_the_contracts_is_the_one_that_drivers_are_checked_by(surface: ModuleType) -> None:
+    assert img_core.spec.__version__.partition(".")[0] == str(CONTRACT_VERSION)
+
+
+def test_every_library_is_listed_with_what_is_in_it(surface: ModuleType) -> None:
+    found = {library.name: surface.surface(library) for library in surface.libraries(ROOT)}
+    assert {"spec", "linux", "files", "archives", "images", "net", "img_lib_layers"} <= set(found)
+    assert (
+        found["spec"]["exporter.Exporter.export"]
+        == "(self, result: Result, progress: ExportProgress) -> Mapping[str, Any]"
+    )
+    assert found["files"]["copy.select"] == "(tree: SourceTree, copy: Copy) -> Selection"  # from a private module
+    assert found["images"]["contents.ImageContent.manifest"] == "Descriptor"
+    assert all(found.values())
+
+
+@pytest.mark.parametrize(
+    ("now", "version", "said"),
+    [
+        pytest.param({"a": "()"}, "1.2", "", id="the-same"),
+        pytest.param({"a": "()", "b": "()"}, "1.2", "b came: it needs version 1.3", id="more"),
+        pytest.param({"a": "()", "b": "()"}, "1.3", "", id="more-and-raised"),
+        pytest.param({}, "1.3", "a changed: it needs version 2.0", id="gone"),
+        pytest.param({"a": "(x)"}, "1.3", "a changed: it needs version 2.0", id="another-signature"),
+        pytest.param({"b": "()"}, "2.0", "", id="gone-and-raised"),
+    ],
+)
+def test_the_smaller_number_is_for_what_came_and_the_first_for_what_went(
+    surface: ModuleType, now: dict[str, str], version: str, said: str
+) -> None:
+    assert surface.problems({"a": "()"}, now, version, "1.2") == ([said] if said else [])
+
+
+CODE = """__all__ = ["A", "b"]
+class A:
+    size: int = 1
+    _own: int
+    def get(self, name: str = "x", *, twice=False) -> int: ...
+    def _hidden(self) -> None: ...
+def b(): ...
+def c(): ...
+"""
+
+
+@pytest.fixture
+def repository(tmp_path: Path, surface: ModuleType) -> Path:
+    for library in surface.CORE:
+        (tmp_path / "img_core" / library).mkdir(parents=True)
+        (tmp_path / "img_core" / library / "__init__.py").write_text('__version__ = "1.0"\n')
+    (tmp_path / "img_core/files/m.py").write_text(CODE)
+    surface.record(tmp_path)
+    return tmp_path
+
+
+def test_a_surface_has_signatures_without_defaults_and_nothing_private(surface: ModuleType, repository: Path) -> None:
+    assert (repository / "contrib/release/surfaces/files.txt").read_text().splitlines() == [
+        "1.0", "m.A: class()", "m.A.get: (self, name: str=…, *, twice=…) -> int", "m.A.size: int = …", "m.b: ()",
+    ]  # fmt: skip
+
+
+def test_a_changed_library_needs_a_version_of_its_own_and_of_the_contracts(
+    surface: ModuleType, repository: Path
+) -> None:
+    (repository / "img_core/files/m.py").write_text(CODE.replace("def b(): ...", "def b(x): ..."))
+    assert surface.check(repository) == ["files: m.b changed: it needs version 2.0"]
+    (repository / "img_core/files/__init__.py").write_text('__version__ = "2.0"\n')
+    assert surface.check(repository) == [
+        "spec: plugins rely on the libraries, too: its first number is raised with theirs"
+    ]
+    (repository / "img_core/spec/__init__.py").write_text('__version__ = "2.0"\n')
+    assert surface.check(repository) == []
