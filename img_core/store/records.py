@@ -85,6 +85,7 @@ class Records:
         self._database = database
         self._backend = backend
         self._mapping = mapping
+        self._stacks: dict[str, tuple[RecordedLayer, ...]] = {}  # of which others were found to be parts
 
     def steps(self, key: str) -> list[StepRecord]:
         """Return the records of *key*, the newest first; at most one of each definition was made by this backend and mapping."""
@@ -103,17 +104,25 @@ class Records:
         return [(row["key"], row["description"], json.loads(row["inputs"])) for row in rows]
 
     def _stack(self, top: str) -> tuple[RecordedLayer, ...]:
+        """Return all layers of a stack. Those below the top are read once: of a name nothing else changes that counts there."""
+        row = self._database.one("SELECT * FROM stack WHERE id = ?", (top,))
+        if row is None:
+            return ()
+        parent = row["parent"]
+        if parent is not None and parent not in self._stacks:
+            self._read_stacks(parent)
+        found = self._stacks[top] = (*(self._stacks[parent] if parent is not None else ()), _recorded_layer(row))
+        return found
+
+    def _read_stacks(self, top: str) -> None:
         rows = self._database.query(
-            "WITH RECURSIVE part(parent, layer, diff_id, snapshot, created, depth) AS ("
-            " SELECT parent, layer, diff_id, snapshot, created, 0 FROM stack WHERE id = ?"
-            " UNION ALL SELECT s.parent, s.layer, s.diff_id, s.snapshot, s.created, part.depth + 1"
+            "WITH RECURSIVE part(id, parent, layer, diff_id, snapshot, created, depth) AS ("
+            " SELECT id, parent, layer, diff_id, snapshot, created, 0 FROM stack WHERE id = ?"
+            " UNION ALL SELECT s.id, s.parent, s.layer, s.diff_id, s.snapshot, s.created, part.depth + 1"
             " FROM stack s JOIN part ON s.id = part.parent) SELECT * FROM part ORDER BY depth DESC",
             (top,),
         )
-        return tuple(
-            RecordedLayer(row["layer"], row["created"], row["snapshot"], DiffId(row["diff_id"]) if row["diff_id"] else None)
-            for row in rows
-        )  # fmt: skip
+        self._stacks[top] = tuple(map(_recorded_layer, rows))
 
     def add_step(self, step: StepRecord) -> None:
         """Keep *step*, which was just made, in place of an older one with its key and definition that this backend could use.
@@ -184,6 +193,11 @@ class Records:
     def file_digests(self, scope: str) -> FileDigests:
         """Return the remembered digests of the files of one tree; *scope* names it (its root's device and inode)."""
         return FileDigests(self._database, scope)
+
+
+def _recorded_layer(row: sqlite3.Row) -> RecordedLayer:
+    diff_id = DiffId(row["diff_id"]) if row["diff_id"] else None
+    return RecordedLayer(row["layer"], row["created"], row["snapshot"], diff_id)
 
 
 def forget_lost(cursor: sqlite3.Cursor) -> None:

@@ -9,6 +9,7 @@ import sqlite3
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -217,6 +218,31 @@ def test_snapshots_of_another_mapping_are_not_used(tmp_path: Path) -> None:
         low = add_snapshot(store, diff_id="sha256:" + "1" * 64)
     with Store(str(tmp_path), backend="test", mapping="full") as store:
         assert store.snapshots.by_chain(low.chain_id) is None  # type: ignore[arg-type]
+
+
+def test_each_layer_of_a_long_build_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = 50
+    with Store(str(tmp_path), backend="test", mapping="single") as store:
+        snapshot, layers = None, []
+        for number in range(count):
+            snapshot = add_snapshot(store, snapshot)
+            layers.append(RecordedLayer(snapshot.id, 1.0, snapshot.id))
+            store.records.add_step(StepRecord(f"key{number}", "definition", f"identity{number}", tuple(layers)))
+    with Store(str(tmp_path), backend="test", mapping="single") as store:
+        rows = 0
+        query = store.database.query
+
+        def counted(*arguments: Any) -> list[sqlite3.Row]:
+            nonlocal rows
+            found = query(*arguments)
+            rows += len(found)
+            return found
+
+        monkeypatch.setattr(store.database, "query", counted)
+        for number in range(count):
+            (step,) = store.records.steps(f"key{number}")
+            assert [layer.layer for layer in step.layers] == [layer.layer for layer in layers[: number + 1]]
+    assert rows <= 2 * count
 
 
 def test_after_a_power_loss_rows_that_were_not_synced_are_dropped(tmp_path: Path) -> None:
