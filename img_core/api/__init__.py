@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from img_core.api._client import Client
     from img_core.api._credentials import LoggedOut, server_name
     from img_core.api._given import BuildOptions, StrPath, Words
+    from img_core.api._lock import Lock
     from img_core.api._push import refuse_id
     from img_core.api._request import BuildRequest, BuildResult, CachePlace, Limits, Output, SecretSource, SshAgent
     from img_core.api._values import (
@@ -63,6 +64,7 @@ __all__ = [
     "ImgError",
     "Limits",
     "LoadResult",
+    "Lock",
     "LoggedOut",
     "Output",
     "Piece",
@@ -85,6 +87,7 @@ _HOMES = {
     "img_core.api._cache_places": ("cache_places",),
     "img_core.api._client": ("Client",),
     "img_core.api._credentials": ("LoggedOut", "server_name"),
+    "img_core.api._lock": ("Lock",),
     "img_core.linux.cancellation": ("CancelHandle",),
     "img_core.api._push": ("refuse_id",),
     "img_core.api._request": (

@@ -93,6 +93,7 @@ class AsyncClient:
     check = _Variant(Client.check)
     outline = _Variant(Client.outline)
     targets = _Variant(Client.targets)
+    lock = _Variant(Client.lock)
     builds = _Variant(Client.builds)
     logs = _Variant(Client.logs)
     images = _Variant(Client.images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from contextlib import ExitStack, contextmanager
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from img_core.api._caches import Caches
     from img_core.api._definition import Definition
+    from img_core.api._lock import Lock
     from img_core.api._main_context import MainContext
     from img_core.api._request import BuildRequest
     from img_core.api.session import Session
@@ -42,8 +44,9 @@ if TYPE_CHECKING:
     from img_core.solver.result import BuildOutcome
     from img_core.spec.exporter import Exporter
     from img_core.spec.frontend import BuildWarning, Frontend, Plan, PlanRequest
+    from img_core.spec.host import Host
     from img_core.spec.progress import Event
-    from img_core.spec.source import ImageSource, TreeSource
+    from img_core.spec.source import ImageSource, Source, TreeSource
 
 __all__ = ["Build"]
 
@@ -116,7 +119,7 @@ class Build:
             listeners = opened.enter_context(self._announce(plan))
             forms = [item.layer_form for item in exporters if item.needs_layers]
             scope = BuildScope(
-                host=session.host,
+                host=self._host,
                 host_platform=platforms.host_platform(),
                 store=session.store,
                 drivers=drivers,
@@ -190,13 +193,41 @@ class Build:
         with self._planning(planned) as frontend:
             return frontend.targets(planned)
 
+    def lock(self) -> Lock:
+        """Return which exact images, files and repositories the target takes from outside. Raises ImgError."""
+        from img_core.api._lock import Lock, identifier, lock_path
+        from img_core.images.reference import full_id
+
+        definition, sources, resolver = self._prepare()
+        planned = self._plan_request(definition)
+        with self._planning(planned) as frontend:
+            plan = frontend.plan(planned, UndisturbedResolver(resolver, self._cancellation))
+        found: dict[str, str] = {}
+        for vertex in inputs_first(image.root for image in plan.images if image.root is not None):
+            if not isinstance(vertex.op, SourceOp) or full_id(vertex.op.reference):  # an id is as exact as a digest
+                continue
+            self._cancellation.check()
+            op, driver = resolver.wanted(vertex.op), self._source_driver(vertex.op.scheme)
+            if not driver.is_remote:
+                continue
+            if driver.makes_image:
+                image = resolver.resolve(vertex.op.reference, vertex.platform or platforms.host_platform())
+                found[identifier(op)] = image.top
+            else:
+                source: TreeSource = sources(op.scheme)
+                found[identifier(op)] = source.pin_of(source.pin(op, vertex.platform))
+        return Lock(found, lock_path(definition.path))
+
     # --------------------------------------------------------------------------------------------------- preparation
 
     def _prepare(self) -> tuple[Definition, Callable[[str], Any], BuildResolver]:  # Any: an image or a tree source
         """Read the definition and make what answers questions about images and contexts."""
         from img_core.solver.images import BuildResolver
+        from img_core.solver.wanted import WantedSources
 
         request = self._request
+        if request.offline and request.pull:
+            raise UsageError("`--pull` and `--offline` exclude each other")
         context = self._context()
         contexts = parse_contexts(request.contexts, self._addresses)
         local = {name: named.reference for name, named in contexts.items() if named.kind == CONTEXT_SCHEME}
@@ -210,12 +241,32 @@ class Build:
             _image_source(sources),
             self._events,
             pull=request.pull,
-            trust_seconds=self._session.config.trust_tags,
+            trust_seconds=math.inf if request.offline else self._session.config.trust_tags,
             verified=not request.insecure_registries,
             contexts={name: (named.kind, named.reference) for name, named in contexts.items()},
             facts=KnownContexts(context, sources),
+            wanted=WantedSources(self._source_rules(context.definition)),
         )
         return context.definition, sources, resolver
+
+    def _source_rules(self, definition: Definition) -> list[Callable[[SourceOp], SourceOp | None]]:
+        """Return what decides about sources: listeners, and then the lock file."""
+        rules: list[Callable[[SourceOp], SourceOp | None]] = []
+        hook = self._session.plugins.listeners().img_source_wanted
+        if hook.get_hookimpls():
+            rules.append(lambda op: hook(source=op))
+        if self._request.locked is not None:
+            from img_core.api._lock import LockRule, lock_path, read_lock
+
+            path = self._request.locked or lock_path(definition.path)
+            if not path:
+                raise UsageError("`--locked` needs the name of a lock file: the build definition is in no file here")
+            rules.append(LockRule(read_lock(path), self._source_driver))
+        return rules
+
+    def _source_driver(self, scheme: str) -> type[Source]:
+        driver: type[Source] = self._session.plugins.driver("source", scheme)
+        return driver
 
     def _context(self) -> MainContext:
         with self._step(f"[internal] load build definition from {self._definition_name()}"):
@@ -244,6 +295,11 @@ class Build:
     def _frontends(self) -> Frontends:
         return Frontends(self._session.plugins, self._request.frontend, self._request.frontend_options)
 
+    @cached_property
+    def _host(self) -> Host:
+        """What drivers of this build know of the host."""
+        return self._session.host_for(offline=self._request.offline)
+
     def _sources(
         self,
         contexts: Mapping[str, str] | None = None,
@@ -266,6 +322,7 @@ class Build:
             reproducible="SOURCE_DATE_EPOCH" in self._build_args(),
             cancel_fd=self._cancellation.fd,
             status=self._events.transfer,
+            offline=request.offline,
         )
 
     def _named(self) -> tuple[str, ...]:
@@ -359,7 +416,7 @@ class Build:
         made = []
         for output in outputs:
             choice = Choice(output.type, output.options)
-            host = self._session.host
+            host = self._host
             exporter: Exporter = self._session.plugins.make("exporter", choice, host, host=host)
             exporter.check()
             made.append(exporter)

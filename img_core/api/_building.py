@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from img_core.api._build import Build
     from img_core.api._given import BuildOptions, StrPath, Words
+    from img_core.api._lock import Lock
     from img_core.api._request import BuildRequest, BuildResult, Output
     from img_core.api._values import RecordedBuild
     from img_core.api._workplace import Listener
@@ -86,6 +87,21 @@ class Building(Workplace):
     ) -> Mapping[str, Any]:  # Any: JSON
         """Return the stages that can be built. Arguments and errors as `build`."""
         found: Mapping[str, Any] = self._asked("targets", _request(context, build_args, options), cancel=cancel)
+        return found
+
+    def lock(
+        self,
+        context: StrPath | BuildRequest = ".",
+        *,
+        build_args: Mapping[str, str | None] | None = None,
+        cancel: CancelHandle | None = None,
+        **options: Unpack[BuildOptions],
+    ) -> Lock:
+        """Return which exact images, files and repositories a target takes from outside, for ``build(locked=…)``; write and build nothing.
+
+        The text of the lock file is its `Lock.text`, `Lock.path` where it belongs. Arguments and errors as `build`.
+        """
+        found: Lock = self._asked("lock", _request(context, build_args, options), cancel=cancel)
         return found
 
     def builds(self, *, limit: int = 0) -> tuple[RecordedBuild, ...]:

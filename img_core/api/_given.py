@@ -51,6 +51,8 @@ class BuildOptions(TypedDict, total=False):
     allow: Words
     cache_from: Places
     cache_to: Places
+    locked: StrPath | bool | None
+    offline: bool
 
 
 def request_of(
@@ -88,6 +90,13 @@ def _path(name: str, value: object) -> str:
 
 def _optional_path(name: str, value: object) -> str | None:
     return None if value is None else _path(name, value)
+
+
+def _locked(name: str, value: object) -> str | None:
+    """Return the path of a lock file; True means that beside the definition, False none."""
+    if isinstance(value, bool):
+        return "" if value else None
+    return _optional_path(name, value)
 
 
 def _definition(name: str, value: object) -> bytes | None:
@@ -234,4 +243,6 @@ _FORMS: Mapping[str, Callable[[str, Any], Any]] = {  # Any: each is checked
     "allow": _list,
     "cache_from": _places,
     "cache_to": _places,
+    "locked": _locked,
+    "offline": _boolean,
 }

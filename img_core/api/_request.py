@@ -40,7 +40,9 @@ class BuildRequest:
     are hosts that may be used without TLS or with a certificate from nobody; ``*``: all. *allow* lists entitlements:
     ``security.insecure`` lets steps ask for more rights, ``network.host`` for the host's network where *network* (``default``,
     ``none``, ``host``, ``private``, …; see `NetworkChoice`) keeps them from it. *frontend_options* are text, as typed, or JSON. Results are
-    looked up in the places *cache_from* and saved in all places *cache_to*.
+    looked up in the places *cache_from* and saved in all places *cache_to*. *locked* is the path of a lock file (empty: that beside the
+    definition): what it does not name is refused, what it names is taken at its digest. With *offline* no socket is opened for the build:
+    images, files and repositories are those that are known here; the steps have the network that *network* gives them.
     """
 
     context: str = "."
@@ -73,6 +75,8 @@ class BuildRequest:
     allow: tuple[str, ...] = ()
     cache_from: tuple[CachePlace, ...] = ()
     cache_to: tuple[CachePlace, ...] = ()
+    locked: str | None = None
+    offline: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,7 @@ class Session:
         contexts: Mapping[str, str] | None = None,
         ignore_files: Mapping[str, str] | None = None,
         insecure: Sequence[str] = (),
+        offline: bool = False,
         **more: Any,
     ) -> Callable[[str], Any]:
         """Return a function from scheme to source object, each made once. Any: an image or a tree source.
@@ -123,12 +124,13 @@ class Session:
         from img_core.spec.source import SourceContext
 
         context = SourceContext(
-            self.host,
+            self.host_for(offline=offline),
             dict(contexts or {}),
             dict(ignore_files or {}),
             insecure=frozenset(insecure),
             seen=lambda reference: self.store.seen(reference),
             document=lambda digest: self.store.document(digest),
+            offline=offline,
             **more,
         )
         made: dict[str, Source] = {}
@@ -144,6 +146,17 @@ class Session:
                 return made[scheme]
 
         return source
+
+    def host_for(self, *, offline: bool) -> Host:
+        """Return the host; *offline* one whose registries are never asked."""
+        if not offline:
+            return self.host
+        from dataclasses import replace
+
+        from img_core.api._registries import OfflineRegistry
+        from img_core.spec.registry import RegistryContext
+
+        return replace(self.host, registry=lambda **_more: OfflineRegistry(RegistryContext()))
 
     def _close_on_cancel(self, source: Source, cancel_fd: int) -> None:
         """End what *source* waits for when *cancel_fd* becomes readable."""

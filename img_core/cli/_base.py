@@ -24,6 +24,7 @@ __all__ = [
     "CommandGroup",
     "GoFlags",
     "OnByDefault",
+    "OptionalValue",
     "global_options",
     "help_row",
     "refuse_more",
@@ -107,6 +108,16 @@ class OnByDefault(click.Option):
         return [self._off]
 
 
+class OptionalValue(click.Option):
+    """A flag that may have a value, but only behind ``=``: alone it is an empty text, ``=false`` is as if it were not there."""
+
+    def words(self, value: str) -> list[str]:
+        """Return what stands for ``--flag`` or ``--flag=VALUE``."""
+        if truth(value) is False and value:
+            return []
+        return [_long(self), "" if truth(value) else value]
+
+
 class GoFlags(click.Command):
     """Accepts the spellings of Go's flag package: ``-d=true``, ``--no-cache=false``, ``-s=DIR``."""
 
@@ -129,6 +140,8 @@ def without_go_spellings(parameters: Sequence[click.Parameter], words: Sequence[
             result.append(word)
         elif isinstance(option, OnByDefault):
             result += option.words(word, value, given=bool(equals))
+        elif isinstance(option, OptionalValue):
+            result += option.words(value)
         elif option.is_flag:
             result += _flag_words(word, name, value, given=bool(equals))
         elif equals:

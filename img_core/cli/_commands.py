@@ -27,6 +27,9 @@ COMMANDS = {
     "import": CommandEntry("img_core.cli.import_", "Make an image from a tar archive of a root file system"),
     "inspect": CommandEntry("img_core.cli.inspect", "Show the configuration of an image as JSON"),
     "load": CommandEntry("img_core.cli.load", "Load images from a tar archive made by save"),
+    "lock": CommandEntry(
+        "img_core.cli.lock", "Write the digests of all that a Dockerfile takes from outside to a lock file"
+    ),
     "login": CommandEntry("img_core.cli.login", "Log in to a Docker registry"),
     "logout": CommandEntry("img_core.cli.logout", "Log out from a Docker registry"),
     "logs": CommandEntry("img_core.cli.logs", "Show the log of a build"),

@@ -41,6 +41,8 @@ def _value_word(option: click.Option) -> str:
         return ""
     if option.multiple:
         return " list"
+    if (option.metavar or "").startswith("[="):  # a flag that may have a value
+        return str(option.metavar)
     return " int" if option.type.name == "integer" else " string"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,6 +13,7 @@ from img_core.images import oci, platforms
 from img_core.images.reference import Reference, full_id
 from img_core.linux.parallel import run_together
 from img_core.solver.origins import fetch_left, pinned_before
+from img_core.solver.wanted import WantedSources
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError, NotFoundError, RegistryError
 from img_core.spec.frontend import BaseImage, BuildWarning
@@ -45,6 +47,7 @@ class ResolvedImage:
     content: ImageContent
     fetch: Callable[[Descriptor, int], Iterator[bytes]]
     remote: bool = True
+    top: str = ""  #: digest of what the reference names: an index or a manifest
 
     @property
     def base(self) -> BaseImage:
@@ -105,9 +108,11 @@ class BuildResolver:
         verified: bool = True,
         contexts: Mapping[str, tuple[str, str]] | None = None,
         facts: ContextFacts,
+        wanted: WantedSources | None = None,
     ) -> None:
         self._contexts = {"context": (CONTEXT_SCHEME, "context"), **(contexts or {})}  #: name to kind and reference
         self._facts = facts
+        self.wanted = wanted or WantedSources()  #: what is taken for a source that the definition names
         self._store = store
         self._source = source
         self._events = events
@@ -142,7 +147,7 @@ class BuildResolver:
 
     def source_time(self, op: SourceOp) -> int | None:
         """Return when the tree behind *op* was made, if its origin tells."""
-        return self._facts.source_time(op)
+        return self._facts.source_time(self.wanted(op))
 
     def why_missing(self, op: SourceOp, path: str, *, parents: bool) -> str | None:
         """Say why COPY of *path* from the local context *op* would find nothing; None if it may find something."""
@@ -151,14 +156,30 @@ class BuildResolver:
     def resolve(self, text: str, platform: Platform) -> ResolvedImage:
         """Return the image that *text* means for *platform*, the same one each time within a build.
 
-        *text* is a reference, or ``<scheme>://<reference>`` for another source of images than registries.
+        *text* is a reference, or ``<scheme>://<reference>`` for another source of images than registries. What rules want instead of it
+        goes by its name.
         """
-        scheme, elsewhere, rest = text.partition("://")
-        if elsewhere:
-            return self._asked(text, platform, lambda: self._pin(scheme, rest, platform))
         if full_id(text):
             return self._asked(text, platform, lambda: self._by_id(text, platform))
-        reference = Reference.parse(text).with_default_tag()
+        op = self._named(text)
+        taken = self.wanted(op)
+        if taken == op:
+            return self._resolved(op, platform)
+        name = text if op.scheme != IMAGE_SCHEME else op.reference
+        return replace(self._resolved(taken, platform), reference=name)
+
+    def _named(self, text: str) -> SourceOp:
+        """Return the image that *text* means, as it is written."""
+        scheme, elsewhere, rest = text.partition("://")
+        if elsewhere:
+            return SourceOp(scheme, rest)
+        return SourceOp(IMAGE_SCHEME, str(Reference.parse(text).with_default_tag()))
+
+    def _resolved(self, op: SourceOp, platform: Platform) -> ResolvedImage:
+        if op.scheme != IMAGE_SCHEME:
+            text = f"{op.scheme}://{op.reference}"
+            return self._asked(text, platform, lambda: self._pin(op.scheme, op.reference, platform))
+        reference = Reference.parse(op.reference)
         return self._known(reference, platform) or self._asked(
             str(reference), platform, lambda: self._ask(reference, platform)
         )
@@ -166,16 +187,18 @@ class BuildResolver:
     def expect(self, images: Sequence[tuple[str, Platform]]) -> None:
         """Ask for several images at the same time; who wants one gets what came of it, or the error."""
 
-        def look_up(reference: Reference, platform: Platform) -> None:
+        def look_up(op: SourceOp, platform: Platform) -> None:
             with suppress(ImgError):
-                self.resolve(str(reference), platform)
+                self._resolved(op, platform)
 
         missing = []
         for text, platform in dict.fromkeys(images) if len(images) > 1 else ():
             with suppress(ImgError):
-                reference = None if "://" in text or full_id(text) else Reference.parse(text).with_default_tag()
-                if reference and self._known(reference, platform) is None:
-                    missing.append(partial(look_up, reference, platform))
+                op = None if full_id(text) else self.wanted(self._named(text))
+                if op and op.scheme == IMAGE_SCHEME:
+                    reference = Reference.parse(op.reference)
+                    if self._known(reference, platform) is None:
+                        missing.append(partial(look_up, op, platform))
         if len(missing) > 1:
             run_together(missing, workers=_WORKERS, stop=lambda: None)
 
@@ -197,7 +220,8 @@ class BuildResolver:
         pinned = source.pin(SourceOp(scheme, reference), platform)
         self._store_documents(pinned)
         content = next(self._store.images.contents(pinned.manifest))
-        return ResolvedImage(f"{scheme}://{reference}", content, partial(source.blob_from, pinned), remote=False)
+        fetch, top = partial(source.blob_from, pinned), pinned.top.digest
+        return ResolvedImage(f"{scheme}://{reference}", content, fetch, remote=False, top=top)
 
     def _at_hand(self, reference: Reference, platform: Platform) -> ResolvedImage | None:
         """Return the image if no registry needs to be asked."""
@@ -252,7 +276,8 @@ class BuildResolver:
         if choice is None:
             return None
         content = contents[choice]
-        return ResolvedImage(name, content, partial(fetch_left, self._store, self._source, name, content))
+        fetch = partial(fetch_left, self._store, self._source, name, content)
+        return ResolvedImage(name, content, fetch, top=image.descriptor.digest)
 
     def _remembered(self, name: str, pin: Pin) -> ResolvedImage | None:
         size = self._store.blobs.size(pin.manifest)
@@ -266,7 +291,7 @@ class BuildResolver:
         def fetch(layer: Descriptor, start: int) -> Iterator[bytes]:
             return self._source(IMAGE_SCHEME).blob_from(pinned_before(self._store, name, content), layer, start)
 
-        return ResolvedImage(name, content, fetch)
+        return ResolvedImage(name, content, fetch, top=pin.top)
 
     def _content(self, pin: Pin, size: int) -> ImageContent:
         from img_core.spec.values import Descriptor
@@ -281,7 +306,7 @@ class BuildResolver:
         pin = Pin(pinned.top.digest, pinned.manifest.digest, time.time())
         self._store.records.set_pin(str(reference), f"{platform}{self._trusted}", pin)
         content = next(self._store.images.contents(pinned.manifest))
-        return ResolvedImage(str(reference), content, partial(source.blob_from, pinned))
+        return ResolvedImage(str(reference), content, partial(source.blob_from, pinned), top=pin.top)
 
     def keep(self, pinned: PinnedImage) -> None:
         """Store the documents of *pinned*, and where its layers can be had: a push can copy them from there."""

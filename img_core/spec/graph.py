@@ -67,6 +67,14 @@ class SourceOp:
     reference: str
     options: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def identifier(self) -> str:
+        """What locks and policies call it, as BuildKit does: ``docker-image://REFERENCE``, ``git://HOST/PATH#REF``, the URL of a file."""
+        own, separator, rest = self.reference.partition("://")
+        if not separator:
+            return f"{self.scheme}://{self.reference}"
+        return self.reference if own in (self.scheme, self.scheme.removesuffix("s")) else f"{self.scheme}://{rest}"
+
 
 @dataclass(frozen=True, slots=True)
 class RunMount:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from img_core.spec.executor import Executor
     from img_core.spec.exporter import Exporter
     from img_core.spec.frontend import Frontend, Plan
-    from img_core.spec.graph import Vertex
+    from img_core.spec.graph import SourceOp, Vertex
     from img_core.spec.importer import Importer
     from img_core.spec.progress import Event, Progress
     from img_core.spec.registry import Registry
@@ -118,6 +118,23 @@ def img_progress() -> type[Progress] | None:
 @hookspec(firstresult=True)
 def img_command() -> click.Command | None:
     """Return a further command of ``img``: ``scan`` in ``img.commands`` adds ``img scan``."""
+
+
+@hookspec(firstresult=True)
+def img_source_wanted(source: SourceOp) -> SourceOp | None:
+    """Called once for each image, URL and repository that a build definition names, before anything is asked of it: use it for policies.
+
+    Return another one to have that instead, e.g. with a digest: it is shown to all listeners, this one included, until none wants
+    anything else. Raising an ImgError stops the build. What is shown to people keeps the name in the definition. Calls may come from
+    any thread, one at a time.
+
+    .. code-block:: python
+
+        @hookimpl
+        def img_source_wanted(source):
+            if source.identifier.startswith("docker-image://docker.io/"):
+                raise UsageError("images of Docker Hub are not allowed here")
+    """
 
 
 @hookspec

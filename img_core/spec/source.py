@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.spec.dataclass import dataclass
+from img_core.spec.errors import IntegrityError
+from img_core.spec.text import show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +37,7 @@ class SourceContext:
     *cancel_fd*, if not -1, becomes readable when the build must stop: whoever waits long watches it. *status* hears of downloads that
     the caller does not see, under a text such as ``downloading https://…``; it is called in the thread that called the source. *seen*
     tells whether an image reference was resolved before; *document* gives a verified manifest, index or config that is kept here: it
-    needs not be fetched again.
+    needs not be fetched again. With *offline* no socket is opened: what is not known here raises NotFoundError that names it.
     """
 
     host: Host
@@ -52,6 +54,7 @@ class SourceContext:
     status: TransferStatus = lambda *_news: None
     seen: Callable[[str], bool] = lambda _reference: False
     document: Callable[[Digest], bytes | None] = lambda _digest: None
+    offline: bool = False
 
     def check(self) -> None:
         """Raise Canceled when the build must stop."""
@@ -104,6 +107,9 @@ class Source(ABC):
     schema: ClassVar[Mapping[str, Any] | None] = None  #: JSON Schema of its options; Any: JSON
     makes_image: ClassVar[bool] = False  #: gives images, which are stacks of layers, not directory trees
     names_files: ClassVar[bool] = False  #: can fetch one file, as what the option ``filename`` says
+    is_remote: ClassVar[bool] = (
+        False  #: what it names is elsewhere and may change; then it has `pin_of` and `pinned_to`
+    )
     waits: ClassVar[bool] = (
         True  #: its methods may wait for others, and `close` has to end that when the build is canceled
     )
@@ -115,6 +121,14 @@ class Source(ABC):
         *address* is what a user wrote for a build context. Looks at the text only; no two sources should claim the same.
         """
         return None
+
+    @classmethod
+    def pinned_to(cls, op: SourceOp, pin: str) -> SourceOp:
+        """Return *op* so that it means the content *pin* (as in a lock file) and no other, whatever its name means by now.
+
+        Raises IntegrityError if *op* itself names other content. What *pin* is: of an image the digest of its manifest or index.
+        """
+        raise NotImplementedError
 
     def __init__(self, context: SourceContext, options: Mapping[str, Any] | None = None) -> None:
         self.context = context
@@ -128,6 +142,14 @@ class ImageSource(Source):
     """A source of images."""
 
     makes_image: ClassVar[bool] = True
+
+    @classmethod
+    def pinned_to(cls, op: SourceOp, pin: str) -> SourceOp:
+        """Add the digest *pin* to the reference."""
+        name, _, own = op.reference.partition("@")
+        if own not in ("", pin):
+            raise IntegrityError(f"`{op.identifier}` names another digest than `{show(pin)}`, which is locked")
+        return replace(op, reference=f"{name}@{pin}")
 
     @abstractmethod
     def pin(self, op: SourceOp, platform: Platform | None) -> PinnedImage:
@@ -155,6 +177,10 @@ class TreeSource(Source):
     @abstractmethod
     def pin(self, op: SourceOp, platform: Platform | None) -> PinnedTree:
         """Resolve the tree as far as possible without fetching it."""
+
+    def pin_of(self, pinned: PinnedTree) -> str:
+        """Return what names the content of *pinned* exactly, for `pinned_to`."""
+        raise NotImplementedError
 
     def fetch(self, pinned: PinnedTree, directory: str) -> None:
         """Put the tree into the existing empty *directory*; only called when `PinnedTree.directory` is None."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from img_core.files import fs
@@ -26,13 +27,20 @@ __all__ = ["GitSource"]
 
 
 class GitSource(TreeSource):
-    """Trees of git repositories. Options: ``checksum`` (beginning of a commit id), ``keep-git-dir`` (``true``), ``mtime`` (``commit``).
+    """Trees of git repositories. Options: ``checksum`` (beginning of a commit id), ``keep-git-dir`` (``true``), ``mtime`` (``commit``),
+    ``commit`` (what the ref was, in full: nobody is asked what it is now).
 
     The secrets ``GIT_AUTH_TOKEN.<origin>`` and ``GIT_AUTH_HEADER.<origin>`` log in over HTTP (`_git.login_header`), the agent
     ``default`` over ssh.
     """
 
     name: ClassVar[str] = "git"
+    is_remote: ClassVar[bool] = True
+
+    @classmethod
+    def pinned_to(cls, op: SourceOp, pin: str) -> SourceOp:
+        """Add the option ``commit``."""
+        return replace(op, options=(*op.options, ("commit", pin)))
 
     @classmethod
     def claims(cls, address: str) -> str | None:
@@ -53,7 +61,9 @@ class GitSource(TreeSource):
         A commit in full is believed; that it may be the object of a tag shows when it is fetched.
         """
         address = parse_address(op.reference, dict(op.options))
-        commit, tag = (address.commit, "") if address.commit else self._look_up(address)
+        commit, tag = dict(op.options).get("commit") or address.commit, ""
+        if not commit or not commit.startswith(address.checksum):
+            commit, tag = self._look_up(address)
         if address.checksum and not (commit.startswith(address.checksum) or tag.startswith(address.checksum)):
             raise IntegrityError(
                 f"expected checksum to match {address.checksum}, got {commit}",
@@ -66,9 +76,14 @@ class GitSource(TreeSource):
         options = f"{address.submodules:d}{by_commit:d}"
         return PinnedTree(f"git:{commit}:{address.subdir}:{options}:{remote}", details=details)
 
+    def pin_of(self, pinned: PinnedTree) -> str:
+        """Return the commit."""
+        return str(pinned.details["commit"])
+
     def fetch(self, pinned: PinnedTree, directory: str) -> None:
         """Check the commit out. Raises RegistryError, UsageError for what is no commit, NotFoundError for a missing sub-directory."""
         address: Address = pinned.details["address"]
+        self._check_online(address)
         private = self._new_directory()
         try:
             git = Git(self._programs, self.context, address, private)
@@ -82,6 +97,7 @@ class GitSource(TreeSource):
         """Return the time of the commit."""
         commit = pinned.details["commit"]
         if commit not in self._times:
+            self._check_online(pinned.details["address"])
             private = self._new_directory()
             try:
                 git = Git(self._programs, self.context, pinned.details["address"], private)
@@ -104,7 +120,15 @@ class GitSource(TreeSource):
                 self._commits[key] = self._ask(address)
             return self._commits[key]
 
+    def _check_online(self, address: Address) -> None:
+        if self.context.offline:
+            raise NotFoundError(
+                f"git repository `{address.shown}` is not kept here, and with `--offline` no server is asked",
+                hint="a commit, in the address or in a lock file, is enough for steps that ran before",
+            )
+
     def _ask(self, address: Address) -> tuple[str, str]:
+        self._check_online(address)
         private = self._new_directory()
         try:
             git = Git(self._programs, self.context, address, private)

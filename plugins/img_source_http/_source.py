@@ -10,6 +10,7 @@ import base64
 import hashlib
 import os
 import threading
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, ClassVar, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -19,7 +20,7 @@ from img_core.files import fs
 from img_core.net.addresses import secret_names
 from img_core.net.git_urls import is_git, is_web
 from img_core.net.hosts import origin
-from img_core.spec.errors import ImgError, IntegrityError, UsageError
+from img_core.spec.errors import ImgError, IntegrityError, NotFoundError, UsageError
 from img_core.spec.source import PinnedTree, SourceContext, TreeSource
 from img_source_http._memo import Memo, Memos
 from img_source_http._web import Web, origin_text, shown_url
@@ -48,6 +49,15 @@ class WebSource(TreeSource):
 
     name: ClassVar[str] = "https"
     names_files: ClassVar[bool] = True
+    is_remote: ClassVar[bool] = True
+
+    @classmethod
+    def pinned_to(cls, op: SourceOp, pin: str) -> SourceOp:
+        """Add the option ``checksum``, unless there is one."""
+        own = dict(op.options).get("checksum", "")
+        if own.startswith(f"{_ALGORITHM}:") and own != pin:
+            raise _mismatch(op.reference, own, pin)
+        return op if own else replace(op, options=(*op.options, ("checksum", pin)))
 
     @classmethod
     def claims(cls, address: str) -> str | None:
@@ -85,6 +95,10 @@ class WebSource(TreeSource):
             raise ImgError(f"`{fs.show(name)}` is no name of a file")
         details = {"url": op.reference, "digest": digest, "name": name, "last-modified": memo.last_modified}
         return PinnedTree(f"https:{digest}/{name or '.'}@{memo.last_modified}", details=details)
+
+    def pin_of(self, pinned: PinnedTree) -> str:
+        """Return the digest of the file."""
+        return str(pinned.details["digest"])
 
     def fetch(self, pinned: PinnedTree, directory: str) -> None:
         """Write the file. Raises RegistryError, IntegrityError if the content is not what was pinned."""
@@ -142,6 +156,8 @@ class WebSource(TreeSource):
         known = self._memos.get(address, authorization)
         if known is None or not {_ALGORITHM, algorithm} <= known.digests.keys():
             known = Memo()
+        elif self.context.offline:
+            return known
         path, memo = self._download(url, algorithm, known)
         if path:
             self._files[memo.digests[_ALGORITHM]] = path
@@ -149,7 +165,12 @@ class WebSource(TreeSource):
         return memo
 
     def _download(self, url: str, algorithm: str, known: Memo | None = None) -> tuple[str, Memo]:
-        """Return the path of the downloaded file and what it is; an empty path and *known* if that is still true."""
+        """Return the path of the downloaded file and what it is; an empty path and *known* if that is still true.
+
+        Raises NotFoundError when nothing may be downloaded.
+        """
+        if self.context.offline:
+            raise NotFoundError(f"`{shown_url(url)}` is not kept here, and with `--offline` no server is asked")
 
         def use(response: Response) -> tuple[str, Memo]:
             if response.status == 304:

@@ -28,6 +28,7 @@ class RegistrySource(ImageSource):
     """Serves ``docker-image``. Tags are resolved at each `pin`; what was resolved is fetched by digest only."""
 
     name: ClassVar[str] = IMAGE_SCHEME
+    is_remote: ClassVar[bool] = True
 
     @classmethod
     def claims(cls, address: str) -> str | None:

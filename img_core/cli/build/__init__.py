@@ -141,6 +141,8 @@ def _request(path: str, flags: dict[str, Any], outputs: list[Output]) -> BuildRe
         allow=split_list(flags["allow"]),
         cache_from=cache_places(flags["cache_from"], "--cache-from"),
         cache_to=cache_places(flags["cache_to"], "--cache-to"),
+        locked=flags["locked"],
+        offline=flags["offline"],
     )
 
 

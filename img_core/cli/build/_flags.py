@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from img_core.cli._base import OnByDefault
+from img_core.cli._base import OnByDefault, OptionalValue
 from img_core.cli._progress import HELP as PROGRESS_HELP
 from img_core.cli._registry_flags import podman_registry_flags
 from img_core.spec.errors import UsageError
@@ -73,6 +73,14 @@ _SUPPORTED: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
     (["--label", "labels"], {**_LIST, "help": "set metadata of the image (KEY=VALUE)"}),
     (["--load"], {**_FLAG, "help": "accepted: the result is in the local image store anyway"}),
     (
+        ["--locked"],
+        {
+            "cls": OptionalValue,
+            "metavar": "[=FILE]",
+            "help": "take what the lock file says (see `img lock`), nothing else",
+        },
+    ),
+    (
         ["--max-parallelism", "--jobs", "max_parallelism"],
         {"type": int, "default": 0, "help": "build at most so many steps at the same time"},
     ),
@@ -89,6 +97,7 @@ _SUPPORTED: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
     (["--no-cache"], {**_FLAG, "help": "do not use the cache"}),
     (["--no-cache-filter"], {**_LIST, "help": "do not use the cache for these stages"}),
     (["--no-console"], {**_FLAG, "help": "plain progress, also on a terminal"}),
+    (["--offline"], {**_FLAG, "help": "open no connection: take images, files and repositories that are known here"}),
     (["--opt", "frontend_options"], {**_LIST, "help": "option of the frontend (KEY=VALUE)"}),
     (
         ["-o", "--output", "outputs"],

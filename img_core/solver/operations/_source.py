@@ -25,7 +25,8 @@ class SourceHandler(Handler[SourceOp]):
         if op.scheme != IMAGE_SCHEME:
             source: Source = self.scope.drivers.tree_source(op.scheme)
             if isinstance(source, TreeSource):
-                return Done(source.pin(op, platform))
+                taken = self.scope.resolver.wanted(op)
+                return Done(self.scope.drivers.tree_source(taken.scheme).pin(taken, platform))
             reference = f"{op.scheme}://{reference}"
         image = self.scope.resolver.resolve(reference, platform or self.scope.host_platform)
         return Done(image_stack(image.content, fetch=image.fetch, step=task.vertex.digest, remote=image.remote))

@@ -115,6 +115,9 @@ class _Images:
         self.store = store
         self.world = world
 
+    def wanted(self, op: SourceOp) -> SourceOp:
+        return op
+
     def resolve(self, reference: str, platform: Platform) -> _Image:
         image = _image(reference, self.world.images[reference], platform)
         for digest, content in image.blobs.items():
