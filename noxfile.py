@@ -162,6 +162,18 @@ def keyring(session: nox.Session) -> None:
 
 
 @nox.session
+def policy(session: nox.Session) -> None:
+    """Source policies: what they decide, and whole builds; as an ordinary user."""
+    require_ordinary_user(session)
+    install(session)
+    if session.virtualenv.is_sandboxed:
+        session.install("-e", "plugins/img-policy-sources")
+    modules = sorted(map(str, Path("plugins/img-policy-sources/img_policy_sources").glob("*.py")))
+    session.run("mypy", *modules, env={"MYPYPATH": "plugins/img-policy-sources"})
+    session.run("pytest", "plugins/img-policy-sources/tests", *session.posargs)
+
+
+@nox.session
 def kaniko(session: nox.Session) -> None:
     """kaniko's command line: what it becomes, and whole builds against a real registry; as an ordinary user."""
     require_ordinary_user(session)

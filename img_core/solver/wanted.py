@@ -5,14 +5,12 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from img_core.spec.errors import UsageError
-from img_core.spec.graph import CONTEXT_SCHEME
+from img_core.spec.errors import PluginError, UsageError
+from img_core.spec.graph import CONTEXT_SCHEME, SourceOp
 from img_core.spec.text import show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from img_core.spec.graph import SourceOp
 
     #: Returns what is taken instead; None: as it is. Raises ImgError for what must not be taken.
     Rule = Callable[[SourceOp], SourceOp | None]
@@ -45,5 +43,7 @@ class WantedSources:
             changed = next((other for rule in self._rules if (other := rule(current)) not in (None, current)), None)
             if changed is None:
                 return current
+            if not isinstance(changed, SourceOp):
+                raise PluginError(f"a listener wants `{show(repr(changed))}` instead of `{show(op.identifier)}`")
             current = changed
         raise UsageError(f"`{show(op.identifier)}` is replaced again and again", hint="see your source policy")

@@ -1,0 +1,1 @@
+"""Source policies in BuildKit's form, as a listener of builds."""
