@@ -96,6 +96,14 @@ def integration(session: nox.Session) -> None:
 
 
 @nox.session
+def containers(session: nox.Session) -> None:
+    """Builds in containers as engines start them by default, under runc; as root, who can start those without a user namespace."""
+    install(session)
+    session.run("pytest", "tests/integration/test_unmodified_containers.py", *session.posargs)
+    session.run("pytest", "tests/contracts/test_executors.py", "-k", "TestChroot", *session.posargs)
+
+
+@nox.session
 def compare(session: nox.Session) -> None:
     """Build many Dockerfiles with img and with buildah and compare the images; as an ordinary user."""
     require_ordinary_user(session)
