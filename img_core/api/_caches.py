@@ -48,16 +48,16 @@ class Caches:
         self._events = events
         self._shown = shown
         self._now = time.time()
-        self._context = CacheContext(
-            session.host, session.store, session.registry, frozenset(request.insecure_registries), self._now
-        )
+        self._host = session.host_for(offline=request.offline)
+        insecure = frozenset(request.insecure_registries)
+        self._context = CacheContext(self._host, session.store, self._host.registry, insecure, self._now)
         self._sources = [self._made(place, export=False) for place in request.cache_from]
         self._targets = [self._made(place, export=True) for place in request.cache_to]
         self._records: list[list[CacheRecord]] = []
 
     def _made(self, place: CachePlace, *, export: bool) -> CacheSource:
         backend: CacheBackend = self._session.plugins.make(
-            "cache", Choice(place.type, place.options), self._context, host=self._session.host
+            "cache", Choice(place.type, place.options), self._context, host=self._host
         )
         backend.check(export=export)
         return CacheSource(backend.location or place.type, backend)

@@ -6,11 +6,11 @@ on without it (`img_core.solver.imported.RestartError`).
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from img_core.images.digests import Hasher
 from img_core.images.layer_types import layer_codec
 from img_core.linux.parallel import run_together
 from img_core.solver.imported import Imported, Rejection, RestartError, rejecting
@@ -216,23 +216,24 @@ def _fetch_checked(layer: Layer, layers: Layers, store: Store) -> None:
     if layer.snapshot is not None or store.blobs.layer_diff_id(descriptor.digest) == layer.diff_id:
         return
     with rejecting(layer):
-        found = _diff_id(descriptor, store)
+        found = _diff_id(descriptor, store, layer.diff_id or "")
         if found != layer.diff_id:
             raise IntegrityError(f"layer {descriptor.digest} holds {found} instead of {layer.diff_id}")
         store.blobs.remember_layer(descriptor.digest, found)
 
 
-def _diff_id(descriptor: Descriptor, store: Store) -> DiffId:
+def _diff_id(descriptor: Descriptor, store: Store, like: str) -> DiffId:
+    """Return the digest, by the algorithm of *like*, of what a stored layer unpacks to."""
     from img_core.archives.codecs import decompressor
 
-    hashed, codec = hashlib.sha256(), layer_codec(descriptor)
+    hashed, codec = Hasher(like), layer_codec(descriptor)
     unpacker = None if codec == "uncompressed" else decompressor(codec)
     for chunk in store.blobs.chunks(descriptor):
         for piece in (chunk,) if unpacker is None else unpacker.feed(chunk):
             hashed.update(piece)
     if unpacker is not None:
         unpacker.finish()
-    return DiffId(f"sha256:{hashed.hexdigest()}")
+    return DiffId(hashed.digest)
 
 
 def load_all(

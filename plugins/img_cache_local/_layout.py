@@ -16,7 +16,7 @@ from typing import Any
 
 from img_core.files import fs
 from img_core.images import oci
-from img_core.images.digests import is_digest
+from img_core.images.digests import ALGORITHMS, Hasher, blob_path, is_digest
 from img_core.images.reference import is_tag
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError
 from img_core.spec.values import Descriptor, Digest
@@ -25,7 +25,7 @@ from img_lib_cache.places import Place
 __all__ = ["SharedLayout"]
 
 _TAGS = "img-tags"
-_BLOBS = "blobs/sha256"
+_BLOBS = tuple(f"blobs/{algorithm}" for algorithm in ALGORITHMS)
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _REF_NAME = "org.opencontainers.image.ref.name"
 _CHUNK = 256 * 1024
@@ -57,7 +57,7 @@ class SharedLayout(Place):
         except ValueError:
             raise IntegrityError(f"`{tag}.json` is not JSON") from None
         digest = descriptor.get("digest") if isinstance(descriptor, dict) else None
-        if not isinstance(digest, str) or not digest.startswith("sha256:") or not is_digest(digest):
+        if not isinstance(digest, str) or not is_digest(digest):
             raise IntegrityError(f"`{tag}.json` names no digest")
         return self._manifest(digest)
 
@@ -86,7 +86,7 @@ class SharedLayout(Place):
     def document(self, digest: str) -> bytes:
         """Return a small blob."""
         try:
-            return self._small(_blob_path(digest))
+            return self._small(blob_path(digest))
         except FileNotFoundError:
             raise NotFoundError(f"{digest} is missing in `{fs.show(self._directory)}`") from None
 
@@ -131,27 +131,28 @@ class SharedLayout(Place):
         self, descriptor: Descriptor, read: Callable[[int], Iterable[bytes]], *, origins: Sequence[str] = ()
     ) -> None:
         """Write a blob's file, unless it is there."""
-        import hashlib
-
         if self.holds(descriptor):
             return
-        hashed = hashlib.sha256()
+        hashed, path = Hasher(descriptor.digest), self._blob(descriptor.digest)
         with self._errors():
             self._prepare()
-            with fs.AtomicFile(os.path.join(self._directory, _BLOBS), mode=0o666, prefix=_TEMPORARY) as file:
+            _make(os.path.dirname(path))
+            with fs.AtomicFile(os.path.dirname(path), mode=0o666, prefix=_TEMPORARY) as file:
                 for chunk in read(0):
                     hashed.update(chunk)
                     file.write(chunk)
-                if f"sha256:{hashed.hexdigest()}" != descriptor.digest:
+                if hashed.digest != descriptor.digest:
                     raise IntegrityError(f"blob {descriptor.digest} is damaged")
-                file.commit(self._blob(descriptor.digest), sync=True)
+                file.commit(path, sync=True)
 
     def publish(self, tag: str, manifest: bytes) -> Digest:
         """Write the manifest, then the file of the tag, then the index for others."""
         descriptor = Descriptor(oci.OCI_MANIFEST, oci.digest(manifest), len(manifest))
         self.add(descriptor, lambda start: [manifest[start:]])
         with self._errors():
-            fs.sync_files(os.path.join(self._directory, _BLOBS), [])  # the names of the blobs
+            for directory in (os.path.join(self._directory, name) for name in _BLOBS):
+                if os.path.isdir(directory):
+                    fs.sync_files(directory, [])  # the names of the blobs
             self._write(_TAGS, f"{tag}.json", oci.canonical_json(oci.descriptor_document(descriptor)))
             self._write_index()
         return descriptor.digest
@@ -165,7 +166,7 @@ class SharedLayout(Place):
         """Make the directories and the marker of a layout."""
         if os.path.exists(os.path.join(self._directory, _TAGS, _READY)):
             return
-        for part in ("", "blobs", _BLOBS, _TAGS):
+        for part in ("", "blobs", _TAGS):
             _make(os.path.join(self._directory, part).rstrip("/"))
         for tag, descriptor in self._index().items():  # of another tool: its tags stay
             if is_tag(tag):
@@ -198,15 +199,21 @@ class SharedLayout(Place):
             return
         with self._errors():
             needed = self._needed()
-            directory = os.path.join(self._directory, _BLOBS)
-            for name in os.listdir(directory):
-                path = os.path.join(directory, name)
+            for name in self._files():
+                path = os.path.join(self._directory, name)
                 with contextlib.suppress(FileNotFoundError):
                     if name not in needed and time.time() - os.stat(path).st_mtime > _YOUNG_SECONDS:
                         fs.unlink(path)
 
+    def _files(self) -> Iterator[str]:
+        """Give the paths of all files of blobs, within the directory."""
+        for directory in _BLOBS:
+            with contextlib.suppress(FileNotFoundError):
+                for name in os.listdir(os.path.join(self._directory, directory)):
+                    yield f"{directory}/{name}"
+
     def _needed(self) -> set[str]:
-        """Return the names of all blobs that a tag leads to. Raises ImgError if that cannot be told: then nothing may go."""
+        """Return the paths of all blobs that a tag leads to. Raises ImgError if that cannot be told: then nothing may go."""
         needed: set[str] = set()
         for tag in self.tags(""):
             try:
@@ -214,15 +221,15 @@ class SharedLayout(Place):
                 document = oci.load_json(manifest, name=tag)
             except NotFoundError:
                 continue
-            needed.add(oci.digest(manifest).removeprefix("sha256:"))
+            needed.add(blob_path(oci.digest(manifest)))
             for item in [document.get("config", {}), *document.get("layers", []), *document.get("manifests", [])]:
-                needed.add(str(item.get("digest")).removeprefix("sha256:"))
+                needed.add("blobs/" + str(item.get("digest")).replace(":", "/"))
         return needed
 
     # --------------------------------------------------------------------------------------------------------- helpers
 
     def _blob(self, digest: str) -> str:
-        return os.path.join(self._directory, _blob_path(digest))
+        return os.path.join(self._directory, blob_path(digest))
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -235,12 +242,6 @@ class SharedLayout(Place):
         except OSError as err:
             reason = (err.strerror or str(err)).lower()
             raise ImgError(f"cannot use the cache in `{fs.show(self._directory)}`: {reason}") from err
-
-
-def _blob_path(digest: str) -> str:
-    if not (digest.startswith("sha256:") and is_digest(digest)):
-        raise IntegrityError(f"`{digest[:100]}` is no digest")
-    return os.path.join(_BLOBS, digest.removeprefix("sha256:"))
 
 
 def _make(directory: str) -> None:

@@ -299,7 +299,7 @@ def _read_blob(item: object) -> _Blob:
 def _layer(blob: _Blob, created: object) -> CacheLayer:
     digest, diff_id, size, media_type = blob
     for text in (digest, diff_id):
-        _require(isinstance(text, str) and text.startswith("sha256:") and is_digest(text))
+        _require(isinstance(text, str) and is_digest(text))
     _integer(size, 0, _SIZE_LIMIT)
     _require(isinstance(media_type, str) and oci.layer_compression(media_type) is not None)
     _require(not oci.is_foreign_layer(media_type))

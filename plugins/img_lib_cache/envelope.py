@@ -211,9 +211,7 @@ def _descriptor(value: object, name: str) -> Descriptor:
 
     value = value if isinstance(value, dict) else {}
     media_type, digest, size = value.get("mediaType"), value.get("digest"), value.get("size")
-    good = (
-        isinstance(media_type, str) and isinstance(digest, str) and digest.startswith("sha256:") and is_digest(digest)
-    )
+    good = isinstance(media_type, str) and isinstance(digest, str) and is_digest(digest)
     if not good or not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise UnusableError(f"{name} is damaged: its manifest is not one")
     return Descriptor(str(media_type), Digest(str(digest)), size)

@@ -13,6 +13,7 @@ import pytest
 
 from harness.fixtures import NewState
 from harness.img import Img, write_context
+from harness.steps import made
 from img_core.images import oci
 from img_core.spec.values import Descriptor
 from img_core.testing.faulty_registry import FaultyRegistry
@@ -235,6 +236,20 @@ def test_an_image_of_sha512_goes_through_a_real_registry(
     second.run("push", "built", f"{registry.address}/built:1").ok()
     second.run("unpack", "-o", tmp_path / "root", "built").ok()
     assert (tmp_path / "root/third").exists()
+
+
+def test_a_base_of_sha512_is_shared_through_a_cache(
+    new_state: NewState, faulty_registry: FaultyRegistry, tmp_path: Path
+) -> None:
+    image, _ = FORMS["all digests by sha512"]
+    faulty_registry.add("app", "1", image)
+    base = f"{faulty_registry.address}/app@{image.top.digest}"
+    context = write_context(tmp_path / "context", f"FROM {base}\nCOPY Dockerfile /one\nCOPY Dockerfile /two\n")
+    cache = tmp_path / "cache"
+    for name, steps in (("first", 2), ("second", 0)):
+        flags = (f"--cache-to=type=local,dest={cache},mode=max", f"--cache-from=type=local,src={cache}")
+        done = new_state(name, seeded=False).build(context, *(flags if steps else flags[1:])).ok()
+        assert len(made(done.stderr)) == steps, str(done)
 
 
 @pytest.mark.parametrize("tags", [["<none>:<none>"], None, []])

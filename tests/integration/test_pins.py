@@ -222,6 +222,15 @@ def test_offline_pushes_nothing(world: World, img: Img, tmp_path: Path) -> None:
     assert not tried.exists(), tried.read_text()
 
 
+def test_offline_asks_no_cache_in_a_registry(world: World, img: Img, tmp_path: Path) -> None:
+    alone, tried = watched(img, tmp_path)
+    (world.context / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    cache = f"--cache-from=type=registry,ref={world.registry.address}/cache"
+    done = built(alone, world.context, tmp_path / "out", "--offline", cache).ok()
+    assert "`--offline`" in done.stderr, str(done)
+    assert not tried.exists(), tried.read_text()
+
+
 def test_a_program_locks_and_builds_what_is_locked(world: World, new_state: NewState, tmp_path: Path) -> None:
     client = Client(state=new_state("api", seeded=False).state)
     lock = client.lock(world.context)
