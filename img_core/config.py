@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = [
+    "DEFAULT_ARCHIVE",
     "DEFAULT_CACHE",
     "DEFAULT_CACHE_OPTION",
     "DEFAULT_EXPORTER",
@@ -44,8 +45,9 @@ DEFAULT_ORDER: Mapping[str, tuple[str, ...]] = {
     "progress": ("tty", "plain"),
 }
 
-#: The exporter of an image that got no ``-o``.
+#: The exporter of an image that got no ``-o``, and the one whose form a saved archive has.
 DEFAULT_EXPORTER = "image"
+DEFAULT_ARCHIVE = "docker"
 
 #: The cache that a mere image name means (``--cache-from user/app:cache``), and the option that takes the name.
 DEFAULT_CACHE, DEFAULT_CACHE_OPTION = "registry", "ref"

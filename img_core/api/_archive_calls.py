@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from img_core.api._workplace import Workplace, apart, words
+from img_core.config import DEFAULT_ARCHIVE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from img_core.api._values import LoadResult, StoredImage, Unpacked
     from img_core.api._workplace import Listener
     from img_core.linux.cancellation import CancelHandle
+    from img_core.spec.exporter import Exporter
     from img_core.spec.importer import LoadedImage
     from img_core.store import Store
 
@@ -31,26 +33,21 @@ class Archives(Workplace):
         names: Words,
         dest: StrPath | None,
         *,
-        format: Literal["docker", "oci"] = "docker",  # noqa: A002  # what everybody calls it
+        format: str = DEFAULT_ARCHIVE,  # noqa: A002  # what everybody calls it
         on_event: Listener | None = None,
         cancel: CancelHandle | None = None,
     ) -> None:
         """Write images as one archive to the file *dest*, complete or not at all. Layers that are only in registries are fetched first.
 
-        None as *dest* means standard output, for a client that works in this process. Raises NotFoundError, UsageError, RegistryError.
+        *format* names an exporter that writes such archives. None as *dest* means standard output, for a client that works in this
+        process. Raises NotFoundError, UsageError, RegistryError.
         """
         from img_core.api._fetch import complete
         from img_core.api._images import get_image, save
         from img_core.api._transfers import counting
-        from img_core.plugins import Choice
-        from img_core.spec.errors import UsageError
-        from img_core.spec.host import Host
 
-        if format not in ("docker", "oci"):
-            raise UsageError(f'"{format}" is not a valid format', hint="known: `docker`, `oci`")
         names = words(names)
-        host = Host("none", self.config.state_directory, "", environment=self.config.environment)
-        exporter = self.plugins.make("exporter", Choice(format, {}), host)
+        exporter = self.archive_exporter(format)
         with self._store() as store:
             images = [get_image(store, name) for name in names]
             left = [image for image in images if store.images.left(store.images.contents(image.descriptor))]
@@ -62,6 +59,23 @@ class Archives(Workplace):
             total = sum(store.images.content_size(image) or 0 for image in images) if on_event else 0
             with counting(f"saving {', '.join(names)}", total, on_event) as tick:
                 save(store, names, os.fspath(dest) if dest is not None else None, exporter=exporter, tick=tick)
+
+    def archive_exporter(self, name: str) -> Exporter:
+        """Return the exporter *name*, which writes archives of stored images. Raises UsageError for another one, and PluginError."""
+        from img_core.plugins import Choice, UnknownPlugin
+        from img_core.spec.errors import UsageError
+        from img_core.spec.host import Host
+
+        plugins = self.plugins
+        try:
+            if plugins.driver("exporter", name).saves:
+                host = Host("none", self.config.state_directory, "", environment=self.config.environment)
+                made: Exporter = plugins.make("exporter", Choice(name, {}), host)
+                return made
+        except UnknownPlugin:
+            pass
+        known = ", ".join(f"`{each}`" for each in plugins.names("exporter") if plugins.driver("exporter", each).saves)
+        raise UsageError(f'"{name}" is not a valid format', hint=f"known: {known}")
 
     @apart
     def load(

@@ -192,6 +192,8 @@ class Exporter(ABC):
     needs_layers: ClassVar[bool] = True
     #: keeps or pushes the image under its names: with ``-t`` nothing else has to
     names_image: ClassVar[bool] = False
+    #: writes images of the store as one archive, too (`save`)
+    saves: ClassVar[bool] = False
     #: how it wants the layers that the build makes; a constructor may set it from the options. They are packed so once, beside the steps
     layer_form: LayerForm = LayerForm()
     #: reads the blobs of base layers; if not, those that no step needed are not fetched, and `ImageStore.origins` tells where they are
@@ -214,11 +216,9 @@ class Exporter(ABC):
         """Write *images* of *store* to *output* as one archive (``img save``); *tick* hears now and then how many bytes are written.
 
         What is written is incomplete when it raises. Raises NotFoundError if the store lacks a part of an image, IntegrityError for a
-        damaged blob, Unsupported if this exporter writes no such archives.
+        damaged blob. Only called where `saves` is set.
         """
-        from img_core.spec.errors import Unsupported
-
-        raise Unsupported(f"exporter `{self.name}` cannot save images of the store")
+        raise NotImplementedError
 
     @abstractmethod
     def export(self, result: Result, progress: ExportProgress) -> Mapping[str, Any]:

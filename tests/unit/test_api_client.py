@@ -16,7 +16,7 @@ from img_core.api import AsyncClient, Client
 ROOT = Path(img_core.api.__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "docs/reference/python-api.md"]
 #: What only a client in this process has.
-IN_PROCESS = {"close", "config", "definition_name", "enter", "host", "plugins"}
+IN_PROCESS = {"archive_exporter", "close", "config", "definition_name", "enter", "host", "plugins"}
 
 
 def methods(kind: type) -> set[str]:
@@ -90,7 +90,7 @@ WRONG = [
     "client.check('.', platforms=1)",
     "client.pull('a', platform='linux/amd64')",
     "client.push('a', insecure='yes')",
-    "client.save('a', 'x.tar', format='zip')",
+    "client.save('a', 'x.tar', format=1)",
     "client.prune(images='some')",
     "client.prune(matching=lambda piece: piece.nothing)",
     "client.login('h', user='a')",

@@ -29,11 +29,9 @@ OTHER_MEANINGS = {
     "cli/_commands.py": {"image"},  # the command `img image`
     "store/fsck.py": {"image"},  # what a finding is about
     "cli/fsck.py": {"image"},
-    "cli/save.py": {"docker", "oci"},  # words after `--format`
 }
 #: Flags of the command line, which are the words of docker and of the original img: they have to choose a driver of that name.
 FLAGS = {
-    "api/_archive_calls.py": {"oci", "docker"},  # `--format` of `img save`
     "cli/_progress.py": {"tty"},  # `--progress tty` is an error where there is no terminal
     "cli/build/__init__.py": {
         "quiet",

@@ -40,6 +40,7 @@ class BundleExporter(Exporter):
     """Writes an image as one tar archive, which appears whole, or adds it to an image layout in a directory."""
 
     schema: ClassVar[Mapping[str, Any] | None] = BUNDLE_SCHEMA  # Any: JSON
+    saves: ClassVar[bool] = True
     docker: ClassVar[bool]  #: write what ``docker load`` needs
 
     def __init__(self, host: Host, options: Mapping[str, Any]) -> None:
