@@ -169,7 +169,9 @@ class _Push:
     def _upload(self, blob: Descriptor) -> None:
         origins = dict.fromkeys([*self._contents.origins(blob.digest), *self._holders.get(blob.digest, ())])
         home = f"{self._reference.domain}/"
-        neighbours = [name for name in origins if name.startswith(home) and name != self._reference.name]
+        neighbours = sorted(
+            (name for name in origins if name.startswith(home)), key=lambda name: name != self._reference.name
+        )
         try:
             with self._contents.open(blob.digest):
                 read = partial(self._stored, blob)

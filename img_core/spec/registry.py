@@ -116,6 +116,7 @@ class Registry(ABC):
     ) -> Uploaded:
         """Bring a blob into *repository*, sending it only if it is not there and cannot be mounted from the repository *mount_from*.
 
+        *mount_from* is known to have had it; that may be *repository* itself.
         *read* gives the bytes from an offset on; it is called again to continue a cut transfer. The registry verifies the digest.
         """
 

@@ -63,6 +63,7 @@ class Recorded:
     headers: Mapping[str, str]  #: names in lower-case
     body: bytes  #: empty if it was larger than `LARGE`
     digest: str = ""  #: of a body larger than that
+    connection: str = ""  #: requests that came by one connection have the same
     status: int = 0
     sent: int = 0  #: bytes of body
 
@@ -143,6 +144,7 @@ class FaultyRegistry:
         self._uploads = _Uploads(self)
         self._lock = threading.Lock()
         self.requests: list[Recorded] = []
+        self.takes_whole = False  #: whether a blob may come with the first request of its upload
         self.stopping = threading.Event()
         self._server: ThreadingHTTPServer | None = None
         self._thread: threading.Thread | None = None
@@ -316,6 +318,11 @@ class _Uploads:
             self._finish(repository, source[1], query.get("mount", ""))
             exchange.answer(201)
             return
+        body = exchange.request.body
+        if self._registry.takes_whole and body and query.get("digest") == _digest(body):
+            self._registry.add_blob(repository, body)
+            exchange.answer(201)
+            return
         path = f"/v2/{repository}/blobs/uploads/{uuid.uuid4()}"
         self._open[path] = b""
         exchange.answer(202, b"", self._position(path))
@@ -380,7 +387,9 @@ def _handler_for(registry: FaultyRegistry) -> type[BaseHTTPRequestHandler]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             body = self.rfile.read(length) if length <= LARGE else b""
             digest = self._digest_of(length) if length > LARGE else ""
-            registry.handle(Exchange(registry, Recorded(self.command, self.path, headers, body, digest), self))
+            place = f"{self.client_address[0]}:{self.client_address[1]}"
+            recorded = Recorded(self.command, self.path, headers, body, digest, place)
+            registry.handle(Exchange(registry, recorded, self))
 
         def _digest_of(self, length: int) -> str:
             hasher = hashlib.sha256()

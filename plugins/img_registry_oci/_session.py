@@ -143,7 +143,8 @@ class RegistrySession:
                 authorization = None  # for good: a way back would be the stranger's idea
             sent = {**headers, "Authorization": authorization} if authorization else headers
             response = self._http.send(method, url, sent, content if isinstance(content, bytes) else content())
-            if response.status not in _FOLLOWED.get(method, ()):
+            followed = () if content and method == "POST" else _FOLLOWED.get(method, ())
+            if response.status not in followed:
                 return response
             with response:
                 url = location_of(response)

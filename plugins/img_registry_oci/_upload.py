@@ -21,8 +21,13 @@ if TYPE_CHECKING:
 __all__ = ["Upload"]
 
 _PROGRESS = 64 * 1024  # bytes that make a cut transfer count as progress
+_OCTETS = {"Content-Type": "application/octet-stream"}
 _TOO_LARGE = 413  # what a proxy says that allows only so many bytes per request
 _LARGEST_PART, _SMALLEST_PART = 64 << 20, 64 << 10
+_SMALL = (
+    16 << 10
+)  #: bytes that go with the first request: should the registry want another one, they were sent for nothing
+_AT_ONCE = 64 << 10  #: bytes that go with the digest, in one request: nobody has to go on in the middle of them
 
 
 class Upload:
@@ -39,16 +44,39 @@ class Upload:
         self._scope = self._base_scope
         self._part = descriptor.size  #: most bytes for one request
         self._smallest_part = _SMALLEST_PART
+        self._at_once = descriptor.size <= _AT_ONCE  #: until that did not work
 
-    def run(self, mount_from: str | None) -> Uploaded:
-        """Do it; raises `Failure`."""
+    def run(self, source: str | None) -> Uploaded:
+        """Do it; *source* is a repository of the registry that should have the blob, perhaps our own. Raises `Failure`."""
+        begun = None
+        if source and source != self._repository:  # one request is enough, whether we have it already or not
+            begun = self._session.repeated(lambda: self._mount(source))
+            if begun is None:
+                return Uploaded.MOUNTED
         if self._session.repeated(self._exists):
             return Uploaded.EXISTED
-        location = self._session.repeated(lambda: self._mount(mount_from)) if mount_from else self._begin()
-        if location is None:
-            return Uploaded.MOUNTED
-        self._transfer(location)
+        if begun is None and self._descriptor.size <= _SMALL:
+            begun = self._session.repeated(self._post)
+            if begun is None:
+                return Uploaded.SENT
+        self._transfer(begun or self._begin())
         return Uploaded.SENT
+
+    def _post(self) -> str | None:
+        """Send a small blob in one request; return None if the registry took it, else the address of the upload that was begun."""
+        query = f"?digest={quote(self._descriptor.digest, safe=':')}"
+        try:
+            with self._send(
+                "POST", f"{quote(self._repository)}/blobs/uploads/{query}", _OCTETS, self._whole()
+            ) as response:
+                return None if response.status == 201 else location_of(response)
+        except Failure as failure:
+            if failure.transient:
+                raise
+            return self._begin()  # a registry may not know this way
+
+    def _whole(self) -> bytes:
+        return b"".join(_exactly(self._read(0), size=self._descriptor.size, whole=True))
 
     def _exists(self) -> bool:
         try:
@@ -94,6 +122,9 @@ class Upload:
         attempts, offset, furthest = self._session.attempts(), 0, 0
         while True:
             try:
+                if self._at_once:
+                    self._at_once = False
+                    return self._finish(location, self._whole())
                 while offset < self._descriptor.size:
                     location = self._patch(location, offset)
                     offset = min(offset + self._part, self._descriptor.size)
@@ -125,17 +156,17 @@ class Upload:
         """Send a part from *offset* on, mostly all there is; return where to go on."""
         whole = self._descriptor.size - offset
         size = min(whole, self._part)
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        headers = {**_OCTETS, "Content-Length": str(size)}
         if offset or size < whole:  # without it: a stream upload, which every registry knows
             headers["Content-Range"] = f"{offset}-{offset + size - 1}"
         content = partial(_exactly, whole=size == whole, size=size)
         with self._send("PATCH", location, headers, lambda: content(self._read(offset))) as response:
             return location_of(response)
 
-    def _finish(self, location: str) -> None:
+    def _finish(self, location: str, content: bytes = b"") -> None:
         separator = "&" if "?" in location else "?"
         address = f"{location}{separator}digest={quote(self._descriptor.digest, safe=':')}"
-        self._send("PUT", address, {"Content-Length": "0", "Content-Type": "application/octet-stream"}).close()
+        self._send("PUT", address, _OCTETS, content).close()
 
     def _position(self, location: str) -> tuple[int, str] | None:
         """Ask how much arrived; return the next offset and the address to go on at, or None to start all over."""

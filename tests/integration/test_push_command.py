@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def raw_manifest(registry: DockerRegistry, repository: str, reference: str) -> b
 
 
 def uploads(registry: DockerRegistry) -> int:
-    return registry.log.count('"PATCH /v2/')
+    return len(re.findall('"PUT /v2/[^ ]*/blobs/uploads/', registry.log))
 
 
 # --- what arrives -------------------------------------------------------------------------------------------------------

@@ -327,8 +327,8 @@ def test_token_for_a_push_covers_push_and_the_mount(client: RegistryClient, faul
     client.upload("app", BLOB, reader(CONTENT), mount_from="base")
     scopes = [item.path.partition("?")[2] for item in faulty_registry.asked("/token")]
     assert scopes == [
-        "scope=repository%3Aapp%3Apull%2Cpush",
         "scope=repository%3Aapp%3Apull%2Cpush&scope=repository%3Abase%3Apull",
+        "scope=repository%3Aapp%3Apull%2Cpush",
     ]
     assert stored(faulty_registry) == CONTENT
 
