@@ -6,8 +6,8 @@ Three rules live here so that nobody else needs to remember them:
 * files that people rely on appear whole: temporary name in the same directory, then rename;
 * each mutation passes `mutation` first, so that tests can crash or fail at any of them (see `faults`).
 
-Sync policy: nothing is synced while it is written. Whoever publishes a name writes everything, calls
-`sync_filesystem` once (or `sync_files` for a few files) and then commits. ``IMG_SYNC=0`` turns that off for tests and throw-away machines.
+Sync policy: nothing is synced while it is written. What has to last is synced once, by `sync_filesystem`, when that makes nobody wait
+(`syncs_soon`). ``IMG_SYNC=0`` turns that off for tests and throw-away machines.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
@@ -50,14 +50,15 @@ __all__ = [
     "rmdir",
     "show",
     "symlink",
-    "sync_files",
     "sync_filesystem",
+    "syncs_soon",
     "unlink",
 ]
 
 Path = bytes | str | os.PathLike[str]
 
 _SYNC = os.environ.get("IMG_SYNC", "1") != "0"
+_LITTLE = 32 << 20  #: bytes that a disk writes in a fraction of a second
 _SMALL = 128 * 1024  # below this, read and write beat reflinks and copy_file_range
 _FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
@@ -255,31 +256,25 @@ def rename(source: Path, path: Path, *, source_dir_fd: int | None = None, dir_fd
     os.rename(source, path, src_dir_fd=source_dir_fd, dst_dir_fd=dir_fd)
 
 
+def syncs_soon() -> bool:
+    """Tell whether `sync_filesystem` would be done soon: little of what anybody wrote is still in memory only (proc_meminfo(5))."""
+    if not _SYNC:
+        return True
+    try:
+        with open("/proc/meminfo", "rb") as file:
+            lines = [line.split() for line in file.read(16384).splitlines()]
+    except OSError:
+        return True
+    waiting = sum(int(line[1]) for line in lines if line[0] in (b"Dirty:", b"Writeback:", b"NFS_Unstable:"))
+    return waiting * 1024 <= _LITTLE
+
+
 def sync_filesystem(fd: int) -> None:
     """Write everything of the file system that *fd* is on to the disk (syncfs(2)). Raises `OSError`."""
     mutation("sync")
     if _SYNC:
         with span("sync", "syncfs"):
             _rooted.kernel().syncfs(fd)
-
-
-def sync_files(directory: Path, names: Iterable[str]) -> None:
-    """Write the files *names* of *directory*, and the directory itself, to the disk; what vanished needs no care. Raises `OSError`."""
-    mutation("sync")
-    if not _SYNC:
-        return
-    directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
-                try:
-                    _fsync(descriptor)
-                finally:
-                    os.close(descriptor)
-        _fsync(directory_fd)
-    finally:
-        os.close(directory_fd)
 
 
 def _fsync(fd: int) -> None:

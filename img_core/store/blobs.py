@@ -39,7 +39,6 @@ class Blobs:
         self._partial = os.path.join(state, DIRECTORY)
         self._database = database
         self._run = run
-        self.written: set[Digest] = set()  #: blobs of this process that were not synced yet
 
     def path(self, digest: Digest) -> str:
         """Return where *digest* is, or would be, kept. Raises IntegrityError for what is no digest that we can verify."""
@@ -145,7 +144,6 @@ class Blobs:
                 "INSERT OR IGNORE INTO blob_reference (parent, child) SELECT ?, digest FROM blob WHERE digest = ?",
                 [(descriptor.digest, child) for child in references],
             )
-        self.written.add(descriptor.digest)
 
     def open(self, digest: Digest) -> BinaryIO:
         """Open a blob for reading; its content is not verified. Raises NotFoundError."""

@@ -1,8 +1,7 @@
 """The metadata of a state directory: what is kept, by which names, and what running commands use of it.
 
 Every row that promises a file is inserted after the file is in place. Rows are trusted across kill -9 at once, across a power loss only
-after `synced` was set: a row written before the last boot and not synced is dropped when the database is opened
-(the page cache survives a killed process, not a cut of power).
+after `synced` was set (the page cache survives a killed process, not a cut of power): see `img_core.store.durability`.
 """
 
 from __future__ import annotations
@@ -118,12 +117,6 @@ _LEASES = "CREATE TABLE leases.lease (run TEXT NOT NULL, kind TEXT NOT NULL, id 
 
 _SCHEMA = Schema(_TABLES, _UPGRADES)
 
-#: Dropped when they are older than the last boot and were never synced; children first, for the foreign keys.
-_UNSYNCED = (
-    "DELETE FROM snapshot WHERE synced = 0 AND boot <> ?",
-    "DELETE FROM blob WHERE synced = 0 AND boot <> ? AND digest NOT IN (SELECT digest FROM image)",
-)
-
 
 class StateDatabase(Database):
     """The database of one state directory; the leases are a second file of the same connection.
@@ -152,25 +145,7 @@ class StateDatabase(Database):
             self._attach(":memory:")
         else:
             self._attach_leases(f"{self.path}-leases-{self.boot[:8]}")
-        if writable:
-            self._drop_unsynced()
         return writable
-
-    def _drop_unsynced(self) -> None:
-        stale = any(
-            self._connection.execute(
-                f"SELECT 1 FROM {table} WHERE synced = 0 AND boot <> ? LIMIT 1",  # noqa: S608  # our own words
-                (self.boot,),
-            ).fetchone()
-            for table in ("snapshot", "blob")
-        )
-        if stale:
-            from img_core.store.records import forget_lost
-
-            with self.transaction() as cursor:
-                for statement in _UNSYNCED:
-                    cursor.execute(statement, (self.boot,))
-                forget_lost(cursor)
 
     def _attach(self, path: str) -> None:
         """Open the leases, which mean nothing after the next boot: a file that is never synced, so that a cached build waits for no disk.

@@ -52,7 +52,6 @@ class Snapshots:
         self._database = database
         self._backend = backend
         self._mapping = mapping
-        self.written: set[str] = set()  #: ids of this process that were not synced yet
 
     def get(self, identifier: str) -> Snapshot | None:
         """Return a snapshot, or None if it or one below it is gone, or another snapshotter or mapping made it."""
@@ -112,7 +111,6 @@ class Snapshots:
                 ),
             )  # fmt: skip
             self._leases.add(cursor, SNAPSHOT, identifier)
-        self.written.add(identifier)
         return Snapshot(identifier, final, parent.directories if parent else (), now, diff_id, chain)
 
     def rebased(self, snapshot: Snapshot, parent: Snapshot | None) -> Snapshot | None:

@@ -11,7 +11,7 @@ from img_core.files import fs, locks, space
 from img_core.files.boots import name_of_boot
 from img_core.files.sqlite import SUSPECT, DamagedError, Purpose
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError, StateError
-from img_core.store import repair
+from img_core.store import durability, repair
 from img_core.store.blobs import Blobs
 from img_core.store.database import StateDatabase
 from img_core.store.images import Images
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from img_core.spec.values import Descriptor, Digest
 
 __all__ = ["Store"]
-
-_FEW = 16  # blobs that are synced one by one
 
 
 class Store:
@@ -69,6 +67,7 @@ class Store:
         self.leases = Leases(self.database, self.run)
         self.blobs = Blobs(self.state, self.database, self.run, self.leases)
         self.images = Images(self.state, self.database, self.blobs)
+        durability.recover(self.database, self.blobs, self.images, notice)
         self.mapping = mapping
         self.use(backend)
         if writable and not cleaning:
@@ -175,18 +174,16 @@ class Store:
         return self.blobs.origins(digest)
 
     def tag(self, name: str, descriptor: Descriptor) -> None:
-        """Let *name* mean *descriptor*, durably: everything written so far reaches the disk before the name does."""
+        """Let *name* mean *descriptor*."""
         current = self.images.find(name)
-        if current and (current.name, current.descriptor.digest) == (name, descriptor.digest) and not self._unsynced():
+        if current and (current.name, current.descriptor.digest) == (name, descriptor.digest):
             return
         with fs.disk_errors(self.state):
-            self.sync()
             self.images.tag(name, descriptor)
 
     def keep(self, descriptor: Descriptor) -> None:
-        """Keep the image *descriptor* without a name, unless it has one; durably, as `tag`."""
+        """Keep the image *descriptor* without a name, unless it has one."""
         with fs.disk_errors(self.state):
-            self.sync()
             self.images.keep(descriptor)
 
     def lock(self, name: str, check: Callable[[], None] = lambda: None) -> AbstractContextManager[None]:
@@ -204,38 +201,12 @@ class Store:
             )
             self.leases.add(cursor, CACHE_MOUNT, name)
 
-    def _unsynced(self) -> bool:
-        return bool(self.blobs.written or self.snapshots.written)
-
-    def sync(self) -> None:
-        """Make everything that this process wrote survive a power loss.
-
-        One syncfs(2) for all of it, which also waits for what others write; so a few blobs, as a pull or a load makes, are synced alone.
-        """
-        if not self._unsynced():
-            return
-        blobs, snapshots = set(self.blobs.written), set(self.snapshots.written)
-        if snapshots or len(blobs) > _FEW:
-            descriptor = os.open(self.state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                fs.sync_filesystem(descriptor)
-            finally:
-                os.close(descriptor)
-        else:
-            places = [os.path.split(self.blobs.path(digest)) for digest in blobs]
-            for directory in sorted({directory for directory, _ in places}):
-                fs.sync_files(directory, [name for home, name in places if home == directory])
-        with self.database.transaction() as cursor:
-            cursor.executemany("UPDATE blob SET synced = 1 WHERE digest = ?", [(digest,) for digest in blobs])
-            cursor.executemany(
-                "UPDATE snapshot SET synced = 1 WHERE id = ?", [(identifier,) for identifier in snapshots]
-            )
-        self.blobs.written -= blobs
-        self.snapshots.written -= snapshots
-
     def close(self) -> None:
-        """Give the leases back, close the database and remove the run directory."""
+        """Let the work last if that is quick, give the leases back, close the database and remove the run directory."""
         try:
+            if self.run is not None:
+                with suppress(ImgError, OSError):  # it is tried again by the next command
+                    durability.settle(self.state, self.database)
             with suppress(ImgError):  # rows of ours that stay are without meaning once we are gone
                 self.leases.close()
         finally:

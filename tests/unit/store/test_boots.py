@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from img_core.files import boots
+from img_core.files import boots, fs
 from img_core.store import Store
 from img_core.store.collect import Policy, prune
 
@@ -17,6 +17,7 @@ class Machine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.identity: str | None = None
         self.clock, self.uptime = 1_700_000_000.0, 5000.0
+        monkeypatch.setattr(fs, "syncs_soon", lambda: False)  # the disk is busy
         monkeypatch.setattr(boots, "boot_id", lambda: self.identity)
         monkeypatch.setattr(boots, "_uptime", lambda: self.uptime)
         monkeypatch.setattr(boots, "_started", lambda: self.clock - self.uptime)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from img_core.files import faults, locks
+from img_core.files import faults, fs, locks
 from img_core.images import oci
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError, StateError
 from img_core.spec.values import Descriptor, Digest
@@ -245,10 +245,15 @@ def test_each_layer_of_a_long_build_is_read_once(tmp_path: Path, monkeypatch: py
     assert rows <= 2 * count
 
 
-def test_after_a_power_loss_rows_that_were_not_synced_are_dropped(tmp_path: Path) -> None:
+def test_after_a_power_loss_rows_that_were_not_synced_are_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fs, "syncs_soon", lambda: True)
     with Store(str(tmp_path), backend="test", mapping="single") as store:
         synced = add_snapshot(store)
         add_image(store)
+    monkeypatch.setattr(fs, "syncs_soon", lambda: False)
+    with Store(str(tmp_path), backend="test", mapping="single") as store:
         unsynced = add_snapshot(store, synced)
         store.records.add_step(
             StepRecord("key", "definition", "identity", (RecordedLayer(unsynced.id, 1.0, unsynced.id),))
