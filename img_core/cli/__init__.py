@@ -93,6 +93,12 @@ def _run(words: list[str]) -> None:
 
         echo(version_line())
         return
+    if words == ["version"]:
+        from img_core.cli._output import echo
+        from img_core.cli._version import version_page
+
+        echo(version_page())
+        return
     from img_core.cli._frame import run
 
     run(words)

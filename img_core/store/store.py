@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from img_core.files import fs, locks, space
@@ -67,7 +67,8 @@ class Store:
         self.leases = Leases(self.database, self.run)
         self.blobs = Blobs(self.state, self.database, self.run, self.leases)
         self.images = Images(self.state, self.database, self.blobs)
-        durability.recover(self.database, self.blobs, self.images, notice)
+        with nullcontext() if writable else suppress(ImgError):  # who only reads goes on where nobody can write
+            durability.recover(self.database, self.blobs, self.images, notice)
         self.mapping = mapping
         self.use(backend)
         if writable and not cleaning:

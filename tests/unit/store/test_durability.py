@@ -146,6 +146,19 @@ def test_what_was_synced_is_not_read_again(tmp_path: Path, busy: Callable[[bool]
     assert listed(tmp_path) == {APP: top}
 
 
+def test_what_nobody_can_write_to_can_still_be_read(busy: Callable[[bool], None], tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with Store(str(state)) as store:
+        top = add_image(store, APP)
+    cut_power(state)
+    for directory, mode in ((state, 0o500), (state / "img.db", 0o400)):
+        directory.chmod(mode)
+    try:
+        assert listed(state, writable=False) == {APP: top}
+    finally:
+        state.chmod(0o700)
+
+
 def test_snapshots_and_their_records_are_dropped(busy: Callable[[bool], None], tmp_path: Path) -> None:
     with Store(str(tmp_path), backend="test", mapping="single") as store:
         lost = add_snapshot(store)
