@@ -1,0 +1,40 @@
+"""What a command waits for on the disk: its small database, and everything else once at the most."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness.host import AS_ROOT, need
+from harness.img import Img, write_context
+from img_core.testing.images import make_image
+from img_core.testing.registry import DockerRegistry
+
+pytestmark = pytest.mark.rootless
+
+
+def syncs(img: Img, trace: Path, *words: str) -> list[str]:
+    """Return what was synced by ``img`` with *words*: ``call path``, without the database."""
+    need("strace")
+    # One id, because newuidmap(1) has no set-user-id bit for who is traced.
+    img = img.with_environment(**({} if AS_ROOT else {"IMG_IDMAP": "single"}))
+    watched = "trace=fsync,fdatasync,syncfs,sync,sync_file_range,msync"
+    command = ["strace", "-f", "-qq", "-y", "-e", watched, "-o", str(trace), *img.command(*words)]
+    subprocess.run(command, check=True, capture_output=True, env=img.environment())
+    found = re.findall(r"(\w*sync\w*)\(\d+<([^>]*)>", trace.read_text(errors="replace"))
+    assert any(path.startswith(f"{img.state}/img.db") for _, path in found), "strace saw the database"
+    # SQLite syncs the directory, too, when it makes its files.
+    database = re.compile(re.escape(str(img.state)) + "(/img.db.*)?")
+    return [f"{call} {path}" for call, path in found if call == "syncfs" or not database.fullmatch(path)]
+
+
+def test_a_build_and_a_pull_sync_no_file(img: Img, tmp_path: Path) -> None:
+    once = ([], [f"syncfs {img.state}"])  # the second on a quiet machine only
+    context = write_context(tmp_path, "FROM busybox\nCOPY a /a\nRUN echo hello > /hello\n", {"a": "x" * 100_000})
+    assert syncs(img, tmp_path / "trace", "build", "-t", "out", str(context)) in once
+    with DockerRegistry(tmp_path / "registry") as registry:
+        reference = registry.add("app", "1", make_image([{f"f{number}": b"x" * 1000} for number in range(20)]))
+        assert syncs(img, tmp_path / "trace", "pull", reference) in once
