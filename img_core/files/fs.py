@@ -17,7 +17,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -50,6 +50,7 @@ __all__ = [
     "rmdir",
     "show",
     "symlink",
+    "sync_files",
     "sync_filesystem",
     "syncs_soon",
     "unlink",
@@ -275,6 +276,25 @@ def sync_filesystem(fd: int) -> None:
     if _SYNC:
         with span("sync", "syncfs"):
             _rooted.kernel().syncfs(fd)
+
+
+def sync_files(directory: Path, names: Iterable[str]) -> None:
+    """Write the files *names* of *directory*, and the directory itself, to the disk; what vanished needs no care. Raises `OSError`."""
+    mutation("sync")
+    if not _SYNC:
+        return
+    directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
+                try:
+                    _fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+        _fsync(directory_fd)
+    finally:
+        os.close(directory_fd)
 
 
 def _fsync(fd: int) -> None:

@@ -14,7 +14,7 @@ from img_core.files import faults, fs
 from img_core.images import oci
 from img_core.spec.values import Descriptor, Digest
 from img_core.store import Store
-from img_core.store.records import StepRecord
+from img_core.store.records import RecordedLayer, StepRecord
 
 APP = "docker.io/library/app:latest"
 OTHER = "docker.io/library/other:latest"
@@ -162,7 +162,7 @@ def test_what_nobody_can_write_to_can_still_be_read(busy: Callable[[bool], None]
 def test_snapshots_and_their_records_are_dropped(busy: Callable[[bool], None], tmp_path: Path) -> None:
     with Store(str(tmp_path), backend="test", mapping="single") as store:
         lost = add_snapshot(store)
-        store.records.add_step(StepRecord("key", "definition", "identity", lost.id))
+        store.records.add_step(StepRecord("key", "definition", "identity", (RecordedLayer(lost.id, 1.0, lost.id),)))
     cut_power(tmp_path)
     with Store(str(tmp_path), backend="test", mapping="single") as store:
         assert store.snapshots.get(lost.id) is None
