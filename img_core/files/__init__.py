@@ -23,4 +23,4 @@ __all__ = [
     "wildcards",
     "xattrs",
 ]
-__version__ = "1.0"
+__version__ = "1.1"

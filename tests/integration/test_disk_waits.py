@@ -32,7 +32,7 @@ def syncs(img: Img, trace: Path, *words: str) -> list[str]:
 
 
 def test_a_build_and_a_pull_sync_no_file(img: Img, tmp_path: Path) -> None:
-    once = ([], [f"syncfs {img.state}"])  # the second on a quiet machine only
+    once: tuple[list[str], list[str]] = ([], [f"syncfs {img.state}"])  # the second on a quiet machine only
     context = write_context(tmp_path, "FROM busybox\nCOPY a /a\nRUN echo hello > /hello\n", {"a": "x" * 100_000})
     assert syncs(img, tmp_path / "trace", "build", "-t", "out", str(context)) in once
     with DockerRegistry(tmp_path / "registry") as registry:
