@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from img_core.images.digests import Hasher
 from img_core.images.layer_types import layer_codec
+from img_core.images.oci import layer_compression
 from img_core.linux.parallel import run_together
 from img_core.solver.imported import Imported, Rejection, RestartError, rejecting
 from img_core.solver.recorded import equal_layers, recorded
@@ -65,6 +66,8 @@ class Imports:
 
     def _add(self, imported: Imported) -> None:
         record = imported.record
+        if any(layer_compression(layer.descriptor.media_type) is None for layer in record.layers or ()):
+            return  # made by a later img, or by nobody
         if record.definition:
             self._steps.setdefault(record.key, []).append(imported)
         else:

@@ -195,6 +195,10 @@ class FaultyRegistry:
             return "application/octet-stream", self._blobs[path]
         return self._manifests.get(path)
 
+    def manifests(self) -> list[tuple[str, bytes]]:
+        """Return media types and bytes of all manifests."""
+        return list(self._manifests.values())
+
     def add_blob(self, repository: str, content: bytes, *, algorithm: str = "sha256") -> str:
         """Serve *content* as a blob; return its digest."""
         digest = _digest(content, algorithm)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.fixtures import NewState
-from harness.img import write_context
+from harness.img import Img, write_context
+from harness.steps import made
 
 pytestmark = pytest.mark.rootless
 
@@ -59,3 +60,35 @@ def test_another_epoch_gives_another_digest(new_state: NewState, tmp_path: Path)
         img.build(context).ok()
         digests.add(img.digest("built"))
     assert len(digests) == 2
+
+
+def test_the_digest_stays_without_cache_and_after_pruning(new_state: NewState, tmp_path: Path) -> None:
+    context = make_context(tmp_path / "context")
+    more = "USER root\nRUN echo $GREETING > /greeting; mkdir /made\nCOPY --link d /linked/\n"
+    (context / "Dockerfile").write_text(DOCKERFILE + more)
+    img = new_state().with_environment(SOURCE_DATE_EPOCH="1700000000")
+    output = ("-o", "type=image,name=built,rewrite-timestamp=true")
+    to, source = (f"type=local,{name}={tmp_path / 'cache'}" for name in ("dest", "src"))
+    digests = []
+    for prune, words in (((), ()), ((), ("--no-cache",)), (("--all",), ()), ((), ("--no-cache", "--cache-to", to))):
+        if prune:
+            img.run("prune", "--force", *prune).ok()
+        img.build(context, *output, *words).ok()
+        digests.append(img.digest("built"))
+    other = new_state("other").with_environment(SOURCE_DATE_EPOCH="1700000000")
+    done = other.build(context, *output, "--cache-from", source).ok()
+    assert made(done.stderr) == []
+    digests.append(other.digest("built"))
+    alone = new_state("alone").with_environment(SOURCE_DATE_EPOCH="1700000000")
+    alone.build(context, *output).ok()
+    digests.append(alone.digest("built"))
+    assert len(set(digests)) == 1, digests
+
+
+def test_without_an_epoch_an_equal_result_keeps_its_digest(img: Img, tmp_path: Path) -> None:
+    """A step that gives the same files again is not a new result, whenever it ran."""
+    context = make_context(tmp_path / "context")
+    img.build(context).ok()
+    digest = img.digest("built")
+    img.build(context, "--no-cache").ok()
+    assert img.digest("built") == digest

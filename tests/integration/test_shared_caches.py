@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from harness.build_server import BuildServer, Built, build_server
 from harness.img import environment, remove_as_mapped_root, write_context
+from img_core.testing.faulty_registry import Exchange, FaultyRegistry, reply, status
 from img_core.testing.registry import DockerRegistry
 
 pytestmark = pytest.mark.rootless
@@ -178,3 +180,40 @@ def test_a_target_that_cannot_be_written_fails_unless_it_may(machines: Machines,
     machines.build(machine, cache_to=[["local", options]]).refused()
     done = machines.build(machine, cache_to=[["local", {**options, "ignore-error": "true"}]]).ok()
     assert len(done.warnings) == 1
+
+
+FAULTS: dict[str, Callable[[Exchange], None]] = {
+    "gone": status(404),
+    "too many requests": status(429, **{"Retry-After": "0"}),
+    "broken": status(500),
+    "reset": lambda exchange: exchange.reset(),
+    "a page": reply(200, b"<html>sign in</html>"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_registry_that_fails_gives_the_right_image_and_warnings(
+    machines: Machines, registry: DockerRegistry, faulty_registry: FaultyRegistry, fault: str
+) -> None:
+    to, source = (
+        [["registry", {"ref": f"{faulty_registry.address}/cache/{fault.replace(' ', '-')}", **options}]]
+        for options in ({"mode": "max"}, {})
+    )
+    machines.build(machines.new(), cache_to=to).ok()
+    digests = {
+        layer["digest"]
+        for _, content in list(faulty_registry.manifests())
+        for layer in json.loads(content).get("layers", ())
+    }
+    assert digests
+    for digest in digests:
+        faulty_registry.rule(f"GET .*{digest}", FAULTS[fault])
+    done = machines.build(machines.new(), cache_from=source).ok()
+    assert done.warnings
+    assert all("is not used for" in text and "sha256:" in text for text in done.warnings), done.warnings
+    faulty_registry.heal()
+    assert machines.build(machines.new(), cache_from=source).ok().made == []
+    faulty_registry.rule("GET .*/manifests/", FAULTS[fault])
+    done = machines.build(machines.new(), cache_from=source).ok()
+    assert len(done.made) == STEPS
+    assert len(done.warnings) == 1, done.warnings

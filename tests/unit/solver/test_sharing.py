@@ -165,6 +165,22 @@ def test_damaged_layers_are_a_warning_each(lab: CacheLab, damage: str, blobs: bo
     assert all("cache 0 is not used for" in text and "sha256:" in text for text in done.warnings), done.warnings
 
 
+def test_layers_of_an_unknown_kind_are_no_result(lab: CacheLab) -> None:
+    cache = MemoryCache()
+    first = lab.build([LAST], World(), target=cache)
+
+    def unknown(record: CacheRecord) -> CacheRecord:
+        layers = [
+            replace(item, descriptor=replace(item.descriptor, media_type="text/html")) for item in record.layers or ()
+        ]
+        return replace(record, layers=tuple(layers)) if layers else record
+
+    damaged(cache, unknown)
+    done = lab.build([LAST], World(), sources=[cache], blobs=True)
+    assert (done.trees, done.warnings) == (first.trees, [])
+    assert {name for name in done.ran if name != "merge"} == set(STEPS)
+
+
 def test_a_cache_that_cannot_be_read_is_a_warning(lab: CacheLab, monkeypatch: pytest.MonkeyPatch) -> None:
     for error in (RuntimeError("surprise"), OSError(5, "input/output error")):
 
