@@ -62,7 +62,7 @@ DEFAULT_BUDGET = "10%"
 EXTRAS: Mapping[tuple[str, str], str] = {("snapshotter", "fuse-overlayfs"): "fuse"}
 
 #: The tables of a ``config.toml`` that are no options of drivers.
-_OWN_TABLES = ("order", "collect", "images")
+_OWN_TABLES = ("order", "collect", "images", "plugins")
 
 DISTRO_DIRECTORY = "/usr/lib/img"
 ADMIN_DIRECTORY = "/etc/img"
@@ -96,7 +96,8 @@ class Config:
     *order* is the configured order per kind for ``auto``. *no_plugins* are the values of ``--no-plugin`` (``kind:name``).
     *toggle_directories* are read in order; later ones win unless an earlier one is locked. *keep_storage* is what the cache may take.
     For *trust_tags* seconds after a registry said what a tag means builds do not ask it again. *tables* are options of drivers, those
-    of the distribution first and those of the user last.
+    of the distribution first and those of the user last. *plugin_files* are plugins of single files that the user named;
+    *files_forbidden_by* is the file, if any, whose line ``files = false`` forbids those.
     """
 
     state_directory: str
@@ -108,6 +109,13 @@ class Config:
     keep_storage: str = DEFAULT_BUDGET
     trust_tags: float = 0.0
     tables: tuple[DriverTable, ...] = ()
+    plugin_files: tuple[str, ...] = ()
+    files_forbidden_by: str = ""
+
+    @property
+    def plugin_directory(self) -> str:
+        """Where plugins of single files lie that are always loaded."""
+        return os.path.join(self.config_directory, "plugins")
 
     @classmethod
     def load(
@@ -115,6 +123,7 @@ class Config:
         *,
         state: str | None = None,
         no_plugins: Sequence[str] = (),
+        plugin_files: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         distro_directory: str = DISTRO_DIRECTORY,
         admin_directory: str = ADMIN_DIRECTORY,
@@ -125,7 +134,7 @@ class Config:
         """
         variables = dict(os.environ) if environment is None else dict(environment)
         config_directory = os.path.join(_xdg(variables, "XDG_CONFIG_HOME", ".config"), "img")
-        order, keep_storage, trust_tags = dict(DEFAULT_ORDER), DEFAULT_BUDGET, 0.0
+        order, keep_storage, trust_tags, forbidden_by = dict(DEFAULT_ORDER), DEFAULT_BUDGET, 0.0, ""
         tables: list[DriverTable] = []
         for directory in (distro_directory, admin_directory, config_directory):
             path = os.path.join(directory, "config.toml")
@@ -134,6 +143,7 @@ class Config:
             order.update(_configured_order(document, path))
             keep_storage = _configured_budget(document, path) or keep_storage
             trust_tags = _configured_trust(document, path, trust_tags)
+            forbidden_by = forbidden_by or (path if _forbids_files(document, path) else "")
         return cls(
             state_directory=os.path.abspath(state) if state else default_state_directory(variables),
             config_directory=config_directory,
@@ -148,6 +158,8 @@ class Config:
             keep_storage=keep_storage,
             trust_tags=trust_tags,
             tables=tuple(tables),
+            plugin_files=tuple(plugin_files),
+            files_forbidden_by=forbidden_by,
         )
 
 
@@ -232,6 +244,14 @@ def _configured_trust(document: Mapping[str, Any], path: str, otherwise: float) 
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
         raise UsageError(f"`trust-tags` in {path} is not a number of seconds", hint="e.g. `300`; 0 asks in each build")
     return float(seconds)
+
+
+def _forbids_files(document: Mapping[str, Any], path: str) -> bool:  # Any: TOML
+    """Return whether the table ``[plugins]`` says ``files = false``; nobody after the one who does can say otherwise."""
+    table = document.get("plugins", {})
+    if not isinstance(table, dict) or not table.keys() <= {"files"} or not isinstance(table.get("files", True), bool):
+        raise UsageError(f"`plugins` in {path} must be a table with the key `files`, which is true or false")
+    return not table.get("files", True)
 
 
 def _is_names(value: object) -> bool:

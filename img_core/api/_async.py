@@ -84,10 +84,13 @@ class AsyncClient:
         *,
         state: StrPath | None = None,
         no_plugins: Words = (),
+        plugin_files: Words = (),
         environment: Mapping[str, str] | None = None,
         notice: Callable[[str], None] | None = None,
     ) -> None:
-        self._client = Client(state=state, no_plugins=no_plugins, environment=environment, notice=notice)
+        self._client = Client(
+            state=state, no_plugins=no_plugins, plugin_files=plugin_files, environment=environment, notice=notice
+        )
 
     build = _Variant(Client.build)
     check = _Variant(Client.check)

@@ -23,7 +23,8 @@ class Client(Building, KeptImages, RegistryCalls, Archives, Space, CacheCalls):
         client.push("app:1", destination="registry.example/app:1")
 
     *state* is the state directory (default: that of the command line), *no_plugins* names plugins that are not loaded (``kind:name``),
-    *environment* replaces the variables of the process. *notice* gets one-line messages for people (default: the logger ``img``).
+    *plugin_files* are plugins of single files, ``KIND-NAME.py``; *environment* replaces the variables of the process. *notice* gets
+    one-line messages for people (default: the logger ``img``).
 
     Calls may come from several threads at once, and several clients may use one state directory. Whatever takes long, or needs a user
     namespace, is done in a process of its own: a process must have a single thread to enter one, and never leaves it again. With

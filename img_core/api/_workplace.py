@@ -56,6 +56,7 @@ class Workplace:
         *,
         state: StrPath | None = None,
         no_plugins: Words = (),
+        plugin_files: Words = (),
         environment: Mapping[str, str] | None = None,
         notice: Callable[[str], None] | None = None,
         trace: Callable[[str], None] = lambda _text: None,
@@ -64,6 +65,7 @@ class Workplace:
         self._configuration = {
             "state": os.fspath(state) if state is not None else None,
             "no_plugins": words(no_plugins),
+            "plugin_files": words(plugin_files),
             "environment": dict(environment) if environment is not None else None,
         }
         self._notice = notice or _log

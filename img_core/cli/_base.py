@@ -60,6 +60,7 @@ def global_options() -> list[click.Parameter]:
             help="directory to hold the global state",
             show_default=default_state_directory(os.environ),
         ),
+        _global(["--plugin"], help="load a plugin from a file, KIND-NAME.py", multiple=True),
         _global(["--no-plugin"], help="do not load a plugin (kind:name, e.g. executor:runc)", multiple=True),
         _global(["--trace"], metavar="FILE", help="write what took how long to a file, for https://ui.perfetto.dev"),
     ]
@@ -78,6 +79,8 @@ def _take(context: click.Context, parameter: click.Parameter, value: Any) -> Non
             settings.state = value
         case "debug" if value:
             settings.enable_debug()
+        case "plugin":
+            settings.plugin_files += value
         case "no_plugin":
             settings.no_plugins += value
         case "trace" if value is not None:

@@ -25,7 +25,7 @@ AUTO_BACKEND = "auto"
 
 @dataclass(slots=True)
 class Settings:
-    """The values of the global flags. A flag after the command wins over the one before it; ``--no-plugin`` adds up.
+    """The values of the global flags. A flag after the command wins over the one before it; ``--plugin`` and ``--no-plugin`` add up.
 
     *auth_file* stands for the variable of that name that podman reads, see containers-auth.json(5).
     """
@@ -33,6 +33,7 @@ class Settings:
     backend: str = AUTO_BACKEND
     state: str | None = None
     no_plugins: list[str] = field(default_factory=list)
+    plugin_files: list[str] = field(default_factory=list)
     auth_file: str = ""
     _plugins: Plugins | None = None
 
@@ -49,7 +50,12 @@ class Settings:
         """Return the configuration with these flags applied. Raises UsageError."""
         from img_core.config import Config
 
-        config = Config.load(state=self._state(), no_plugins=self.no_plugins, environment=self._environment())
+        config = Config.load(
+            state=self._state(),
+            no_plugins=self.no_plugins,
+            plugin_files=self.plugin_files,
+            environment=self._environment(),
+        )
         _check_state(config.state_directory)
         return config
 
@@ -61,6 +67,7 @@ class Settings:
         client = Client(
             state=self._state(),
             no_plugins=self.no_plugins,
+            plugin_files=self.plugin_files,
             environment=self._environment(),
             notice=warn,
             trace=lambda text: say(f"debug: {text}") if self.debug else None,

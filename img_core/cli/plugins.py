@@ -11,10 +11,12 @@ import click
 from img_core.cli._base import CommandGroup, settings_of
 from img_core.cli._commands import is_taken
 from img_core.cli._format import render, table
-from img_core.cli._output import echo
+from img_core.cli._output import echo, warn
 from img_core.cli.plugin_check import command as check_plugin
+from img_core.cli.plugin_new import command as new_plugin
 from img_core.plugins import KINDS, LISTENER, PluginInfo, Plugins, environment_name, parse_plugin_id
 from img_core.spec.errors import NotFoundError, PluginError
+from img_core.spec.text import show
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,6 +45,8 @@ def list_plugins(context: click.Context, kind: str | None, probe: bool, template
         for info in infos:
             echo(render(template, asdict(info)))
         return
+    for path in settings.plugins().strays():
+        warn(f"`{show(path)}` is no plugin: its name must be `KIND-NAME.py`, e.g. `exporter-list.py`")
     header = ("KIND", "NAME", "STATUS", "DISTRIBUTION", "VERSION", "REASON")
     rows = [(info.kind, info.name, info.status, info.distribution, info.version, info.reason) for info in infos]
     echo(table([header, *rows]))
@@ -73,6 +77,7 @@ def show_plugins(context: click.Context, names: tuple[str, ...]) -> None:
 
 
 command.add_command(check_plugin)
+command.add_command(new_plugin)
 
 
 @command.command("disable")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from img_core.plugins._blame import blamed
 from img_core.plugins._discovery import Found, discover, is_own, load_module
+from img_core.plugins._files import is_file, named_files, plugins_in, strays
 from img_core.plugins._kinds import (
     ALWAYS_WITH_OPTIONS,
     CONTRACT_VERSION,
@@ -101,11 +102,24 @@ class Plugins:
 
     @cached_property
     def _found(self) -> dict[tuple[str, str], list[Found]]:
-        return discover(self._config.environment)
+        return discover(self._config.environment, self._files)
+
+    @cached_property
+    def _files(self) -> list[tuple[str, str, str]]:
+        """The plugins that are one file: those that the user named, and those of his directory."""
+        if self._config.plugin_files and self._config.files_forbidden_by:
+            raise PluginError(f"plugins of single files are switched off by {self._config.files_forbidden_by}")
+        rows = named_files(self._config.plugin_files)
+        return rows + [row for row in plugins_in(self._config.plugin_directory) if row not in rows]
+
+    def strays(self) -> list[str]:
+        """Return the files in the user's directory of plugins whose names do not say what they are."""
+        return strays(self._config.plugin_directory)
 
     def names(self, kind: str) -> list[str]:
         """Return the sorted names of a kind that are installed and not switched off. Imports no plugin."""
-        return sorted(name for k, name in self._found if k == kind and self._toggles.of(kind, name).enabled)
+        claims = ((name, claims) for (k, name), claims in self._found.items() if k == kind)
+        return sorted(name for name, found in claims if any(self._toggle_of(item).enabled for item in found))
 
     def switched_off(self, kind: str) -> list[str]:
         """Return a sentence for each installed driver of a kind that is switched off: which it is and by what. Imports no plugin."""
@@ -113,6 +127,12 @@ class Plugins:
         return [
             f"{kind} `{name}` is switched off by {toggle.by}" for name, toggle in toggles.items() if not toggle.enabled
         ]
+
+    def _toggle_of(self, found: Found) -> Toggle:
+        """Return whether this very plugin is switched on: the file of a name may be off where an installed one of that name is on."""
+        if is_file(found.module) and self._config.files_forbidden_by:
+            return Toggle(enabled=False, by=self._config.files_forbidden_by, locked=True)
+        return self._toggles.of(found.kind, found.name)
 
     def toggle(self, kind: str, name: str) -> Toggle:
         """Return whether a plugin is switched on, and who decided that."""
@@ -257,7 +277,7 @@ class Plugins:
         return PluginInfo(found.kind, found.name, status, reason, found.distribution, found.version, found.module, hint)
 
     def _status(self, found: Found, *, host: Host | None, check: bool) -> tuple[str, str, str]:
-        toggle = self._toggles.of(found.kind, found.name)
+        toggle = self._toggle_of(found)
         if not toggle.enabled:
             return "disabled", f"by {toggle.by}", ""
         if not check:
@@ -304,12 +324,15 @@ class Plugins:
             raise PluginError(
                 f"{kind} `{name}` is switched off by {toggle.by}", hint="`img plugins ls` shows what is available"
             )
-        claims = self._found.get((kind, name), [])
+        every = self._found.get((kind, name), [])
+        claims = [found for found in every if self._toggle_of(found).enabled]
+        if every and not claims:
+            raise PluginError(f"{kind} `{name}` is switched off by {self._toggle_of(every[0]).by}")
         if not claims:
             raise UnknownPlugin(f"no {kind} is named `{name}`", hint=suggestion(name, self.names(kind)))
         if len(claims) > 1:
-            owners = " and ".join(f"{found.distribution} {found.version}" for found in claims)
-            raise PluginError(f"{kind} `{name}` is claimed by {owners}", hint="uninstall all but one of them")
+            owners = " and ".join(f"{found.distribution} {found.version}".rstrip() for found in claims)
+            raise PluginError(f"{kind} `{name}` is claimed by {owners}", hint="uninstall or remove all but one of them")
         return claims[0]
 
 

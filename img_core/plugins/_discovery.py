@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from img_core.plugins import _index
+from img_core.plugins._files import import_file, is_file, module_name
 from img_core.plugins._kinds import GROUPS, KINDS
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import PluginError
@@ -20,6 +21,8 @@ from img_core.spec.errors import PluginError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from importlib.metadata import Distribution, EntryPoint, EntryPoints
+
+    from img_core.plugins._files import Row
 
 __all__ = ["OWN_DISTRIBUTION", "Found", "describe_failure", "discover", "is_own", "load_module", "loaded_from"]
 
@@ -38,11 +41,11 @@ class Found:
     version: str
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.name} of {self.distribution} {self.version}"
+        return f"{self.kind}:{self.name} of {self.distribution} {self.version}".rstrip()
 
 
-def discover(environment: Mapping[str, str]) -> dict[tuple[str, str], list[Found]]:
-    """Return all installed plugins by kind and name; more than one entry means that distributions quarrel about a name.
+def discover(environment: Mapping[str, str], files: Iterable[Row] = ()) -> dict[tuple[str, str], list[Found]]:
+    """Return all installed plugins, and those of *files*, by kind and name; more than one entry means that there is a quarrel about a name.
 
     *environment* tells where the user's cache directory is.
     """
@@ -58,6 +61,7 @@ def discover(environment: Mapping[str, str]) -> dict[tuple[str, str], list[Found
             )
     else:
         listed = [Found(*row) for row in rows]
+    listed += [Found(kind, name, path, path, "") for kind, name, path in files]
     plugins: dict[tuple[str, str], list[Found]] = {}
     for found in listed:
         plugins.setdefault((found.kind, found.name), []).append(found)
@@ -109,16 +113,23 @@ def loaded_from(module: str) -> Found | None:
 def load_module(found: Found) -> object:
     """Import what *found* names. Raises PluginError for anything that goes wrong in there, SystemExit included."""
     if not is_own(found.distribution):
-        _others.setdefault(found.module.partition(":")[0].partition(".")[0].strip(), found)
+        module = module_name(found.module) if is_file(found.module) else found.module
+        _others.setdefault(module.partition(":")[0].partition(".")[0].strip(), found)
     try:
-        return _import(found.module)
+        return import_file(found.module) if is_file(found.module) else _import(found.module)
     except (KeyboardInterrupt, PluginError):
         raise
     except BaseException as err:  # SystemExit and AssertionError of a plugin must not end the program
         raise PluginError(
             f"plugin {found} cannot be imported: {describe_failure(err)}",
-            hint=f"reinstall {found.distribution}, or do without: `--no-plugin {found.kind}:{found.name}`",
+            hint=_mending(found),
         ) from err
+
+
+def _mending(found: Found) -> str:
+    """Return what can be done about a plugin that cannot be imported."""
+    remedy = f"mend {found.module}" if is_file(found.module) else f"reinstall {found.distribution}"
+    return f"{remedy}, or do without: `--no-plugin {found.kind}:{found.name}`"
 
 
 def _import(value: str) -> object:

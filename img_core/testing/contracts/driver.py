@@ -33,9 +33,10 @@ _BUDGET = 0.3
 _IMPORT = """
 import json, os, sys, threading, time
 import img_core.spec, pluggy, click
+from img_core.plugins import Found
+from img_core.plugins._discovery import load_module
 before, began, modules = os.getcwd(), time.process_time(), set(sys.modules)
-from importlib import import_module
-import_module(sys.argv[1])
+load_module(Found("plugin", "checked", sys.argv[1], "the suite", "1"))
 found = {"seconds": time.process_time() - began, "threads": [t.name for t in threading.enumerate()[1:]],
          "modules": sorted(set(sys.modules) - modules), "children": open("/proc/thread-self/children").read().split(),
          "moved": os.getcwd() != before}
@@ -113,16 +114,17 @@ class ModuleContract:
     def imported(cls) -> dict[str, Any]:  # Any: JSON
         """What a fresh interpreter found when it imported the module."""
         reader, writer = os.pipe()
-        module = cls.module.partition("[")[0].partition(":")[0].strip()
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        command = [sys.executable, "-c", _IMPORT, module, str(writer)]
+        command = [sys.executable, "-c", _IMPORT, cls.module, str(writer)]
         done = subprocess.run(
             command, pass_fds=[writer], env=environment, capture_output=True, text=True, timeout=60, check=False
         )
         os.close(writer)
         with os.fdopen(reader, "rb") as answer:
             told = answer.read()
-        assert told, f"importing {module} ended the interpreter with status {done.returncode}: {done.stderr[-1000:]}"
+        assert told, (
+            f"importing {cls.module} ended the interpreter with status {done.returncode}: {done.stderr[-1000:]}"
+        )
         return {**json.loads(told), "printed": done.stdout + done.stderr}
 
     def test_the_core_accepts_it(self) -> None:

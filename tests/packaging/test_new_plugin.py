@@ -1,0 +1,201 @@
+"""The first quarter of an hour of somebody who writes a plugin: a project from the template, installed, used, tested, renamed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from packaging_support import Environment
+
+from img_core.spec.kinds import KINDS
+from img_core.testing.templates import KINDS_WITH_TEMPLATE
+
+pytestmark = pytest.mark.rootless
+
+NAME = "first-try"
+Done = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def author(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environment:
+    """The environment of an author, with img and the suites in it, and a small build context."""
+    environment = Environment.create(tmp_path_factory.mktemp("author"))
+    environment.install(wheel)
+    context = environment.home / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY file /\n")
+    (context / "Running").write_text('FROM scratch\nCOPY busybox /bin/\nRUN ["/bin/busybox", "true"]\n')
+    (context / "Named").write_text("FROM scratch\nCOPY --from=files one /\n")
+    (context / "FirstTryfile").write_text("file /copied\n")
+    (context / "file").write_text("content\n")
+    shutil.copy("/bin/busybox", context / "busybox")
+    assert environment.img("build", "-t", "registry.example/app:1", "context").returncode == 0
+    return environment
+
+
+def configure(author: Environment, kind: str) -> None:
+    """Let the plugin be the one of its kind."""
+    directory = author.home / ".config/img"
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.toml").write_text(f'[order]\n{kind} = ["{NAME}"]\n')
+
+
+def export(author: Environment) -> None:
+    ok(author.img("build", "-o", f"type={NAME},dest=files.txt", "context"))
+    assert (author.home / "files.txt").read_text().endswith("/file\n")
+
+
+def plan(author: Environment) -> None:
+    ok(author.img("build", "--frontend", NAME, "-o", "planned", "context"))
+    assert (author.home / "planned/copied").read_text() == "content\n"
+
+
+def fetch(author: Environment) -> None:
+    words = ("-f", "context/Named", "--build-context", f"files={NAME}://one,two", "-o", "fetched")
+    ok(author.img("build", *words, "context"))
+    assert (author.home / "fetched/one").read_text() == "this is one\n"
+
+
+def push(author: Environment) -> None:
+    configure(author, "registry")
+    ok(author.img("push", "registry.example/app:1"))
+    ok(author.img("rm", "registry.example/app:1"))
+    ok(author.img("pull", "registry.example/app:1"))
+    assert "registry.example/app" in author.img("ls").stdout
+
+
+def run(author: Environment) -> None:
+    ok(author.img("build", "--no-cache", "--executor", NAME, "-f", "context/Running", "-t", "ran", "context"))
+
+
+def stack(author: Environment) -> None:
+    ok(author.img("build", "-b", NAME, "-f", "context/Running", "-t", "stacked", "context"))
+
+
+def load(author: Environment) -> None:
+    ok(author.img("save", "-o", "image.tar", "registry.example/app:1"))
+    (author.home / "image").write_bytes(f"{NAME} 1\n".encode() + (author.home / "image.tar").read_bytes())
+    configure(author, "importer")
+    assert "registry.example/app:1" in ok(author.img("load", "-i", "image")).stdout
+
+
+def log_out(author: Environment) -> None:
+    configure(author, "credentials")
+    directory = author.home / ".config" / NAME
+    directory.mkdir(mode=0o700)
+    (directory / "credentials.json").write_text('{"registry.example": {"username": "joe", "password": "pw"}}')
+    ok(author.img("logout", "registry.example"))
+    assert (directory / "credentials.json").read_text() == "{}"
+
+
+def show(author: Environment) -> None:
+    done = ok(author.img("build", "--no-cache", "--progress", NAME, "-t", "shown", "context"))
+    assert re.search(r"^ +\d+\.\ds  .*COPY file /$", done.stderr, re.MULTILINE)
+
+
+def count(author: Environment) -> None:
+    assert ok(author.img(NAME)).stdout.endswith(" images\n")
+
+
+def listen(author: Environment) -> None:
+    heard = author.home / "heard"
+    author.variables["FIRST_TRY_LOG"] = str(heard)
+    ok(author.img("build", "-t", "heard", "context"))
+    assert "COPY file /" in heard.read_text()
+
+
+#: kind -> what its template does in a command
+USES: dict[str, Callable[[Environment], None]] = {
+    "exporter": export, "frontend": plan, "source": fetch, "registry": push, "executor": run, "snapshotter": stack,
+    "importer": load, "credentials": log_out, "progress": show, "command": count, "listener": listen,
+}  # fmt: skip
+
+#: of suites that take long, the tests that are run here: all of them are run for the drivers that these templates build on
+SOME = {
+    "executor": "Module or driver or (full and (exit_code or output or mounts))",
+    "snapshotter": "not 130 and not kinds",
+}
+
+
+def ok(done: Done) -> Done:
+    assert done.returncode == 0, f"{done.args}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@dataclass(frozen=True)
+class Project:
+    directory: Path
+    author: Environment
+
+    def install(self) -> None:
+        self.author.pip("install", "--no-index", "--no-deps", "--no-build-isolation", "-e", str(self.directory))
+
+    def test(self, kind: str) -> Done:
+        """Run the project's own tests, with the author's interpreter."""
+        python = str(self.author.path / "bin/python")
+        chosen = ["-k", SOME[kind]] if kind in SOME else []
+        return self.author._run(
+            [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(self.directory), *chosen], check=False
+        )
+
+
+def test_there_is_a_template_for_each_kind() -> None:
+    assert set(USES) == set(KINDS_WITH_TEMPLATE)
+    assert set(KINDS) - set(USES) <= {"cache"}
+
+
+@pytest.mark.parametrize("kind", USES)
+def test_the_first_quarter_of_an_hour(author: Environment, kind: str) -> None:
+    began = time.monotonic()
+    made = Path(ok(author.img("plugins", "new", kind, NAME)).stdout.strip())
+    project = Project(author.home / made, author)
+    project.install()
+    try:
+        assert author.statuses("--kind", kind)[f"{kind}:{NAME}"] == "ok"
+        done = ok(project.test(kind))
+        assert re.search(r"^\d+ passed", done.stdout.splitlines()[-1]), done.stdout
+        assert "skipped" not in done.stdout
+        assert time.monotonic() - began < 60 * 3, "on a machine of one's own it is well below a minute"
+        USES[kind](author)
+        _rename(project, kind)
+        statuses = author.statuses("--kind", kind)
+        assert statuses[f"{kind}:renamed"] == "ok"
+        assert f"{kind}:{NAME}" not in statuses
+    finally:
+        author.pip("uninstall", "--yes", project.directory.name)
+        (author.home / ".config/img/config.toml").unlink(missing_ok=True)
+        author.variables.clear()
+    assert f"{kind}:renamed" not in author.statuses("--kind", kind)
+
+
+def _rename(project: Project, kind: str) -> None:
+    """Give the plugin another word, as its author would."""
+    path = project.directory / "pyproject.toml"
+    text = path.read_text()
+    assert f"\n{NAME} = " in text
+    path.write_text(text.replace(f"\n{NAME} = ", "\nrenamed = "))
+    project.install()
+
+
+@pytest.mark.parametrize("kind", USES)
+def test_a_new_project_is_tidy_and_typed(author: Environment, kind: str, tmp_path: Path) -> None:
+    ok(author.img("plugins", "new", kind, "a1-b", "--directory", str(tmp_path)))
+    (project,) = tmp_path.iterdir()
+    for words in (["ruff", "check", "--no-cache", "."], ["ruff", "format", "--no-cache", "--check", "."]):
+        done = subprocess.run([sys.executable, "-m", *words], cwd=project, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+    site = f"{author.site_packages}"
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--cache-dir", str(author.home / ".mypy"), "--python-executable", str(author.path / "bin/python")],
+        cwd=project, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{site}\n{done.stdout}{done.stderr}"
+    assert "{{" not in "".join(path.read_text() for path in project.rglob("*") if path.is_file())
