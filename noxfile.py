@@ -182,6 +182,18 @@ def policy(session: nox.Session) -> None:
 
 
 @nox.session
+def caches(session: nox.Session) -> None:
+    """The caches in buckets of S3 and in GitHub's service, against services on loopback that speak their protocols."""
+    install(session)
+    for name in ("s3", "gha"):
+        if session.virtualenv.is_sandboxed:
+            session.install("-e", f"plugins/img-cache-{name}")
+        modules = sorted(map(str, Path(f"plugins/img-cache-{name}/img_cache_{name}").glob("*.py")))
+        session.run("mypy", *modules, env={"MYPYPATH": f"plugins/img-cache-{name}"})
+        session.run("pytest", f"plugins/img-cache-{name}/tests", *session.posargs)
+
+
+@nox.session
 def kaniko(session: nox.Session) -> None:
     """kaniko's command line: what it becomes, and whole builds against a real registry; as an ordinary user."""
     require_ordinary_user(session)

@@ -101,7 +101,7 @@ class DocumentCache(CacheBackend):
             missing, found = err, FoundBodies()
         bodies = list(found.bodies)
         newest = max((body.created for body in bodies), default=0.0)
-        if found.replaceable and time.time() - newest > _STALE_SECONDS:
+        if self.place.lists_tags and found.replaceable and time.time() - newest > _STALE_SECONDS:
             merged = {name for body in bodies for name in body.segments}
             bodies += self.read_segments(self.segments() - merged, self.trust)[0]
         if missing and not bodies:

@@ -83,6 +83,7 @@ class Objects:
                 try:
                     headers = {"Range": f"bytes={received}-{descriptor.size - 1}"} if received else {}
                     with self._send("GET", url, headers, b"", signed, frozenset()) as response:
+                        _check_size(response, descriptor)
                         skip = received if response.status == 200 else 0
                         for chunk in response.chunks():
                             piece, skip = chunk[skip:], max(0, skip - len(chunk))
@@ -139,3 +140,12 @@ class Objects:
             if failure.status in (401, 403):
                 raise CredentialsError(message) from failure
             raise ImgError(message, hint=failure.hint) from failure
+
+
+def _check_size(response: Response, descriptor: Descriptor) -> None:
+    """Raise IntegrityError if the object is known not to have the size of *descriptor*: asking again would be of no use."""
+    told = response.header("content-length") or ""
+    if response.status == 206:
+        told = (response.header("content-range") or "").rpartition("/")[2]
+    if told.isdecimal() and int(told[:20]) != descriptor.size:
+        raise IntegrityError(f"{descriptor.digest} has {told[:20]} bytes instead of {descriptor.size}")

@@ -5,9 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from img_core.spec.errors import ImgError
 from img_core.spec.values import Descriptor, Digest
 
-__all__ = ["Place"]
+__all__ = ["ConflictError", "Place"]
+
+
+class ConflictError(ImgError):
+    """Somebody else published under the same tag since we read it."""
 
 
 class Place(ABC):
@@ -15,6 +20,9 @@ class Place(ABC):
 
     #: how people call it, e.g. ``registry.example/app:cache``
     title: str
+    #: everybody sees all tags, so that writers can tell each other of segments; if not, `publish` raises ConflictError instead of replacing
+    #: what another wrote since the last `read`
+    lists_tags: bool = True
 
     @abstractmethod
     def read(self, tag: str) -> bytes:

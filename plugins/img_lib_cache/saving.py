@@ -17,6 +17,7 @@ from img_core.spec.errors import Canceled, ImgError, IntegrityError, NotFoundErr
 from img_core.spec.exporter import BuiltLayer
 from img_lib_cache.document import Body, blobs_of, normal
 from img_lib_cache.envelope import FoundBodies, pack
+from img_lib_cache.places import ConflictError
 from img_lib_cache.segments import new_segment, written_at
 from img_lib_cache.union import is_news, pruned, united
 
@@ -60,7 +61,7 @@ class Save:
         for body in there:
             self._place.note(blobs_of(body.records))
         new = self._with_blobs(new, known.values())
-        segment = self._write_segment(new) if new else ""
+        segment = self._write_segment(new) if new and self._place.lists_tags else ""
         now = self._cache.context.now
         steps = {_step(record) for record in new}
         # Of what is there already, only that it was used is news.
@@ -75,7 +76,7 @@ class Save:
         if any(body.signed for body in bodies) and self._cache.signing_key is None:
             hint = f"give the key: `type={self._cache.name},…,sign=KEY`"
             raise UsageError(f"{self._place.title} is signed and would not be afterwards", hint=hint)
-        segments = self._cache.segments()
+        segments = self._segments()
         merged = {name for body in bodies for name in body.segments}
         found, unread = self._cache.read_segments(segments - merged, self._trust)
         if not bodies and not found:
@@ -117,6 +118,9 @@ class Save:
             hint = "choose another name for the cache"
             raise UsageError(f"the cache would replace something else: {reason}", hint=hint)
         return list(found.bodies)
+
+    def _segments(self) -> set[str]:
+        return self._cache.segments() if self._place.lists_tags else set()
 
     def _should_refresh(self, ours: Iterable[CacheRecord], known: Mapping[_Step, CacheRecord]) -> bool:
         """Tell whether "last used" of one of *ours* is so old that it is written anew, or something has to go."""
@@ -208,9 +212,9 @@ class Save:
                 time.sleep(random.uniform(0.0, 0.03) * min(attempt, 10) if attempt > 1 else 0)  # noqa: S311
             self._status(f"writing {self._place.title}")
             bodies = self._read_rolling()
-            there = self._cache.segments() | ({segment} if segment else set())
+            there = self._segments() | ({segment} if segment else set())
             done = {name for body in bodies for name in body.segments}
-            if attempt and there <= done:
+            if digest is not None and there <= done:
                 break
             found, unread = self._cache.read_segments(there - done - {segment}, self._trust)
             bodies += found
@@ -220,12 +224,18 @@ class Save:
                 digest = self._publish(self._cache.tag, Body(tuple(records), segments=tuple(sorted(there))), ours)
             except Canceled:
                 raise
+            except ConflictError:
+                continue
             except ImgError as err:
                 if not segment:
                     raise
                 self._warnings[f"{self._place.title} could not be replaced: {err.message}"] = None
                 return digest, len(records)
             merged = there
+            if not self._place.lists_tags:
+                break
+        if digest is None:
+            raise ImgError(f"{self._place.title} was written by others again and again", hint="try again later")
         self._compact(merged)
         return digest, len(records)
 
@@ -234,7 +244,7 @@ class Save:
         body = replace(body, created=time.time(), writer=_writer())
         try:
             return self._store(tag, body)
-        except Canceled:
+        except (Canceled, ConflictError):
             raise
         except ImgError:
             gone = self._gone(layer.descriptor for layer in blobs_of(body.records).values())

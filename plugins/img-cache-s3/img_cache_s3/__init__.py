@@ -1,0 +1,1 @@
+"""``--cache-to type=s3``: build results in a bucket."""
