@@ -20,6 +20,7 @@ __all__ = [
     "trials",
     "trust",
     "vital",
+    "walker",
     "wildcards",
     "xattrs",
 ]

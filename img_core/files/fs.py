@@ -24,6 +24,7 @@ from typing import Self
 from img_core.files import _rooted, faults
 from img_core.files._remove import remove_entry, remove_tree
 from img_core.files.faults import mutation
+from img_core.files.walker import Walk
 from img_core.linux.spans import span
 from img_core.spec.errors import ImgError
 from img_core.spec.text import show_path as show
@@ -166,34 +167,15 @@ def make_directories(root_fd: int, path: bytes, mode: int = 0o755, uid: int = -1
         return open_in_root(root_fd, path, flags)
     except FileNotFoundError:
         pass
-    parts = [part for part in path.split(b"/") if part not in (b"", b".")]
-    for end in range(1, len(parts) + 1):
-        prefix = b"/".join(parts[:end])
-        try:
-            os.close(open_in_root(root_fd, prefix, flags))
-        except FileNotFoundError:
-            _make_directory(root_fd, prefix, mode, uid, gid, links=40)
-    return open_in_root(root_fd, path, flags)
-
-
-def _make_directory(root_fd: int, path: bytes, mode: int, uid: int, gid: int, *, links: int) -> None:
-    """Make the last component of *path*; when it is a dangling link, make what it points to."""
-    head, _, name = path.rpartition(b"/")
-    parent = make_directories(root_fd, head, mode, uid, gid) if head else os.dup(root_fd)
-    try:
-        if name == b"..":
-            return
-        try:
-            target = os.readlink(name, dir_fd=parent)
-        except FileNotFoundError:
-            mkdir(name, mode, dir_fd=parent, uid=uid, gid=gid)
-            return
-    finally:
-        os.close(parent)
-    if not links:
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-    joined = target if target.startswith(b"/") else head + b"/" + target
-    _make_directory(root_fd, joined.rstrip(b"/"), mode, uid, gid, links=links - 1)
+    with Walk(root_fd, path) as position:
+        while (name := position.next()) is not None:
+            try:
+                fd = position.look(name)
+            except FileNotFoundError:
+                mkdir(name, mode, dir_fd=position.here, uid=uid, gid=gid)
+                fd = position.look(name)
+            position.go(name, fd)
+        return position.leave()
 
 
 # ------------------------------------------------------------------------------------------------- single mutations

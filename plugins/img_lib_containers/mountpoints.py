@@ -14,13 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from img_core.files import fs
 from img_core.files.faults import mutation
-from img_core.linux import syscalls
+from img_core.files.walker import Walk
 from img_core.spec.errors import StepError
 
 __all__ = ["MountPoints"]
 
-_MOST_LINKS: Final = 40
 # The step has put something into it, or removed it: now it is the step's.
 _CHANGED_BY_STEP: Final = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT, errno.ENOTDIR)
 
@@ -53,7 +53,7 @@ class MountPoints:
     def ensure(self, target: str, *, directory: bool) -> None:
         """Make the absolute path *target* exist as a directory or an empty file. Raises StepError when it cannot."""
         try:
-            fd = syscalls.openat2(self._root_fd, target, os.O_PATH)
+            fd = fs.open_in_root(self._root_fd, os.fsencode(target), os.O_PATH)
         except OSError as err:
             if err.errno != errno.ENOENT:
                 raise StepError(f"cannot mount at `{target}`: {os.strerror(err.errno or 0)}") from err
@@ -98,53 +98,25 @@ class MountPoints:
 
     def _make(self, target: str, *, directory: bool) -> None:
         """Walk to *target* by hand, through symlinks as the container will see them, and make what is missing."""
-        stack = [os.dup(self._root_fd)]  # descriptors from the root down to where we are
-        pending = target.split("/")[::-1]
-        links = 0
         try:
-            while pending:
-                name = pending.pop()
-                if name in ("", "."):
-                    continue
-                if name == "..":
-                    if len(stack) > 1:
-                        os.close(stack.pop())
-                    continue
-                is_last = not any(part not in ("", ".") for part in pending)
-                fd = self._step(stack[-1], name, directory=directory or not is_last)
-                stack.append(fd)
-                if stat.S_ISLNK(os.fstat(fd).st_mode):
-                    links += 1
-                    if links > _MOST_LINKS:
-                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-                    self._follow(stack, pending)
+            with Walk(self._root_fd, os.fsencode(target)) as walk:
+                while (name := walk.next()) is not None:
+                    fd = self._step(walk, name, directory=directory or bool(walk.left))
+                    mode = os.fstat(fd).st_mode
+                    if not (walk.left or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+                        os.close(fd)
+                        return
+                    walk.go(name, fd)
         except OSError as err:
             raise StepError(f"cannot make the mount point `{target}`: {os.strerror(err.errno or 0)}") from err
-        finally:
-            for fd in stack:
-                os.close(fd)
 
-    def _step(self, parent_fd: int, name: str, *, directory: bool) -> int:
-        flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+    def _step(self, walk: Walk, name: bytes, *, directory: bool) -> int:
         try:
-            return os.open(name, flags, dir_fd=parent_fd)
+            return walk.look(name)
         except FileNotFoundError:
             with suppress(FileExistsError):  # another step in the same root made it meanwhile, and will remove it
-                self._create(parent_fd, name, directory=directory)
-            return os.open(name, flags, dir_fd=parent_fd)
-
-    @staticmethod
-    def _follow(stack: list[int], pending: list[str]) -> None:
-        """Replace the symlink on top of *stack* by the parts of its target."""
-        link_fd = stack.pop()
-        try:
-            destination = os.readlink("", dir_fd=link_fd)
-        finally:
-            os.close(link_fd)
-        if destination.startswith("/"):
-            while len(stack) > 1:
-                os.close(stack.pop())
-        pending.extend(destination.split("/")[::-1])
+                self._create(walk.here, os.fsdecode(name), directory=directory)
+            return walk.look(name)
 
     def _create(self, parent_fd: int, name: str, *, directory: bool) -> None:
         parent = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent_fd)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from img_core.files import fs
 from img_core.files.ownership import Owners
+from img_core.files.walker import Walk
 from img_core.spec.errors import ImgError
 
 __all__ = ["NewDirectory", "OpenPlace", "TargetRoot", "finish_directory"]
-
-_LINK_LIMIT = 40  # the kernel's own, see path_resolution(7)
-_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +65,36 @@ class TargetRoot:
 
     def directory(self, path: bytes, new: NewDirectory) -> tuple[int, bytes]:
         """Return ``(descriptor, path without links)`` of directory *path*, making it and its parents where they are missing."""
-        walk = _Walk(self, path, new)
-        return walk.directory()
+        with Walk(self.fd, path) as walk:
+            while (name := walk.next()) is not None:
+                self._step(walk, name, path, new)
+            return walk.leave(), walk.path
 
     def place(self, path: bytes, new: NewDirectory) -> OpenPlace:
         """Return where a file *path* is to be written: links are followed, missing parents are made."""
-        walk = _Walk(self, path, new)
-        return walk.place()
+        with Walk(self.fd, path) as walk:
+            while (name := walk.next()) is not None:
+                if walk.left:
+                    self._step(walk, name, path, new)
+                elif (target := _link_target(walk.here, name)) is None:
+                    return OpenPlace(walk.leave(), name, walk.path_of(name))
+                else:
+                    with _errors(path, walk.path_of(name)):
+                        walk.follow(target)
+        raise ImgError(f"a directory is in the place of the file: `/{fs.show(path.strip(b'/'))}`")
+
+    def _step(self, walk: Walk, name: bytes, wanted: bytes, new: NewDirectory) -> None:
+        """Go to *name* on the way to *wanted*; make it if it is missing."""
+        here = walk.path_of(name)
+        try:
+            fd = walk.look(name)
+        except FileNotFoundError:
+            self.make_directory(walk.here, name, here, new)
+            fd = walk.look(name)
+        except OSError as err:
+            raise ImgError(f"cannot use `/{fs.show(here)}`: {os.strerror(err.errno or 0).lower()}") from err
+        with _errors(wanted, here):
+            walk.go(name, fd)
 
     def make_directory(self, parent_fd: int, name: bytes, path: bytes, new: NewDirectory) -> None:
         """Make directory *name* in *parent_fd*, where it will be *path*."""
@@ -126,87 +148,19 @@ def finish_directory(root_fd: int, path: bytes, mode: int | None, mtime_ns: int 
         os.close(fd)
 
 
-class _Walk:
-    """Goes down one path, keeping every directory on the way open so that ``..`` is where we came from."""
+@contextmanager
+def _errors(wanted: bytes, here: bytes) -> Iterator[None]:
+    """Say what is wrong with *here* on the way to *wanted*."""
+    try:
+        yield
+    except OSError as err:
+        if err.errno == errno.ELOOP:
+            raise ImgError(f"too many links: `/{fs.show(wanted.strip(b'/'))}`") from err
+        raise ImgError(f"not a directory: `/{fs.show(here)}`") from err
 
-    def __init__(self, root: TargetRoot, path: bytes, new: NewDirectory) -> None:
-        self.root = root
-        self.wanted = path
-        self.new = new
-        self.todo = [part for part in reversed(path.split(b"/")) if part not in (b"", b".")]
-        self.names: list[bytes] = []
-        self.fds = [os.open(b".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root.fd)]
-        self.links = 0
 
-    def directory(self) -> tuple[int, bytes]:
-        try:
-            while self.todo:
-                self._step()
-            return self.fds.pop(), b"/".join(self.names)
-        finally:
-            self._close()
-
-    def place(self) -> OpenPlace:
-        try:
-            while True:
-                while len(self.todo) > 1:
-                    self._step()
-                if not self.todo or self.todo[0] == b"..":
-                    raise ImgError(f"a directory is in the place of the file: `/{fs.show(self.wanted.strip(b'/'))}`")
-                name = self.todo.pop()
-                target = self._link_target(name)
-                if target is None:
-                    return OpenPlace(self.fds.pop(), name, b"/".join([*self.names, name]))
-                self._follow(target)
-        finally:
-            self._close()
-
-    def _close(self) -> None:
-        for fd in self.fds:
-            os.close(fd)
-
-    def _step(self) -> None:
-        name = self.todo.pop()
-        if name == b"..":
-            if self.names:
-                self.names.pop()
-                os.close(self.fds.pop())
-            return
-        here = self.fds[-1]
-        try:
-            fd = os.open(name, _LOOK, dir_fd=here)
-        except FileNotFoundError:
-            self.root.make_directory(here, name, b"/".join([*self.names, name]), self.new)
-            fd = os.open(name, _LOOK, dir_fd=here)
-        except OSError as err:
-            path = b"/".join([*self.names, name])
-            raise ImgError(f"cannot use `/{fs.show(path)}`: {os.strerror(err.errno or 0).lower()}") from err
-        mode = os.fstat(fd).st_mode
-        if stat.S_ISDIR(mode):
-            self.fds.append(fd)
-            self.names.append(name)
-            return
-        try:
-            if not stat.S_ISLNK(mode):
-                raise ImgError(f"not a directory: `/{fs.show(b'/'.join([*self.names, name]))}`")
-            target = os.readlink(b"", dir_fd=fd)
-        finally:
-            os.close(fd)
-        self._follow(target)
-
-    def _link_target(self, name: bytes) -> bytes | None:
-        try:
-            return os.readlink(name, dir_fd=self.fds[-1])
-        except OSError:  # EINVAL: not a link; ENOENT
-            return None
-
-    def _follow(self, target: bytes) -> None:
-        self.links += 1
-        if self.links > _LINK_LIMIT:
-            raise ImgError(f"too many links: `/{fs.show(self.wanted.strip(b'/'))}`")
-        if target.startswith(b"/"):
-            for fd in self.fds[1:]:
-                os.close(fd)
-            del self.fds[1:]
-            self.names.clear()
-        self.todo.extend(part for part in reversed(target.split(b"/")) if part not in (b"", b"."))
+def _link_target(directory: int, name: bytes) -> bytes | None:
+    try:
+        return os.readlink(name, dir_fd=directory)
+    except OSError:  # EINVAL: not a link; ENOENT
+        return None

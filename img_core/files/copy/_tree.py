@@ -11,6 +11,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from img_core.files import fs
+from img_core.files.walker import Walk
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError
 
@@ -28,7 +29,6 @@ __all__ = [
     "resolve",
 ]
 
-_LINK_LIMIT = 40  # the kernel's own, see path_resolution(7)
 _GONE = (errno.ENOENT, errno.ENOTDIR)
 
 
@@ -150,46 +150,39 @@ def resolve(tree: SourceTree, path: bytes, *, last: bool = True) -> tuple[bytes,
 
 def follow(tree: SourceTree, path: bytes, *, last: bool = True) -> Way:
     """Follow *path* as `resolve` does, and tell where it ended. Raises ImgError for a circle of links."""
-    todo = path.split(b"/")[::-1]
-    done: list[bytes] = []
     link: tuple[bytes, bytes] | None = None
-    links = behind = 0  # behind: how many parts follow those of the link's target
-    info = lookup(tree, b"")
-    while todo and info is not None:
-        if len(todo) <= behind:
-            link = None
-        part = todo.pop()
-        if part in (b"", b"."):
-            continue
-        if part == b"..":
-            done = done[:-1]
-            info = lookup(tree, b"/".join(done))
-            continue
-        done.append(part)
-        here = b"/".join(done)
-        info = lookup(tree, here)
-        if info is None or (tree.hides(here) and not (stat.S_ISDIR(info.st_mode) and tree.shows_below(here))):
-            return Way(here, None, link)
-        if stat.S_ISLNK(info.st_mode) and (todo or last):
-            links += 1
-            if links > _LINK_LIMIT:
-                raise ImgError(f"too many links: `/{fs.show(path)}` in {tree.name}")
-            done.pop()
-            link = here, _read_link(tree, here)
-            behind = len(todo)
-            if link[1].startswith(b"/"):
-                done.clear()
-            todo.extend(link[1].split(b"/")[::-1])
-            info = lookup(tree, b"/".join(done))
-    return Way(b"/".join(done), info, link)
+    behind = 0  # how many parts follow those of the link's target
+    with Walk(tree.fd, path) as walk:
+        while (name := walk.next()) is not None:
+            if walk.left < behind:
+                link = None
+            here = walk.path_of(name)
+            try:
+                fd = walk.look(name)
+            except OSError as err:
+                if err.errno in _GONE:
+                    return Way(here, None, link)
+                raise read_error(tree, here, err) from err
+            info = _make(_fields_of(os.fstat(fd)))
+            is_link, is_directory = stat.S_ISLNK(info.st_mode), stat.S_ISDIR(info.st_mode)
+            hidden = tree.hides(here) and not (is_directory and tree.shows_below(here))
+            if hidden or not (is_directory or (is_link and (walk.left or last))):
+                os.close(fd)
+                is_reached = not hidden and not walk.left
+                return Way(
+                    here if hidden or is_reached else _joined(here, walk.next()), info if is_reached else None, link
+                )
+            left = walk.left
+            try:
+                target = walk.go(name, fd)
+            except OSError as err:
+                if err.errno == errno.ELOOP:
+                    raise ImgError(f"too many links: `/{fs.show(path)}` in {tree.name}") from err
+                raise read_error(tree, here, err) from err
+            if target is not None:
+                link, behind = (here, target), left
+        return Way(walk.path, _make(_fields_of(os.fstat(walk.here))), link)
 
 
-def _read_link(tree: SourceTree, path: bytes) -> bytes:
-    try:
-        fd = fs.open_beneath(tree.fd, path, os.O_PATH)
-        try:
-            return os.readlink(b"", dir_fd=fd)
-        finally:
-            os.close(fd)
-    except OSError as err:  # no link any more
-        raise read_error(tree, path, err) from err
+def _joined(path: bytes, name: bytes | None) -> bytes:
+    return path + b"/" + name if name else path
