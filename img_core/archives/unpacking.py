@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from img_core.files.ownership import Owners
 
-__all__ = ["is_archive", "unpack"]
+__all__ = ["content_digest", "is_archive", "unpack"]
 
 
 class _File:
@@ -43,6 +44,14 @@ def is_archive(fd: int) -> bool:
         return len(header) == BLOCK and header != ZERO_BLOCK and parse_number(header[148:156]) == checksum(header)
     except (ArchiveError, ValueError):
         return False
+
+
+def content_digest(fd: int) -> str:
+    """Return the sha256 of the archive *fd* as it is without its compression, in hexadecimal digits. Raises `ArchiveError`."""
+    source, found = codecs.open_decompressed(_File(fd)), hashlib.sha256()
+    while piece := source.read(codecs.BLOCK):
+        found.update(piece)
+    return found.hexdigest()
 
 
 def unpack(

@@ -14,6 +14,7 @@ from img_core.files.ownership import Owners
 from img_core.solver.keys import digest_of
 from img_core.solver.result import open_tree
 from img_core.solver.stacks import Stack
+from img_core.spec.errors import ArchiveError
 from img_core.spec.graph import Copy, canonical_value
 from img_core.spec.source import PinnedTree
 
@@ -49,7 +50,7 @@ class Trees:
                 hashes = self.hashes(tree)
                 digest = copy.digest(copy.select(tree, action), hashes, whole=whole, check=check)
                 hashes.save()
-                return digest
+                return self._unpacked(tree, action, digest) if action.unpack else digest
         # A finished stack, or a tree with an exact name, never changes: its digest is remembered, and a fully cached build opens no layer
         # and fetches nothing.
         files = digest_of("files", canonical_value(action), whole)
@@ -62,6 +63,22 @@ class Trees:
             if not _is_imported(source):  # the identity may stand for another result in our records
                 records.set_tree_digest(source.identity, files, known)
         self.digests.setdefault(source.identity, {})[files] = known
+        return known
+
+    def _unpacked(self, tree: copy.SourceTree, action: Copy, digest: str) -> str:
+        """Return a digest of what *action* brings where archives are unpacked: how they are compressed, and called, does not count.
+
+        *digest* is that of the files as they are; what it means is remembered, so that archives are read once.
+        """
+        records, subject = self._scope.store.records, f"archives {digest}"
+        known = records.tree_digest(subject, "unpacked")
+        if known is None:
+            parts = [
+                _archive_digest(tree, match) or copy.digest(copy.Selection(tree, (match,)), self.hashes(tree))
+                for match in copy.select(tree, action).matches
+            ]
+            known = digest_of("unpacked", *parts)
+            records.set_tree_digest(subject, "unpacked", known)
         return known
 
     def hashes(self, tree: copy.SourceTree) -> FileDigests:
@@ -134,3 +151,18 @@ class Trees:
 
 def _is_imported(source: Evaluated) -> bool:
     return isinstance(source, Stack) and bool(source.layers) and source.layers[-1].imported is not None
+
+
+def _archive_digest(tree: copy.SourceTree, match: copy.Match) -> str | None:
+    """Return a digest of what is in *match* if that is an archive; a damaged one is nothing of the kind until it is unpacked."""
+    if not stat.S_ISREG(match.info.st_mode):
+        return None
+    from img_core.archives import unpacking  # only where an archive is new
+
+    fd = fs.open_beneath(tree.fd, match.path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return unpacking.content_digest(fd) if unpacking.is_archive(fd) else None
+    except ArchiveError:
+        return None
+    finally:
+        os.close(fd)

@@ -140,11 +140,11 @@ def attribute(context: Path) -> None:
         pytest.skip("this file system has no user attributes")
 
 
-def archive(level: int) -> Change:
+def archive(level: int, *more: str) -> Change:
     def pack(context: Path) -> None:
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as tar:
-            for name in ("m1", "m2"):
+            for name in ("m1", "m2", *more):
                 member = tarfile.TarInfo(name)
                 member.size = 3000
                 tar.addfile(member, io.BytesIO(name[1].encode() * 3000))
@@ -202,7 +202,8 @@ ROWS = {
     "L01": Row(LINKS, "r1 r4", edit=("echo below", "echo other"), why="the command"),
     "L02": Row(LINKS, "c2 r4", change=write("a.txt"), why="file a.txt"),
     "H02": Row(WEB, moved=True),
-    "T01": Row(ARCHIVE, optional="a1 r2", change=archive(1)),  # BuildKit's key has the packed bytes, too
+    "T01": Row(ARCHIVE, change=archive(1)),
+    "T01 with another member": Row(ARCHIVE, "a1 r2", change=archive(9, "m3"), why="file t.tar.gz"),
     "X01": Row(BASE, base="LABEL l=2"),
     "X02": Row(BASE, "r2", base="ENV NEW=1", why="variable NEW"),
     "X03": Row(BASE, base_options={"compression": "zstd", "force-compression": True}),
