@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         Unpacked,
     )
     from img_core.linux.cancellation import CancelHandle
+    from img_core.solver.failure import StepFailure
     from img_core.spec.errors import Canceled, ImgError
     from img_core.spec.frontend import BuildWarning
     from img_core.spec.progress import Event
@@ -74,6 +75,7 @@ __all__ = [
     "SecretSource",
     "SshAgent",
     "StateReport",
+    "StepFailure",
     "StoredImage",
     "Unpacked",
     "build",
@@ -111,6 +113,7 @@ _HOMES = {
         "StoredImage",
         "Unpacked",
     ),
+    "img_core.solver.failure": ("StepFailure",),
     "img_core.spec.errors": ("Canceled", "ImgError"),
     "img_core.spec.frontend": ("BuildWarning",),
     "img_core.store.fsck": ("Problem",),

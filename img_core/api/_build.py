@@ -26,7 +26,7 @@ from img_core.linux.network.choice import NetworkChoice
 from img_core.linux.spans import span
 from img_core.plugins import Choice
 from img_core.solver.events import Events
-from img_core.spec.errors import Canceled, ImgError, UsageError
+from img_core.spec.errors import Canceled, ImgError, NotFoundError, StepError, UsageError
 from img_core.spec.graph import CONTEXT_SCHEME, SourceOp, inputs_first
 
 if TYPE_CHECKING:
@@ -34,16 +34,20 @@ if TYPE_CHECKING:
 
     from img_core.api._caches import Caches
     from img_core.api._definition import Definition
+    from img_core.api._failed import FailedStep
     from img_core.api._lock import Lock
     from img_core.api._main_context import MainContext
     from img_core.api._request import BuildRequest
     from img_core.api.session import Session
     from img_core.linux.cancellation import Cancellation
     from img_core.plugins import ListenerFailure, Telling
+    from img_core.solver.failure import StepFailure
     from img_core.solver.images import BuildResolver
     from img_core.solver.result import BuildOutcome
+    from img_core.solver.scope import BuildScope, Drivers
     from img_core.spec.exporter import Exporter
     from img_core.spec.frontend import BuildWarning, Frontend, Plan, PlanRequest
+    from img_core.spec.graph import Vertex
     from img_core.spec.host import Host
     from img_core.spec.progress import Event
     from img_core.spec.source import ImageSource, Source, TreeSource
@@ -64,10 +68,14 @@ class Build:
         request: BuildRequest,
         cancellation: Cancellation,
         listeners: Sequence[Callable[[Event], None]] = (),
+        on_failure: Callable[[StepFailure], None] | None = None,
     ) -> None:
         self._session = session
         self._request = request
         self._cancellation = cancellation
+        self._on_failure = on_failure
+        self._failed: list[str] = []  #: names of the notes of steps that failed
+        self._build_id = ""
         self._events = Events(session.notice)
         for listener in listeners:
             self._events.listen(listener)
@@ -78,19 +86,24 @@ class Build:
         """Build and export, and keep a log of it; then see to it that the cache does not grow without bound. Raises ImgError."""
         started = time.monotonic()
         journal = Journal(self._session.host, self._request, self._session.notice)
+        self._build_id = journal.id
         self._events.listen(journal.take)
         try:
             result, cache_grew = self._run(journal)
         except BaseException as err:
             journal.end(None, err)
+            if self._failed:
+                self._forget_failed()
+                if isinstance(err, StepError):
+                    err.hint = err.hint or "`img debug last` opens a shell in what the step left"
             raise
         journal.end(result)
+        self._forget_failed()
         if cache_grew:
             self._collect(time.monotonic() - started)
         return result
 
     def _run(self, journal: Journal) -> tuple[BuildResult, bool]:
-        from img_core.solver.scope import BuildScope, Drivers, once
         from img_core.solver.solver import Solver
 
         session, request = self._session, self._request
@@ -102,15 +115,7 @@ class Build:
             request.limits.check()
             caches = self._caches(opened)
             definition, sources, resolver = self._prepare()
-            drivers = Drivers(
-                session.snapshotter(request.backend),
-                once(lambda: session.executor(request.executor)),
-                sources,
-                request.secrets,
-                request.ssh,
-                network,
-                request.limits,
-            )
+            drivers = self._drivers(sources, network)
             planned = self._plan_request(definition)
             with self._planning(planned) as frontend, span("plan"):
                 plan = frontend.plan(planned, UndisturbedResolver(resolver, self._cancellation))
@@ -118,15 +123,10 @@ class Build:
             journal.counted = _steps_of(plan)
             listeners = opened.enter_context(self._announce(plan))
             forms = [item.layer_form for item in exporters if item.needs_layers]
-            scope = BuildScope(
-                host=self._host,
-                host_platform=platforms.host_platform(),
-                store=session.store,
-                drivers=drivers,
-                resolver=resolver,
-                events=self._events,
-                cancellation=self._cancellation,
-                plan=plan,
+            scope = self._scope(
+                drivers,
+                resolver,
+                plan,
                 layer_forms=tuple(dict.fromkeys([*forms, *(caches.layer_forms if caches else ())])),
                 all_layers=caches.all_layers if caches else False,
                 imports=caches.load(self._cancellation.cancel) if caches else None,
@@ -160,6 +160,79 @@ class Build:
         caches = Caches(self._session, request, self._events, self._step)
         opened.callback(caches.close)
         return caches
+
+    def _drivers(self, sources: Callable[[str], Any], network: NetworkChoice) -> Drivers:  # Any: a source
+        from img_core.solver.scope import Drivers, once
+
+        session, request = self._session, self._request
+        return Drivers(
+            session.snapshotter(request.backend),
+            once(lambda: session.executor(request.executor)),
+            sources,
+            request.secrets,
+            request.ssh,
+            network,
+            request.limits,
+            self._on_failure,
+            self._keep_failed,
+        )
+
+    def _scope(self, drivers: Drivers, resolver: BuildResolver, plan: Plan, **more: Any) -> BuildScope:  # Any: fields
+        from img_core.solver.scope import BuildScope
+
+        return BuildScope(
+            host=self._host,
+            host_platform=platforms.host_platform(),
+            store=self._session.store,
+            drivers=drivers,
+            resolver=resolver,
+            events=self._events,
+            cancellation=self._cancellation,
+            plan=plan,
+            **more,
+        )
+
+    def enter(self, failed: FailedStep, use: Callable[[StepFailure], None]) -> None:
+        """Let *use* look at what the step *failed* left, in a copy. The request is that of *failed*. Raises NotFoundError, ImgError."""
+        from img_core.solver.solver import Solver
+        from img_core.spec.frontend import Plan
+
+        session = self._session
+        with ExitStack() as opened:
+            opened.enter_context(fs.disk_errors(session.store.state))
+            sources, resolver = self._prepare()[1:] if failed.vertex.inputs else self._sourceless()
+            drivers = self._drivers(sources, NetworkChoice.parse(self._request.network))
+            left = session.store.snapshots.get(failed.snapshot)
+            if left is None:
+                raise NotFoundError(
+                    f"what `{fs.show(failed.vertex.name)}` left is not kept any more",
+                    hint="`img prune` took it, or it was made with another backend or mapping of ids: build it again",
+                )
+            assert session.store.run is not None
+            directory = session.store.run.new_path("snapshot")
+            solver = opened.enter_context(Solver(self._scope(drivers, resolver, Plan(()))))
+            opened.callback(drivers.snapshotter.remove, directory)
+            rootfs = drivers.snapshotter.prepare(directory, left.directories, mount_points=True)
+            opened.callback(rootfs.close)
+            solver.enter(failed.vertex, rootfs, failed.message, use)
+
+    def _keep_failed(self, vertex: Vertex, snapshot: str, message: str) -> None:
+        from img_core.api._failed import remember
+
+        state = self._session.store.state
+        self._failed.append(remember(state, self._build_id, self._request, vertex, snapshot, message))
+
+    def _forget_failed(self) -> None:
+        """Remove what earlier builds of this kind left when they failed; failing at it fails no build."""
+        store = self._session.store
+        if not os.path.isdir(os.path.join(store.state, "failed")):
+            return
+        from img_core.api._failed import forget, kind_of
+
+        try:
+            forget(store, kind_of(self._request), besides=self._failed)
+        except (ImgError, OSError) as err:
+            self._session.notice(f"what an earlier build left could not be removed: {err}")
 
     def _collect(self, seconds: float) -> None:
         """Remove what exceeds the configured budget, after a build that took *seconds*; failing at it fails no build."""
@@ -267,6 +340,16 @@ class Build:
     def _source_driver(self, scheme: str) -> type[Source]:
         driver: type[Source] = self._session.plugins.driver("source", scheme)
         return driver
+
+    def _sourceless(self) -> tuple[Callable[[str], Any], BuildResolver]:  # Any: an image or a tree source
+        """Return what `_prepare` does, for steps that read nothing from outside: the definition may be gone by now."""
+        from img_core.api._definition import Definition
+        from img_core.api._main_context import MainContext
+        from img_core.solver.images import BuildResolver
+
+        sources = self._sources()
+        facts = KnownContexts(MainContext("", Definition(b"", "", None)), sources)
+        return sources, BuildResolver(self._session.store, _image_source(sources), self._events, facts=facts)
 
     def _context(self) -> MainContext:
         with self._step(f"[internal] load build definition from {self._definition_name()}"):

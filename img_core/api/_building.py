@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from img_core.api._workplace import Workplace, apart
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Unpack
 
     from img_core.api._build import Build
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from img_core.api._values import RecordedBuild
     from img_core.api._workplace import Listener
     from img_core.linux.cancellation import CancelHandle
+    from img_core.solver.failure import StepFailure
     from img_core.spec.frontend import BuildWarning
     from img_core.spec.progress import Event
 
@@ -37,6 +38,7 @@ class Building(Workplace):
         build_args: Mapping[str, str | None] | None = None,
         on_event: Listener | None = None,
         cancel: CancelHandle | None = None,
+        on_failure: Callable[[StepFailure], None] | None = None,
         **options: Unpack[BuildOptions],
     ) -> BuildResult:
         """Build an image from a Dockerfile.
@@ -46,12 +48,20 @@ class Building(Workplace):
         *build_args* with the value None are taken from the environment. *options* are further fields of `BuildRequest`;
         a whole one may stand for the context, and what is given beside it counts more.
 
+        *on_failure* is called, in a thread of the build, with a RUN step that failed, and may look at what it left before the build fails;
+        only a client that works in this process takes it. What a step left is kept until the next build with the same context, definition
+        and target, see `debug`.
+
         Raises UsageError for a value of a wrong form, DockerfileError, StepError, RegistryError, CredentialsError, NotFoundError.
         """
         from img_core.api._given import request_of
 
         request = request_of(context, tags=tags, outputs=outputs, build_args=build_args or {}, **options)
-        return self._built(request, on_event=on_event, cancel=cancel)
+        if on_failure is None:
+            return self._built(request, on_event=on_event, cancel=cancel)
+        self._refuse_elsewhere("on_failure of build()")
+        with self._build(request, cancel, on_event, on_failure) as build:
+            return build.run()
 
     def check(
         self,
@@ -122,6 +132,28 @@ class Building(Workplace):
         state = self._trusted()
         return events_of(state, find_build(state, build), step=step)
 
+    def debug(
+        self, use: Callable[[StepFailure], None], *, build: str = "last", cancel: CancelHandle | None = None
+    ) -> None:
+        """Call *use* with the RUN step that failed last, or in *build*, to look at a copy of what it left; only in this process.
+
+        *build* is an id of `builds`, perhaps cut. Secrets and agents are there if their files, variables and sockets are. Raises
+        NotFoundError if nothing is kept.
+        """
+        from img_core.api._failed import available, failed_step
+
+        self._refuse_elsewhere("debug()")
+        failed = failed_step(self._trusted(), build)
+        with self._build(available(failed.request, self._notice), cancel) as entrance:
+            entrance.enter(failed, use)
+
+    def _refuse_elsewhere(self, what: str) -> None:
+        """Raise UsageError unless this client works in this process: a terminal cannot be sent to another one."""
+        from img_core.spec.errors import UsageError
+
+        if not self._in_process:
+            raise UsageError(f"{what} needs a client that works in this process", hint="`Client(in_process=True)`")
+
     def definition_name(self, request: BuildRequest) -> str:
         """Return what the frontend of *request* calls a build definition, e.g. for one that comes without a name."""
         from img_core.api._frontends import Frontends
@@ -141,7 +173,11 @@ class Building(Workplace):
 
     @contextmanager
     def _build(
-        self, request: BuildRequest, cancel: CancelHandle | None, on_event: Listener | None = None
+        self,
+        request: BuildRequest,
+        cancel: CancelHandle | None,
+        on_event: Listener | None = None,
+        on_failure: Callable[[StepFailure], None] | None = None,
     ) -> Iterator[Build]:
         from img_core.api._build import Build
         from img_core.linux.cancellation import Cancellation
@@ -152,7 +188,7 @@ class Building(Workplace):
             opened.callback(cancellation.close)
             if cancel is not None:
                 opened.enter_context(cancel.stopping(cancellation.cancel))
-            yield Build(session, request, cancellation, [on_event] if on_event else [])
+            yield Build(session, request, cancellation, [on_event] if on_event else [], on_failure)
 
 
 def _request(

@@ -20,6 +20,7 @@ COMMANDS = {
     "builds": CommandEntry("img_core.cli.builds", "List recent builds and show their logs"),
     "cache": CommandEntry("img_core.cli.cache", "Look at a cache that builds on many machines share"),
     "completion": CommandEntry("img_core.cli.completion", "Print a script that completes command lines in a shell"),
+    "debug": CommandEntry("img_core.cli.debug", "Open a shell in what the last failed step left"),
     "doctor": CommandEntry("img_core.cli.doctor", "Check what this host offers and what would make builds better"),
     "du": CommandEntry("img_core.cli.du", "Show image disk usage"),
     "fsck": CommandEntry("img_core.cli.fsck", "Check what is stored and repair what can be repaired"),

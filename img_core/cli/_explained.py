@@ -8,8 +8,9 @@ from img_core.spec.progress import StepFinished, StepStarted
 from img_core.spec.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
+    from img_core.cli._progress import Display
     from img_core.spec.progress import Event
 
 __all__ = ["Explained"]
@@ -19,7 +20,7 @@ class Explained:
     """Listens to the events of a build, which *show* gets, too."""
 
     def __init__(self) -> None:
-        self.show: Callable[[Event], None] | None = None
+        self.show: Display | None = None
         self._names: dict[str, str] = {}
         self._ends: dict[str, StepFinished] = {}
 
@@ -31,6 +32,11 @@ class Explained:
             self._ends[event.step] = event
         if self.show is not None:
             self.show(event)
+
+    def end(self) -> None:
+        """Show nothing after this."""
+        if self.show is not None:
+            self.show.end()
 
     def lines(self) -> Iterator[str]:
         """Give a line for each step, in the order in which they ended."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,12 @@ from img_core.plugins import parse_choice
 from img_core.spec.errors import PluginError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from img_core.plugins import Plugins
     from img_core.spec.progress import Event, Progress
 
-__all__ = ["HELP", "choose", "is_machine_readable", "showing"]
+__all__ = ["HELP", "Display", "choose", "is_machine_readable", "showing"]
 
 HELP = "how to show progress: auto, plain, tty, rawjson, quiet or none"
 
@@ -62,11 +63,30 @@ def is_machine_readable(names: Sequence[str], plugins: Plugins) -> bool:
     return bool(plugins.driver("progress", parse_choice("progress", names[0]).name).machine_readable)
 
 
+class Display:
+    """Shows events through *progress* until `end`, which may come early: then something else needs the terminal."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._ending = threading.Lock()
+        self._ended = False
+
+    def __call__(self, event: Event) -> None:
+        """Show *event*, unless the end has come."""
+        if not self._ended:
+            self._progress.handle(event)
+
+    def end(self) -> None:
+        """Show what is held back, and nothing after that."""
+        with self._ending:
+            if not self._ended:
+                self._ended = True
+                self._progress.close()
+
+
 @contextmanager
-def showing(
-    names: Sequence[str], plugins: Plugins, *, title: str = "Building"
-) -> Iterator[Callable[[Event], None] | None]:
-    """Give the function that takes events, of the first plugin of *names* that loads; on leaving, what is held back is shown.
+def showing(names: Sequence[str], plugins: Plugins, *, title: str = "Building") -> Iterator[Display | None]:
+    """Give what takes events, by the first plugin of *names* that loads; on leaving, what is held back is shown.
 
     None if nobody wants events. *title* says in one word what is done. Raises PluginError if *names* has a single one, and that is broken.
     """
@@ -75,11 +95,12 @@ def showing(
         yield None
         return
     progress.title = title
+    display = Display(progress)
     try:
         with saying_by(progress.note):
-            yield progress.handle
+            yield display
     finally:
-        progress.close()
+        display.end()
 
 
 def _load(names: Sequence[str], plugins: Plugins) -> Progress | None:

@@ -14,7 +14,7 @@ from img_core.solver.keys import definition_of, digest_of, step_key
 from img_core.solver.recorded import recorded, recorded_layer
 from img_core.solver.stacks import EMPTY, Layer, Stack
 from img_core.spec.dataclass import dataclass
-from img_core.spec.errors import ImgError
+from img_core.spec.errors import ImgError, StepError
 from img_core.spec.graph import FileOp, MergeOp, RunOp, SourceOp
 from img_core.store.records import StepRecord
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from img_core.solver.trees import Trees
     from img_core.spec.graph import Vertex
     from img_core.spec.snapshotter import Rootfs
+    from img_core.store.snapshots import Snapshot
 
 __all__ = ["Done", "Handler", "StepHandler", "StepPlace", "Task"]
 
@@ -213,8 +214,8 @@ class StepHandler(Handler[S]):
                         return found
                 with span("step", "commit"):
                     snapshot = scope.store.snapshots.commit(directory, parent, description=vertex.name)
-        except BaseException:
-            if os.path.lexists(directory):
+        except BaseException as err:
+            if os.path.lexists(directory) and not self._kept(err, vertex, directory, parent):
                 snapshotter.remove(directory)
             raise
         layer = Layer(snapshot=snapshot, created=snapshot.created, step=vertex.digest, name=snapshot.id)
@@ -229,3 +230,15 @@ class StepHandler(Handler[S]):
         scope.store.records.add_step(record)
         self._done.add(vertex.digest)
         return self._stacked(base, layer, record, vertex)
+
+    def _kept(self, error: BaseException, vertex: Vertex, directory: str, parent: Snapshot | None) -> bool:
+        """Keep what a program left in *directory* that failed, if somebody wants to; tell whether. It is no result of any step."""
+        keep = self.scope.drivers.keep_failed
+        if keep is None or not isinstance(error, StepError) or error.status is None:
+            return False
+        try:
+            left = self.scope.store.snapshots.commit(directory, parent, description=f"failed: {vertex.name}")
+            keep(vertex, left.id, error.message)
+        except (ImgError, OSError):  # for want of space, perhaps: what matters is the error of the step
+            return not os.path.lexists(directory)
+        return True

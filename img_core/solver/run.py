@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -14,20 +15,22 @@ from img_core.linux.spans import span
 from img_core.solver.keys import digest_of
 from img_core.solver.mounts import RunMounts
 from img_core.solver.secrets import Secrets
-from img_core.spec.errors import Canceled, HostError, StepError
+from img_core.spec.errors import Canceled, HostError, ImgError, StepError
 from img_core.spec.executor import Mount, Process, StepIO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from img_core.files.passwd import RunUser
     from img_core.linux.cgroups.groups import StepGroups
     from img_core.linux.network.private import PrivateNetwork
+    from img_core.solver.failure import StepFailure
     from img_core.solver.handler import StepPlace, Task
     from img_core.solver.scope import BuildScope
     from img_core.solver.trees import Trees
     from img_core.spec.executor import ExitStatus
     from img_core.spec.graph import RunOp
+    from img_core.spec.snapshotter import Rootfs
 
 __all__ = ["Runner", "last_of_each", "with_name_server"]
 
@@ -56,9 +59,48 @@ class Runner:
 
     def run(self, task: Task[RunOp], place: StepPlace) -> None:
         """Run the process of *task* in *place*. Raises StepError if it fails."""
-        vertex, op, events, cancellation = task.vertex, task.op, self._scope.events, self._scope.cancellation
-        user = passwd.resolve_run_user(place.rootfs.fd, op.user)
-        self._ensure_directory(place.rootfs.fd, op.cwd, user)
+        with self._prepared(task, place.rootfs) as (process, group):
+            status = self._captured(process, place.rootfs, task.vertex.digest)
+            failure = _failure(task.op, status, killed=group is not None and group.was_killed())
+            if failure is not None and self._scope.drivers.on_failure is not None:
+                self._scope.drivers.on_failure(self._entrance(task, process, place.rootfs, failure))
+        if self._scope.records_owners:
+            with suppress(*(() if failure is None else (ImgError, OSError))):
+                self._record_owners(status, place, process.uid, process.gid)
+        if failure is not None:
+            raise failure
+
+    def enter(self, task: Task[RunOp], rootfs: Rootfs, message: str, use: Callable[[StepFailure], None]) -> None:
+        """Prepare *rootfs* for *task*, which failed earlier for the reason *message*, and let *use* enter it."""
+        with self._prepared(task, rootfs) as (process, _group):
+            use(self._entrance(task, process, rootfs, StepError(message)))
+
+    def _entrance(self, task: Task[RunOp], process: Process, rootfs: Rootfs, error: StepError) -> StepFailure:
+        from img_core.solver.failure import StepFailure, shell_of
+
+        def enter(args: Sequence[str], io: StepIO) -> int:
+            entered = replace(process, args=tuple(args))
+            io = replace(io, cancel_fd=self._scope.cancellation.fd)
+            return self._ended(self._scope.drivers.executor().run(entered, rootfs, io)).code
+
+        return StepFailure(task.vertex.digest, task.vertex.name, error.message, shell_of(task.op.args), enter)
+
+    def _captured(self, process: Process, rootfs: Rootfs, step: str) -> ExitStatus:
+        with captured(partial(self._scope.events.log, step)) as (out, err), span("step", "execute"):
+            step_io = StepIO(out, err, self._scope.cancellation.fd)
+            return self._ended(self._scope.drivers.executor().run(process, rootfs, step_io))
+
+    def _ended(self, status: ExitStatus) -> ExitStatus:
+        if status.canceled:
+            raise Canceled(signum=self._scope.cancellation.signum)
+        return status
+
+    @contextmanager
+    def _prepared(self, task: Task[RunOp], rootfs: Rootfs) -> Iterator[tuple[Process, StepGroups | None]]:
+        """Give the process of *task* as the executor gets it, and its control groups; in the block all that it needs is there."""
+        vertex, op, events = task.vertex, task.op, self._scope.events
+        user = passwd.resolve_run_user(rootfs.fd, op.user)
+        self._ensure_directory(rootfs.fd, op.cwd, user)
         with ExitStack() as opened:
             mode, private = self._network_of(op, opened)
             group = self._group(opened)
@@ -87,20 +129,7 @@ class Runner:
                 shm_size=op.shm_size or DEFAULT_SHM_SIZE,
                 ulimits=op.ulimits,
             )
-            with captured(partial(events.log, vertex.digest)) as (out, err), span("step", "execute"):
-                status = self._scope.drivers.executor().run(process, place.rootfs, StepIO(out, err, cancellation.fd))
-            killed = group is not None and group.was_killed()
-        if status.canceled:
-            raise Canceled(signum=cancellation.signum)
-        if status.code:
-            shown = fs.show(" ".join(op.args))
-            raise StepError(
-                f'process "{shown}" did not complete successfully: exit code: {status.code}',
-                status=status.code,
-                hint="the kernel killed it for want of memory; give it more with `--memory`" if killed else None,
-            )
-        if self._scope.records_owners:
-            self._record_owners(status, place, user.uid, user.gid)
+            yield process, group
 
     def _ensure_directory(self, root_fd: int, path: str, user: RunUser) -> None:
         """Make the working directory for *user* if the image names one that it does not have, as BuildKit does."""
@@ -193,6 +222,18 @@ class Runner:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         opened.callback(os.close, descriptor)
         return descriptor
+
+
+def _failure(op: RunOp, status: ExitStatus, *, killed: bool) -> StepError | None:
+    """Return the error of a process that did not end well; *killed* tells that the kernel ended it for want of memory."""
+    if not status.code:
+        return None
+    shown = fs.show(" ".join(op.args))
+    return StepError(
+        f'process "{shown}" did not complete successfully: exit code: {status.code}',
+        status=status.code,
+        hint="the kernel killed it for want of memory; give it more with `--memory`" if killed else None,
+    )
 
 
 def _environment(op: RunOp, home: str, secrets: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from img_core.solver.cache_import import Imports
     from img_core.solver.events import Events
     from img_core.solver.explain import Known
+    from img_core.solver.failure import StepFailure
     from img_core.solver.images import BuildResolver
     from img_core.solver.secret_sources import SecretSource, SshAgent
     from img_core.spec.executor import Executor
@@ -41,7 +42,9 @@ Made = TypeVar("Made")
 class Drivers:
     """The drivers of one build; those that may not be needed are functions.
 
-    *network* tells how a private network of steps is made, *limits* what each may use of the machine.
+    *network* tells how a private network of steps is made, *limits* what each may use of the machine. *on_failure* is called, in the
+    thread of the step, with a RUN step that failed, before the build fails. *keep_failed* hears the id of the snapshot
+    that such a step left, and the reason.
     """
 
     snapshotter: Snapshotter
@@ -51,6 +54,8 @@ class Drivers:
     agents: Mapping[str, SshAgent] = field(default_factory=dict)
     network: NetworkChoice = field(default_factory=NetworkChoice)
     limits: Limits = field(default_factory=Limits)
+    on_failure: Callable[[StepFailure], None] | None = None
+    keep_failed: Callable[[Vertex, str, str], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,16 +13,18 @@ from img_core.solver.operations import FileHandler, handlers
 from img_core.solver.result import BuildOutcome, ImageOutcome, workers
 from img_core.solver.stacks import EMPTY, Layer, Stack
 from img_core.spec.errors import Canceled, ImgError
-from img_core.spec.graph import FileOp, MergeOp, SourceOp
+from img_core.spec.graph import FileOp, MergeOp, RunOp, SourceOp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from img_core.solver.events import StepReport
+    from img_core.solver.failure import StepFailure
     from img_core.solver.scope import BuildScope
     from img_core.solver.stacks import Evaluated
     from img_core.spec.frontend import PlannedImage
     from img_core.spec.graph import Location, Vertex
+    from img_core.spec.snapshotter import Rootfs
     from img_core.store.records import StepRecord
 
 __all__ = ["Solver"]
@@ -83,13 +85,8 @@ class Solver:
 
     def _solved(self, names: Sequence[str], excerpt: Callable[[Location], str]) -> BuildOutcome:
         plan = self._scope.plan
-        scheduler: Scheduler[Vertex, Evaluated] = Scheduler(
-            _with_excerpt(self.evaluate, excerpt),
-            self._scope.cancellation,
-            workers=self._max_workers,
-            gentle=(RestartError,),
-        )
-        results = scheduler.run(image.root for image in plan.images if image.root is not None)
+        roots = [image.root for image in plan.images if image.root is not None]
+        results = self._evaluated(roots, _with_excerpt(self.evaluate, excerpt))
         self.steps = len(results)
         images = [self._outcome(image, results) for image in plan.images]
         return BuildOutcome(images, names, self._scope)
@@ -106,6 +103,21 @@ class Solver:
         handler = self._handlers[FileOp]
         assert isinstance(handler, FileHandler)
         return handler.trees.digests
+
+    def enter(self, vertex: Vertex, rootfs: Rootfs, message: str, use: Callable[[StepFailure], None]) -> None:
+        """Let *use* enter *rootfs*, which the RUN step *vertex* left when it failed for the reason *message*. Its inputs are evaluated."""
+        results = self._evaluated(vertex.inputs, self.evaluate)
+        assert isinstance(vertex.op, RunOp)
+        task = Task(vertex, vertex.op, [results[item.digest] for item in vertex.inputs])
+        self._handlers[RunOp].enter(task, rootfs, message, use)  # type: ignore[attr-defined]  # that of RUN steps
+
+    def _evaluated(
+        self, roots: Iterable[Vertex], evaluate: Callable[[Vertex, Sequence[Evaluated]], Evaluated]
+    ) -> dict[str, Evaluated]:
+        scheduler: Scheduler[Vertex, Evaluated] = Scheduler(
+            evaluate, self._scope.cancellation, workers=self._max_workers, gentle=(RestartError,)
+        )
+        return scheduler.run(roots)
 
     def evaluate(self, vertex: Vertex, inputs: Sequence[Evaluated]) -> Evaluated:
         """Return the result of *vertex*; called from several threads."""

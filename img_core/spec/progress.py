@@ -121,7 +121,9 @@ class TransferStatus(Protocol):
 
 
 class Progress(ABC):
-    """Shows events. `handle` is called from one thread at a time, in order of time; `close` once, also after errors."""
+    """Shows events. `handle` is called from one thread at a time, in order of time; `close` once, also after errors, from any
+    thread.
+    """
 
     name: ClassVar[str]  #: the word after ``--progress``
     api: ClassVar[tuple[int, int]] = (1, 1)

@@ -40,12 +40,12 @@ class Leases:
 
     def __init__(self, database: Database, run: RunDirectory | None) -> None:
         self._database = database
-        self._run = os.path.basename(run.path) if run else ""
+        self.run = os.path.basename(run.path) if run else ""  #: the name of the run directory; empty: nothing is leased
         self._held: set[tuple[str, str]] = set()
 
     def take(self, kind: str, identifier: str) -> bool:
         """Keep a thing from being collected as long as we live, and note that it is used now; return whether it exists."""
-        if not self._run or (kind, identifier) in self._held:
+        if not self.run or (kind, identifier) in self._held:
             return True
         select, update = _USED[kind]
         with self._database.transaction() as cursor:
@@ -60,17 +60,15 @@ class Leases:
 
     def add(self, cursor: sqlite3.Cursor, kind: str, identifier: str) -> None:
         """Lease a thing that is made in the transaction of *cursor*."""
-        if self._run:
-            cursor.execute(
-                "INSERT OR IGNORE INTO lease (run, kind, id) VALUES (?, ?, ?)", (self._run, kind, identifier)
-            )
+        if self.run:
+            cursor.execute("INSERT OR IGNORE INTO lease (run, kind, id) VALUES (?, ?, ?)", (self.run, kind, identifier))
             self._held.add((kind, identifier))
 
     def close(self) -> None:
         """Give all leases back."""
         if self._held:
             with self._database.transaction() as cursor:
-                cursor.execute("DELETE FROM lease WHERE run = ?", (self._run,))
+                cursor.execute("DELETE FROM lease WHERE run = ?", (self.run,))
             self._held.clear()
 
 

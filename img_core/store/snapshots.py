@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from img_core.files import fs
@@ -11,7 +12,7 @@ from img_core.files.locks import ensure_directory
 from img_core.images import oci
 from img_core.spec.dataclass import dataclass
 from img_core.spec.values import ChainId, DiffId
-from img_core.store.leases import SNAPSHOT
+from img_core.store.leases import SNAPSHOT, leased
 
 if TYPE_CHECKING:
     import sqlite3
@@ -48,6 +49,7 @@ class Snapshots:
 
     def __init__(self, state: str, database: StateDatabase, backend: str, mapping: str, leases: Leases) -> None:
         self._leases = leases
+        self._state = state
         self._directory = os.path.join(state, "snapshots", backend)
         self._database = database
         self._backend = backend
@@ -128,6 +130,20 @@ class Snapshots:
         row = self._database.one("SELECT diff_id FROM snapshot WHERE id = ?", (snapshot.id,))  # maybe known by now
         diff_id = DiffId(row["diff_id"]) if row and row["diff_id"] else None
         return self._insert(os.path.basename(snapshot.directory), parent, "linked layer", diff_id)
+
+    def discard(self, identifier: str, aside: str) -> bool:
+        """Forget a snapshot unless another process uses it or something is built on it, and move its directory to *aside*; tell whether."""
+        with self._database.transaction() as cursor:
+            row = cursor.execute("SELECT directory, backend FROM snapshot WHERE id = ?", (identifier,)).fetchone()
+            if row is None or identifier in leased(cursor, self._state, without=self._leases.run)[SNAPSHOT]:
+                return False
+            others = "SELECT 1 FROM snapshot WHERE parent = ? OR (directory = ? AND id != ?)"
+            if cursor.execute(others, (identifier, row["directory"], identifier)).fetchone():
+                return False
+            cursor.execute("DELETE FROM snapshot WHERE id = ?", (identifier,))
+        with suppress(FileNotFoundError):  # a collector was faster: without a row it is garbage
+            fs.rename(os.path.join(self._state, "snapshots", row["backend"], row["directory"]), aside)
+        return True
 
     def set_diff_id(self, snapshot: Snapshot, diff_id: DiffId) -> None:
         """Record what layer *snapshot* turned out to be."""

@@ -72,7 +72,7 @@ class TerminalProgress(Progress):
         self._closing.set()
         if self._thread is not None:
             self._thread.join()
-        if self._before is not None:
+        if self._before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGCONT, self._before)
         if self._board.steps:
             self.draw(final=True)

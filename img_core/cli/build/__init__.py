@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from img_core.api import BuildRequest, BuildResult, CancelHandle, Client, Output, SshAgent
     from img_core.cli._explained import Explained
+    from img_core.cli._progress import Display
     from img_core.cli._settings import Settings
     from img_core.cli.build._calls import Question
-    from img_core.spec.progress import Event
 
 __all__ = ["command"]
 
@@ -32,7 +32,7 @@ Made = TypeVar("Made")
 
 if TYPE_CHECKING:
     #: What makes something of a request: it gets the client, what shows events, and what stops it.
-    Use = Callable[[Client, BuildRequest, Callable[[Event], None] | None, CancelHandle], Made]
+    Use = Callable[[Client, BuildRequest, Display | Explained | None, CancelHandle], Made]
 
 _NO_IMAGE = ("local", "tar")
 
@@ -65,7 +65,12 @@ def command(context: click.Context, /, paths: tuple[str, ...], **flags: Any) -> 
     _check_id_file(flags["iidfile"], outputs, request)
     first = [] if flags["quiet"] else [f"Building {shown}", "Setting up the rootfs... this may take a bit."]
     first += [f"warning: {warning}" for warning in warnings]
-    result, talkative = _build(settings_of(context), request, flags, first, _result)
+    use: Use[BuildResult] = _result
+    if flags["on_error"] == "shell":
+        from img_core.cli.build._on_error import build_with_shell
+
+        use = build_with_shell()
+    result, talkative = _build(settings_of(context), request, flags, first, use)
     _write_results(result, flags)
     nameless = not (flags["tags"] or outputs)
     if flags["quiet"] or nameless:
@@ -174,10 +179,10 @@ def _build(
             for line in first:
                 say(line)
         explained = opened.enter_context(_explaining()) if flags["explain"] else None
-        show = opened.enter_context(_progress.showing(progress, plugins))
+        display = opened.enter_context(_progress.showing(progress, plugins))
         if explained is not None:
-            explained.show, show = show, explained
-        return _run(client, request, show, use), talkative
+            explained.show = display
+        return _run(client, request, explained or display, use), talkative
 
 
 @contextmanager
@@ -200,7 +205,7 @@ def _agents(texts: tuple[str, ...]) -> AbstractContextManager[dict[str, SshAgent
     return agents(parse_ssh(texts, os.environ))
 
 
-def _run(client: Client, request: BuildRequest, show: Callable[[Event], None] | None, use: Use[Made]) -> Made:
+def _run(client: Client, request: BuildRequest, show: Display | Explained | None, use: Use[Made]) -> Made:
     from img_core.api import CancelHandle
 
     handle = CancelHandle()
@@ -209,7 +214,7 @@ def _run(client: Client, request: BuildRequest, show: Callable[[Event], None] | 
 
 
 def _result(
-    client: Client, request: BuildRequest, show: Callable[[Event], None] | None, handle: CancelHandle
+    client: Client, request: BuildRequest, show: Display | Explained | None, handle: CancelHandle
 ) -> BuildResult:
     return client.build(request, on_event=show, cancel=handle)
 

@@ -100,6 +100,14 @@ _SUPPORTED: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
     (["--offline"], {**_FLAG, "help": "open no connection: take images, files and repositories that are known here"}),
     (["--opt", "frontend_options"], {**_LIST, "help": "option of the frontend (KEY=VALUE)"}),
     (
+        ["--on-error"],
+        {
+            "type": click.Choice(["fail", "shell"]),
+            "default": "fail",
+            "help": "what to do when a step fails: fail, or open a shell in what it left first",
+        },
+    ),
+    (
         ["-o", "--output", "outputs"],
         {**_LIST, "help": "output: type=local|tar|docker|oci|image[,dest=PATH][,name=NAME]"},
     ),

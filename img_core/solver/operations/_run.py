@@ -10,12 +10,14 @@ from img_core.solver.stacks import Stack
 from img_core.spec.graph import RunOp
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from img_core.solver.failure import StepFailure
     from img_core.solver.handler import StepPlace, Task
     from img_core.solver.run import Runner
     from img_core.solver.scope import BuildScope
     from img_core.solver.trees import Trees
+    from img_core.spec.snapshotter import Rootfs
 
 __all__ = ["RunHandler"]
 
@@ -41,6 +43,10 @@ class RunHandler(StepHandler[RunOp]):
     def work(self, task: Task[RunOp], key_parts: Sequence[str], place: StepPlace) -> None:
         """Run the process. Raises StepError if it fails."""
         self._runner().run(task, place)
+
+    def enter(self, task: Task[RunOp], rootfs: Rootfs, message: str, use: Callable[[StepFailure], None]) -> None:
+        """Let *use* enter *rootfs*, which the process of *task* left when it failed for the reason *message*."""
+        self._runner().enter(task, rootfs, message, use)
 
     def _new_runner(self) -> Runner:
         from img_core.solver.run import Runner  # importing it takes longer than a cached build should

@@ -1,0 +1,232 @@
+"""What is kept of steps that failed, so that people can look at what they left: a note for each, beside its snapshot.
+
+A note is a file in ``failed/`` that only the user can read, for it has the environment of the step. It means something as long as the
+snapshot that it names exists. Contents of secrets are not in it, only where they came from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from base64 import b64decode, b64encode
+from contextlib import suppress
+from dataclasses import fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from img_core.api._request import BuildRequest, Limits, SecretSource, SshAgent
+from img_core.files import fs
+from img_core.files.locks import ensure_directory
+from img_core.spec import graph
+from img_core.spec.dataclass import dataclass
+from img_core.spec.errors import NotFoundError, StateError
+from img_core.spec.graph import RunOp, Vertex, inputs_first
+from img_core.spec.text import show
+from img_core.spec.values import Platform
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from img_core.store import Store
+
+__all__ = ["DIRECTORY", "FailedStep", "available", "failed_step", "forget", "kind_of", "remember"]
+
+DIRECTORY = "failed"
+_VERSION = 1
+_LAST = ("", "last")
+_CLASSES: Mapping[str, type] = {
+    made.__name__: made
+    for made in (
+        *(BuildRequest, Limits, SecretSource, SshAgent, Platform, Vertex),
+        *(graph.Copy, graph.FileOp, graph.Location, graph.MakeDirectory, graph.MergeOp),
+        *(graph.RunMount, RunOp, graph.SourceOp, graph.WriteFile),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FailedStep:
+    """A RUN step of the *build* with that id, which failed for the reason *message* and left *snapshot*.
+
+    *request* is as much of the build's as the step needs, and *vertex* the step with those of its inputs that its mounts read.
+    """
+
+    build: str
+    kind: str
+    snapshot: str
+    message: str
+    request: BuildRequest
+    vertex: Vertex
+
+
+def kind_of(request: BuildRequest) -> str:
+    """Return what builds have in common of which only the last failure is kept: context, definition and target."""
+    context = request.context if "://" in request.context else os.path.abspath(request.context)
+    text = hashlib.sha256(request.definition or b"").hexdigest()
+    parts = [context, request.context_subdirectory, request.dockerfile or "", text, request.target]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def remember(state: str, build: str, request: BuildRequest, vertex: Vertex, snapshot: str, message: str) -> str:
+    """Write a note of a step that failed; return its name. Raises OSError."""
+    kept = FailedStep(build, kind_of(request), snapshot, message, _needed(request), _alone(vertex))
+    directory = os.path.join(state, DIRECTORY)
+    ensure_directory(directory)
+    name = f"{time.time_ns() // 1_000_000:013d}-{snapshot}.json"
+    fs.replace_file(os.path.join(directory, name), json.dumps(_document(kept)).encode(), 0o600)
+    return name
+
+
+def failed_step(state: str, build: str) -> FailedStep:
+    """Return the last step that failed, or that of a *build* by its id, perhaps cut. Raises NotFoundError, StateError."""
+    found = False
+    for path in _notes(state):
+        note = _read(path)
+        if note is None:
+            continue
+        found = True
+        if build in _LAST or note.get("build", "").startswith(build):
+            return _step(note)
+    hint = "`img logs` shows what it said; build it again to look at what it left"
+    if not found:
+        raise NotFoundError("no failed step is kept here", hint=hint)
+    raise NotFoundError(f'no failed step of the build "{show(build)}" is kept', hint=hint)
+
+
+def forget(store: Store, kind: str, *, besides: Iterable[str]) -> None:
+    """Forget failed steps of builds of that *kind*, and those whose snapshot is gone; *besides* are names of notes that stay."""
+    assert store.run is not None
+    for path in _notes(store.state):
+        note = _read(path)
+        snapshot = str(note.get("snapshot", "")) if note else ""
+        if os.path.basename(path) in besides:
+            continue
+        is_gone = not store.database.one("SELECT 1 FROM snapshot WHERE id = ?", (snapshot,))
+        same = note is not None and note.get("kind") == kind
+        if is_gone or (same and store.snapshots.discard(snapshot, store.run.new_path("failed"))):
+            with suppress(FileNotFoundError):
+                fs.unlink(path)
+
+
+def available(request: BuildRequest, notice: Callable[[str], None]) -> BuildRequest:
+    """Return *request* without the secrets and agents that are not where the build found them; *notice* hears of each."""
+    secrets = {
+        name: source for name, source in request.secrets.items() if not source.path or os.path.exists(source.path)
+    }
+    agents = {name: agent for name, agent in request.ssh.items() if os.path.exists(agent.path)}
+    for kind, old, new in (("secret", request.secrets, secrets), ("ssh agent", request.ssh, agents)):
+        for name in sorted(old.keys() - new.keys()):
+            notice(f"the {kind} `{show(name)}` is not there any more")
+    return replace(request, secrets=secrets, ssh=agents)
+
+
+def _notes(state: str) -> Iterator[str]:
+    """Give the paths of all notes, newest first."""
+    directory = os.path.join(state, DIRECTORY)
+    with suppress(FileNotFoundError, NotADirectoryError):
+        yield from (os.path.join(directory, name) for name in sorted(os.listdir(directory), reverse=True))
+
+
+def _read(path: str) -> dict[str, Any] | None:  # Any: JSON
+    try:
+        with open(path, "rb") as file:
+            note = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return note if isinstance(note, dict) else None
+
+
+def _needed(request: BuildRequest) -> BuildRequest:
+    """Return *request* without what a step does not need: values of build arguments and contents of secrets stay with the build."""
+    return BuildRequest(
+        context=request.context,
+        context_subdirectory=request.context_subdirectory,
+        dockerfile=request.dockerfile,
+        definition=request.definition,
+        network=request.network,
+        limits=request.limits,
+        contexts=request.contexts,
+        secrets={name: source for name, source in request.secrets.items() if source.value is None},
+        ssh=request.ssh,
+        insecure_registries=request.insecure_registries,
+        backend=request.backend,
+        executor=request.executor,
+        frontend=request.frontend,
+        offline=request.offline,
+    )
+
+
+def _alone(vertex: Vertex) -> Vertex:
+    """Return *vertex* with no inputs but those that its mounts read; what it requires may be missing, and its caches stay as they are."""
+    assert isinstance(vertex.op, RunOp)
+    read = sorted({mount.input for mount in vertex.op.mounts if mount.input is not None})
+    numbers = {old: new for new, old in enumerate(read)}
+    mounts = tuple(
+        replace(mount, input=None if mount.input is None else numbers[mount.input], required=False)
+        for mount in vertex.op.mounts
+    )
+    proxies = tuple((name, value) for name, value in vertex.op.proxy_env if "@" not in value)  # no passwords
+    op = replace(vertex.op, mounts=mounts, has_base=False, proxy_env=proxies)
+    return replace(vertex, op=op, inputs=tuple(vertex.inputs[number] for number in read), use_cache=True)
+
+
+# ------------------------------------------------------------------------------------------------------------------- JSON
+
+
+def _document(step: FailedStep) -> dict[str, Any]:  # Any: JSON
+    vertices = list(inputs_first([step.vertex]))  # the step is the last one
+    numbers = {vertex.digest: number for number, vertex in enumerate(vertices)}
+    return {
+        "version": _VERSION,
+        "build": step.build,
+        "kind": step.kind,
+        "snapshot": step.snapshot,
+        "message": step.message,
+        "request": _plain(step.request),
+        "vertices": [
+            {**_plain(replace(vertex, inputs=())), "inputs": [numbers[item.digest] for item in vertex.inputs]}
+            for vertex in vertices
+        ],
+    }
+
+
+def _step(note: Mapping[str, Any]) -> FailedStep:  # Any: JSON
+    try:
+        if note["version"] != _VERSION:
+            raise ValueError(note["version"])
+        made: list[Vertex] = []
+        for plain in note["vertices"]:
+            made.append(replace(_value(plain), inputs=tuple(made[number] for number in plain["inputs"])))
+        build, kind, snapshot, message = (str(note[name]) for name in ("build", "kind", "snapshot", "message"))
+        return FailedStep(build, kind, snapshot, message, _value(note["request"]), made[-1])
+    except (KeyError, TypeError, ValueError, IndexError) as err:
+        raise StateError(
+            "what is kept of the failed step cannot be read", hint="another version of img built it: build it again"
+        ) from err
+
+
+def _plain(value: Any) -> Any:  # Any: a frozen value of ours, or JSON
+    """Return *value* as JSON that `_value` reads."""
+    if is_dataclass(value) and not isinstance(value, type):
+        names = [item.name for item in fields(value) if item.init]
+        return {"is": type(value).__name__, "with": {name: _plain(getattr(value, name)) for name in names}}
+    if isinstance(value, bytes):
+        return {"bytes": b64encode(value).decode("ascii")}
+    if isinstance(value, dict):
+        return {"map": {name: _plain(item) for name, item in value.items()}}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _value(plain: Any) -> Any:  # Any: as above
+    if isinstance(plain, list):
+        return tuple(map(_value, plain))
+    if not isinstance(plain, dict):
+        return plain
+    if "is" in plain:
+        return _CLASSES[plain["is"]](**{name: _value(item) for name, item in plain["with"].items()})
+    return (
+        b64decode(plain["bytes"]) if "bytes" in plain else {name: _value(item) for name, item in plain["map"].items()}
+    )
