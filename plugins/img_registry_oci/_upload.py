@@ -44,6 +44,7 @@ class Upload:
         self._scope = self._base_scope
         self._part = descriptor.size  #: most bytes for one request
         self._smallest_part = _SMALLEST_PART
+        self._content: bytes | None = None
         self._at_once = descriptor.size <= _AT_ONCE  #: until that did not work
 
     def run(self, source: str | None) -> Uploaded:
@@ -76,7 +77,10 @@ class Upload:
             return self._begin()  # a registry may not know this way
 
     def _whole(self) -> bytes:
-        return b"".join(_exactly(self._read(0), size=self._descriptor.size, whole=True))
+        """Return all of a small blob, read once however often it is sent: it may come from another registry."""
+        if self._content is None:
+            self._content = b"".join(_exactly(self._read(0), size=self._descriptor.size, whole=True))
+        return self._content
 
     def _exists(self) -> bool:
         try:
