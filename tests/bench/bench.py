@@ -1,6 +1,7 @@
-"""Measure img against other tools on this machine, in alternation, and print tables in Markdown.
+"""Measure img against other tools on this machine, in alternation, and print one table in Markdown.
 
-Run as an ordinary user by ``nox -s bench``, with the names of some parts after ``--`` for those only. Figures of a quiet machine stand in
+Run as an ordinary user by ``nox -s bench``, with the names of some parts after ``--`` for those only; ``--output DIRECTORY`` writes the
+table as Markdown, JSON and a picture, too. Programs that are not on PATH are left out. Figures of a quiet machine stand in
 docs/explanation/performance.md.
 """
 
@@ -12,13 +13,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from containers import container_start
-from measure import Command, alternate, clean_environment, cpu, remove, run
+from measure import Command, alternate, clean_environment, cpu, difference, remove, run
+from report import Report
 from transfers import TransferBench
 
 STEPS = 20
+FILES = 20_000
 
 
 def busybox_root(directory: Path) -> Path:
@@ -39,7 +43,8 @@ def busybox_root(directory: Path) -> Path:
 class Bench:
     """The candidates, prepared in a directory of their own."""
 
-    def __init__(self, work: Path, rounds: int) -> None:
+    def __init__(self, work: Path, rounds: int, report: Report) -> None:
+        self.report = report
         self.work = work
         self.rounds = rounds
         self.context = work / "context"
@@ -95,12 +100,12 @@ class Bench:
             candidates["buildah one"] = lambda: self.buildah_build(one, "--no-cache")
             candidates["buildah many"] = lambda: self.buildah_build(many, "--no-cache")
         figures = {figure.name: figure for figure in alternate(self.rounds, candidates)}
-        print(f"\n| one more uncached `RUN true` (of {STEPS}) | best, ms | median, ms |\n|---|---|---|")
-        for tool in ("img", "buildah"):
-            if f"{tool} one" in figures:
-                low = (figures[f"{tool} many"].low - figures[f"{tool} one"].low) / STEPS * 1000
-                middle = (figures[f"{tool} many"].middle - figures[f"{tool} one"].middle) / STEPS * 1000
-                print(f"| {tool} | {low:.1f} | {middle:.1f} |")
+        rows = [
+            difference(tool, figures[f"{tool} many"], figures[f"{tool} one"], STEPS)
+            for tool in ("img", "buildah")
+            if f"{tool} one" in figures
+        ]
+        self.report.add(f"one more uncached `RUN true` (of {STEPS})", rows)
 
     def cached(self) -> None:
         """A rebuild with nothing changed, ten steps, the whole process."""
@@ -110,30 +115,54 @@ class Bench:
         if self.buildah:
             self.buildah_build(ten)
             candidates["buildah"] = lambda: self.buildah_build(ten)
-        print("\n| rebuild of 10 steps, nothing changed | best, ms | median, ms |\n|---|---|---|")
-        for figure in alternate(self.rounds * 3, candidates):
-            print(f"| {figure.name} | {figure.low * 1000:.0f} | {figure.middle * 1000:.0f} |")
+        self.report.add("rebuild of 10 steps, nothing changed", alternate(self.rounds * 3, candidates))
+
+    def archive(self) -> None:
+        """An OCI archive of an image whose steps are cached."""
+        ten = self.dockerfile("ten", 9)
+        self.img_build(ten)
+        there = self.work / "archives"
+        there.mkdir(exist_ok=True)
+        candidates = {"img": lambda: self.img_build(ten, "-o", f"type=oci,dest={there / 'img.tar'}")}
+        if buildah := self.buildah:
+            self.buildah_build(ten)
+            push = [*buildah, "push", "localhost/out:latest", f"oci-archive:{there / 'buildah.tar'}"]
+            candidates["buildah push"] = lambda: run(push)
+        self.report.add("OCI archive of a cached image", alternate(self.rounds, candidates))
+
+    def many_files(self) -> None:
+        """COPY of 20,000 small files, nothing cached."""
+        files = self.context / "files"
+        for number in range(FILES):
+            if number % 100 == 0:
+                (files / str(number // 100)).mkdir(parents=True)
+            (files / str(number // 100) / str(number)).write_bytes(b"%d" % number * 50)
+        path = self.context / "copies"
+        path.write_text("FROM bench-base\nCOPY files /files\n")
+        candidates = {"img": lambda: self.img_build(str(path), "--no-cache")}
+        if self.buildah:
+            candidates["buildah"] = lambda: self.buildah_build(str(path), "--no-cache")
+        self.report.add(f"COPY of {FILES} files", alternate(self.rounds, candidates))
+        shutil.rmtree(files)
 
     def start_up(self) -> None:
-        """Processor time of the smallest commands, above the bare interpreter's."""
-        python = sys.executable
+        """The smallest commands, and the interpreter alone."""
+        python = [sys.executable]
         candidates = {
-            "bare interpreter": lambda: cpu([python, "-I", "-c", "pass"]),
-            "img --version": lambda: cpu([python, "-m", "img_core", "--version"]),
-            "img --help": lambda: cpu([python, "-m", "img_core", "--help"]),
+            "img version": lambda: cpu([*python, "-m", "img_core", "version"]),
+            "img --version": lambda: cpu([*python, "-m", "img_core", "--version"]),
+            "img --help": lambda: cpu([*python, "-m", "img_core", "--help"]),
+            "the interpreter": lambda: cpu([*python, "-I", "-c", "pass"]),
         }
-        figures = alternate(15, candidates)
-        bare = figures[0]
-        print("\n| start-up | best, CPU-ms above bare | median |\n|---|---|---|")
-        for figure in figures[1:]:
-            print(
-                f"| {figure.name} | {(figure.low - bare.low) * 1000:.0f} | {(figure.middle - bare.middle) * 1000:.0f} |"
-            )
+        for tool in ("buildah", "podman", "skopeo", "umoci", "buildctl"):
+            if found := shutil.which(tool):
+                candidates[f"{tool} --version"] = partial(cpu, [found, "--version"])
+        self.report.add("start-up", alternate(15, candidates), unit="processor time")
 
 
 ALONE = {"container_start": container_start}
-BUILDS = ("start_up", "cached", "run_steps")
-TRANSFERS = ("list_many", "pull_and_unpack", "pull_large", "push_large")
+BUILDS = ("start_up", "cached", "run_steps", "archive", "many_files")
+TRANSFERS = ("list_many", "small", "pull_and_unpack", "beside_a_writer", "pull_large", "push_large")
 
 
 def main() -> None:
@@ -142,26 +171,32 @@ def main() -> None:
     parser.add_argument(
         "parts", nargs="*", metavar="PART", help=f"of {', '.join((*ALONE, *BUILDS, *TRANSFERS))}; default: all"
     )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIRECTORY", help="write bench.md, bench.json and bench.svg there"
+    )
     options = parser.parse_args()
     if unknown := set(options.parts) - {*ALONE, *BUILDS, *TRANSFERS}:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     wanted = options.parts or [*ALONE, *BUILDS, *TRANSFERS]
     work = Path(tempfile.mkdtemp(prefix="img-bench-"))
-    print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, Python {sys.version.split()[0]}")
+    report = Report(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, Python {sys.version.split()[0]}")
     try:
         for name, part in ALONE.items():
             if name in wanted:
-                part(options.rounds)
+                part(options.rounds, report)
         if builds := [name for name in BUILDS if name in wanted]:
             (work / "builds").mkdir()
-            bench = Bench(work / "builds", options.rounds)
+            bench = Bench(work / "builds", options.rounds, report)
             for name in builds:
                 getattr(bench, name)()
         if transfers := [name for name in TRANSFERS if name in wanted]:
-            with TransferBench(work / "transfers", options.rounds) as transfer_bench:
+            with TransferBench(work / "transfers", options.rounds, report) as transfer_bench:
                 for name in transfers:
                     getattr(transfer_bench, name)()
     finally:
+        print(report.markdown())
+        if options.output:
+            report.write(options.output)
         remove(work)
 
 

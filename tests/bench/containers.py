@@ -6,7 +6,8 @@ import os
 import shutil
 from collections.abc import Callable
 
-from measure import Figure, alternate
+from measure import alternate
+from report import Report
 
 from img_core.testing.executor_lab import Laboratory
 
@@ -14,20 +15,20 @@ __all__ = ["container_start"]
 
 _USERNS = "img_executor_userns._executor:UsernsExecutor"
 _RUNTIME = "img_executor_runc._executor:RuncExecutor"
-#: name -> class, options, and the most milliseconds it may take on a quiet machine
-_EXECUTORS: dict[str, tuple[str, dict[str, str], float | None]] = {
-    "userns": (_USERNS, {}, 10),
-    "runc": (_RUNTIME, {"runtime": "runc"}, 30),
-    "crun": (_RUNTIME, {"runtime": "crun"}, None),
+#: name -> class and options; on a quiet machine `userns` may take 10 ms and `runc` 30
+_EXECUTORS: dict[str, tuple[str, dict[str, str]]] = {
+    "userns": (_USERNS, {}),
+    "runc": (_RUNTIME, {"runtime": "runc"}),
+    "crun": (_RUNTIME, {"runtime": "crun"}),
 }
 _PATH = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin"
 
 
-def container_start(rounds: int) -> None:
+def container_start(rounds: int, report: Report) -> None:
     """Measure in alternation; the time is taken beside the executor, around `Executor.run`."""
     laboratories: dict[str, Laboratory] = {}
     try:
-        for name, (executor, options, _) in _EXECUTORS.items():
+        for name, (executor, options) in _EXECUTORS.items():
             if name == "userns" or shutil.which(name, path=_PATH):
                 laboratories[name] = Laboratory(executor, "full", options)
         candidates: dict[str, Callable[[], float]] = {}
@@ -39,11 +40,4 @@ def container_start(rounds: int) -> None:
     finally:
         for laboratory in laboratories.values():
             laboratory.close()
-    _show(figures)
-
-
-def _show(figures: list[Figure]) -> None:
-    print("\n| `true` in a container, start to exit | best, ms | median, ms | budget, ms |\n|---|---|---|---|")
-    for figure in figures:
-        budget = _EXECUTORS[figure.name][2]
-        print(f"| {figure.name} | {figure.low * 1000:.1f} | {figure.middle * 1000:.1f} | {budget or ''} |")
+    report.add("`true` in a container, start to exit, by executor", figures)

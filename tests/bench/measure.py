@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Command", "Figure", "alternate", "clean_environment", "cpu", "remove", "run", "table"]
+__all__ = ["Command", "Figure", "alternate", "clean_environment", "cpu", "difference", "remove", "run"]
 
 Command = list[str]
 
@@ -61,6 +61,11 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
+def difference(name: str, more: Figure, less: Figure, count: int = 1) -> Figure:
+    """Return what one of *count* things costs that *more* did and *less* did not, round by round."""
+    return Figure(name, [(high - low) / count for high, low in zip(more.seconds, less.seconds, strict=True)])
+
+
 def alternate(rounds: int, candidates: dict[str, Callable[[], float]]) -> list[Figure]:
     """Time every candidate once per round."""
     figures = [Figure(name, []) for name in candidates]
@@ -68,15 +73,6 @@ def alternate(rounds: int, candidates: dict[str, Callable[[], float]]) -> list[F
         for figure, candidate in zip(figures, candidates.values(), strict=True):
             figure.seconds.append(candidate())
     return figures
-
-
-def table(title: str, figures: list[Figure]) -> None:
-    """Print *figures* in Markdown, each with its ratio to the first, of the best and of the median times."""
-    print(f"\n| {title} | best, ms | median, ms | times the first |\n|---|---|---|---|")
-    first = figures[0]
-    for figure in figures:
-        ratios = f"{figure.low / first.low:.2f}, {figure.middle / first.middle:.2f}"
-        print(f"| {figure.name} | {figure.low * 1000:.0f} | {figure.middle * 1000:.0f} | {ratios} |")
 
 
 _REMOVE = "import sys; from img_core.files import fs; from img_core.linux import userns; userns.enter(); fs.remove_tree(sys.argv[1])"

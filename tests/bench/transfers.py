@@ -10,7 +10,9 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from measure import Command, alternate, clean_environment, remove, run, table
+from measure import Command, alternate, clean_environment, remove, run
+from report import Report
+from small import small_transfers
 
 from img_core.testing.images import SmallImage, make_image, write_layout
 from img_core.testing.registry import DockerRegistry
@@ -25,7 +27,8 @@ _IMAGES = 1000
 class TransferBench:
     """The candidates and what they move, in the directory *work*."""
 
-    def __init__(self, work: Path, rounds: int) -> None:
+    def __init__(self, work: Path, rounds: int, report: Report) -> None:
+        self._report = report
         self._work = work
         self._rounds = rounds
         self._exit = ExitStack()
@@ -33,6 +36,7 @@ class TransferBench:
         self._img = [sys.executable, "-m", "img_core"]
         self._environment = _environment(work)
         self._large: str | None = None
+        self._source = ""
 
     def __enter__(self) -> TransferBench:
         return self
@@ -44,14 +48,18 @@ class TransferBench:
 
     def pull_and_unpack(self) -> None:
         """A Debian base from the registry to files that can be used, and to a directory; with empty storage."""
+        if source := self._debian():
+            self._compare("FROM Debian, RUN true, empty storage", self._pulls_into_storage(source))
+            self._compare("pull and unpack of Debian into a directory", self._pulls_into_directory(source))
+
+    def _debian(self) -> str:
+        """Return the reference of a Debian base in the registry; empty if there is none."""
         root = Path(os.environ.get("IMG_TEST_FIXTURES", ""), "debian.tar")
         if not root.exists():
-            print("\n(no Debian base: let IMG_TEST_FIXTURES name a directory made by `.ci/fixtures`)")
-            return
-        source = self._add_debian(root)
-        title = "cold pull and unpack of a Debian base"
-        self._compare(f"{title}, into the storage", self._pulls_into_storage(source))
-        self._compare(f"{title}, into a directory", self._pulls_into_directory(source))
+            print("(no Debian base: let IMG_TEST_FIXTURES name a directory made by `.ci/fixtures`)")
+        elif not self._source:
+            self._source = self._add_debian(root)
+        return self._source
 
     def pull_large(self) -> None:
         """A layer of 512 MiB."""
@@ -81,7 +89,8 @@ class TransferBench:
                 copy = ["skopeo", "copy", "-q", "--dest-tls-verify=false", f"oci:{kept}/layout:1"]
                 return self._time([[*copy, f"docker://{target.address}/l:1"]])
 
-        table("push of a layer of 512 MiB", alternate(self._rounds, {"img push": img, "skopeo copy": skopeo}))
+        candidates: dict[str, Callable[[], float]] = {"img push": img, "skopeo copy": skopeo}
+        self._report.add("push of a layer of 512 MiB", alternate(self._rounds, candidates))
         remove(kept)
 
     def list_many(self) -> None:
@@ -99,7 +108,20 @@ class TransferBench:
         command = [*self._img, "-s", str(state), "ls"]
         run(command, env=self._environment)
         candidates = {"img ls": partial(run, command, env=self._environment)}
-        table(f"listing {_IMAGES} images", alternate(self._rounds * 3, candidates))
+        self._report.add(f"listing {_IMAGES} images", alternate(self._rounds * 3, candidates))
+
+    def small(self) -> None:
+        """Ten small layers over TLS."""
+        work = self._work / "small"
+        work.mkdir()
+        for title, figures in small_transfers(work, self._img, self._environment, self._rounds * 3).items():
+            self._report.add(title, figures)
+
+    def beside_a_writer(self) -> None:
+        """The same build from an empty storage right after another program wrote 1 GiB, none of which is ours to wait for."""
+        if source := self._debian():
+            title = "FROM Debian, RUN true, empty storage, right after a writer of 1 GiB"
+            self._compare(title, self._pulls_into_storage(source), written=1 << 10)
 
     # ---------------------------------------------------------------------------------------------------------- parts
 
@@ -125,19 +147,24 @@ class TransferBench:
             ],
         }
 
-    def _compare(self, title: str, candidates: dict[str, list[Command]]) -> None:
+    def _compare(self, title: str, candidates: dict[str, list[Command]], *, written: int = 0) -> None:
         missing = [
             name for name, commands in candidates.items() for command in commands if not shutil.which(command[0])
         ]
         timed: dict[str, Callable[[], float]] = {
-            name: partial(self._time_cold, commands) for name, commands in candidates.items() if name not in missing
+            name: partial(self._time_cold, commands, written)
+            for name, commands in candidates.items()
+            if name not in missing
         }
-        table(title, alternate(self._rounds, timed))
+        self._report.add(title, alternate(self._rounds, timed))
 
-    def _time_cold(self, commands: list[Command]) -> float:
+    def _time_cold(self, commands: list[Command], written: int = 0) -> float:
+        """Time *commands* on empty storage, right after somebody else wrote *written* MiB."""
         remove(self._work / "cold")
         (self._work / "cold").mkdir()
         os.sync()  # what came before must not be paid for here
+        if written:
+            run(["dd", "if=/dev/zero", f"of={self._work / 'of-others'}", "bs=1M", f"count={written}"])
         return self._time(commands)
 
     def _time(self, commands: list[Command]) -> float:
