@@ -103,7 +103,11 @@ class DocumentCache(CacheBackend):
         newest = max((body.created for body in bodies), default=0.0)
         if self.place.lists_tags and found.replaceable and time.time() - newest > _STALE_SECONDS:
             merged = {name for body in bodies for name in body.segments}
-            bodies += self.read_segments(self.segments() - merged, self.trust)[0]
+            told = dict(self.warnings)
+            parts, _ = self.read_segments(self.segments() - merged, self.trust)
+            bodies += parts
+            if told and not parts:  # what is wrong with the whole is wrong with its parts: that is one line
+                self.warnings = told
         if missing and not bodies:
             raise missing
         return CacheLoad(tuple(united(record for body in bodies for record in body.records)), tuple(self.warnings))
