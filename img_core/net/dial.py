@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from img_core.linux.spans import span
-from img_core.net.hosts import authority, origin
+from img_core.net.hosts import origin
 from img_core.net.http1 import Connection
 from img_core.net.retry import Failure
 from img_core.net.trust import has_more, tls_context
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from img_core.net.pace import Pace
     from img_core.net.trust import Trust
 
-__all__ = ["Dial", "proxy_authorization"]
+__all__ = ["Dial", "in_ascii", "proxy_authorization"]
 
 
 class Dial:
@@ -127,11 +127,22 @@ class Dial:
 
     def _tunnel(self, stream: Stream, proxy: str) -> None:
         """Ask *proxy* for a tunnel to the server (RFC 9110, 9.3.6)."""
-        there = authority(f"https://{_bracketed(self._where.host)}:{self._where.port}")
+        there = in_ascii(f"{_bracketed(self._where.host)}:{self._where.port}")
         head = Connection(stream, self._pace).exchange("CONNECT", there, {"Host": there, **proxy_authorization(proxy)})
         self._pace.begin()
         if not 200 <= head.status < 300:
             raise Failure(show(f"{head.status} {head.reason}"), transient=False)
+
+
+def in_ascii(host: str) -> str:
+    """Return ``host[:port]`` as it is written in requests: international names by their rules (RFC 3490). Raises `Failure`."""
+    if host.isascii():
+        return host
+    name, colon, port = host.partition(":")
+    try:
+        return name.encode("idna").decode() + colon + port
+    except UnicodeError as err:
+        raise Failure(f"`{show(name)}` is no host name", transient=False) from err
 
 
 def proxy_authorization(proxy: str) -> dict[str, str]:

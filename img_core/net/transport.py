@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 from weakref import WeakSet
 
 from img_core.linux.spans import span
-from img_core.net.dial import Dial, is_distrust, proxy_authorization
+from img_core.net.dial import Dial, in_ascii, is_distrust, proxy_authorization
 from img_core.net.hosts import authority, is_insecure, origin
 from img_core.net.pace import Pace
 from img_core.net.proxies import proxy_for
@@ -230,7 +230,7 @@ def _request(
     parts = urlsplit(url)
     host = authority(url)
     port = _PORTS[parts.scheme]
-    named = host.removesuffix(f":{port}") if host.endswith(f":{port}") else host
+    named = in_ascii(host.removesuffix(f":{port}"))
     target = quote(parts.path or "/", safe=_SAFE) + (f"?{quote(parts.query, safe=_SAFE)}" if parts.query else "")
     sent = {"Host": named, **headers}
     if isinstance(content, bytes) and (content or method in ("POST", "PUT", "PATCH")):

@@ -241,15 +241,34 @@ def test_a_proxy_gets_its_own_password_and_a_tunnel(
     assert b"Proxy" not in server.heads[0][0]
 
 
-def test_plain_http_through_a_proxy_names_the_whole_address(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("host", "named"),
+    [
+        ("h.example", b"h.example"),
+        ("H.example:80", b"h.example"),
+        ("h.example:8080", b"h.example:8080"),
+        ("[2001:db8::1]", b"[2001:db8::1]"),
+        ("b\u00fccher.example:81", b"xn--bcher-kva.example:81"),
+    ],
+)
+def test_plain_http_through_a_proxy_names_the_whole_address(host: str, named: bytes) -> None:
     with serving(LAST) as proxy, client({"http_proxy": f"http://joe:pw@{proxy.address}"}) as http:
-        assert body(http, "http://h.example/x?y") == b"last"
+        assert body(http, f"http://{host}/x?y") == b"last"
         (asked,) = proxy.heads[0]
-        assert asked.startswith(b"GET http://h.example/x?y HTTP/1.1\r\nHost: h.example\r\n")
+        assert asked.startswith(b"GET http://" + named + b"/x?y HTTP/1.1\r\nHost: " + named + b"\r\n")
         assert b"Proxy-Authorization: Basic am9lOnB3\r\n" in asked
 
 
-def test_a_proxy_that_refuses_or_is_of_an_unknown_kind_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_refuses_or_is_of_an_unknown_kind_is_told() -> None:
+    refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
+    with client({"http_proxy": "ftp://127.0.0.1:1"}) as http, pytest.raises(Failure, match="`ftp` proxies"):
+        body(http, "http://h.example/")
+    with (
+        serving(refusal) as proxy,
+        client({"http_proxy": proxy.address}) as http,
+        http.send("GET", "http://h.example/", {}) as answer,
+    ):
+        assert answer.status == 407
     with client({"https_proxy": "socks5://127.0.0.1:1"}) as http, pytest.raises(Failure, match="`socks5` proxies"):
         body(http, "https://h.example/")
 
