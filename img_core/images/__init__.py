@@ -3,6 +3,7 @@
 __all__ = [
     "contents",
     "digests",
+    "history",
     "layer_types",
     "lookup",
     "names",
@@ -14,4 +15,4 @@ __all__ = [
     "reference",
     "schemas",
 ]
-__version__ = "1.0"
+__version__ = "1.1"

@@ -23,4 +23,4 @@ __all__ = [
     "worker",
     "zygote",
 ]
-__version__ = "1.0"
+__version__ = "1.1"

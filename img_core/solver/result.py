@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from img_core.images.history import EPOCH, even_history, rfc3339, timed_history
 from img_core.spec.dataclass import dataclass
 from img_core.spec.exporter import BuiltLayer, LayerForm
 
@@ -17,19 +17,10 @@ if TYPE_CHECKING:
     from img_core.solver.scope import BuildScope
     from img_core.solver.stacks import Layer, Stack
     from img_core.spec.exporter import Exporter, ImageStore
-    from img_core.spec.frontend import PlannedImage
+    from img_core.spec.frontend import HistoryEntry, PlannedImage
     from img_core.spec.values import Platform
 
-__all__ = ["BuildOutcome", "ImageOutcome", "TreeView", "open_tree", "rfc3339"]
-
-_EPOCH = "1970-01-01T00:00:00Z"
-
-
-def rfc3339(seconds: float) -> str:
-    """Return *seconds* since 1970 UTC as image configs write times."""
-    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    text = moment.strftime("%Y-%m-%dT%H:%M:%S.%f").rstrip("0").rstrip(".")
-    return text + "Z"
+__all__ = ["BuildOutcome", "ImageOutcome", "TreeView", "open_tree"]
 
 
 class TreeView:
@@ -99,7 +90,7 @@ class ImageOutcome:
 
     def _base_created(self) -> str:
         base = self.planned.base.config if self.planned.base else {}
-        return str(base.get("created") or _EPOCH)
+        return str(base.get("created") or EPOCH)
 
     def config(self) -> Mapping[str, Any]:
         """Return the finished OCI image config."""
@@ -118,42 +109,15 @@ class ImageOutcome:
         }
 
     def _history(self) -> list[dict[str, Any]]:
-        """Return the history; an entry without a layer has the time of the next layer, else of the last one."""
-        entries = self._base_history()
-        waiting: list[dict[str, Any]] = []
-        moment = rfc3339(self._epoch) if self._epoch is not None else self._base_created()
-        for planned in self.planned.history:
-            if planned.document is not None:
-                continue
-            entry: dict[str, Any] = {"created": moment, "created_by": planned.created_by}
-            if planned.author:
-                entry["author"] = planned.author
-            if planned.comment:
-                entry["comment"] = planned.comment
-            if planned.vertex is None:
-                entry["empty_layer"] = True
-                waiting.append(entry)
-            else:
-                moment = entry["created"] = self._created(self.layer_of[planned.vertex.digest])
-                for earlier in waiting:
-                    earlier["created"] = moment
-                waiting.clear()
-            entries.append(entry)
-        return entries
+        base = [planned.document for planned in self.planned.history if planned.document is not None]
+        created, layers = self._base_created(), sum(layer.base for layer in self.stack.layers)
+        steps = [(_entry(planned), self._made(planned)) for planned in self.planned.history if planned.document is None]
+        first = created if self._epoch is None else rfc3339(self._epoch)
+        return [*even_history(base, layers, created), *timed_history(steps, first)]
 
-    def _base_history(self) -> list[dict[str, Any]]:
-        """Return the history of the base with as many entries that have a layer as the base has layers.
-
-        Others refuse an image where the two differ, but there are bases without any history; BuildKit evens it out in the same way.
-        """
-        entries = [dict(planned.document) for planned in self.planned.history if planned.document is not None]
-        missing = sum(layer.base for layer in self.stack.layers)
-        for entry in entries:
-            if not entry.get("empty_layer"):
-                entry.update({} if missing else {"empty_layer": True})
-                missing -= bool(missing)
-        told = {"created": self._base_created(), "comment": "not in the history of the base"}
-        return entries + [dict(told) for _ in range(missing)]
+    def _made(self, planned: HistoryEntry) -> str | None:
+        """Return when the layer of a step was made, None for one without."""
+        return self._created(self.layer_of[planned.vertex.digest]) if planned.vertex else None
 
     @contextmanager
     def tree(self) -> Iterator[TreeView]:
@@ -190,6 +154,11 @@ class BuildOutcome:
         form, needed = exporter.layer_form, exporter.needs_base_blobs
         images = [replace(image, form=form, needs_base_blobs=needed) for image in self.images]
         return replace(self, images=images)
+
+
+def _entry(planned: HistoryEntry) -> dict[str, Any]:  # Any: JSON
+    told = {"created_by": planned.created_by, "author": planned.author, "comment": planned.comment}
+    return {name: text for name, text in told.items() if text or name == "created_by"}
 
 
 def workers() -> int:

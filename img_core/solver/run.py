@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from img_core.files import fs, ownership, passwd
+from img_core.linux.network.names import hosts_file, resolver_file
 from img_core.linux.pipes import captured
 from img_core.linux.spans import span
 from img_core.solver.keys import digest_of
@@ -32,11 +33,9 @@ if TYPE_CHECKING:
     from img_core.spec.graph import RunOp
     from img_core.spec.snapshotter import Rootfs
 
-__all__ = ["Runner", "last_of_each", "with_name_server"]
+__all__ = ["Runner", "last_of_each"]
 
 DEFAULT_SHM_SIZE = 64 * 1024 * 1024
-#: in place of an address of ``--add-host``: wherever the step reaches its host
-HOST_GATEWAY = "host-gateway"
 
 
 class Runner:
@@ -203,14 +202,10 @@ class Runner:
         return opened.enter_context(limited_group(self._scope.drivers.limits))
 
     def _name_files(self, opened: ExitStack, op: RunOp, private: PrivateNetwork | None) -> Iterator[Mount]:
-        hosts = ["127.0.0.1\tlocalhost " + op.hostname, "::1\tlocalhost ip6-localhost ip6-loopback"]
-        gateway = private.gateway if private else "127.0.0.1"
-        for name, address in zip(op.extra_hosts, op.extra_host_addresses, strict=True):
-            hosts.append(f"{gateway if address == HOST_GATEWAY else address}\t{name}")
-        resolver = _resolver_configuration()
-        if private is not None:
-            resolver = with_name_server(resolver, private.name_server)
-        yield Mount("/etc/hosts", source_fd=self._file(opened, "hosts", "\n".join(hosts).encode() + b"\n"))
+        others = zip(op.extra_hosts, op.extra_host_addresses, strict=True)
+        hosts = hosts_file(op.hostname, others, gateway=private.gateway if private else "127.0.0.1")
+        resolver = resolver_file(private.name_server if private else "")
+        yield Mount("/etc/hosts", source_fd=self._file(opened, "hosts", hosts))
         yield Mount("/etc/resolv.conf", source_fd=self._file(opened, "resolv.conf", resolver))
 
     def _file(self, opened: ExitStack, name: str, content: bytes) -> int:
@@ -246,17 +241,3 @@ def _environment(op: RunOp, home: str, secrets: Mapping[str, str]) -> tuple[tupl
 def last_of_each(*mounts: Mount) -> tuple[Mount, ...]:
     """Return *mounts* without those that another one at the same place replaces, as BuildKit does."""
     return tuple({mount.target: mount for mount in mounts}.values())
-
-
-def with_name_server(configuration: bytes, address: str) -> bytes:
-    """Return a resolver's *configuration* (resolv.conf(5)) with *address* in place of its name servers."""
-    kept = [line for line in configuration.splitlines() if line.split()[:1] != [b"nameserver"]]
-    return b"\n".join([*kept, b"nameserver " + address.encode(), b""])
-
-
-def _resolver_configuration() -> bytes:
-    try:
-        with open("/etc/resolv.conf", "rb") as file:
-            return file.read(64 * 1024)
-    except OSError:
-        return b""

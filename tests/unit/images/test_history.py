@@ -1,0 +1,48 @@
+"""A history has one entry with a layer for each layer, and times that go on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from img_core.images.history import even_history, rfc3339, timed_history
+
+LAYER: dict[str, Any] = {"created_by": "a"}
+EMPTY: dict[str, Any] = {"created_by": "e", "empty_layer": True}
+ADDED: dict[str, Any] = {"created": "t", "comment": "not in the history of the base"}
+
+
+@pytest.mark.parametrize(
+    ("entries", "layers", "expected"),
+    [
+        pytest.param([LAYER, EMPTY], 1, [LAYER, EMPTY], id="even"),
+        pytest.param([], 2, [ADDED, ADDED], id="none"),
+        pytest.param([LAYER, EMPTY, LAYER], 1, [LAYER, EMPTY, {**LAYER, "empty_layer": True}], id="too-many"),
+        pytest.param([EMPTY], 1, [EMPTY, ADDED], id="too-few"),
+        pytest.param([], 0, [], id="no-layers"),
+    ],
+)
+def test_a_history_is_made_even(entries: list[dict[str, Any]], layers: int, expected: list[dict[str, Any]]) -> None:
+    before = [dict(entry) for entry in entries]
+    assert even_history(entries, layers, "t") == expected
+    assert entries == before
+
+
+@pytest.mark.parametrize(
+    ("made", "times"),
+    [
+        ([None], ["0"]),
+        ([None, "2"], ["2", "2"]),
+        (["1", None, None, "3", None], ["1", "3", "3", "3", "3"]),
+        (["1", None], ["1", "1"]),
+    ],
+)
+def test_a_step_without_a_layer_has_the_time_of_the_next_one(made: list[str | None], times: list[str]) -> None:
+    timed = timed_history([({"created_by": "x"}, moment) for moment in made], "0")
+    assert [entry["created"] for entry in timed] == times
+    assert [entry.get("empty_layer", False) for entry in timed] == [moment is None for moment in made]
+
+
+def test_a_time_is_short_and_exact() -> None:
+    assert (rfc3339(0), rfc3339(1.5)) == ("1970-01-01T00:00:00Z", "1970-01-01T00:00:01.5Z")
