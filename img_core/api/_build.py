@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from contextlib import ExitStack, contextmanager
@@ -314,7 +313,8 @@ class Build:
             _image_source(sources),
             self._events,
             pull=request.pull,
-            trust_seconds=math.inf if request.offline else self._session.config.trust_tags,
+            trust_seconds=self._session.config.trust_tags,
+            offline=request.offline,
             verified=not request.insecure_registries,
             contexts={name: (named.kind, named.reference) for name, named in contexts.items()},
             facts=KnownContexts(context, sources),

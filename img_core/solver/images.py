@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from contextlib import suppress
@@ -18,6 +19,7 @@ from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError, NotFoundError, RegistryError
 from img_core.spec.frontend import BaseImage, BuildWarning
 from img_core.spec.graph import CONTEXT_SCHEME, IMAGE_SCHEME, SourceOp
+from img_core.spec.values import Descriptor, Digest
 from img_core.store.lookup import find_by_id
 from img_core.store.records import Pin
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from img_core.images.contents import ImageContent
     from img_core.solver.events import Events
     from img_core.spec.source import ImageSource, PinnedImage
-    from img_core.spec.values import Descriptor, Platform
+    from img_core.spec.values import Platform
     from img_core.store import Store
 
 __all__ = ["BuildResolver", "ResolvedImage"]
@@ -94,7 +96,8 @@ class BuildResolver:
 
     An image is looked for in this order: the local store (unless *pull*), what its registry said less than *trust_seconds* ago, and its
     registry (one request if the tag did not move); when that cannot be reached, what it said last is taken, with a warning. What was said
-    to a build that was not *verified* (plain HTTP and unverified TLS were fine for it) counts for such builds only.
+    to a build that was not *verified* (plain HTTP and unverified TLS were fine for it) counts for such builds only. *offline*, what a
+    registry said last counts for ever.
     """
 
     def __init__(
@@ -105,6 +108,7 @@ class BuildResolver:
         *,
         pull: bool = False,
         trust_seconds: float = 0.0,
+        offline: bool = False,
         verified: bool = True,
         contexts: Mapping[str, tuple[str, str]] | None = None,
         facts: ContextFacts,
@@ -117,7 +121,8 @@ class BuildResolver:
         self._source = source
         self._events = events
         self._pull = pull
-        self._trust_seconds = trust_seconds
+        self._trust_seconds = math.inf if offline else trust_seconds
+        self._offline = offline
         self._trusted = "" if verified else " unverified"  #: part of what is remembered of tags
         self._answers: dict[tuple[str, str], _Answer] = {}  #: by name and platform
         self._answers_lock = threading.Lock()  # guards the dictionary, not what is in it
@@ -232,7 +237,27 @@ class BuildResolver:
             return local
         pin = self._store.records.pin(name, f"{platform}{self._trusted}")
         fresh = pin is not None and (reference.digest or 0 <= time.time() - pin.checked < self._trust_seconds)
-        return self._remembered(name, pin) if pin and fresh else None
+        known = self._remembered(name, pin) if pin and fresh else None
+        return known or (self._of_repository(reference, platform) if self._offline and reference.digest else None)
+
+    def _of_repository(self, reference: Reference, platform: Platform) -> ResolvedImage | None:
+        """Return the image of a digest, whatever tag it was known by; None unless its repository had it and its documents are here."""
+        blobs, digest = self._store.blobs, Digest(reference.digest or "")
+        size = blobs.size(digest) if reference.name in blobs.origins(digest) else None
+        if size is None:
+            return None
+        try:
+            contents = list(self._store.images.contents(Descriptor(blobs.media_type(digest), digest, size)))
+        except ImgError:  # a document is missing or damaged
+            return None
+        choice = platforms.choose(platform, [content.config.platform for content in contents])
+        if choice is None and [content.manifest.digest for content in contents] == [digest]:
+            choice = 0  # a single image is the one for any platform
+        if choice is None:
+            return None
+        name, content = str(reference), contents[choice]
+        fetch = partial(fetch_left, self._store, self._source, name, content)
+        return ResolvedImage(name, content, fetch, top=digest)
 
     def _ask(self, reference: Reference, platform: Platform) -> ResolvedImage:
         """Ask the registry; when it cannot be reached, take what it said last."""
@@ -294,8 +319,6 @@ class BuildResolver:
         return ResolvedImage(name, content, fetch, top=pin.top)
 
     def _content(self, pin: Pin, size: int) -> ImageContent:
-        from img_core.spec.values import Descriptor
-
         manifest = Descriptor(self._store.blobs.media_type(pin.manifest), pin.manifest, size)
         return next(self._store.images.contents(manifest))
 

@@ -83,7 +83,7 @@ class WebSource(TreeSource):
             )
         options = dict(op.options)
         checksum = options.get("checksum", "")
-        memo = Memo(digests={_ALGORITHM: checksum}) if checksum.startswith("sha256:") else None
+        memo = self._promised(op.reference, checksum) if checksum.startswith(f"{_ALGORITHM}:") else None
         if memo is None:
             algorithm = checksum.partition(":")[0] or _ALGORITHM
             memo = self._current(op.reference, algorithm)
@@ -139,6 +139,11 @@ class WebSource(TreeSource):
         self._web.close()
 
     # ------------------------------------------------------------------------------------------------------ requests
+
+    def _promised(self, url: str, checksum: str) -> Memo:
+        """Return what *url* holds if it keeps its promise: what was noted of that content counts, so that nothing is fetched again."""
+        known = self._memos.get(*self._login(url))
+        return known if known and known.digests.get(_ALGORITHM) == checksum else Memo(digests={_ALGORITHM: checksum})
 
     def _current(self, url: str, algorithm: str) -> Memo:
         """Return what *url* holds now, with the digests that are needed."""

@@ -181,7 +181,7 @@ def watched(img: Img, directory: Path) -> tuple[Img, Path]:
 
 def test_offline_builds_from_what_is_known_and_opens_no_socket(world: World, img: Img, tmp_path: Path) -> None:
     img.run("lock", world.context).ok()  # for the commit: what a branch is, only its server knows
-    built(img, world.context, tmp_path / "first", "--locked").ok()
+    built(img, world.context, tmp_path / "first").ok()
     world.move()
     asked = world.requests()
     alone, tried = watched(img, tmp_path)
