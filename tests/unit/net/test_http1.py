@@ -26,6 +26,7 @@ class Server:
 
     def __init__(self, answers: list[bytes], *, context: ssl.SSLContext | None = None, closes: bool = False) -> None:
         self.heads: list[list[bytes]] = []
+        self.ended = threading.Event()  #: a connection was closed
         self._answers = iter(answers)
         self._context = context
         self._closes = closes
@@ -54,7 +55,8 @@ class Server:
                         return
                     connection.sendall(answer)
                     if self._closes:
-                        return
+                        break
+            self.ended.set()
 
     def _tunnel(self, connection: socket.socket, head: bytes) -> None:
         host, _, port = head.split()[1].decode().partition(":")
@@ -188,8 +190,7 @@ def test_a_short_body_that_nobody_reads_does_not_cost_the_connection() -> None:
 def test_a_connection_that_the_server_closed_is_not_used_again() -> None:
     with serving(OK + b"Content-Length: 2\r\n\r\nhi", LAST, closes=True) as server, client() as http:
         assert body(http, f"http://{server.address}/") == b"hi"
-        while not server.heads or threading.active_count() > 2:
-            pass
+        assert server.ended.wait(10)
         assert body(http, f"http://{server.address}/") == b"last"
 
 
