@@ -157,7 +157,7 @@ class Build:
         from img_core.api._caches import Caches
 
         caches = Caches(self._session, request, self._events, self._step)
-        opened.callback(caches.close)
+        opened.enter_context(caches.opened(self._cancellation.fd))
         return caches
 
     def _drivers(self, sources: Callable[[str], Any], network: NetworkChoice) -> Drivers:  # Any: a source

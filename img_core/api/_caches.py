@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from img_core.spec.errors import Canceled, ImgError
 from img_core.spec.frontend import BuildWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from img_core.api._request import BuildRequest, CachePlace
@@ -150,7 +151,13 @@ class Caches:
             raise failures[0]
         return {"cache.exports": [answers[number] for number in sorted(answers)]} if answers else {}
 
-    def close(self) -> None:
-        """End connections."""
-        for place in (*self._sources, *self._targets):
-            place.backend.close()
+    @contextmanager
+    def opened(self, cancel_fd: int) -> Iterator[Caches]:
+        """Use the caches for a block; what they wait for ends when *cancel_fd* becomes readable, and connections with the block."""
+        from img_core.linux.cancellation import CloseOnCancel
+
+        with ExitStack() as ends:
+            for place in (*self._sources, *self._targets):
+                ends.callback(place.backend.close)
+                ends.callback(CloseOnCancel(cancel_fd, place.backend).stop)
+            yield self

@@ -55,6 +55,7 @@ class LayerBlobs:
                 raise IntegrityError(
                     f"layer {descriptor.digest} is missing in the state directory", hint="pull the image again"
                 )
+            self._cancellation.check()  # who waited for us was ended by it, and would now begin to wait again
             arriving = self._store.blobs.resume(descriptor, layer.fetch)
             yield from self._told(layer, descriptor, descriptor.digest, arriving)
             self._events.status(layer.step, descriptor.digest, descriptor.size, descriptor.size, outcome="done")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +14,10 @@ from typing import Any
 import pytest
 
 from harness.build_server import BuildServer, Built, build_server
+from harness.fixtures import NewState
 from harness.img import environment, remove_as_mapped_root, write_context
-from img_core.testing.faulty_registry import Exchange, FaultyRegistry, reply, status
+from harness.processes import wait_until
+from img_core.testing.faulty_registry import Exchange, FaultyRegistry, reply, stall, status
 from img_core.testing.registry import DockerRegistry
 
 pytestmark = pytest.mark.rootless
@@ -217,3 +221,36 @@ def test_a_registry_that_fails_gives_the_right_image_and_warnings(
     done = machines.build(machines.new(), cache_from=source).ok()
     assert len(done.made) == STEPS
     assert len(done.warnings) == 1, done.warnings
+
+
+@pytest.mark.parametrize("asked", ["manifests/", "blobs/"])
+def test_a_cache_that_never_answers_keeps_no_build_from_ending(
+    new_state: NewState, faulty_registry: FaultyRegistry, tmp_path: Path, asked: str
+) -> None:
+    (tmp_path / "context").mkdir()
+    context = write_context(tmp_path / "context", "FROM scratch\nCOPY f /f\n", {"f": "f"})
+    place = f"{faulty_registry.address}/hangs/{asked}cache"
+    new_state("one").build(context, "--cache-to", place).ok()
+    layers = [
+        layer["digest"]
+        for _, text in faulty_registry.manifests()
+        if text[:1] == b"{"
+        for layer in json.loads(text).get("layers", ())
+    ]
+    for name in layers if asked == "blobs/" else [""]:
+        faulty_registry.rule(f"GET .*{asked}{name}", stall())
+    before = len(faulty_registry.requests)
+    builder = new_state("two").start("build", "-t", "never", "--cache-from", place, context, log=tmp_path / "log")
+    wait_until(
+        lambda: any(
+            f"/{asked}" in item.path
+            for item in faulty_registry.requests[before:]
+            if asked != "blobs/" or item.path.rpartition("/")[2] in layers
+        ),
+        "it is asked",
+    )
+    started = time.monotonic()
+    builder.send_signal(signal.SIGINT)
+    assert builder.wait(25) == 130, (tmp_path / "log").read_text()
+    assert time.monotonic() - started < 8, (tmp_path / "log").read_text()
+    assert "Traceback" not in (tmp_path / "log").read_text()
