@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from img_core.files import fs
 
-__all__ = ["NEEDED", "free_bytes", "give_up_reserve", "has_small_blocks", "keep_reserve"]
+__all__ = ["NEEDED", "free_bytes", "give_up_reserve", "has_small_blocks", "is_nearly_full", "keep_reserve"]
 
 RESERVE = "reserve"
 #: Bytes that a command needs for a directory of its own, the database's shared memory (32 KiB) and a few pages of its log.
@@ -25,6 +25,12 @@ def free_bytes(directory: str) -> int:
     """Return the bytes that an ordinary user may still write to the file system of *directory*; quotas are not known."""
     disk = os.statvfs(directory)
     return disk.f_bavail * disk.f_frsize
+
+
+def is_nearly_full(directory: str) -> bool:
+    """Tell whether what need not be there should rather not be there: less than a twentieth of the disk is free, and less than 1 GiB."""
+    disk = os.statvfs(directory)
+    return free_bytes(directory) < min(disk.f_blocks * disk.f_frsize // 20, 1 << 30)
 
 
 def has_small_blocks(directory: str) -> bool:

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from img_core.files import fs
+from img_core.files import fs, space
 from img_core.linux.spans import span
 from img_core.solver.keys import definition_of, digest_of, step_key
 from img_core.solver.recorded import recorded, recorded_layer
@@ -235,6 +235,8 @@ class StepHandler(Handler[S]):
         """Keep what a program left in *directory* that failed, if somebody wants to; tell whether. It is no result of any step."""
         keep = self.scope.drivers.keep_failed
         if keep is None or not isinstance(error, StepError) or error.status is None:
+            return False
+        if space.is_nearly_full(self.scope.store.state):  # perhaps because of it
             return False
         try:
             left = self.scope.store.snapshots.commit(directory, parent, description=f"failed: {vertex.name}")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.disks import small_disk
 from harness.img import Img, write_context
 from harness.processes import wait_until
 from harness.pseudo_terminal import TerminalSession
@@ -289,6 +290,22 @@ def test_a_canceled_build_keeps_nothing(img: Img, tmp_path: Path) -> None:
     process.terminate()
     assert process.wait() == 143
     assert snapshots(img) == []
+
+
+def test_a_disk_that_is_nearly_full_gets_its_space_back(tmp_path: Path, busybox_archive: Path) -> None:
+    """The step leaves room for what keeping it would write, and no more."""
+    (tmp_path / "disk").mkdir()
+    fill = "head -c 400000 /dev/zero > /little; dd if=/dev/zero of=/big bs=64k; rm /little; false"
+    with small_disk("tmpfs", tmp_path / "disk", 24) as disk:
+        img = Img(disk.path / "state", tmp_path, (("IMG_IDMAP", "single"), ("IMG_SYNC", "0")))
+        disk.run(img, "load", "-i", busybox_archive).ok()
+        before = disk.free()
+        context = write_context(tmp_path / "context", f"FROM busybox\nRUN {fill}\n")
+        done = disk.run(img, "build", "-q", "--backend", "native", context)
+        assert done.returncode == 4, str(done)
+        assert HINT not in done.stderr
+        assert before - disk.free() < (5 << 20)
+        disk.run(img, "debug", "--", "true").refused(1, "no failed step is kept here")
 
 
 @pytest.mark.parametrize(
