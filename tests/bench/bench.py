@@ -162,7 +162,7 @@ class Bench:
 
 ALONE = {"container_start": container_start}
 BUILDS = ("start_up", "cached", "run_steps", "archive", "many_files")
-TRANSFERS = ("list_many", "small", "pull_and_unpack", "beside_a_writer", "pull_large", "push_large")
+TRANSFERS = ("list_many", "small", "shared_cache", "pull_and_unpack", "beside_a_writer", "pull_large", "push_large")
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ __all__ = ["TransferBench"]
 _MIB = 1 << 20
 _LARGE = 512 * _MIB
 _IMAGES = 1000
+_STEPS = 50
 
 
 class TransferBench:
@@ -92,6 +93,25 @@ class TransferBench:
         candidates: dict[str, Callable[[], float]] = {"img push": img, "skopeo copy": skopeo}
         self._report.add("push of a layer of 512 MiB", alternate(self._rounds, candidates))
         remove(kept)
+
+    def shared_cache(self) -> None:
+        """A build of 50 steps in an empty state, all of it in a cache in the registry; buildah's is ``--cache-from REPOSITORY``."""
+        base = self._push_layout("base", make_image([{"etc/motd": b"hello"}]))
+        context = self._work / "steps"
+        context.mkdir()
+        (context / "f").write_text("x")
+        lines = [f"FROM {base}", *(f"COPY f /f{number}" for number in range(_STEPS))]
+        (context / "Dockerfile").write_text("\n".join(lines) + "\n")
+        ours, theirs = f"{self._registry.address}/ours:cache", f"{self._registry.address}/theirs"
+        img = [*self._img, "-s", self._path("state"), "build", "-t", "out", "--no-console"]
+        buildah = ["buildah", "--root", self._path("graph"), "--runroot", self._path("run"), "bud", "--layers"]
+        buildah += ["--tls-verify=false", "--isolation", "chroot", "-t", "out"]
+        self._time_cold([[*img, "--cache-to", f"type=registry,ref={ours},mode=max", str(context)]])
+        candidates = {"img": [[*img, "--cache-from", ours, str(context)]]}
+        if shutil.which("buildah"):
+            self._time_cold([[*buildah, "--cache-to", theirs, str(context)]])
+            candidates["buildah"] = [[*buildah, "--cache-from", theirs, str(context)]]
+        self._compare(f"build of {_STEPS} steps in an empty state from a cache in a registry", candidates)
 
     def list_many(self) -> None:
         """``img ls`` with a thousand images; the budget is 150 ms."""
