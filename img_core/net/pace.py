@@ -1,14 +1,14 @@
 """How long an exchange may take, whatever the other side sends: a deadline for the headers of an answer, a least rate for all bytes.
 
 A timeout of a socket is about one read. Who sends a byte now and then, or one interim answer (1xx) after the other, never meets it.
-So all that is received and sent goes through here.
+The HTTP library reads and writes through stream objects, which `Pace.watch` makes ask here first.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from img_core.linux.spans import span
 from img_core.net.retry import Failure
@@ -16,12 +16,11 @@ from img_core.net.retry import Failure
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from img_core.net.http1 import Stream
     from img_core.net.retry import Patience
 
 __all__ = ["Pace"]
 
-_HEADER_BYTES = 256 << 10  #: of one answer, all interim ones among them
+_HEADER_BYTES = 256 << 10  #: of one answer, all interim ones among them; the library limits each of them
 _PIECE = 64 << 10  #: bytes that are sent between two looks at the clock
 _SHORTEST = 0.001  #: seconds; 0 would mean "do not wait"
 
@@ -35,16 +34,19 @@ class Pace:
             threading.local()
         )  #: ``until``, ``reason``: of the reads of this thread; ``spare``: bytes that they may bring
 
-    def receive(self, stream: Stream, size: int) -> bytes:
-        """Return up to *size* bytes of *stream*, nothing at its end. Raises `Failure`, OSError."""
+    def watch(self, stream: Any) -> None:  # Any: the HTTP library
+        """Let *stream*, a new connection, keep to the limits."""
+        read, write = stream.read, stream.write
 
-        def read(seconds: float) -> bytes:
-            stream.settimeout(seconds)
-            return stream.recv(size)
+        def timely_read(max_bytes: int, timeout: float | None = None) -> bytes:
+            data: bytes = self._timely(lambda seconds: read(max_bytes, seconds), timeout)
+            self._count(len(data))
+            return data
 
-        data = self._timely(read)
-        self._count(len(data))
-        return data
+        def timely_write(buffer: bytes, timeout: float | None = None) -> None:
+            self._write(write, buffer, timeout)
+
+        stream.read, stream.write = timely_read, timely_write
 
     def begin(self) -> None:
         """Note that a new exchange begins in this thread: reads are free until its headers are due."""
@@ -95,30 +97,28 @@ class Pace:
         if spare < size:
             raise Failure(f"more than {_HEADER_BYTES >> 10} KiB of headers", transient=False)
 
-    def _timely(self, act: Callable[[float], bytes]) -> bytes:
-        """Let *act* wait no longer than there is time, and than a server may be silent."""
-        stall = self.limits.stall_seconds
+    def _timely(self, act: Callable[[float | None], Any], timeout: float | None) -> Any:  # Any: what *act* gives
+        """Let *act* wait no longer than there is time, and not than *timeout*."""
         until = getattr(self._here, "until", None)
         if until is None:
-            return act(stall)
+            return act(timeout)
         left = until - time.monotonic()
         if left <= 0:
             raise Failure(self._here.reason, transient=True)
         try:
-            return act(max(_SHORTEST, min(left, stall)))
-        except OSError as err:
+            return act(max(_SHORTEST, left if timeout is None else min(left, timeout)))
+        except Exception as err:  # of the HTTP library, which has no common root for timeouts
             if time.monotonic() >= until:
                 raise Failure(self._here.reason, transient=True) from err
             raise
 
-    def send(self, stream: Stream, data: bytes) -> None:
-        """Send *data* at the least rate. Raises `Failure`, OSError."""
-        stall = self.limits.stall_seconds
-        view = memoryview(data)
-        until = time.monotonic() + stall + len(view) / (self.limits.floor_bytes / stall)
+    def _write(self, write: Callable[[Any, float], None], buffer: bytes, timeout: float | None) -> None:
+        """Send *buffer* at the least rate."""
+        rate = self.limits.floor_bytes / self.limits.stall_seconds
+        view = memoryview(buffer)
+        until = time.monotonic() + self.limits.stall_seconds + len(view) / rate
         for start in range(0, len(view), _PIECE):
             left = until - time.monotonic()
             if left <= 0:
                 raise Failure("it takes what we send too slowly", transient=True)
-            stream.settimeout(min(left, stall))
-            stream.sendall(view[start : start + _PIECE])
+            write(view[start : start + _PIECE], left if timeout is None else min(left, timeout))

@@ -1,71 +1,69 @@
-"""HTTP requests, one at a time: no redirects, no cookies, no credentials, no decoding, no retries.
+"""The one module that knows the HTTP library.
 
-All of that is policy and decided by the caller. HTTP/1.1 only: HTTP/2 costs three times the processor for large bodies. The protocol is
-our own (`img_core.net.http1`): to import a library that speaks it takes longer than most commands.
+A `Http` sends single requests: no redirects, no cookies, no credentials, no decoding, no retries of its own; all of that is
+policy and decided by the caller. HTTP/1.1 only: HTTP/2 costs three times the processor for large bodies.
 """
 
 from __future__ import annotations
 
 import socket
+import ssl
 import sys
 import threading
-import time
-from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
 from img_core.linux.spans import span
-from img_core.net.dial import Dial, in_ascii, is_distrust, proxy_authorization
 from img_core.net.hosts import authority, is_insecure, origin
 from img_core.net.pace import Pace
 from img_core.net.proxies import proxy_for
 from img_core.net.retry import Failure
+from img_core.net.trust import has_more, tls_context
 from img_core.spec.text import show
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
     from types import TracebackType
 
-    from img_core.net.http1 import Connection, Head, Stream
     from img_core.net.retry import Patience
     from img_core.net.trust import Trust
 
 __all__ = ["Http", "Response"]
 
-_IDLE_SECONDS = 15.0  #: how long a connection is kept for another request: less than servers do
-_PORTS = {"http": 80, "https": 443}
-_NO_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"}
-#: What may stand in a request target as it is; the rest, which servers put into their addresses, is escaped.
-_SAFE = "!#$%&'()*+,/:;=?@[]~"
+_LEFT = 64 << 10  #: bytes of an unread body for which no connection is given up
+_LEFT_SECONDS = 1.0  #: that they may take
+
+_importing = threading.Lock()  # of the library: several threads may send their first request at the same time
 
 
 class Response:
     """One answer whose body was not read yet; close it, or use it in a ``with``."""
 
-    def __init__(self, url: str, head: Head, connection: Connection, pool: _Pool, pace: Pace) -> None:
+    def __init__(self, url: str, raw: Any, pace: Pace) -> None:  # Any: the HTTP library stays in this module
         self.url = url
-        self.status = head.status
-        self._head = head
-        self._connection: Connection | None = connection
-        self._body = connection.body()
-        self._pool = pool
+        self.status: int = raw.status_code
+        self._raw = raw
         self._pace = pace
+        self._unread = True
 
     def header(self, name: str) -> str | None:
         """Return the first value of header *name*, or None."""
-        return next(iter(self._head.values(name)), None)
+        values = self._raw.headers.get_list(name)
+        return str(values[0]) if values else None
 
     def headers(self, name: str) -> list[str]:
         """Return all values of header *name*, one per line of the answer."""
-        return self._head.values(name)
+        return [str(value) for value in self._raw.headers.get_list(name)]
 
     def chunks(self) -> Iterator[bytes]:
         """Give the body as it arrives, undecoded. Raises `Failure`, also when it comes too slowly to be worth waiting."""
         return self._chunks(None)
 
     def _chunks(self, within: float | None) -> Iterator[bytes]:
+        self._unread = False
         with _translated():
-            yield from self._pace.paced(self._body, within=within)
+            yield from self._pace.paced(self._raw.stream, within=within)
 
     def read(self, limit: int) -> bytes | None:
         """Return the whole body, or None if it has more than *limit* bytes."""
@@ -77,11 +75,13 @@ class Response:
         return bytes(content)
 
     def close(self) -> None:
-        """Give the connection back, or drop it if the body was not read to its end."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with _translated():
-                self._pool.give_back(connection)
+        """Give the connection back, or drop it if the body was not read to its end. A short one that nobody read is read away."""
+        if self._unread and int(self.header("Content-Length") or _LEFT + 1) <= _LEFT:
+            with suppress(Failure):
+                for _ in self._chunks(_LEFT_SECONDS):
+                    pass
+        with _translated():
+            self._raw.close()
 
     def __enter__(self) -> Response:
         return self
@@ -90,45 +90,6 @@ class Response:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-class _Pool:
-    """The connections to one server; those that no request uses are kept for a while, the last one is used first."""
-
-    def __init__(self, dial: Dial) -> None:
-        self._dial = dial
-        self._idle: list[tuple[float, Connection]] = []
-        self._lock = threading.Lock()  # guards the list
-        self._closed = False
-
-    def connection(self) -> Connection:
-        """Return a connection that nobody uses. Raises `Failure`, OSError."""
-        while True:
-            with self._lock:
-                since, kept = self._idle.pop() if self._idle else (0.0, None)
-            if kept is None:
-                with span("http", "connect"):
-                    return self._dial.connect()
-            if time.monotonic() - since <= _IDLE_SECONDS and not kept.is_stale():
-                return kept
-            kept.close()
-
-    def give_back(self, connection: Connection) -> None:
-        """Keep *connection* if it can be used again."""
-        if connection.finish():
-            with self._lock:
-                if not self._closed:
-                    self._idle.append((time.monotonic(), connection))
-                    return
-        connection.close()
-
-    def close(self) -> None:
-        """Close what nobody uses, and keep nothing more."""
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        for _, connection in idle:
-            connection.close()
 
 
 class Http:
@@ -145,10 +106,12 @@ class Http:
         self._trust = trust or {}  # by host:port
         self._environment = environment
         self._insecure = insecure
+        self._limits = limits
         self._pace = Pace(limits)
-        self._lock = threading.Lock()  # guards the three below
-        self._pools: dict[tuple[str, str | None], _Pool] = {}  # by scheme://host:port and proxy
-        self._streams: WeakSet[Stream] = WeakSet()  # of all open connections
+        self._transports: dict[_Way, Any] = {}  # Any: the HTTP library
+        self._transports_lock = threading.Lock()  # guards this, the next two, and `_closed`
+        self._untrusted: set[_Way] = set()  # quick ones that did not do
+        self._streams: WeakSet[Any] = WeakSet()  # of all open connections; Any: the HTTP library
         self._closed = False
 
     def send(
@@ -156,102 +119,126 @@ class Http:
     ) -> Response:
         """Send one request and return its answer, whatever the status. Raises `Failure` if there is none.
 
-        *content* that is not in memory needs a ``Content-Length`` among *headers*.
+        Parts of *content* that do not come from memory need a ``Content-Length`` among *headers*.
         """
         with _translated():
-            pool, proxy = self._pool(url)  # says what is no HTTP address, without telling of its parts
-            target, sent = _request(method, url, proxy, headers, content)
-            # Without the query: it may hold what nobody else may see.
-            with span("http", f"{method} {target.partition('?')[0]}", host=authority(url)):
-                return self._exchange(pool, url, method, target, sent, content)
+            way = self._way(url)  # says what is no HTTP address, without telling of its parts
+            if way.quick:
+                try:
+                    return self._send(way, method, url, headers, content)
+                except Exception as err:  # its certificate may be among those that are in the one large file only
+                    if not isinstance(_system_cause(err), ssl.SSLCertVerificationError):
+                        raise
+                    self._untrusted.add(way)
+                    way = way._replace(quick=False)
+            return self._send(way, method, url, headers, content)
 
-    def _exchange(
-        self,
-        pool: _Pool,
-        url: str,
-        method: str,
-        target: str,
-        headers: Mapping[str, str],
-        content: Iterable[bytes] | bytes,
+    def _send(
+        self, way: _Way, method: str, url: str, headers: Mapping[str, str], content: Iterable[bytes] | bytes
     ) -> Response:
+        limits = self._limits
+        timeout = {"connect": limits.connect_seconds, "pool": None}
+        timeout |= {"read": limits.stall_seconds, "write": limits.stall_seconds}
+        transport = self._transport(way)
+        extensions = {"timeout": timeout, "trace": self._trace}
+        request = _load_httpx().Request(method, url, headers=dict(headers), content=content, extensions=extensions)
         self._pace.begin()
-        connection = pool.connection()
         try:
-            head = connection.exchange(method, target, headers, content)
-        except BaseException:
-            connection.close()
-            raise
+            # Without the query: it may hold what nobody else may see.
+            with span("http", f"{method} {request.url.path}", host=authority(url)):
+                return Response(url, transport.handle_request(request), self._pace)
         finally:
             self._pace.begin()
-        return Response(url, head, connection, pool, self._pace)
 
     def close(self) -> None:
         """Close all connections; threads that wait for an answer or send one get a `Failure` at once."""
-        with self._lock:
+        with self._transports_lock:
             self._closed = True
-            pools, streams = list(self._pools.values()), list(self._streams)
+            transports, streams = list(self._transports.values()), list(self._streams)
+            self._transports.clear()
         for stream in streams:
-            _wake(stream)
-        for pool in pools:
-            pool.close()
+            _wake(stream.get_extra_info("socket"))
+        for transport in transports:
+            transport.close()
 
-    def _opened(self, stream: Stream) -> None:
-        """Note a new connection, so that `close` can end it also while it is used."""
-        with self._lock:
-            self._streams.add(stream)
-            closed = self._closed
-        if closed:
-            stream.close()
-            raise Failure("the client was closed", transient=False)
+    def _trace(self, event: str, details: Mapping[str, Any]) -> None:  # Any: the HTTP library
+        """Hear of every step of a request (httpcore's trace extension).
 
-    def _pool(self, url: str) -> tuple[_Pool, str | None]:
+        New connections are noted, so that `close` can reach those in use, and watched; a request that is sent expects an answer.
+        """
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            stream = details["return_value"]
+            self._pace.watch(stream)
+            with self._transports_lock:
+                self._streams.add(stream)
+        elif event.endswith("receive_response_headers.started"):
+            self._pace.expect_headers()
+
+    def _way(self, url: str) -> _Way:
         where = origin(url)
         if where is None:
             raise Failure(f"`{show(url)}` is not an HTTP address", transient=False)
-        proxy = proxy_for(url, self._environment)
-        there = authority(url)
-        key = (f"{where.scheme}://{there}", proxy)
-        with self._lock:
+        verified = where.scheme == "https" and not is_insecure(authority(url), self._insecure)
+        trust = self._trust.get(authority(url))
+        way = _Way(where.scheme, proxy_for(url, self._environment), verified, trust, verified and has_more(trust))
+        return way._replace(quick=False) if way in self._untrusted else way
+
+    def _transport(self, way: _Way) -> Any:  # Any: the HTTP library
+        with self._transports_lock:
             if self._closed:
                 raise Failure("the client was closed", transient=False)
-            if key not in self._pools:
-                verified = not is_insecure(there, self._insecure)
-                dial = Dial(
-                    where, proxy, verified=verified, trust=self._trust.get(there), pace=self._pace, opened=self._opened
+            if way not in self._transports:
+                self._transports[way] = _load_httpx().HTTPTransport(
+                    verify=_context(way),
+                    proxy=way.proxy,
+                    trust_env=False,
+                    http1=True,
+                    http2=False,
                 )
-                self._pools[key] = _Pool(dial)
-            return self._pools[key], proxy
+            return self._transports[way]
 
 
-def _request(
-    method: str, url: str, proxy: str | None, headers: Mapping[str, str], content: Iterable[bytes] | bytes
-) -> tuple[str, Mapping[str, str]]:
-    """Return the target of the request line and all headers."""
-    parts = urlsplit(url)
-    host = authority(url)
-    port = _PORTS[parts.scheme]
-    named = in_ascii(host.removesuffix(f":{port}"))
-    target = quote(parts.path or "/", safe=_SAFE) + (f"?{quote(parts.query, safe=_SAFE)}" if parts.query else "")
-    sent = {"Host": named, **headers}
-    if isinstance(content, bytes) and (content or method in ("POST", "PUT", "PATCH")):
-        sent["Content-Length"] = str(len(content))
-    if proxy is not None and parts.scheme == "http":
-        target = f"http://{named}{target}"
-        sent.update(proxy_authorization(proxy))
-    return target, sent
+class _Way(NamedTuple):
+    """How a server is reached; servers that are reached in one way share the pool of connections."""
+
+    scheme: str
+    proxy: str | None
+    verified: bool
+    trust: Trust | None
+    quick: bool  #: without the one large file of certificates, see `tls_context`
 
 
-def _wake(stream: Stream) -> None:
+def _context(way: _Way) -> ssl.SSLContext:
+    if way.scheme == "http":
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used
+    with span("http", "load certificates"):
+        return tls_context(way.verified, way.trust, quick=way.quick)
+
+
+def _wake(connection: socket.socket) -> None:
     """End a connection under the feet of the thread that waits for it; closing the descriptor would not wake it."""
     try:
-        if isinstance(stream, socket.socket):
-            socket.socket.shutdown(stream, socket.SHUT_RDWR)  # not TLS's own, which would wait for the other side
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)  # not TLS's own, which would wait for the other side
     except OSError:
         pass  # closed already
 
 
+def _load_httpx() -> Any:  # Any: hidden from type checks on purpose, so that a compatible library can take its place
+    """Import httpx without its command-line module, which would load click, rich and pygments (60 ms)."""
+    with _importing:
+        blocked = "httpx" not in sys.modules and "httpx._main" not in sys.modules
+        if blocked:
+            sys.modules["httpx._main"] = None  # type: ignore[assignment]  # documented: makes the import fail
+        try:
+            import httpx
+        finally:
+            if blocked:
+                del sys.modules["httpx._main"]
+        return httpx
+
+
 class _translated:  # noqa: N801 - reads as a statement: `with _translated():`
-    """Turns what the system says of a connection into `Failure`."""
+    """Turns the library's errors into `Failure`."""
 
     def __enter__(self) -> None:
         return None
@@ -259,27 +246,54 @@ class _translated:  # noqa: N801 - reads as a statement: `with _translated():`
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if isinstance(error, OSError):
-            raise _failure(error) from error
+        if isinstance(error, Failure) or not isinstance(error, Exception):
+            return
+        httpx = _load_httpx()
+        if isinstance(error, httpx.TransportError | OSError):
+            raise _failure(error, httpx) from error
+        if isinstance(
+            error, httpx.InvalidURL | ValueError | ImportError
+        ):  # the last: a SOCKS proxy without its library
+            raise Failure(f"the request cannot be made: {show(str(error))}", transient=False) from error
 
 
-def _failure(error: OSError) -> Failure:
-    if is_distrust(error):
+def _failure(error: BaseException, httpx: Any) -> Failure:  # Any: the HTTP library
+    cause = _system_cause(error)
+    if isinstance(error, httpx.ConnectTimeout):
+        return Failure("no connection in time", transient=True)
+    if isinstance(error, httpx.TimeoutException):
+        return Failure("no data in time", transient=True)
+    if isinstance(cause, ssl.SSLCertVerificationError):
         return Failure(
-            f"its certificate is not trusted: {show(getattr(error, 'verify_message', ''))}",
+            f"its certificate is not trusted: {show(cause.verify_message)}",
             transient=False,
             hint="add the certificate of its authority to the system's store",
             distrusted=True,
         )
-    if (ssl := sys.modules.get("ssl")) and isinstance(error, ssl.SSLError) and error.reason in _NO_TLS:
+    if isinstance(cause, ssl.SSLError) and cause.reason in {
+        "WRONG_VERSION_NUMBER",
+        "RECORD_LAYER_FAILURE",
+        "HTTP_REQUEST",
+    }:
         return Failure("it speaks no TLS", transient=False, distrusted=True)
-    if isinstance(error, socket.gaierror):
-        text = f"the host name is not known ({error.strerror})"
-        return Failure(text, transient=error.errno == socket.EAI_AGAIN, hint="check the spelling and the name server")
-    if isinstance(error, ConnectionRefusedError):
+    if isinstance(cause, socket.gaierror):
+        text = f"the host name is not known ({cause.strerror})"
+        return Failure(text, transient=cause.errno == socket.EAI_AGAIN, hint="check the spelling and the name server")
+    if isinstance(cause, ConnectionRefusedError):
         return Failure(
             "connection refused", transient=False, hint="check that it is running and that the port is right"
         )
-    if isinstance(error, TimeoutError):
-        return Failure("no data in time", transient=True)
-    return Failure(show(error.strerror or str(error) or type(error).__name__), transient=True)
+    if isinstance(error, httpx.ProxyError | httpx.UnsupportedProtocol | httpx.LocalProtocolError):
+        return Failure(show(str(error)), transient=False)
+    text = (cause.strerror if cause is not None else None) or str(error) or type(error).__name__
+    return Failure(show(text), transient=True)
+
+
+def _system_cause(error: BaseException | None) -> OSError | None:
+    """Return the operating system's error at the bottom of a chain of exceptions."""
+    found = None
+    while error is not None:
+        if isinstance(error, OSError):
+            found = error
+        error = error.__cause__ or error.__context__
+    return found

@@ -1,1 +1,1 @@
-"""Registries that speak the protocol of Docker and OCI. What speaks TLS is loaded with the first request that needs it."""
+"""Registries that speak the protocol of Docker and OCI. The HTTP library is loaded with the first request."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import socket
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,9 +19,7 @@ from img_core.files.wildcards import compile_wildcards
 from img_core.images import oci, platforms
 from img_core.images.reference import Reference
 from img_core.net.git_urls import is_git, is_web
-from img_core.net.http1 import Connection
-from img_core.net.pace import Pace
-from img_core.net.retry import Failure, Patience, retry_after_seconds
+from img_core.net.retry import Failure, retry_after_seconds
 from img_core.spec.errors import ArchiveError, DockerfileError, ImgError, NotFoundError
 from img_core.spec.frontend import BaseImage, PlanRequest
 from img_core.spec.values import Digest, Platform
@@ -173,21 +170,6 @@ def headers(data: bytes) -> None:
             pass
 
 
-def answers(data: bytes) -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        theirs.sendall(data[:50_000])
-        theirs.shutdown(socket.SHUT_WR)
-        connection = Connection(ours, Pace(Patience()))
-        try:
-            head = connection.exchange("GET", "/", {})
-            assert 200 <= head.status <= 999
-            assert sum(map(len, connection.body())) <= len(data)
-        except Failure:
-            return
-        connection.finish()
-
-
 def references(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
     is_git(text)
@@ -236,7 +218,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         tar,
         documents,
         headers,
-        answers,
         references,
         configuration,
     )

@@ -221,7 +221,7 @@ def poison(tmp_path: Path) -> Path:
     """A directory with modules that end whoever imports them, as an environment module of another Python version would."""
     directory = tmp_path / "poison"
     directory.mkdir()
-    for name in ("click", "pluggy", "truststore", "sqlite3", "tomllib"):
+    for name in ("click", "pluggy", "httpx", "sqlite3", "tomllib"):
         (directory / f"{name}.py").write_text("raise SystemExit('poisoned')\n")
     return directory
 

@@ -46,13 +46,12 @@ def test_long_header_is_read_in_linear_time() -> None:
     assert parse_challenges(['Basic realm="' + '\\",' * 10**6]) != []
 
 
-def test_no_large_library_is_loaded_for_requests() -> None:
-    heavy = ("httpx", "http.client", "email", "truststore", "jsonschema", "asyncio", "click")
+def test_http_library_is_loaded_with_the_first_request_only() -> None:
     program = (
         "import sys; from img_registry_oci._client import RegistryClient; RegistryClient('quay.io').close(); "
-        f"print([m for m in {(*heavy, 'ssl')!r} if m in sys.modules]); "
-        "from img_core.net.trust import tls_context; tls_context(True, None); "
-        f"print([m for m in {heavy!r} if m in sys.modules])"
+        "print([m for m in ('httpx', 'truststore', 'jsonschema', 'asyncio', 'email', 'click') if m in sys.modules]); "
+        "from img_core.net import transport; transport._load_httpx(); "
+        "print([m for m in ('rich', 'click', 'pygments', 'httpx._main') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n") == ["[]", "[]", ""]
