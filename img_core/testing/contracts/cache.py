@@ -4,7 +4,7 @@
         backend = MyCache
 
         @pytest.fixture
-        def place(self, tmp_path: Path) -> Iterator[Place]:
+        def place(self, tmp_path: Path) -> Place | Iterator[Place]:
             yield Place(export={"dest": str(tmp_path)}, source={"src": str(tmp_path)})
 
 Needs no build: records are made up, their blobs are real.
@@ -31,6 +31,7 @@ from img_core.spec.cache import CacheBackend, CacheContext, CacheLayer, CacheLoa
 from img_core.spec.errors import ImgError
 from img_core.spec.registry import Registries, Registry, RegistryContext
 from img_core.spec.values import DiffId
+from img_core.testing.contracts.driver import DriverContract
 from img_core.testing.results import DirectoryStore, Recorder, host
 
 __all__ = ["CacheContract", "Damage", "Maker", "Place"]
@@ -89,17 +90,30 @@ class Maker:
         return [self.record(step, *names[: number + 1]) for number, step in enumerate(names)]
 
 
-class CacheContract:
+class CacheContract(DriverContract):
     """The promises of `img_core.spec.CacheBackend`, each as a test."""
 
+    kind = "cache"
+    holder = "backend"
     backend: ClassVar[type[CacheBackend]]
+    samples: ClassVar[Mapping[str, str]] = {
+        "export": "options of an export, KEY=VALUE,…; `{empty}` in them becomes a directory that is not there yet",
+        "import": "options of an import from the same place",
+    }
 
     # ---- what a subclass gives
 
     @pytest.fixture
-    def place(self, tmp_path: Path) -> Iterator[Place]:
+    def place(self, tmp_path: Path) -> Place | Iterator[Place]:
         """An empty place."""
-        raise NotImplementedError
+        empty = tmp_path / "place"
+        export, source = (
+            dict(item.split("=", 1) for item in self.sample(name).replace("{empty}", str(empty)).split(","))
+            for name in ("export", "import")
+        )
+        return Place(
+            export, source, state=lambda: {path: path.read_bytes() for path in empty.rglob("*") if path.is_file()}
+        )
 
     def registries(self, *, insecure: Iterable[str] = (), brief: bool = False) -> Registry:
         """Return a registry, for a backend that needs one."""
