@@ -118,6 +118,7 @@ class Build:
             planned = self._plan_request(definition)
             with self._planning(planned) as frontend, span("plan"):
                 plan = frontend.plan(planned, UndisturbedResolver(resolver, self._cancellation))
+            plan = self._amended(plan)
             check_entitlements(plan, request.allow, isolated=lambda: self._isolates(network))
             journal.counted = _steps_of(plan)
             listeners = opened.enter_context(self._announce(plan))
@@ -141,7 +142,7 @@ class Build:
 
             excerpt = partial(frontend.excerpt, planned)
             outcome = solver.solve(self._names, excerpt=excerpt, ready=ready)
-            metadata = self._export(caches.amended(outcome) if caches else outcome, exporters)
+            metadata = self._export(caches.amended(outcome) if caches else outcome, exporters, listeners)
             if caches:
                 metadata |= caches.save(lambda step: _ExportProgress(step, self._events, self._cancellation))
             return self._result(metadata, plan, solver), solver.made_steps > 0
@@ -467,6 +468,15 @@ class Build:
         values = {name: environment.get(name) if value is None else value for name, value in given.items()}
         return _checked("build argument", {name: value for name, value in values.items() if value is not None})
 
+    def _amended(self, plan: Plan) -> Plan:
+        """Return the plan with what listeners add to its steps."""
+        hook = self._session.plugins.listeners().img_run_planned
+        if not hook.get_hookimpls():
+            return plan
+        from img_core.api._amending import amended
+
+        return amended(plan, lambda vertex: hook(vertex=vertex))
+
     def _announce(self, plan: Plan) -> Telling:
         """Let listeners see the plan; return what tells them of all that follows."""
         from img_core.plugins import Telling
@@ -509,15 +519,17 @@ class Build:
         driver: type[Exporter] = self._session.plugins.driver("exporter", output.type)
         return driver.names_image
 
-    def _export(self, outcome: BuildOutcome, exporters: Sequence[Exporter]) -> dict[str, Any]:
+    def _export(self, outcome: BuildOutcome, exporters: Sequence[Exporter], listeners: Telling) -> dict[str, Any]:
         metadata: dict[str, Any] = {}
         for exporter in exporters:
             with self._step(f"exporting to {exporter.name}") as step:
-                metadata.update(
-                    exporter.export(
-                        outcome.wanted_by(exporter), _ExportProgress(step, self._events, self._cancellation)
-                    )
+                told = exporter.export(
+                    outcome.wanted_by(exporter), _ExportProgress(step, self._events, self._cancellation)
                 )
+            metadata.update(told)
+            listeners.tell(
+                "img_exported", exporter=exporter.name, names=tuple(map(str, self._names)), metadata=dict(told)
+            )
         return metadata
 
     def _result(self, metadata: dict[str, Any], plan: Plan, solver: Any) -> BuildResult:  # Any: a Solver

@@ -6,6 +6,7 @@ switched off is never imported. Whatever a plugin does wrong while it is loaded 
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +28,13 @@ from img_core.plugins._options import merged_options, parse_boolean, typed_optio
 from img_core.plugins._places import AUTO, Choice, environment_name, option_places, parse_choice
 from img_core.plugins._telling import Telling
 from img_core.plugins._toggles import DISABLED_VARIABLE, Toggle, Toggles
+from img_core.plugins._tracing import is_traced, timed
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import HostError, ImgError, PluginError, Unsupported, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from pluggy import HookRelay, PluginManager
 
@@ -143,10 +146,11 @@ class Plugins:
         key = (kind, name)
         if key not in self._loaded:
             found = self.usable(kind, name)
-            module = load_module(found)
-            from img_core.plugins._register import driver_of  # pluggy: 20 ms
+            with self._timed(kind, name, "loaded in"):
+                module = load_module(found)
+                from img_core.plugins._register import driver_of  # pluggy: 20 ms
 
-            self._loaded[key] = driver_of(found, module)
+                self._loaded[key] = driver_of(found, module)
         return self._loaded[key]
 
     def make(self, kind: str, choice: str | Choice, *subject: Any, host: Host | None = None) -> Any:
@@ -158,7 +162,8 @@ class Plugins:
         self._check_tables()
         chosen = parse_choice(kind, choice) if isinstance(choice, str) else choice
         driver, options = self._chosen(kind, [chosen.name], host, chosen.options)
-        return construct(kind, driver, subject, options)
+        with self._timed(kind, driver.name, "made in"):
+            return construct(kind, driver, subject, options)
 
     def check(self, kind: str, choice: str | Choice) -> None:
         """Raise what `make` would raise for the name and the options of *choice*, without making or probing anything."""
@@ -202,7 +207,8 @@ class Plugins:
         """Return a driver whose probe passes on *host*, and its options."""
         driver, options = self.driver(kind, name), self.options(kind, name, given)
         if host is not None:
-            probe_once(driver, host, options)
+            with self._timed(kind, name, "probed in"):
+                probe_once(driver, host, options)
         return driver, options
 
     def candidates(self, kind: str, names: Sequence[str]) -> list[str]:
@@ -226,8 +232,13 @@ class Plugins:
         manager = hook_manager()
         for name in self.names(LISTENER):
             found = self.usable(LISTENER, name)
-            register_listener(manager, found, load_module(found))
+            with self._timed(LISTENER, name, "loaded in"):
+                register_listener(manager, found, load_module(found), with_trace=is_traced(self._config.environment))
         return manager
+
+    def _timed(self, kind: str, name: str, what: str) -> AbstractContextManager[None]:
+        """Return what writes how long its ``with`` block took, if the user wants to see that."""
+        return timed(f"{kind}:{name}", what) if is_traced(self._config.environment) else nullcontext()
 
     def options(self, kind: str, name: str, given: Mapping[str, Any], *, complete: bool = True) -> dict[str, Any]:
         """Return the options of a driver, converted and checked by its schema; raises UsageError.

@@ -10,6 +10,7 @@ import pluggy
 from img_core.plugins._discovery import describe_failure, load_module
 from img_core.plugins._kinds import CONTRACT_VERSION, LISTENER, contract
 from img_core.plugins._listeners import shielded
+from img_core.plugins._tracing import traced
 from img_core.spec import hooks
 from img_core.spec.errors import PluginError
 from img_core.spec.hooks import DRIVER_HOOKS, PROJECT
@@ -66,8 +67,8 @@ def load_checked(found: Found) -> Any:  # Any: as `driver_of`; None for a listen
     return None
 
 
-def register_listener(manager: pluggy.PluginManager, found: Found, module: object) -> None:
-    """Add a listener to *manager*. Raises PluginError; *manager* is unchanged then."""
+def register_listener(manager: pluggy.PluginManager, found: Found, module: object, *, with_trace: bool = False) -> None:
+    """Add a listener to *manager*, *with_trace* of each of its calls. Raises PluginError; *manager* is unchanged then."""
     checking = hook_manager()
     implemented = _register(checking, found, module)
     drivers = implemented & set(DRIVER_HOOKS.values())
@@ -75,17 +76,22 @@ def register_listener(manager: pluggy.PluginManager, found: Found, module: objec
         raise _bad(found, f"is a listener but implements {_listed(drivers)}, which belongs into a group of its own")
     if not implemented:
         raise _bad(found, "implements no hook")
-    manager.register(_Shielded(found, checking.get_hookcallers(module) or []), name=f"{LISTENER}:{found.name}")
+    manager.register(
+        _Shielded(found, checking.get_hookcallers(module) or [], with_trace=with_trace), name=f"{LISTENER}:{found.name}"
+    )
 
 
 class _Shielded:
     """The hook implementations of a listener's module, shielded: its failures are told and go no further."""
 
-    def __init__(self, found: Found, callers: Sequence[pluggy.HookCaller]) -> None:
+    def __init__(self, found: Found, callers: Sequence[pluggy.HookCaller], *, with_trace: bool) -> None:
         for caller in callers:
             for item in caller.get_hookimpls():
                 wrapper = item.wrapper or item.hookwrapper
-                setattr(self, caller.name, shielded(str(found), caller.name, item.function, wrapper=wrapper))
+                function = item.function
+                if with_trace:
+                    function = traced(f"{found.kind}:{found.name}", caller.name, function, wrapper=wrapper)
+                setattr(self, caller.name, shielded(str(found), caller.name, function, wrapper=wrapper))
 
 
 def _register(manager: pluggy.PluginManager, found: Found, module: object) -> set[str]:

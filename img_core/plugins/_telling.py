@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Self
 
+from img_core.plugins._discovery import describe_failure
 from img_core.plugins._listeners import Notice
-from img_core.spec.errors import Canceled
+from img_core.spec.errors import Canceled, ImgError
 from img_core.spec.progress import StepLog, StepStatus
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["OBSERVED", "Telling"]
 
 #: The hooks that only observe.
-OBSERVED = ("img_event", "img_step_finished")
+OBSERVED = ("img_event", "img_step_finished", "img_exported", "img_build_finished")
 
 #: So much may wait for a slow listener before output and states of transfers are left out: events, and bytes of output.
 _MOST_EVENTS = 10_000
@@ -30,6 +32,10 @@ _MOST_BYTES = 16 << 20
 
 _PATIENCE = 3.0  #: seconds that a finished build waits for its listeners
 _PATIENCE_CANCELED = 0.3
+
+
+def _reason(error: BaseException) -> str:
+    return error.message if isinstance(error, ImgError) else describe_failure(error)
 
 
 class Telling:
@@ -52,6 +58,7 @@ class Telling:
         self._closed = False
         self._changed = threading.Condition()  # guards all of the above
         self._thread: threading.Thread | None = None
+        self._started = time.monotonic()
         self._heard = {hook for hook in OBSERVED if getattr(relay, hook).get_hookimpls()}
 
     def hears(self, hook: str) -> bool:
@@ -127,4 +134,7 @@ class Telling:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close(_PATIENCE_CANCELED if isinstance(error, Canceled | KeyboardInterrupt) else _PATIENCE)
+        canceled = isinstance(error, Canceled | KeyboardInterrupt)
+        why = "" if error is None else "canceled" if canceled else _reason(error)
+        self.tell("img_build_finished", error=why, seconds=time.monotonic() - self._started)
+        self.close(_PATIENCE_CANCELED if canceled else _PATIENCE)

@@ -38,7 +38,7 @@ _HOMES = {
     "exporter": "BuiltImage BuiltLayer ExportProgress Exporter ImageStore LayerForm NamedImage Result Tree Writable",
     "frontend": "BaseImage BuildWarning Frontend HistoryEntry IgnoreNames Plan PlanRequest PlannedImage Resolver",
     "graph": (
-        "CONTEXT_SCHEME IMAGE_SCHEME Copy FileAction FileOp Location MakeDirectory MergeOp Op RunMount RunOp "
+        "CONTEXT_SCHEME IMAGE_SCHEME Copy FileAction FileOp Location MakeDirectory MergeOp Op RunAddition RunMount RunOp "
         "SourceOp Vertex WriteFile"
     ),
     "hooks": "DRIVER_HOOKS PROJECT hookimpl hookspec",

@@ -29,6 +29,7 @@ __all__ = [
     "MakeDirectory",
     "MergeOp",
     "Op",
+    "RunAddition",
     "RunMount",
     "RunOp",
     "SourceOp",
@@ -121,6 +122,17 @@ class RunOp:
     shm_size: int = 0  #: bytes; 0 means the default of 64 MiB
     ulimits: tuple[tuple[str, int, int], ...] = ()
     proxy_env: tuple[tuple[str, str], ...] = field(default=(), metadata=NOT_IN_KEY)
+
+
+@dataclass(frozen=True, slots=True)
+class RunAddition:
+    """What a listener adds to a `RunOp` (`img_run_planned`). Of a variable that the step sets itself, that value stays.
+
+    *mounts* are of the types that read no input: cache, tmpfs, secret and ssh.
+    """
+
+    env: tuple[tuple[str, str], ...] = ()
+    mounts: tuple[RunMount, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,9 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
     import click
 
     from img_core.spec.cache import CacheBackend
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
     from img_core.spec.executor import Executor
     from img_core.spec.exporter import Exporter
     from img_core.spec.frontend import Frontend, Plan
-    from img_core.spec.graph import SourceOp, Vertex
+    from img_core.spec.graph import RunAddition, SourceOp, Vertex
     from img_core.spec.importer import Importer
     from img_core.spec.progress import Event, Progress
     from img_core.spec.registry import Registry
@@ -138,6 +141,21 @@ def img_source_wanted(source: SourceOp) -> SourceOp | None:
 
 
 @hookspec
+def img_run_planned(vertex: Vertex) -> RunAddition | None:
+    """Called once for each RUN step of a build, before `img_build_planned`. What is returned is added to the step.
+
+    It enters the step's identity and cache key as if the build definition said it: another value makes the step run again. Two listeners
+    may not say different things about one variable. An exception stops the build.
+
+    .. code-block:: python
+
+        @hookimpl
+        def img_run_planned(vertex):
+            return RunAddition(env=(("PIP_INDEX_URL", "https://mirror.example/simple"),))
+    """
+
+
+@hookspec
 def img_build_planned(plan: Plan) -> None:
     """Called once per build, after planning and before anything runs. Raising an ImgError stops the build: use it for policies."""
 
@@ -145,6 +163,20 @@ def img_build_planned(plan: Plan) -> None:
 @hookspec
 def img_step_finished(vertex: Vertex, cached: bool, seconds: float) -> None:
     """Called after each step, also a cached one, by the thread of `img_event`. Failures are reported and do not stop the build."""
+
+
+@hookspec
+def img_exported(exporter: str, names: Sequence[str], metadata: Mapping[str, Any]) -> None:
+    """Called after each output is complete: the word behind ``type=``, the names given with ``-t``, and what the exporter tells of it,
+    e.g. ``containerimage.digest``. By the thread of `img_event`; failures are reported and do not stop the build. Any: JSON.
+    """
+
+
+@hookspec
+def img_build_finished(error: str, seconds: float) -> None:
+    """Called at the end of each build that was planned, last of all; *error* is empty if it went well, ``canceled``, or says in a line why
+    it failed. By the thread of `img_event`; failures are reported.
+    """
 
 
 @hookspec

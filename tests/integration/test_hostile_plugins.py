@@ -69,7 +69,8 @@ GROUPS = {"exporter": "img.exporters", "listener": "img.plugins"}
 
 #: commands that need none of them, and what they print
 UNRELATED = (
-    ("ls", "-q"), ("tag", "busybox", "other"), ("version",), ("--help",), ("inspect", "busybox"), ("build", "--help"), ("plugins", "--help"),
+    ("ls", "-q"), ("tag", "busybox", "other"), ("version",), ("--help",), ("inspect", "busybox"), ("build", "--help"),
+    ("plugins", "--help"),
 )  # fmt: skip
 
 

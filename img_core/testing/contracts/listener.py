@@ -64,6 +64,9 @@ class ListenerContract(ModuleContract):
         """Tell of one whole build; return the messages of failures. A policy may refuse the plan."""
         plan = ready_plan(text)
         try:
+            for vertex in vertices(plan):
+                if isinstance(vertex.op, RunOp):
+                    relay.img_run_planned(vertex=vertex)
             relay.img_build_planned(plan=plan)
         except ImgError as err:
             assert "\n" not in err.message
@@ -72,6 +75,9 @@ class ListenerContract(ModuleContract):
             failures += notify(relay, "img_step_finished", vertex=vertex, cached=number % 2 == 0, seconds=0.5)
         for event in events(text, fails=fails):
             failures += notify(relay, "img_event", event=event)
+        metadata = {"containerimage.digest": f"sha256:{'1' * 64}", "note": text}
+        failures += notify(relay, "img_exported", exporter="image", names=(f"example.org/{text}:1",), metadata=metadata)
+        failures += notify(relay, "img_build_finished", error=text if fails else "", seconds=1.5)
         return [failure.message for failure in failures]
 
     def test_a_whole_build_is_heard_without_a_failure(self, relay: HookRelay) -> None:
