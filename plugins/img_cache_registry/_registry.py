@@ -99,8 +99,10 @@ class _Repository(Place):
     def briefly(self) -> Iterator[None]:
         """In the block nobody waits long for an answer."""
         with self._registries(insecure=self._insecure, brief=True) as self._brief:
-            yield
-        self._brief = None
+            try:
+                yield
+            finally:
+                self._brief = None
 
     def close(self) -> None:
         """End all connections and all waiting."""
