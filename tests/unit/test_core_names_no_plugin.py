@@ -18,8 +18,10 @@ OTHER_MEANINGS = {
     "api/_transfers.py": {"archive"},  # what progress is shown of
     "linux/sandbox.py": {"tty"},  # the device
     "net/addresses.py": {"https"},  # of addresses
+    "net/dial.py": {"https"},
     "net/hosts.py": {"https"},
     "net/redirects.py": {"https"},
+    "net/transport.py": {"https"},
     "spec/graph.py": {"docker-image", "local"},  # schemes of the graph, whichever plugin serves them
     "plugins/_toggles.py": {"runc-embedded"},  # a variable of the original img switches that one off
     "images/platforms.py": {"local"},  # `--platform local`
@@ -44,7 +46,7 @@ FLAGS = {
     "cli/build/_flags.py": {"oci", "docker"},  # `--format`
     "cli/build/_outputs.py": {"image", "local", "tar"},  # `-o PATH`, `-o -`, `--push`
     "cli/logs.py": {"plain"},  # the form of logs
-    "cli/version.py": {"runc"},  # the runtimes whose versions it shows
+    "cli/_version.py": {"runc"},  # the runtimes whose versions it shows
 }
 #: The words of one frontend where they are no knowledge of it: help pages and hints for people who come from other tools.
 FRONTEND_WORDS = {
