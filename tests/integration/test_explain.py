@@ -35,6 +35,8 @@ def test_each_step_is_explained_also_afterwards(img: Img, context: Path, tmp_pat
     changed = told(img.build(context, "--explain").ok().stderr)
     assert [line.rpartition(": ")[2] for line in changed] == ["file d/y", "step `[2/3] COPY a d /c/`"]
     assert told(img.run("logs", "--explain").ok().text) == changed
+    assert told(img.run("history", "--explain", "built").ok().text) == changed
+    assert "no build that gave" in img.run("history", "--explain", "busybox").refused(1).stderr
     (context / "d" / "y").unlink()
     gone = told(img.build(context, "--explain").ok().stderr)
     assert gone[0].endswith("file d/y")
