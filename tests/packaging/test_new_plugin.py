@@ -111,10 +111,20 @@ def listen(author: Environment) -> None:
     assert "COPY file /" in heard.read_text()
 
 
+def share(author: Environment) -> None:
+    place = f"type={NAME},directory=shared"
+    ok(author.img("build", "--cache-to", place, "-t", "shared", "context"))
+    done = ok(
+        author.img("-s", "elsewhere", "build", "--progress=plain", "--cache-from", place, "-t", "shared", "context")
+    )
+    assert "CACHED" in done.stderr
+
+
 #: kind -> what its template does in a command
 USES: dict[str, Callable[[Environment], None]] = {
     "exporter": export, "frontend": plan, "source": fetch, "registry": push, "executor": run, "snapshotter": stack,
     "importer": load, "credentials": log_out, "progress": show, "command": count, "listener": listen,
+    "cache": share,
 }  # fmt: skip
 
 #: of suites that take long, the tests that are run here: all of them are run for the drivers that these templates build on
@@ -149,7 +159,7 @@ class Project:
 
 def test_there_is_a_template_for_each_kind() -> None:
     assert set(USES) == set(KINDS_WITH_TEMPLATE)
-    assert set(KINDS) - set(USES) <= {"cache"}
+    assert set(KINDS) == set(USES)
 
 
 @pytest.mark.parametrize("kind", USES)

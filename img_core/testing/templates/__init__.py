@@ -61,6 +61,11 @@ _TEMPLATES: Mapping[str, _Template] = {
     "credentials": _Template(
         "CredentialStore", "Keep credentials of registries for img.", "img login registry.example",
     ),
+    "cache": _Template(
+        "CacheBackend",
+        "Share results of img's builds in a directory.",
+        "img build --cache-to type={{name}},directory=cache .",
+    ),
     "progress": _Template(
         "Progress", "Show how builds of img get on, a line for each step.", "img build --progress {{name}} .",
         "ProgressContract", "progress_class",
