@@ -72,8 +72,11 @@ def enter() -> Identity:
     try:
         reason, entered = _make_namespaces(real, wanted)
     except _NoNamespaceError as err:
-        if wanted in ("full", "single") or not _is_root_of_container():
+        if wanted in ("full", "single"):
             raise
+        if lacked := _lacked_in_container():
+            hint = f"{err.hint}; {lacked}" if "container" in (err.hint or "") else err.hint
+            raise HostError(err.message, hint=hint) from err
         reason, entered = err.message, False
         # Without a pid namespace of theirs nothing else keeps steps from our memory, see ptrace(2).
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
@@ -128,8 +131,16 @@ def _forced_mode() -> str | None:
     return wanted
 
 
-def _is_root_of_container() -> bool:
-    return os.geteuid() == 0 and all(map(_has_capability, _CONTAINER_CAPABILITIES))
+def _lacked_in_container() -> str:
+    """Return what this process would need to go on without a namespace; empty if it has it."""
+    if os.geteuid() != 0:
+        return "in a container, root needs no namespace"
+    if all(map(_has_capability, _CONTAINER_CAPABILITIES)):
+        return ""
+    from img_core.linux.sandbox import ALL_CAPABILITIES  # on the way to an error only
+
+    lacked = ", ".join(ALL_CAPABILITIES[number] for number in _CONTAINER_CAPABILITIES if not _has_capability(number))
+    return f"in a container root needs no namespace if it has also the capabilities {lacked}"
 
 
 def _require_kernel() -> None:

@@ -73,10 +73,28 @@ def test_the_doctor_names_the_situation(box: Box) -> None:
     done = box.img().run("doctor", "--json")
     findings = {finding["what"]: finding for finding in json.loads(done.text)["findings"]}
     assert "root of a container that can make no namespace" in findings["user ids"]["text"]
+    assert "contrib/seccomp/builder.json" in findings["user ids"]["hint"]
     assert findings["executor chroot"]["text"] == "works, and is what `auto` takes"
     for name in ("userns", "runc"):
         assert "needs namespaces of its own" in findings[f"executor {name}"]["text"]
     assert "works" in findings["snapshotter native"]["text"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("cri-o-root", "if it has also the capabilities SYS_CHROOT"),
+        ("host-users-false-drop-all", "if it has also the capabilities CHOWN, DAC_OVERRIDE"),
+        ("restricted", "in a container, root needs no namespace"),
+    ],
+)
+def test_other_containers_are_told_what_they_lack(tmp_path: Path, kind: str, words: str) -> None:
+    need("runc")
+    box = Box(tmp_path / "layer", kind)
+    done = box.img().with_flags("-s", "/tmp/state").run("build", "-t", "x", "/tmp")
+    box.remove()
+    done.refused(7, "cannot create a user namespace")
+    assert words in done.stderr
 
 
 #: Dockerfile by name; each is built with `file` and `tree/` as context
