@@ -18,7 +18,6 @@ OTHER_MEANINGS = {
     "api/_transfers.py": {"archive"},  # what progress is shown of
     "linux/sandbox.py": {"tty"},  # the device
     "net/addresses.py": {"https"},  # of addresses
-    "net/dial.py": {"https"},
     "net/hosts.py": {"https"},
     "net/redirects.py": {"https"},
     "net/transport.py": {"https"},
