@@ -17,7 +17,7 @@ import pytest
 
 from harness.compare import VOLATILE, config_differences, tree_differences
 from harness.fixtures import NewState
-from harness.host import AS_ROOT, need
+from harness.host import AS_ROOT, fixture_file, need
 from harness.img import COMMAND, write_context
 from harness.oci import ImageArchive, Record
 from harness.unmodified import Box
@@ -184,6 +184,42 @@ def test_builds_give_the_same_image_as_elsewhere(box: Box, reference: NewState, 
 
 def layer_paths(layer: list[Record]) -> list[str]:
     return [path for path, _, _ in layer]
+
+
+DEBIAN = """\
+FROM debian
+RUN groupadd -g 3000 team && useradd -m -u 3001 -g team worker && mkdir /srv/data && chown worker:team /srv/data && chmod 3775 /srv/data
+RUN echo 'int main(void) { return 0; }' > /tmp/a.c && gcc -O1 -static -Wl,--build-id=none -o /usr/local/bin/a /tmp/a.c && rm /tmp/a.c \\
+ && setcap cap_net_bind_service=+ep /usr/local/bin/a && ln /usr/local/bin/a /usr/local/bin/b && cp -a /etc/skel /opt/skel
+RUN rm -rf /usr/share/doc /etc/motd && bash -c 'cat <(echo substituted) > /etc/substituted' && ls -l /proc/self/exe > /dev/null
+COPY Dockerfile /opt/
+USER worker
+RUN id -un > ~/who && umask 027 && mkdir ~/private && touch ~/private/file
+"""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def check_debian_is_the_same_as_elsewhere(
+    reference: NewState, tmp_path: Path, busybox_archive: Path, kind: str
+) -> None:
+    rootfs = fixture_file("debian.tar")
+    box = Box.make(tmp_path / "layer", "root", busybox_archive)
+    box.put("/in/debian.tar", rootfs.read_bytes())
+    box.put("/debian/Dockerfile", DEBIAN)
+    box.img().run("import", "/in/debian.tar", "debian").ok()
+    there = reference("debian")
+    there.run("import", rootfs, "debian").ok()
+    context = write_context(tmp_path / "context", DEBIAN)
+    there.build(context, "--no-cache", "-o", f"type=oci,dest={tmp_path}/expected.tar", tag="").ok()
+    box.img().build(Path("/debian"), "--no-cache", "-o", "type=oci,dest=/debian/out.tar", tag="").ok()
+    ours, theirs = ImageArchive(box.inside("/debian/out.tar")), ImageArchive(tmp_path / "expected.tar")
+    assert not tree_differences(ours.tree(), theirs.tree(), volatile=VOLATILE)
+    assert [layer_paths(layer) for layer in ours.layers()] == [layer_paths(layer) for layer in theirs.layers()]
+    box.remove()
+
+
+if AS_ROOT:  # it takes long, and an ordinary user's container is one of these
+    test_debian_is_the_same_as_elsewhere = check_debian_is_the_same_as_elsewhere
 
 
 @pytest.mark.parametrize(
