@@ -225,6 +225,8 @@ class Supervisor:
     @staticmethod
     def _may_wait(target: outside.Target) -> bool:
         """Tell whether opening it may wait for somebody: a pipe with a name, for its other end."""
+        if isinstance(target, outside.Magic) and target.read_link().startswith(b"pipe:"):
+            return False  # one without a name never does
         fd = target.look(follow=True)
         try:
             return stat.S_ISFIFO(os.fstat(fd).st_mode)

@@ -136,6 +136,7 @@ BUILDS = {
         FROM busybox
         RUN (setsid sleep 1000 &) ; sleep 1000 & echo started
         RUN ps | grep -q 'ps' && ! ps -o comm | grep -q python && readlink /proc/self/exe > /exe
+        RUN mkfifo /p && (cat < /proc/self/cwd/p > /through &) && echo word > /proc/self/cwd/p && until test -s /through; do :; done
         RUN cat /proc/self/cmdline | tr '\\0' ' ' > /words
         RUN su www -s /bin/sh -c 'grep ^Uid /proc/self/status > /tmp/uid && exec 3< /dev/stdin && test -e /proc/self/fd/3'
         RUN --network=none ! wget -q http://127.0.0.1:1/
