@@ -12,7 +12,7 @@ import termios
 import threading
 import tty
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from img_core.linux import stdout
 from img_core.spec.errors import HostError
@@ -52,16 +52,15 @@ def enter(failure: StepFailure, args: Sequence[str], terminal: int | None) -> in
 @contextmanager
 def _relayed(shown: int) -> Iterator[int]:
     """Give a terminal for the block. What is typed on ours goes there key by key; afterwards ours is as it was."""
+    before = termios.tcgetattr(0)
     try:
         master, slave = os.openpty()
     except OSError as err:
         raise HostError(f"there is no terminal for the program: {(err.strerror or str(err)).lower()}") from err
     with ExitStack() as opened:
-        opened.callback(os.close, master)
         os.set_blocking(master, False)
         _copy_size(master)
-        before = termios.tcgetattr(0)
-        opened.callback(termios.tcsetattr, 0, termios.TCSADRAIN, before)
+        opened.callback(_restore, before)
         tty.setraw(0)
         pump = threading.Thread(target=_pump, args=(master, shown), name="terminal", daemon=True)
         pump.start()
@@ -70,14 +69,25 @@ def _relayed(shown: int) -> Iterator[int]:
         yield slave
 
 
+def _restore(settings: list[Any]) -> None:  # Any: as the module termios has them
+    with suppress(OSError, termios.error):  # it may be gone
+        termios.tcsetattr(0, termios.TCSADRAIN, settings)
+
+
 def _pump(master: int, shown: int) -> None:
-    """Pass on what is typed, and what is shown, until nobody has the other end of *master*."""
+    """Pass on what is typed, and what is shown, until nobody has the other end of *master*; if ours is gone, take that away, too."""
+    try:
+        _pass_on(master, shown)
+    finally:
+        os.close(master)
+
+
+def _pass_on(master: int, shown: int) -> None:
     typed = b""
-    reads = True
     while True:
         poll = select.poll()
         poll.register(master, select.POLLIN | (select.POLLOUT if typed else 0))
-        if reads and not typed:
+        if not typed:
             poll.register(0, select.POLLIN)
         ready = dict(poll.poll(_LOOK))
         _copy_size(master)
@@ -87,9 +97,8 @@ def _pump(master: int, shown: int) -> None:
             if typed and ready[master] & select.POLLOUT:
                 with suppress(BlockingIOError):
                     typed = typed[os.write(master, typed) :]
-        if 0 in ready:
-            typed = _typed()
-            reads = bool(typed)
+        if 0 in ready and not (typed := _typed()):
+            return
 
 
 def _show(master: int, shown: int) -> bool:

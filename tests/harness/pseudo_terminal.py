@@ -66,6 +66,10 @@ class TerminalSession:
             pass
         return self.process.wait(_PATIENCE)
 
+    def hang_up(self) -> None:
+        """Take the terminal away, as a window that is closed does; nothing can be read any more."""
+        os.close(self._master)
+
     def settings_now(self) -> list[object]:
         """Return the settings of the terminal (echo, line editing…)."""
         return termios.tcgetattr(self._master)

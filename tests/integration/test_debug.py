@@ -98,6 +98,18 @@ def test_a_signal_ends_shell_and_build_and_leaves_the_terminal_as_it_was(img: Im
     assert list((img.state / "run").iterdir()) == []
 
 
+@pytest.mark.parametrize("words", ["build --on-error=shell", "debug last"])
+def test_a_terminal_that_goes_away_takes_everything_along(words: str, img: Img, tmp_path: Path) -> None:
+    context = fails(img, tmp_path, DOCKERFILE)
+    session = TerminalSession(img, *words.split(), *([context] if words.startswith("build") else []))
+    try:
+        session.wait_for(shows("inside>"))
+    finally:
+        session.hang_up()
+    assert session.process.wait(30) == 129
+    assert list((img.state / "run").iterdir()) == []
+
+
 def test_only_one_of_two_failed_steps_opens_a_shell(img: Img, tmp_path: Path) -> None:
     dockerfile = (
         "FROM busybox AS a\nENV PS1='inside>'\nRUN sleep 1; exit 3\nFROM busybox AS b\nENV PS1='inside>'\n"
