@@ -255,7 +255,7 @@ def _forget(cursor: sqlite3.Cursor, store: Store, seen: Survey, policy: Policy) 
     stored = {row["digest"] for row in cursor.execute("SELECT digest FROM blob").fetchall()}
     origins = {row["digest"] for row in cursor.execute("SELECT DISTINCT digest FROM blob_origin").fetchall()}
     _delete(cursor, "DELETE FROM blob_origin WHERE digest = ?", origins - stored - seen.named)
-    if policy.is_all:  # who empties the cache wants steps to run again, although layers of images that stay hold their results
+    if policy.is_all:  # who empties the cache wants all steps to run again, although images that stay hold their layers
         cursor.execute("DELETE FROM step WHERE stack IN (SELECT id FROM stack WHERE snapshot IS NULL)")
     forget_lost(cursor)
     if policy.is_all:

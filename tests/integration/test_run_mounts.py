@@ -555,7 +555,7 @@ def found_below(directory: Path) -> list[str]:
     """Return the paths below *directory* whose name, target or content has a secret."""
     found = []
     for path in directory.rglob("*"):
-        if path.parent.name == "failed":  # the note of the step that failed: it may say where an agent is, and nothing more
+        if path.parent.name == "failed":  # the note of the failed step: it may say where an agent is, and nothing more
             assert b"c4nary" not in path.read_bytes().replace(b"c4nary-agent", b"")
             continue
         named = f"{path.name} {os.readlink(path) if path.is_symlink() else ''}"
