@@ -111,7 +111,12 @@ def _stages(context: click.Context, typed: str) -> list[str]:
     paths = context.params.get("paths") or (".",)
     if not os.path.isdir(paths[0]):
         return []
-    targets = settings_of(context).client().targets(paths[0], dockerfile=context.params.get("file"))
+    from img_core.api import Client
+
+    given = settings_of(context)
+    # Not the client of commands: that one enters a user namespace in this process.
+    client = Client(state=given.state or None, no_plugins=given.no_plugins, plugin_files=given.plugin_files)
+    targets = client.targets(paths[0], dockerfile=context.params.get("file"))
     names = [str(target.get("name", "")) for target in targets.get("targets", ())]
     before = typed[: typed.rfind(",") + 1]  # ``--no-cache-filter a,b``
     return [before + name for name in names if name]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -23,6 +25,14 @@ def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+@pytest.fixture(autouse=True)
+def _same_user() -> Iterator[None]:
+    """See that nothing enters a user namespace in this process: all later tests would be in it."""
+    before = os.readlink("/proc/self/ns/user")
+    yield
+    assert os.readlink("/proc/self/ns/user") == before
 
 
 def found(line: str) -> list[str]:
