@@ -37,9 +37,10 @@ def clone_tree(source_fd: int, target_fd: int, check: Callable[[], None] = lambd
     """
     cloner = _Cloner(source_fd, target_fd)
     try:
-        with fs.disk_errors(b"/"):
-            cloner.run(check)
+        cloner.run(check)
     except OSError as err:
+        if err.errno in fs.DISK_ERRORS and err.errno != errno.EFBIG:  # the disk's fault, not that of one file
+            raise fs.disk_error(err, b"/") from err
         raise ImgError(f"cannot copy `/{fs.show(cloner.here)}`: {os.strerror(err.errno or 0).lower()}") from err
     return cloner.inodes
 
