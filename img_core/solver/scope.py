@@ -81,6 +81,9 @@ class BuildScope:
     known_steps: Callable[[], Sequence[Known]] = field(init=False)  #: before this build, to explain why a step runs
     definitions: frozenset[str] = field(init=False)  #: of all steps of the build, see `keys.definition_of`
     blobs_wanted: frozenset[str] = field(init=False)  #: digests of the vertices whose layers an exporter will want
+    looks_up: bool = field(
+        init=False
+    )  #: whether the result of any step may be an older one; not so with ``--no-cache``
 
     def __post_init__(self) -> None:
         roots = [image.root for image in self.plan.images if image.root is not None]
@@ -89,6 +92,8 @@ class BuildScope:
         object.__setattr__(self, "layers", layers)
         object.__setattr__(self, "known_steps", once(self._known_steps))
         object.__setattr__(self, "definitions", frozenset(map(definition_of, steps)))
+        looks_up = any(vertex.use_cache for vertex in steps if not isinstance(vertex.op, MergeOp))
+        object.__setattr__(self, "looks_up", looks_up)
         wanted = [vertex.digest for vertex in steps] if self.all_layers else in_images(roots)
         object.__setattr__(self, "blobs_wanted", frozenset(wanted if self.layer_forms else ()))
 
