@@ -140,7 +140,7 @@ def test_rawjson_is_json_line_by_line(img: Img, tmp_path: Path) -> None:
     for line in lines:
         jsonschema.validate(line, schema)
     rest = [line for line in failed.stderr.splitlines() if not line.startswith("{")]
-    assert rest[-1].startswith("Error: ")
+    assert [line.partition(" ")[0] for line in rest[-2:]] == ["Error:", "hint:"]
     vertexes = {item["digest"]: item for line in lines for item in line.get("vertexes", ())}
     step = next(item for item in vertexes.values() if "RUN echo hello" in item["name"])
     assert step["started"] <= step["completed"]

@@ -276,7 +276,7 @@ def test_a_truncated_layer_is_named_when_it_is_unpacked(empty: Img, faulty_regis
 def test_a_token_that_expires_in_the_middle_of_a_push_is_renewed(
     empty: Img, registry: DockerRegistry, faulty_registry: FaultyRegistry
 ) -> None:
-    source = registry.add("app", "1", make_image([{str(number): b"x"} for number in range(8)]))
+    source = registry.add("app", "1", make_image([{str(number): b"x"} for number in range(24)]))
     target = f"{faulty_registry.address}/app:1"
     empty.run("pull", source).ok()
     empty.run("tag", source, target).ok()
@@ -284,7 +284,7 @@ def test_a_token_that_expires_in_the_middle_of_a_push_is_renewed(
 
     def token(exchange: Exchange) -> None:
         name = f"T{len(left)}"
-        left[f"Bearer {name}"] = 8
+        left[f"Bearer {name}"] = 16  # more than all others can send between a login and the request that it was for
         exchange.answer(200, f'{{"token":"{name}","expires_in":300}}'.encode())
 
     def api(exchange: Exchange) -> None:
