@@ -52,6 +52,17 @@ def install(session: nox.Session) -> None:
     session.install("-e", ".[dev]")
 
 
+def check_distribution(session: nox.Session, name: str, *, typed: bool = True) -> None:
+    """Check the types of a distribution of its own, unless they are not *typed*, and run its tests."""
+    directory = f"plugins/{name}"
+    if session.virtualenv.is_sandboxed:
+        session.install("-e", directory)
+    if typed:
+        modules = sorted(map(str, Path(directory, name.replace("-", "_")).glob("*.py")))
+        session.run("mypy", *modules, env={"MYPYPATH": directory})  # only here there is what they import
+    session.run("pytest", f"{directory}/tests", *session.posargs)
+
+
 def require_ordinary_user(session: nox.Session) -> None:
     """Stop a session that proves nothing when root runs it."""
     if os.geteuid() == 0:
@@ -153,20 +164,14 @@ def packaging(session: nox.Session) -> None:
 def fuse(session: nox.Session) -> None:
     """The FUSE snapshotter; compiles pyfuse3 (libfuse3-dev, pkg-config, gcc), needs a /dev/fuse that the user may open."""
     install(session)
-    if session.virtualenv.is_sandboxed:
-        session.install("-e", "plugins/img-snapshotter-fuse")
-    modules = sorted(map(str, Path("plugins/img-snapshotter-fuse/img_snapshotter_fuse").glob("*.py")))
-    session.run("mypy", *modules, env={"MYPYPATH": "plugins/img-snapshotter-fuse"})  # only here there is pyfuse3
-    session.run("pytest", "plugins/img-snapshotter-fuse/tests", *session.posargs)
+    check_distribution(session, "img-snapshotter-fuse")
 
 
 @nox.session
 def keyring(session: nox.Session) -> None:
     """The credential store of the desktop's keyring, with the package `keyring` and without a desktop."""
     install(session)
-    if session.virtualenv.is_sandboxed:
-        session.install("-e", "plugins/img-credentials-keyring")
-    session.run("pytest", "plugins/img-credentials-keyring/tests", *session.posargs)
+    check_distribution(session, "img-credentials-keyring", typed=False)
 
 
 @nox.session
@@ -174,23 +179,15 @@ def policy(session: nox.Session) -> None:
     """Source policies: what they decide, and whole builds; as an ordinary user."""
     require_ordinary_user(session)
     install(session)
-    if session.virtualenv.is_sandboxed:
-        session.install("-e", "plugins/img-policy-sources")
-    modules = sorted(map(str, Path("plugins/img-policy-sources/img_policy_sources").glob("*.py")))
-    session.run("mypy", *modules, env={"MYPYPATH": "plugins/img-policy-sources"})
-    session.run("pytest", "plugins/img-policy-sources/tests", *session.posargs)
+    check_distribution(session, "img-policy-sources")
 
 
 @nox.session
 def caches(session: nox.Session) -> None:
     """The caches in buckets of S3 and in GitHub's service, against services on loopback that speak their protocols."""
     install(session)
-    for name in ("s3", "gha"):
-        if session.virtualenv.is_sandboxed:
-            session.install("-e", f"plugins/img-cache-{name}")
-        modules = sorted(map(str, Path(f"plugins/img-cache-{name}/img_cache_{name}").glob("*.py")))
-        session.run("mypy", *modules, env={"MYPYPATH": f"plugins/img-cache-{name}"})
-        session.run("pytest", f"plugins/img-cache-{name}/tests", *session.posargs)
+    for name in ("img-cache-s3", "img-cache-gha"):
+        check_distribution(session, name)
 
 
 @nox.session
@@ -198,11 +195,7 @@ def kaniko(session: nox.Session) -> None:
     """kaniko's command line: what it becomes, and whole builds against a real registry; as an ordinary user."""
     require_ordinary_user(session)
     install(session)
-    if session.virtualenv.is_sandboxed:
-        session.install("-e", "plugins/img-kaniko")
-    modules = sorted(map(str, Path("plugins/img-kaniko/img_kaniko").glob("*.py")))
-    session.run("mypy", *modules, env={"MYPYPATH": "plugins/img-kaniko"})
-    session.run("pytest", "plugins/img-kaniko/tests", *session.posargs)
+    check_distribution(session, "img-kaniko")
 
 
 @nox.session

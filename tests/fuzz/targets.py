@@ -23,6 +23,7 @@ from img_core.net.retry import Failure, retry_after_seconds
 from img_core.spec.errors import ArchiveError, DockerfileError, ImgError, NotFoundError
 from img_core.spec.frontend import BaseImage, PlanRequest
 from img_core.spec.values import Digest, Platform
+from img_core.testing.plans import ReadyResolver
 from img_frontend_dockerfile._frontend import DockerfileFrontend
 from img_frontend_dockerfile.syntax.expansion import expand_for_display, expand_heredoc, expand_word, expand_words
 from img_frontend_dockerfile.syntax.patterns import Pattern
@@ -35,10 +36,9 @@ from img_registry_oci._listing import next_page
 from img_source_git._address import parse_address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from img_core.net.transport import Response
-    from img_core.spec.graph import SourceOp
 
 __all__ = ["TARGETS"]
 
@@ -56,35 +56,14 @@ def _check(error: ImgError) -> None:
     assert "\n" not in error.message, error.message
 
 
-class _Resolver:
+class _Resolver(ReadyResolver):
     """Knows one image, with triggers, and no contexts."""
-
-    def expect(self, images: Sequence[tuple[str, Platform]]) -> None:
-        pass
 
     def base_image(self, reference: str, platform: Platform) -> BaseImage:
         if reference != "docker.io/library/b:latest":
             raise NotFoundError("no such image")
         config = {"Env": ["PATH=/bin"], "OnBuild": ["RUN x", "ENV A=1"]}
         return BaseImage(reference, Digest("sha256:" + "1" * 64), platform, {"config": config})
-
-    def context_kind(self, name: str) -> str | None:
-        return None
-
-    def context_reference(self, name: str) -> str:
-        return name
-
-    def context_is_image(self, name: str) -> bool:
-        return False
-
-    def source_time(self, op: SourceOp) -> int | None:
-        return None
-
-    def why_missing(self, op: SourceOp, path: str, *, parents: bool) -> str | None:
-        return None
-
-    def ignore_file(self) -> str | None:
-        return None
 
 
 def dockerfile(data: bytes) -> None:
