@@ -242,7 +242,7 @@ def test_each_layer_of_a_long_build_is_read_once(tmp_path: Path, monkeypatch: py
         for number in range(count):
             (step,) = store.records.steps(f"key{number}")
             assert [layer.layer for layer in step.layers] == [layer.layer for layer in layers[: number + 1]]
-    assert rows <= 2 * count
+        assert rows <= 2 * count  # here: closing asks, too, while a busy disk has left something to sync
 
 
 def test_after_a_power_loss_rows_that_were_not_synced_are_dropped(
