@@ -140,9 +140,10 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def imports(session: nox.Session) -> None:
-    """The arrows between packages."""
+    """The arrows between packages, and the size of the core."""
     install(session)
     session.run("python", "contrib/checks/imports.py")
+    session.run("python", "contrib/checks/size.py")
 
 
 @nox.session
