@@ -44,12 +44,14 @@ if TYPE_CHECKING:
     from img_core.solver.images import BuildResolver
     from img_core.solver.result import BuildOutcome
     from img_core.solver.scope import BuildScope, Drivers
+    from img_core.solver.stacks import Layer
     from img_core.spec.exporter import Exporter
     from img_core.spec.frontend import BuildWarning, Frontend, Plan, PlanRequest
     from img_core.spec.graph import Vertex
     from img_core.spec.host import Host
     from img_core.spec.progress import Event
     from img_core.spec.source import ImageSource, Source, TreeSource
+    from img_core.spec.values import Descriptor
 
 __all__ = ["Build"]
 
@@ -130,6 +132,7 @@ class Build:
                 layer_forms=tuple(dict.fromkeys([*forms, *(caches.layer_forms if caches else ())])),
                 all_layers=caches.all_layers if caches else False,
                 imports=caches.load(self._cancellation.cancel) if caches else None,
+                **self._packed(plan, listeners),
             )
             solver = opened.enter_context(
                 Solver(scope, finished=listeners.step_finished, max_workers=request.max_parallelism)
@@ -142,7 +145,8 @@ class Build:
 
             excerpt = partial(frontend.excerpt, planned)
             outcome = solver.solve(self._names, excerpt=excerpt, ready=ready)
-            metadata = self._export(caches.amended(outcome) if caches else outcome, exporters, listeners)
+            outcome = caches.amended(outcome) if caches else outcome
+            metadata = self._export(self._attested(outcome, exporters), exporters, listeners)
             if caches:
                 metadata |= caches.save(lambda step: _ExportProgress(step, self._events, self._cancellation))
             return self._result(metadata, plan, solver), solver.made_steps > 0
@@ -476,6 +480,31 @@ class Build:
         from img_core.api._amending import amended
 
         return amended(plan, lambda vertex: hook(vertex=vertex))
+
+    def _packed(self, plan: Plan, listeners: Telling) -> dict[str, Callable[[Layer, Descriptor], None]]:
+        """Return what tells listeners of layers, as fields of a scope; nothing if none wants to hear."""
+        if not listeners.hears("img_layer_committed"):
+            return {}
+        steps = {vertex.digest: vertex for vertex in inputs_first(image.root for image in plan.images if image.root)}
+
+        def packed(layer: Layer, blob: Descriptor) -> None:
+            vertex = steps[layer.step]
+            listeners.tell("img_layer_committed", vertex=vertex, descriptor=blob, diff_id=layer.diff_id)
+
+        return {"packed": packed}
+
+    def _attested(self, outcome: BuildOutcome, exporters: Sequence[Exporter]) -> BuildOutcome:
+        """Return *outcome* with what listeners state about its images."""
+        hook = self._session.plugins.listeners().img_image_built
+        if not hook.get_hookimpls():
+            return outcome
+        shown = outcome.wanted_by(exporters[0]).images
+        told = [hook(image=image, names=tuple(map(str, self._names))) for image in shown]
+        images = [
+            replace(image, attestations=tuple(item for answer in answers for item in answer))
+            for image, answers in zip(outcome.images, told, strict=True)
+        ]
+        return replace(outcome, images=images)
 
     def _announce(self, plan: Plan) -> Telling:
         """Let listeners see the plan; return what tells them of all that follows."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["OBSERVED", "Telling"]
 
 #: The hooks that only observe.
-OBSERVED = ("img_event", "img_step_finished", "img_exported", "img_build_finished")
+OBSERVED = ("img_event", "img_step_finished", "img_layer_committed", "img_exported", "img_build_finished")
 
 #: So much may wait for a slow listener before output and states of transfers are left out: events, and bytes of output.
 _MOST_EVENTS = 10_000

@@ -12,7 +12,7 @@ from img_core.spec.errors import IntegrityError
 from img_core.spec.values import Descriptor, DiffId, Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from img_core.linux.cancellation import Cancellation
     from img_core.solver.events import Events
@@ -31,12 +31,22 @@ def extracting(descriptor: Descriptor) -> str:
 
 
 class LayerBlobs:
-    """Turns layers into blobs, each once in each form, whatever asks for them at the same time. *form* is for who wants no certain one."""
+    """Turns layers into blobs, each once in each form, whatever asks for them at the same time. *form* is for who wants no certain one.
+
+    *packed* hears of each blob that was made for a layer of a step.
+    """
 
     def __init__(
-        self, store: Store, snapshotter: Snapshotter, events: Events, cancellation: Cancellation, form: LayerForm
+        self,
+        store: Store,
+        snapshotter: Snapshotter,
+        events: Events,
+        cancellation: Cancellation,
+        form: LayerForm,
+        packed: Callable[[Layer, Descriptor], None] = lambda _layer, _blob: None,
     ) -> None:
         self._form = form
+        self._packed = packed
         self._store = store
         self._snapshotter = snapshotter
         self._events = events
@@ -140,6 +150,7 @@ class LayerBlobs:
         if form.level is None and layer.diff_id is not None:  # see `find`
             self._store.blobs.remember_layer(found.digest, layer.diff_id)
         layer.packed[form] = found
+        self._packed(layer, found)
         return found
 
     def describe(self, layer: Layer, form: LayerForm) -> Descriptor:
@@ -181,4 +192,5 @@ class LayerBlobs:
             self._store.snapshots.set_diff_id(snapshot, diff_id)
         layer.diff_id = diff_id
         layer.packed[form] = layer.packed[packing] = descriptor  # last: who failed before this is tried again
+        self._packed(layer, descriptor)
         return descriptor

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from img_core.solver.events import Events
     from img_core.solver.stacks import Layer, Stack
     from img_core.spec.snapshotter import Snapshotter
+    from img_core.spec.values import Descriptor
     from img_core.store import Store
 
 __all__ = ["Layers"]
@@ -30,7 +31,7 @@ Work = TypeVar("Work")
 class Layers:
     """The layers of one build as *blobs* and as *snapshots*, made when asked for or, meanwhile, beside other work.
 
-    *forms* are those in which exporters will want blobs; none: nobody will.
+    *forms* are those in which exporters will want blobs; none: nobody will. *packed* hears of each that was made for a step.
     """
 
     def __init__(
@@ -40,9 +41,10 @@ class Layers:
         events: Events,
         cancellation: Cancellation,
         forms: Sequence[LayerForm] = (),
+        packed: Callable[[Layer, Descriptor], None] = lambda _layer, _blob: None,
     ) -> None:
         self._forms = forms
-        self.blobs = LayerBlobs(store, snapshotter, events, cancellation, forms[0] if forms else LayerForm())
+        self.blobs = LayerBlobs(store, snapshotter, events, cancellation, forms[0] if forms else LayerForm(), packed)
         self.snapshots = LayerSnapshots(store, snapshotter, events, cancellation, self.blobs)
         self._cancellation = cancellation
         self._starting_helpers = threading.Lock()

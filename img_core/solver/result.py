@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from img_core.solver.scope import BuildScope
     from img_core.solver.stacks import Layer, Stack
-    from img_core.spec.exporter import Exporter, ImageStore
+    from img_core.spec.exporter import Attestation, Exporter, ImageStore
     from img_core.spec.frontend import HistoryEntry, PlannedImage
     from img_core.spec.values import Platform
 
@@ -50,7 +50,7 @@ class ImageOutcome:
     """One image of a finished build (spec.exporter.BuiltImage), as it was *planned*.
 
     *layer_of* gives the layers of steps by the digests of their vertices. *form* and *needs_base_blobs* are what an exporter wants. *amend*
-    tells what else the config holds.
+    tells what else the config holds, *attestations* what listeners state.
     """
 
     planned: PlannedImage
@@ -60,6 +60,7 @@ class ImageOutcome:
     form: LayerForm = LayerForm()  # frozen
     needs_base_blobs: bool = True
     amend: Callable[[ImageOutcome], Mapping[str, Any]] | None = None  # Any: JSON
+    attestations: Sequence[Attestation] = ()
 
     @property
     def platform(self) -> Platform:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from img_core.solver.failure import StepFailure
     from img_core.solver.images import BuildResolver
     from img_core.solver.secret_sources import SecretSource, SshAgent
+    from img_core.solver.stacks import Layer
     from img_core.spec.executor import Executor
     from img_core.spec.exporter import LayerForm
     from img_core.spec.frontend import Plan
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from img_core.spec.host import Host
     from img_core.spec.snapshotter import Snapshotter
     from img_core.spec.source import TreeSource
-    from img_core.spec.values import Platform
+    from img_core.spec.values import Descriptor, Platform
     from img_core.store import Store
 
 __all__ = ["BuildScope", "Drivers", "in_images", "once"]
@@ -64,6 +65,7 @@ class BuildScope:
 
     *layer_forms* are those in which exporters and caches will ask for layer blobs, so they are written beside the steps; none: nobody will.
     With *all_layers* blobs of all steps are wanted, not only those in the results. *imports* are results that others recorded.
+    *packed* hears of each blob that is made of a step's layer, from any thread.
     """
 
     host: Host
@@ -77,6 +79,7 @@ class BuildScope:
     layer_forms: tuple[LayerForm, ...] = ()
     all_layers: bool = False
     imports: Imports | None = None
+    packed: Callable[[Layer, Descriptor], None] = lambda _layer, _blob: None
     layers: Layers = field(init=False)
     known_steps: Callable[[], Sequence[Known]] = field(init=False)  #: before this build, to explain why a step runs
     definitions: frozenset[str] = field(init=False)  #: of all steps of the build, see `keys.definition_of`
@@ -88,7 +91,9 @@ class BuildScope:
     def __post_init__(self) -> None:
         roots = [image.root for image in self.plan.images if image.root is not None]
         steps = [vertex for vertex in inputs_first(roots) if not isinstance(vertex.op, SourceOp)]
-        layers = Layers(self.store, self.drivers.snapshotter, self.events, self.cancellation, self.layer_forms)
+        layers = Layers(
+            self.store, self.drivers.snapshotter, self.events, self.cancellation, self.layer_forms, self.packed
+        )
         object.__setattr__(self, "layers", layers)
         object.__setattr__(self, "known_steps", once(self._known_steps))
         object.__setattr__(self, "definitions", frozenset(map(definition_of, steps)))

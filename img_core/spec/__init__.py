@@ -35,7 +35,7 @@ _HOMES = {
         "NotFoundError PluginError RegistryError StateError StepError Unsupported UsageError"
     ),
     "executor": "Executor ExitStatus Mount OwnerRecord Process StepIO",
-    "exporter": "BuiltImage BuiltLayer ExportProgress Exporter ImageStore LayerForm NamedImage Result Tree Writable",
+    "exporter": "Attestation BuiltImage BuiltLayer ExportProgress Exporter ImageStore LayerForm NamedImage Result Tree Writable",
     "frontend": "BaseImage BuildWarning Frontend HistoryEntry IgnoreNames Plan PlanRequest PlannedImage Resolver",
     "graph": (
         "CONTEXT_SCHEME IMAGE_SCHEME Copy FileAction FileOp Location MakeDirectory MergeOp Op RunAddition RunMount RunOp "

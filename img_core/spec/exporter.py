@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from img_core.spec.values import Descriptor, DiffId, Digest, Platform
 
 __all__ = [
+    "Attestation",
     "BuiltImage",
     "BuiltLayer",
     "ExportProgress",
@@ -55,6 +56,17 @@ class BuiltLayer:
     form: LayerForm | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Attestation:
+    """What somebody states about an image: an in-toto statement whose subject, the image, is filled in by who writes the image.
+
+    *predicate_type* is a URI, e.g. ``https://spdx.dev/Document``; *predicate* is JSON (in-toto attestation framework, statement layer v1).
+    """
+
+    predicate_type: str
+    predicate: Mapping[str, Any]  # Any: JSON
+
+
 class Tree(Protocol):
     """The merged root file system of an image, read-only. Valid inside the ``with`` block that gave it."""
 
@@ -91,6 +103,10 @@ class BuiltImage(Protocol):
 
     def tree(self) -> AbstractContextManager[Tree]:
         """Open the merged root file system."""
+
+    @property
+    def attestations(self) -> Sequence[Attestation]:
+        """What listeners state about it (`img_image_built`): exporters of images attach it, others leave it out."""
 
 
 class ImageStore(Protocol):

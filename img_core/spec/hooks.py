@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from img_core.spec.cache import CacheBackend
     from img_core.spec.credentials import CredentialStore
     from img_core.spec.executor import Executor
-    from img_core.spec.exporter import Exporter
+    from img_core.spec.exporter import Attestation, BuiltImage, Exporter
     from img_core.spec.frontend import Frontend, Plan
     from img_core.spec.graph import RunAddition, SourceOp, Vertex
     from img_core.spec.importer import Importer
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from img_core.spec.registry import Registry
     from img_core.spec.snapshotter import Snapshotter
     from img_core.spec.source import Source
+    from img_core.spec.values import Descriptor, DiffId
 
 __all__ = ["DRIVER_HOOKS", "PROJECT", "hookimpl", "hookspec"]
 
@@ -163,6 +164,30 @@ def img_build_planned(plan: Plan) -> None:
 @hookspec
 def img_step_finished(vertex: Vertex, cached: bool, seconds: float) -> None:
     """Called after each step, also a cached one, by the thread of `img_event`. Failures are reported and do not stop the build."""
+
+
+@hookspec
+def img_layer_committed(vertex: Vertex, descriptor: Descriptor, diff_id: DiffId) -> None:
+    """Called when a layer that a step made is kept as a blob, once for each form in which it was packed; not for one that was there.
+
+    No layer is packed for outputs that are trees of files. By the thread of `img_event`; failures are reported and do not stop the build.
+    """
+
+
+@hookspec
+def img_image_built(image: BuiltImage, names: Sequence[str]) -> Sequence[Attestation] | None:
+    """Called once for each image of a build whose steps have all ended, before any output is written. What is returned is attached to it.
+
+    Outputs that are images become an index with one more manifest for the statements about each image, as BuildKit writes it; without any
+    statement nothing changes. Those of several listeners stand in the order of the calls. *image* has its layers as the first output wants
+    them; its files can be read. An exception stops the build: nothing is exported without what was to be stated.
+
+    .. code-block:: python
+
+        @hookimpl
+        def img_image_built(image):
+            return [Attestation("https://example.org/reviewed/v1", {"by": "somebody"})]
+    """
 
 
 @hookspec

@@ -21,7 +21,7 @@ from img_core.images import oci
 from img_core.images.digests import ALGORITHMS, Hasher, blob_path
 from img_core.images.layer_types import layer_type
 from img_core.spec.errors import Canceled, IntegrityError, NotFoundError
-from img_core.spec.exporter import BuiltLayer, Tree
+from img_core.spec.exporter import Attestation, BuiltLayer, Tree
 from img_core.spec.host import Host
 from img_core.spec.values import Descriptor, DiffId, Digest, Platform
 
@@ -155,6 +155,7 @@ class ReadyImage:
     owners: Mapping[bytes, tuple[int, int]]
     stored: tuple[BuiltLayer, ...]
     document: Mapping[str, Any]  # Any: JSON
+    attestations: Sequence[Attestation] = ()
 
     def config(self) -> Mapping[str, Any]:  # Any: JSON
         """See `BuiltImage.config`."""

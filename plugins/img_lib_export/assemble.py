@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from img_core.images import oci
 from img_core.images.layer_types import layer_codec, layer_type
+from img_core.images.names import all_names
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import IntegrityError, UsageError
 from img_core.spec.exporter import LayerForm
@@ -18,7 +19,7 @@ from img_core.spec.values import Descriptor, Digest
 from img_lib_export.ticker import Ticker
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
     from img_core.spec.exporter import BuiltImage, BuiltLayer, ExportProgress, ImageStore, Result
     from img_core.spec.values import Platform
@@ -64,7 +65,7 @@ class Packing:
     """How documents and layers shall look; the fields are the options of `PACKING_PROPERTIES`.
 
     *codec* None keeps every layer as it is stored. *annotations* are by place: ``manifest``, ``index``,
-    ``manifest-descriptor``, ``index-descriptor``.
+    ``manifest-descriptor``, ``index-descriptor``. *names* are what the option ``name`` adds to those of the result.
     """
 
     codec: str | None = None
@@ -74,6 +75,7 @@ class Packing:
     rewrite_times: bool = False
     epoch: int | None = None
     annotations: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
 
     @property
     def layer_form(self) -> LayerForm:
@@ -95,6 +97,7 @@ class Packing:
             rewrite_times=bool(options.get("rewrite-timestamp")),
             epoch=options.get("source-date-epoch"),
             annotations=_annotations(options),
+            names=tuple(all_names((), options)),
         )
 
 
@@ -118,13 +121,23 @@ class Assembled:
 
 
 def assemble(result: Result, packing: Packing, progress: ExportProgress) -> Assembled:
-    """Put the documents of *result* (and layers in a new form) into its store. Waits until all layers are written."""
-    if not result.multi_platform and any(packing.annotations.get(place) for place in ("index", "index-descriptor")):
+    """Put the documents of *result* (and layers in a new form) into its store. Waits until all layers are written.
+
+    Raises UsageError for what the form of *packing* cannot hold.
+    """
+    attested = any(image.attestations for image in result.images)
+    if attested and packing.docker_types:
+        raise UsageError(
+            "attestations cannot be attached with `oci-mediatypes=false`",
+            hint="use OCI media types, or switch off the listener that attests: `img plugins ls --kind listener`",
+        )
+    as_index = result.multi_platform or attested
+    if not as_index and any(packing.annotations.get(place) for place in ("index", "index-descriptor")):
         raise UsageError("index annotations not supported for single platform export")
     progress.status("exporting layers")
     packer = _Packer(result, packing, progress)
     images = tuple(map(packer.image, result.images))
-    if not result.multi_platform:
+    if not as_index:
         top = replace(images[0].manifest, annotations=packing.annotations.get("manifest-descriptor", {}))
         return Assembled(top, images)
     return Assembled(packer.index(images), images)
@@ -148,6 +161,8 @@ class _Packer:
 
     def __init__(self, result: Result, packing: Packing, progress: ExportProgress) -> None:
         self._store: ImageStore = result.store
+        self._built = result.images
+        self._names = list(dict.fromkeys([*result.names, *packing.names]))
         self._packing = packing
         self._progress = progress
         self._epoch = packing.epoch if packing.epoch is not None else result.source_date_epoch
@@ -175,9 +190,10 @@ class _Packer:
         return AssembledImage(image.platform, manifest, config, layers, document.get("created"))
 
     def index(self, images: Sequence[AssembledImage]) -> Descriptor:
-        """Write the index of *images*."""
+        """Write the index of *images*, and what is stated about them."""
         described = self._packing.annotations.get("manifest-descriptor", {})
         manifests = [replace(image.manifest, annotations=described) for image in images]
+        manifests += self._attestations(images)
         descriptor = self._put(
             {
                 "schemaVersion": 2,
@@ -188,6 +204,15 @@ class _Packer:
         )
         self._progress.status(f"exporting manifest list {descriptor.digest}")
         return replace(descriptor, annotations=self._packing.annotations.get("index-descriptor", {}))
+
+    def _attestations(self, images: Sequence[AssembledImage]) -> Iterator[Descriptor]:
+        for built, image in zip(self._built, images, strict=True):
+            if built.attestations:
+                from img_lib_export.attestations import attach  # few builds have any
+
+                descriptor = attach(self._store, built.attestations, image.manifest, self._names)
+                self._progress.status(f"exporting attestation manifest {descriptor.digest}")
+                yield descriptor
 
     def _annotations(self, place: str) -> dict[str, Mapping[str, str]]:
         wanted = self._packing.annotations.get(place)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness.containers import skopeo
 from harness.img import Img, write_context
+from img_core.images.platforms import host_platform
+from img_core.testing.registry import DockerRegistry
 
 pytestmark = pytest.mark.rootless
 
@@ -28,6 +33,12 @@ def img_build_planned(plan):
 @hookimpl
 def img_step_finished(vertex, cached):
     note("step", vertex.name)
+@hookimpl
+def img_layer_committed(vertex, descriptor, diff_id):
+    note("layer", vertex.name, descriptor.digest, diff_id)
+@hookimpl
+def img_image_built(image, names):
+    note("image", str(image.platform), list(names), [layer.diff_id for layer in image.layers()])
 @hookimpl
 def img_exported(exporter, names, metadata):
     note("exported", exporter, list(names), metadata.get("containerimage.digest", ""))
@@ -65,7 +76,21 @@ def test_a_build_is_told_in_order(plug: Plug, tmp_path: Path) -> None:
     digest = img.build(place, "-q", tag="app:1").ok().text.strip()
     told = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
     kinds = [row[0] for row in told]
-    assert kinds == ["run", "planned", *["step"] * kinds.count("step"), "exported", "finished"]
+    steps = [row for row in told if row[0] == "step"]
+    assert [kind for kind in kinds if kind not in ("step", "layer")] == [
+        "run",
+        "planned",
+        "image",
+        "exported",
+        "finished",
+    ]
+    assert steps[-1][1] == "[2/2] RUN echo one"
+    (layer,) = (row for row in told if row[0] == "layer")
+    assert (layer[1], layer[2][:7], layer[3][:7]) == ("[2/2] RUN echo one", "sha256:", "sha256:")
+    assert kinds.index("layer") < kinds.index("exported")
+    image = told[kinds.index("image")]
+    assert image[1:3] == [str(host_platform()), ["docker.io/library/app:1"]]
+    assert image[3][-1] == layer[3]
     assert told[-2][1:3] == ["image", ["docker.io/library/app:1"]]
     assert told[-2][3] in digest or digest
     assert told[-1] == ["finished", "", True]
@@ -146,8 +171,103 @@ def test_calls_can_be_seen_with_their_times(plug: Plug, tmp_path: Path) -> None:
     lines = img.with_environment(IMG_TRACE_PLUGINS="1").build(place).ok().stderr.splitlines()
     seen = [line.removeprefix("plugin listener:one: ") for line in lines if line.startswith("plugin listener:one: ")]
     assert {line.split()[0] for line in seen} == {
-        "loaded", "img_run_planned", "img_build_planned", "img_step_finished", "img_exported", "img_build_finished",
+        "loaded", "img_run_planned", "img_build_planned", "img_step_finished", "img_layer_committed", "img_image_built",
+        "img_exported", "img_build_finished",
     }  # fmt: skip
     assert all(line.endswith(" ms") for line in seen)
     assert any(line.startswith("plugin exporter:image: made in ") for line in lines)
     assert not [line for line in img.build(place).ok().stderr.splitlines() if line.startswith("plugin ")]
+
+
+ATTESTING = (
+    "from img_core.spec import Attestation, hookimpl\nTYPE = 'https://example.org/reviewed/v1'\n"
+    "@hookimpl\ndef img_image_built(image):\n    return BODY\n"
+)
+STATED = "[Attestation(TYPE, {'by': 'somebody', 'layers': len(image.layers())})]"
+
+
+def layout_document(layout: Path, descriptor: dict[str, Any]) -> dict[str, Any]:
+    """Return a document of an image layout, whose digest and size are as told."""
+    content = (layout / "blobs" / descriptor["digest"].replace(":", "/")).read_bytes()
+    assert descriptor["digest"] == "sha256:" + hashlib.sha256(content).hexdigest()
+    assert descriptor["size"] == len(content)
+    return dict(json.loads(content))
+
+
+@pytest.mark.registry
+def test_what_a_listener_states_is_attached_as_buildkit_does(
+    plug: Plug, tmp_path: Path, registry: DockerRegistry
+) -> None:
+    place, layout = context(tmp_path, "FROM busybox\nRUN true\n"), tmp_path / "layout"
+    img = plug("from img_core.spec import hookimpl\n@hookimpl\ndef img_image_built(image):\n    return None\n")
+    output = f"type=oci,tar=false,dest={layout}"
+    before = img.build(place, "-q", "-o", output, "-o", "type=image", tag="org/app:1").ok().text.strip()
+    assert layout_document(layout, json.loads((layout / "index.json").read_text())["manifests"][0])["layers"]
+    plug(ATTESTING.replace("BODY", STATED))
+    attested = img.build(place, "-q", "-o", output, "-o", "type=image", tag="org/app:1").ok().text.strip()
+    (top,) = json.loads((layout / "index.json").read_text())["manifests"]
+    assert attested == top["digest"] != before
+    image, entry = layout_document(layout, top)["manifests"]
+    assert entry["platform"] == {"os": "unknown", "architecture": "unknown"}
+    assert entry["annotations"] == {
+        "vnd.docker.reference.digest": image["digest"],
+        "vnd.docker.reference.type": "attestation-manifest",
+    }
+    manifest = layout_document(layout, entry)
+    assert manifest["subject"]["digest"] == image["digest"]
+    assert layout_document(layout, manifest["config"]) == {}
+    (layer,) = manifest["layers"]
+    assert layer["annotations"] == {"in-toto.io/predicate-type": "https://example.org/reviewed/v1"}
+    assert layout_document(layout, layer) == {
+        "_type": "https://in-toto.io/Statement/v1",
+        "predicateType": "https://example.org/reviewed/v1",
+        "predicate": {"by": "somebody", "layers": len(layout_document(layout, image)["layers"])},
+        "subject": [
+            {
+                "name": f"pkg:docker/org/app@1?platform={str(host_platform()).replace('/', '%2F')}",
+                "digest": {"sha256": image["digest"].removeprefix("sha256:")},
+            }
+        ],
+    }
+    # Others read it, and so do we: the image is what it was, whether everything is copied or the image alone.
+    skopeo("copy", "--all", f"oci:{layout}:1", f"oci:{tmp_path}/all:1")
+    (copied,) = json.loads((tmp_path / "all/index.json").read_text())["manifests"]
+    assert copied["digest"] == top["digest"]
+    assert b"rootfs" in skopeo("inspect", "--raw", "--config", f"oci:{layout}:1")
+    img.build(place, "-o", f"type=registry,name={registry.address}/app:1,registry.insecure=true", tag="").ok()
+    pushed = json.loads(skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{registry.address}/app:1"))
+    assert [item["platform"]["os"] for item in pushed["manifests"]] == ["linux", "unknown"]
+    skopeo("copy", "--all", "--src-tls-verify=false", f"docker://{registry.address}/app:1", f"dir:{tmp_path}/pushed")
+    child = context(tmp_path / "child", "FROM org/app:1\nRUN true\n")
+    (img.home / ".config/img/plugins/listener-one.py").unlink()
+    img.build(child, tag="child:1").ok()
+    assert "org/app" in img.run("ls").ok().text
+    img.run("save", "--format", "oci", "-o", tmp_path / "saved.tar", "org/app:1").ok()
+    img.run("unpack", "-o", tmp_path / "unpacked", "org/app:1").ok()
+    assert img.build(place, "-q", tag="org/app:1").ok().text.strip() == before  # nothing of it stays
+
+
+WRONG_STATEMENTS = {
+    "no list": ("5", 1, "must return a list of Attestation or None, not int from `img_image_built`"),
+    "no attestation": ("[{}]", 1, "not one with dict"),
+    "no URI": ("[Attestation('', {})]", 1, "whose type is a URI"),
+    "no JSON": ("[Attestation(TYPE, {'a': object()})]", 1, "attestations that are JSON"),
+    "a bug": ("1 / 0", 1, "failed: ZeroDivisionError"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG_STATEMENTS)
+def test_a_wrong_statement_stops_the_build_with_its_name(plug: Plug, tmp_path: Path, what: str) -> None:
+    body, status, text = WRONG_STATEMENTS[what]
+    img = plug(ATTESTING.replace("BODY", body))
+    done = img.build(context(tmp_path, "FROM busybox\n"), tag="app:1")
+    done.refused(status, f"plugin listener:one of {img.home}/.config/img/plugins/listener-one.py ", text)
+    assert "docker.io/library/app:1" not in img.names()
+
+
+def test_outputs_that_cannot_hold_statements_say_so(plug: Plug, tmp_path: Path) -> None:
+    img = plug(ATTESTING.replace("BODY", STATED))
+    place = context(tmp_path, "FROM busybox\n")
+    img.build(place, "-o", "type=docker,dest=out.tar").refused(2, "docker exporter cannot attach attestations")
+    img.build(place, "-o", "type=image,oci-mediatypes=false").refused(2, "with `oci-mediatypes=false`")
+    img.build(place, "-o", f"type=local,dest={tmp_path}/tree", tag="").ok()

@@ -11,22 +11,27 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from img_core.images.oci import OCI_LAYER_GZIP
 from img_core.plugins import Found, notify
 from img_core.plugins._discovery import load_module
 from img_core.plugins._register import hook_manager, register_listener
-from img_core.spec.errors import ImgError
+from img_core.spec.errors import ImgError, PluginError
 from img_core.spec.frontend import HistoryEntry, Plan, PlannedImage
 from img_core.spec.graph import Copy, FileOp, RunOp, SourceOp, Vertex
 from img_core.spec.progress import StepLog
+from img_core.spec.values import Descriptor, DiffId, Digest
 from img_core.testing.contracts.driver import ModuleContract
 from img_core.testing.contracts.progress import HOSTILE, events
 from img_core.testing.plans import AMD64, vertices
+from img_core.testing.results import ReadyImage
 
 if TYPE_CHECKING:
     from pluggy import HookRelay
@@ -75,6 +80,17 @@ class ListenerContract(ModuleContract):
             failures += notify(relay, "img_step_finished", vertex=vertex, cached=number % 2 == 0, seconds=0.5)
         for event in events(text, fails=fails):
             failures += notify(relay, "img_event", event=event)
+        for vertex in vertices(plan):
+            blob = Descriptor(OCI_LAYER_GZIP, Digest(f"sha256:{'2' * 64}"), 7)
+            diff_id = DiffId(f"sha256:{'3' * 64}")
+            failures += notify(relay, "img_layer_committed", vertex=vertex, descriptor=blob, diff_id=diff_id)
+        try:
+            with tempfile.TemporaryDirectory() as empty:
+                image = ReadyImage(AMD64, Path(empty), {}, (), {**plan.images[0].config, "rootfs": {"type": "layers"}})
+                relay.img_image_built(image=image, names=(f"example.org/{text}:1",))
+        except ImgError as err:  # it may refuse; what is no answer is a bug
+            assert "\n" not in err.message
+            assert not isinstance(err, PluginError), err.message
         metadata = {"containerimage.digest": f"sha256:{'1' * 64}", "note": text}
         failures += notify(relay, "img_exported", exporter="image", names=(f"example.org/{text}:1",), metadata=metadata)
         failures += notify(relay, "img_build_finished", error=text if fails else "", seconds=1.5)

@@ -74,6 +74,8 @@ class BundleExporter(Exporter):
                 "docker exporter does not currently support exporting manifest lists",
                 hint="use `type=oci`, or build for one platform",
             )
+        if self.docker and any(image.attestations for image in result.images):
+            raise UsageError("docker exporter cannot attach attestations", hint="use `type=oci`, which can")
         assembled = assemble(result, self._packing, progress)
         names = list(dict.fromkeys([*result.names, *self._names]))
         image = NamedImage(

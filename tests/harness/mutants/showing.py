@@ -264,6 +264,8 @@ def _prints(event: Any) -> None:
 LISTENERS = {
     "wants what no event has": listener("test_a_whole_build", img_event=_needs_a_name),
     "has a bug for steps": listener("test_a_whole_build", img_step_finished=lambda vertex, seconds: 1 / 0),
+    "has a bug for layers": listener("test_a_whole_build", img_layer_committed=lambda descriptor: descriptor["digest"]),
+    "states what is no statement": listener("test_a_whole_build", img_image_built=lambda image: [{"predicate": {}}]),
     "refuses with a bug": listener("test_a_whole_build", img_build_planned=_asserts),
     "insists on text that can be encoded": listener("test_no_text_of", img_event=_encodes),
     "insists on beginnings": listener("test_builds_after or test_events_that_never", img_event=_by_step),

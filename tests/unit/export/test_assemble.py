@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from img_core.archives.tar import TarReader
 from img_core.archives.tar.pipeline import Serial
 from img_core.images import oci
 from img_core.spec.errors import ArchiveError, Canceled, IntegrityError, UsageError
-from img_core.spec.exporter import BuiltLayer
+from img_core.spec.exporter import Attestation, BuiltLayer
 from img_core.spec.values import Descriptor, Platform
 from img_core.testing.results import ReadyImage, ReadyResult, Recorder, make_result
 from img_lib_export.assemble import PACKING_PATTERNS, PACKING_PROPERTIES, Assembled, Packing, assemble, image_metadata
@@ -225,3 +226,41 @@ def test_schema_of_the_shared_options(option: dict[str, Any], valid: bool) -> No
         "additionalProperties": False,
     }
     assert Draft202012Validator(schema).is_valid(option) is valid
+
+
+SUBJECTS = {
+    "docker.io/library/busybox:1": "pkg:docker/busybox@1?platform=linux%2Famd64",
+    "docker.io/org/app:1": "pkg:docker/org/app@1?platform=linux%2Famd64",
+    "127.0.0.1:5443/specs/at:1": "pkg:docker/127.0.0.1%3A5443/specs/at@1?platform=linux%2Famd64",
+    "example.org/app": "pkg:docker/example.org/app@latest?platform=linux%2Famd64",
+}
+
+
+@pytest.mark.parametrize("name", [*SUBJECTS, ""])
+def test_statements_are_about_the_image_by_its_name(result: ReadyResult, name: str) -> None:
+    plain = packed(result)
+    attested = replace(
+        result,
+        images=[replace(image, attestations=[Attestation("a:b", {"x": 1})]) for image in result.images],
+        names=(),
+    )
+    assembled = assemble(attested, Packing.from_options({"name": name} if name else {}), Recorder())
+    assert assembled.images == plain.images
+    image, entry = document(result, assembled.top)["manifests"]
+    assert image["digest"] == plain.top.digest
+    (layer,) = document(result, Descriptor("", entry["digest"], 0))["layers"]
+    (subject,) = document(result, Descriptor("", layer["digest"], 0))["subject"]
+    assert subject == {
+        "name": SUBJECTS.get(name, "_"),
+        "digest": {"sha256": plain.top.digest.removeprefix("sha256:")},
+    }
+
+
+def test_each_platform_has_its_statements_behind_all_images(tmp_path: Path) -> None:
+    result = make_result(tmp_path, platforms=[AMD64, ARM64])
+    first, second = result.images
+    attested = replace(result, images=[first, replace(second, attestations=[Attestation("a:b", {})] * 2)])
+    *images, entry = document(result, assemble(attested, Packing(), Recorder()).top)["manifests"]
+    assert [image["platform"]["architecture"] for image in images] == ["amd64", "arm64"]
+    assert entry["annotations"]["vnd.docker.reference.digest"] == images[1]["digest"]
+    assert len(document(result, Descriptor("", entry["digest"], 0))["layers"]) == 2

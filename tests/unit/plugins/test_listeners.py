@@ -14,7 +14,7 @@ from img_core.plugins import Telling, notify
 from img_core.plugins import _telling as module
 from img_core.plugins._discovery import Found
 from img_core.plugins._register import hook_manager, register_listener
-from img_core.spec import Canceled, ImgError, StepLog, StepStarted, hookimpl
+from img_core.spec import Attestation, Canceled, ImgError, PluginError, StepLog, StepStarted, hookimpl
 
 CALLED: list[str] = []
 
@@ -257,3 +257,26 @@ def test_a_failing_listener_goes_on_to_be_called() -> None:
             queue.tell("img_event", event=event(number))
     assert CALLED == ["0", "1", "2"]
     assert len(told.failures) == 3
+
+
+ANSWERS = {
+    "no addition": ("img_run_planned", lambda vertex: {"env": {}}, "a RunAddition or None, not dict"),
+    "no source": ("img_source_wanted", lambda source: "alpine", "a SourceOp or None, not str"),
+    "no statements": ("img_image_built", lambda image: 5, "a list of Attestation or None, not int"),
+    "no JSON": ("img_image_built", lambda image: [Attestation("a:b", {"a": {2}})], "attestations that are JSON (a:b: "),
+}
+
+
+@pytest.mark.parametrize("what", ANSWERS)
+def test_an_answer_that_is_none_is_told_with_who_gave_it(what: str) -> None:
+    hook, function, text = ANSWERS[what]
+    hooks = listening(one={hook: hookimpl(function)})
+    subjects: dict[str, tuple[str, ...]] = {
+        "img_run_planned": ("vertex",),
+        "img_source_wanted": ("source",),
+        "img_image_built": ("image", "names"),
+    }
+    with pytest.raises(PluginError) as caught:
+        getattr(hooks, hook)(**dict.fromkeys(subjects[hook]))
+    assert caught.value.message.startswith("plugin listener:one of their-one 1.5 must return " + text)
+    assert f" from `{hook}`" in caught.value.message
