@@ -184,6 +184,14 @@ def policy(session: nox.Session) -> None:
 
 
 @nox.session
+def otel(session: nox.Session) -> None:
+    """OpenTelemetry traces of builds, against a collector on loopback; as an ordinary user."""
+    require_ordinary_user(session)
+    install(session)
+    check_distribution(session, "img-notify-otel")
+
+
+@nox.session
 def caches(session: nox.Session) -> None:
     """The caches in buckets of S3 and in GitHub's service, against services on loopback that speak their protocols."""
     install(session)
