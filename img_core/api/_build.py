@@ -173,8 +173,8 @@ class Build:
             session.snapshotter(request.backend),
             once(lambda: session.executor(request.executor)),
             sources,
-            request.secrets,
-            request.ssh,
+            self._secrets,
+            self._agents,
             network,
             request.limits,
             self._on_failure,
@@ -405,7 +405,7 @@ class Build:
             insecure=request.insecure_registries,
             secrets=self._secret,
             named=self._named(),
-            agents={name: agent.path for name, agent in request.ssh.items()},
+            agents=self._agents,
             own_ssh=trusted,
             reproducible="SOURCE_DATE_EPOCH" in self._build_args(),
             cancel_fd=self._cancellation.fd,
@@ -425,8 +425,21 @@ class Build:
             return None
         from img_core.solver.secrets import Secrets
 
-        host = self._session.host
-        return Secrets(host.run_directory, host.environment, self._request.secrets).read(name)
+        return Secrets(self._session.host.run_directory, self._secrets).read(name)
+
+    @cached_property
+    def _secrets(self) -> Mapping[str, Callable[[], bytes]]:
+        """What reads the secrets of this build."""
+        if not self._request.secrets:
+            return {}
+        from img_core.api._secrets import SecretPlaces
+
+        return SecretPlaces(self._session.plugins, self._session.config.environment).readers(self._request.secrets)
+
+    @property
+    def _agents(self) -> Mapping[str, str]:
+        """The sockets of the ssh agents of this build."""
+        return {name: agent.path for name, agent in self._request.ssh.items()}
 
     @contextmanager
     def _planning(self, planned: PlanRequest) -> Iterator[Frontend]:

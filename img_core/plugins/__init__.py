@@ -218,6 +218,19 @@ class Plugins:
             expanded += self._config.order.get(kind, ()) if name == AUTO else (name,)
         return list(dict.fromkeys(expanded))
 
+    def claiming(self, kind: str, claims: Callable[[Any], bool]) -> str:  # Any: as `driver`
+        """Return the name of the first driver of the configured order that *claims* what there is to do.
+
+        If there is none, it is the first that is switched off, for its error, or else the first of all. Raises HostError without order.
+        """
+        order = self.candidates(kind, [AUTO])
+        if not order:
+            raise HostError(f"no {kind} is configured", hint=f"see `{kind}` in `[order]` of config.toml")
+        usable = self.names(kind)
+        found = (name for name in order if name in usable and claims(self.driver(kind, name)))
+        off = (name for name in order if not self.toggle(kind, name).enabled)
+        return next(found, None) or next(off, order[0])
+
     def listeners(self) -> HookRelay:
         """Load all listeners and return the hooks to call them by.
 

@@ -46,9 +46,7 @@ class Runner:
         self._host = scope.host
         drivers = scope.drivers
         mounts = scope.host.mapping != "container"
-        self._secrets = Secrets(
-            scope.host.run_directory, scope.host.environment, drivers.secrets, drivers.agents, mounts=mounts
-        )
+        self._secrets = Secrets(scope.host.run_directory, drivers.secrets, drivers.agents, mounts=mounts)
         self._mounts = RunMounts(scope, trees, self._secrets)
         self._name_files_lock = threading.Lock()  #: guards the making of files that steps share
 

@@ -137,7 +137,7 @@ def _request(path: str, flags: dict[str, Any], outputs: list[Output]) -> BuildRe
         ulimits=parse_ulimits(flags["ulimits"]),
         limits=parse_limits(flags),
         contexts=parse_contexts(flags["contexts"]),
-        secrets=parse_secrets(flags["secrets"], environment),
+        secrets=parse_secrets(flags["secrets"]),
         insecure_registries=("*",) if flags["insecure_registry"] else (),
         executor=flags["executor"],
         frontend=flags["frontend"],
@@ -168,6 +168,7 @@ def _build(
         if flags["ssh"]:
             request = _changed(request, ssh=opened.enter_context(_agents(flags["ssh"])))
         client = opened.enter_context(settings.client())
+        request = client.located(request)  # a mistake is told before anything is made
         client.enter()  # while there is a single thread
         plugins = client.plugins
         settings.check_backend(plugins)
