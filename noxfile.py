@@ -52,9 +52,9 @@ def install(session: nox.Session) -> None:
     session.install("-e", ".[dev]")
 
 
-def check_distribution(session: nox.Session, name: str, *, typed: bool = True) -> None:
+def check_distribution(session: nox.Session, name: str, *, typed: bool = True, room: str = "plugins") -> None:
     """Check the types of a distribution of its own, unless they are not *typed*, and run its tests."""
-    directory = f"plugins/{name}"
+    directory = f"{room}/{name}"
     if session.virtualenv.is_sandboxed:
         session.install("-e", directory)
     if typed:
@@ -197,6 +197,15 @@ def caches(session: nox.Session) -> None:
     install(session)
     for name in ("img-cache-s3", "img-cache-gha"):
         check_distribution(session, name)
+
+
+@nox.session
+def contrib(session: nox.Session) -> None:
+    """The plugins of contrib/, made from the template as those of other people; as an ordinary user."""
+    require_ordinary_user(session)
+    install(session)
+    for name in ("img-exporter-squashfs", "img-exporter-initramfs"):
+        check_distribution(session, name, room="contrib")
 
 
 @nox.session
