@@ -13,7 +13,7 @@ from img_core.solver.keys import digest_of
 from img_core.spec.executor import Mount
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import ExitStack
 
     from img_core.solver.scope import BuildScope
@@ -33,6 +33,10 @@ class CacheMounts:
         self._trees = trees
         self._emptied: set[str] = set()
         self._emptying = threading.Lock()
+        self._opened: set[str] = set()
+        self.used: dict[
+            str, str
+        ] = {}  #: ids of those that steps may have changed and that others can use, by the names of directories
 
     def _name(self, mount: RunMount, inputs: Sequence[Evaluated]) -> str:
         """Return the name of a cache's directory: each combination of id, owner, mode and first content has its own, as in BuildKit.
@@ -44,8 +48,13 @@ class CacheMounts:
         own = [mount.uid, mount.gid, _cache_mode(mount), seed]
         return digest_of("cache mount", mount.id or mount.target, *own)
 
-    def open(self, opened: ExitStack, mount: RunMount, inputs: Sequence[Evaluated]) -> Mount:
-        """Open the directory of *mount*, made if it is missing, until *opened* ends."""
+    def open(
+        self, opened: ExitStack, mount: RunMount, inputs: Sequence[Evaluated], note: Callable[[str], None]
+    ) -> Mount:
+        """Open the directory of *mount* until *opened* ends. One that is missing is made, with what an imported cache has of it.
+
+        *note* gets a line in that case.
+        """
         name = self._name(mount, inputs)
         if mount.sharing == "locked":
             opened.enter_context(self._store.lock(f"cache-mount:{name}", self._scope.cancellation.check))
@@ -54,8 +63,11 @@ class CacheMounts:
         self._store.use_cache_mount(name, f"cached mount {mount.target}")
         directory = os.path.join(self._store.state, "cache-mounts", name)
         with self._store.lock(f"cache-mount-making:{name}", self._scope.cancellation.check):
-            if not os.path.isdir(directory):
+            if not self._restored(name, directory, mount, note) and not os.path.isdir(directory):
                 self._make_cache(directory, mount, inputs)
+            self._opened.add(name)
+        if mount.sharing != "private" and not mount.readonly:
+            self.used[name] = mount.id or mount.target
         descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         opened.callback(os.close, descriptor)
         return Mount(mount.target, source_fd=descriptor, readonly=mount.readonly)
@@ -87,6 +99,35 @@ class CacheMounts:
             self._trees.copy_into(new, inputs[mount.input], mount.source, "")
         self._own(new, mount.uid, mount.gid, _cache_mode(mount))
         fs.rename(new, directory)
+
+    def _restored(self, name: str, directory: str, mount: RunMount, note: Callable[[str], None]) -> bool:
+        """Put what an imported cache has into *directory*, if that is missing or empty; tell whether that was done."""
+        imports = self._scope.imports
+        if imports is None or mount.sharing == "private" or not self._is_free(name, directory):
+            return False
+        for found in imports.mounts(name, mount.id or mount.target):
+            from img_core.solver.mount_content import restore  # only where there is something
+
+            new = self._scope.new_path("cache")
+            fs.mkdir(new, 0o700)
+            if restore(new, found, imports, self._scope):
+                self._own(new, mount.uid, mount.gid, _cache_mode(mount))
+                ensure_directory(os.path.dirname(directory))
+                fs.rename(new, directory)  # over an empty one, at most
+                note(f"the cache mount `{fs.show(mount.target)}` was filled from cache {found.source}")
+                return True
+            fs.remove_tree(new)
+        return False
+
+    def _is_free(self, name: str, directory: str) -> bool:
+        """Tell whether *directory* is missing, or nobody would miss it: it is empty, meant to have something, and not in use."""
+        if name in self._emptied or name in self._opened:
+            return False
+        try:
+            with os.scandir(directory) as entries:
+                return next(entries, None) is None and not self._store.others_use_cache_mount(name)
+        except FileNotFoundError:
+            return True
 
     def _own(self, directory: str, uid: int, gid: int, mode: int) -> None:
         """Give *directory* an owner and a mode."""

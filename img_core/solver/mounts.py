@@ -40,7 +40,6 @@ class RunMounts:
         self.caches = CacheMounts(scope, trees)
         self._kinds: Mapping[str, Callable[[ExitStack, RunMount, Sequence[Evaluated]], Mount | None]] = {
             "bind": self._bind,
-            "cache": self.caches.open,
             "tmpfs": self._tmpfs,
             "secret": self._secret,
             "ssh": self._ssh,
@@ -59,7 +58,11 @@ class RunMounts:
         for mount in op.mounts:
             if mount.type == "cache" and not use_cache and self.caches.empty(mount, inputs):
                 note(f"the cache mount `{fs.show(mount.target)}` was emptied, because the cache is not to be used")
-            made = self._kinds[mount.type](opened, mount, inputs)
+            made: Mount | None
+            if mount.type == "cache":
+                made = self.caches.open(opened, mount, inputs, note)
+            else:
+                made = self._kinds[mount.type](opened, mount, inputs)
             if made is not None:
                 yield made
 

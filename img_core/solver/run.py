@@ -50,6 +50,11 @@ class Runner:
         self._mounts = RunMounts(scope, trees, self._secrets)
         self._name_files_lock = threading.Lock()  #: guards the making of files that steps share
 
+    @property
+    def cache_mounts(self) -> Mapping[str, str]:
+        """The cache mounts that steps may have changed, see `CacheMounts.used`."""
+        return self._mounts.caches.used
+
     def close(self) -> None:
         """Forget the secrets."""
         self._secrets.close()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 #: The names of each module that are public here: its ``__all__``, which tests keep equal to this, so that nothing is imported for it.
 _HOMES = {
-    "cache": "CacheBackend CacheContext CacheLayer CacheLoad CachePruned CacheRecord CacheReport",
+    "cache": "CACHE_MOUNT CacheBackend CacheContext CacheLayer CacheLoad CachePruned CacheRecord CacheReport",
     "credentials": "CredentialStore",
     "errors": (
         "ArchiveError Canceled CredentialsError DockerfileError HostError ImgError IntegrityError "
