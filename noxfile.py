@@ -133,7 +133,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Types, strictly; of the tests, those that pyproject.toml does not except."""
+    """Types, strictly, those of the tests too."""
     install(session)
     session.run("mypy")
     session.run("mypy", "tests")

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,9 @@ from img_core.cli.build._ssh_agent import agents
 from img_core.cli.build._values import parse_build_args, parse_hosts, parse_labels, parse_ulimits
 from img_core.spec import UsageError
 from img_core.spec.words import split_record
+
+if TYPE_CHECKING:
+    from unit.cli.conftest import Run
 
 
 @pytest.mark.parametrize(
@@ -224,7 +228,7 @@ def test_what_is_no_key_is_refused(tmp_path: Path) -> None:
         (["-o", "type=tar", "--iidfile", "i", "."], "`--iidfile` needs an image"),
     ],
 )
-def test_bad_command_lines_stop_before_any_work(words: list[str], message: str, run, tmp_path) -> None:
+def test_bad_command_lines_stop_before_any_work(words: list[str], message: str, run: Run, tmp_path: Path) -> None:
     done = run("build", *words)
     assert done.returncode == 2
     assert done.stderr.startswith(f"Error: {message}")
