@@ -109,9 +109,13 @@ def integration(session: nox.Session) -> None:
 
 @nox.session
 def containers(session: nox.Session) -> None:
-    """Builds in containers as engines start them by default, under runc; as root, who can start those without a user namespace."""
+    """Builds in containers as engines start them by default, under runc; as root, who can start those without a user namespace.
+
+    And as two users who share a cache: root can be both.
+    """
     install(session)
     session.run("pytest", "tests/integration/test_unmodified_containers.py", *session.posargs)
+    session.run("pytest", "tests/integration/test_cache_other_user.py", *session.posargs)
     session.run("pytest", "tests/contracts/test_executors.py", "-k", "TestChroot", *session.posargs)
 
 
