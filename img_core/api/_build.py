@@ -583,6 +583,7 @@ class Build:
             steps=solver.steps,
             cached_steps=solver.cached_steps,
             warnings=tuple(warning.message for warning in plan.warnings),
+            build=self._build_id,
         )
 
     @contextmanager

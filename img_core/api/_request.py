@@ -103,7 +103,8 @@ class BuildRequest:
 class BuildResult:
     """A finished build. *digest* names the manifest (or the index of several platforms), if an exporter made one.
 
-    *metadata* is what ``--metadata-file`` writes; *cached_steps* of *steps* were found in the cache.
+    *metadata* is what ``--metadata-file`` writes; *cached_steps* of *steps* were found in the cache. *build* is what `Client.logs` calls
+    the log of this build; empty if there is none.
     """
 
     digest: str = ""
@@ -113,3 +114,4 @@ class BuildResult:
     steps: int = 0
     cached_steps: int = 0
     warnings: tuple[str, ...] = ()
+    build: str = ""

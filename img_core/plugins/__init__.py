@@ -97,6 +97,8 @@ class Plugins:
         self._config = config
         self._trace = trace
         self._loaded: dict[tuple[str, str], Any] = {}  # Any: a driver class or a click command
+        #: The drivers that were made, by kind and name, and whether each is one of those that img is shipped with.
+        self.made: dict[tuple[str, str], bool] = {}
         self._tables_are_right = False
 
     @cached_property
@@ -162,8 +164,13 @@ class Plugins:
         self._check_tables()
         chosen = parse_choice(kind, choice) if isinstance(choice, str) else choice
         driver, options = self._chosen(kind, [chosen.name], host, chosen.options)
+        self.made[kind, driver.name] = self._is_own(kind, driver)
         with self._timed(kind, driver.name, "made in"):
             return construct(kind, driver, subject, options)
+
+    def _is_own(self, kind: str, driver: Any) -> bool:  # Any: as `driver`
+        names = (name for (of, name), loaded in self._loaded.items() if of == kind and loaded is driver)
+        return all(is_own(self.usable(kind, name).distribution) for name in names)
 
     def check(self, kind: str, choice: str | Choice) -> None:
         """Raise what `make` would raise for the name and the options of *choice*, without making or probing anything."""
