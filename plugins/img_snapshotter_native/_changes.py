@@ -30,10 +30,12 @@ class CopyChanges(TreeChanges[Directory]):
 
     Whatever happens to a file after the copy gives it a ctime that is not older than the index, which was written last; also a rename
     does, of the renamed thing. But the content of a renamed directory keeps its ctimes, so directories are known by inode number.
+    Where a write through memory changes no time (*times_tell* is False), all files are compared.
     """
 
-    def __init__(self, root_fd: int, records: str, index: str, base_fd: int) -> None:
+    def __init__(self, root_fd: int, records: str, index: str, base_fd: int, *, times_tell: bool = True) -> None:
         super().__init__(root_fd, records)
+        self._times_tell = times_tell
         self._base_fd = base_fd
         self._inodes, self._copied_at = read_index(index)
 
@@ -79,7 +81,7 @@ class CopyChanges(TreeChanges[Directory]):
         return not same_entry(path, self.root_fd, info, self._base_fd, before), below
 
     def _untouched(self, info: os.stat_result) -> bool:
-        return info.st_ctime_ns < self._copied_at
+        return self._times_tell and info.st_ctime_ns < self._copied_at
 
 
 def _name(entry: tuple[bytes, object]) -> bytes:

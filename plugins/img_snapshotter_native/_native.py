@@ -6,15 +6,12 @@ A snapshot is ``<directory>/fs`` (a whole root file system), ``<directory>/index
 
 from __future__ import annotations
 
-import errno
 import os
-import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from img_core.files import fs
-from img_core.linux import mounts, syscalls
 from img_lib_layers.clone import clone_tree
-from img_lib_layers.snapshots import FILES, RECORDS, DirectorySnapshotter, open_directory
+from img_lib_layers.snapshots import FILES, RECORDS, DirectoryRoot, DirectorySnapshotter, open_directory, read_only
+from img_lib_layers.times import shows_memory_writes
 from img_snapshotter_native._changes import CopyChanges, read_index, write_index
 
 if TYPE_CHECKING:
@@ -28,29 +25,15 @@ __all__ = ["NativeSnapshotter"]
 _INDEX = "index"
 
 
-class DirectoryRoot:
-    """An open directory (or a read-only mount of one)."""
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-
-    def close(self) -> None:
-        """Close it; harmless when called twice."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-
-
 class NativeSnapshotter(DirectorySnapshotter):
     """Snapshots that are whole trees."""
 
     name: ClassVar[str] = "native"
     independent_layers: ClassVar[bool] = False
 
-    def __init__(self, host: Host, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, host: Host, options: Mapping[str, Any] | None = None) -> None:  # Any: JSON
         super().__init__(host, options)
-        self._making = threading.Lock()  # guards the making of the directory below
-        self._empty: str | None = None
+        self._shown: dict[int, bool] = {}  # by device, see `_times_tell`
 
     @classmethod
     def probe(cls, host: Host) -> None:
@@ -62,13 +45,7 @@ class NativeSnapshotter(DirectorySnapshotter):
 
     def view(self, parents: Sequence[str]) -> Rootfs:
         """Open the topmost parent, read-only where mounts are possible."""
-        path = f"{parents[-1]}/{FILES}" if parents else self._empty_directory()
-        try:
-            return DirectoryRoot(mounts.bind(path, attributes=syscalls.MOUNT_ATTR_RDONLY))
-        except OSError as err:
-            if err.errno not in (errno.EPERM, errno.ENOSYS, errno.EINVAL):
-                raise
-            return DirectoryRoot(open_directory(path))
+        return DirectoryRoot(read_only(f"{parents[-1]}/{FILES}" if parents else self._empty_directory()))
 
     def apply(self, directory: str, parents: Sequence[str], layer: LayerStream) -> Applied:
         """Copy the topmost parent and unpack *layer* over it, deletions included."""
@@ -77,10 +54,20 @@ class NativeSnapshotter(DirectorySnapshotter):
 
     def changes(self, directory: str, parents: Sequence[str]) -> Changes:
         """Compare with the topmost parent what was touched since the copy."""
+        times_tell = self._times_tell(directory)
         base_fd = open_directory(f"{parents[-1]}/{FILES}") if parents else -1
-        return CopyChanges(
-            open_directory(f"{directory}/{FILES}"), f"{directory}/{RECORDS}", f"{directory}/{_INDEX}", base_fd
-        )
+        root_fd = open_directory(f"{directory}/{FILES}")
+        return CopyChanges(root_fd, f"{directory}/{RECORDS}", f"{directory}/{_INDEX}", base_fd, times_tell=times_tell)
+
+    def _times_tell(self, directory: str) -> bool:
+        """Return whether every change shows in a file's times; file systems on a disk of their own are known for that."""
+        device = os.stat(directory).st_dev
+        if os.major(device):
+            return True
+        with self._making:
+            if device not in self._shown:
+                self._shown[device] = shows_memory_writes(directory)
+            return self._shown[device]
 
     def _superseded(self, parent: str) -> Callable[[bytes], bool]:
         """Return a test whether the step that made *parent* touched a path after the copy."""
@@ -108,14 +95,6 @@ class NativeSnapshotter(DirectorySnapshotter):
             os.close(root_fd)
             raise
         return root_fd
-
-    def _empty_directory(self) -> str:
-        with self._making:
-            if self._empty is None:
-                path = os.path.join(self.host.run_directory, f"native-empty-{os.urandom(4).hex()}")
-                fs.mkdir(path, 0o755)
-                self._empty = path
-            return self._empty
 
 
 def _clone(source: str, root_fd: int) -> dict[bytes, int]:

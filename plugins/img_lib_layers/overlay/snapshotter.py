@@ -8,7 +8,6 @@ Deletions and replaced directories are marked as the kernel's overlayfs does wit
 from __future__ import annotations
 
 import os
-import threading
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -36,8 +35,7 @@ class OverlayFormatSnapshotter(DirectorySnapshotter):
 
     def __init__(self, host: Host, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(host, options)
-        self._making = threading.Lock()  # guards the making of the helper directories
-        self._made: dict[str, str] = {}
+        self._made: dict[str, str] = {}  # helper directories
 
     @abstractmethod
     def _mount(self, lowers: Sequence[str], snapshot: str = "") -> Rootfs:
