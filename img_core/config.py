@@ -40,9 +40,8 @@ DEFAULT_ORDER: Mapping[str, tuple[str, ...]] = {
     "registry": ("oci",),
     "importer": ("archive", "layout"),
     "executor": ("userns", "runc-embedded", "runc", "chroot"),
-    "snapshotter": ("overlayfs", "fuse-overlayfs", "native"),
+    "snapshotter": ("overlayfs", "fuse-overlayfs", "moving", "native"),
     "credentials": ("containers", "dockerconfig", "keyring"),
-    "secret": ("env", "file"),
     "progress": ("tty", "plain"),
 }
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn
 
 from img_core.images.digests import is_digest
-from img_core.spec.errors import RegistryError
+from img_core.plugins import AUTO
+from img_core.spec.errors import HostError, RegistryError
 from img_core.spec.registry import Registry, RegistryContext
 
 if TYPE_CHECKING:
@@ -65,5 +66,9 @@ def _missing(repository: str, reference: str) -> RegistryError:
 
 def open_registry(plugins: Plugins, context: RegistryContext) -> Registry:
     """Return a registry for one piece of work. Raises PluginError that says who switched the driver off."""
-    made: Registry = plugins.make("registry", plugins.claiming("registry", lambda _driver: True), context)
+    order = plugins.candidates("registry", [AUTO])
+    if not order:
+        raise HostError("no registry driver is configured", hint="see `registry` in `[order]` of config.toml")
+    usable = plugins.names("registry")
+    made: Registry = plugins.make("registry", next((name for name in order if name in usable), order[0]), context)
     return made

@@ -5,7 +5,6 @@ __all__ = [
     "boots",
     "copy",
     "faults",
-    "fingerprint",
     "fs",
     "ignore",
     "locks",
@@ -25,4 +24,4 @@ __all__ = [
     "wildcards",
     "xattrs",
 ]
-__version__ = "1.2"
+__version__ = "1.1"

@@ -13,7 +13,6 @@ __all__ = [
     "parallel",
     "pipes",
     "private_files",
-    "programs",
     "sandbox",
     "scheduler",
     "spans",

@@ -12,7 +12,7 @@ from img_core.spec.errors import IntegrityError
 from img_core.spec.values import Descriptor, DiffId, Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from img_core.linux.cancellation import Cancellation
     from img_core.solver.events import Events
@@ -133,12 +133,23 @@ class LayerBlobs:
         """Return the blob *stored* of *layer*, or one that is compressed as *form* says, with the bytes that its snapshot would give."""
         if form is None or (form.level is None and layer_codec(stored) == form.compression):
             return stored
-        from img_core.archives.codecs import compressor, decompressor
+        found = self._compressed(self._store.blobs.chunks(stored), stored.media_type, form, layer.diff_id)
+        layer.packed[form] = found
+        self._packed(layer, found)
+        return found
+
+    def _compressed(
+        self, chunks: Iterable[bytes], media_type: str, form: LayerForm, diff_id: DiffId | None
+    ) -> Descriptor:
+        """Store the layer *diff_id*, which arrives in *chunks* of *media_type*, in *form*."""
+        from img_core.archives.codecs import codec_of_media_type, compressor, decompressor
+
+        codec = codec_of_media_type(media_type)
 
         def packed() -> Iterator[bytes]:
-            codec, packer = layer_codec(stored), compressor(form.compression, form.level)
-            unpacker = None if codec == "uncompressed" else decompressor(codec)
-            for chunk in self._store.blobs.chunks(stored):
+            packer = compressor(form.compression, form.level)
+            unpacker = decompressor(codec) if codec else None
+            for chunk in chunks:
                 self._cancellation.check()
                 for piece in (chunk,) if unpacker is None else unpacker.feed(chunk):
                     yield packer.compress(piece)
@@ -147,10 +158,8 @@ class LayerBlobs:
             yield packer.flush()
 
         found = self._store.ingest(packed(), layer_type(form.compression, docker=False))
-        if form.level is None and layer.diff_id is not None:  # see `find`
-            self._store.blobs.remember_layer(found.digest, layer.diff_id)
-        layer.packed[form] = found
-        self._packed(layer, found)
+        if form.level is None and diff_id is not None:  # see `find`
+            self._store.blobs.remember_layer(found.digest, diff_id)
         return found
 
     def describe(self, layer: Layer, form: LayerForm) -> Descriptor:
@@ -161,9 +170,25 @@ class LayerBlobs:
         return self.write(layer, form)
 
     def _write_from_snapshot(self, layer: Layer, snapshot: Snapshot, form: LayerForm | None) -> Descriptor:
+        packing = form or self._form
+        if kept := self._snapshotter.packed(snapshot.directory, snapshot.parents):
+            diff_id = kept.diff_id
+            assert diff_id is not None
+            blob = None if packing.level is not None else self._store.blobs.find_layer(diff_id, packing.compression)
+            descriptor = blob or self._compressed(kept.chunks, kept.media_type, packing, diff_id)
+        else:
+            descriptor, diff_id = self._written(snapshot, packing)
+        if layer.diff_id != diff_id:
+            self._store.snapshots.set_diff_id(snapshot, diff_id)
+        layer.diff_id = diff_id
+        layer.packed[form] = layer.packed[packing] = descriptor  # last: who failed before this is tried again
+        self._packed(layer, descriptor)
+        return descriptor
+
+    def _written(self, snapshot: Snapshot, packing: LayerForm) -> tuple[Descriptor, DiffId]:
+        """Write the changes of *snapshot* as a blob."""
         from img_core.archives.tar import write_layer
 
-        packing = form or self._form
         changes = self._snapshotter.changes(snapshot.directory, snapshot.parents)
         try:
             file = self._store.blobs.new_file()
@@ -188,9 +213,4 @@ class LayerBlobs:
         diff_id = DiffId(info.diff_id)
         if packing.level is None:  # see `find`
             self._store.blobs.remember_layer(descriptor.digest, diff_id)
-        if layer.diff_id != diff_id:
-            self._store.snapshots.set_diff_id(snapshot, diff_id)
-        layer.diff_id = diff_id
-        layer.packed[form] = layer.packed[packing] = descriptor  # last: who failed before this is tried again
-        self._packed(layer, descriptor)
-        return descriptor
+        return descriptor, diff_id

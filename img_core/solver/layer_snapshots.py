@@ -106,6 +106,7 @@ class LayerSnapshots:
             descriptor.digest,
             descriptor.size,
             layer.diff_id,
+            self._store.blobs.path(descriptor.digest),
         )
         self._events.status(layer.step, extracting(descriptor), finished=False)
         with rejecting(layer), self._removed_on_error(directory), fs.disk_errors(directory):

@@ -49,13 +49,17 @@ class Changes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LayerStream:
-    """A layer as it arrives: *chunks* of the stored form, to be checked against *digest*, *size* and (if known) *diff_id*."""
+    """A layer as it arrives: *chunks* of the stored form, to be checked against *digest*, *size* and (if known) *diff_id*.
+
+    *file* is where all of it lies once *chunks* were read, in a file that nobody changes and that may go at any time later; empty: nowhere.
+    """
 
     chunks: Iterable[bytes]
     media_type: str
     digest: Digest
     size: int
     diff_id: DiffId | None = None
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,8 @@ class Snapshotter(ABC):
 
     The core owns names, parents and life times; a snapshotter only works on the directories it is given and is the only one to know their
     inside. A directory passed to `prepare` or `apply` does not exist yet; until the core renames it into place it may vanish at any time.
-    Afterwards it is never written again. *parents* are directories of finished snapshots, lowest first. All methods may be called from
+    Afterwards the core writes nothing into it, and what it shows stays the same; a driver may keep that in another form, as several
+    processes use it. *parents* are directories of finished snapshots, lowest first. All methods may be called from
     several threads at once. On failure they leave nothing behind but the given directory, which the core removes.
     """
 
@@ -119,6 +124,13 @@ class Snapshotter(ABC):
     @abstractmethod
     def changes(self, directory: str, parents: Sequence[str]) -> Changes:
         """Return what *directory* changes compared with *parents*. Close it after use."""
+
+    def packed(self, directory: str, parents: Sequence[str]) -> LayerStream | None:
+        """Return the layer that *directory* holds on *parents*, if it is kept as one, with its diff id; None: make it of `changes`.
+
+        It has the bytes that `img_core.archives.tar.write_layer` makes of `changes`, compressed or not.
+        """
+        return None
 
     @abstractmethod
     def record_owners(self, directory: str, owners: Mapping[bytes, tuple[int, int]]) -> None:

@@ -24,7 +24,6 @@ SUITES = {
     "snapshotter": "snapshotter:SnapshotterContract",
     "exporter": "exporter:ExporterContract",
     "importer": "importer:ImporterContract",
-    "secret": "secret:SecretProviderContract",
     "cache": "cache:CacheContract",
     "credentials": "credentials:CredentialStoreContract",
     "progress": "progress:ProgressContract",

@@ -1,4 +1,4 @@
-"""Both snapshotters keep the contract, and agree with each other."""
+"""All snapshotters keep the contract, and agree with each other."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from img_core.spec.snapshotter import Snapshotter
 from img_core.testing.contracts.snapshotter import OLD, Shelf, SnapshotterContract, Tree
 from img_core.testing.namespaces import mappings, run_inside
 from img_lib_layers.clone import clone_tree
+from img_snapshotter_moving._moving import MovingSnapshotter
 from img_snapshotter_native._native import NativeSnapshotter
 from img_snapshotter_overlayfs._overlay import OverlaySnapshotter
 
@@ -95,6 +96,10 @@ class TestNative(SnapshotterContract):
     snapshotter = NativeSnapshotter
 
 
+class TestMoving(SnapshotterContract):
+    snapshotter = MovingSnapshotter
+
+
 def test_large_files_are_copied_with_all_they_have_and_a_failure_names_one(tmp_path: Path) -> None:
     def body() -> None:
         shelf = Shelf.make(NativeSnapshotter, str(tmp_path / "shelf"), mappings()[0])
@@ -121,7 +126,7 @@ def test_large_files_are_copied_with_all_they_have_and_a_failure_names_one(tmp_p
     run_inside(mappings()[0], body)
 
 
-@pytest.mark.parametrize("snapshotter", [OverlaySnapshotter, NativeSnapshotter])
+@pytest.mark.parametrize("snapshotter", [OverlaySnapshotter, NativeSnapshotter, MovingSnapshotter])
 def test_holes_stay_holes_when_a_file_is_copied(snapshotter: type[Snapshotter], tmp_path: Path) -> None:
     def body() -> None:
         shelf = Shelf.make(snapshotter, str(tmp_path / "shelf"), mappings()[0])
@@ -181,12 +186,13 @@ def _one(tree: Tree, operation: str, name: str, text: str) -> None:
 
 
 class Twin:
-    """The same steps on both snapshotters."""
+    """The same steps on all snapshotters."""
 
     def __init__(self, base: str, mapping: str) -> None:
-        self.shelves = [self._shelf(driver, base, mapping) for driver in (OverlaySnapshotter, NativeSnapshotter)]
-        self.parents: list[list[str]] = [[], []]
-        self.applied: list[list[str]] = [[], []]
+        drivers = (OverlaySnapshotter, NativeSnapshotter, MovingSnapshotter)
+        self.shelves = [self._shelf(driver, base, mapping) for driver in drivers]
+        self.parents: list[list[str]] = [[] for _ in drivers]
+        self.applied: list[list[str]] = [[] for _ in drivers]
 
     @staticmethod
     def _shelf(driver: type[Snapshotter], base: str, mapping: str) -> Shelf:
@@ -203,8 +209,8 @@ class Twin:
             parents.append(directory)
             applied.append(shelf.apply(applied, layers[-1]))
             trees += [shelf.tree(parents), shelf.tree(applied)]
-        assert changes[0] == changes[1]
-        assert trees[0] == trees[1] == trees[2] == trees[3]
+        assert all(found == changes[0] for found in changes)
+        assert all(found == trees[0] for found in trees)
 
     def close(self) -> None:
         for shelf in self.shelves:
@@ -213,7 +219,7 @@ class Twin:
 
 
 @pytest.mark.parametrize("mapping", mappings())
-def test_both_snapshotters_see_the_same_changes(tmp_path: Path, mapping: str) -> None:
+def test_all_snapshotters_see_the_same_changes(tmp_path: Path, mapping: str) -> None:
     base = os.path.join(tmp_path, "twins")
     os.mkdir(base)
 

@@ -211,7 +211,7 @@ def enumerate_failures(trials: list[Trial], error: int, *, step: int = 1) -> int
     return with_every_number(trials, attempt, step)
 
 
-@pytest.mark.parametrize("backend", ["overlayfs", "native"])
+@pytest.mark.parametrize("backend", ["overlayfs", "moving", "native"])
 def test_build_survives_a_crash_at_every_change_of_the_disk(trials: Any, context: Path, backend: str) -> None:
     trial = trials("build", context=str(context), tags=["built"], backend=backend)
     if backend == "overlayfs":

@@ -7,7 +7,6 @@ import json
 import sqlite3
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -80,13 +79,12 @@ def test_no_command_gives_an_image_the_digest_of_another(
     }
     nameless = {**documents["index.json"], "manifests": [bare]}
     tagged = [{**item, "RepoTags": [f"x@{FOREIGN}"]} for item in documents["manifest.json"]]
-    forms: dict[str, dict[str, Any]] = {
+    for name, changes in {
         "oci.tar": {"index": named},
         "nameless.tar": {"index": nameless, "manifest": None},
         "docker.tar": {"index": nameless, "manifest": tagged},
         "old.tar": {"index": None, "manifest": tagged},
-    }
-    for name, changes in forms.items():
+    }.items():
         archive_with(tmp_path, saved, **changes).rename(tmp_path / name)
     with tarfile.open(tmp_path / "root.tar", "w"):
         pass

@@ -77,7 +77,7 @@ def test_the_doctor_names_the_situation(box: Box) -> None:
     assert findings["executor chroot"]["text"] == "works, and is what `auto` takes"
     for name in ("userns", "runc"):
         assert "needs namespaces of its own" in findings[f"executor {name}"]["text"]
-    assert "works" in findings["snapshotter native"]["text"]
+    assert findings["snapshotter moving"]["text"] == "works, and is what `auto` takes"
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
 
 import pytest
 
@@ -26,7 +24,7 @@ from img_core.linux.zygote import Zygote
 """
 
 
-def program(source: str, prefix: Sequence[str] = (), **environment: str) -> str:
+def program(source, prefix=(), **environment):
     """Run *source* in a fresh interpreter; return what it printed."""
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])}
     command = [*prefix, sys.executable, "-c", HELPERS + textwrap.dedent(source)]
@@ -40,26 +38,26 @@ def program(source: str, prefix: Sequence[str] = (), **environment: str) -> str:
 # Entries that the zygote imports from this module.
 
 
-def say(payload: dict[str, Any], fds: Sequence[int]) -> int:
+def say(payload, fds):
     os.write(fds[0], payload["text"].encode())
     return len(payload["text"]) % 100
 
 
-def fail(_payload: object, _fds: object) -> NoReturn:
+def fail(_payload, _fds):
     raise ValueError("the entry does not like it")
 
 
-def wait_forever(_payload: object, _fds: object) -> NoReturn:
+def wait_forever(_payload, _fds):
     while True:
         time.sleep(1)
 
 
-def look_around(_payload: object, fds: Sequence[int]) -> None:
+def look_around(_payload, fds):
     names = sorted(int(name) for name in os.listdir("/proc/self/fd"))
     os.write(fds[0], repr(len(names)).encode())
 
 
-def leave_orphan(_payload: object, fds: Sequence[int]) -> None:
+def leave_orphan(_payload, fds):
     if os.fork() == 0:
         os.setsid()
         os.write(fds[0], b"orphan")
@@ -69,7 +67,7 @@ def leave_orphan(_payload: object, fds: Sequence[int]) -> None:
 # --- entering
 
 
-def test_full_mapping_owns_many_ids() -> None:
+def test_full_mapping_owns_many_ids():
     output = program("""
         identity = userns.enter()
         print(identity.mode, os.getuid(), identity.fallback_reason)
@@ -82,7 +80,7 @@ def test_full_mapping_owns_many_ids() -> None:
     assert (mode in ("full", "root"), uid, reason) == (True, "0", "None")
 
 
-def test_real_identity_is_remembered() -> None:
+def test_real_identity_is_remembered():
     output = program("""
         identity = userns.enter()
         print(identity.uid, identity.gid, identity.home, os.getuid(), os.getgid())
@@ -90,19 +88,19 @@ def test_real_identity_is_remembered() -> None:
     assert output.split() == [str(os.getuid()), str(os.getgid()), os.environ.get("HOME", "/"), "0", "0"]
 
 
-def test_single_mapping_can_be_forced() -> None:
+def test_single_mapping_can_be_forced():
     output = program("i = userns.enter(); print(i.mode, len(i.uid_ranges), i.entered, os.getuid())", IMG_IDMAP="single")
     assert output.split() == ["single", "1", "True", "0"]
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root needs no tools")
-def test_missing_map_tools_lead_to_a_single_id_and_a_reason(tmp_path: Path) -> None:
+def test_missing_map_tools_lead_to_a_single_id_and_a_reason(tmp_path):
     output = program("i = userns.enter(); print(i.mode, i.fallback_reason)", PATH=str(tmp_path))
     assert output.startswith("single `newuidmap` is not on PATH")
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root needs no tools")
-def test_failing_map_tools_lead_to_a_single_id_and_their_words(tmp_path: Path) -> None:
+def test_failing_map_tools_lead_to_a_single_id_and_their_words(tmp_path):
     for name in ("newuidmap", "newgidmap"):
         (tmp_path / name).write_text("#!/bin/sh\necho no luck today >&2\nexit 1\n")
         (tmp_path / name).chmod(0o755)
@@ -113,7 +111,7 @@ def test_failing_map_tools_lead_to_a_single_id_and_their_words(tmp_path: Path) -
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root needs no tools")
-def test_ranges_of_a_directory_service_are_asked_for(tmp_path: Path) -> None:
+def test_ranges_of_a_directory_service_are_asked_for(tmp_path):
     (tmp_path / "getsubids").write_text('#!/bin/sh\n[ "$1" = -g ] && echo "0: $2 7 8" || echo "0: $1 5 6"\n')
     (tmp_path / "getsubids").chmod(0o755)
     path = f"{tmp_path}:{os.environ['PATH']}"
@@ -122,7 +120,7 @@ def test_ranges_of_a_directory_service_are_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root needs no tools")
-def test_full_mapping_can_be_demanded(tmp_path: Path) -> None:
+def test_full_mapping_can_be_demanded(tmp_path):
     output = program(
         """
         try:
@@ -136,7 +134,7 @@ def test_full_mapping_can_be_demanded(tmp_path: Path) -> None:
     assert output.startswith("HostError cannot map subordinate ids")
 
 
-def test_threads_are_refused_with_a_hint() -> None:
+def test_threads_are_refused_with_a_hint():
     output = program("""
         threading.Thread(target=time.sleep, args=(5,), daemon=True).start()
         try:
@@ -149,13 +147,13 @@ def test_threads_are_refused_with_a_hint() -> None:
     assert "subprocess" in output
 
 
-def test_entering_inside_a_namespace_makes_no_further_one() -> None:
+def test_entering_inside_a_namespace_makes_no_further_one():
     prefix = ["unshare", "-Ur"]
     output = program("i = userns.enter(); print(i.mode, i.entered)", prefix=prefix)
     assert output.split() == ["single", "False"]
 
 
-def test_mounts_stay_inside(tmp_path: Path) -> None:
+def test_mounts_stay_inside(tmp_path):
     output = program(f"""
         userns.enter()
         syscalls.mount("none", {str(tmp_path)!r}, "tmpfs")
@@ -165,7 +163,7 @@ def test_mounts_stay_inside(tmp_path: Path) -> None:
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
 
 
-def test_entering_is_quick() -> None:
+def test_entering_is_quick():
     output = program("""
         t = time.perf_counter(); userns.enter(); print(time.perf_counter() - t)
     """)
@@ -175,7 +173,7 @@ def test_entering_is_quick() -> None:
 # --- the zygote
 
 
-def test_entry_gets_payload_and_descriptors() -> None:
+def test_entry_gets_payload_and_descriptors():
     output = program("""
         userns.enter()
         with Zygote.start().spawn("test_userns:say", {"text": "héllo"}, fds=[1]) as process:
@@ -184,7 +182,7 @@ def test_entry_gets_payload_and_descriptors() -> None:
     assert output == "héllo 5"
 
 
-def test_large_payload_arrives() -> None:
+def test_large_payload_arrives():
     output = program("""
         userns.enter()
         read, write = os.pipe()
@@ -194,7 +192,7 @@ def test_large_payload_arrives() -> None:
     assert output == f"50 {b'x' * 50!r}"
 
 
-def test_raising_entry_is_reported_to_the_caller() -> None:
+def test_raising_entry_is_reported_to_the_caller():
     output = program("""
         userns.enter()
         with Zygote.start().spawn("test_userns:fail", {}) as process:
@@ -204,7 +202,7 @@ def test_raising_entry_is_reported_to_the_caller() -> None:
 
 
 @pytest.mark.parametrize("entry", ["no_such_module:x", "test_userns:no_such_function"])
-def test_unknown_entry_is_refused_and_the_zygote_lives(entry: str) -> None:
+def test_unknown_entry_is_refused_and_the_zygote_lives(entry):
     output = program(f"""
         userns.enter()
         zygote = Zygote.start()
@@ -217,7 +215,7 @@ def test_unknown_entry_is_refused_and_the_zygote_lives(entry: str) -> None:
     assert output == "HostError 1"
 
 
-def test_killed_process_has_the_status_of_its_signal() -> None:
+def test_killed_process_has_the_status_of_its_signal():
     output = program("""
         userns.enter()
         process = Zygote.start().spawn("test_userns:wait_forever", {}, flags=syscalls.CLONE_NEWPID)
@@ -229,7 +227,7 @@ def test_killed_process_has_the_status_of_its_signal() -> None:
     assert output == "137"
 
 
-def test_many_threads_spawn_at_once() -> None:
+def test_many_threads_spawn_at_once():
     output = program("""
         userns.enter()
         zygote = Zygote.start()
@@ -248,7 +246,7 @@ def test_many_threads_spawn_at_once() -> None:
     assert int(descriptors) < 12
 
 
-def test_processes_get_no_descriptors_of_others() -> None:
+def test_processes_get_no_descriptors_of_others():
     output = program("""
         userns.enter()
         zygote = Zygote.start()
@@ -259,7 +257,7 @@ def test_processes_get_no_descriptors_of_others() -> None:
     assert output == alone
 
 
-def test_dead_zygote_is_an_error_not_a_hang() -> None:
+def test_dead_zygote_is_an_error_not_a_hang():
     output = program("""
         userns.enter()
         zygote = Zygote.start()
@@ -274,7 +272,7 @@ def test_dead_zygote_is_an_error_not_a_hang() -> None:
     assert output.split() == ["HostError", "HostError"]
 
 
-def test_zygote_survives_a_lack_of_descriptors() -> None:
+def test_zygote_survives_a_lack_of_descriptors():
     output = program("""
         import resource
         userns.enter()
@@ -291,7 +289,7 @@ def test_zygote_survives_a_lack_of_descriptors() -> None:
     assert output == "HostError 3"
 
 
-def test_terminal_signals_do_not_reach_the_zygote() -> None:
+def test_terminal_signals_do_not_reach_the_zygote():
     output = program("""
         userns.enter()
         zygote = Zygote.start()
@@ -303,7 +301,7 @@ def test_terminal_signals_do_not_reach_the_zygote() -> None:
 
 
 @pytest.mark.parametrize("mapping", ["full", "single"])
-def test_orphans_die_with_the_builder(mapping: str) -> None:
+def test_orphans_die_with_the_builder(mapping):
     script = HELPERS + textwrap.dedent("""
         userns.enter()
         zygote = Zygote.start()
@@ -315,7 +313,6 @@ def test_orphans_die_with_the_builder(mapping: str) -> None:
     if mapping == "single":
         environment["IMG_IDMAP"] = "single"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment) as process:
-        assert process.stdout is not None
         assert process.stdout.read(6) == b"orphan"
         process.kill()
         # The pipe ends only when the last process that holds it is gone.
@@ -325,7 +322,7 @@ def test_orphans_die_with_the_builder(mapping: str) -> None:
 # --- containers in special surroundings
 
 
-def host_userland() -> list[dict[str, str]]:
+def host_userland():
     """Mounts that make the host's programs work in a container."""
     mounts = [{"target": "/usr", "source": "/usr"}]
     for name in ("lib", "lib64"):
@@ -334,7 +331,7 @@ def host_userland() -> list[dict[str, str]]:
     return mounts
 
 
-def test_unchanged_half_of_an_owner_is_kept() -> None:
+def test_unchanged_half_of_an_owner_is_kept():
     if not Path("/usr/bin/chown").is_file():
         pytest.skip("needs chown of coreutils")
     lab = Laboratory(USERNS, "single")
@@ -349,7 +346,7 @@ def test_unchanged_half_of_an_owner_is_kept() -> None:
         lab.close()
 
 
-def test_change_of_owner_takes_set_id_bits_away() -> None:
+def test_change_of_owner_takes_set_id_bits_away():
     lab = Laboratory(USERNS, "single")
     try:
         assert lab.shell("echo > /f; chmod 6755 /f; chown 12:34 /f; mkdir /d; chmod 2775 /d; chown 1:1 /d").code == 0
@@ -359,7 +356,7 @@ def test_change_of_owner_takes_set_id_bits_away() -> None:
         lab.close()
 
 
-def test_owner_through_odd_paths() -> None:
+def test_owner_through_odd_paths():
     lab = Laboratory(USERNS, "single")
     try:
         script = """
@@ -377,7 +374,7 @@ def test_owner_through_odd_paths() -> None:
         lab.close()
 
 
-def test_masked_proc_still_runs_steps_and_records_owners(tmp_path: Path) -> None:
+def test_masked_proc_still_runs_steps_and_records_owners(tmp_path):
     # Nested: the mounts of the outer namespace are locked in the inner one, as in an unprivileged container.
     mask = 'mount -t tmpfs none /proc/acpi 2>/dev/null || mount --bind /dev/null /proc/cpuinfo; exec "$@"'
     lab = Laboratory(USERNS, "single", prefix=["unshare", "-Urm", "sh", "-c", mask, "sh"])
@@ -389,7 +386,7 @@ def test_masked_proc_still_runs_steps_and_records_owners(tmp_path: Path) -> None
         lab.close()
 
 
-def exit_42_on_arm64() -> bytes:
+def exit_42_on_arm64():
     """Return a static program: mov x0, #42; mov x8, #93 (exit); svc #0."""
     code = bytes.fromhex("400580d2 a80b80d2 010000d4")
     base, offset = 0x400000, 64 + 56
@@ -404,7 +401,7 @@ def exit_42_on_arm64() -> bytes:
     ("executor", "mapping"),
     [(USERNS, "full"), (USERNS, "single"), ("img_executor_runc._executor:RuncExecutor", "full")],
 )
-def test_programs_of_other_architectures_run(executor: str, mapping: str) -> None:
+def test_programs_of_other_architectures_run(executor, mapping):
     if "runc" in executor and not any(os.access(f"/usr/{where}/runc", os.X_OK) for where in ("bin", "sbin")):
         pytest.skip("needs runc")
     if shutil.which("qemu-aarch64-static") is None:
@@ -425,7 +422,7 @@ def test_programs_of_other_architectures_run(executor: str, mapping: str) -> Non
         lab.close()
 
 
-def test_missing_qemu_is_named(tmp_path: Path) -> None:
+def test_missing_qemu_is_named(tmp_path):
     if os.getuid() == 0 or os.uname().machine == "aarch64":
         pytest.skip("root gets another hint")
     lab = Laboratory(USERNS, "single", environment={"PATH": str(tmp_path)})
@@ -440,7 +437,7 @@ def test_missing_qemu_is_named(tmp_path: Path) -> None:
         lab.close()
 
 
-def test_sockets_can_be_bound(tmp_path: Path) -> None:
+def test_sockets_can_be_bound(tmp_path):
     import socket
 
     with socket.socket(socket.AF_UNIX) as server:
@@ -454,7 +451,7 @@ def test_sockets_can_be_bound(tmp_path: Path) -> None:
             lab.close()
 
 
-def test_userns_environment_has_nothing_but_what_was_given() -> None:
+def test_userns_environment_has_nothing_but_what_was_given():
     lab = Laboratory(USERNS, "full", environment={"SECRET": "builder"})
     try:
         assert lab.run("cat", "/proc/self/environ", env=[["PATH", "/bin"]]).output == b"PATH=/bin\0"

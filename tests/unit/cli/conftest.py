@@ -8,10 +8,10 @@ from subprocess import CompletedProcess
 import pytest
 from cli_support import img
 
-Run = Callable[..., CompletedProcess[str]]
+Img = Callable[..., CompletedProcess[str]]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(tmp_path: Path) -> Img:
     """Return `img` with a fresh home directory."""
     return partial(img, tmp_path)

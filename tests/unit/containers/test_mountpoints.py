@@ -1,8 +1,6 @@
 import errno
 import os
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -12,24 +10,24 @@ from img_lib_containers.mountpoints import MountPoints
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path):
     path = tmp_path / "root"
     path.mkdir()
     return path
 
 
 @pytest.fixture
-def points(root: Path) -> Iterator[MountPoints]:
+def points(root):
     fd = os.open(root, os.O_PATH | os.O_DIRECTORY)
     yield MountPoints(fd)
     os.close(fd)
 
 
-def everything(root: Path) -> list[str]:
+def everything(root):
     return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
 
 
-def test_missing_points_are_made_and_removed(root: Path, points: MountPoints) -> None:
+def test_missing_points_are_made_and_removed(root, points):
     points.ensure("/a/b/file", directory=False)
     points.ensure("/a/dir", directory=True)
     assert everything(root) == ["a", "a/b", "a/b/file", "a/dir"]
@@ -37,7 +35,7 @@ def test_missing_points_are_made_and_removed(root: Path, points: MountPoints) ->
     assert everything(root) == []
 
 
-def test_what_exists_stays(root: Path, points: MountPoints) -> None:
+def test_what_exists_stays(root, points):
     (root / "etc").mkdir()
     (root / "etc/hosts").write_text("mine")
     points.ensure("/etc/hosts", directory=False)
@@ -46,7 +44,7 @@ def test_what_exists_stays(root: Path, points: MountPoints) -> None:
     assert (root / "etc/hosts").read_text() == "mine"
 
 
-def test_parents_get_their_times_back(root: Path, points: MountPoints) -> None:
+def test_parents_get_their_times_back(root, points):
     (root / "etc").mkdir()
     os.utime(root / "etc", ns=(1, 2))
     points.ensure("/etc/hosts", directory=False)
@@ -55,7 +53,7 @@ def test_parents_get_their_times_back(root: Path, points: MountPoints) -> None:
     assert (root / "etc").stat().st_mtime_ns == 2
 
 
-def test_a_change_of_the_step_keeps_its_time(root: Path, points: MountPoints) -> None:
+def test_a_change_of_the_step_keeps_its_time(root, points):
     (root / "etc").mkdir()
     os.utime(root / "etc", ns=(1, 2))
     points.ensure("/etc/hosts", directory=False)
@@ -66,7 +64,7 @@ def test_a_change_of_the_step_keeps_its_time(root: Path, points: MountPoints) ->
     assert (root / "etc").stat().st_mtime_ns == changed
 
 
-def test_what_the_step_filled_stays(root: Path, points: MountPoints) -> None:
+def test_what_the_step_filled_stays(root, points):
     points.ensure("/dir", directory=True)
     points.ensure("/file", directory=False)
     (root / "dir/x").write_text("")
@@ -75,7 +73,7 @@ def test_what_the_step_filled_stays(root: Path, points: MountPoints) -> None:
     assert everything(root) == ["dir", "dir/x", "file"]
 
 
-def test_what_the_step_replaced_stays(root: Path, points: MountPoints, tmp_path: Path) -> None:
+def test_what_the_step_replaced_stays(root, points, tmp_path):
     points.ensure("/dir", directory=True)
     (root / "dir").rename(root / "elsewhere")
     (tmp_path / "outside").mkdir()
@@ -86,7 +84,7 @@ def test_what_the_step_replaced_stays(root: Path, points: MountPoints, tmp_path:
 
 
 @pytest.mark.parametrize("link", ["/outside", "../../outside", "../../../../../outside"])
-def test_symlinks_never_lead_outside(root: Path, points: MountPoints, tmp_path: Path, link: str) -> None:
+def test_symlinks_never_lead_outside(root, points, tmp_path, link):
     (tmp_path / "outside").mkdir()
     (root / "escape").symlink_to(str(tmp_path / "outside") if link == "/outside" else link)
     points.ensure("/escape/made", directory=True)
@@ -95,7 +93,7 @@ def test_symlinks_never_lead_outside(root: Path, points: MountPoints, tmp_path: 
     assert everything(root) == ["escape"]
 
 
-def test_dangling_link_is_filled_where_it_points(root: Path, points: MountPoints) -> None:
+def test_dangling_link_is_filled_where_it_points(root, points):
     (root / "etc").mkdir()
     (root / "etc/resolv.conf").symlink_to("../run/stub/resolv.conf")
     points.ensure("/etc/resolv.conf", directory=False)
@@ -104,7 +102,7 @@ def test_dangling_link_is_filled_where_it_points(root: Path, points: MountPoints
     assert everything(root) == ["etc", "etc/resolv.conf"]
 
 
-def test_loop_of_links_is_refused(root: Path, points: MountPoints) -> None:
+def test_loop_of_links_is_refused(root, points):
     (root / "one").symlink_to("two")
     (root / "two").symlink_to("one")
     with pytest.raises(StepError, match="/one/x"):
@@ -112,7 +110,7 @@ def test_loop_of_links_is_refused(root: Path, points: MountPoints) -> None:
 
 
 @pytest.mark.parametrize("directory", [True, False])
-def test_wrong_kind_is_refused_by_name(root: Path, points: MountPoints, directory: bool) -> None:
+def test_wrong_kind_is_refused_by_name(root, points, directory):
     (root / "dir").mkdir()
     (root / "file").write_text("")
     target = "/file" if directory else "/dir"
@@ -120,20 +118,20 @@ def test_wrong_kind_is_refused_by_name(root: Path, points: MountPoints, director
         points.ensure(target, directory=directory)
 
 
-def test_file_as_parent_is_refused(root: Path, points: MountPoints) -> None:
+def test_file_as_parent_is_refused(root, points):
     (root / "file").write_text("")
     with pytest.raises(StepError, match="/file/below"):
         points.ensure("/file/below", directory=True)
 
 
-def test_symlinked_system_directory_is_refused(root: Path, points: MountPoints) -> None:
+def test_symlinked_system_directory_is_refused(root, points):
     (root / "proc").symlink_to("etc")
     with pytest.raises(StepError, match="/proc"):
         points.refuse_symlink("proc")
     points.refuse_symlink("absent")
 
 
-def test_failing_disk_is_an_error_and_leaves_nothing_open(root: Path, points: MountPoints) -> None:
+def test_failing_disk_is_an_error_and_leaves_nothing_open(root, points):
     points.ensure("/a", directory=True)
     points.ensure("/b", directory=True)
     before = len(os.listdir("/proc/self/fd"))
@@ -147,7 +145,7 @@ def test_failing_disk_is_an_error_and_leaves_nothing_open(root: Path, points: Mo
     assert len(os.listdir("/proc/self/fd")) == before - 2
 
 
-def test_no_descriptor_is_left(root: Path, points: MountPoints) -> None:
+def test_no_descriptor_is_left(root, points):
     before = os.listdir("/proc/self/fd")
     points.ensure("/a/b/c", directory=False)
     points.remove()

@@ -1,1 +1,0 @@
-"""Export images of img as initial RAM file systems of Linux."""

@@ -1,1 +1,0 @@
-"""Export images of img as squashfs file systems."""

@@ -1,1 +1,0 @@
-"""Secrets of a build from files."""

@@ -1,0 +1,1 @@
+"""Snapshots that hand one tree on: for hosts without overlays, where copying the tree for every step takes seconds."""
