@@ -11,6 +11,8 @@ import ssl
 import sys
 import threading
 from contextlib import suppress
+from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
@@ -188,7 +190,7 @@ class Http:
             if self._closed:
                 raise Failure("the client was closed", transient=False)
             if way not in self._transports:
-                self._transports[way] = _load_httpx().HTTPTransport(
+                self._transports[way] = _new_transport(
                     verify=_context(way),
                     proxy=way.proxy,
                     trust_env=False,
@@ -223,8 +225,13 @@ def _wake(connection: socket.socket) -> None:
         pass  # closed already
 
 
+#: Modules that the library imports and needs for coroutines only, or for certificates that we do not use: together they take a third of the
+#: time of a small push, where all are installed.
+_LATER = ("trio", "anyio", "certifi")
+
+
 def _load_httpx() -> Any:  # Any: hidden from type checks on purpose, so that a compatible library can take its place
-    """Import httpx without its command-line module, which would load click, rich and pygments (60 ms)."""
+    """Import httpx, without its command-line module, which would load click, rich and pygments (60 ms)."""
     with _importing:
         blocked = "httpx" not in sys.modules and "httpx._main" not in sys.modules
         if blocked:
@@ -235,6 +242,29 @@ def _load_httpx() -> Any:  # Any: hidden from type checks on purpose, so that a 
             if blocked:
                 del sys.modules["httpx._main"]
         return httpx
+
+
+def _new_transport(**settings: Any) -> Any:  # Any: the HTTP library
+    """Return a transport; what that imports gets stand-ins for what it does not need."""
+    httpx = _load_httpx()
+    with _importing:
+        standing_in = {name: _Later(name) for name in _LATER if name not in sys.modules}
+        sys.modules.update(standing_in)
+        try:
+            return httpx.HTTPTransport(**settings)
+        finally:
+            for name, module in standing_in.items():
+                if sys.modules.get(name) is module:
+                    del sys.modules[name]
+
+
+class _Later(ModuleType):
+    """Stands for a module in those that import it while it is in `sys.modules`; the real one is imported with its first use."""
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):  # what the import system asks
+            raise AttributeError(name)
+        return getattr(import_module(self.__name__), name)
 
 
 class _translated:  # noqa: N801 - reads as a statement: `with _translated():`

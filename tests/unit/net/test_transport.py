@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -277,3 +279,35 @@ def test_the_store_is_read_only_if_its_directory_does_not_do(
         pytest.raises(Failure, match="its certificate is not trusted"),
     ):
         body(http, f"https://{server.address}/")
+
+
+IMPORTING = """
+import sys
+from img_core.net.transport import Http
+from img_core.net.retry import Failure, Patience
+http = Http(environment={}, insecure=(), limits=Patience())
+try:
+    http.send("GET", "http://127.0.0.1:1/", {})
+except Failure:
+    pass
+roots = {name.partition(".")[0] for name in sys.modules}
+print(*sorted(roots & {"trio", "anyio", "certifi", "rich", "click", "h2"}))
+import asyncio
+import httpcore, httpx
+
+async def ask():
+    async with httpx.AsyncClient(verify=False) as client:
+        try:
+            await client.get("http://127.0.0.1:1/")
+        except httpx.ConnectError:
+            print("refused")
+
+asyncio.run(ask())
+print(httpcore.default_ssl_context().verify_mode.name)
+"""
+
+
+def test_the_library_is_loaded_without_what_we_do_not_need_and_stays_whole() -> None:
+    """Event loops and their like come when somebody else in this process uses the library for coroutines."""
+    done = subprocess.run([sys.executable, "-c", IMPORTING], capture_output=True, text=True, check=True, timeout=100)
+    assert done.stdout.splitlines() == ["", "refused", "CERT_REQUIRED"]
