@@ -18,9 +18,15 @@ def example_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_wheel(EXAMPLE, tmp_path_factory.mktemp("example"))
 
 
-@pytest.fixture
-def installed(tmp_path: Path, wheel: Path) -> Environment:
-    """An environment with img in it."""
-    environment = Environment.create(tmp_path)
+@pytest.fixture(scope="session")
+def pattern(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environment:
+    """An environment into which pip has put img; copy it, never use it."""
+    environment = Environment.create(tmp_path_factory.mktemp("pattern"))
     environment.install(wheel)
     return environment
+
+
+@pytest.fixture
+def installed(tmp_path: Path, pattern: Environment) -> Environment:
+    """An environment with img in it."""
+    return pattern.copy(tmp_path)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,7 +164,7 @@ def test_there_is_a_template_for_each_kind() -> None:
 
 @pytest.mark.parametrize("kind", USES)
 def test_the_first_quarter_of_an_hour(author: Environment, kind: str) -> None:
-    began = time.monotonic()
+    began = _processor_time()
     made = Path(ok(author.img("plugins", "new", kind, NAME)).stdout.strip())
     project = Project(author.home / made, author)
     project.install()
@@ -173,7 +173,7 @@ def test_the_first_quarter_of_an_hour(author: Environment, kind: str) -> None:
         done = ok(project.test(kind))
         assert re.search(r"^\d+ passed", done.stdout.splitlines()[-1]), done.stdout
         assert "skipped" not in done.stdout
-        assert time.monotonic() - began < 60 * 3, "on a machine of one's own it is well below a minute"
+        assert _processor_time() - began < 60, "on a machine of one's own it is well below a minute"
         USES[kind](author)
         _rename(project, kind)
         statuses = author.statuses("--kind", kind)
@@ -184,6 +184,12 @@ def test_the_first_quarter_of_an_hour(author: Environment, kind: str) -> None:
         (author.home / ".config/img/config.toml").unlink(missing_ok=True)
         author.variables.clear()
     assert f"{kind}:renamed" not in author.statuses("--kind", kind)
+
+
+def _processor_time() -> float:
+    """Return the seconds that our processes took: other people's do not count."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def _rename(project: Project, kind: str) -> None:
