@@ -52,9 +52,9 @@ def install(session: nox.Session) -> None:
     session.install("-e", ".[dev]")
 
 
-def check_distribution(session: nox.Session, name: str, *, typed: bool = True) -> None:
+def check_distribution(session: nox.Session, name: str, *, typed: bool = True, room: str = "plugins") -> None:
     """Check the types of a distribution of its own, unless they are not *typed*, and run its tests."""
-    directory = f"plugins/{name}"
+    directory = f"{room}/{name}"
     if session.virtualenv.is_sandboxed:
         session.install("-e", directory)
     if typed:
@@ -103,14 +103,19 @@ def integration(session: nox.Session) -> None:
     """Real namespaces, a real registry, other tools; as an ordinary user."""
     require_ordinary_user(session)
     install(session)
-    session.run("pytest", "tests/integration", *session.posargs)
+    # Most of them wait for processes, disks and servers, two of them at once; those of a file follow each other and share what they made.
+    session.run("pytest", "-n", "2", "--dist", "loadfile", "tests/integration", *session.posargs)
 
 
 @nox.session
 def containers(session: nox.Session) -> None:
-    """Builds in containers as engines start them by default, under runc; as root, who can start those without a user namespace."""
+    """Builds in containers as engines start them by default, under runc; as root, who can start those without a user namespace.
+
+    And as two users who share a cache: root can be both.
+    """
     install(session)
     session.run("pytest", "tests/integration/test_unmodified_containers.py", *session.posargs)
+    session.run("pytest", "tests/integration/test_cache_other_user.py", *session.posargs)
     session.run("pytest", "tests/contracts/test_executors.py", "-k", "TestChroot", *session.posargs)
 
 
@@ -132,7 +137,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Types, strictly; of the tests, those that pyproject.toml does not except."""
+    """Types, strictly, those of the tests too."""
     install(session)
     session.run("mypy")
     session.run("mypy", "tests")
@@ -184,11 +189,28 @@ def policy(session: nox.Session) -> None:
 
 
 @nox.session
+def otel(session: nox.Session) -> None:
+    """OpenTelemetry traces of builds, against a collector on loopback; as an ordinary user."""
+    require_ordinary_user(session)
+    install(session)
+    check_distribution(session, "img-notify-otel")
+
+
+@nox.session
 def caches(session: nox.Session) -> None:
     """The caches in buckets of S3 and in GitHub's service, against services on loopback that speak their protocols."""
     install(session)
     for name in ("img-cache-s3", "img-cache-gha"):
         check_distribution(session, name)
+
+
+@nox.session
+def contrib(session: nox.Session) -> None:
+    """The plugins of contrib/, made from the template as those of other people; as an ordinary user."""
+    require_ordinary_user(session)
+    install(session)
+    for name in ("img-exporter-squashfs", "img-exporter-initramfs"):
+        check_distribution(session, name, room="contrib")
 
 
 @nox.session

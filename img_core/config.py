@@ -42,6 +42,7 @@ DEFAULT_ORDER: Mapping[str, tuple[str, ...]] = {
     "executor": ("userns", "runc-embedded", "runc", "chroot"),
     "snapshotter": ("overlayfs", "fuse-overlayfs", "moving", "native"),
     "credentials": ("containers", "dockerconfig", "keyring"),
+    "secret": ("env", "file"),
     "progress": ("tty", "plain"),
 }
 

@@ -14,118 +14,57 @@ before it is used.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from img_core.spec._lazy import names_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Unpack
 
-    from img_core.api._async import AsyncClient
-    from img_core.api._cache_places import cache_places
-    from img_core.api._client import Client
-    from img_core.api._credentials import LoggedOut, server_name
+    from img_core.api._async import *  # noqa: F403
+    from img_core.api._cache_places import cache_places as cache_places
+    from img_core.api._client import *  # noqa: F403
+    from img_core.api._credentials import LoggedOut as LoggedOut
+    from img_core.api._credentials import server_name as server_name
     from img_core.api._given import BuildOptions, StrPath, Words
-    from img_core.api._lock import Lock
-    from img_core.api._push import refuse_id
-    from img_core.api._request import BuildRequest, BuildResult, CachePlace, Limits, Output, SecretSource, SshAgent
-    from img_core.api._values import (
-        CacheContents,
-        CachedStep,
-        HistoryEntry,
-        ImageDetails,
-        LoadResult,
-        PushResult,
-        RecordedBuild,
-        StateReport,
-        StoredImage,
-        Unpacked,
-    )
-    from img_core.linux.cancellation import CancelHandle
-    from img_core.solver.failure import StepFailure
-    from img_core.spec.errors import Canceled, ImgError
-    from img_core.spec.frontend import BuildWarning
+    from img_core.api._lock import Lock as Lock
+    from img_core.api._push import refuse_id as refuse_id
+    from img_core.api._request import *  # noqa: F403
+    from img_core.api._request import BuildResult, Output
+    from img_core.api._values import *  # noqa: F403
+    from img_core.linux.cancellation import CancelHandle as CancelHandle
+    from img_core.solver.failure import StepFailure as StepFailure
+    from img_core.spec.errors import Canceled as Canceled
+    from img_core.spec.errors import ImgError as ImgError
+    from img_core.spec.frontend import BuildWarning as BuildWarning
     from img_core.spec.progress import Event
-    from img_core.store.fsck import Problem
-    from img_core.store.usage import Piece
+    from img_core.store.fsck import Problem as Problem
+    from img_core.store.usage import Piece as Piece
 
-__all__ = [
-    "AsyncClient",
-    "BuildRequest",
-    "BuildResult",
-    "BuildWarning",
-    "CacheContents",
-    "CachePlace",
-    "CachedStep",
-    "CancelHandle",
-    "Canceled",
-    "Client",
-    "HistoryEntry",
-    "ImageDetails",
-    "ImgError",
-    "Limits",
-    "LoadResult",
-    "Lock",
-    "LoggedOut",
-    "Output",
-    "Piece",
-    "Problem",
-    "PushResult",
-    "RecordedBuild",
-    "SecretSource",
-    "SshAgent",
-    "StateReport",
-    "StepFailure",
-    "StoredImage",
-    "Unpacked",
-    "build",
-    "cache_places",
-    "refuse_id",
-    "server_name",
-]
-
+#: The names that are public here, by the modules in which they live: nothing is imported for them before it is used.
 _HOMES = {
-    "img_core.api._async": ("AsyncClient",),
-    "img_core.api._cache_places": ("cache_places",),
-    "img_core.api._client": ("Client",),
-    "img_core.api._credentials": ("LoggedOut", "server_name"),
-    "img_core.api._lock": ("Lock",),
-    "img_core.linux.cancellation": ("CancelHandle",),
-    "img_core.api._push": ("refuse_id",),
-    "img_core.api._request": (
-        "BuildRequest",
-        "BuildResult",
-        "CachePlace",
-        "Limits",
-        "Output",
-        "SecretSource",
-        "SshAgent",
+    "_async": "AsyncClient",
+    "_cache_places": "cache_places",
+    "_client": "Client",
+    "_credentials": "LoggedOut server_name",
+    "_lock": "Lock",
+    "_push": "refuse_id",
+    "_request": "BuildRequest BuildResult CachePlace Limits Output SecretSource SshAgent",
+    "_values": (
+        "CacheContents CachedStep HistoryEntry ImageDetails LoadResult PushResult RecordedBuild StateReport StoredImage "
+        "Unpacked"
     ),
-    "img_core.api._values": (
-        "CacheContents",
-        "CachedStep",
-        "HistoryEntry",
-        "ImageDetails",
-        "LoadResult",
-        "PushResult",
-        "RecordedBuild",
-        "StateReport",
-        "StoredImage",
-        "Unpacked",
-    ),
-    "img_core.solver.failure": ("StepFailure",),
-    "img_core.spec.errors": ("Canceled", "ImgError"),
-    "img_core.spec.frontend": ("BuildWarning",),
-    "img_core.store.fsck": ("Problem",),
-    "img_core.store.usage": ("Piece",),
+    "img_core.linux.cancellation": "CancelHandle",
+    "img_core.solver.failure": "StepFailure",
+    "img_core.spec.errors": "Canceled ImgError",
+    "img_core.spec.frontend": "BuildWarning",
+    "img_core.store.fsck": "Problem",
+    "img_core.store.usage": "Piece",
 }
+__all__ = sorted(("build", *(name for names in _HOMES.values() for name in names.split())))
 
-
-def __getattr__(name: str) -> Any:  # Any: whatever has that name
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(home), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = names_from(__name__, {home: tuple(names.split()) for home, names in _HOMES.items()})
 
 
 def build(

@@ -16,7 +16,7 @@ from img_core.api._journal import Journal
 from img_core.api._known_contexts import KnownContexts
 from img_core.api._main_context import prepare_context
 from img_core.api._request import BuildResult, CachePlace, Output
-from img_core.api._undisturbed import UndisturbedResolver
+from img_core.api._undisturbed import undisturbed
 from img_core.config import DEFAULT_EXPORTER
 from img_core.files import fs
 from img_core.images import platforms
@@ -119,7 +119,7 @@ class Build:
             drivers = self._drivers(sources, network)
             planned = self._plan_request(definition)
             with self._planning(planned) as frontend, span("plan"):
-                plan = frontend.plan(planned, UndisturbedResolver(resolver, self._cancellation))
+                plan = frontend.plan(planned, undisturbed(resolver, self._cancellation))
             plan = self._amended(plan)
             check_entitlements(plan, request.allow, isolated=lambda: self._isolates(network))
             journal.counted = _steps_of(plan)
@@ -173,8 +173,8 @@ class Build:
             session.snapshotter(request.backend),
             once(lambda: session.executor(request.executor)),
             sources,
-            request.secrets,
-            request.ssh,
+            self._secrets,
+            self._agents,
             network,
             request.limits,
             self._on_failure,
@@ -255,14 +255,14 @@ class Build:
         definition, _, resolver = self._prepare()
         planned = self._plan_request(definition)
         with self._planning(planned) as frontend:
-            return frontend.check(planned, UndisturbedResolver(resolver, self._cancellation))
+            return frontend.check(planned, undisturbed(resolver, self._cancellation))
 
     def outline(self) -> Mapping[str, Any]:  # Any: JSON
         """Return what the target takes from outside (`Frontend.outline`). Raises ImgError."""
         definition, _, resolver = self._prepare()
         planned = self._plan_request(definition)
         with self._planning(planned) as frontend:
-            return frontend.outline(planned, UndisturbedResolver(resolver, self._cancellation))
+            return frontend.outline(planned, undisturbed(resolver, self._cancellation))
 
     def targets(self) -> Mapping[str, Any]:  # Any: JSON
         """Return what can be built (`Frontend.targets`). Raises ImgError."""
@@ -278,7 +278,7 @@ class Build:
         definition, sources, resolver = self._prepare()
         planned = self._plan_request(definition)
         with self._planning(planned) as frontend:
-            plan = frontend.plan(planned, UndisturbedResolver(resolver, self._cancellation))
+            plan = frontend.plan(planned, undisturbed(resolver, self._cancellation))
         found: dict[str, str] = {}
         for vertex in inputs_first(image.root for image in plan.images if image.root is not None):
             if not isinstance(vertex.op, SourceOp) or full_id(vertex.op.reference):  # an id is as exact as a digest
@@ -405,7 +405,7 @@ class Build:
             insecure=request.insecure_registries,
             secrets=self._secret,
             named=self._named(),
-            agents={name: agent.path for name, agent in request.ssh.items()},
+            agents=self._agents,
             own_ssh=trusted,
             reproducible="SOURCE_DATE_EPOCH" in self._build_args(),
             cancel_fd=self._cancellation.fd,
@@ -425,8 +425,21 @@ class Build:
             return None
         from img_core.solver.secrets import Secrets
 
-        host = self._session.host
-        return Secrets(host.run_directory, host.environment, self._request.secrets).read(name)
+        return Secrets(self._session.host.run_directory, self._secrets).read(name)
+
+    @cached_property
+    def _secrets(self) -> Mapping[str, Callable[[], bytes]]:
+        """What reads the secrets of this build."""
+        if not self._request.secrets:
+            return {}
+        from img_core.api._secrets import SecretPlaces
+
+        return SecretPlaces(self._session.plugins, self._session.config.environment).readers(self._request.secrets)
+
+    @property
+    def _agents(self) -> Mapping[str, str]:
+        """The sockets of the ssh agents of this build."""
+        return {name: agent.path for name, agent in self._request.ssh.items()}
 
     @contextmanager
     def _planning(self, planned: PlanRequest) -> Iterator[Frontend]:
@@ -570,6 +583,7 @@ class Build:
             steps=solver.steps,
             cached_steps=solver.cached_steps,
             warnings=tuple(warning.message for warning in plan.warnings),
+            build=self._build_id,
         )
 
     @contextmanager

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from img_core.api._given import BuildOptions, StrPath, Words
     from img_core.api._lock import Lock
     from img_core.api._request import BuildRequest, BuildResult, Output
+    from img_core.api._secrets import SecretPlaces
     from img_core.api._values import RecordedBuild
     from img_core.api._workplace import Listener
     from img_core.linux.cancellation import CancelHandle
@@ -56,7 +57,7 @@ class Building(Workplace):
         """
         from img_core.api._given import request_of
 
-        request = request_of(context, tags=tags, outputs=outputs, build_args=build_args or {}, **options)
+        request = self.located(request_of(context, tags=tags, outputs=outputs, build_args=build_args or {}, **options))
         if on_failure is None:
             return self._built(request, on_event=on_event, cancel=cancel)
         self._refuse_elsewhere("on_failure of build()")
@@ -72,7 +73,9 @@ class Building(Workplace):
         **options: Unpack[BuildOptions],
     ) -> tuple[BuildWarning, ...]:
         """Return all findings about a build definition; build nothing. Arguments and errors as `build`."""
-        found: tuple[BuildWarning, ...] = self._asked("check", _request(context, build_args, options), cancel=cancel)
+        found: tuple[BuildWarning, ...] = self._asked(
+            "check", self._requested(context, build_args, options), cancel=cancel
+        )
         return found
 
     def outline(
@@ -84,7 +87,7 @@ class Building(Workplace):
         **options: Unpack[BuildOptions],
     ) -> Mapping[str, Any]:  # Any: JSON
         """Return what a target takes from outside: build arguments, secrets, ssh sockets. Arguments and errors as `build`."""
-        found: Mapping[str, Any] = self._asked("outline", _request(context, build_args, options), cancel=cancel)
+        found: Mapping[str, Any] = self._asked("outline", self._requested(context, build_args, options), cancel=cancel)
         return found
 
     def targets(
@@ -96,7 +99,7 @@ class Building(Workplace):
         **options: Unpack[BuildOptions],
     ) -> Mapping[str, Any]:  # Any: JSON
         """Return the stages that can be built. Arguments and errors as `build`."""
-        found: Mapping[str, Any] = self._asked("targets", _request(context, build_args, options), cancel=cancel)
+        found: Mapping[str, Any] = self._asked("targets", self._requested(context, build_args, options), cancel=cancel)
         return found
 
     def lock(
@@ -111,7 +114,7 @@ class Building(Workplace):
 
         The text of the lock file is its `Lock.text`, `Lock.path` where it belongs. Arguments and errors as `build`.
         """
-        found: Lock = self._asked("lock", _request(context, build_args, options), cancel=cancel)
+        found: Lock = self._asked("lock", self._requested(context, build_args, options), cancel=cancel)
         return found
 
     def builds(self, *, limit: int = 0) -> tuple[RecordedBuild, ...]:
@@ -144,7 +147,8 @@ class Building(Workplace):
 
         self._refuse_elsewhere("debug()")
         failed = failed_step(self._trusted(), build)
-        with self._build(available(failed.request, self._notice), cancel) as entrance:
+        request = available(failed.request, self._secret_places().locate, self._notice)
+        with self._build(request, cancel) as entrance:
             entrance.enter(failed, use)
 
     def _refuse_elsewhere(self, what: str) -> None:
@@ -154,11 +158,34 @@ class Building(Workplace):
         if not self._in_process:
             raise UsageError(f"{what} needs a client that works in this process", hint="`Client(in_process=True)`")
 
+    def located(self, request: BuildRequest) -> BuildRequest:
+        """Return *request* with secrets that say which provider has them; each was looked for, none was read.
+
+        All calls that build do that first. Raises UsageError for what is not there, PluginError.
+        """
+        if not request.secrets:
+            return request
+        from dataclasses import replace
+
+        return replace(request, secrets=self._secret_places().located(request.secrets))
+
+    def _secret_places(self) -> SecretPlaces:
+        from img_core.api._secrets import SecretPlaces
+
+        return SecretPlaces(self.plugins, self.config.environment)
+
     def definition_name(self, request: BuildRequest) -> str:
         """Return what the frontend of *request* calls a build definition, e.g. for one that comes without a name."""
         from img_core.api._frontends import Frontends
 
         return Frontends(self.plugins, request.frontend, request.frontend_options).names.usual
+
+    def _requested(
+        self, context: StrPath | BuildRequest, build_args: Mapping[str, str | None] | None, options: BuildOptions
+    ) -> BuildRequest:
+        from img_core.api._given import request_of
+
+        return self.located(request_of(context, build_args=build_args or {}, **options))
 
     @apart
     def _built(self, request: BuildRequest, *, on_event: Listener | None, cancel: CancelHandle | None) -> BuildResult:
@@ -189,11 +216,3 @@ class Building(Workplace):
             if cancel is not None:
                 opened.enter_context(cancel.stopping(cancellation.cancel))
             yield Build(session, request, cancellation, [on_event] if on_event else [], on_failure)
-
-
-def _request(
-    context: StrPath | BuildRequest, build_args: Mapping[str, str | None] | None, options: BuildOptions
-) -> BuildRequest:
-    from img_core.api._given import request_of
-
-    return request_of(context, build_args=build_args or {}, **options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from img_core.api._workplace import Workplace, apart
@@ -26,10 +25,11 @@ class CacheCalls(Workplace):
 
         *insecure* as `pull`. Raises NotFoundError, RegistryError, UsageError.
         """
-        from img_core.api._shared_cache import contents
+        from img_core.api._shared_cache import contents, opened
 
-        with self._session(namespace=False) as session:
-            return contents(session, os.fspath(place), insecure=insecure)
+        with self._session(namespace=False) as session, opened(session, place, insecure, export=False) as backend:
+            loaded = backend.load()
+        return contents(loaded.records, loaded.warnings)
 
     @apart
     def prune_cache(
@@ -46,9 +46,8 @@ class CacheCalls(Workplace):
 
         What was used last stays. Return what went and what stays; with *dry_run* nothing is removed. *place* as `cache_contents`.
         """
-        from img_core.api._shared_cache import prune
+        from img_core.api._shared_cache import Silent, contents, opened
 
-        with self._session(namespace=False) as session:
-            return prune(
-                session, os.fspath(place), max_age=max_age, max_size=max_size, dry_run=dry_run, insecure=insecure
-            )
+        with self._session(namespace=False) as session, opened(session, place, insecure, export=True) as backend:
+            pruned = backend.prune(Silent(), max_age=max_age, max_size=max_size, dry_run=dry_run)
+        return contents(pruned.removed), contents(pruned.kept, pruned.warnings)

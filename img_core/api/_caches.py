@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from img_core.api._request import BuildRequest, CachePlace
     from img_core.api.session import Session
     from img_core.solver.events import Events
+    from img_core.solver.mount_content import MountRecords
     from img_core.solver.result import BuildOutcome
     from img_core.solver.scope import BuildScope
     from img_core.solver.solver import Solver
@@ -55,6 +56,7 @@ class Caches:
         self._sources = [self._made(place, export=False) for place in request.cache_from]
         self._targets = [self._made(place, export=True) for place in request.cache_to]
         self._records: list[list[CacheRecord]] = []
+        self._mounts: MountRecords | None = None
 
     def _made(self, place: CachePlace, *, export: bool) -> CacheSource:
         backend: CacheBackend = self._session.plugins.make(
@@ -101,6 +103,10 @@ class Caches:
                 scope.layers.snapshots.top(image.stack)
             scope.imports.keep(solver.results().values(), scope.store)
         self._records = [exports.records(target.backend) for target in self._targets]
+        if self._targets and (mounts := solver.cache_mounts()):
+            from img_core.solver.mount_content import MountRecords  # not for who runs no step
+
+            self._mounts = MountRecords(scope, mounts, self._now)
 
     def amended(self, outcome: BuildOutcome) -> BuildOutcome:
         """Return *outcome* with records in the configs of its images, for targets that keep them there."""
@@ -123,9 +129,13 @@ class Caches:
         failures: list[ImgError] = []
 
         def save(number: int, target: CacheSource) -> None:
+            def told(text: str) -> None:
+                self._warn(f"cache {target.name}: {text}")
+
             try:
                 with self._shown(f"exporting cache to {target.name}") as step:
-                    report = target.backend.save(self._records[number], progress(step))
+                    mounts = self._mounts.of(target.backend, told) if self._mounts else []
+                    report = target.backend.save([*self._records[number], *mounts], progress(step))
             except Canceled:
                 raise
             except ImgError as err:
@@ -135,7 +145,7 @@ class Caches:
                 self._warn(f"cache {target.name} was not written: {err.message}")
             else:
                 for text in report.warnings:
-                    self._warn(f"cache {target.name}: {text}")
+                    told(text)
                 answers[number] = {
                     "type": target.backend.name,
                     "location": target.backend.location,

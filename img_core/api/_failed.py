@@ -20,7 +20,7 @@ from img_core.files import fs
 from img_core.files.locks import ensure_directory
 from img_core.spec import graph
 from img_core.spec.dataclass import dataclass
-from img_core.spec.errors import NotFoundError, StateError
+from img_core.spec.errors import ImgError, NotFoundError, StateError
 from img_core.spec.graph import RunOp, Vertex, inputs_first
 from img_core.spec.text import show
 from img_core.spec.values import Platform
@@ -109,11 +109,17 @@ def forget(store: Store, kind: str, *, besides: Iterable[str]) -> None:
                 fs.unlink(path)
 
 
-def available(request: BuildRequest, notice: Callable[[str], None]) -> BuildRequest:
-    """Return *request* without the secrets and agents that are not where the build found them; *notice* hears of each."""
-    secrets = {
-        name: source for name, source in request.secrets.items() if not source.path or os.path.exists(source.path)
-    }
+def available(
+    request: BuildRequest, locate: Callable[[str, SecretSource], SecretSource], notice: Callable[[str], None]
+) -> BuildRequest:
+    """Return *request* without the secrets and agents that are not where the build found them; *notice* hears of each.
+
+    *locate* looks for a secret, and raises ImgError for one that cannot be had.
+    """
+    secrets: dict[str, SecretSource] = {}
+    for name, source in request.secrets.items():
+        with suppress(ImgError):
+            secrets[name] = locate(name, source)
     agents = {name: agent for name, agent in request.ssh.items() if os.path.exists(agent.path)}
     for kind, old, new in (("secret", request.secrets, secrets), ("ssh agent", request.ssh, agents)):
         for name in sorted(old.keys() - new.keys()):

@@ -63,8 +63,7 @@ def request_of(
 
     Raises UsageError that names the argument; TypeError for one that does not exist.
     """
-    known = {item.name for item in fields(BuildRequest)}
-    if unknown := sorted(set(given) - known):
+    if unknown := sorted(set(given) - set(_FORMS)):
         raise TypeError(f"build() got an unexpected keyword argument {unknown[0]!r}")
     if isinstance(context, BuildRequest):
         return replace(context, **{name: _FORMS[name](name, value) for name, value in given.items() if value})
@@ -212,37 +211,30 @@ def _choice(kind: type[Chosen], name: str, item: object, example: str) -> Chosen
     return kind(item.type, options)
 
 
-_FORMS: Mapping[str, Callable[[str, Any], Any]] = {  # Any: each is checked
-    "context": _path,
-    "context_subdirectory": _text,
-    "dockerfile": _optional_path,
-    "definition": _definition,
-    "tags": _words,
-    "outputs": _outputs,
-    "build_args": _map(_argument),
-    "target": _text,
-    "labels": _map(_text),
-    "platforms": _list,
-    "no_cache": _boolean,
-    "no_cache_filter": _list,
-    "pull": _boolean,
-    "network": _text,
-    "add_hosts": _pairs,
-    "shm_size": _number,
-    "ulimits": _tuple,
-    "limits": _instance(Limits),
-    "contexts": _map(_path),
-    "secrets": _map(_secret),
-    "ssh": _map(_instance(SshAgent)),
-    "insecure_registries": _list,
-    "backend": _text,
-    "executor": _text,
-    "frontend": _text,
-    "frontend_options": _map(lambda _name, value: value),
-    "max_parallelism": _number,
-    "allow": _list,
-    "cache_from": _places,
-    "cache_to": _places,
-    "locked": _locked,
-    "offline": _boolean,
+#: The forms in which fields may be given, by their types as `BuildRequest` writes them.
+_OF_TYPE: Mapping[str, Callable[[str, Any], Any]] = {  # Any: each is checked
+    "str": _text,
+    "str | None": _optional_path,
+    "bytes | None": _definition,
+    "bool": _boolean,
+    "int": _number,
+    "Limits": _instance(Limits),
+    "tuple[str, ...]": _list,
+    "tuple[tuple[str, str], ...]": _pairs,
+    "tuple[tuple[str, int, int], ...]": _tuple,
+    "tuple[Output, ...]": _outputs,
+    "tuple[CachePlace, ...]": _places,
+    "Mapping[str, str]": _map(_text),
+    "Mapping[str, str | None]": _map(_argument),
+    "Mapping[str, SecretSource]": _map(_secret),
+    "Mapping[str, SshAgent]": _map(_instance(SshAgent)),
+    "Mapping[str, Any]": _map(lambda _name, value: value),
 }
+#: Those of fields of which the type does not tell all.
+_OF_FIELD: Mapping[str, Callable[[str, Any], Any]] = {
+    "context": _path,
+    "contexts": _map(_path),
+    "tags": _words,
+    "locked": _locked,
+}
+_FORMS = {item.name: _OF_FIELD.get(item.name) or _OF_TYPE[str(item.type)] for item in fields(BuildRequest)}

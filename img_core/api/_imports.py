@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from img_core.plugins import AUTO
-from img_core.spec.errors import HostError
-
 if TYPE_CHECKING:
     from img_core.plugins import Plugins
     from img_core.spec.exporter import ImageStore
@@ -32,18 +29,8 @@ def read_images(
 
 
 def _importer(plugins: Plugins, start: bytes, directory: str) -> Importer:
-    """Return the first of the configured order that claims it; else the first that is off, for its error, or the first of all."""
-    order = plugins.candidates("importer", [AUTO])
-    if not order:
-        raise HostError("no importer is configured", hint="see `importer` in `[order]` of config.toml")
-    usable = plugins.names("importer")
-    for name in order:
-        if name in usable and plugins.driver("importer", name).claims(start, directory):
-            claiming: Importer = plugins.make("importer", name)
-            return claiming
-    off = (name for name in order if not plugins.toggle("importer", name).enabled)
-    first: Importer = plugins.make("importer", next(off, order[0]))
-    return first
+    made: Importer = plugins.make("importer", plugins.claiming("importer", lambda of: of.claims(start, directory)))
+    return made
 
 
 class _Looked:

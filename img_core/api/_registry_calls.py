@@ -94,23 +94,29 @@ class RegistryCalls(Workplace):
         Raises NotFoundError, RegistryError, CredentialsError, UsageError.
         """
         from img_core.api._images import get_image, parsed_platform
-        from img_core.api._push import push, refuse_id
+        from img_core.api._push import refuse_id, remember_origin
         from img_core.api._transfers import reporting
         from img_core.api._values import PushResult
+        from img_core.images.push import push_image
         from img_core.images.reference import Reference
+        from img_core.store.images import check_pin
 
         wanted = parsed_platform(platform)
         if not destination:
             refuse_id(name)
-        full = str(Reference.parse(destination or name).with_default_tag())
+        reference = Reference.parse(destination or name).with_default_tag()
         with ExitStack() as opened:
             session = opened.enter_context(self._session(namespace=False))
-            get_image(session.store, name)  # a wrong name is told before anything is shown
-            status = opened.enter_context(reporting(f"pushing {full}", on_event, verb="pushing"))
-            done = push(
-                session, name, destination=destination, platform=wanted, insecure=_hosts(insecure), status=status
-            )
-        return PushResult(full, str(done.digest), done.sent, done.mounted, done.existed)
+            store = session.store
+            top = get_image(store, name).descriptor  # a wrong name is told before anything is shown
+            status = opened.enter_context(reporting(f"pushing {reference}", on_event, verb="pushing"))
+            if wanted is not None:
+                top = store.images.content(top, wanted, name).manifest
+            check_pin(str(reference), top)
+            with session.registry(insecure=_hosts(insecure)) as registry:
+                done = push_image(reference, top, store, registry, status=status)
+            remember_origin(store, top, reference)
+        return PushResult(str(reference), str(done.digest), done.sent, done.mounted, done.existed)
 
     @apart
     def login(

@@ -7,10 +7,30 @@ from dataclasses import field
 from typing import Any
 
 from img_core.linux.cgroups import Limits
-from img_core.solver.secret_sources import SecretSource, SshAgent
 from img_core.spec.dataclass import dataclass
 
 __all__ = ["BuildRequest", "BuildResult", "CachePlace", "Limits", "Output", "SecretSource", "SshAgent"]
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSource:
+    """Where a secret comes from: the file *path*, the environment variable *variable*, or the bytes themselves.
+
+    For other places *type* is the name of a provider, and *options* say to it which secret it is.
+    """
+
+    path: str = ""
+    variable: str = ""
+    value: bytes | None = field(default=None, repr=False)
+    type: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
+
+
+@dataclass(frozen=True, slots=True)
+class SshAgent:
+    """The socket of an agent that steps may use under an id."""
+
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +103,8 @@ class BuildRequest:
 class BuildResult:
     """A finished build. *digest* names the manifest (or the index of several platforms), if an exporter made one.
 
-    *metadata* is what ``--metadata-file`` writes; *cached_steps* of *steps* were found in the cache.
+    *metadata* is what ``--metadata-file`` writes; *cached_steps* of *steps* were found in the cache. *build* is what `Client.logs` calls
+    the log of this build; empty if there is none.
     """
 
     digest: str = ""
@@ -93,3 +114,4 @@ class BuildResult:
     steps: int = 0
     cached_steps: int = 0
     warnings: tuple[str, ...] = ()
+    build: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from img_core.api._cache_places import parse_places
@@ -16,44 +16,26 @@ from img_core.spec.cache import CacheContext
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
+    from img_core.api._given import StrPath
     from img_core.api.session import Session
     from img_core.spec.cache import CacheBackend, CacheRecord
 
-__all__ = ["contents", "prune"]
+__all__ = ["Silent", "contents", "opened"]
 
 
-def contents(session: Session, place: str, *, insecure: bool = False) -> CacheContents:
-    """Return what the cache *place* holds: a directory, an image name, or what stands after ``--cache-from``. Raises ImgError."""
-    with closing(_backend(session, place, insecure, export=False)) as backend:
-        loaded = backend.load()
-    return _contents(loaded.records, loaded.warnings)
-
-
-def prune(
-    session: Session,
-    place: str,
-    *,
-    max_age: float | None = None,
-    max_size: int | None = None,
-    dry_run: bool = False,
-    insecure: bool = False,
-) -> tuple[CacheContents, CacheContents]:
-    """Remove what was not used for *max_age* seconds or exceeds *max_size* bytes; return what went and what stays. Raises ImgError."""
-    with closing(_backend(session, place, insecure, export=True)) as backend:
-        pruned = backend.prune(_Silent(), max_age=max_age, max_size=max_size, dry_run=dry_run)
-    return _contents(pruned.removed), _contents(pruned.kept, pruned.warnings)
-
-
-def _backend(session: Session, text: str, insecure: bool, *, export: bool) -> CacheBackend:
-    place = _place(text, export=export)
-    context = CacheContext(
-        session.host, session.store, session.registry, frozenset(["*"] if insecure else []), time.time()
-    )
-    made: CacheBackend = session.plugins.make("cache", Choice(place.type, place.options), context, host=session.host)
-    made.check(export=export)
-    return made
+@contextmanager
+def opened(session: Session, place: StrPath, insecure: bool, *, export: bool) -> Iterator[CacheBackend]:
+    """Give the cache *place*: a directory, an image name, or what stands after ``--cache-from``. Raises ImgError."""
+    wanted = _place(os.fspath(place), export=export)
+    hosts = frozenset(["*"] if insecure else [])
+    context = CacheContext(session.host, session.store, session.registry, hosts, time.time())
+    choice = Choice(wanted.type, wanted.options)
+    backend: CacheBackend = session.plugins.make("cache", choice, context, host=session.host)
+    with closing(backend):
+        backend.check(export=export)
+        yield backend
 
 
 def _place(text: str, *, export: bool) -> CachePlace:
@@ -66,7 +48,8 @@ def _place(text: str, *, export: bool) -> CachePlace:
     return places[0]
 
 
-def _contents(records: Iterable[CacheRecord], warnings: Iterable[str] = ()) -> CacheContents:
+def contents(records: Iterable[CacheRecord], warnings: Iterable[str] = ()) -> CacheContents:
+    """Return what *records* hold, as callers see it."""
     steps = [record for record in records if record.definition]  # others tell of files that no step made
     blobs = {layer.descriptor.digest: layer.descriptor.size for record in steps for layer in record.layers or ()}
     ordered = sorted(steps, key=lambda record: (-record.last, -record.created, record.key))
@@ -80,7 +63,7 @@ def _step(record: CacheRecord) -> CachedStep:
     )
 
 
-class _Silent:
+class Silent:
     """Shows nobody what is done (spec.exporter.ExportProgress)."""
 
     def status(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
 from img_core.cli._base import Command, refuse_more, settings_of
@@ -57,11 +55,12 @@ def command(
         contexts=parse_contexts(contexts),
         platforms=split_list(platforms),
         pull=pull,
-        secrets=parse_secrets(secrets, os.environ),
+        secrets=parse_secrets(secrets),
         target=target,
         insecure_registries=("*",) if insecure_registry else (),
     )
     with settings_of(context).client() as client:
+        request = client.located(request)
         client.enter()
         handle = CancelHandle()
         with signals_to(handle.cancel):

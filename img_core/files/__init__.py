@@ -5,6 +5,7 @@ __all__ = [
     "boots",
     "copy",
     "faults",
+    "fingerprint",
     "fs",
     "ignore",
     "locks",
@@ -24,4 +25,4 @@ __all__ = [
     "wildcards",
     "xattrs",
 ]
-__version__ = "1.1"
+__version__ = "1.2"

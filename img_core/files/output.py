@@ -1,7 +1,8 @@
 """Where an exporter writes one file: a path that appears whole, a special file, or standard output.
 
 `check_output` refuses a bad destination before the build; `open_output` writes beside the destination and renames at the
-end of its ``with`` block, so that a failure, a full disk or kill -9 leaves what was there before.
+end of its ``with`` block, so that a failure, a full disk or kill -9 leaves what was there before. `output_path` does the same for what a
+program writes, which needs a name.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ from img_core.spec.errors import Canceled, ImgError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["DIRECTORY_MESSAGE", "OpenOutput", "check_output", "destination_errors", "is_stdout", "open_output"]
+__all__ = [
+    "DIRECTORY_MESSAGE",
+    "OpenOutput",
+    "check_output",
+    "destination_errors",
+    "is_stdout",
+    "open_output",
+    "output_path",
+]
 
 DIRECTORY_MESSAGE = "invalid output option: output: destination file is a directory"
 _BUFFER = 1 << 20
@@ -84,6 +93,26 @@ def open_output(dest: str | None) -> Iterator[OpenOutput]:
             if mode is not None:
                 os.fchmod(file.fileno(), stat.S_IMODE(mode))
             yield from _buffered(file, dest)
+            file.commit(final, sync=True)
+
+
+@contextlib.contextmanager
+def output_path(dest: str) -> Iterator[str]:
+    """Give the path of an empty file beside *dest* for a program to fill. Leaves the ``with`` block with it as *dest*, or the old one.
+
+    Raises ImgError when *dest* cannot be written, UsageError when it is a device or a pipe: programs want to seek.
+    """
+    with destination_errors(dest):
+        final = os.path.realpath(dest)
+        mode = _existing_mode(final)
+        if mode is not None and not stat.S_ISREG(mode):
+            raise UsageError(f"cannot write `{fs.show(dest)}`: it is not a regular file")
+        with fs.AtomicFile(os.path.dirname(final), mode=0o666, prefix=".img-") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), stat.S_IMODE(mode))
+            yield file.path
+            if os.stat(file.path).st_ino != os.fstat(file.fileno()).st_ino:
+                raise ImgError(f"cannot write `{fs.show(dest)}`: another program replaced `{fs.show(file.path)}`")
             file.commit(final, sync=True)
 
 

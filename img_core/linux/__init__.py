@@ -13,6 +13,7 @@ __all__ = [
     "parallel",
     "pipes",
     "private_files",
+    "programs",
     "sandbox",
     "scheduler",
     "spans",

@@ -97,6 +97,8 @@ class Plugins:
         self._config = config
         self._trace = trace
         self._loaded: dict[tuple[str, str], Any] = {}  # Any: a driver class or a click command
+        #: The drivers that were made, by kind and name, and whether each is one of those that img is shipped with.
+        self.made: dict[tuple[str, str], bool] = {}
         self._tables_are_right = False
 
     @cached_property
@@ -162,8 +164,13 @@ class Plugins:
         self._check_tables()
         chosen = parse_choice(kind, choice) if isinstance(choice, str) else choice
         driver, options = self._chosen(kind, [chosen.name], host, chosen.options)
+        self.made[kind, driver.name] = self._is_own(kind, driver)
         with self._timed(kind, driver.name, "made in"):
             return construct(kind, driver, subject, options)
+
+    def _is_own(self, kind: str, driver: Any) -> bool:  # Any: as `driver`
+        names = (name for (of, name), loaded in self._loaded.items() if of == kind and loaded is driver)
+        return all(is_own(self.usable(kind, name).distribution) for name in names)
 
     def check(self, kind: str, choice: str | Choice) -> None:
         """Raise what `make` would raise for the name and the options of *choice*, without making or probing anything."""
@@ -217,6 +224,19 @@ class Plugins:
         for name in names:
             expanded += self._config.order.get(kind, ()) if name == AUTO else (name,)
         return list(dict.fromkeys(expanded))
+
+    def claiming(self, kind: str, claims: Callable[[Any], bool]) -> str:  # Any: as `driver`
+        """Return the name of the first driver of the configured order that *claims* what there is to do.
+
+        If there is none, it is the first that is switched off, for its error, or else the first of all. Raises HostError without order.
+        """
+        order = self.candidates(kind, [AUTO])
+        if not order:
+            raise HostError(f"no {kind} is configured", hint=f"see `{kind}` in `[order]` of config.toml")
+        usable = self.names(kind)
+        found = (name for name in order if name in usable and claims(self.driver(kind, name)))
+        off = (name for name in order if not self.toggle(kind, name).enabled)
+        return next(found, None) or next(off, order[0])
 
     def listeners(self) -> HookRelay:
         """Load all listeners and return the hooks to call them by.

@@ -33,6 +33,7 @@ _CONTRACTS = {
     "exporter": "img_core.spec.exporter:Exporter",
     "importer": "img_core.spec.importer:Importer",
     "credentials": "img_core.spec.credentials:CredentialStore",
+    "secret": "img_core.spec.secret:SecretProvider",
     "cache": "img_core.spec.cache:CacheBackend",
     "progress": "img_core.spec.progress:Progress",
     "command": "click:Command",

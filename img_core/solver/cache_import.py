@@ -57,6 +57,7 @@ class Imports:
         self._warn = warn
         self._steps: dict[str, list[Imported]] = {}
         self._facts: dict[tuple[str, str], str] = {}
+        self._mounts: dict[str, list[Imported]] = {}
         self._rejected: set[Imported] = set()
         self.preferred: set[str] = set()  #: vertices whose imported results go before those of our own
         self.made = False  #: whether a step of this build was done, so that a restart would cost something
@@ -68,7 +69,10 @@ class Imports:
         record = imported.record
         if any(layer_compression(layer.descriptor.media_type) is None for layer in record.layers or ()):
             return  # made by a later img, or by nobody
-        if record.definition:
+        if record.is_mount:
+            if record.layers and len(record.layers) == 1:
+                self._mounts.setdefault(record.key, []).append(imported)
+        elif record.definition:
             self._steps.setdefault(record.key, []).append(imported)
         else:
             for files, digest in record.trees:
@@ -77,6 +81,11 @@ class Imports:
     def find(self, key: str) -> Iterator[Imported]:
         """Give the usable records of a step's *key*."""
         return (found for found in self._steps.get(key, ()) if found not in self._rejected)
+
+    def mounts(self, name: str, mount_id: str) -> Iterator[Imported]:
+        """Give what may be restored of the cache mount whose directory is called *name*, and whose id people know."""
+        found = (item for item in self._mounts.get(name, ()) if item not in self._rejected)
+        return (item for item in found if item.backend.carries_mount(mount_id))
 
     def known_steps(self) -> Iterator[Known]:
         """Give what all records say of their steps, see `img_core.solver.explain`."""

@@ -8,9 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from img_core.files import fs
-from img_core.files.locks import ensure_directory
-from img_core.files.ownership import Owners
-from img_core.solver.keys import digest_of
+from img_core.solver.cache_mounts import CacheMounts
 from img_core.solver.stacks import EMPTY
 from img_core.spec.errors import ImgError, NotFoundError
 from img_core.spec.executor import Mount
@@ -39,11 +37,9 @@ class RunMounts:
         self._copies: dict[tuple[str, str | None, str], str] = {}  # of trees from outside: identity, ignore file, path
         self._copy_locks: dict[tuple[str, str | None, str], threading.Lock] = {}
         self._copying = threading.Lock()  # guards these locks
-        self._emptied: set[str] = set()
-        self._emptying = threading.Lock()
+        self.caches = CacheMounts(scope, trees)
         self._kinds: Mapping[str, Callable[[ExitStack, RunMount, Sequence[Evaluated]], Mount | None]] = {
             "bind": self._bind,
-            "cache": self._cache,
             "tmpfs": self._tmpfs,
             "secret": self._secret,
             "ssh": self._ssh,
@@ -60,9 +56,13 @@ class RunMounts:
     ) -> Iterator[Mount]:
         """Give the mounts of *op*. Without *use_cache* its cache mounts start empty, once per build; *note* gets a line about each."""
         for mount in op.mounts:
-            if mount.type == "cache" and not use_cache and self._empty(mount, inputs):
+            if mount.type == "cache" and not use_cache and self.caches.empty(mount, inputs):
                 note(f"the cache mount `{fs.show(mount.target)}` was emptied, because the cache is not to be used")
-            made = self._kinds[mount.type](opened, mount, inputs)
+            made: Mount | None
+            if mount.type == "cache":
+                made = self.caches.open(opened, mount, inputs, note)
+            else:
+                made = self._kinds[mount.type](opened, mount, inputs)
             if made is not None:
                 yield made
 
@@ -130,84 +130,6 @@ class RunMounts:
         if os.path.lexists(directory):
             self._scope.drivers.snapshotter.remove(directory)
 
-    # -------------------------------------------------------------------------------------------------------- cache
-
-    def _name(self, mount: RunMount, inputs: Sequence[Evaluated]) -> str:
-        """Return the name of a cache's directory: each combination of id, owner, mode and first content has its own, as in BuildKit.
-
-        A directory can have one owner, and who asks for another must be able to write.
-        """
-        seed = "" if mount.input is None else self._trees.mount_digest(mount, inputs)
-        # hashed: an id is any text, and must never become a path (CVE-2024-9675)
-        own = [mount.uid, mount.gid, _cache_mode(mount), seed]
-        return digest_of("cache mount", mount.id or mount.target, *own)
-
-    def _cache(self, opened: ExitStack, mount: RunMount, inputs: Sequence[Evaluated]) -> Mount:
-        name = self._name(mount, inputs)
-        if mount.sharing == "locked":
-            opened.enter_context(self._store.lock(f"cache-mount:{name}", self._scope.cancellation.check))
-        elif mount.sharing == "private":
-            name = self._private_name(opened, name)
-        self._store.use_cache_mount(name, f"cached mount {mount.target}")
-        directory = os.path.join(self._store.state, "cache-mounts", name)
-        with self._store.lock(f"cache-mount-making:{name}", self._scope.cancellation.check):
-            if not os.path.isdir(directory):
-                self._make_cache(directory, mount, inputs)
-        descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        opened.callback(os.close, descriptor)
-        return Mount(mount.target, source_fd=descriptor, readonly=mount.readonly)
-
-    def _private_name(self, opened: ExitStack, name: str) -> str:
-        """Return the first of *name*'s directories that nobody uses now."""
-
-        class BusyError(Exception):
-            pass
-
-        def busy() -> None:
-            raise BusyError
-
-        number = 0
-        while True:
-            candidate = name if number == 0 else f"{name}-{number}"
-            try:
-                opened.enter_context(self._store.lock(f"cache-mount:{candidate}", busy))
-            except BusyError:
-                number += 1
-            else:
-                return candidate
-
-    def _make_cache(self, directory: str, mount: RunMount, inputs: Sequence[Evaluated]) -> None:
-        ensure_directory(os.path.dirname(directory))
-        new = self._scope.new_path("cache")
-        fs.mkdir(new, 0o700)
-        if mount.input is not None:
-            self._trees.copy_into(new, inputs[mount.input], mount.source, "")
-        self._own(new, mount.uid, mount.gid, _cache_mode(mount))
-        fs.rename(new, directory)
-
-    def _own(self, directory: str, uid: int, gid: int, mode: int) -> None:
-        """Give *directory* an owner and a mode."""
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            Owners(self._scope.host.mapping).set_fd(descriptor, uid, gid)
-            os.fchmod(descriptor, mode)
-        finally:
-            os.close(descriptor)
-
-    def _empty(self, mount: RunMount, inputs: Sequence[Evaluated]) -> bool:
-        """Empty a cache mount, once per build; tell whether there was one."""
-        name = self._name(mount, inputs)
-        with self._emptying:
-            if name in self._emptied:
-                return False
-            self._emptied.add(name)
-            directory = os.path.join(self._store.state, "cache-mounts", name)
-            with self._store.lock(f"cache-mount-making:{name}", self._scope.cancellation.check):
-                if not os.path.isdir(directory):
-                    return False
-                fs.rename(directory, self._scope.new_path("cache"))  # removed with the run directory
-                return True
-
     # ------------------------------------------------------------------------------------------------- secret, ssh
 
     def _secret(self, opened: ExitStack, mount: RunMount, _inputs: Sequence[Evaluated]) -> Mount | None:
@@ -226,10 +148,6 @@ class RunMounts:
             opened, mount.id or "default", required=mount.required, uid=mount.uid, gid=mount.gid, mode=mode
         )
         return Mount(mount.target, source_fd=descriptor, readonly=False) if descriptor is not None else None
-
-
-def _cache_mode(mount: RunMount) -> int:
-    return 0o755 if mount.mode is None else mount.mode
 
 
 def _open(opened: ExitStack, root_fd: int, path: str) -> int:

@@ -46,11 +46,14 @@ class Runner:
         self._host = scope.host
         drivers = scope.drivers
         mounts = scope.host.mapping != "container"
-        self._secrets = Secrets(
-            scope.host.run_directory, scope.host.environment, drivers.secrets, drivers.agents, mounts=mounts
-        )
+        self._secrets = Secrets(scope.host.run_directory, drivers.secrets, drivers.agents, mounts=mounts)
         self._mounts = RunMounts(scope, trees, self._secrets)
         self._name_files_lock = threading.Lock()  #: guards the making of files that steps share
+
+    @property
+    def cache_mounts(self) -> Mapping[str, str]:
+        """The cache mounts that steps may have changed, see `CacheMounts.used`."""
+        return self._mounts.caches.used
 
     def close(self) -> None:
         """Forget the secrets."""

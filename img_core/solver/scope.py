@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from img_core.solver.explain import Known
     from img_core.solver.failure import StepFailure
     from img_core.solver.images import BuildResolver
-    from img_core.solver.secret_sources import SecretSource, SshAgent
     from img_core.solver.stacks import Layer
     from img_core.spec.executor import Executor
     from img_core.spec.exporter import LayerForm
@@ -43,16 +42,16 @@ Made = TypeVar("Made")
 class Drivers:
     """The drivers of one build; those that may not be needed are functions.
 
-    *network* tells how a private network of steps is made, *limits* what each may use of the machine. *on_failure* is called, in the
-    thread of the step, with a RUN step that failed, before the build fails. *keep_failed* hears the id of the snapshot
-    that such a step left, and the reason.
+    *secrets* read a secret each, by its id, *agents* are the sockets of ssh agents. *network* tells how a private network of steps is
+    made, *limits* what each may use of the machine. *on_failure* is called, in the thread of the step, with a RUN step that failed, before
+    the build fails. *keep_failed* hears the id of the snapshot that such a step left, and the reason.
     """
 
     snapshotter: Snapshotter
     executor: Callable[[], Executor]
     tree_source: Callable[[str], TreeSource]
-    secrets: Mapping[str, SecretSource] = field(default_factory=dict)
-    agents: Mapping[str, SshAgent] = field(default_factory=dict)
+    secrets: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
+    agents: Mapping[str, str] = field(default_factory=dict)
     network: NetworkChoice = field(default_factory=NetworkChoice)
     limits: Limits = field(default_factory=Limits)
     on_failure: Callable[[StepFailure], None] | None = None

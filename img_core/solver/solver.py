@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from img_core.linux.scheduler import Scheduler
 from img_core.solver.handler import Done, Task
 from img_core.solver.imported import RestartError
-from img_core.solver.operations import FileHandler, handlers
+from img_core.solver.operations import FileHandler, RunHandler, handlers
 from img_core.solver.result import BuildOutcome, ImageOutcome, workers
 from img_core.solver.stacks import EMPTY, Layer, Stack
 from img_core.spec.errors import Canceled, ImgError
@@ -103,6 +103,12 @@ class Solver:
         handler = self._handlers[FileOp]
         assert isinstance(handler, FileHandler)
         return handler.trees.digests
+
+    def cache_mounts(self) -> Mapping[str, str]:
+        """Return the cache mounts that steps may have changed: ids by the names of directories."""
+        handler = self._handlers[RunOp]
+        assert isinstance(handler, RunHandler)
+        return handler.cache_mounts
 
     def enter(self, vertex: Vertex, rootfs: Rootfs, message: str, use: Callable[[StepFailure], None]) -> None:
         """Let *use* enter *rootfs*, which the RUN step *vertex* left when it failed for the reason *message*. Its inputs are evaluated."""

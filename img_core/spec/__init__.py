@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from img_core.spec.importer import *  # noqa: F403
     from img_core.spec.progress import *  # noqa: F403
     from img_core.spec.registry import *  # noqa: F403
+    from img_core.spec.secret import *  # noqa: F403
     from img_core.spec.snapshotter import *  # noqa: F403
     from img_core.spec.source import *  # noqa: F403
     from img_core.spec.values import *  # noqa: F403
 
 #: The names of each module that are public here: its ``__all__``, which tests keep equal to this, so that nothing is imported for it.
 _HOMES = {
-    "cache": "CacheBackend CacheContext CacheLayer CacheLoad CachePruned CacheRecord CacheReport",
+    "cache": "CACHE_MOUNT CacheBackend CacheContext CacheLayer CacheLoad CachePruned CacheRecord CacheReport",
     "credentials": "CredentialStore",
     "errors": (
         "ArchiveError Canceled CredentialsError DockerfileError HostError ImgError IntegrityError "
@@ -49,12 +50,13 @@ _HOMES = {
         "WarningRaised"
     ),
     "registry": "Fetched Registries Registry RegistryContext Uploaded",
+    "secret": "SECRET_LIMIT SecretProvider",
     "snapshotter": "Applied Changes LayerStream Rootfs Snapshotter",
     "source": "ImageSource PinnedImage PinnedTree Source SourceContext TreeSource",
     "values": "ChainId Credentials Descriptor DiffId Digest Platform",
 }
 #: Its first number is the version of the contracts, of which the libraries are a part; the second one is raised for what is new.
-__version__ = "1.1"
+__version__ = "1.2"
 __all__ = sorted(name for names in _HOMES.values() for name in names.split())
 
 __getattr__ = names_from(__name__, {home: tuple(names.split()) for home, names in _HOMES.items()})

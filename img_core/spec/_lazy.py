@@ -12,7 +12,7 @@ __all__ = ["names_from"]
 
 
 def names_from(package: str, homes: Mapping[str, tuple[str, ...]]) -> Callable[[str], object]:
-    """Return a ``__getattr__`` for *package*; *homes* maps its modules to the names that live there."""
+    """Return a ``__getattr__`` for *package*; *homes* maps its modules, or others by their whole names, to the names that live there."""
     home_of = {name: home for home, names in homes.items() for name in names}
 
     def getter(name: str) -> object:
@@ -21,7 +21,7 @@ def names_from(package: str, homes: Mapping[str, tuple[str, ...]]) -> Callable[[
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         from importlib import import_module
 
-        value = getattr(import_module(f"{package}.{home}"), name)
+        value = getattr(import_module(home if "." in home else f"{package}.{home}"), name)
         setattr(sys.modules[package], name, value)
         return value
 

@@ -17,7 +17,18 @@ if TYPE_CHECKING:
     from img_core.spec.registry import Registries
     from img_core.spec.values import Descriptor, DiffId, Digest
 
-__all__ = ["CacheBackend", "CacheContext", "CacheLayer", "CacheLoad", "CachePruned", "CacheRecord", "CacheReport"]
+__all__ = [
+    "CACHE_MOUNT",
+    "CacheBackend",
+    "CacheContext",
+    "CacheLayer",
+    "CacheLoad",
+    "CachePruned",
+    "CacheRecord",
+    "CacheReport",
+]
+
+CACHE_MOUNT = "cache mount"  #: see `CacheRecord`
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +48,8 @@ class CacheRecord:
     builds on it. *base* is the chain id of the base image (empty for scratch) and *layers* all that is above it, lowest first: a complete
     stack, never to be mixed with that of another record. Without *layers* only the identity is known, and that much answers keys.
 
-    A record without *definition* is of no step: it tells *trees* of the image or the files whose identity is the *key*.
+    A record without *definition* is of no step: it tells *trees* of the image or the files whose identity is the *key*. Neither is one
+    whose *definition* is `CACHE_MOUNT`: its one layer is the content of the cache mount (``RUN --mount=type=cache``) that the *key* names.
 
     *trees* has the digests of parts of the result that other steps copied, by digests of how they were chosen; *inputs* the parts of the
     key by name, for people (hashes, never values). *created* and *last* (made, last used) are in seconds since 1970 UTC, *seconds* is how
@@ -56,6 +68,11 @@ class CacheRecord:
     description: str = ""
     inputs: tuple[tuple[str, str], ...] = ()
     trees: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_mount(self) -> bool:
+        """Whether this is the content of a cache mount."""
+        return self.definition == CACHE_MOUNT
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +137,8 @@ class CacheBackend(ABC):
     location: str = ""
     #: a failed `save` is only a warning (``ignore-error=true``)
     ignores_errors: bool = False
+    #: no more than so many bytes of one cache mount are saved, as they are packed
+    mount_limit: int = 1 << 30
 
     def __init__(self, context: CacheContext, options: Mapping[str, Any]) -> None:
         self.context = context
@@ -127,6 +146,10 @@ class CacheBackend(ABC):
 
     def check(self, *, export: bool) -> None:
         """Look at the options for *export* (or import) before the build begins. Raises UsageError; changes nothing and uses no network."""
+
+    def carries_mount(self, name: str) -> bool:
+        """Tell whether the content of cache mounts with the id *name* is saved here, or taken from here; called after `check`."""
+        return False
 
     @abstractmethod
     def load(self) -> CacheLoad:

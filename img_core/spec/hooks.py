@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from img_core.spec.importer import Importer
     from img_core.spec.progress import Event, Progress
     from img_core.spec.registry import Registry
+    from img_core.spec.secret import SecretProvider
     from img_core.spec.snapshotter import Snapshotter
     from img_core.spec.source import Source
     from img_core.spec.values import Descriptor, DiffId
@@ -63,6 +64,7 @@ DRIVER_HOOKS = {
     "exporter": "img_exporter",
     "importer": "img_importer",
     "credentials": "img_credentials",
+    "secret": "img_secret",
     "cache": "img_cache",
     "progress": "img_progress",
     "command": "img_command",
@@ -107,6 +109,11 @@ def img_importer() -> type[Importer] | None:
 @hookspec(firstresult=True)
 def img_credentials() -> type[CredentialStore] | None:
     """Return a credential store class: ``dockerconfig`` in ``img.credentials``."""
+
+
+@hookspec(firstresult=True)
+def img_secret() -> type[SecretProvider] | None:
+    """Return a secret provider class: ``file`` in ``img.secrets`` serves ``--secret id=ID,type=file``."""
 
 
 @hookspec(firstresult=True)

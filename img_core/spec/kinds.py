@@ -17,6 +17,7 @@ GROUPS = {
     "exporter": "img.exporters",
     "importer": "img.importers",
     "credentials": "img.credentials",
+    "secret": "img.secrets",
     "cache": "img.caches",
     "progress": "img.progress",
     "command": "img.commands",

@@ -35,6 +35,7 @@ class Blobs:
 
     def __init__(self, state: str, database: StateDatabase, run: RunDirectory | None, leases: Leases) -> None:
         self._leases = leases
+        self._lent: dict[Digest, str] = {}
         self._state = state
         self._partial = os.path.join(state, DIRECTORY)
         self._database = database
@@ -145,12 +146,20 @@ class Blobs:
                 [(descriptor.digest, child) for child in references],
             )
 
+    def lend(self, temporary: fs.AtomicFile, digest: Digest) -> None:
+        """Let `open` find *temporary* under *digest* as long as this process lives; it is not kept."""
+        assert self._run is not None
+        path = self._run.new_path("blob")
+        temporary.commit(path)
+        self._lent[digest] = path
+
     def open(self, digest: Digest) -> BinaryIO:
         """Open a blob for reading; its content is not verified. Raises NotFoundError."""
-        if not self.has(digest):
+        kept = self.has(digest)
+        if not kept and digest not in self._lent:
             raise NotFoundError(f"blob {digest}: not found")
         try:
-            return open(self.path(digest), "rb", buffering=0)
+            return open(self.path(digest) if kept else self._lent[digest], "rb", buffering=0)
         except FileNotFoundError:  # collected just now, by somebody who could not know that a mere reader wants it
             raise NotFoundError(f"blob {digest}: not found") from None
 

@@ -15,7 +15,7 @@ from img_core.store import durability, repair
 from img_core.store.blobs import Blobs
 from img_core.store.database import StateDatabase
 from img_core.store.images import Images
-from img_core.store.leases import CACHE_MOUNT, Leases
+from img_core.store.leases import CACHE_MOUNT, EVERYTHING, Leases, leased
 from img_core.store.records import Records
 from img_core.store.repair import DATABASE
 from img_core.store.shape import check_shape
@@ -201,6 +201,12 @@ class Store:
                 (name, description, now, now),
             )
             self.leases.add(cursor, CACHE_MOUNT, name)
+
+    def others_use_cache_mount(self, name: str) -> bool:
+        """Tell whether another process that runs may use the cache mount *name*."""
+        with self.database.transaction() as cursor:
+            held = leased(cursor, self.state, without=self.run.path if self.run else "")
+        return bool(held[EVERYTHING]) or name in held[CACHE_MOUNT]
 
     def close(self) -> None:
         """Let the work last if that is quick, give the leases back, close the database and remove the run directory."""

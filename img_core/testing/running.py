@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import sys
 import tempfile
@@ -53,11 +54,18 @@ def run_suites(make: Callable[[], Mapping[str, type]], *, select: str = "") -> I
     *select* is an expression over the names of tests, as ``pytest -k`` takes it. What keeps *make* from working, such as a plugin that
     cannot be imported, is a failed outcome, too.
     """
+    # Made here, for who ends the process of the suites leaves what is in it; what they gave to other users is removed by them or by nobody.
+    with tempfile.TemporaryDirectory(prefix="img-check-", ignore_cleanup_errors=True) as place:
+        yield from _outcomes(make, select, place)
+
+
+def _outcomes(make: Callable[[], Mapping[str, type]], select: str, place: str) -> Iterator[Outcome]:
+    """Be `run_suites`, with the directory *place* for files."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _be_child(make, select, writer)
+        _be_child(make, select, writer, place)
     os.close(writer)
     running = ""
     try:
@@ -90,7 +98,7 @@ def _lines(fd: int) -> Iterator[bytes]:
         yield from whole
 
 
-def _be_child(make: Callable[[], Mapping[str, type]], selected: str, writer: int) -> NoReturn:
+def _be_child(make: Callable[[], Mapping[str, type]], selected: str, writer: int, place: str) -> NoReturn:
     global _suites
     status = 3
     try:
@@ -107,12 +115,12 @@ def _be_child(make: Callable[[], Mapping[str, type]], selected: str, writer: int
             report.tell(Outcome("it can be loaded", "failed", 0.0, " ".join(text.split()), details))
             status = 0
         else:
-            status = 0 if _pytest(report, selected) in (0, 1, 5) else 3
+            status = 0 if _pytest(report, selected, place) in (0, 1, 5) else 3
     finally:
         os._exit(status)
 
 
-def _pytest(report: _Report, selected: str) -> int:
+def _pytest(report: _Report, selected: str, place: str) -> int:
     """Collect the suites of this process, and nothing that lies about where we happen to be."""
     from img_core.testing import _collected_suites
 
@@ -120,10 +128,11 @@ def _pytest(report: _Report, selected: str) -> int:
         os.environ.pop(name, None)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     sys.dont_write_bytecode = True
-    with tempfile.TemporaryDirectory(prefix="img-check-") as place:
-        words = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "img_core.testing", "-c", os.devnull]
-        words += ["--rootdir", place, "--basetemp", f"{place}/files", "--import-mode", "importlib", "-k", selected]
-        return int(pytest.main([*words, str(_collected_suites.__file__)], plugins=[report]))
+    words = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "img_core.testing", "-c", os.devnull]
+    words += ["--rootdir", place, "--basetemp", f"{place}/files", "--import-mode", "importlib", "-k", selected]
+    status = int(pytest.main([*words, str(_collected_suites.__file__)], plugins=[report]))
+    shutil.rmtree(place)
+    return status
 
 
 class _Report:

@@ -24,6 +24,7 @@ SUITES = {
     "snapshotter": "snapshotter:SnapshotterContract",
     "exporter": "exporter:ExporterContract",
     "importer": "importer:ImporterContract",
+    "secret": "secret:SecretProviderContract",
     "cache": "cache:CacheContract",
     "credentials": "credentials:CredentialStoreContract",
     "progress": "progress:ProgressContract",

@@ -35,6 +35,13 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]  # the conf
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # Any: hatchling's
         """Add the files of a wheel; editable installations get them too."""
         self._directory = tempfile.mkdtemp(prefix="img-runc-")
+        try:
+            self._add(version, build_data)
+        except BaseException:  # nobody calls `finalize` then
+            shutil.rmtree(self._directory)
+            raise
+
+    def _add(self, version: str, build_data: dict[str, Any]) -> None:  # Any: hatchling's
         # What is checked is the copy, so nobody can change the file between the check and the packing.
         binary = os.path.join(self._directory, "runc")
         shutil.copyfile(_binary(), binary)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from img_core.images import oci
 from img_core.images.reference import Reference
 from img_core.spec.cache import CacheContext, CacheLoad
-from img_core.spec.errors import NotFoundError, UsageError
+from img_core.spec.errors import IntegrityError, NotFoundError, RegistryError, UsageError
 from img_lib_cache.backend import DocumentCache
 from img_lib_cache.options import schema
 from img_lib_cache.places import Place
@@ -113,7 +113,13 @@ class _Repository(Place):
 
     def read(self, tag: str) -> bytes:
         """Fetch a manifest."""
-        return self._registry.fetch_document(self._repository, tag).content
+        try:
+            return self._registry.fetch_document(self._repository, tag).content
+        except RegistryError as err:
+            if err.status != 500:
+                raise
+            # What a registry keeps of it is damaged, and asking again did not help: nobody can read it, and it may be replaced.
+            raise IntegrityError(err.message) from err
 
     def document(self, digest: str) -> bytes:
         """Fetch a manifest."""

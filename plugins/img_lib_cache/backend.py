@@ -48,6 +48,8 @@ class DocumentCache(CacheBackend):
         self.forces_form = bool(options.get("force-compression"))
         self.max_age = given.duration(options, "max-age")
         self.max_size = given.size(options, "max-size")
+        self.mount_limit = self.mount_limit if self.max_size is None else self.max_size
+        self._mounts = given.mounts(options, default=False)
         self.warnings: dict[str, None] = {}  #: of the call that runs
         self._known: tuple[bytes | None, TrustedKeys | None, FoundBodies] = (
             None,
@@ -82,7 +84,12 @@ class DocumentCache(CacheBackend):
     def check(self, *, export: bool) -> None:
         """Refuse options that mean nothing for this direction, and keys that cannot be read."""
         given.only_for(export, self.options, self.own_options)
+        self._mounts = given.mounts(self.options, default=not export)
         _ = self.signing_key, self.trust
+
+    def carries_mount(self, name: str) -> bool:
+        """Tell what the option ``cache-mounts`` says."""
+        return self._mounts(name)
 
     def close(self) -> None:
         """End connections, if there are any."""

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from img_core.spec.errors import UsageError
 from img_core.spec.exporter import LayerForm
-from img_core.spec.words import parse_size
+from img_core.spec.words import parse_size, truth
 
-__all__ = ["EXPORT", "IMPORT", "duration", "layer_form", "only_for", "schema", "size"]
+__all__ = ["EXPORT", "IMPORT", "duration", "layer_form", "mounts", "only_for", "schema", "size"]
+
+MOUNTS: Mapping[str, Any] = {  # Any: JSON Schema
+    "type": "string",
+    "description": "cache mounts that are saved (none by default) or restored (all by default): true, false, or ids: `npm;pip`",
+}
 
 #: Options of an export.
 EXPORT: Mapping[str, Mapping[str, Any]] = {  # Any: JSON Schema
@@ -31,6 +36,7 @@ EXPORT: Mapping[str, Mapping[str, Any]] = {  # Any: JSON Schema
     "ignore-error": {"type": "boolean", "description": "a cache that cannot be saved is only a warning"},
     "max-age": {"type": "string", "description": "forget what nobody used for so long, e.g. 14d"},
     "max-size": {"type": "string", "description": "keep at most so many bytes of layers, those used last, e.g. 2g"},
+    "cache-mounts": MOUNTS,
     "sign": {"type": "string", "description": "file with an Ed25519 private key to sign with"},
 }
 
@@ -52,6 +58,7 @@ def schema(own: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:  # Any: JSON
 def only_for(export: bool, options: Iterable[str], own: Mapping[str, bool]) -> None:
     """Raise UsageError if one of *options* has no meaning here; *own* tells of a backend's own which are for an export."""
     meant = {**dict.fromkeys(EXPORT, True), **own}
+    del meant["cache-mounts"]
     for name in options:
         if meant.get(name, export) != export:
             flag = "--cache-to" if meant[name] else "--cache-from"
@@ -66,6 +73,16 @@ def layer_form(options: Mapping[str, Any]) -> LayerForm:  # Any: JSON
         if not low <= level <= high:
             raise UsageError(f"`compression-level` of {codec} must be {low} to {high}, not {level}")
     return LayerForm(codec, None if codec == "uncompressed" else level)
+
+
+def mounts(options: Mapping[str, Any], *, default: bool) -> Callable[[str], bool]:  # Any: JSON
+    """Return a function that tells whether a cache mount's id is among those that the option ``cache-mounts`` names."""
+    text = options.get("cache-mounts")
+    wanted = default if text is None else truth(text)
+    if wanted is not None:
+        return lambda _mount_id: wanted
+    ids = {item.strip() for item in re.split("[;,]", str(text))}
+    return ids.__contains__
 
 
 def duration(options: Mapping[str, Any], name: str) -> float | None:  # Any: JSON

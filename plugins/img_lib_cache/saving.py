@@ -149,7 +149,8 @@ class Save:
 
         ordered = sorted(wanted.values(), key=lambda item: -item.descriptor.size)
         run_together([partial(bring, layer) for layer in ordered], workers=_WORKERS, stop=self._place.close)
-        return [_complete(record, wanted, brought) for record in records]
+        complete = (_complete(record, wanted, brought) for record in records)
+        return [record for record in complete if record.layers is not None or not record.is_mount]
 
     def _forms(self, records: Iterable[CacheRecord], there: Iterable[CacheRecord]) -> dict[str, CacheLayer]:
         """Return the blob for each diff id of *records*: one that is there in a form that will do, or ours."""

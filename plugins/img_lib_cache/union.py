@@ -52,13 +52,13 @@ def pruned(
 ) -> list[CacheRecord]:
     """Return *records* without those that were not used for *max_age* seconds, and no more than fit into *max_size* bytes of layers.
 
-    What was used last stays; a record without layers needs no space.
+    What was used last stays, steps before cache mounts; a record without layers needs no space.
     """
     young = [record for record in records if max_age is None or now - max(record.last, record.created) <= max_age]
     if max_size is None:
         return young
     kept, seen, size = set(), set[Digest](), 0
-    for record in sorted(young, key=lambda item: (-item.last, item.key, item.definition)):
+    for record in sorted(young, key=lambda item: (-item.last, item.is_mount, item.key, item.definition)):
         added = {item.descriptor.digest: item.descriptor.size for item in record.layers or ()}
         more = sum(count for digest, count in added.items() if digest not in seen)
         if size + more <= max_size:

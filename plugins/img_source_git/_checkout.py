@@ -14,9 +14,9 @@ from img_source_git._git import said
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from img_core.linux.programs import Finished
     from img_source_git._address import Address
     from img_source_git._git import Git
-    from img_source_git._programs import Finished
 
 __all__ = ["check_out", "commit_time"]
 

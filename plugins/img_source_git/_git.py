@@ -23,9 +23,9 @@ from img_core.spec.errors import CredentialsError, HostError
 from img_core.spec.text import show
 
 if TYPE_CHECKING:
+    from img_core.linux.programs import Finished, Programs
     from img_core.spec.source import SourceContext
     from img_source_git._address import Address
-    from img_source_git._programs import Finished, Programs
 
 __all__ = ["Git", "login_header", "said"]
 

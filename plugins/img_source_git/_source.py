@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from img_core.files import fs
+from img_core.linux.programs import Programs
 from img_core.net.addresses import secret_names
 from img_core.net.git_urls import is_git
 from img_core.spec.errors import IntegrityError, NotFoundError, RegistryError
@@ -17,7 +18,6 @@ from img_core.spec.text import show
 from img_source_git._address import Address, parse_address
 from img_source_git._checkout import check_out, commit_time
 from img_source_git._git import Git, said
-from img_source_git._programs import Programs
 
 if TYPE_CHECKING:
     from img_core.spec.graph import SourceOp
@@ -49,7 +49,7 @@ class GitSource(TreeSource):
 
     def __init__(self, context: SourceContext) -> None:
         super().__init__(context)
-        self._programs = Programs(context.host, context.cancel_fd)
+        self._programs = Programs(context.host, context.cancel_fd, as_user=True)
         self._commits: dict[tuple[str, str], tuple[str, str]] = {}
         self._times: dict[str, int] = {}  # of commits that were fetched
         self._locks: dict[tuple[str, str], threading.Lock] = {}

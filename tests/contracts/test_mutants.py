@@ -22,6 +22,7 @@ MUTANTS: Mapping[str, Mapping[str, Mutant]] = {
     "progress": showing.PROGRESS,
     "registry": stores.REGISTRIES,
     "snapshotter": rooms.SNAPSHOTTERS,
+    "secret": stores.SECRETS,
     "source": stores.SOURCES,
 }
 ALL = [(kind, name) for kind, table in MUTANTS.items() for name in table]

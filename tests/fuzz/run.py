@@ -39,12 +39,15 @@ def main() -> int:
 
 def run(name: str, seconds: int) -> bool:
     """Fuzz one target in a process of its own, and say whether it failed."""
-    done = subprocess.run(
-        [sys.executable, __file__, "--inside", "--seconds", str(seconds), name],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    # The fuzzer ends its process without unwinding: what it puts into the temporary directory is ours to remove.
+    with tempfile.TemporaryDirectory(prefix="img-fuzz-") as directory:
+        done = subprocess.run(
+            [sys.executable, __file__, "--inside", "--seconds", str(seconds), name],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "TMPDIR": directory},
+        )
     lines = (done.stdout + done.stderr).splitlines()
     print(f"{name}: {next((line for line in reversed(lines) if line.startswith('Done ')), 'failed')}", flush=True)
     if done.returncode:
@@ -61,19 +64,19 @@ def fuzz(name: str, seconds: int) -> int:
         from fuzz.targets import TARGETS
     found = Path("found")
     found.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="img-fuzz-corpus-") as new:
-        flags = {
-            "max_total_time": seconds,
-            "max_len": LONGEST_INPUT,
-            "timeout": SECONDS_PER_INPUT,
-            "rss_limit_mb": MEBIBYTES,
-            "artifact_prefix": f"{found}/{name}-",
-            # Continuous integration tries the same inputs each time, as Hypothesis does there; 0 means other ones each time.
-            "seed": 1 if os.environ.get("CI") else 0,
-        }
-        arguments = [f"-{flag}={value}" for flag, value in flags.items()]
-        atheris.Setup([sys.argv[0], *arguments, new, str(HERE / "corpus" / name)], TARGETS[name])
-        atheris.Fuzz()
+    flags = {
+        "max_total_time": seconds,
+        "max_len": LONGEST_INPUT,
+        "timeout": SECONDS_PER_INPUT,
+        "rss_limit_mb": MEBIBYTES,
+        "artifact_prefix": f"{found}/{name}-",
+        # Continuous integration tries the same inputs each time, as Hypothesis does there; 0 means other ones each time.
+        "seed": 1 if os.environ.get("CI") else 0,
+    }
+    arguments = [f"-{flag}={value}" for flag, value in flags.items()]
+    new = tempfile.mkdtemp(prefix="corpus-")
+    atheris.Setup([sys.argv[0], *arguments, new, str(HERE / "corpus" / name)], TARGETS[name])
+    atheris.Fuzz()
     return 0
 
 

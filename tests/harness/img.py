@@ -8,7 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from harness.host import AS_ROOT, tool_path
 from harness.situations import Surrounding
@@ -127,10 +127,10 @@ class Img:
         self, *arguments: str | Path, stdin: bytes | IO[bytes] = b"", cwd: Path | None = None, timeout: float = _TIMEOUT
     ) -> Finished:
         """Run a command to its end."""
-        given = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
-        done = subprocess.run(
+        given: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
+        done: subprocess.CompletedProcess[bytes] = subprocess.run(
             self.command(*arguments), capture_output=True, env=self.environment(), cwd=cwd, timeout=timeout, check=False,
-            **given,  # type: ignore[call-overload]  # one of two ways to give it standard input
+            **given,
         )  # fmt: skip
         shown = tuple(map(str, arguments))
         return Finished(shown, done.returncode, done.stdout, done.stderr.decode(errors="backslashreplace"))

@@ -84,7 +84,7 @@ def id_map(kind: str, own: int, uid: int) -> list[int]:
 
 def set_stage(wanted: Wanted, uid: int, gid: int) -> None:
     syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
-    syscalls.mount("tmpfs", _STAGE, "tmpfs", 0, "mode=755")
+    syscalls.mount("tmpfs", str(_STAGE), "tmpfs", 0, "mode=755")
     syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
     give_ids(wanted["id_tools"], str(uid) if wanted["sub_ids"] else "somebody")
     if wanted["overlay"]:
@@ -154,17 +154,17 @@ def fill_volume(kind: str, flags: int, source: str, uid: int, gid: int) -> None:
 def make_small_dev() -> None:
     new = _STAGE / "dev"
     new.mkdir()
-    syscalls.mount("tmpfs", new, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, "mode=755")
+    syscalls.mount("tmpfs", str(new), "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, "mode=755")
     for name in _NODES:
         (new / name).touch()
         bind(f"/dev/{name}", new / name)
     for name in ("shm", "mqueue", "pts"):
         (new / name).mkdir()
-    syscalls.mount("tmpfs", new / "shm", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=1777")
-    syscalls.mount("devpts", new / "pts", "devpts", 0, "newinstance,ptmxmode=0666")
+    syscalls.mount("tmpfs", str(new / "shm"), "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=1777")
+    syscalls.mount("devpts", str(new / "pts"), "devpts", 0, "newinstance,ptmxmode=0666")
     for name, target in (("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd")):
         (new / name).symlink_to(target)
-    syscalls.mount(new, "/dev", None, syscalls.MS_BIND | syscalls.MS_REC)
+    syscalls.mount(str(new), "/dev", None, syscalls.MS_BIND | syscalls.MS_REC)
 
 
 def mask() -> None:

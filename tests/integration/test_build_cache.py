@@ -91,7 +91,8 @@ def test_cached_build_opens_no_layer_and_no_snapshot(img: Img, context: Path, tm
     layers = {path.name for path in blobs.iterdir() if path.read_bytes()[:1] != b"{"}
     assert len(layers) > 3
     trace = tmp_path / "trace"
-    command = ["strace", "-f", "-qq", "-e", "trace=open,openat,openat2,open_tree,mount,mkdir,mkdirat", "-o", trace]
+    watched = "trace=open,openat,openat2,open_tree,mount,mkdir,mkdirat"
+    command = ["strace", "-f", "-qq", "-e", watched, "-o", str(trace)]
     traced = [*command, *img.command("build", "-t", "built", context)]
     done = subprocess.run(traced, check=True, capture_output=True, text=True, env=img.environment())
     assert made(done.stderr) == [], "everything is cached"

@@ -40,6 +40,14 @@ def _remake(text: str) -> Change:
     return change
 
 
+def _relink(name: str, target: str) -> Change:
+    def change(context: Path) -> None:
+        (context / name).unlink()
+        (context / name).symlink_to(target)
+
+    return change
+
+
 def _args(**values: str) -> dict[str, Any]:
     return {"build_args": values}
 
@@ -97,12 +105,12 @@ ROWS = {
     "spelling": Row("COPY ./d//x /x/", 'COPY ["d/x", "/x/"]'),
     "link-to-an-equal-file": Row(
         "COPY l /x/", files={"a": "same", "b": "same", "l@": "a"},
-        change=lambda c: ((c / "l").unlink(), (c / "l").symlink_to("b")),
+        change=_relink("l", "b"),
     ),
     "renamed-source": Row("COPY a /x/", "COPY z /x/", ("COPY",), change=lambda c: (c / "z").write_text("a")),
     "copied-link-points-elsewhere": Row(
         "COPY d /d", files={"d/l@": "one", "d/x": "x"}, made=("COPY",),
-        change=lambda c: ((c / "d" / "l").unlink(), (c / "d" / "l").symlink_to("two")),
+        change=_relink("d/l", "two"),
     ),
     "heredoc-content": Row("COPY <<E /e\n1\nE", "COPY <<E /e\n2\nE", ("COPY",)),
     "heredoc-name": Row("COPY <<E /e/\n1\nE", "COPY <<F /e/\n1\nF", ("COPY",)),

@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -68,6 +68,12 @@ class Begun:
             self._then()
 
 
+def cancel_after(event: threading.Event, handle: CancelHandle) -> None:
+    """Wait for *event*, then cancel; do nothing if it does not come."""
+    if event.wait(60):
+        handle.cancel()
+
+
 def children() -> set[str]:
     """Return the processes that we started and that are still there."""
     found: set[str] = set()
@@ -113,7 +119,8 @@ def test_an_image_is_built_looked_at_named_and_removed(client: Client, img: Img,
 
 def test_a_state_that_is_not_there_is_empty_and_stays_away(tmp_path: Path) -> None:
     client = Client(state=tmp_path / "none")
-    assert client.images() == client.usage() == client.prune() == ()
+    found: list[Sequence[object]] = [client.images(), client.usage(), client.prune()]
+    assert found == [(), (), ()]
     assert not (tmp_path / "none").exists()
 
 
@@ -226,7 +233,7 @@ def hanging(faulty_registry: FaultyRegistry) -> Iterator[tuple[str, threading.Ev
 def test_a_pull_that_hangs_is_stopped(client: Client, hanging: tuple[str, threading.Event], img: Img) -> None:
     name, asked = hanging
     handle = CancelHandle()
-    threading.Thread(target=lambda: asked.wait(60) and handle.cancel()).start()
+    threading.Thread(target=cancel_after, args=(asked, handle)).start()
     started = time.monotonic()
     with pytest.raises(Canceled):
         client.pull(name, cancel=handle)
@@ -257,7 +264,7 @@ def test_cancelling_the_task_stops_a_pull(img: Img, hanging: tuple[str, threadin
 
 def test_a_build_is_stopped_from_another_thread(client: Client, endless: Path, img: Img) -> None:
     handle, begun = CancelHandle(), Begun()
-    threading.Thread(target=lambda: begun.event.wait(60) and handle.cancel()).start()
+    threading.Thread(target=cancel_after, args=(begun.event, handle)).start()
     started = time.monotonic()
     with pytest.raises(Canceled):
         client.build(endless, tags="x", on_event=begun, cancel=handle)

@@ -7,6 +7,7 @@ import json
 import sqlite3
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,12 +80,13 @@ def test_no_command_gives_an_image_the_digest_of_another(
     }
     nameless = {**documents["index.json"], "manifests": [bare]}
     tagged = [{**item, "RepoTags": [f"x@{FOREIGN}"]} for item in documents["manifest.json"]]
-    for name, changes in {
+    forms: dict[str, dict[str, Any]] = {
         "oci.tar": {"index": named},
         "nameless.tar": {"index": nameless, "manifest": None},
         "docker.tar": {"index": nameless, "manifest": tagged},
         "old.tar": {"index": None, "manifest": tagged},
-    }.items():
+    }
+    for name, changes in forms.items():
         archive_with(tmp_path, saved, **changes).rename(tmp_path / name)
     with tarfile.open(tmp_path / "root.tar", "w"):
         pass

@@ -49,7 +49,7 @@ class Bases:
 
     def fetched(self) -> Counter[str]:
         """Return how often each layer was downloaded, by the name of its image and its number; and forget it."""
-        names = {
+        names: dict[str, str] = {
             layer.digest: f"{name} {number}"
             for name, image in (("base", self.base), ("second", self.second))
             for number, layer in enumerate(image.layers)

@@ -122,11 +122,16 @@ def test_options_are_checked_as_for_a_build(install: Install, text: str) -> None
 
 @pytest.mark.parametrize("end", ["os._exit(7)", "os.kill(os.getpid(), 9)", "raise SystemExit"])
 @pytest.mark.parametrize("when", ["import", "work"])
-def test_a_plugin_that_ends_the_process_ends_only_the_check(install: Install, when: str, end: str) -> None:
+def test_a_plugin_that_ends_the_process_ends_only_the_check(
+    install: Install, tmp_path: Path, when: str, end: str
+) -> None:
     source = EXPORTER.replace("BODY", "pass" if when == "import" else end)
     img = install("img.exporters", "demo", f"import os\n{end if when == 'import' else ''}\n" + source)
-    done = img.run("plugins", "check", "exporter:demo,word=x")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    done = img.with_environment(TMPDIR=str(temporary)).run("plugins", "check", "exporter:demo,word=x")
     done.refused(1, "exporter:demo does not keep its contract: ")
+    assert list(temporary.iterdir()) == []
 
 
 def test_listeners_and_commands_are_checked(install: Install) -> None:

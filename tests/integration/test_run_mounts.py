@@ -23,7 +23,7 @@ from harness.oci import ImageArchive
 
 pytestmark = pytest.mark.rootless
 
-FILES = {"a.txt": "A\n", "d/e": "E\n", "lnk@": "d", "abs@": "/d/e", "out@": "/etc"}
+FILES: dict[str, str | bytes] = {"a.txt": "A\n", "d/e": "E\n", "lnk@": "d", "abs@": "/d/e", "out@": "/etc"}
 
 
 @pytest.fixture(autouse=True)

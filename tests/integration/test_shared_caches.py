@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.build_server import BuildServer, Built, build_server
 from harness.fixtures import NewState
-from harness.img import environment, remove_as_mapped_root, write_context
+from harness.img import write_context
+from harness.machines import Machines, places
 from harness.processes import wait_until
 from img_core.testing.faulty_registry import Exchange, FaultyRegistry, reply, stall, status
 from img_core.testing.registry import DockerRegistry
@@ -39,32 +37,6 @@ ENV DONE=yes
 STEPS = 7
 
 
-@dataclass
-class Machines:
-    """State directories at different places, each with a process of its own."""
-
-    directory: Path
-    seed: Path
-    context: Path
-    made: list[tuple[BuildServer, Any, Path]] = field(default_factory=list)
-
-    def new(self) -> BuildServer:
-        home = self.directory / f"machine-{len(self.made)}" / ("x" * len(self.made))
-        home.mkdir(parents=True)
-        shutil.copytree(self.seed, home / "state")
-        manager = build_server(home / "state", environment(home))
-        self.made.append((manager.__enter__(), manager, home / "state"))
-        return self.made[-1][0]
-
-    def build(self, machine: BuildServer, **request: Any) -> Built:
-        return machine.build(self.context, None, **request)
-
-    def close(self) -> None:
-        for _, manager, state in self.made:
-            manager.__exit__(None, None, None)
-            remove_as_mapped_root(state)
-
-
 @pytest.fixture
 def machines(tmp_path: Path, seed: Path) -> Iterator[Machines]:
     context = tmp_path / "context"
@@ -73,16 +45,6 @@ def machines(tmp_path: Path, seed: Path) -> Iterator[Machines]:
     made = Machines(tmp_path, seed, context)
     yield made
     made.close()
-
-
-def places(kind: str, directory: Path, registry: DockerRegistry, **options: str) -> tuple[Any, Any]:
-    """Return ``--cache-to`` and ``--cache-from`` for one place."""
-    if kind == "local":
-        return [["local", {"dest": str(directory / "cache"), **options}]], [
-            ["local", {"src": str(directory / "cache")}]
-        ]
-    name = f"{registry.address}/{directory.name.lower().replace('[', '-').strip(']')}:cache"
-    return [["registry", {"ref": name, **options}]], [["registry", {"ref": name}]]
 
 
 @pytest.mark.parametrize("mode", ["min", "max"])

@@ -27,6 +27,8 @@ NEEDS = {
     "save": ("exporter:docker", ["save", "-o", "@.tar", "busybox"], FROM),
     "save --format oci": ("exporter:oci", ["save", "--format", "oci", "-o", "@.tar", "busybox"], FROM),
     "type=oci": ("exporter:oci", ["build", "-o", "type=oci,dest=@.tar", "@"], FROM),
+    "--secret env=": ("secret:env", ["build", "--secret", "id=s,env=HOME", "@"], FROM),
+    "--secret src=": ("secret:file", ["build", "--secret", "id=s,src=@/Dockerfile", "@"], FROM),
     "--push": ("registry:oci", ["build", "--push", "-t", FAR, "@"], FROM),
 }
 

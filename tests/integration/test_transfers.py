@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -173,7 +174,7 @@ def test_a_thousand_images_are_listed_at_once(empty: Img) -> None:
 # --- interrupted ------------------------------------------------------------------------------------------------------------
 
 
-def wait_until(condition, process: subprocess.Popen[bytes]) -> None:
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 30
     while not condition():
         assert process.poll() is None, "ended too early"

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
@@ -24,7 +26,7 @@ from img_core.linux.zygote import Zygote
 """
 
 
-def program(source, prefix=(), **environment):
+def program(source: str, prefix: Sequence[str] = (), **environment: str) -> str:
     """Run *source* in a fresh interpreter; return what it printed."""
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])}
     command = [*prefix, sys.executable, "-c", HELPERS + textwrap.dedent(source)]
@@ -38,26 +40,26 @@ def program(source, prefix=(), **environment):
 # Entries that the zygote imports from this module.
 
 
-def say(payload, fds):
+def say(payload: dict[str, Any], fds: Sequence[int]) -> int:
     os.write(fds[0], payload["text"].encode())
     return len(payload["text"]) % 100
 
 
-def fail(_payload, _fds):
+def fail(_payload: object, _fds: object) -> NoReturn:
     raise ValueError("the entry does not like it")
 
 
-def wait_forever(_payload, _fds):
+def wait_forever(_payload: object, _fds: object) -> NoReturn:
     while True:
         time.sleep(1)
 
 
-def look_around(_payload, fds):
+def look_around(_payload: object, fds: Sequence[int]) -> None:
     names = sorted(int(name) for name in os.listdir("/proc/self/fd"))
     os.write(fds[0], repr(len(names)).encode())
 
 
-def leave_orphan(_payload, fds):
+def leave_orphan(_payload: object, fds: Sequence[int]) -> None:
     if os.fork() == 0:
         os.setsid()
         os.write(fds[0], b"orphan")
@@ -67,7 +69,7 @@ def leave_orphan(_payload, fds):
 # --- entering
 
 
-def test_full_mapping_owns_many_ids():
+def test_full_mapping_owns_many_ids() -> None:
     output = program("""
         identity = userns.enter()
         print(identity.mode, os.getuid(), identity.fallback_reason)
@@ -80,7 +82,7 @@ def test_full_mapping_owns_many_ids():
     assert (mode in ("full", "root"), uid, reason) == (True, "0", "None")
 
 
-def test_real_identity_is_remembered():
+def test_real_identity_is_remembered() -> None:
     output = program("""
         identity = userns.enter()
         print(identity.uid, identity.gid, identity.home, os.getuid(), os.getgid())
@@ -88,19 +90,19 @@ def test_real_identity_is_remembered():
     assert output.split() == [str(os.getuid()), str(os.getgid()), os.environ.get("HOME", "/"), "0", "0"]
 
 
-def test_single_mapping_can_be_forced():
+def test_single_mapping_can_be_forced() -> None:
     output = program("i = userns.enter(); print(i.mode, len(i.uid_ranges), i.entered, os.getuid())", IMG_IDMAP="single")
     assert output.split() == ["single", "1", "True", "0"]
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root needs no tools")
-def test_missing_map_tools_lead_to_a_single_id_and_a_reason(tmp_path):
+def test_missing_map_tools_lead_to_a_single_id_and_a_reason(tmp_path: Path) -> None:
     output = program("i = userns.enter(); print(i.mode, i.fallback_reason)", PATH=str(tmp_path))
     assert output.startswith("single `newuidmap` is not on PATH")
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root needs no tools")
-def test_failing_map_tools_lead_to_a_single_id_and_their_words(tmp_path):
+def test_failing_map_tools_lead_to_a_single_id_and_their_words(tmp_path: Path) -> None:
     for name in ("newuidmap", "newgidmap"):
         (tmp_path / name).write_text("#!/bin/sh\necho no luck today >&2\nexit 1\n")
         (tmp_path / name).chmod(0o755)
@@ -111,7 +113,7 @@ def test_failing_map_tools_lead_to_a_single_id_and_their_words(tmp_path):
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root needs no tools")
-def test_ranges_of_a_directory_service_are_asked_for(tmp_path):
+def test_ranges_of_a_directory_service_are_asked_for(tmp_path: Path) -> None:
     (tmp_path / "getsubids").write_text('#!/bin/sh\n[ "$1" = -g ] && echo "0: $2 7 8" || echo "0: $1 5 6"\n')
     (tmp_path / "getsubids").chmod(0o755)
     path = f"{tmp_path}:{os.environ['PATH']}"
@@ -120,7 +122,7 @@ def test_ranges_of_a_directory_service_are_asked_for(tmp_path):
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root needs no tools")
-def test_full_mapping_can_be_demanded(tmp_path):
+def test_full_mapping_can_be_demanded(tmp_path: Path) -> None:
     output = program(
         """
         try:
@@ -134,7 +136,7 @@ def test_full_mapping_can_be_demanded(tmp_path):
     assert output.startswith("HostError cannot map subordinate ids")
 
 
-def test_threads_are_refused_with_a_hint():
+def test_threads_are_refused_with_a_hint() -> None:
     output = program("""
         threading.Thread(target=time.sleep, args=(5,), daemon=True).start()
         try:
@@ -147,13 +149,13 @@ def test_threads_are_refused_with_a_hint():
     assert "subprocess" in output
 
 
-def test_entering_inside_a_namespace_makes_no_further_one():
+def test_entering_inside_a_namespace_makes_no_further_one() -> None:
     prefix = ["unshare", "-Ur"]
     output = program("i = userns.enter(); print(i.mode, i.entered)", prefix=prefix)
     assert output.split() == ["single", "False"]
 
 
-def test_mounts_stay_inside(tmp_path):
+def test_mounts_stay_inside(tmp_path: Path) -> None:
     output = program(f"""
         userns.enter()
         syscalls.mount("none", {str(tmp_path)!r}, "tmpfs")
@@ -163,7 +165,7 @@ def test_mounts_stay_inside(tmp_path):
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
 
 
-def test_entering_is_quick():
+def test_entering_is_quick() -> None:
     output = program("""
         t = time.perf_counter(); userns.enter(); print(time.perf_counter() - t)
     """)
@@ -173,7 +175,7 @@ def test_entering_is_quick():
 # --- the zygote
 
 
-def test_entry_gets_payload_and_descriptors():
+def test_entry_gets_payload_and_descriptors() -> None:
     output = program("""
         userns.enter()
         with Zygote.start().spawn("test_userns:say", {"text": "héllo"}, fds=[1]) as process:
@@ -182,7 +184,7 @@ def test_entry_gets_payload_and_descriptors():
     assert output == "héllo 5"
 
 
-def test_large_payload_arrives():
+def test_large_payload_arrives() -> None:
     output = program("""
         userns.enter()
         read, write = os.pipe()
@@ -192,7 +194,7 @@ def test_large_payload_arrives():
     assert output == f"50 {b'x' * 50!r}"
 
 
-def test_raising_entry_is_reported_to_the_caller():
+def test_raising_entry_is_reported_to_the_caller() -> None:
     output = program("""
         userns.enter()
         with Zygote.start().spawn("test_userns:fail", {}) as process:
@@ -202,7 +204,7 @@ def test_raising_entry_is_reported_to_the_caller():
 
 
 @pytest.mark.parametrize("entry", ["no_such_module:x", "test_userns:no_such_function"])
-def test_unknown_entry_is_refused_and_the_zygote_lives(entry):
+def test_unknown_entry_is_refused_and_the_zygote_lives(entry: str) -> None:
     output = program(f"""
         userns.enter()
         zygote = Zygote.start()
@@ -215,7 +217,7 @@ def test_unknown_entry_is_refused_and_the_zygote_lives(entry):
     assert output == "HostError 1"
 
 
-def test_killed_process_has_the_status_of_its_signal():
+def test_killed_process_has_the_status_of_its_signal() -> None:
     output = program("""
         userns.enter()
         process = Zygote.start().spawn("test_userns:wait_forever", {}, flags=syscalls.CLONE_NEWPID)
@@ -227,7 +229,7 @@ def test_killed_process_has_the_status_of_its_signal():
     assert output == "137"
 
 
-def test_many_threads_spawn_at_once():
+def test_many_threads_spawn_at_once() -> None:
     output = program("""
         userns.enter()
         zygote = Zygote.start()
@@ -246,7 +248,7 @@ def test_many_threads_spawn_at_once():
     assert int(descriptors) < 12
 
 
-def test_processes_get_no_descriptors_of_others():
+def test_processes_get_no_descriptors_of_others() -> None:
     output = program("""
         userns.enter()
         zygote = Zygote.start()
@@ -257,7 +259,7 @@ def test_processes_get_no_descriptors_of_others():
     assert output == alone
 
 
-def test_dead_zygote_is_an_error_not_a_hang():
+def test_dead_zygote_is_an_error_not_a_hang() -> None:
     output = program("""
         userns.enter()
         zygote = Zygote.start()
@@ -272,7 +274,7 @@ def test_dead_zygote_is_an_error_not_a_hang():
     assert output.split() == ["HostError", "HostError"]
 
 
-def test_zygote_survives_a_lack_of_descriptors():
+def test_zygote_survives_a_lack_of_descriptors() -> None:
     output = program("""
         import resource
         userns.enter()
@@ -289,7 +291,7 @@ def test_zygote_survives_a_lack_of_descriptors():
     assert output == "HostError 3"
 
 
-def test_terminal_signals_do_not_reach_the_zygote():
+def test_terminal_signals_do_not_reach_the_zygote() -> None:
     output = program("""
         userns.enter()
         zygote = Zygote.start()
@@ -301,7 +303,7 @@ def test_terminal_signals_do_not_reach_the_zygote():
 
 
 @pytest.mark.parametrize("mapping", ["full", "single"])
-def test_orphans_die_with_the_builder(mapping):
+def test_orphans_die_with_the_builder(mapping: str) -> None:
     script = HELPERS + textwrap.dedent("""
         userns.enter()
         zygote = Zygote.start()
@@ -313,6 +315,7 @@ def test_orphans_die_with_the_builder(mapping):
     if mapping == "single":
         environment["IMG_IDMAP"] = "single"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
         assert process.stdout.read(6) == b"orphan"
         process.kill()
         # The pipe ends only when the last process that holds it is gone.
@@ -322,7 +325,7 @@ def test_orphans_die_with_the_builder(mapping):
 # --- containers in special surroundings
 
 
-def host_userland():
+def host_userland() -> list[dict[str, str]]:
     """Mounts that make the host's programs work in a container."""
     mounts = [{"target": "/usr", "source": "/usr"}]
     for name in ("lib", "lib64"):
@@ -331,7 +334,7 @@ def host_userland():
     return mounts
 
 
-def test_unchanged_half_of_an_owner_is_kept():
+def test_unchanged_half_of_an_owner_is_kept() -> None:
     if not Path("/usr/bin/chown").is_file():
         pytest.skip("needs chown of coreutils")
     lab = Laboratory(USERNS, "single")
@@ -346,7 +349,7 @@ def test_unchanged_half_of_an_owner_is_kept():
         lab.close()
 
 
-def test_change_of_owner_takes_set_id_bits_away():
+def test_change_of_owner_takes_set_id_bits_away() -> None:
     lab = Laboratory(USERNS, "single")
     try:
         assert lab.shell("echo > /f; chmod 6755 /f; chown 12:34 /f; mkdir /d; chmod 2775 /d; chown 1:1 /d").code == 0
@@ -356,7 +359,7 @@ def test_change_of_owner_takes_set_id_bits_away():
         lab.close()
 
 
-def test_owner_through_odd_paths():
+def test_owner_through_odd_paths() -> None:
     lab = Laboratory(USERNS, "single")
     try:
         script = """
@@ -374,7 +377,7 @@ def test_owner_through_odd_paths():
         lab.close()
 
 
-def test_masked_proc_still_runs_steps_and_records_owners(tmp_path):
+def test_masked_proc_still_runs_steps_and_records_owners(tmp_path: Path) -> None:
     # Nested: the mounts of the outer namespace are locked in the inner one, as in an unprivileged container.
     mask = 'mount -t tmpfs none /proc/acpi 2>/dev/null || mount --bind /dev/null /proc/cpuinfo; exec "$@"'
     lab = Laboratory(USERNS, "single", prefix=["unshare", "-Urm", "sh", "-c", mask, "sh"])
@@ -386,7 +389,7 @@ def test_masked_proc_still_runs_steps_and_records_owners(tmp_path):
         lab.close()
 
 
-def exit_42_on_arm64():
+def exit_42_on_arm64() -> bytes:
     """Return a static program: mov x0, #42; mov x8, #93 (exit); svc #0."""
     code = bytes.fromhex("400580d2 a80b80d2 010000d4")
     base, offset = 0x400000, 64 + 56
@@ -401,7 +404,7 @@ def exit_42_on_arm64():
     ("executor", "mapping"),
     [(USERNS, "full"), (USERNS, "single"), ("img_executor_runc._executor:RuncExecutor", "full")],
 )
-def test_programs_of_other_architectures_run(executor, mapping):
+def test_programs_of_other_architectures_run(executor: str, mapping: str) -> None:
     if "runc" in executor and not any(os.access(f"/usr/{where}/runc", os.X_OK) for where in ("bin", "sbin")):
         pytest.skip("needs runc")
     if shutil.which("qemu-aarch64-static") is None:
@@ -422,7 +425,7 @@ def test_programs_of_other_architectures_run(executor, mapping):
         lab.close()
 
 
-def test_missing_qemu_is_named(tmp_path):
+def test_missing_qemu_is_named(tmp_path: Path) -> None:
     if os.getuid() == 0 or os.uname().machine == "aarch64":
         pytest.skip("root gets another hint")
     lab = Laboratory(USERNS, "single", environment={"PATH": str(tmp_path)})
@@ -437,7 +440,7 @@ def test_missing_qemu_is_named(tmp_path):
         lab.close()
 
 
-def test_sockets_can_be_bound(tmp_path):
+def test_sockets_can_be_bound(tmp_path: Path) -> None:
     import socket
 
     with socket.socket(socket.AF_UNIX) as server:
@@ -451,7 +454,7 @@ def test_sockets_can_be_bound(tmp_path):
             lab.close()
 
 
-def test_userns_environment_has_nothing_but_what_was_given():
+def test_userns_environment_has_nothing_but_what_was_given() -> None:
     lab = Laboratory(USERNS, "full", environment={"SECRET": "builder"})
     try:
         assert lab.run("cat", "/proc/self/environ", env=[["PATH", "/bin"]]).output == b"PATH=/bin\0"

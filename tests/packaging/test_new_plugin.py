@@ -34,6 +34,10 @@ def author(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environment
     (context / "Running").write_text('FROM scratch\nCOPY busybox /bin/\nRUN ["/bin/busybox", "true"]\n')
     (context / "Named").write_text("FROM scratch\nCOPY --from=files one /\n")
     (context / "FirstTryfile").write_text("file /copied\n")
+    (context / "Whispered").write_text(
+        "FROM scratch\nCOPY busybox /bin/\n"
+        'RUN --mount=type=secret,id=token ["/bin/busybox", "cp", "/run/secrets/token", "/heard"]\n'
+    )
     (context / "file").write_text("content\n")
     shutil.copy("/bin/busybox", context / "busybox")
     assert environment.img("build", "-t", "registry.example/app:1", "context").returncode == 0
@@ -120,11 +124,18 @@ def share(author: Environment) -> None:
     assert "CACHED" in done.stderr
 
 
+def whisper(author: Environment) -> None:
+    (author.home / "secrets.json").write_text('{"token": "s3cret"}')
+    words = ("--secret", f"id=token,type={NAME},src=secrets.json", "-f", "context/Whispered", "-o", "whispered")
+    ok(author.img("build", *words, "context"))
+    assert (author.home / "whispered/heard").read_text() == "s3cret"
+
+
 #: kind -> what its template does in a command
 USES: dict[str, Callable[[Environment], None]] = {
     "exporter": export, "frontend": plan, "source": fetch, "registry": push, "executor": run, "snapshotter": stack,
     "importer": load, "credentials": log_out, "progress": show, "command": count, "listener": listen,
-    "cache": share,
+    "cache": share, "secret": whisper,
 }  # fmt: skip
 
 #: of suites that take long, the tests that are run here: all of them are run for the drivers that these templates build on

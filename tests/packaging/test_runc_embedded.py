@@ -173,8 +173,11 @@ def test_uninstalling_it_leaves_no_trace(with_runc: Environment) -> None:
 )
 def test_a_bad_input_stops_the_build(tmp_path: Path, variables: dict[str, str], reason: str) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "wheels")]
-    environment = {**os.environ, "IMG_RUNC_BINARY": RUNC, **variables}
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = {**os.environ, "IMG_RUNC_BINARY": RUNC, "TMPDIR": str(temporary), **variables}
     done = subprocess.run(command, cwd=SOURCE, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode != 0
     assert reason in done.stderr + done.stdout
     assert not list(tmp_path.glob("wheels/*.whl"))
+    assert list(temporary.iterdir()) == []

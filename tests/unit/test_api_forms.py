@@ -12,7 +12,7 @@ import pytest
 
 import img_core.api
 from img_core.api import BuildRequest, CachePlace, Output, SecretSource, build
-from img_core.api._given import BuildOptions, request_of
+from img_core.api._given import _FORMS, BuildOptions, request_of
 from img_core.linux import worker
 from img_core.spec import UsageError
 
@@ -105,7 +105,7 @@ def test_an_unknown_argument_is_a_type_error() -> None:
 
 def test_every_field_of_a_request_is_an_argument() -> None:
     named = {"context", "tags", "outputs", "build_args"}
-    assert {item.name for item in fields(BuildRequest)} == named | set(BuildOptions.__annotations__)
+    assert {item.name for item in fields(BuildRequest)} == named | set(BuildOptions.__annotations__) == set(_FORMS)
 
 
 def test_a_strict_type_checker_finds_arguments_that_do_not_exist(tmp_path: Path) -> None:

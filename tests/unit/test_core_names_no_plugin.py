@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Words of the core that are names of drivers, too, by file, each with what it means there.
 OTHER_MEANINGS = {
     "api/_given.py": {"dockerfile"},  # a keyword of the Python API, docker's word for the path of a definition
+    "api/_secrets.py": {"env"},  # a word of `--secret`, whoever understands it
     "api/_transfers.py": {"archive"},  # what progress is shown of
     "linux/sandbox.py": {"tty"},  # the device
     "net/addresses.py": {"https"},  # of addresses
@@ -30,6 +31,10 @@ OTHER_MEANINGS = {
     "cli/_commands.py": {"image"},  # the command `img image`
     "store/fsck.py": {"image"},  # what a finding is about
     "cli/fsck.py": {"image"},
+    "archives/tar/member.py": {"file"},  # what a member is
+    "cli/completion/answers.py": {"file"},  # what shells complete
+    "cli/build/_calls.py": {"file"},  # a key of the answer to `--check`
+    "cli/lock.py": {"file"},  # the flag `--file`
 }
 #: Flags of the command line, which are the words of docker and of the original img: they have to choose a driver of that name.
 FLAGS = {
@@ -41,9 +46,11 @@ FLAGS = {
         "local",
         "tar",
         "docker",
-    },  # `-q`, `--no-console`, `--iidfile`, `--format`
-    "cli/build/_flags.py": {"oci", "docker"},  # `--format`
+        "file",
+    },  # `-q`, `--no-console`, `--iidfile`, `--format`, `--file`
+    "cli/build/_flags.py": {"oci", "docker", "file"},  # `--format`, `--file`
     "cli/build/_outputs.py": {"image", "local", "tar"},  # `-o PATH`, `-o -`, `--push`
+    "cli/build/_secrets.py": {"env", "file"},  # `--secret type=file,env=…`, which docker takes for a variable
     "cli/logs.py": {"plain"},  # the form of logs
     "cli/_version.py": {"runc"},  # the runtimes whose versions it shows
 }

@@ -11,7 +11,7 @@ import pytest
 from img_core.api._failed import available, failed_step, kind_of, remember
 from img_core.api._request import BuildRequest, Limits, SecretSource, SshAgent
 from img_core.solver.failure import shell_of
-from img_core.spec.errors import NotFoundError, StateError
+from img_core.spec.errors import NotFoundError, StateError, UsageError
 from img_core.spec.graph import (
     Copy,
     FileOp,
@@ -134,10 +134,18 @@ def test_builds_of_one_kind_have_one_context_definition_and_target(change: dict[
 
 def test_what_is_gone_is_told_and_not_asked_for() -> None:
     notices: list[str] = []
+
+    def locate(name: str, source: SecretSource) -> SecretSource:
+        if source.path:
+            raise UsageError("it is not there")
+        return replace(source, type="known")
+
     request = available(
-        replace(REQUEST, secrets={"a": SecretSource("/nowhere/a"), "b": SecretSource(variable="B")}), notices.append
+        replace(REQUEST, secrets={"a": SecretSource("/nowhere/a"), "b": SecretSource(variable="B")}),
+        locate,
+        notices.append,
     )
-    assert list(request.secrets) == ["b"]
+    assert request.secrets == {"b": SecretSource(variable="B", type="known")}
     assert request.ssh == {}
     assert notices == ["the secret `a` is not there any more", "the ssh agent `default` is not there any more"]
 

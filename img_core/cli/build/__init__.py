@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from img_core.cli._progress import Display
     from img_core.cli._settings import Settings
     from img_core.cli.build._calls import Question
+    from img_core.cli.build._repeatable import Repeatable
 
 __all__ = ["command"]
 
@@ -70,13 +71,19 @@ def command(context: click.Context, /, paths: tuple[str, ...], **flags: Any) -> 
         from img_core.cli.build._on_error import build_with_shell
 
         use = build_with_shell()
-    result, talkative = _build(settings_of(context), request, flags, first, use)
+    repeats: list[Repeatable] = []
+    result, talkative = _build(settings_of(context), request, flags, first, partial(_noted, use, flags, repeats))
     _write_results(result, flags)
     nameless = not (flags["tags"] or outputs)
-    if flags["quiet"] or nameless:
-        echo(_image_id(result))
+    printed = f"{_image_id(result)}\n" if flags["quiet"] or nameless else ""
+    for repeat in repeats:
+        repeat.answer(printed)
+    if printed:
+        echo(printed, end="")
     if talkative and not flags["quiet"]:
         say(f"Successfully built {_image_id(result) if nameless else shown}")
+    for repeat in repeats if talkative or flags["quiet"] else ():
+        repeat.keep(result)
 
 
 def _parse_call(flags: dict[str, Any]) -> Question | None:  # Any: values of flags
@@ -137,7 +144,7 @@ def _request(path: str, flags: dict[str, Any], outputs: list[Output]) -> BuildRe
         ulimits=parse_ulimits(flags["ulimits"]),
         limits=parse_limits(flags),
         contexts=parse_contexts(flags["contexts"]),
-        secrets=parse_secrets(flags["secrets"], environment),
+        secrets=parse_secrets(flags["secrets"]),
         insecure_registries=("*",) if flags["insecure_registry"] else (),
         executor=flags["executor"],
         frontend=flags["frontend"],
@@ -168,6 +175,7 @@ def _build(
         if flags["ssh"]:
             request = _changed(request, ssh=opened.enter_context(_agents(flags["ssh"])))
         client = opened.enter_context(settings.client())
+        request = client.located(request)  # a mistake is told before anything is made
         client.enter()  # while there is a single thread
         plugins = client.plugins
         settings.check_backend(plugins)
@@ -211,6 +219,26 @@ def _run(client: Client, request: BuildRequest, show: Display | Explained | None
     handle = CancelHandle()
     with signals_to(handle.cancel):
         return use(client, request, show, handle)
+
+
+def _noted(
+    use: Use[BuildResult],
+    flags: dict[str, Any],  # Any: their values
+    repeats: list[Repeatable],
+    client: Client,
+    request: BuildRequest,
+    show: Display | Explained | None,
+    handle: CancelHandle,
+) -> BuildResult:
+    """Do as *use*; *repeats* gets what can leave a note of a build that would say the same again."""
+    from img_core.cli.build._repeatable import repeatable
+
+    repeat = repeatable(client, request, flags)
+    result = use(client, request, show, handle)
+    if repeat is not None:
+        repeat.ended()
+        repeats.append(repeat)
+    return result
 
 
 def _result(

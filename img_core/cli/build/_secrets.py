@@ -17,37 +17,25 @@ if TYPE_CHECKING:
 
 __all__ = ["SshGrant", "parse_contexts", "parse_secrets", "parse_ssh"]
 
-_LIMIT = 500 * 1024  # bytes of one secret
-_KINDS = ("", "file", "env")
 _PREFIX = "could not parse secrets: "
 
 
-def parse_secrets(texts: Iterable[str], environment: Mapping[str, str]) -> dict[str, SecretSource]:
-    """Parse ``id=ID[,src=FILE][,env=VARIABLE][,type=file|env]``; of equal ids the last one counts.
+def parse_secrets(texts: Iterable[str]) -> dict[str, SecretSource]:
+    """Parse ``id=ID[,src=FILE][,env=VARIABLE][,type=TYPE]``; of equal ids the last one counts. Raises UsageError.
 
-    Without source it is the variable called ID, if there is one, else the file of that name. Files are looked at, not read.
-    Raises UsageError.
+    What else may stand there is up to the provider of that type, or to the one that claims it where there is no type.
     """
-    return dict(_secret(text, environment) for text in texts)
+    return dict(map(_secret, texts))
 
 
-def _secret(text: str, environment: Mapping[str, str]) -> tuple[str, SecretSource]:
+def _secret(text: str) -> tuple[str, SecretSource]:
     fields = _fields(text)
-    name, kind = fields.get("id", ""), fields.get("type", "")
+    name, kind = fields.pop("id", ""), fields.pop("type", "")
     if not name:
         raise UsageError(f"{_PREFIX}secret missing ID", hint="e.g. `--secret id=token,src=token.txt`")
-    if kind not in _KINDS:
-        raise UsageError(f'{_PREFIX}unsupported secret type "{kind}"', hint="known: `file`, `env`")
-    variable, path = fields.get("env", ""), fields.get("src", "")
-    if kind == "env" and not variable:
-        variable, path = path or name, ""
-    if not variable and not path and kind != "file" and name in environment:
-        variable = name
-    if variable:
-        return name, SecretSource(variable=variable)
-    path = os.path.abspath(path or name)
-    _check_file(name, path)
-    return name, SecretSource(path=path)
+    if kind == "file" and fields.get("env"):
+        kind = ""  # for docker a variable counts more
+    return name, SecretSource(type=kind, options={key: value for key, value in fields.items() if value})
 
 
 def _fields(text: str) -> dict[str, str]:
@@ -56,20 +44,8 @@ def _fields(text: str) -> dict[str, str]:
         key, equals, value = field.partition("=")
         if not equals:
             raise UsageError(f"{_PREFIX}invalid field '{field}' must be a key=value pair")
-        key = {"source": "src"}.get(key.lower(), key.lower())
-        if key not in ("id", "src", "env", "type"):
-            raise UsageError(f"{_PREFIX}unexpected key '{key}' in '{field}'", hint="known: `id`, `src`, `env`, `type`")
-        fields[key] = value
+        fields[{"source": "src"}.get(key.lower(), key.lower())] = value
     return fields
-
-
-def _check_file(name: str, path: str) -> None:
-    try:
-        size = os.stat(path).st_size
-    except OSError as err:
-        raise UsageError(f"{_PREFIX}failed to stat {show(path)}: {(err.strerror or str(err)).lower()}") from err
-    if size > _LIMIT:
-        raise UsageError(f"{_PREFIX}secret {show(name)} too big. max size 500KiB")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from img_core.solver.scope import BuildScope
     from img_core.spec.graph import Op
 
-__all__ = ["FileHandler", "handlers"]
+__all__ = ["FileHandler", "RunHandler", "handlers"]
 
 
 def handlers(

@@ -10,7 +10,7 @@ from img_core.solver.stacks import Stack
 from img_core.spec.graph import RunOp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from img_core.solver.failure import StepFailure
     from img_core.solver.handler import StepPlace, Task
@@ -53,6 +53,11 @@ class RunHandler(StepHandler[RunOp]):
 
         self._runners.append(Runner(self.scope, self.trees))
         return self._runners[0]
+
+    @property
+    def cache_mounts(self) -> Mapping[str, str]:
+        """The cache mounts that steps of this build may have changed: ids by the names of directories."""
+        return self._runners[0].cache_mounts if self._runners else {}
 
     def close(self) -> None:
         """Forget the secrets."""

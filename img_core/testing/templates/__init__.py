@@ -61,6 +61,10 @@ _TEMPLATES: Mapping[str, _Template] = {
     "credentials": _Template(
         "CredentialStore", "Keep credentials of registries for img.", "img login registry.example",
     ),
+    "secret": _Template(
+        "SecretProvider", "Secrets for img's builds from a file with many.",
+        "img build --secret id=token,type={{name}},src=secrets.json .",
+    ),
     "cache": _Template(
         "CacheBackend",
         "Share results of img's builds in a directory.",

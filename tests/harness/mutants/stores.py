@@ -1,4 +1,4 @@
-"""Credential stores, registries, importers and sources with one thing wrong."""
+"""Credential stores, registries, importers, secret providers and sources with one thing wrong."""
 
 # ruff: noqa: E501 - one mutant, one line
 from __future__ import annotations
@@ -20,17 +20,20 @@ from img_core.spec.errors import ImgError, NotFoundError
 from img_core.spec.graph import SourceOp
 from img_core.spec.importer import LoadedImage
 from img_core.spec.registry import Fetched, Uploaded
+from img_core.spec.secret import SECRET_LIMIT
 from img_core.spec.source import PinnedTree, TreeSource
 from img_core.spec.values import Credentials, Descriptor
 from img_core.testing.contracts.credentials import CredentialStoreContract
 from img_core.testing.contracts.importer import ImporterContract
 from img_core.testing.contracts.registry import RegistryContract
+from img_core.testing.contracts.secret import SecretProviderContract
 from img_core.testing.contracts.source import TreeSourceContract
 from img_core.testing.images import SmallImage, write_layout
 from img_credentials_dockerconfig._store import DockerConfigStore
 from img_importer_archive._importers import LayoutImporter
+from img_secret_file._file import FileSecret
 
-__all__ = ["CREDENTIALS", "IMPORTERS", "REGISTRIES", "SOURCES"]
+__all__ = ["CREDENTIALS", "IMPORTERS", "REGISTRIES", "SECRETS", "SOURCES"]
 
 Store = DockerConfigStore
 
@@ -229,6 +232,78 @@ IMPORTERS = {
     "speaks in many lines": importer("test_a_file_that_ends", load=_raising(ImgError("it\nis\nbroken"))),
     "has a bug": importer("test_a_file_that_ends", load=_raising(KeyError("digest"))),
     "swallows errors": importer("test_a_file_that_ends", load=_swallows),
+}  # fmt: skip
+
+
+# ---- secret providers
+
+
+class OfFile(SecretProviderContract):
+    def put(self, content: bytes, environment: dict[str, str]) -> dict[str, str]:
+        Path("token.txt").write_bytes(content)
+        return {"src": "token.txt"}
+
+
+def _read(self: Any) -> bytes:
+    return FileSecret.get(self)
+
+
+def _early(self: Any, environment: Mapping[str, str], options: Any = None) -> None:
+    FileSecret.__init__(self, environment, options)
+    self.kept = _read(self) if os.path.exists(self.options["src"]) else None
+
+
+def _once(self: Any) -> bytes:
+    """The second step gets nothing."""
+    given = b"" if self.__dict__.get("given") else _read(self)
+    self.given = True
+    return given
+
+
+def _shared_buffer(self: Any) -> bytes:
+    self.buffer = b""
+    for byte in _read(self):
+        self.buffer += bytes([byte])
+        threading.Event().wait(0.0005)
+    return bytes(self.buffer)
+
+
+def _consumes(self: Any) -> None:
+    FileSecret.check(self)
+    os.rename(self.options["src"], self.options["src"] + ".seen")
+    os.link(self.options["src"] + ".seen", self.options["src"])
+
+
+def _unless_there(error: BaseException) -> Callable[..., Any]:
+    def ask(self: Any) -> Any:
+        if os.path.exists(self.options["src"]):
+            return _read(self)
+        raise error
+
+    return ask
+
+
+def secret(claim: str, **changes: Any) -> Mutant:
+    return mutant(OfFile, FileSecret, claim, **changes)
+
+
+SECRETS = {
+    "strips white space": secret("test_a_secret_is_given", get=lambda self: _read(self).strip()),
+    "takes it for text": secret("test_a_secret_is_given", get=lambda self: _read(self).decode("utf-8", "ignore").encode()),
+    "ends at a zero": secret("test_a_secret_is_given", get=lambda self: _read(self).partition(b"\0")[0]),
+    "gives it once": secret("test_a_secret_is_given", get=_once),
+    "cuts it": secret("test_a_secret_of_the_limit", get=lambda self: _read(self)[:SECRET_LIMIT], check=lambda self: None),
+    "reads it when it is made": secret("test_it_is_read_when", __init__=_early, get=lambda self: self.kept),
+    "mixes up threads": secret("test_steps_ask", get=_shared_buffer),
+    "calls what is missing empty": secret("test_what_is_not_there", get=_unless_there(ImgError("x")), check=lambda self: None),
+    "has an error of the system": secret("test_what_is_not_there", get=_unless_there(FileNotFoundError(2, "x"))),
+    "speaks in many lines": secret("test_what_is_not_there", check=_unless_there(ImgError("it\nis\ngone"))),
+    "keeps relative paths": secret("test_complete_options_count", complete=classmethod(lambda cls, name, options: {"src": options.get("src") or name})),
+    "completes again and again": secret("test_complete_options_are", complete=classmethod(lambda cls, name, options: {"src": f"{FileSecret.complete(name, options)['src']}.1"})),
+    "needs the id": secret("test_complete_options_are", complete=classmethod(lambda cls, name, options: {"src": os.path.abspath(name)})),
+    "changes what was typed": secret("test_complete_options_are", complete=classmethod(lambda cls, name, options: (options.update(FileSecret.complete(name, options)), options)[1])),
+    "leaves traces": secret("test_looking_changes", check=_consumes),
+    "shows it": secret("test_the_secret_is_never", __repr__=lambda self: f"<{_read(self)!r}>"),
 }  # fmt: skip
 
 

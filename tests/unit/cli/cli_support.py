@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import atexit
 import io
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-#: Compiled modules of all runs, outside of the checkout: without them every command compiles all of img.
-CACHE = tempfile.mkdtemp(prefix="img-tests-pycache-")
-atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 
 
 def environment(home: Path, **changes: str) -> dict[str, str]:

@@ -8,10 +8,10 @@ from subprocess import CompletedProcess
 import pytest
 from cli_support import img
 
-Img = Callable[..., CompletedProcess[str]]
+Run = Callable[..., CompletedProcess[str]]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Img:
+def run(tmp_path: Path) -> Run:
     """Return `img` with a fresh home directory."""
     return partial(img, tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jsonschema
 import pytest
@@ -13,10 +14,13 @@ from img_core.cli.doctor._ids import free_range, taken_ranges
 from img_core.config import Config
 from img_core.plugins import PluginInfo
 
+if TYPE_CHECKING:
+    from unit.cli.conftest import Run
+
 SCHEMA = json.loads((Path(__file__).parents[3] / "docs/reference/doctor.schema.json").read_text())
 
 
-def test_every_finding_has_a_status_and_the_exit_status_tells_whether_builds_can_work(run) -> None:
+def test_every_finding_has_a_status_and_the_exit_status_tells_whether_builds_can_work(run: Run) -> None:
     done = run("doctor", "--format", "json")
     findings = [json.loads(line) for line in done.stdout.splitlines()]
     assert {finding["status"] for finding in findings} <= {"ok", "note", "worse", "bad"}
@@ -25,7 +29,7 @@ def test_every_finding_has_a_status_and_the_exit_status_tells_whether_builds_can
 
 
 @pytest.mark.parametrize("switched_off", ["", "snapshotter:*,executor:userns"])
-def test_json_is_as_documented(run, switched_off: str) -> None:
+def test_json_is_as_documented(run: Run, switched_off: str) -> None:
     done = run("doctor", "--json", IMG_DISABLED_PLUGINS=switched_off)
     document = json.loads(done.stdout)
     jsonschema.validate(document, SCHEMA)
@@ -35,13 +39,13 @@ def test_json_is_as_documented(run, switched_off: str) -> None:
     assert done.stderr == ""
 
 
-def test_json_and_a_template_are_not_mixed(run) -> None:
+def test_json_and_a_template_are_not_mixed(run: Run) -> None:
     done = run("doctor", "--json", "--format", "{{.what}}")
     assert done.returncode == 2
     assert "`--json` and `--format` exclude each other" in done.stderr
 
 
-def test_a_broken_plugin_is_among_the_findings(run) -> None:
+def test_a_broken_plugin_is_among_the_findings(run: Run) -> None:
     done = run("doctor", "--no-plugin", "snapshotter:*", "--no-plugin", "executor:*")
     assert done.returncode == 7
     assert "\nhint: " in done.stdout

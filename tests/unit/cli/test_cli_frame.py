@@ -8,11 +8,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from cli_support import environment
 
 from img_core import __version__
+
+if TYPE_CHECKING:
+    from unit.cli.conftest import Run
 
 COMMANDS = [
     "build",
@@ -32,7 +36,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("words", [[], ["-h"], ["--help"], ["help"]])
-def test_help_is_data_and_no_error(words: list[str], run) -> None:
+def test_help_is_data_and_no_error(words: list[str], run: Run) -> None:
     done = run(*words)
     lines = done.stdout.splitlines()
     assert (done.returncode, done.stderr) == (0, "")
@@ -43,7 +47,7 @@ def test_help_is_data_and_no_error(words: list[str], run) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_a_help_page(name: str, run) -> None:
+def test_every_command_has_a_help_page(name: str, run: Run) -> None:
     done = run(name, "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{name} -  ")
@@ -54,32 +58,32 @@ def test_every_command_has_a_help_page(name: str, run) -> None:
 
 
 @pytest.mark.parametrize("words", [["NOPE"], ["plugins", "NOPE"]])
-def test_an_unknown_help_topic_is_an_error_with_the_overview(words: list[str], run) -> None:
+def test_an_unknown_help_topic_is_an_error_with_the_overview(words: list[str], run: Run) -> None:
     done = run("help", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"Error: Unknown help topic [`{' '.join(words)}`]\nSee 'img --help'\nimg -  ")
 
 
-def test_a_mistyped_help_topic_gets_a_suggestion(run) -> None:
+def test_a_mistyped_help_topic_gets_a_suggestion(run: Run) -> None:
     assert "\nhint: did you mean `img build`?\n" in run("help", "biuld").stderr
 
 
 @pytest.mark.parametrize("words", [["-v"], ["--version"], ["-s", "x", "-v"]])
-def test_version(words: list[str], run) -> None:
+def test_version(words: list[str], run: Run) -> None:
     done = run(*words)
     assert done.returncode == 0
     assert done.stdout.startswith(f"img version {__version__}, build ")
     assert done.stdout.endswith("\n")
 
 
-def test_version_before_a_command_does_not_run_it(run) -> None:
+def test_version_before_a_command_does_not_run_it(run: Run) -> None:
     done = run("-v", "rm", "x")
     assert done.returncode == 0
     assert done.stdout.startswith(f"img {__version__}, build ")
     assert not done.stdout.endswith("\n")
 
 
-def test_an_unknown_command_shows_the_overview_on_stderr(run) -> None:
+def test_an_unknown_command_shows_the_overview_on_stderr(run: Run) -> None:
     done = run("foo")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("Error: img: 'foo' is not an img command.\nSee 'img --help'\nimg -  ")
@@ -123,14 +127,14 @@ def test_an_unknown_command_shows_the_overview_on_stderr(run) -> None:
         (["plugins", "nope"], "Error: unknown command `img plugins nope`"),
     ],
 )
-def test_mistakes_in_the_command_line_exit_with_2_and_one_line(words: list[str], message: str, run) -> None:
+def test_mistakes_in_the_command_line_exit_with_2_and_one_line(words: list[str], message: str, run: Run) -> None:
     done = run(*words)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(message)
     assert "Traceback" not in done.stderr
 
 
-def test_a_mistyped_flag_gets_a_suggestion(run) -> None:
+def test_a_mistyped_flag_gets_a_suggestion(run: Run) -> None:
     assert "hint: did you mean `--filter`?" in run("ls", "--filtre", "x").stderr
 
 
@@ -142,7 +146,7 @@ def test_a_mistyped_flag_gets_a_suggestion(run) -> None:
         ["-b", "native", "ls", "-s", "S"], ["ls", "-d", "-s", "S"], ["-s", "other", "ls", "-s", "S"],
     ],
 )  # fmt: skip
-def test_global_flags_work_before_and_after_the_command(words: list[str], run, tmp_path: Path) -> None:
+def test_global_flags_work_before_and_after_the_command(words: list[str], run: Run, tmp_path: Path) -> None:
     run("import", "-", "app", "-s", "S", stdin=_tar())
     done = run(*words)
     assert done.returncode == 0, done.stderr
@@ -164,7 +168,7 @@ def _tar() -> bytes:
         ({}, ".local/share/img"),
     ],
 )
-def test_the_state_directory_follows_xdg(variables: dict[str, str], expected: str, run, tmp_path: Path) -> None:
+def test_the_state_directory_follows_xdg(variables: dict[str, str], expected: str, run: Run, tmp_path: Path) -> None:
     given = {name: value.replace("/H", str(tmp_path)) for name, value in variables.items()}
     assert run("import", "-", "app", stdin=_tar(), **given).returncode == 0
     assert (tmp_path / expected / "img.db").exists()
@@ -222,7 +226,7 @@ def test_signals_end_a_command_with_their_status(signum: signal.Signals, status:
     assert stderr.count(b"\n") == 1
 
 
-def test_a_bug_is_one_line_and_a_report_without_the_command_line(run, tmp_path: Path) -> None:
+def test_a_bug_is_one_line_and_a_report_without_the_command_line(run: Run, tmp_path: Path) -> None:
     _break_something(tmp_path)
     done = run("ls", "--filter", "name==secret", PYTHONPATH=f"{tmp_path}:{environment(tmp_path)['PYTHONPATH']}")
     first, second = done.stderr.splitlines()
@@ -235,7 +239,7 @@ def test_a_bug_is_one_line_and_a_report_without_the_command_line(run, tmp_path: 
     assert report.stat().st_mode & 0o077 == 0
 
 
-def test_debug_shows_the_traceback(run, tmp_path: Path) -> None:
+def test_debug_shows_the_traceback(run: Run, tmp_path: Path) -> None:
     _break_something(tmp_path)
     done = run("-d", "ls", PYTHONPATH=f"{tmp_path}:{environment(tmp_path)['PYTHONPATH']}")
     assert "Traceback" in done.stderr
@@ -252,7 +256,7 @@ def _break_something(directory: Path) -> None:
     )
 
 
-def test_messages_cannot_play_with_the_terminal(run) -> None:
+def test_messages_cannot_play_with_the_terminal(run: Run) -> None:
     done = run("plugins", "info", "\x1b[2Jx\ny")
     assert "\x1b" not in done.stderr
     assert done.stderr.count("\n") == 2
@@ -263,7 +267,7 @@ def test_messages_cannot_play_with_the_terminal(run) -> None:
     "words", [["ls"], ["tag", "a", "b"], ["rm", "a"], ["save", "-o", "x", "a"], ["import", "-", "a"]]
 )
 @pytest.mark.parametrize("place", ["file", "file/below"])
-def test_a_file_in_the_place_of_the_state_is_named(words: list[str], place: str, run, tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_the_state_is_named(words: list[str], place: str, run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     done = run(*words, "-s", place)
     assert done.returncode == 2

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from img_core.cli._suggest import nearest
+
+if TYPE_CHECKING:
+    from unit.cli.conftest import Run
 
 
 @pytest.mark.parametrize(
@@ -39,7 +43,7 @@ from img_core.cli._suggest import nearest
         (["rm", "--all"], "use `img rm '*'`"),
     ],
 )
-def test_a_word_that_is_unknown_is_met_with_what_was_meant(words: list[str], hint: str | None, run) -> None:
+def test_a_word_that_is_unknown_is_met_with_what_was_meant(words: list[str], hint: str | None, run: Run) -> None:
     done = run(*words)
     assert done.returncode == 2
     assert done.stderr.count("\nhint: ") == (hint is not None), done.stderr
@@ -75,14 +79,14 @@ def test_the_nearest_word_is_taken(word: str, known: list[str], expected: str | 
         ["--authfile", "auth.json"],
     ],
 )
-def test_flags_of_podman_that_mean_what_we_have_are_taken(words: list[str], run, tmp_path: Path) -> None:
+def test_flags_of_podman_that_mean_what_we_have_are_taken(words: list[str], run: Run, tmp_path: Path) -> None:
     (tmp_path / "auth.json").write_text("{}")
     (tmp_path / "Dockerfile").write_text("FROM scratch AS only")
     done = run("build", *words, "-t", "x", "--call=targets", ".")
     assert (done.returncode, "only (default)" in done.stdout) == (0, True), done.stderr
 
 
-def test_the_file_of_authfile_is_the_one_that_is_read_and_written(run, tmp_path: Path) -> None:
+def test_the_file_of_authfile_is_the_one_that_is_read_and_written(run: Run, tmp_path: Path) -> None:
     (tmp_path / "auth.json").write_text('{"auths": {"r.example": {"auth": "am9lOng="}}}')
     listed = run("login", "--list", "--authfile", "auth.json")
     assert "r.example" in listed.stdout
@@ -96,7 +100,7 @@ def test_the_file_of_authfile_is_the_one_that_is_read_and_written(run, tmp_path:
         )
 
 
-def test_verification_that_is_switched_off_is_our_flag_for_it(run) -> None:
+def test_verification_that_is_switched_off_is_our_flag_for_it(run: Run) -> None:
     for flag in ("--tls-verify=false", "--insecure-registry"):
         done = run("pull", flag, "127.0.0.1:1/x")
         assert done.returncode == 6, done.stderr

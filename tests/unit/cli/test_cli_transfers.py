@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,6 @@ from img_core.cli._output import say
 from img_core.cli._progress import choose, showing
 from img_core.config import Config
 from img_core.plugins import Plugins
-from img_core.solver import events
 from img_core.spec import Canceled, ImgError
 from img_core.spec.progress import TransferStatus
 
@@ -30,8 +30,8 @@ def plugins(tmp_path: Path) -> Plugins:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Replace the clocks by one that the test sets."""
     now = [100.0]
-    monkeypatch.setattr(events.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(events.time, "time", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "time", lambda: now[0])
     return now
 
 

@@ -4,7 +4,10 @@ import json
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -14,10 +17,14 @@ from img_lib_containers import owner_calls, seccomp, seccomp_rules
 ROOT = Path(__file__).resolve().parents[3]
 CLONE_THREAD, CLONE_NEWUSER = 0x10000, 0x10000000
 
+Table = dict[str, dict[str, int]]  #: numbers of calls by architecture and name
+
 
 @pytest.fixture(scope="module")
-def generator():
+def generator() -> Iterator[ModuleType]:
     spec = importlib.util.spec_from_file_location("seccomp_generate", ROOT / "contrib/seccomp/generate.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look themselves up
     spec.loader.exec_module(module)
@@ -26,11 +33,12 @@ def generator():
 
 
 @pytest.fixture(scope="module")
-def table(generator):
-    return generator.read_table(ROOT / "contrib/seccomp/syscalls.txt")
+def table(generator: ModuleType) -> Table:
+    found: Table = generator.read_table(ROOT / "contrib/seccomp/syscalls.txt")
+    return found
 
 
-def evaluate(program, arch, number, *arguments):
+def evaluate(program: bytes, arch: int, number: int, *arguments: int) -> int:
     """Interpret a program as the kernel would."""
     data = struct.pack("<IIQ6Q", number, arch, 0, *arguments, *[0] * (6 - len(arguments)))
     position, accumulator = 0, 0
@@ -44,26 +52,33 @@ def evaluate(program, arch, number, *arguments):
         elif code == 0x05:
             position += constant
         elif code == 0x06:
-            return constant
+            return int(constant)
         else:
             hit = {0x15: accumulator == constant, 0x35: accumulator >= constant}[code]
             position += if_true if hit else if_false
 
 
-def error(number):
+def rules_of(profile: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Return the rules of a profile, which is JSON."""
+    assert profile is not None
+    found: list[dict[str, Any]] = profile["syscalls"]
+    return found
+
+
+def error(number: int) -> int:
     return 0x00050000 | number
 
 
 ALLOW, NOTIFY = 0x7FFF0000, 0x7FC00000
 
 
-def test_committed_programs_are_up_to_date(generator):
+def test_committed_programs_are_up_to_date(generator: ModuleType) -> None:
     for path, content in generator.files().items():
         assert path.read_bytes() == content, "run contrib/seccomp/generate.py"
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_every_call_gets_the_answer_of_the_rules(generator, table, machine):
+def test_every_call_gets_the_answer_of_the_rules(generator: ModuleType, table: Table, machine: str) -> None:
     program = generator.programs()[f"seccomp_{machine}.bpf"]
     conditional = {condition.name for condition in seccomp_rules.CONDITIONS}
     for architecture in generator.FAMILIES[machine]:
@@ -78,12 +93,12 @@ def test_every_call_gets_the_answer_of_the_rules(generator, table, machine):
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_arguments_decide(generator, table, machine):
+def test_arguments_decide(generator: ModuleType, table: Table, machine: str) -> None:
     program = generator.programs()[f"seccomp_{machine}.bpf"]
     for architecture in generator.FAMILIES[machine]:
         arch, numbers = generator.AUDIT_ARCH[architecture], table[architecture]
 
-        def answer(name, *arguments, arch=arch, numbers=numbers):
+        def answer(name: str, *arguments: int, arch: int = arch, numbers: dict[str, int] = numbers) -> int:
             return evaluate(program, arch, numbers[name], *arguments)
 
         assert answer("clone", CLONE_THREAD) == ALLOW
@@ -99,7 +114,7 @@ def test_arguments_decide(generator, table, machine):
 
 
 @pytest.mark.parametrize("number", [470, 500, 0x40000000 + 1, 0xFFFFFFFF])
-def test_unknown_calls_seem_not_to_exist(generator, number):
+def test_unknown_calls_seem_not_to_exist(generator: ModuleType, number: int) -> None:
     for machine, family in generator.FAMILIES.items():
         program = generator.programs()[f"seccomp_{machine}.bpf"]
         for architecture in family:
@@ -108,7 +123,7 @@ def test_unknown_calls_seem_not_to_exist(generator, number):
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_owner_filter_catches_changes_of_owner_and_id(generator, table, machine):
+def test_owner_filter_catches_changes_of_owner_and_id(generator: ModuleType, table: Table, machine: str) -> None:
     program = generator.programs()[f"owners_{machine}.bpf"]
     for architecture in generator.FAMILIES[machine]:
         arch, numbers = generator.AUDIT_ARCH[architecture], table[architecture]
@@ -123,7 +138,9 @@ def test_owner_filter_catches_changes_of_owner_and_id(generator, table, machine)
         assert evaluate(program, arch, numbers["write"]) == ALLOW
 
 
-def test_the_filter_for_hidden_families_hands_over_only_the_making_of_sockets_by_32_bit_programs(generator, table):
+def test_the_filter_for_hidden_families_hands_over_only_the_making_of_sockets_by_32_bit_programs(
+    generator: ModuleType, table: Table
+) -> None:
     i386, x86_64 = generator.AUDIT_ARCH["i386"], generator.AUDIT_ARCH["x86_64"]
     for name in ("sockets_x86_64.bpf", "owners_x86_64.bpf"):
         program = generator.programs()[name]
@@ -136,15 +153,15 @@ def test_the_filter_for_hidden_families_hands_over_only_the_making_of_sockets_by
     assert evaluate(refusing, i386, 102, 2) == ALLOW
 
 
-def test_a_supervisor_lets_the_same_families_pass_as_the_filter(generator, table):
+def test_a_supervisor_lets_the_same_families_pass_as_the_filter(generator: ModuleType, table: Table) -> None:
     program = generator.programs()["seccomp_x86_64.bpf"]
     for family in (*range(64), 1 << 31, 0xFFFFFFFF):
         allowed = evaluate(program, generator.AUDIT_ARCH["i386"], 359, family) == ALLOW
         assert seccomp_rules.may_use_family(family) == allowed, family
 
 
-def test_the_builders_profile_allows_what_steps_get_and_no_more_than_it_has_to():
-    rules = seccomp_rules.builder_profile()["syscalls"]
+def test_the_builders_profile_allows_what_steps_get_and_no_more_than_it_has_to() -> None:
+    rules = rules_of(seccomp_rules.builder_profile())
     unconditional = {
         name for rule in rules if rule["action"] == "SCMP_ACT_ALLOW" and "args" not in rule for name in rule["names"]
     }
@@ -153,7 +170,7 @@ def test_the_builders_profile_allows_what_steps_get_and_no_more_than_it_has_to()
     assert "clone" not in {name for rule in rules if "args" in rule for name in rule["names"]}
 
 
-def test_the_supervisor_knows_every_call_that_it_is_handed(generator, table):
+def test_the_supervisor_knows_every_call_that_it_is_handed(generator: ModuleType, table: Table) -> None:
     """What it does not know it answers with success, and a rename that never happened would be a disaster."""
     for architecture, numbers in table.items():
         audit = generator.AUDIT_ARCH[architecture]
@@ -164,7 +181,7 @@ def test_the_supervisor_knows_every_call_that_it_is_handed(generator, table):
         assert len(owner_calls.RENAMES[audit]) + len(owner_calls.CALLS[audit]) == len(handed)
 
 
-def test_rules_name_only_real_calls(table):
+def test_rules_name_only_real_calls(table: Table) -> None:
     known = {name for numbers in table.values() for name in numbers}
     named = seccomp_rules.ALLOWED | seccomp_rules.HIDDEN | seccomp_rules.OWNER_CALLS | seccomp_rules.PRETENDED
     assert named <= known
@@ -174,20 +191,21 @@ def test_rules_name_only_real_calls(table):
 @pytest.mark.parametrize(
     "name", ["mount", "bpf", "keyctl", "unshare", "setns", "kexec_load", "init_module", "io_uring_setup"]
 )
-def test_dangerous_calls_are_not_allowed(name):
+def test_dangerous_calls_are_not_allowed(name: str) -> None:
     assert name not in seccomp_rules.ALLOWED
 
 
-def test_oci_profile_compares_only_the_bits_that_the_kernel_looks_at():
-    rules = [rule for rule in seccomp_rules.oci_profile("x86_64")["syscalls"] if rule["names"] == ["socket"]]
+def test_oci_profile_compares_only_the_bits_that_the_kernel_looks_at() -> None:
+    rules = [rule for rule in rules_of(seccomp_rules.oci_profile("x86_64")) if rule["names"] == ["socket"]]
     assert {rule["args"][0]["op"] for rule in rules} == {"SCMP_CMP_MASKED_EQ"}
     assert max(rule["args"][0]["value"] for rule in rules) <= 0xFFFFFFFF
 
 
-def test_oci_profile_says_the_same():
+def test_oci_profile_says_the_same() -> None:
     profile = seccomp_rules.oci_profile("x86_64")
+    assert profile is not None
     assert profile["architectures"] == ["SCMP_ARCH_X86_64"]
-    allowed = {name for rule in profile["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW" for name in rule["names"]}
+    allowed = {name for rule in rules_of(profile) if rule["action"] == "SCMP_ACT_ALLOW" for name in rule["names"]}
     assert allowed == seccomp_rules.ALLOWED | {condition.name for condition in seccomp_rules.CONDITIONS}
     json.dumps(profile)
     assert seccomp_rules.oci_profile("pdp11") is None
@@ -200,7 +218,7 @@ from img_lib_containers import seccomp
 syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
 seccomp.install(seccomp.sandbox_program())
 libc = ctypes.CDLL(None, use_errno=True)
-def attempt(*arguments):
+def attempt(*arguments: int):
     result = libc.syscall(*arguments)
     return 0 if result >= 0 else ctypes.get_errno()
 print(attempt(435, 0, 0), attempt(999), attempt(428, 0, 0, 0), attempt(436, 100, 200, 0), flush=True)
@@ -209,11 +227,11 @@ os.write(1, b"alive\\n")
 
 
 @pytest.mark.skipif(seccomp.sandbox_program() is None, reason="no filter for this architecture")
-def test_the_kernel_accepts_the_program():
+def test_the_kernel_accepts_the_program() -> None:
     finished = subprocess.run([sys.executable, "-c", PROBE], cwd=ROOT, capture_output=True, text=True, check=True)
     assert finished.stdout.split() == [str(errno.ENOSYS), str(errno.ENOSYS), str(errno.EPERM), "0", "alive"]
 
 
-def test_fourteen_capabilities():
+def test_fourteen_capabilities() -> None:
     assert len(sandbox.DEFAULT_CAPABILITIES) == 14
     assert syscalls.CAP_SYS_ADMIN not in [sandbox.ALL_CAPABILITIES.index(name) for name in sandbox.DEFAULT_CAPABILITIES]

@@ -552,7 +552,7 @@ class TestModes:
             bench.copy("a.txt", to="/x", mode=text)
 
 
-def archive(members: Sequence[tuple[str, str, dict[str, object]]], *, compression: str = "") -> bytes:
+def archive(members: Sequence[Member], *, compression: str = "") -> bytes:
     """A tar with ``(name, content or link text, fields)``; a name that ends in a slash is a directory."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode=f"w:{compression}", format=tarfile.GNU_FORMAT) as file:  # type: ignore[call-overload]
@@ -570,7 +570,10 @@ def archive(members: Sequence[tuple[str, str, dict[str, object]]], *, compressio
     return stream.getvalue()
 
 
-LINK = {"type": tarfile.SYMTYPE}
+#: name, content or text of the link, fields of the header
+Member = tuple[str, str, dict[str, object]]
+
+LINK: dict[str, object] = {"type": tarfile.SYMTYPE}
 
 
 class TestAdd:
@@ -615,7 +618,7 @@ class TestAdd:
         bench.target("e/t/old")
         (bench.root / "e").chmod(0o1777)
         (bench.root / "e/t").chmod(0o1777)
-        members = [("./", "", {"mode": 0o711}), ("./t/", "", {"mode": 0o700, "uid": 3, "gid": 4})]
+        members: list[Member] = [("./", "", {"mode": 0o711}), ("./t/", "", {"mode": 0o700, "uid": 3, "gid": 4})]
         (bench.context / "x.tar").write_bytes(archive(members))
         bench.add("x.tar", to="/e/")
         assert (bench.mode("e"), bench.mode("e/t"), bench.owner("e/t")) == (0o1777, 0o700, (3, 4))
@@ -628,7 +631,7 @@ class TestAdd:
         assert bench.files() == ["e", "e/.wh.e1", "e/abs", "e/e1", "e/up"]
 
     def test_links_of_an_archive_do_not_lead_out(self, bench: Bench) -> None:
-        members = [
+        members: list[Member] = [
             ("l", "../../../outside", LINK),
             ("l/f", "evil", {}),
             ("a", str(bench.outside), LINK),
@@ -641,7 +644,12 @@ class TestAdd:
 
     @pytest.mark.parametrize("link", ["/tmp", "../../tmp", "a/../../../tmp"])
     def test_links_that_lead_out_of_the_destination_are_resolved_inside_of_it(self, bench: Bench, link: str) -> None:
-        members = [("a/", "", {}), ("tmp/", "", {}), ("l", link, LINK), ("l/f", "x", {"uid": 5, "gid": 6})]
+        members: list[Member] = [
+            ("a/", "", {}),
+            ("tmp/", "", {}),
+            ("l", link, LINK),
+            ("l/f", "x", {"uid": 5, "gid": 6}),
+        ]
         (bench.context / "x.tar").write_bytes(archive([*members, ("l/n", "x", {**LINK, "uid": 7, "gid": 8})]))
         (bench.root / "tmp").mkdir()
         bench.add("x.tar", to="/deep/e/")
@@ -664,7 +672,7 @@ class TestAdd:
         (bench.context / "x.tar").write_bytes(archive([("x", "../../outside", LINK)]))
         root = os.open(bench.root, os.O_PATH | os.O_DIRECTORY)
         context = os.open(bench.context, os.O_RDONLY | os.O_DIRECTORY)
-        actions = [MakeDirectory("/w/x"), Copy(0, ("x.tar",), "/w/", unpack=True, add=True)]
+        actions: list[FileAction] = [MakeDirectory("/w/x"), Copy(0, ("x.tar",), "/w/", unpack=True, add=True)]
         selections = [None, select(SourceTree(context), actions[1])]  # type: ignore[arg-type]
         apply(actions, selections, root, owners=bench.owners, now_ns=NOW, archives=unpacking)
         os.close(root)
@@ -761,7 +769,7 @@ def test_every_failing_mutation_is_one_line(bench: Bench, error: int) -> None:
     (bench.context / "dir/l").symlink_to("f")
     os.mkfifo(bench.context / "dir/p")
     (bench.context / "x.tar").write_bytes(archive([("t/f", "hi", {"uid": 3})]))
-    actions = [
+    actions: list[FileAction] = [
         Copy(0, ("dir",), "/a/b", owner="5:6"),
         MakeDirectory("/w", owner="7"),
         WriteFile("EOF", b"text", "/h/"),

@@ -116,7 +116,7 @@ class Vanishing:
 
 def test_what_is_gone_before_the_look_is_not_there(context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scandir = os.scandir
-    monkeypatch.setattr(_tree.os, "scandir", lambda fd: Vanishing(scandir(fd), context / "dir/f"))
+    monkeypatch.setattr(os, "scandir", lambda fd: Vanishing(scandir(fd), context / "dir/f"))
     source = os.open(context, os.O_RDONLY | os.O_DIRECTORY)
     try:
         listed = [name for name, _ in _tree.list_directory(SourceTree(source), b"dir")]

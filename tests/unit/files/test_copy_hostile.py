@@ -13,7 +13,7 @@ from img_core.files import fs
 from img_core.files.copy import SourceTree, apply, digest, select
 from img_core.files.ownership import Owners
 from img_core.spec.errors import ImgError
-from img_core.spec.graph import Copy, MakeDirectory, WriteFile
+from img_core.spec.graph import Copy, FileAction, MakeDirectory, WriteFile
 from img_core.testing.trees import fingerprint
 
 NAMES = st.sampled_from(["a", "b", "c", "a/a", "a/b", "b/c", "a/b/c"])
@@ -58,7 +58,7 @@ def test_nothing_outside_of_the_root_is_written(
         (outside / "f").write_text("safe")
         root = build(base / "root", links, outside)
         before = fingerprint(str(outside), changes=True), fingerprint(str(base / "context"), changes=True)
-        actions = [
+        actions: list[FileAction] = [
             Copy(0, (source,), destination, parents=parents, owner="3:4", mode="0711"),
             MakeDirectory(destination + "/work", owner="5"),
             WriteFile("EOF", b"evil", destination, mode="4755"),

@@ -174,8 +174,8 @@ def test_a_copy_takes_what_a_walk_of_buildkit_takes(
     matcher = IgnoreMatcher.from_patterns(patterns)
     rules = [(rule.pattern, rule.negated) for rule in matcher.rules]
     expected = set()
-    for path in top.rglob("*"):
-        name = str(path.relative_to(top))
+    for file_path in top.rglob("*"):
+        name = str(file_path.relative_to(top))
         if not excluded(rules, name):  # and with it the directories on the way
             expected |= {name, *(str(parent) for parent in Path(name).parents)} - {"."}
     fd = os.open(top, os.O_RDONLY | os.O_DIRECTORY)

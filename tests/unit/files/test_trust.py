@@ -78,9 +78,9 @@ def test_no_other_user_owns_it(
     state: Path, monkeypatch: pytest.MonkeyPatch, owner: int, we: int, sudo_uid: str, host: bool, trusted: bool
 ) -> None:
     found = os.stat_result((stat.S_IFDIR | 0o755, 1, 1, 2, owner, owner, 0, 0, 0, 0))
-    monkeypatch.setattr(trust.os, "geteuid", lambda: we)
+    monkeypatch.setattr(os, "geteuid", lambda: we)
     monkeypatch.setattr(trust, "_maps_all_ids", lambda: host)
-    monkeypatch.setattr(trust.os, "stat", lambda _path: found)
+    monkeypatch.setattr(os, "stat", lambda _path: found)
     environment = {"SUDO_UID": sudo_uid} if sudo_uid else {}
     if trusted:
         trust.check_trusted(str(state), environment)

@@ -41,7 +41,7 @@ def test_a_stage_must_be_one_remote_add(stage: str) -> None:
 def test_the_source_of_a_stage_is_the_one_that_the_stage_adds() -> None:
     asked: list[SourceOp] = []
 
-    class Recorder(DictResolver):
+    class Recorder(DictResolver):  # type: ignore[misc]  # of a module beside this one
         def source_time(self, op: SourceOp) -> int | None:
             asked.append(op)
             return 6

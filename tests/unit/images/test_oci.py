@@ -124,7 +124,8 @@ def test_anything_but_plain_json_is_refused(content: bytes) -> None:
 
 
 def test_manifest_that_is_also_an_index_is_refused() -> None:
-    for extra in ({"layers": []}, {"config": None}, {"fsLayers": []}, {"history": []}):
+    extras: list[dict[str, Any]] = [{"layers": []}, {"config": None}, {"fsLayers": []}, {"history": []}]
+    for extra in extras:
         assert refusal(index(**extra)) == "is ambiguous: it has the keys of a manifest and of an index"
 
 

@@ -1,5 +1,7 @@
 """Control groups as files: what the kernel tells about them, and which of them are ours to divide."""
 
+from pathlib import Path
+
 import pytest
 
 from img_core.linux.cgroups import Limits
@@ -7,7 +9,7 @@ from img_core.linux.cgroups.groups import Hierarchy, StepGroups, _dividable, hie
 from img_core.spec.errors import UsageError
 
 
-def test_version_2_takes_everything_from_one_directory():
+def test_version_2_takes_everything_from_one_directory() -> None:
     limits = Limits(memory=64 << 20, memory_swap=96 << 20, cpu_quota=50_000, cpu_shares=1024, cpuset_cpus="0-1")
     assert [(setting.file, setting.value) for setting in limits.settings(2)] == [
         ("memory.max", str(64 << 20)),
@@ -18,7 +20,7 @@ def test_version_2_takes_everything_from_one_directory():
     ]
 
 
-def test_version_1_has_other_names_for_it():
+def test_version_1_has_other_names_for_it() -> None:
     limits = Limits(memory=64 << 20, memory_swap=96 << 20, cpu_period=10_000, cpu_quota=5_000, cpu_shares=512)
     assert [(setting.controller, setting.file, setting.value) for setting in limits.settings(1)] == [
         ("memory", "memory.limit_in_bytes", str(64 << 20)),
@@ -30,11 +32,11 @@ def test_version_1_has_other_names_for_it():
 
 
 @pytest.mark.parametrize(("shares", "weight"), [(2, "1"), (262_144, "10000")])
-def test_the_ends_of_both_scales_are_the_same(shares, weight):
+def test_the_ends_of_both_scales_are_the_same(shares: int, weight: str) -> None:
     assert Limits(cpu_shares=shares).settings(2)[0].value == weight
 
 
-def test_no_limit_is_no_limit():
+def test_no_limit_is_no_limit() -> None:
     assert not Limits()
     assert Limits(cpu_shares=2)
     assert Limits().settings(1) == Limits().settings(2) == []
@@ -42,8 +44,11 @@ def test_no_limit_is_no_limit():
         Limits(memory=1).check()
 
 
+Tree = tuple[Path, str, str]  #: the directory of `tree`, its table of groups and its table of mounts
+
+
 @pytest.fixture
-def tree(tmp_path):
+def tree(tmp_path: Path) -> Tree:
     """A machine with version 2 at /two, and version 1 with two controllers together at /one."""
     for name in ("two/user.slice/app", "one/job"):
         (tmp_path / name).mkdir(parents=True)
@@ -59,7 +64,7 @@ def tree(tmp_path):
     return tmp_path, str(groups), str(mounts)
 
 
-def test_groups_are_found_where_they_are_mounted(tree):
+def test_groups_are_found_where_they_are_mounted(tree: Tree) -> None:
     path, groups, mounts = tree
     assert hierarchies(groups, mounts) == [
         Hierarchy(2, f"{path}/two/user.slice/app", frozenset({"memory", "pids"})),
@@ -67,7 +72,7 @@ def test_groups_are_found_where_they_are_mounted(tree):
     ]
 
 
-def test_group_that_is_the_root_of_its_mount_is_found(tree):
+def test_group_that_is_the_root_of_its_mount_is_found(tree: Tree) -> None:
     path, groups, mounts = tree
     text = (
         (path / "mountinfo")
@@ -79,11 +84,11 @@ def test_group_that_is_the_root_of_its_mount_is_found(tree):
     assert hierarchies(groups, mounts)[0].directory == f"{path}/two/user.slice/app"
 
 
-def test_missing_files_mean_no_groups(tmp_path):
+def test_missing_files_mean_no_groups(tmp_path: Path) -> None:
     assert hierarchies(str(tmp_path / "absent"), str(tmp_path / "absent")) == []
 
 
-def test_group_above_that_hands_out_already_is_preferred(tree):
+def test_group_above_that_hands_out_already_is_preferred(tree: Tree) -> None:
     path, groups, mounts = tree
     above = path / "two/user.slice"
     (above / "cgroup.procs").write_text("")
@@ -92,7 +97,7 @@ def test_group_above_that_hands_out_already_is_preferred(tree):
     assert _dividable(found, Limits(memory=1 << 30).settings(2)) == str(above)
 
 
-def test_own_group_is_told_to_hand_out(tree):
+def test_own_group_is_told_to_hand_out(tree: Tree) -> None:
     path, groups, mounts = tree
     own = path / "two/user.slice/app"
     for name in ("cgroup.procs", "cgroup.subtree_control"):
@@ -105,7 +110,7 @@ def test_own_group_is_told_to_hand_out(tree):
 @pytest.mark.parametrize(
     ("name", "text"), [("memory.events", "oom 2\noom_kill {}\n"), ("memory.oom_control", "under_oom 0\noom_kill {}\n")]
 )
-def test_kills_for_want_of_memory_are_known(tmp_path, name, text):
+def test_kills_for_want_of_memory_are_known(tmp_path: Path, name: str, text: str) -> None:
     group = StepGroups((), (str(tmp_path),))
     assert not group.was_killed()
     (tmp_path / name).write_text(text.format(0))

@@ -2,31 +2,32 @@ import errno
 import os
 import select
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from img_core.linux import syscalls
 
 
-def test_missing_system_call_is_explained():
+def test_missing_system_call_is_explained() -> None:
     error = syscalls.os_error(errno.ENOSYS, "mount_setattr")
     assert error.errno == errno.ENOSYS
     assert "Linux 5.12" in str(error)
 
 
-def test_permission_error_is_explained_and_names_the_path():
+def test_permission_error_is_explained_and_names_the_path() -> None:
     error = syscalls.os_error(errno.EPERM, "mount", b"/sys")
     assert isinstance(error, PermissionError)
     assert "capability" in str(error)
     assert error.filename == "/sys"
 
 
-def test_failed_call_names_itself_and_its_path():
+def test_failed_call_names_itself_and_its_path() -> None:
     with pytest.raises(FileNotFoundError, match=r"open_tree.*absent"):
         syscalls.open_tree(syscalls.AT_FDCWD, "/absent/thing", 0)
 
 
-def test_openat2_stays_in_the_root(tmp_path):
+def test_openat2_stays_in_the_root(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("outside")
     root = tmp_path / "root"
     (root / "etc").mkdir(parents=True)
@@ -43,7 +44,7 @@ def test_openat2_stays_in_the_root(tmp_path):
     os.close(root_fd)
 
 
-def test_pidfd_tells_the_end_and_carries_signals():
+def test_pidfd_tells_the_end_and_carries_signals() -> None:
     process = subprocess.Popen(["sleep", "100"])
     pidfd = syscalls.pidfd_open(process.pid)
     poll = select.poll()
@@ -57,7 +58,7 @@ def test_pidfd_tells_the_end_and_carries_signals():
     os.close(pidfd)
 
 
-def test_close_range_closes_only_the_range():
+def test_close_range_closes_only_the_range() -> None:
     first, second, third = os.open("/", os.O_PATH), os.open("/", os.O_PATH), os.open("/", os.O_PATH)
     low, high = sorted((first, third))[0], max(first, second, third)
     syscalls.close_range(high, high)
@@ -68,7 +69,7 @@ def test_close_range_closes_only_the_range():
         os.close(fd)
 
 
-def test_capability_numbers_match_their_names():
+def test_capability_numbers_match_their_names() -> None:
     from img_core.linux import sandbox
 
     assert sandbox.ALL_CAPABILITIES[syscalls.CAP_SYS_ADMIN] == "SYS_ADMIN"

@@ -1,4 +1,5 @@
 import errno
+from pathlib import Path
 
 import pytest
 
@@ -7,7 +8,7 @@ from img_core.linux.userns import IdRange
 from img_core.spec.errors import UsageError
 
 
-def test_sub_ids_are_found_by_name_and_by_uid_on_all_lines(tmp_path):
+def test_sub_ids_are_found_by_name_and_by_uid_on_all_lines(tmp_path: Path) -> None:
     table = tmp_path / "subuid"
     table.write_text(
         "# comment\nann:100000:65536\nbob:1:2\n1000:300000:10\nann:100000:65536\nann:bad:1\nann:5:0\n\nann\n"
@@ -16,11 +17,11 @@ def test_sub_ids_are_found_by_name_and_by_uid_on_all_lines(tmp_path):
     assert found == [(100000, 65536), (300000, 10)]
 
 
-def test_missing_sub_id_table_gives_nothing(tmp_path):
+def test_missing_sub_id_table_gives_nothing(tmp_path: Path) -> None:
     assert userns.sub_id_ranges(str(tmp_path / "absent"), user="ann", uid=1000) == []
 
 
-def test_ranges_are_laid_out_one_after_the_other_behind_our_own_id():
+def test_ranges_are_laid_out_one_after_the_other_behind_our_own_id() -> None:
     laid_out = userns._lay_out(1000, [(100000, 65536), (300000, 10)])
     assert laid_out == (IdRange(0, 1000, 1), IdRange(1, 100000, 65536), IdRange(65537, 300000, 10))
 
@@ -34,7 +35,9 @@ def test_ranges_are_laid_out_one_after_the_other_behind_our_own_id():
         ((IdRange(0, 1000, 1),), (IdRange(0, 1000, 1),), "single"),
     ],
 )
-def test_mode_follows_from_the_maps(uid_ranges, gid_ranges, mode):
+def test_mode_follows_from_the_maps(
+    uid_ranges: tuple[IdRange, ...], gid_ranges: tuple[IdRange, ...], mode: str
+) -> None:
     assert userns._mode_of(uid_ranges, gid_ranges) == mode
 
 
@@ -47,14 +50,14 @@ def test_mode_follows_from_the_maps(uid_ranges, gid_ranges, mode):
         (errno.ENOSYS, "seccomp"),
     ],
 )
-def test_every_refusal_is_explained(number, words):
+def test_every_refusal_is_explained(number: int, words: str) -> None:
     error = userns._explain_unshare(OSError(number, "x"), syscalls.CLONE_NEWUSER)
     assert words in str(error)
     assert error.hint
     assert error.exit_code == 7
 
 
-def test_unknown_mode_in_the_environment_is_refused(monkeypatch):
+def test_unknown_mode_in_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMG_IDMAP", "some")
     with pytest.raises(UsageError, match=r"IMG_IDMAP.*some"):
         userns.enter()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 
-from img_core.spec import StepFinished, StepLog, StepStarted, StepStatus, WarningRaised
+from img_core.spec import Event, StepFinished, StepLog, StepStarted, StepStatus, WarningRaised
 from img_lib_progress.text import log_time, size_text
 from img_progress_plain._plain import PlainProgress
 from img_progress_plain._quiet import QuietProgress
@@ -74,7 +74,7 @@ def test_a_silent_step_gives_way_and_is_named_again() -> None:
 
 
 def test_a_chatty_step_does_not_hold_back_the_others_for_ever() -> None:
-    events = [start("a", "A"), start("b", "B")]
+    events: list[Event] = [start("a", "A"), start("b", "B")]
     for number in range(300):
         events += [log("a", b"a\n", number / 1000), log("b", b"b\n", number / 1000)]
     assert "#2 B\n" in shown(*events, close=False)

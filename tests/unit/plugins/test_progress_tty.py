@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from harness.terminal import Terminal
-from img_core.spec import StepFinished, StepLog, StepPlanned, StepStarted, StepStatus, WarningRaised
+from img_core.spec import Event, StepFinished, StepLog, StepPlanned, StepStarted, StepStatus, WarningRaised
 from img_progress_tty import _tty
 from img_progress_tty._screen import Screen
 from img_progress_tty._text import cut, width_of
@@ -192,12 +192,13 @@ def test_a_huge_log_of_a_failure_is_cut_at_its_beginning() -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="utf-8")
     progress = TerminalProgress(stream)
-    for event in (
+    events: list[Event] = [
         start("a", "RUN a"),
         *[log("a", b"x" * 999 + b"\n")] * 500,
         log("a", b"last\n"),
         end("a", 1.0, error="e"),
-    ):
+    ]
+    for event in events:
         progress.handle(event)
     progress.close()
     lines = raw.getvalue().decode().removesuffix("\n").split("\n")

@@ -15,8 +15,8 @@ from img_core.spec import Canceled, Event, ImgError, StepFinished, StepStarted, 
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Replace the clocks by one that the test sets."""
     now = [100.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(module.time, "time", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "time", lambda: now[0])
     return now
 
 

@@ -14,6 +14,7 @@ from solver_lab import PLATFORMS, Lab, World
 
 from img_core.spec.graph import (
     Copy,
+    FileAction,
     FileOp,
     MakeDirectory,
     MergeOp,
@@ -152,7 +153,8 @@ def nodes_after(draw: st.DrawFn, stacks: Sequence[int], trees: Sequence[int]) ->
         source = input_of(draw(st.sampled_from([None, *stacks, *trees])))
         op = FileOp((Copy(source, **values),), has_base=base is not None)
     else:
-        op = FileOp((draw(st.sampled_from([*DIRECTORIES, *WRITES])),), has_base=base is not None)
+        others: list[FileAction] = [*DIRECTORIES, *WRITES]
+        op = FileOp((draw(st.sampled_from(others)),), has_base=base is not None)
     return Node(op, tuple(inputs), None, use_cache)
 
 
@@ -179,6 +181,7 @@ def dimensions(node: Node) -> list[Callable[[st.DrawFn], Node]]:
         )
 
     def with_hosts(draw: st.DrawFn) -> Node:
+        assert isinstance(op, RunOp)
         names, addresses = draw(st.sampled_from(HOSTS))
         return replace(node, op=replace(op, extra_hosts=names, extra_host_addresses=addresses))
 

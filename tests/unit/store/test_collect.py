@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 from img_core.files.fs import faults
+from img_core.files.treewalk import tree_size
 from img_core.images import oci
 from img_core.spec.errors import ImgError
 from img_core.spec.values import Descriptor
@@ -17,7 +19,7 @@ from img_core.store.collect import Policy, prune, survey
 from img_core.store.leases import BLOB, SNAPSHOT
 from img_core.store.records import RecordedLayer, StepRecord
 from img_core.store.snapshots import Snapshot
-from img_core.store.usage import ABANDONED, Piece, tree_size
+from img_core.store.usage import ABANDONED, Piece
 
 
 def opened(state: Path) -> Store:
@@ -65,6 +67,7 @@ def test_what_arrived_in_part_is_shown_and_goes_unless_it_is_growing(tmp_path: P
         (shown,) = survey(store)
         assert (shown.description, shown.size, shown.in_use) == ("blob that arrived in part", 2 << 20, True)
         assert collect(tmp_path) == []
+        assert isinstance(growing, Generator)
         growing.close()
         assert [piece.in_use for piece in survey(store)] == [False]
         assert [piece.path for piece in collect(tmp_path)] == [shown.path]

@@ -1,0 +1,1 @@
+"""Export images of img as initial RAM file systems of Linux."""

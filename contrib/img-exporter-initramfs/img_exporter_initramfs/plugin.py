@@ -1,0 +1,11 @@
+"""Registers the exporter `initramfs`. Short, and imports nothing heavy: it runs whenever somebody lists plugins."""
+
+from img_core.spec import Exporter, hookimpl
+
+
+@hookimpl
+def img_exporter() -> type[Exporter]:
+    """Return the class."""
+    from img_exporter_initramfs._exporter import InitramfsExporter
+
+    return InitramfsExporter

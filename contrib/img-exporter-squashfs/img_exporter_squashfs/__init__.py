@@ -1,0 +1,1 @@
+"""Export images of img as squashfs file systems."""

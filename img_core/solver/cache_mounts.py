@@ -1,0 +1,157 @@
+"""Cache mounts of RUN: directories that outlive the steps that mount them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from img_core.files import fs
+from img_core.files.locks import ensure_directory
+from img_core.files.ownership import Owners
+from img_core.solver.keys import digest_of
+from img_core.spec.executor import Mount
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import ExitStack
+
+    from img_core.solver.scope import BuildScope
+    from img_core.solver.stacks import Evaluated
+    from img_core.solver.trees import Trees
+    from img_core.spec.graph import RunMount
+
+__all__ = ["CacheMounts"]
+
+
+class CacheMounts:
+    """The cache mounts of one build."""
+
+    def __init__(self, scope: BuildScope, trees: Trees) -> None:
+        self._scope = scope
+        self._store = scope.store
+        self._trees = trees
+        self._emptied: set[str] = set()
+        self._emptying = threading.Lock()
+        self._opened: set[str] = set()
+        self.used: dict[
+            str, str
+        ] = {}  #: ids of those that steps may have changed and that others can use, by the names of directories
+
+    def _name(self, mount: RunMount, inputs: Sequence[Evaluated]) -> str:
+        """Return the name of a cache's directory: each combination of id, owner, mode and first content has its own, as in BuildKit.
+
+        A directory can have one owner, and who asks for another must be able to write.
+        """
+        seed = "" if mount.input is None else self._trees.mount_digest(mount, inputs)
+        # hashed: an id is any text, and must never become a path (CVE-2024-9675)
+        own = [mount.uid, mount.gid, _cache_mode(mount), seed]
+        return digest_of("cache mount", mount.id or mount.target, *own)
+
+    def open(
+        self, opened: ExitStack, mount: RunMount, inputs: Sequence[Evaluated], note: Callable[[str], None]
+    ) -> Mount:
+        """Open the directory of *mount* until *opened* ends. One that is missing is made, with what an imported cache has of it.
+
+        *note* gets a line in that case.
+        """
+        name = self._name(mount, inputs)
+        if mount.sharing == "locked":
+            opened.enter_context(self._store.lock(f"cache-mount:{name}", self._scope.cancellation.check))
+        elif mount.sharing == "private":
+            name = self._private_name(opened, name)
+        self._store.use_cache_mount(name, f"cached mount {mount.target}")
+        directory = os.path.join(self._store.state, "cache-mounts", name)
+        with self._store.lock(f"cache-mount-making:{name}", self._scope.cancellation.check):
+            if not self._restored(name, directory, mount, note) and not os.path.isdir(directory):
+                self._make_cache(directory, mount, inputs)
+            self._opened.add(name)
+        if mount.sharing != "private" and not mount.readonly:
+            self.used[name] = mount.id or mount.target
+        descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        opened.callback(os.close, descriptor)
+        return Mount(mount.target, source_fd=descriptor, readonly=mount.readonly)
+
+    def _private_name(self, opened: ExitStack, name: str) -> str:
+        """Return the first of *name*'s directories that nobody uses now."""
+
+        class BusyError(Exception):
+            pass
+
+        def busy() -> None:
+            raise BusyError
+
+        number = 0
+        while True:
+            candidate = name if number == 0 else f"{name}-{number}"
+            try:
+                opened.enter_context(self._store.lock(f"cache-mount:{candidate}", busy))
+            except BusyError:
+                number += 1
+            else:
+                return candidate
+
+    def _make_cache(self, directory: str, mount: RunMount, inputs: Sequence[Evaluated]) -> None:
+        ensure_directory(os.path.dirname(directory))
+        new = self._scope.new_path("cache")
+        fs.mkdir(new, 0o700)
+        if mount.input is not None:
+            self._trees.copy_into(new, inputs[mount.input], mount.source, "")
+        self._own(new, mount.uid, mount.gid, _cache_mode(mount))
+        fs.rename(new, directory)
+
+    def _restored(self, name: str, directory: str, mount: RunMount, note: Callable[[str], None]) -> bool:
+        """Put what an imported cache has into *directory*, if that is missing or empty; tell whether that was done."""
+        imports = self._scope.imports
+        if imports is None or mount.sharing == "private" or not self._is_free(name, directory):
+            return False
+        for found in imports.mounts(name, mount.id or mount.target):
+            from img_core.solver.mount_content import restore  # only where there is something
+
+            new = self._scope.new_path("cache")
+            fs.mkdir(new, 0o700)
+            if restore(new, found, imports, self._scope):
+                self._own(new, mount.uid, mount.gid, _cache_mode(mount))
+                ensure_directory(os.path.dirname(directory))
+                fs.rename(new, directory)  # over an empty one, at most
+                note(f"the cache mount `{fs.show(mount.target)}` was filled from cache {found.source}")
+                return True
+            fs.remove_tree(new)
+        return False
+
+    def _is_free(self, name: str, directory: str) -> bool:
+        """Tell whether *directory* is missing, or nobody would miss it: it is empty, meant to have something, and not in use."""
+        if name in self._emptied or name in self._opened:
+            return False
+        try:
+            with os.scandir(directory) as entries:
+                return next(entries, None) is None and not self._store.others_use_cache_mount(name)
+        except FileNotFoundError:
+            return True
+
+    def _own(self, directory: str, uid: int, gid: int, mode: int) -> None:
+        """Give *directory* an owner and a mode."""
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            Owners(self._scope.host.mapping).set_fd(descriptor, uid, gid)
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
+
+    def empty(self, mount: RunMount, inputs: Sequence[Evaluated]) -> bool:
+        """Empty a cache mount, once per build; tell whether there was one."""
+        name = self._name(mount, inputs)
+        with self._emptying:
+            if name in self._emptied:
+                return False
+            self._emptied.add(name)
+            directory = os.path.join(self._store.state, "cache-mounts", name)
+            with self._store.lock(f"cache-mount-making:{name}", self._scope.cancellation.check):
+                if not os.path.isdir(directory):
+                    return False
+                fs.rename(directory, self._scope.new_path("cache"))  # removed with the run directory
+                return True
+
+
+def _cache_mode(mount: RunMount) -> int:
+    return 0o755 if mount.mode is None else mount.mode

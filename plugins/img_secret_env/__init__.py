@@ -1,0 +1,1 @@
+"""Secrets of a build from environment variables."""
