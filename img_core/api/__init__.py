@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from img_core.api._cache_places import cache_places as cache_places
     from img_core.api._client import *  # noqa: F403
     from img_core.api._credentials import LoggedOut as LoggedOut
-    from img_core.api._credentials import server_name as server_name
     from img_core.api._given import BuildOptions, StrPath, Words
     from img_core.api._lock import Lock as Lock
     from img_core.api._push import refuse_id as refuse_id
     from img_core.api._request import *  # noqa: F403
     from img_core.api._request import BuildResult, Output
     from img_core.api._values import *  # noqa: F403
+    from img_core.images.reference import server_name as server_name
     from img_core.linux.cancellation import CancelHandle as CancelHandle
     from img_core.solver.failure import StepFailure as StepFailure
     from img_core.spec.errors import Canceled as Canceled
@@ -47,7 +47,7 @@ _HOMES = {
     "_async": "AsyncClient",
     "_cache_places": "cache_places",
     "_client": "Client",
-    "_credentials": "LoggedOut server_name",
+    "_credentials": "LoggedOut",
     "_lock": "Lock",
     "_push": "refuse_id",
     "_request": "BuildRequest BuildResult CachePlace Limits Output SecretSource SshAgent",
@@ -55,6 +55,7 @@ _HOMES = {
         "CacheContents CachedStep HistoryEntry ImageDetails LoadResult PushResult RecordedBuild StateReport StoredImage "
         "Unpacked"
     ),
+    "img_core.images.reference": "server_name",
     "img_core.linux.cancellation": "CancelHandle",
     "img_core.solver.failure": "StepFailure",
     "img_core.spec.errors": "Canceled ImgError",

@@ -166,7 +166,8 @@ class Build:
         return caches
 
     def _drivers(self, sources: Callable[[str], Any], network: NetworkChoice) -> Drivers:  # Any: a source
-        from img_core.solver.scope import Drivers, once
+        from img_core.linux.parallel import once
+        from img_core.solver.scope import Drivers
 
         session, request = self._session, self._request
         return Drivers(

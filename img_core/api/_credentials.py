@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from img_core.images.reference import DEFAULT_DOMAIN
-from img_core.spec.errors import CredentialsError, ImgError, UsageError
+from img_core.spec.errors import CredentialsError, ImgError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,20 +14,7 @@ if TYPE_CHECKING:
     from img_core.spec.credentials import CredentialStore
     from img_core.spec.values import Credentials
 
-__all__ = ["Accounts", "LoggedOut", "server_name"]
-
-_HUB_HOSTS = frozenset({"", "docker.io", "index.docker.io", "registry-1.docker.io"})
-
-
-def server_name(text: str) -> str:
-    """Return the registry that *text* (``host``, ``host/path``, ``https://host/v1/``, empty: Docker Hub) means, as in references."""
-    host = text.strip().partition("://")[2] or text.strip()
-    host = host.partition("/")[0]
-    if host in _HUB_HOSTS:
-        return DEFAULT_DOMAIN
-    if not host.isprintable() or any(character in host for character in " @\\?#"):
-        raise UsageError(f"`{text}` is not the name of a registry", hint="expected `HOST[:PORT]`")
-    return host
+__all__ = ["Accounts", "LoggedOut"]
 
 
 @dataclass(frozen=True, slots=True)

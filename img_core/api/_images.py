@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from img_core.images import platforms
@@ -9,17 +10,18 @@ from img_core.spec.errors import NotFoundError
 from img_core.spec.text import show
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Sequence
 
     from img_core.plugins import Plugins
     from img_core.spec.exporter import Exporter
-    from img_core.spec.importer import ImportStream, LoadedImage
+    from img_core.spec.importer import Importer, ImportStream, LoadedImage
     from img_core.spec.values import Digest, Platform
     from img_core.store import Store
     from img_core.store.images import Image
 
 __all__ = ["get_image", "load", "parsed_platform", "save"]
+
+_START = 512  #: bytes that importers look at; as many as a tar header
 
 
 def get_image(store: Store, text: str) -> Image:
@@ -40,15 +42,27 @@ def parsed_platform(text: str) -> Platform | None:
 def load(store: Store, source: ImportStream | str | os.PathLike[str], plugins: Plugins) -> list[LoadedImage]:
     """Take every image of *source* (a stream, or the path of a directory) into the store, by the importer that knows its form.
 
-    Raises ArchiveError, IntegrityError, PluginError; then no name was changed.
+    Raises ArchiveError, IntegrityError, and PluginError that says who switched off what would be needed; then no name was changed.
     """
-    from img_core.api._imports import read_images
-
-    loaded = read_images(plugins, source, store)
+    loaded = _read(source, store, plugins)
     for image in loaded:
         for name in image.names:
             store.tag(name, image.descriptor)
     return loaded
+
+
+def _read(source: ImportStream | str | os.PathLike[str], store: Store, plugins: Plugins) -> list[LoadedImage]:
+    """Let the importer that claims *source*, by its first bytes or as a directory, put its images into *store*."""
+    from img_core.archives.codecs import looked_at
+
+    start, directory = b"", ""
+    if isinstance(source, str | os.PathLike):
+        directory = source = os.fspath(source)
+    else:
+        start, source = looked_at(source, _START)
+    name = plugins.claiming("importer", lambda driver: driver.claims(start, directory))
+    importer: Importer = plugins.make("importer", name)
+    return importer.load(source, store)
 
 
 def save(

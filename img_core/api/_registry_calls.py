@@ -133,7 +133,7 @@ class RegistryCalls(Workplace):
 
         It takes *username* and *password*, or an *identity_token*. Raises CredentialsError, RegistryError, UsageError; nothing is kept.
         """
-        from img_core.api._credentials import server_name
+        from img_core.images.reference import server_name
         from img_core.spec.errors import UsageError
         from img_core.spec.values import Credentials
 
@@ -144,7 +144,7 @@ class RegistryCalls(Workplace):
 
     def logout(self, server: str = "") -> LoggedOut:
         """Forget who we are to *server* (empty: Docker Hub)."""
-        from img_core.api._credentials import server_name
+        from img_core.images.reference import server_name
 
         return self._accounts().log_out(server_name(server))
 
@@ -154,7 +154,7 @@ class RegistryCalls(Workplace):
 
     def credentials(self, server: str = "") -> Credentials | None:
         """Return what is kept for *server*, secrets included; None if nothing is."""
-        from img_core.api._credentials import server_name
+        from img_core.images.reference import server_name
 
         return self._accounts().find(server_name(server))
 

@@ -24,6 +24,7 @@ __all__ = [
     "compressor",
     "decompressor",
     "detect",
+    "looked_at",
     "open_decompressed",
 ]
 
@@ -36,6 +37,7 @@ _MAGIC = (
     (b"BZh", "bzip2"),
     (b"\xfd7zXZ\x00", "xz"),
 )
+_MAGIC_BYTES = 6  # the longest of them
 
 
 class Readable(Protocol):
@@ -221,10 +223,10 @@ class Decompressor:
 class _Decompressed:
     """Pull side of `Decompressor`."""
 
-    def __init__(self, source: Readable, codec: str, first: bytes) -> None:
+    def __init__(self, source: Readable, codec: str) -> None:
         self._source = source
         self._decompressor = Decompressor(codec)
-        self._pieces = self._decompressor.feed(first)
+        self._pieces = self._decompressor.feed(b"")
         self._rest = b""
         self._done = False
 
@@ -262,6 +264,14 @@ class _Prefixed:
         return self._source.read(size)
 
 
+def looked_at(source: Readable, size: int) -> tuple[bytes, Readable]:
+    """Return the first *size* bytes of *source* (fewer if there are no more), and a stream that gives all of it nevertheless."""
+    first = b""
+    while len(first) < size and (piece := source.read(max(size - len(first), _STEP))):
+        first += piece
+    return first[:size], _Prefixed(first, source)
+
+
 def decompressor(codec: str) -> Decompressor:
     """Return a new decompressor for *codec*: ``gzip``, ``zstd``, ``bzip2`` or ``xz``. Raises `ImgError` for others."""
     if codec not in _MEMBERS:
@@ -274,14 +284,10 @@ def open_decompressed(source: Readable, codec: str | None = "auto") -> Readable:
 
     ``read`` raises `ArchiveError` for damaged or truncated data. Not compressed data passes unchanged.
     """
-    first = b""
     if codec == "auto":
-        while len(first) < 6 and (piece := source.read(_STEP)):
-            first += piece
+        first, source = looked_at(source, _MAGIC_BYTES)
         codec = detect(first)
-    if codec is None:
-        return _Prefixed(first, source)
-    return _Decompressed(source, decompressor(codec).codec, first)
+    return source if codec is None else _Decompressed(source, decompressor(codec).codec)
 
 
 # ----------------------------------------------------------------------------------------------------------- writing

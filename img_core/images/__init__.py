@@ -15,4 +15,4 @@ __all__ = [
     "reference",
     "schemas",
 ]
-__version__ = "1.1"
+__version__ = "1.2"

@@ -7,13 +7,28 @@ ourselves. Others, such as ``sha384`` and ``blake3``, are refused by name: what 
 from __future__ import annotations
 
 import hashlib
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from img_core.spec.errors import IntegrityError
 from img_core.spec.text import show
-from img_core.spec.values import Digest
+from img_core.spec.values import ChainId, Digest
 
-__all__ = ["ALGORITHMS", "CANONICAL", "UNSUPPORTED", "Hasher", "blob_path", "digest_at", "is_digest", "of_file"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from img_core.spec.values import DiffId
+
+__all__ = [
+    "ALGORITHMS",
+    "CANONICAL",
+    "UNSUPPORTED",
+    "Hasher",
+    "blob_path",
+    "chain_id",
+    "digest_at",
+    "is_digest",
+    "of_file",
+]
 
 #: Algorithms, the one that we use first, and how many hexadecimal digits they give.
 ALGORITHMS: Final = {"sha256": 64, "sha512": 128}
@@ -49,6 +64,13 @@ def of_file(file: _Readable, like: str = "") -> Digest:
     while data := file.read(1 << 20):
         hasher.update(data)
     return hasher.digest
+
+
+def chain_id(below: Iterable[ChainId], diff_id: DiffId) -> ChainId:
+    """Return the chain id of the layer *diff_id* on the stack *below* (none or one chain id); OCI image-spec, config.md."""
+    for chain in below:
+        return ChainId(f"{CANONICAL}:{hashlib.sha256(f'{chain} {diff_id}'.encode()).hexdigest()}")
+    return ChainId(diff_id)
 
 
 def is_digest(text: str) -> bool:

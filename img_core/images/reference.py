@@ -13,9 +13,20 @@ from img_core.images.digests import ALGORITHMS, CANONICAL, UNSUPPORTED, is_diges
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import UsageError
 
-__all__ = ["DEFAULT_DOMAIN", "DEFAULT_TAG", "InvalidReference", "Reference", "full_id", "is_tag"]
+__all__ = [
+    "DEFAULT_DOMAIN",
+    "DEFAULT_TAG",
+    "HUB_HOSTS",
+    "InvalidReference",
+    "Reference",
+    "full_id",
+    "is_tag",
+    "server_name",
+]
 
 DEFAULT_DOMAIN = "docker.io"
+#: What Docker Hub is called in addresses and in files of credentials.
+HUB_HOSTS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 DEFAULT_TAG = "latest"
 _OFFICIAL = "library/"
 _LEGACY_DOMAIN = "index.docker.io"
@@ -155,3 +166,17 @@ def _check_digest(digest: str) -> None:
         raise InvalidReference("invalid checksum digest length")
     if not is_digest(digest):
         raise InvalidReference("invalid checksum digest format")
+
+
+def server_name(text: str) -> str:
+    """Return the registry that *text* (``host``, ``host/path``, ``https://host/v1/``, empty: Docker Hub) means, as in references.
+
+    Raises UsageError.
+    """
+    host = text.strip().partition("://")[2] or text.strip()
+    host = host.partition("/")[0]
+    if not host or host in HUB_HOSTS:
+        return DEFAULT_DOMAIN
+    if not host.isprintable() or any(character in host for character in " @\\?#"):
+        raise UsageError(f"`{text}` is not the name of a registry", hint="expected `HOST[:PORT]`")
+    return host

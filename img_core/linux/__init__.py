@@ -24,4 +24,4 @@ __all__ = [
     "worker",
     "zygote",
 ]
-__version__ = "1.1"
+__version__ = "1.2"

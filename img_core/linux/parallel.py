@@ -1,13 +1,15 @@
-"""Do a few things at the same time; the first failure stops all of them."""
+"""Do a few things at the same time, of which the first failure stops all; and one thing once, whoever wants it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["run_together"]
+__all__ = ["once", "run_together"]
+
+Made = TypeVar("Made")
 
 
 def run_together(tasks: Iterable[Callable[[], object]], *, workers: int, stop: Callable[[], None]) -> None:
@@ -66,3 +68,19 @@ def run_together(tasks: Iterable[Callable[[], object]], *, workers: int, stop: C
     finally:
         for thread in started:
             thread.join()
+
+
+def once(make: Callable[[], Made]) -> Callable[[], Made]:
+    """Return a function that calls *make* the first time only; several threads may ask at once."""
+    import threading  # as above
+
+    made: list[Made] = []
+    making = threading.Lock()
+
+    def get() -> Made:
+        with making:
+            if not made:
+                made.append(make())
+        return made[0]
+
+    return get

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from img_core.images.digests import chain_id
 from img_core.solver.stacks import Layer
 from img_core.store.records import RecordedLayer
-from img_core.store.snapshots import chain_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from img_core.linux.cgroups import Limits
 from img_core.linux.network.choice import NetworkChoice
+from img_core.linux.parallel import once
 from img_core.solver.keys import definition_of
 from img_core.solver.layers import Layers
 from img_core.spec.dataclass import dataclass
@@ -33,9 +33,7 @@ if TYPE_CHECKING:
     from img_core.spec.values import Descriptor, Platform
     from img_core.store import Store
 
-__all__ = ["BuildScope", "Drivers", "in_images", "once"]
-
-Made = TypeVar("Made")
+__all__ = ["BuildScope", "Drivers", "in_images"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,17 +125,3 @@ def in_images(roots: Iterable[Vertex]) -> Iterator[str]:
             pending.extend(vertex.inputs)
         elif vertex.op.has_base:
             pending.append(vertex.inputs[0])
-
-
-def once(make: Callable[[], Made]) -> Callable[[], Made]:
-    """Return a function that calls *make* the first time only; several threads may ask at once."""
-    made: list[Made] = []
-    making = threading.Lock()
-
-    def get() -> Made:
-        with making:
-            if not made:
-                made.append(make())
-        return made[0]
-
-    return get

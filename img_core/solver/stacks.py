@@ -6,9 +6,9 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
+from img_core.images.digests import chain_id
 from img_core.spec.dataclass import dataclass
 from img_core.spec.source import PinnedTree
-from img_core.store.snapshots import chain_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING
 from img_core.files import fs
 from img_core.files.sqlite import SUSPECT, set_aside
 from img_core.images import oci
-from img_core.images.digests import of_file
+from img_core.images.digests import chain_id, of_file
 from img_core.spec.errors import ImgError
 from img_core.spec.values import ChainId, DiffId, Digest
 from img_core.store.records import forget_lost
 from img_core.store.repair import DATABASE
-from img_core.store.snapshots import chain_id
 
 if TYPE_CHECKING:
     import sqlite3

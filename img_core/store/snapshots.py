@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING
 
 from img_core.files import fs
 from img_core.files.locks import ensure_directory
-from img_core.images import oci
+from img_core.images.digests import chain_id
 from img_core.spec.dataclass import dataclass
 from img_core.spec.values import ChainId, DiffId
 from img_core.store.leases import SNAPSHOT, leased
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
 
     from img_core.store.database import StateDatabase
     from img_core.store.leases import Leases
 
-__all__ = ["Snapshot", "Snapshots", "chain_id"]
+__all__ = ["Snapshot", "Snapshots"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,10 +183,3 @@ def _chain(parent: Snapshot | None, diff_id: DiffId | None) -> ChainId | None:
     if parent is None:
         return chain_id([], diff_id)
     return chain_id([parent.chain_id], diff_id) if parent.chain_id else None
-
-
-def chain_id(below: Iterable[ChainId], diff_id: DiffId) -> ChainId:
-    """Return the chain id of the layer *diff_id* on the stack *below* (none or one chain id); OCI image-spec, config.md."""
-    for chain in below:
-        return ChainId(oci.digest(f"{chain} {diff_id}".encode()))
-    return ChainId(diff_id)

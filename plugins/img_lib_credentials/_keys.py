@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from img_core.images.reference import DEFAULT_DOMAIN, HUB_HOSTS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = ["hub_name_key", "hub_url_key", "keys_of", "server_of"]
 
-_HUB = "docker.io"
 _HUB_KEY = "https://index.docker.io/v1/"
-_HUB_HOSTS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 _API_PATHS = frozenset({"", "v1", "v2"})
 
 
 def hub_url_key(server: str) -> str:
     """Return the key that Docker writes for *server*."""
-    return _HUB_KEY if server in _HUB_HOSTS else server
+    return _HUB_KEY if server in HUB_HOSTS else server
 
 
 def hub_name_key(server: str) -> str:
     """Return the key that podman and its relatives write for *server*."""
-    return _HUB if server in _HUB_HOSTS else server
+    return DEFAULT_DOMAIN if server in HUB_HOSTS else server
 
 
 def server_of(key: str) -> str:
@@ -36,7 +36,7 @@ def keys_of(keys: Iterable[str], server: str, repository: str = "") -> list[str]
     A namespace (``h.example/team``) speaks only for repositories in it; the longest is the best. Docker's own spelling of a
     server comes before any other.
     """
-    wanted = _HUB if server in _HUB_HOSTS else server
+    wanted = DEFAULT_DOMAIN if server in HUB_HOSTS else server
     ranked = []
     for key in keys:
         host, namespace = _split(key)
@@ -51,4 +51,4 @@ def _split(key: str) -> tuple[str, str]:
     namespace = path.strip("/")
     if namespace in _API_PATHS:
         namespace = ""
-    return (_HUB if host in _HUB_HOSTS else host), namespace
+    return (DEFAULT_DOMAIN if host in HUB_HOSTS else host), namespace

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from img_core.linux.parallel import once
 from img_core.solver.handler import StepHandler
-from img_core.solver.scope import once
 from img_core.solver.stacks import Stack
 from img_core.spec.graph import RunOp
 

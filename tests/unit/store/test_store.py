@@ -15,12 +15,13 @@ import pytest
 
 from img_core.files import faults, fs, locks
 from img_core.images import oci
+from img_core.images.digests import chain_id
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError, StateError
 from img_core.spec.values import Descriptor, Digest
 from img_core.store import Store
 from img_core.store.collect import survey
 from img_core.store.records import RecordedLayer, StepRecord
-from img_core.store.snapshots import Snapshot, chain_id
+from img_core.store.snapshots import Snapshot
 from img_core.store.usage import ABANDONED
 
 
