@@ -209,7 +209,7 @@ def contrib(session: nox.Session) -> None:
     """The plugins of contrib/, made from the template as those of other people; as an ordinary user."""
     require_ordinary_user(session)
     install(session)
-    for name in ("img-exporter-squashfs", "img-exporter-initramfs"):
+    for name in ("img-exporter-squashfs", "img-exporter-initramfs", "img-source-debootstrap"):
         check_distribution(session, name, room="contrib")
 
 

@@ -36,6 +36,7 @@ _UMASK = 0o022
 _MARKS = (b"fatal:", b"error:", b"ERROR:", b"FATAL", b"E:")
 _NOT_FOUND = 127
 _SIGNALED = 128
+_NO_FILES = 1 << 20  # descriptors
 _BUFFER = 256 << 10
 #: seconds between two calls of whoever may want to stop
 _TICK = 0.2
@@ -303,6 +304,7 @@ def become(payload: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON
     syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)  # the new namespace made the kernel forget it
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
+    os.closerange(3, _NO_FILES)  # what the caller of img left open is none of its business
     os.umask(_UMASK)
     os.chdir(payload["directory"])
     command = payload["command"]

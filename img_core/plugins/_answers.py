@@ -50,4 +50,26 @@ def _no_attestations(answer: object) -> str:
     return ""
 
 
-_PROBLEMS = {"img_source_wanted": _no_source, "img_run_planned": _no_addition, "img_image_built": _no_attestations}
+def _no_findings(answer: object) -> str:
+    from typing import get_args
+
+    from img_core.spec.host import Finding, FindingStatus
+
+    if not isinstance(answer, list | tuple):
+        return f"a list of Finding or None, not {type(answer).__name__}"
+    for item in answer:
+        if not isinstance(item, Finding):
+            return f"a list of Finding or None, not one with {type(item).__name__}"
+        if item.status not in get_args(FindingStatus):
+            return f"findings whose status is {', '.join(get_args(FindingStatus))}, not {item.status!r:.80}"
+        if not all(isinstance(text, str) for text in (item.what, item.text, item.hint)):
+            return "findings that are texts"
+    return ""
+
+
+_PROBLEMS = {
+    "img_source_wanted": _no_source,
+    "img_run_planned": _no_addition,
+    "img_image_built": _no_attestations,
+    "img_doctor": _no_findings,
+}

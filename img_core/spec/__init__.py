@@ -43,7 +43,7 @@ _HOMES = {
         "SourceOp Vertex WriteFile"
     ),
     "hooks": "DRIVER_HOOKS PROJECT hookimpl hookspec",
-    "host": "Host IdMapping Spawned Spawner",
+    "host": "Finding FindingStatus Host IdMapping Spawned Spawner",
     "importer": "ImportStream Importer LoadedImage",
     "progress": (
         "EVENT_VERSION Event Progress StepFinished StepLog StepPlanned StepStarted StepStatus TransferStatus "

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from img_core.spec.exporter import Attestation, BuiltImage, Exporter
     from img_core.spec.frontend import Frontend, Plan
     from img_core.spec.graph import RunAddition, SourceOp, Vertex
+    from img_core.spec.host import Finding, Host
     from img_core.spec.importer import Importer
     from img_core.spec.progress import Event, Progress
     from img_core.spec.registry import Registry
@@ -216,4 +217,20 @@ def img_event(event: Event) -> None:
     """Called for each progress event, in order, from one thread, which delays nobody. Failures are reported and do not stop the build.
 
     Who is slow hears late: output and states of transfers are left out when very much waits, and the end of a build waits three seconds.
+    """
+
+
+@hookspec
+def img_doctor(host: Host) -> Sequence[Finding] | None:
+    """Called by ``img doctor``: return what you looked at on this host, and the one command that would improve it.
+
+    Called in a thread of its own; what takes longer than five seconds is given up. A failure is a line of the report and ends nothing. The
+    environment of the user is `Host.environment`. Only ``bad`` findings, with which builds fail, make ``img doctor`` end with status 7.
+
+    .. code-block:: python
+
+        @hookimpl
+        def img_doctor(host):
+            there = os.path.exists("/etc/mine.conf")
+            return [Finding("ok" if there else "worse", "mine", "configured" if there else "no `/etc/mine.conf`", "`mine setup`")]
     """

@@ -12,12 +12,25 @@ if TYPE_CHECKING:
 
     from img_core.spec.registry import Registries, Registry
 
-__all__ = ["Host", "IdMapping", "Spawned", "Spawner"]
+__all__ = ["Finding", "FindingStatus", "Host", "IdMapping", "Spawned", "Spawner"]
 
 #: How user ids are mapped: ``root`` real root, ``full`` sub-id ranges in a user namespace, ``single`` only our own id in a user
 #: namespace (ownership is recorded instead of set), ``container`` root of a container that may make no namespace (owners can be set,
 #: nothing can be mounted), ``none`` no namespace was entered (no mounts, no foreign ids).
 IdMapping = Literal["root", "full", "single", "container", "none"]
+
+#: ``ok`` it works; ``note`` something that few builds need is not there; ``worse`` builds work, but could be better; ``bad`` builds fail.
+FindingStatus = Literal["ok", "note", "worse", "bad"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A line of ``img doctor``: *what* was looked at (the same words on every host), what was found, and the one thing to improve it."""
+
+    status: FindingStatus
+    what: str
+    text: str
+    hint: str = ""
 
 
 class Spawned(Protocol):

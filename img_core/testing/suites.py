@@ -41,6 +41,16 @@ def suite_of(kind: str) -> Any:  # Any: a class of `img_core.testing.contracts`
     return getattr(import_module(f"img_core.testing.contracts.{module}"), name)
 
 
+def _suite_for(kind: str, driver: Any) -> Any:  # Any: a class of `img_core.testing.contracts`, and a driver
+    """Return the suite of a kind that fits *driver*: sources of images promise other things than those of trees."""
+    suite = suite_of(kind)
+    if kind == "source" and driver.makes_image:
+        from img_core.testing.contracts.source import ImageSourceContract
+
+        return ImageSourceContract
+    return suite
+
+
 def check_samples(kind: str, samples: Iterable[str]) -> None:
     """Raise UsageError for the name of a sample that the suite of a kind does not want, Unsupported for a kind without suite."""
     wanted: Mapping[str, str] = getattr(suite_of(kind), "samples", {})
@@ -57,7 +67,7 @@ def suites_for(
 
     Raises Unsupported for a kind without suite.
     """
-    suite = suite_of(found.kind)
+    suite = _suite_for(found.kind, driver)
     module = {"kind": found.kind, "module": found.module}
     if issubclass(suite, ModuleContract):
         return {"TestContract": type("TestContract", (suite,), module)}

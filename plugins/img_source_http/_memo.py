@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from img_core.files import fs
-from img_source_http._web import Conditions
+from img_core.net.web import Conditions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

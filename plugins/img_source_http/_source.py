@@ -20,15 +20,15 @@ from img_core.files import fs
 from img_core.net.addresses import secret_names
 from img_core.net.git_urls import is_git, is_web
 from img_core.net.hosts import origin
+from img_core.net.web import Web, origin_text, shown_url
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError, UsageError
 from img_core.spec.source import PinnedTree, SourceContext, TreeSource
 from img_source_http._memo import Memo, Memos
-from img_source_http._web import Web, origin_text, shown_url
 
 if TYPE_CHECKING:
+    from img_core.net.web import Response
     from img_core.spec.graph import SourceOp
     from img_core.spec.values import Platform
-    from img_source_http._web import Response
 
 __all__ = ["WebSource"]
 

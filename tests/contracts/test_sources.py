@@ -1,4 +1,4 @@
-"""The sources of trees against their contract: real servers on loopback."""
+"""The sources against their contracts: real servers on loopback, directories with images."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from harness.git import Repository, git_daemon
 from harness.host import need
 from harness.web import Page, web_server
 from img_core.spec import SourceOp
-from img_core.testing.contracts.source import TreeSourceContract
+from img_core.testing.contracts.source import ImageSourceContract, TreeSourceContract
+from img_core.testing.images import make_image, write_layout
 from img_source_git._source import GitSource
 from img_source_http._source import WebSource
+from img_source_oci_layout._source import LayoutSource
 
 
 class TestWeb(TreeSourceContract):
@@ -63,3 +65,25 @@ class TestGit(TreeSourceContract):
     @pytest.fixture
     def missing_op(self, url: str) -> SourceOp:
         return SourceOp("git", f"{url}#none")
+
+
+class TestLayout(ImageSourceContract):
+    source_class = LayoutSource
+
+    @pytest.fixture
+    def layout(self, tmp_path: Path) -> Path:
+        images = {name: make_image([{"etc/name": name.encode()}]) for name in ("one", "two")}
+        write_layout(tmp_path / "layout", images)
+        return tmp_path / "layout"
+
+    @pytest.fixture
+    def op(self, layout: Path) -> SourceOp:
+        return SourceOp("oci-layout", f"{layout}:one")
+
+    @pytest.fixture
+    def other_op(self, layout: Path) -> SourceOp:
+        return SourceOp("oci-layout", f"{layout}:two")
+
+    @pytest.fixture
+    def missing_op(self, layout: Path) -> SourceOp:
+        return SourceOp("oci-layout", f"{layout}:three")

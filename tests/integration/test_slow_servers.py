@@ -19,12 +19,12 @@ from harness.host import need
 from harness.img import Img, write_context
 from img_core.images import oci
 from img_core.net.retry import Patience
+from img_core.net.web import Web
 from img_core.spec.errors import ImgError, RegistryError
 from img_core.spec.values import Descriptor
 from img_core.testing.images import make_image
 from img_core.testing.registry import Authority
 from img_registry_oci._client import RegistryClient
-from img_source_http._web import Web
 
 pytest_plugins = ["img_core.testing.fixtures"]
 pytestmark = pytest.mark.registry

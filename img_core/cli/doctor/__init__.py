@@ -68,7 +68,7 @@ def _print_table(findings: list[Finding]) -> None:
 def examine(client: Client) -> Iterator[Finding]:
     """Look at everything that builds depend on; enters the user namespace."""
     config = client.config
-    from img_core.cli.doctor import _drivers, _host, _ids, _network
+    from img_core.cli.doctor import _drivers, _host, _ids, _listeners, _network
 
     yield _host.system()
     try:
@@ -87,6 +87,7 @@ def examine(client: Client) -> Iterator[Finding]:
             taken = _drivers.chosen(config, inventory, "snapshotter")
             yield _host.fuse(needed=merging and bool(_drivers.preferred(config, taken, "snapshotter")))
             yield _host.emulation(host)
+            yield from _listeners.checks(client.plugins, host)
     yield _host.cgroups()
     yield _network.helpers(config.environment)
     yield _network.abstract_sockets(config.environment)

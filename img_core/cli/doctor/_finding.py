@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
+
+from img_core.spec.host import Finding
+from img_core.spec.host import FindingStatus as Status
 
 __all__ = ["BAD", "NOTE", "OK", "WORSE", "Finding", "Status"]
-
-Status = Literal["ok", "note", "worse", "bad"]
 
 OK: Final = "ok"
 NOTE: Final = "note"  #: something that few builds need is not there
 WORSE: Final = "worse"  #: builds work, but could be better
 BAD: Final = "bad"  #: builds fail
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """*what* was looked at (the same words on every host), what was found, and the one thing that would improve it."""
-
-    status: Status
-    what: str
-    text: str
-    hint: str = ""

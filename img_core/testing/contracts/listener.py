@@ -31,7 +31,7 @@ from img_core.spec.values import Descriptor, DiffId, Digest
 from img_core.testing.contracts.driver import ModuleContract
 from img_core.testing.contracts.progress import HOSTILE, events
 from img_core.testing.plans import AMD64, vertices
-from img_core.testing.results import ReadyImage
+from img_core.testing.results import ReadyImage, host
 
 if TYPE_CHECKING:
     from pluggy import HookRelay
@@ -98,6 +98,13 @@ class ListenerContract(ModuleContract):
 
     def test_a_whole_build_is_heard_without_a_failure(self, relay: HookRelay) -> None:
         assert self.tell_build(relay) == []
+
+    def test_what_it_says_of_the_host_comes_soon_and_is_findings(self, relay: HookRelay, tmp_path: Path) -> None:
+        began = time.monotonic()
+        for found in relay.img_doctor(host=host(tmp_path)):
+            assert all(finding.what and finding.text for finding in found)
+            assert all("\n" not in finding.what + finding.text + finding.hint for finding in found)
+        assert time.monotonic() - began < _BUDGET, "`img doctor` gives it up after five seconds"
 
     @pytest.mark.parametrize("text", HOSTILE)
     def test_no_text_of_strangers_makes_it_fail(self, relay: HookRelay, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What every source of directory trees promises. Subclass `TreeSourceContract`, name the class and give operations::
+"""What every source promises: of directory trees (`TreeSourceContract`) or of images (`ImageSourceContract`), by class and operations::
 
 class TestMine(TreeSourceContract):
     source_class = MySource
@@ -14,6 +14,7 @@ class TestMine(TreeSourceContract):
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -21,27 +22,30 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
+from img_core.archives.codecs import codec_of_media_type, open_decompressed
+from img_core.images import oci
 from img_core.spec.errors import ImgError
 from img_core.spec.graph import SourceOp
 from img_core.spec.host import Host
-from img_core.spec.source import SourceContext, TreeSource
+from img_core.spec.source import ImageSource, Source, SourceContext, TreeSource
 from img_core.testing.contracts.driver import DriverContract
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from img_core.archives.codecs import Readable
     from img_core.spec.source import PinnedTree
 
-__all__ = ["TreeSourceContract"]
+__all__ = ["ImageSourceContract", "TreeSourceContract"]
 
 
-class TreeSourceContract(DriverContract):
-    """The promises of `img_core.spec.TreeSource` for trees that are fetched, each as a test."""
+class _SourceContract(DriverContract):
+    """What the suites of trees and images share."""
 
     kind = "source"
     holder = "source_class"
-    source_class: ClassVar[type[TreeSource]]
+    source_class: ClassVar[type[Source]]
     samples: ClassVar[Mapping[str, str]] = {
         "address": "the reference of something that can be had",
         "other": "the reference of something with other content",
@@ -71,6 +75,17 @@ class TreeSourceContract(DriverContract):
         environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
         host = Host("none", str(tmp_path / "state"), str(tmp_path / "run"), environment=environment)
         return SourceContext(host)
+
+    def test_close_may_be_called_twice(self, context: SourceContext) -> None:
+        made = self.made(context)
+        made.close()
+        made.close()
+
+
+class TreeSourceContract(_SourceContract):
+    """The promises of `img_core.spec.TreeSource` for trees that are fetched, each as a test."""
+
+    source_class: ClassVar[type[TreeSource]]
 
     @pytest.fixture
     def source(self, context: SourceContext) -> Iterator[TreeSource]:
@@ -159,9 +174,90 @@ class TreeSourceContract(DriverContract):
         assert source.modified(pinned) == before
         assert before is None or 0 < before < 2**33
 
-    def test_close_may_be_called_twice(self, source: TreeSource, fetched: Path) -> None:
+    def test_closing_after_a_fetch_may_be_done_twice(self, source: TreeSource, fetched: Path) -> None:
         source.close()
         source.close()
+
+
+class ImageSourceContract(_SourceContract):
+    """The promises of `img_core.spec.ImageSource`, each as a test."""
+
+    source_class: ClassVar[type[ImageSource]]
+
+    @pytest.fixture
+    def source(self, context: SourceContext) -> Iterator[ImageSource]:
+        made = self.made(context)
+        yield made
+        made.close()
+
+    def test_it_says_that_it_makes_images(self) -> None:
+        assert self.source_class.makes_image
+
+    def test_documents_are_complete_and_have_their_digests(self, source: ImageSource, op: SourceOp) -> None:
+        pinned = source.pin(op, None)
+        for descriptor in (pinned.top, pinned.manifest, pinned.config):
+            data = pinned.documents[descriptor.digest]
+            assert (oci.digest(data), len(data)) == (descriptor.digest, descriptor.size)
+        manifest = oci.parse_manifest(pinned.documents[pinned.manifest.digest], name="the manifest")
+        config = oci.parse_config(pinned.documents[pinned.config.digest], name="the config")
+        assert [layer.digest for layer in manifest.layers] == [layer.digest for layer in pinned.layers]
+        assert len(config.diff_ids) == len(pinned.layers)
+
+    def test_layers_are_what_their_descriptors_say(self, source: ImageSource, op: SourceOp) -> None:
+        pinned = source.pin(op, None)
+        config = oci.parse_config(pinned.documents[pinned.config.digest], name="the config")
+        for layer, diff_id in zip(pinned.layers, config.diff_ids, strict=True):
+            data = b"".join(source.blob(pinned, layer))
+            assert (oci.digest(data), len(data)) == (layer.digest, layer.size)
+            unpacked = open_decompressed(io.BytesIO(data), codec_of_media_type(layer.media_type))
+            assert str(oci.digest(_all(unpacked))) == str(diff_id)
+
+    def test_a_layer_can_be_had_from_the_middle(self, source: ImageSource, op: SourceOp) -> None:
+        pinned = source.pin(op, None)
+        for layer in pinned.layers:
+            whole = b"".join(source.blob(pinned, layer))
+            for start in (0, 1, len(whole) // 2, len(whole) - 1):
+                assert b"".join(source.blob_from(pinned, layer, start)) == whole[start:]
+
+    def test_the_same_image_is_pinned_in_every_build(
+        self, context: SourceContext, source: ImageSource, op: SourceOp
+    ) -> None:
+        first = source.pin(op, None)
+        again = self.made(context)
+        try:
+            assert again.pin(op, None).manifest.digest == first.manifest.digest == source.pin(op, None).manifest.digest
+        finally:
+            again.close()
+
+    def test_other_content_is_another_image(self, source: ImageSource, op: SourceOp, other_op: SourceOp) -> None:
+        assert source.pin(op, None).manifest.digest != source.pin(other_op, None).manifest.digest
+
+    def test_pin_and_blob_work_from_several_threads_at_once(
+        self, source: ImageSource, op: SourceOp, other_op: SourceOp
+    ) -> None:
+        def work(number: int) -> tuple[str, tuple[str, ...]]:
+            pinned = source.pin(op if number % 2 else other_op, None)
+            return pinned.manifest.digest, tuple(oci.digest(b"".join(source.blob(pinned, it))) for it in pinned.layers)
+
+        with ThreadPoolExecutor(4) as pool:
+            assert len(set(pool.map(work, range(8)))) == 2
+
+    def test_what_does_not_exist_is_an_error_in_one_line(self, source: ImageSource, missing_op: SourceOp) -> None:
+        with pytest.raises(ImgError) as caught:
+            source.pin(missing_op, None)
+        assert "\n" not in caught.value.message
+        assert not caught.value.message[:2].istitle(), "errors begin with a small letter, or an abbreviation"
+
+    def test_the_run_directory_holds_nothing_open_to_others(
+        self, context: SourceContext, source: ImageSource, op: SourceOp
+    ) -> None:
+        source.pin(op, None)
+        for name in os.listdir(context.host.run_directory):
+            assert not os.lstat(os.path.join(context.host.run_directory, name)).st_mode & 0o077, name
+
+
+def _all(stream: Readable) -> bytes:
+    return b"".join(iter(lambda: stream.read(1 << 20), b""))
 
 
 def _content(directory: Path) -> dict[str, str]:
