@@ -140,8 +140,7 @@ class Build:
 
             def ready(outcome: BuildOutcome) -> None:
                 if caches:
-                    files = any(not item.needs_layers for item in exporters)
-                    caches.ready(outcome, scope, solver, layers=bool(forms), files=files)
+                    caches.ready(outcome, scope, solver, exporters)
 
             excerpt = partial(frontend.excerpt, planned)
             outcome = solver.solve(self._names, excerpt=excerpt, ready=ready)

@@ -8,16 +8,20 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from img_core.images.layer_types import layer_codec
+from img_core.images.names import all_names
+from img_core.images.reference import Reference
 from img_core.linux.parallel import run_together
 from img_core.plugins import Choice
 from img_core.solver.cache_export import Exports
 from img_core.solver.cache_import import CacheSource, Imports, load_all
 from img_core.spec.cache import CacheContext
 from img_core.spec.errors import Canceled, ImgError
+from img_core.spec.exporter import LayerForm
 from img_core.spec.frontend import BuildWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from img_core.api._request import BuildRequest, CachePlace
@@ -29,11 +33,34 @@ if TYPE_CHECKING:
     from img_core.solver.solver import Solver
     from img_core.solver.stacks import Layer
     from img_core.spec.cache import CacheBackend, CacheRecord
-    from img_core.spec.exporter import BuiltImage, ExportProgress, LayerForm
+    from img_core.spec.exporter import BuiltImage, Exporter, ExportProgress
+    from img_core.store import Store
 
 __all__ = ["Caches"]
 
 _WORKERS = 4  # caches that are written at the same time
+
+
+class _Pushed:
+    """Where *exporters* push an image that has *names*."""
+
+    def __init__(self, names: Sequence[str], exporters: Sequence[Exporter]) -> None:
+        self._exporters = exporters
+        every = [all_names(names, item.options) for item in exporters if item.mounts_layers]
+        self._domains = {Reference.parse(name).domain for some in every for name in some}
+        if (
+            len(every) < len(exporters) or len(self._domains) != 1
+        ):  # not all of them only push, or to several registries
+            self._domains = set()
+
+    def mounts(self, layer: Layer, store: Store) -> bool:
+        """Tell whether *layer*, which is imported and not in the *store*, is where the image is pushed to, in the form that is wanted."""
+        assert layer.imported is not None
+        domain = layer.imported.backend.repository.partition("/")[0]
+        if domain not in self._domains or layer.descriptor is None or store.blobs.has(layer.descriptor.digest):
+            return False
+        form = LayerForm(layer_codec(layer.descriptor))
+        return all(item.layer_form == form for item in self._exporters)
 
 
 class Caches:
@@ -88,17 +115,25 @@ class Caches:
     def _warn(self, text: str) -> None:
         self._events.warn(BuildWarning(text))
 
-    def ready(self, outcome: BuildOutcome, scope: BuildScope, solver: Solver, *, layers: bool, files: bool) -> None:
-        """Bring here what exporters want of imported results, *layers* or *files*, and what the targets are to keep.
+    def ready(self, outcome: BuildOutcome, scope: BuildScope, solver: Solver, exporters: Sequence[Exporter]) -> None:
+        """Bring here what *exporters* want of imported results, layers or files, and what the targets are to keep.
 
         Raises RestartError for what cannot be had.
         """
         exports = Exports(scope, solver, self._now)
+        layers = any(item.needs_layers for item in exporters)
+        files = not all(item.needs_layers for item in exporters)
         if scope.imports is not None:
             wanted: list[Layer] = [layer for image in outcome.images if layers for layer in image.stack.layers]
-            for target in self._targets:
-                wanted += exports.layers_from_elsewhere(target.backend)
-            scope.imports.fetch(wanted, scope.layers, scope.store, scope.cancellation.cancel)
+            needed = {
+                layer.origin or layer for item in self._targets for layer in exports.layers_from_elsewhere(item.backend)
+            }
+            pushed = _Pushed(outcome.names, [item for item in exporters if item.needs_layers])
+
+            def stays(layer: Layer) -> bool:
+                return layer not in needed and pushed.mounts(layer, scope.store)
+
+            scope.imports.fetch([*wanted, *needed], scope.layers, scope.store, scope.cancellation.cancel, stays)
             for image in outcome.images if files else ():
                 scope.layers.snapshots.top(image.stack)
             scope.imports.keep(solver.results().values(), scope.store)

@@ -55,12 +55,13 @@ class PushContents(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What a push did: *digest* is what the name means now, the others count blobs."""
+    """What a push did: *digest* is what the name means now, the numbers count blobs. *blobs* are all that the repository has now."""
 
     digest: Digest
     sent: int
     mounted: int
     existed: int
+    blobs: tuple[Digest, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,8 @@ def push_image(
     run_together(push.uploads(), workers=_WORKERS, stop=registry.close)
     push.put_manifests()
     ways = list(push.ways.values())
-    return Pushed(top.digest, *(ways.count(way) for way in (Uploaded.SENT, Uploaded.MOUNTED, Uploaded.EXISTED)))
+    sent, mounted, existed = (ways.count(way) for way in (Uploaded.SENT, Uploaded.MOUNTED, Uploaded.EXISTED))
+    return Pushed(top.digest, sent, mounted, existed, tuple(push.ways))
 
 
 class _Push:

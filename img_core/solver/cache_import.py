@@ -168,17 +168,28 @@ class Imports:
 
     # ---------------------------------------------------------------------------------------------------- fetching, keeping
 
-    def fetch(self, wanted: Iterable[Layer], layers: Layers, store: Store, stop: Callable[[], None]) -> None:
+    def fetch(
+        self,
+        wanted: Iterable[Layer],
+        layers: Layers,
+        store: Store,
+        stop: Callable[[], None],
+        stays: Callable[[Layer], bool] = lambda _layer: False,
+    ) -> None:
         """Fetch and check those of the layers *wanted* that are imported, some at the same time.
 
-        Raises RestartError that tells all that failed.
+        Of one that *stays* in its registry only the last byte is fetched, to see that it is there. Raises RestartError that tells all
+        that failed.
         """
         imported = {layer.origin or layer: None for layer in wanted if layer.imported}
         failed: list[Rejection] = []
 
         def get(layer: Layer) -> None:
             try:
-                _fetch_checked(layer, layers, store)
+                if stays(layer):
+                    _leave(layer, store)
+                else:
+                    _fetch_checked(layer, layers, store)
             except RestartError as err:
                 failed.extend(err.rejections)
 
@@ -232,6 +243,17 @@ def _fetch_checked(layer: Layer, layers: Layers, store: Store) -> None:
         if found != layer.diff_id:
             raise IntegrityError(f"layer {descriptor.digest} holds {found} instead of {layer.diff_id}")
         store.blobs.remember_layer(descriptor.digest, found)
+
+
+def _leave(layer: Layer, store: Store) -> None:
+    """See that *layer* is in its registry, and let it stay there."""
+    assert layer.imported is not None
+    if layer.descriptor is None or layer.fetch is None:
+        raise RestartError([Rejection(layer.imported)])
+    for _last in layer.fetch(max(0, layer.descriptor.size - 1)):
+        pass
+    store.blobs.remember_origins([layer.descriptor.digest], layer.imported.backend.repository)
+    layer.remote = True
 
 
 def _diff_id(descriptor: Descriptor, store: Store, like: str) -> DiffId:

@@ -179,7 +179,7 @@ class StepHandler(Handler[S]):
         return self._stacked(base, layer, record, vertex) if layer else None
 
     def _stacked(self, base: Stack, layer: Layer, record: StepRecord, vertex: Vertex) -> Stack:
-        if vertex.digest in self.scope.blobs_wanted:
+        if vertex.digest in self.scope.blobs_wanted and layer.imported is None:  # those are fetched when all are known
             self.scope.layers.write_soon(layer)
         stack = base.with_layer(layer, record.identity)
         self.results[vertex.digest] = (record, stack)

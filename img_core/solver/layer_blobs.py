@@ -163,9 +163,11 @@ class LayerBlobs:
         return found
 
     def describe(self, layer: Layer, form: LayerForm) -> Descriptor:
-        """Return what the stored blob of *layer* is, or would be: a layer of a base image that nobody needed stays in its registry."""
-        blobs, descriptor = self._store.blobs, layer.descriptor
-        if layer.remote and descriptor and (blobs.has(descriptor.digest) or blobs.origins(descriptor.digest)):
+        """Return what the stored blob of *layer* is, or would be: what a registry has, and nobody needed, stays there."""
+        shared = layer.origin or layer
+        blobs, descriptor = self._store.blobs, shared.descriptor
+        if shared.remote and descriptor and (blobs.has(descriptor.digest) or blobs.origins(descriptor.digest)):
+            layer.diff_id = shared.diff_id
             return descriptor
         return self.write(layer, form)
 

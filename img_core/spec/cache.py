@@ -135,6 +135,8 @@ class CacheBackend(ABC):
     #: where the records are, set by the constructor: equal texts of a source and of a target mean that what one had the other has. Empty
     #: where that cannot be known
     location: str = ""
+    #: the repository of a registry (``domain/path``) that has the layers, set by the constructor: others of that registry may mount them
+    repository: str = ""
     #: a failed `save` is only a warning (``ignore-error=true``)
     ignores_errors: bool = False
     #: no more than so many bytes of one cache mount are saved, as they are packed

@@ -135,6 +135,9 @@ class ImageStore(Protocol):
     def origins(self, digest: Digest) -> Sequence[str]:
         """Return the repositories (``domain/path``) that are known to have a blob: it was pulled from there."""
 
+    def remember_origins(self, digests: Iterable[Digest], repository: str) -> None:
+        """Note that *repository* (``domain/path``) has the blobs *digests*."""
+
     def tag(self, name: str, descriptor: Descriptor) -> None:
         """Let *name* (normalised, with tag) mean *descriptor*; what it references must be in the store, or be a layer with `origins`.
 
@@ -214,6 +217,8 @@ class Exporter(ABC):
     layer_form: LayerForm = LayerForm()
     #: reads the blobs of base layers; if not, those that no step needed are not fetched, and `ImageStore.origins` tells where they are
     needs_base_blobs: bool = True
+    #: pushes the image under its names, and of a layer of a step that a registry of theirs has in another repository it needs no bytes
+    mounts_layers: bool = False
 
     def __init__(self, host: Host, options: Mapping[str, Any]) -> None:
         self.host = host

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.images import oci
 from img_core.images.reference import Reference
-from img_core.spec.cache import CacheContext, CacheLoad
+from img_core.spec.cache import CacheContext, CacheLoad, CacheRecord, CacheReport
 from img_core.spec.errors import IntegrityError, NotFoundError, RegistryError, UsageError
 from img_lib_cache.backend import DocumentCache
 from img_lib_cache.options import schema
 from img_lib_cache.places import Place
 
 if TYPE_CHECKING:
+    from img_core.spec.exporter import ExportProgress
     from img_core.spec.registry import Registries, Registry
     from img_core.spec.values import Descriptor, Digest
 
@@ -46,7 +47,8 @@ class RegistryCache(DocumentCache):
         if not text:
             raise UsageError("a registry cache needs `ref`", hint="e.g. `ref=registry.example/app:cache`")
         self._reference = Reference.parse(text, prefix=f"invalid `ref` of a cache: `{text}`: ").with_default_tag()
-        self.location = f"{self.name} {self._reference.name}"  # tags of one repository share its blobs
+        self.repository = self._reference.name
+        self.location = f"{self.name} {self.repository}"  # tags of one repository share its blobs
 
     @property
     def tag(self) -> str:
@@ -63,6 +65,17 @@ class RegistryCache(DocumentCache):
         """Read what is there, without much patience: a build can do without."""
         with self._repository.briefly():
             return super().load()
+
+    def fetch(self, descriptor: Descriptor, start: int = 0) -> Iterator[bytes]:
+        """Fetch a blob, and remember where it is: a push beside it can mount it."""
+        yield from super().fetch(descriptor, start)
+        self.context.store.remember_origins([descriptor.digest], self.repository)
+
+    def save(self, records: Sequence[CacheRecord], progress: ExportProgress) -> CacheReport:
+        """Save, and remember which blobs are here: a push beside them can mount them."""
+        report = super().save(records, progress)
+        self.context.store.remember_origins(self._repository.known, self.repository)
+        return report
 
     @cached_property
     def _repository(self) -> _Repository:
@@ -84,7 +97,7 @@ class _Repository(Place):
         self._repository = reference.name
         self._registries = registries
         self._insecure = tuple(insecure)
-        self._noted: set[Digest] = set()
+        self.known: set[Digest] = set()  #: blobs that a manifest there names, or that were sent
         self._brief: Registry | None = None
 
     @cached_property
@@ -138,11 +151,11 @@ class _Repository(Place):
 
     def note(self, digests: Iterable[Digest]) -> None:
         """Blobs that a manifest names need no look."""
-        self._noted.update(digests)
+        self.known.update(digests)
 
     def holds(self, descriptor: Descriptor) -> bool:
         """Tell what was noted or sent."""
-        return descriptor.digest in self._noted
+        return descriptor.digest in self.known
 
     def add(
         self, descriptor: Descriptor, read: Callable[[int], Iterable[bytes]], *, origins: Sequence[str] = ()
@@ -151,7 +164,7 @@ class _Repository(Place):
         domain = self._repository.partition("/")[0] + "/"
         mount = next((name for name in origins if name.startswith(domain) and name != self._repository), None)
         self._registry.upload(self._repository, descriptor, read, mount_from=mount)
-        self._noted.add(descriptor.digest)
+        self.known.add(descriptor.digest)
 
     def publish(self, tag: str, manifest: bytes) -> Digest:
         """Put the manifest."""

@@ -65,6 +65,7 @@ class ImageExporter(Exporter):
         self.needs_base_blobs = whole or bool(options.get("force-compression"))
         self._by_digest = bool(options.get("push-by-digest"))
         self._pushes = bool(options.get("push", self._push_by_default)) or self._by_digest
+        self.mounts_layers = self._pushes and not self.needs_base_blobs and not self._packing.rewrite_times
 
     def check(self) -> None:
         """See that a push has a registry driver to go through."""
@@ -100,7 +101,8 @@ class ImageExporter(Exporter):
                 reference = Reference(reference.domain, reference.path)
             progress.status(f"pushing manifest for {reference}@{assembled.top.digest}")
             with self._registry() as registry:
-                push_image(reference, assembled.top, result.store, registry, status=status)
+                pushed = push_image(reference, assembled.top, result.store, registry, status=status)
+            result.store.remember_origins(pushed.blobs, reference.name)
 
     def _registry(self) -> Registry:
         return self.host.registry(insecure={"*"} if self.options.get("registry.insecure") else ())
