@@ -112,11 +112,17 @@ def containers(session: nox.Session) -> None:
     """Builds in containers as engines start them by default, under runc; as root, who can start those without a user namespace.
 
     And as two users who share a cache: root can be both.
+    ``-- --every 1`` compares the images of all Dockerfiles of tests/compare, not of a sample.
     """
     install(session)
+    compared = ["tests/compare/test_unmodified.py", *session.posargs]
+    if "--every" in session.posargs:
+        session.run("pytest", *compared)
+        return
     session.run("pytest", "tests/integration/test_unmodified_containers.py", *session.posargs)
     session.run("pytest", "tests/integration/test_cache_other_user.py", *session.posargs)
     session.run("pytest", "tests/contracts/test_executors.py", "-k", "TestChroot", *session.posargs)
+    session.run("pytest", *compared)
 
 
 @nox.session
@@ -232,8 +238,9 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure against other builders, in alternation; as an ordinary user."""
-    require_ordinary_user(session)
+    """Measure against other builders, in alternation; as an ordinary user, or with ``-- --containers`` as root."""
+    if "--containers" not in session.posargs:
+        require_ordinary_user(session)
     install(session)
     session.run("python", "tests/bench/bench.py", *session.posargs)
 

@@ -174,13 +174,20 @@ def main() -> None:
     parser.add_argument(
         "--output", type=Path, metavar="DIRECTORY", help="write bench.md, bench.json and bench.svg there"
     )
+    parser.add_argument(
+        "--containers", action="store_true", help="measure steps in unmodified containers, and nothing else; as root"
+    )
     options = parser.parse_args()
     if unknown := set(options.parts) - {*ALONE, *BUILDS, *TRANSFERS}:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
-    wanted = options.parts or [*ALONE, *BUILDS, *TRANSFERS]
+    wanted = [] if options.containers else options.parts or [*ALONE, *BUILDS, *TRANSFERS]
     work = Path(tempfile.mkdtemp(prefix="img-bench-"))
     report = Report(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, Python {sys.version.split()[0]}")
     try:
+        if options.containers:
+            from unmodified import steps_in_containers
+
+            steps_in_containers(options.rounds, report)
         for name, part in ALONE.items():
             if name in wanted:
                 part(options.rounds, report)

@@ -22,6 +22,9 @@ __all__ = ["busybox_archive", "containers", "new_state", "seed", "server"]
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Say how many random builds are tried, and from which seed on."""
     parser.addoption("--random", type=int, default=40, help="how many random builds to compare (default: 40)")
+    parser.addoption(
+        "--every", type=int, default=20, help="one of how many to build in unmodified containers (default: 20)"
+    )
     parser.addoption("--random-from", type=int, default=0, help="the seed of the first of them (default: 0)")
 
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.situations import Surrounding
+
 __all__ = ["BuildServer", "Built", "Workshop", "build_server"]
 
 _STEP = re.compile(r"\[[^\]]*\d+/\d+\] (?!LINK )(.*)", re.DOTALL)
@@ -66,14 +68,15 @@ class Built:
 
 
 class BuildServer:
-    """A running server; use `build_server`."""
+    """A running server; use `build_server`. It may run in a *surrounding*, as long as the state and contexts are seen there, too."""
 
-    def __init__(self, state: Path, environment: dict[str, str]) -> None:
+    def __init__(self, state: Path, environment: dict[str, str], surrounding: Surrounding | None = None) -> None:
         self.state = state
         tests = str(Path(__file__).parents[1])
         path = os.pathsep.join([tests, environment.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+        command = [sys.executable, "-m", "harness.build_server", str(state)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "harness.build_server", str(state)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            surrounding.wrap(*command) if surrounding else command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             text=True, env={**environment, "PYTHONPATH": path},
         )  # fmt: skip
 
@@ -104,9 +107,11 @@ class BuildServer:
 
 
 @contextmanager
-def build_server(state: Path, environment: dict[str, str]) -> Iterator[BuildServer]:
+def build_server(
+    state: Path, environment: dict[str, str], surrounding: Surrounding | None = None
+) -> Iterator[BuildServer]:
     """Run a server for a block."""
-    server = BuildServer(state, environment)
+    server = BuildServer(state, environment, surrounding)
     try:
         yield server
     finally:

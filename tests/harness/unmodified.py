@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +36,12 @@ class Box:
         box.img().run("load", "-q", "-i", "/in/base.tar").ok()
         return box
 
-    def img(self) -> Img:
-        """Return the command in it."""
+    def img(self, *writable: Path) -> Img:
+        """Return the command in it; *writable* are directories of this machine that it sees under their own names, and may change."""
         visible = dict.fromkeys(str(path) for path in (_ROOT, Path(sys.prefix), Path(sys.base_prefix)))
         shown = tuple(path for path in visible if path != "/usr")
-        situation = Unmodified(str(self.layer), visible=shown).but(**UNMODIFIED[self.kind])
+        situation = Unmodified(str(self.layer), visible=shown, writable=tuple(map(str, writable)))
+        situation = situation.but(**UNMODIFIED[self.kind])
         return Img(Path("/state"), Path("/root"), situation=situation)
 
     def environment(self) -> dict[str, str]:
@@ -56,6 +58,15 @@ class Box:
         if owner:
             for each in missing:
                 os.chown(each, owner, owner)
+
+    def give(self, directory: Path) -> None:
+        """Make its root the owner of *directory* and all that is in it."""
+        if AS_ROOT and "host-users-false" in self.kind:
+            for path in (directory, *directory.rglob("*")):
+                mode = path.lstat().st_mode
+                os.chown(path, _OWNER, _OWNER, follow_symlinks=False)
+                if not path.is_symlink():
+                    path.chmod(stat.S_IMODE(mode))  # a new owner takes bits away
 
     def inside(self, name: str) -> Path:
         """Return where a file of its writable layer lies here."""

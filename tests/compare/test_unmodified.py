@@ -1,0 +1,65 @@
+"""The same Dockerfile built in an unmodified container gives the same image, to the digest of each layer, as on this machine.
+
+As root, who can start such containers (`nox -s containers`); every twentieth Dockerfile, or with ``--every 1`` all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from compare.dockerfiles import CASES
+from compare.unmodified import EXCEPTIONS, Twins, reason
+from harness.build_server import BuildServer, build_server
+from harness.fixtures import load
+from harness.host import AS_ROOT
+from harness.img import environment
+
+KINDS = ("root", "host-users-false")
+WORST = "run/hard-links-across-steps"  #: an exception, which is in each sample
+
+
+def test_the_exceptions_are_few_and_exist() -> None:
+    names = [name for listed in EXCEPTIONS.values() for name in listed]
+    assert set(names) <= set(CASES)
+    assert len(names) <= len(CASES) * 0.05
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Choose Dockerfiles."""
+    if "name" in metafunc.fixturenames:
+        every = metafunc.config.getoption("--every")
+        names = [name for name in list(CASES)[::every] if every == 1 or "FROM debian" not in CASES[name].text]
+        metafunc.parametrize("name", sorted({*names, WORST}))
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory, busybox_archive: Path) -> Iterator[BuildServer]:
+    """Give the builder of this machine."""
+    directory = tmp_path_factory.mktemp("here")
+    with build_server(directory / "state", environment(directory)) as running:
+        load(directory / "state", busybox_archive, directory)
+        yield running
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def twins(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, busybox_archive: Path, here: BuildServer
+) -> Iterator[Twins]:
+    """Give both builders."""
+    with Twins.started(request.param, busybox_archive, here, tmp_path_factory.mktemp("twins")) as started:
+        yield started
+
+
+def check_the_image_is_the_same(twins: Twins, name: str) -> None:
+    found = twins.differences(CASES[name])
+    if reason(name):
+        assert found, "a listed exception is gone"
+    else:
+        assert not found, "\n".join(found)
+
+
+if AS_ROOT:
+    test_the_image_is_the_same = check_the_image_is_the_same
