@@ -13,6 +13,7 @@ from img_core.cli._commands import is_taken
 from img_core.cli._format import render, table
 from img_core.cli._output import echo, warn
 from img_core.cli.plugin_check import command as check_plugin
+from img_core.cli.plugin_install import command as install_plugin
 from img_core.cli.plugin_new import command as new_plugin
 from img_core.plugins import KINDS, LISTENER, PluginInfo, Plugins, environment_name, parse_plugin_id
 from img_core.spec.errors import NotFoundError, PluginError
@@ -77,6 +78,7 @@ def show_plugins(context: click.Context, names: tuple[str, ...]) -> None:
 
 
 command.add_command(check_plugin)
+command.add_command(install_plugin)
 command.add_command(new_plugin)
 
 

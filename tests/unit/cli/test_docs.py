@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.mark.parametrize("script", ["commands.py", "differences.py", "libraries.py", "unmodified.py"])
+@pytest.mark.parametrize("script", ["catalogue.py", "commands.py", "differences.py", "libraries.py", "unmodified.py"])
 def test_a_made_page_is_up_to_date(script: str) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "contrib/docs" / script), "--check"],
