@@ -41,6 +41,7 @@ DEFAULT_ORDER: Mapping[str, tuple[str, ...]] = {
     "importer": ("archive", "layout"),
     "executor": ("userns", "runc-embedded", "runc", "chroot"),
     "snapshotter": ("overlayfs", "fuse-overlayfs", "moving", "native"),
+    "listener": (),
     "credentials": ("containers", "dockerconfig", "keyring"),
     "secret": ("env", "file"),
     "progress": ("tty", "plain"),
@@ -98,7 +99,8 @@ class Config:
     *toggle_directories* are read in order; later ones win unless an earlier one is locked. *keep_storage* is what the cache may take.
     For *trust_tags* seconds after a registry said what a tag means builds do not ask it again. *tables* are options of drivers, those
     of the distribution first and those of the user last. *plugin_files* are plugins of single files that the user named;
-    *files_forbidden_by* is the file, if any, whose line ``files = false`` forbids those.
+    *files_forbidden_by* is the file, if any, whose line ``files = false`` forbids those, *executables_forbidden_by* the one that forbids
+    plugins that are programs on PATH.
     """
 
     state_directory: str
@@ -112,6 +114,7 @@ class Config:
     tables: tuple[DriverTable, ...] = ()
     plugin_files: tuple[str, ...] = ()
     files_forbidden_by: str = ""
+    executables_forbidden_by: str = ""
 
     @property
     def plugin_directory(self) -> str:
@@ -135,7 +138,8 @@ class Config:
         """
         variables = dict(os.environ) if environment is None else dict(environment)
         config_directory = os.path.join(_xdg(variables, "XDG_CONFIG_HOME", ".config"), "img")
-        order, keep_storage, trust_tags, forbidden_by = dict(DEFAULT_ORDER), DEFAULT_BUDGET, 0.0, ""
+        order, keep_storage, trust_tags = dict(DEFAULT_ORDER), DEFAULT_BUDGET, 0.0
+        forbidden_by: dict[str, str] = {}
         tables: list[DriverTable] = []
         for directory in (distro_directory, admin_directory, config_directory):
             path = os.path.join(directory, "config.toml")
@@ -144,7 +148,7 @@ class Config:
             order.update(_configured_order(document, path))
             keep_storage = _configured_budget(document, path) or keep_storage
             trust_tags = _configured_trust(document, path, trust_tags)
-            forbidden_by = forbidden_by or (path if _forbids_files(document, path) else "")
+            forbidden_by = {**dict.fromkeys(_forbidden(document, path), path), **forbidden_by}
         return cls(
             state_directory=os.path.abspath(state) if state else default_state_directory(variables),
             config_directory=config_directory,
@@ -160,7 +164,8 @@ class Config:
             trust_tags=trust_tags,
             tables=tuple(tables),
             plugin_files=tuple(plugin_files),
-            files_forbidden_by=forbidden_by,
+            files_forbidden_by=forbidden_by.get("files", ""),
+            executables_forbidden_by=forbidden_by.get("executables", ""),
         )
 
 
@@ -247,12 +252,18 @@ def _configured_trust(document: Mapping[str, Any], path: str, otherwise: float) 
     return float(seconds)
 
 
-def _forbids_files(document: Mapping[str, Any], path: str) -> bool:  # Any: TOML
-    """Return whether the table ``[plugins]`` says ``files = false``; nobody after the one who does can say otherwise."""
-    table = document.get("plugins", {})
-    if not isinstance(table, dict) or not table.keys() <= {"files"} or not isinstance(table.get("files", True), bool):
-        raise UsageError(f"`plugins` in {path} must be a table with the key `files`, which is true or false")
-    return not table.get("files", True)
+def _forbidden(document: Mapping[str, Any], path: str) -> list[str]:  # Any: TOML
+    """Return the keys of the table ``[plugins]`` that are false; nobody after the one who says so can say otherwise."""
+    table, keys = document.get("plugins", {}), {"files", "executables"}
+    if (
+        not isinstance(table, dict)
+        or not table.keys() <= keys
+        or not all(isinstance(item, bool) for item in table.values())
+    ):
+        raise UsageError(
+            f"`plugins` in {path} must be a table with the keys `files` and `executables`, which are true or false"
+        )
+    return [key for key, allowed in table.items() if not allowed]
 
 
 def _is_names(value: object) -> bool:

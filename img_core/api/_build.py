@@ -614,6 +614,10 @@ class _ExportProgress:
             finished = not total or current >= total
         self._events.status(self._step, text, current, total, finished=finished, outcome=outcome)
 
+    def check(self) -> None:
+        """Raise Canceled when the build must stop."""
+        self._cancellation.check()
+
 
 def _checked(kind: str, values: Mapping[str, str]) -> dict[str, str]:
     """Return *values*. Raises UsageError for what an image cannot hold: its documents are UTF-8, its variables have no NUL."""

@@ -54,7 +54,7 @@ class Addresses:
         if ":" not in text and os.path.lexists(text):
             return None
         reasons = self._plugins.switched_off("source")
-        for name in self._plugins.names("source"):
+        for name in self._names(text):
             try:
                 driver: type[Source] = self._plugins.driver("source", name)
             except PluginError as err:
@@ -66,6 +66,11 @@ class Addresses:
         if reasons and _ADDRESS.match(text):
             raise PluginError(f"no source takes `{redacted(fs.show(text))}`: {'; '.join(reasons)}")
         return None
+
+    def _names(self, text: str) -> list[str]:
+        """Return the sources that may claim *text*: those that are installed, and the program that is called like its scheme."""
+        names, (scheme, separator, _) = self._plugins.names("source"), text.partition("://")
+        return [*names, scheme] if separator and scheme not in names and self._plugins.has("source", scheme) else names
 
 
 def _fits(driver: type[Source], *, image: bool, one_file: bool) -> bool:

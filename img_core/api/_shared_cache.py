@@ -70,3 +70,6 @@ class Silent:
         self, text: str, *, current: int = 0, total: int = 0, finished: bool | None = None, outcome: str = ""
     ) -> None:
         """Pass over it."""
+
+    def check(self) -> None:
+        """Never stop."""

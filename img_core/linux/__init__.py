@@ -7,6 +7,7 @@ __all__ = [
     "cancellation",
     "cgroups",
     "children",
+    "dialogue",
     "exhausted",
     "mounts",
     "network",

@@ -26,6 +26,7 @@ from img_core.plugins._listeners import ListenerFailure, notify
 from img_core.plugins._making import construct, probe, probe_once
 from img_core.plugins._options import merged_options, parse_boolean, typed_options
 from img_core.plugins._places import AUTO, Choice, environment_name, option_places, parse_choice
+from img_core.plugins._programs import PROGRAM_KINDS, find_program, is_program, programs
 from img_core.plugins._telling import Telling
 from img_core.plugins._toggles import DISABLED_VARIABLE, Toggle, Toggles
 from img_core.plugins._tracing import is_traced, timed
@@ -48,6 +49,7 @@ __all__ = [
     "GROUPS",
     "KINDS",
     "LISTENER",
+    "PROGRAM_KINDS",
     "Choice",
     "Found",
     "ListenerFailure",
@@ -121,10 +123,31 @@ class Plugins:
         """Return the files in the user's directory of plugins whose names do not say what they are."""
         return strays(self._config.plugin_directory)
 
+    def _claims(self, kind: str, name: str) -> list[Found]:
+        """Return the plugins of that name: those that are installed or files, and if there are none, the program of that name."""
+        installed = self._found.get((kind, name), [])
+        path = None if installed else find_program(kind, name, self._config.environment)
+        return [Found(kind, name, path, path, "")] if path else installed
+
+    def has(self, kind: str, name: str) -> bool:
+        """Tell whether there is a plugin of that name that is switched on, be it a program. Imports and runs none."""
+        return any(self._toggle_of(found).enabled for found in self._claims(kind, name))
+
+    def _all(self) -> list[Found]:
+        """Return all plugins, also twice or switched off, and programs, for which the directories of PATH are read."""
+        found = [found for claims in self._found.values() for found in claims]
+        rows = programs(self._config.environment)
+        return found + [
+            Found(kind, name, path, path, "") for kind, name, path in rows if (kind, name) not in self._found
+        ]
+
     def names(self, kind: str) -> list[str]:
-        """Return the sorted names of a kind that are installed and not switched off. Imports no plugin."""
-        claims = ((name, claims) for (k, name), claims in self._found.items() if k == kind)
-        return sorted(name for name, found in claims if any(self._toggle_of(item).enabled for item in found))
+        """Return the sorted names of a kind that are installed, or are programs which the order names, and not switched off.
+
+        Imports and runs no plugin.
+        """
+        installed = {name for of, name in self._found if of == kind}
+        return sorted(name for name in installed.union(self._config.order.get(kind, ())) if self.has(kind, name))
 
     def switched_off(self, kind: str) -> list[str]:
         """Return a sentence for each installed driver of a kind that is switched off: which it is and by what. Imports no plugin."""
@@ -135,8 +158,10 @@ class Plugins:
 
     def _toggle_of(self, found: Found) -> Toggle:
         """Return whether this very plugin is switched on: the file of a name may be off where an installed one of that name is on."""
-        if is_file(found.module) and self._config.files_forbidden_by:
-            return Toggle(enabled=False, by=self._config.files_forbidden_by, locked=True)
+        config = self._config
+        forbidden = config.executables_forbidden_by if is_program(found.module) else config.files_forbidden_by
+        if is_file(found.module) and forbidden:
+            return Toggle(enabled=False, by=forbidden, locked=True)
         return self._toggles.of(found.kind, found.name)
 
     def toggle(self, kind: str, name: str) -> Toggle:
@@ -250,11 +275,17 @@ class Plugins:
         from img_core.plugins._register import hook_manager, register_listener
 
         manager = hook_manager()
-        for name in self.names(LISTENER):
+        for name in self._listener_names():
             found = self.usable(LISTENER, name)
             with self._timed(LISTENER, name, "loaded in"):
                 register_listener(manager, found, load_module(found), with_trace=is_traced(self._config.environment))
         return manager
+
+    def _listener_names(self) -> list[str]:
+        """Return the listeners that are switched on, and those that the order names and that are nowhere: who needs them is told so."""
+        wanted = self.candidates(LISTENER, [AUTO])
+        missing = [name for name in wanted if self.toggle(LISTENER, name).enabled and not self._claims(LISTENER, name)]
+        return [*self.names(LISTENER), *missing]
 
     def _timed(self, kind: str, name: str, what: str) -> AbstractContextManager[None]:
         """Return what writes how long its ``with`` block took, if the user wants to see that."""
@@ -284,7 +315,7 @@ class Plugins:
 
     def _check_table(self, table: DriverTable) -> None:
         known = self._known(table.kind)
-        if table.name not in known:
+        if table.name not in known and not self._claims(table.kind, table.name):
             hint = suggestion(table.name, sorted(known))
             raise UsageError(f"no {table.kind} is named `{table.name}`, in {table}", hint=hint)
         try:
@@ -300,8 +331,8 @@ class Plugins:
         With *check* each one that is not switched off is loaded; with *host* it is asked whether it works there, too.
         """
         order = {kind: number for number, kind in enumerate(KINDS)}
-        keys = sorted(self._found, key=lambda key: (order[key[0]], key[1]))
-        return [self._describe(found, host=host, check=check) for key in keys for found in self._found[key]]
+        found = sorted(self._all(), key=lambda item: (order[item.kind], item.name))
+        return [self._describe(item, host=host, check=check) for item in found]
 
     def _describe(self, found: Found, *, host: Host | None, check: bool) -> PluginInfo:
         status, reason, hint = self._status(found, host=host, check=check)
@@ -344,7 +375,7 @@ class Plugins:
 
     def installed(self) -> list[Found]:
         """Return what is installed, also twice or switched off. Imports no plugin."""
-        return [found for claims in self._found.values() for found in claims]
+        return self._all()
 
     def usable(self, kind: str, name: str) -> Found:
         """Return the one installed plugin of that name that is switched on. Raises PluginError, UsageError for a kind that is none."""
@@ -355,7 +386,7 @@ class Plugins:
             raise PluginError(
                 f"{kind} `{name}` is switched off by {toggle.by}", hint="`img plugins ls` shows what is available"
             )
-        every = self._found.get((kind, name), [])
+        every = self._claims(kind, name)
         claims = [found for found in every if self._toggle_of(found).enabled]
         if every and not claims:
             raise PluginError(f"{kind} `{name}` is switched off by {self._toggle_of(every[0]).by}")

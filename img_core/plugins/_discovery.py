@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from img_core.plugins import _index
 from img_core.plugins._files import import_file, is_file, module_name
 from img_core.plugins._kinds import GROUPS, KINDS
+from img_core.plugins._programs import is_program
 from img_core.spec.dataclass import dataclass
-from img_core.spec.errors import PluginError
+from img_core.spec.errors import ImgError, PluginError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -116,8 +117,12 @@ def load_module(found: Found) -> object:
         module = module_name(found.module) if is_file(found.module) else found.module
         _others.setdefault(module.partition(":")[0].partition(".")[0].strip(), found)
     try:
+        if is_program(found.module):
+            from img_core.plugins._program_drivers import program_module  # loads what most commands do not need
+
+            return program_module(found)
         return import_file(found.module) if is_file(found.module) else _import(found.module)
-    except (KeyboardInterrupt, PluginError):
+    except (KeyboardInterrupt, ImgError):
         raise
     except BaseException as err:  # SystemExit and AssertionError of a plugin must not end the program
         raise PluginError(

@@ -195,6 +195,9 @@ class ExportProgress(Protocol):
         Without *finished* the work is done when *current* has reached *total*.
         """
 
+    def check(self) -> None:
+        """Raise Canceled when the build must stop; show nothing. For who waits long without anything to tell."""
+
 
 class Exporter(ABC):
     """Writes a finished build result somewhere, e.g. for ``-o type=tar,dest=out.tar``.

@@ -209,6 +209,9 @@ class Recorder:
         if self.cancel_at is not None and len(self.lines) >= self.cancel_at:
             raise Canceled
 
+    def check(self) -> None:
+        """See `ExportProgress.check`."""
+
 
 def host(directory: Path) -> Host:
     """Return a host whose state and run directories are in *directory*."""

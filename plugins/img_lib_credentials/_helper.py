@@ -10,9 +10,9 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
+from img_core.linux.dialogue import as_the_user
 from img_core.spec.errors import CredentialsError
 from img_core.spec.text import show
 from img_core.spec.values import Credentials
@@ -86,7 +86,7 @@ class Helper:
             )
         try:
             done = subprocess.run(
-                [*_as_the_user(), program, verb],
+                [*as_the_user(), program, verb],
                 input=text.encode(),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,  # helpers print secrets there when they debug
@@ -114,31 +114,3 @@ class Helper:
         if not isinstance(answer, dict):
             raise CredentialsError(f"the credential helper `{self._program}` gave no valid answer")
         return answer
-
-
-#: Becomes the user again in a namespace of its own, then the program: argv is user id, group id, program, verb.
-_BECOME = """
-import ctypes, os, sys
-def write(name, text):
-    with open("/proc/self/" + name, "w") as file:
-        file.write(text)
-uid, gid = os.geteuid(), os.getegid()
-if ctypes.CDLL(None).unshare(0x10000000) == 0:  # CLONE_NEWUSER
-    write("setgroups", "deny")
-    write("gid_map", f"{sys.argv[2]} {gid} 1")
-    write("uid_map", f"{sys.argv[1]} {uid} 1")
-os.execv(sys.argv[3], sys.argv[3:])
-"""
-
-
-def _as_the_user() -> list[str]:
-    """Return the start of a command line that runs the rest as the user who called us, and not as the root of our namespace.
-
-    The message bus of a desktop and gpg look at who they are, and refuse a root that is none.
-    """
-    from img_core.linux import userns
-
-    identity = userns.current()
-    if identity is None or not identity.entered:
-        return []
-    return [sys.executable, "-I", "-S", "-c", _BECOME, str(identity.uid), str(identity.gid)]

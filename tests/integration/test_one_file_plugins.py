@@ -247,7 +247,9 @@ def test_a_locked_plugin_stays_off_also_as_a_file(plugins, tmp_path: Path, chang
 
 @pytest.mark.parametrize("text", ["[plugins]\nfiles = 1\n", "[plugins]\nfile = false\n", "plugins = false\n"])
 def test_a_mistake_about_it_is_told(plugins, text: str) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(UsageError, match=r"`plugins` in .*/admin/config\.toml must be a table with the key `files`"):
+    with pytest.raises(
+        UsageError, match=r"`plugins` in .*/admin/config\.toml must be a table with the keys `files` and `executables`"
+    ):
         plugins(admin=text)
 
 

@@ -36,7 +36,7 @@ import img_core.spec, pluggy, click
 from img_core.plugins import Found
 from img_core.plugins._discovery import load_module
 before, began, modules = os.getcwd(), time.process_time(), set(sys.modules)
-load_module(Found("plugin", "checked", sys.argv[1], "the suite", "1"))
+load_module(Found(sys.argv[3], "checked", sys.argv[1], "the suite", "1"))
 found = {"seconds": time.process_time() - began, "threads": [t.name for t in threading.enumerate()[1:]],
          "modules": sorted(set(sys.modules) - modules), "children": open("/proc/thread-self/children").read().split(),
          "moved": os.getcwd() != before}
@@ -115,7 +115,7 @@ class ModuleContract:
         """What a fresh interpreter found when it imported the module."""
         reader, writer = os.pipe()
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        command = [sys.executable, "-c", _IMPORT, cls.module, str(writer)]
+        command = [sys.executable, "-c", _IMPORT, cls.module, str(writer), cls.kind]
         done = subprocess.run(
             command, pass_fds=[writer], env=environment, capture_output=True, text=True, timeout=60, check=False
         )

@@ -103,6 +103,9 @@ def silent(_self: Any, result: Any, progress: Any) -> Mapping[str, Any]:
         def status(self, *_news: Any, **_more: Any) -> None:
             pass
 
+        def check(self) -> None:
+            pass
+
     return TarExporter.export(_self, result, Silence())
 
 

@@ -1,0 +1,103 @@
+"""Plugins that are programs, in shell, keep the contracts of their kinds."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from img_core.archives.tar import TarReader
+from img_core.archives.tar.member import HARD_LINK, REGULAR, SYMLINK
+from img_core.plugins import Found
+from img_core.plugins._register import load_checked
+from img_core.spec.graph import SourceOp
+from img_core.spec.source import SourceContext
+from img_core.testing.contracts.credentials import CredentialStoreContract
+from img_core.testing.contracts.exporter import ExporterContract
+from img_core.testing.contracts.listener import ListenerContract
+from img_core.testing.contracts.secret import SecretProviderContract
+from img_core.testing.contracts.source import TreeSourceContract
+from img_core.testing.results import ReadyResult
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = ROOT / "tests/harness/executables"
+
+
+def program(kind: str, name: str, directory: Path = SAMPLES) -> Any:  # Any: a driver class
+    path = str(directory / f"img-{kind}-{name}")
+    return load_checked(Found(kind, name, path, path, ""))
+
+
+class TestExporter(ExporterContract):
+    """The example of the documents."""
+
+    exporter = program("exporter", "gnutar", ROOT / "contrib/executables")
+    options: ClassVar[dict[str, Any]] = {"format": "gnu"}
+
+    def files(self, dest: Path, result: ReadyResult) -> Mapping[bytes, bytes]:
+        found: dict[bytes, bytes] = {}
+        with dest.open("rb") as file:
+            for member in (reader := TarReader(file)):
+                if member.type == REGULAR:
+                    found[member.name] = b"".join(reader.chunks())
+                elif member.type == HARD_LINK:
+                    found[member.name] = found[member.linkname]
+        return found
+
+    def links(self, dest: Path, result: ReadyResult) -> Mapping[bytes, bytes]:
+        with dest.open("rb") as file:
+            return {member.name: member.linkname for member in TarReader(file) if member.type == SYMLINK}
+
+    def owners(self, dest: Path, result: ReadyResult) -> None:
+        """They are those of our files: the program knows nothing of the tree's."""
+
+
+class TestSource(TreeSourceContract):
+    source_class = program("source", "shelf")
+
+    @pytest.fixture(autouse=True)
+    def shelf(self, tmp_path: Path, context: SourceContext) -> None:
+        for name in ("one", "two"):
+            (tmp_path / "shelf" / name).mkdir(parents=True)
+            (tmp_path / "shelf" / name / "file").write_text(name)
+        assert isinstance(context.host.environment, dict)
+        context.host.environment["SHELF"] = str(tmp_path / "shelf")
+
+    @pytest.fixture
+    def op(self) -> SourceOp:
+        return SourceOp("shelf", "shelf://one")
+
+    @pytest.fixture
+    def other_op(self) -> SourceOp:
+        return SourceOp("shelf", "shelf://two")
+
+    @pytest.fixture
+    def missing_op(self) -> SourceOp:
+        return SourceOp("shelf", "shelf://three")
+
+
+class TestCredentials(CredentialStoreContract):
+    store_class = program("credentials", "drawer")
+
+
+class TestSecret(SecretProviderContract):
+    provider_class = program("secret", "shelf")
+
+    def put(self, content: bytes, environment: dict[str, str]) -> Mapping[str, Any]:
+        Path("shelf").mkdir(exist_ok=True)
+        Path("shelf/token").write_bytes(content)
+        return {"place": str(Path("shelf").resolve())}
+
+    def missing(self) -> Mapping[str, Any]:
+        return {"key": "not-there"}
+
+
+class TestListener(ListenerContract):
+    module = str(SAMPLES / "img-listener-quiet")
+
+
+def test_what_the_samples_need_is_here() -> None:
+    assert [word for word in ("jq", "flock", "sha256sum", "tar") if shutil.which(word) is None] == []
