@@ -178,7 +178,7 @@ def _is_directory(source: StrPath | BinaryIO) -> bool:
 def _archive(source: StrPath | BinaryIO) -> Iterator[BinaryIO]:
     """Open the file *source*, or give it as it is. Raises UsageError."""
     from img_core.spec.errors import UsageError
-    from img_core.spec.text import show
+    from img_core.spec.text import show, why
 
     if not isinstance(source, str | os.PathLike):
         yield source
@@ -186,7 +186,7 @@ def _archive(source: StrPath | BinaryIO) -> Iterator[BinaryIO]:
     try:
         file = open(source, "rb")  # noqa: SIM115  # closed below; here only the failure to open it is translated
     except OSError as err:
-        raise UsageError(f"cannot read `{show(os.fspath(source))}`: {(err.strerror or str(err)).lower()}") from err
+        raise UsageError(f"cannot read `{show(os.fspath(source))}`: {why(err)}") from err
     with file:
         yield file
 

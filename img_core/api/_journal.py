@@ -14,7 +14,7 @@ from img_core.files import fs
 from img_core.files.logs import LogFile
 from img_core.spec.errors import Canceled, ImgError
 from img_core.spec.progress import StepFinished, StepLog, StepPlanned, StepStatus, WarningRaised
-from img_core.spec.text import redacted
+from img_core.spec.text import redacted, why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -125,7 +125,7 @@ class Journal:
             self._complain(err)
 
     def _complain(self, err: OSError) -> None:
-        self._notice(f"the log of this build is not complete: {(err.strerror or str(err)).lower()}")
+        self._notice(f"the log of this build is not complete: {why(err)}")
 
 
 def _described(request: BuildRequest, host: Host) -> dict[str, Any]:  # Any: JSON

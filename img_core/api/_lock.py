@@ -14,7 +14,7 @@ from img_core.files import fs
 from img_core.images import oci
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import NotFoundError, UsageError
-from img_core.spec.text import redacted, show
+from img_core.spec.text import redacted, show, why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -64,7 +64,7 @@ def read_lock(path: str) -> Lock:
     except FileNotFoundError:
         raise NotFoundError(f"lock file `{shown}`: no such file", hint="`img lock` writes it") from None
     except OSError as err:
-        raise UsageError(f"lock file `{shown}`: {(err.strerror or str(err)).lower()}") from err
+        raise UsageError(f"lock file `{shown}`: {why(err)}") from err
     document = oci.load_json(content, name=f"lock file `{shown}`")
     sources = document.get("sources") if isinstance(document, dict) else None
     if not isinstance(sources, dict) or not all(isinstance(value, str) for value in sources.values()):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from img_core.spec.errors import UsageError
-from img_core.spec.text import show
+from img_core.spec.text import show, why
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ def open_input(path: str) -> Iterator[BinaryIO]:
     try:
         file = open(path, "rb")  # noqa: SIM115  # closed below; here only the failure to open it is translated
     except OSError as err:
-        raise UsageError(f"cannot read `{show(path)}`: {(err.strerror or str(err)).lower()}") from err
+        raise UsageError(f"cannot read `{show(path)}`: {why(err)}") from err
     with file:
         yield file
 

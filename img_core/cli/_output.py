@@ -128,7 +128,9 @@ def _translated(err: OSError) -> BaseException:
     _discard()
     if err.errno == errno.EPIPE:
         return OutputClosed()
-    return ImgError(f"cannot write to standard output: {(err.strerror or str(err)).lower()}")
+    from img_core.spec.text import why
+
+    return ImgError(f"cannot write to standard output: {why(err)}")
 
 
 def _discard() -> None:

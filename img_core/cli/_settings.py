@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from img_core.cli import _exit
 from img_core.spec.errors import UsageError
-from img_core.spec.text import show
+from img_core.spec.text import show, why
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,7 +116,7 @@ def _check_state(path: str) -> None:
     except FileNotFoundError:
         return
     except OSError as err:  # a part of the path is a file, or closed to us
-        usable, reason = False, (err.strerror or str(err)).lower()
+        usable, reason = False, why(err)
     if not usable:
         raise UsageError(
             f"state directory `{show(path)}` cannot be used: {reason}", hint="choose another one with `-s DIR`"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from img_core.linux import stdout
 from img_core.spec.errors import HostError
 from img_core.spec.executor import StepIO
+from img_core.spec.text import why
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,7 +57,7 @@ def _relayed(shown: int) -> Iterator[int]:
     try:
         master, slave = os.openpty()
     except OSError as err:
-        raise HostError(f"there is no terminal for the program: {(err.strerror or str(err)).lower()}") from err
+        raise HostError(f"there is no terminal for the program: {why(err)}") from err
     with ExitStack() as opened:
         os.set_blocking(master, False)
         _copy_size(master)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from img_core.files import fs
 from img_core.spec.errors import ImgError
+from img_core.spec.text import why
 from img_core.spec.toml import read_toml
 
 if TYPE_CHECKING:
@@ -32,5 +33,5 @@ def switch(config: Config, plugin: str, *, enabled: bool) -> str:
         os.makedirs(directory, exist_ok=True)
         fs.replace_file(path, text.encode(), 0o644)
     except OSError as err:
-        raise ImgError(f"cannot write `{fs.show(path)}`: {(err.strerror or str(err)).lower()}") from err
+        raise ImgError(f"cannot write `{fs.show(path)}`: {why(err)}") from err
     return path

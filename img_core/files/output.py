@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from img_core.files import fs
 from img_core.linux import stdout
 from img_core.spec.errors import Canceled, ImgError, UsageError
+from img_core.spec.text import why
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,7 +140,7 @@ def destination_errors(name: str) -> Iterator[None]:
         with fs.disk_errors(name):
             yield
     except OSError as err:
-        raise ImgError(f"cannot write `{fs.show(name)}`: {(err.strerror or str(err)).lower()}") from err
+        raise ImgError(f"cannot write `{fs.show(name)}`: {why(err)}") from err
 
 
 class _Descriptor:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from img_core.files import fs
 from img_core.spec.errors import ImgError
+from img_core.spec.text import why
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +54,7 @@ def reading(path: bytes) -> Iterator[None]:
     try:
         yield
     except OSError as err:
-        raise ImgError(f"cannot read `{fs.show(path)}` of the image: {(err.strerror or str(err)).lower()}") from err
+        raise ImgError(f"cannot read `{fs.show(path)}` of the image: {why(err)}") from err
 
 
 class Climber:

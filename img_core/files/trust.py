@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from img_core.files import fs
 from img_core.spec.errors import StateError
+from img_core.spec.text import why
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +32,7 @@ def check_trusted(state: str, environment: Mapping[str, str]) -> None:
             raise StateError(f"state directory `{fs.show(state)}` is a link that leads nowhere") from None
         return
     except OSError as err:
-        raise StateError(f"state directory `{fs.show(state)}`: {(err.strerror or str(err)).lower()}") from err
+        raise StateError(f"state directory `{fs.show(state)}`: {why(err)}") from err
     if not stat.S_ISDIR(found.st_mode):
         raise StateError(
             f"state directory `{fs.show(state)}` is not a directory", hint="choose another one with `-s DIR`"

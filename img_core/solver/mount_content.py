@@ -16,6 +16,7 @@ from img_core.solver.imported import Rejection, RestartError
 from img_core.solver.keys import digest_of
 from img_core.spec.cache import CACHE_MOUNT, CacheLayer, CacheRecord
 from img_core.spec.errors import Canceled, ImgError
+from img_core.spec.text import why
 from img_core.spec.values import Descriptor, DiffId, Digest
 from img_core.spec.words import binary_size
 
@@ -79,7 +80,7 @@ class MountRecords:
             except Canceled:
                 raise
             except (ImgError, OSError) as err:
-                known = err if isinstance(err, ImgError) else ImgError((err.strerror or str(err)).lower())
+                known = err if isinstance(err, ImgError) else ImgError(why(err))
             self._packed[name] = known
         return known
 

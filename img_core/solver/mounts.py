@@ -13,6 +13,7 @@ from img_core.solver.stacks import EMPTY
 from img_core.spec.errors import ImgError, NotFoundError
 from img_core.spec.executor import Mount
 from img_core.spec.source import PinnedTree
+from img_core.spec.text import why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -159,6 +160,6 @@ def _open(opened: ExitStack, root_fd: int, path: str) -> int:
             f'"/{fs.show(path.lstrip("/"))}": not found', hint="the source of a bind mount must exist"
         ) from err
     except OSError as err:
-        raise ImgError(f"cannot mount `{fs.show(path)}`: {(err.strerror or str(err)).lower()}") from err
+        raise ImgError(f"cannot mount `{fs.show(path)}`: {why(err)}") from err
     opened.callback(os.close, descriptor)
     return descriptor

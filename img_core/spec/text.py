@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["LINE_LIMIT", "escaped", "one_line", "redacted", "show", "show_path", "suggestion"]
+__all__ = ["LINE_LIMIT", "escaped", "one_line", "redacted", "show", "show_path", "suggestion", "why"]
 
 #: The most characters of a line that tells people what happened, with its ``Error: `` or ``hint: ``.
 LINE_LIMIT = 1000
@@ -106,3 +106,8 @@ def suggestion(word: str, known: Sequence[str]) -> str:
     if near:
         return f"did you mean `{near[0]}`?"
     return "known: " + ", ".join(f"`{name}`" for name in sorted(known)) if known else "none is installed"
+
+
+def why(err: OSError) -> str:
+    """Return why something failed that the system was asked for, as messages say it: ``no such file or directory``."""
+    return (err.strerror or str(err)).lower()

@@ -19,6 +19,7 @@ from img_core.images import oci
 from img_core.images.digests import ALGORITHMS, Hasher, blob_path, is_digest
 from img_core.images.reference import is_tag
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError
+from img_core.spec.text import why
 from img_core.spec.values import Descriptor, Digest
 from img_lib_cache.places import Place
 
@@ -240,7 +241,7 @@ class SharedLayout(Place):
         except FileNotFoundError:
             raise
         except OSError as err:
-            reason = (err.strerror or str(err)).lower()
+            reason = why(err)
             raise ImgError(f"cannot use the cache in `{fs.show(self._directory)}`: {reason}") from err
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from img_core.files import fs, xattrs
 from img_core.files.treewalk import Climber, walk
 from img_core.spec.errors import HostError, ImgError, UsageError
+from img_core.spec.text import why
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +97,7 @@ class _Copier:
             with fs.disk_errors(entry.path):
                 self._take(entry)
         except OSError as err:
-            raise ImgError(f"cannot write `{fs.show(entry.path)}`: {(err.strerror or str(err)).lower()}") from err
+            raise ImgError(f"cannot write `{fs.show(entry.path)}`: {why(err)}") from err
 
     def _take(self, entry: Entry) -> None:
         mode = entry.info.st_mode

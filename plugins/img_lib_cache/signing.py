@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from img_core.spec.errors import HostError, UsageError
-from img_core.spec.text import show_path
+from img_core.spec.text import show_path, why
 from img_lib_cache.document import signed_bytes
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _read(path: str, option: str) -> bytes:
         with open(path, "rb") as file:
             return file.read(_FILE_LIMIT)
     except OSError as err:
-        raise UsageError(f"cannot read the key `{show_path(path)}`: {(err.strerror or str(err)).lower()}") from err
+        raise UsageError(f"cannot read the key `{show_path(path)}`: {why(err)}") from err
 
 
 def _private_key(path: str, content: bytes) -> Ed25519PrivateKey:

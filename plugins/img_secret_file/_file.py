@@ -9,7 +9,7 @@ from typing import Any
 
 from img_core.spec.errors import UsageError
 from img_core.spec.secret import SECRET_LIMIT, SecretProvider
-from img_core.spec.text import show
+from img_core.spec.text import show, why
 
 __all__ = ["FileSecret"]
 
@@ -61,4 +61,4 @@ class FileSecret(SecretProvider):
 
 
 def _unreadable(path: str, err: OSError) -> UsageError:
-    return UsageError(f"failed to stat {show(path)}: {(err.strerror or str(err)).lower()}")
+    return UsageError(f"failed to stat {show(path)}: {why(err)}")

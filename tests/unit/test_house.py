@@ -71,6 +71,7 @@ def test_a_short_module_has_a_reason() -> None:
         pytest.param(r"\bimport tomllib\b", "img_core/spec/toml.py", id="configuration-files"),
         pytest.param(r"rwxXst", "img_core/files/modes.py", id="modes"),
         pytest.param(r'encode\("unicode_escape"', "img_core/spec/text.py", id="escapes"),
+        pytest.param(r"\(err\.strerror or str\(err\)\)\.lower", "img_core/spec/text.py", id="reasons"),
     ],
 )
 def test_a_small_rule_is_written_once(pattern: str, home: str) -> None:

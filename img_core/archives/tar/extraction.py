@@ -36,6 +36,7 @@ from img_core.archives.tar.whiteouts import Deletions, Ordinary, OverlayMarks, W
 from img_core.files import fs, xattrs
 from img_core.files.fs import mutation
 from img_core.spec.errors import ArchiveError, ImgError
+from img_core.spec.text import why
 
 if TYPE_CHECKING:
     from img_core.archives.tar.member import Member
@@ -318,7 +319,7 @@ class _Extractor:
             lost = xattrs.write(fd, attributes)
         except OSError as err:  # ENOSPC here mostly means "too large for one inode"
             kind = ArchiveError if err.errno in (errno.E2BIG, errno.ERANGE, errno.ENAMETOOLONG) else ImgError
-            reason = (err.strerror or str(err)).lower()
+            reason = why(err)
             raise kind(f"cannot keep the extended attributes of `{fs.show(path)}`: {reason}") from err
         for name in lost:
             self._skip(path + b" (" + name + b")")

@@ -30,6 +30,7 @@ from img_core.files import fs, xattrs
 from img_core.images.digests import Hasher
 from img_core.linux.spans import span
 from img_core.spec.errors import ArchiveError, ImgError, IntegrityError
+from img_core.spec.text import why
 
 __all__ = ["LayerInfo", "OwnerOf", "Packer", "unpack_stream", "write_layer"]
 
@@ -167,7 +168,7 @@ class Packer:
         except OSError as err:
             if err.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
                 raise changed_while_reading(path) from err
-            raise ImgError(f"cannot read `{fs.show(path)}`: {(err.strerror or str(err)).lower()}") from err
+            raise ImgError(f"cannot read `{fs.show(path)}`: {why(err)}") from err
 
     def _add(self, path: bytes, info: os.stat_result | None) -> None:
         if info is None:

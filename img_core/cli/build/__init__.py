@@ -15,6 +15,7 @@ from img_core.cli._exit import signals_to
 from img_core.cli._output import echo, say
 from img_core.cli.build._flags import all_flags, refuse_unsupported, warn_ignored
 from img_core.spec.errors import UsageError
+from img_core.spec.text import why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -276,7 +277,7 @@ def _check_id_file(path: str, outputs: list[Output], request: BuildRequest) -> N
     except FileNotFoundError:
         pass
     except OSError as err:
-        raise UsageError(f"cannot replace `{path}`: {(err.strerror or str(err)).lower()}") from err
+        raise UsageError(f"cannot replace `{path}`: {why(err)}") from err
 
 
 def _image_id(result: BuildResult) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from img_core.api import SecretSource
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import UsageError
-from img_core.spec.text import show
+from img_core.spec.text import show, why
 from img_core.spec.words import split_record
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _is_socket(path: str) -> bool:
     try:
         return stat.S_ISSOCK(os.stat(path).st_mode)
     except OSError as err:
-        raise UsageError(f"failed to stat {show(path)}: {(err.strerror or str(err)).lower()}") from err
+        raise UsageError(f"failed to stat {show(path)}: {why(err)}") from err
 
 
 def parse_contexts(texts: Iterable[str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from img_core.api import SshAgent
 from img_core.spec.errors import HostError, UsageError
-from img_core.spec.text import show
+from img_core.spec.text import show, why
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -108,7 +108,7 @@ def _read(path: str) -> bytes:
         with open(path, "rb") as file:
             data = file.read(_KEY_LIMIT + 1)
     except OSError as err:
-        raise UsageError(f"cannot read ssh key `{show(path)}`: {(err.strerror or str(err)).lower()}") from err
+        raise UsageError(f"cannot read ssh key `{show(path)}`: {why(err)}") from err
     if len(data) > _KEY_LIMIT:
         raise UsageError(f"`{show(path)}` is too large for an ssh key")
     return data

@@ -16,7 +16,7 @@ from pathlib import Path
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError, Unsupported, UsageError
 from img_core.spec.kinds import GROUPS, KINDS
-from img_core.spec.text import show, suggestion
+from img_core.spec.text import show, suggestion, why
 
 __all__ = ["KINDS_WITH_TEMPLATE", "write_project"]
 
@@ -111,7 +111,7 @@ def write_project(kind: str, name: str, parent: str) -> str:
             shutil.rmtree(made, ignore_errors=True)
             raise
     except OSError as err:
-        raise ImgError(f"cannot write `{show(target)}`: {(err.strerror or str(err)).lower()}") from err
+        raise ImgError(f"cannot write `{show(target)}`: {why(err)}") from err
     return target
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from img_core.spec.errors import ImgError, UsageError
-from img_core.spec.text import redacted, show
+from img_core.spec.text import redacted, show, why
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -128,7 +128,7 @@ def read_policy(path: str) -> Policy:
         with open(path, "rb") as file:
             content = file.read(_LIMIT + 1)
     except OSError as err:
-        raise UsageError(f"source policy `{shown}`: {(err.strerror or str(err)).lower()}") from err
+        raise UsageError(f"source policy `{shown}`: {why(err)}") from err
     try:
         document = json.loads(content[:_LIMIT])
         rules = tuple(map(_rule, _typed(document, "rules", list)))

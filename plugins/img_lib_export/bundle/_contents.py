@@ -18,6 +18,7 @@ from img_core.files import fs
 from img_core.images import oci
 from img_core.images.digests import ALGORITHMS, digest_at
 from img_core.spec.errors import ArchiveError, IntegrityError
+from img_core.spec.text import why
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -182,7 +183,7 @@ class DirectoryContents:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as err:
-            raise ArchiveError(f"cannot read `{fs.show(path)}`: {(err.strerror or str(err)).lower()}") from err
+            raise ArchiveError(f"cannot read `{fs.show(path)}`: {why(err)}") from err
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise ArchiveError(f"`{fs.show(path)}` is not a regular file")
