@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -164,6 +166,28 @@ def test_whoever_reads_a_tree_keeps_it(inside: Inside) -> None:
         shelf.step([first], lambda tree: tree.remove("keep"))
         assert not os.path.exists(f"{first}/fs")
 
+    inside(body)
+
+
+def test_a_tree_in_a_lower_layer_of_an_overlay_stays_there_and_is_made_anew(inside: Inside) -> None:
+    """A state directory that came with the image of the container: its directories cannot be renamed."""
+
+    def rename(source: str, path: str, **more: Any) -> None:
+        if source == f"{trees[0]}/fs":
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        original(source, path, **more)
+
+    def body(shelf: Shelf) -> None:
+        trees.append(shelf.step([], make))
+        before = shelf.tree(trees, times=True)
+        fs.rename = rename  # type: ignore[assignment]  # in this process only
+        second = shelf.step(trees, lambda tree: tree.write("new"))
+        assert shelf.changes(second, trees) == ["new"]
+        assert os.path.exists(f"{trees[0]}/fs")
+        assert shelf.tree(trees, times=True) == before
+
+    trees: list[str] = []
+    original = fs.rename
     inside(body)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
-__all__ = ["AS_ROOT", "fixture_file", "need", "tool_path"]
+__all__ = ["AS_ROOT", "copy_program", "fixture_file", "need", "tool_path"]
 
 AS_ROOT = os.getuid() == 0
 
@@ -37,3 +39,14 @@ def fixture_file(name: str) -> Path:
     if not path.exists():
         pytest.skip(f"{path} is missing (see .ci/fixtures)")
     return path
+
+
+def copy_program(name: str, directory: Path) -> None:
+    """Copy a program of this host with its libraries, and their loader as ``loader``."""
+    directory.mkdir()
+    program = shutil.which(name)
+    assert program is not None
+    shutil.copy(program, directory / name)
+    listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    for library in re.findall(r"(/\S+) \(0x", listed):
+        shutil.copy(library, directory / ("loader" if "/ld-" in library else Path(library).name))

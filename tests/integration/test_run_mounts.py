@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import re
-import shutil
 import socket
 import subprocess
 import threading
@@ -17,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness.build_server import Workshop
-from harness.host import need
+from harness.host import copy_program, need
 from harness.img import Img, write_context
 from harness.oci import ImageArchive
 
@@ -485,17 +483,6 @@ def test_a_key_on_the_command_line_can_be_used_and_not_be_read(img: Img, tmp_pat
     assert "the-comment (ED25519)" in told.stderr
     secret = key.read_text().splitlines()[1]
     assert not [path for path in img.state.rglob("*") if path.is_file() and holds(path, secret.encode())]
-
-
-def copy_program(name: str, directory: Path) -> None:
-    """Copy a program of this host with its libraries, and their loader as ``loader``."""
-    directory.mkdir()
-    program = shutil.which(name)
-    assert program is not None
-    shutil.copy(program, directory / name)
-    listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
-    for library in re.findall(r"(/\S+) \(0x", listed):
-        shutil.copy(library, directory / ("loader" if "/ld-" in library else Path(library).name))
 
 
 # -------------------------------------------------------------------------------------------------- nothing leaks

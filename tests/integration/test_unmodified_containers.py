@@ -17,7 +17,7 @@ import pytest
 
 from harness.compare import VOLATILE, config_differences, tree_differences
 from harness.fixtures import NewState
-from harness.host import AS_ROOT, fixture_file, need
+from harness.host import AS_ROOT, copy_program, fixture_file, need
 from harness.img import COMMAND, write_context
 from harness.oci import ImageArchive, Record
 from harness.unmodified import Box
@@ -137,6 +137,7 @@ BUILDS = {
         RUN (setsid sleep 1000 &) ; sleep 1000 & echo started
         RUN ps | grep -q 'ps' && ! ps -o comm | grep -q python && readlink /proc/self/exe > /exe
         RUN mkfifo /p && (cat < /proc/self/cwd/p > /through &) && echo word > /proc/self/cwd/p && until test -s /through; do :; done
+        RUN mkdir /log && ln -s /dev/stdout /log/out && echo logged > /log/out && echo again | tee -a /log/out
         RUN cat /proc/self/cmdline | tr '\\0' ' ' > /words
         RUN su www -s /bin/sh -c 'grep ^Uid /proc/self/status > /tmp/uid && exec 3< /dev/stdin && test -e /proc/self/fd/3'
         RUN --network=none ! wget -q http://127.0.0.1:1/
@@ -234,6 +235,24 @@ def test_what_cannot_be_is_refused_in_one_line(
 ) -> None:
     box.put("/refused/Dockerfile", f"FROM busybox\n{instruction}\n")
     box.img().build(Path("/refused"), "--no-cache", *flags).refused(status, words)
+
+
+def test_an_agent_is_there_for_its_step_and_its_key_is_not(box: Box, tmp_path: Path) -> None:
+    need("ssh-add", "ssh-keygen", "ldd")
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "the-comment", "-f", key], check=True)
+    copy_program("ssh-add", tmp_path / "context")
+    for file in (tmp_path / "context").iterdir():
+        box.put(f"/agent/{file.name}", file.read_bytes())
+        box.inside(f"/agent/{file.name}").chmod(0o755)
+    box.put("/key", key.read_bytes())
+    box.inside("/key").chmod(0o600)
+    ask = "RUN --mount=target=/h --mount=type=ssh,id=k /h/loader --library-path /h /h/ssh-add -l"
+    box.put("/agent/Dockerfile", f"FROM busybox\n{ask}\nRUN ! test -e /run/buildkit\n")
+    flags = ("--no-cache", "--progress", "plain", "--ssh", "k=/key")
+    told = box.img().build(Path("/agent"), *flags, "-o", "type=oci,dest=/agent/out.tar", tag="").ok()
+    assert "the-comment (ED25519)" in told.stderr
+    assert "run/buildkit" not in " ".join(ImageArchive(box.inside("/agent/out.tar")).tree())
 
 
 @pytest.fixture(scope="module")
