@@ -7,12 +7,14 @@ from functools import cache
 
 import pytest
 
-from harness.mutants import Mutant, exporters, rooms, showing, stores
+from harness.mutants import Mutant, caches, commands, exporters, rooms, showing, stores
 from img_core.testing.running import Outcome, run_suites
 
 pytestmark = pytest.mark.rootless  # of snapshotters and executors
 
 MUTANTS: Mapping[str, Mapping[str, Mutant]] = {
+    "cache": caches.CACHES,
+    "command": commands.COMMANDS,
     "credentials": stores.CREDENTIALS,
     "executor": rooms.EXECUTORS,
     "exporter": exporters.MUTANTS,
