@@ -28,6 +28,7 @@ __all__ = [
     "DIRECTORY_CACHE",
     "DIRECTORY_CACHE_OPTIONS",
     "EXTRAS",
+    "PROGRAM_DRIVERS",
     "Config",
     "DriverTable",
     "ToggleDirectory",
@@ -56,6 +57,9 @@ DEFAULT_CACHE, DEFAULT_CACHE_OPTION = "registry", "ref"
 
 #: The cache that a directory means (``img cache ls DIR``), and the options that take it: to look in, and to write to.
 DIRECTORY_CACHE, DIRECTORY_CACHE_OPTIONS = "local", ("src", "dest")
+
+#: The module that makes drivers of programs on PATH, see `img_core.plugins._programs`.
+PROGRAM_DRIVERS = "img_lib_programs.drivers"
 
 #: What the cache may take: a size, a share of its file system, or ``all``; `img_core.store.automatic` keeps to it after builds.
 DEFAULT_BUDGET = "10%"

@@ -12,6 +12,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from img_core.config import PROGRAM_DRIVERS
 from img_core.plugins import _index
 from img_core.plugins._files import import_file, is_file, module_name
 from img_core.plugins._kinds import GROUPS, KINDS
@@ -118,9 +119,7 @@ def load_module(found: Found) -> object:
         _others.setdefault(module.partition(":")[0].partition(".")[0].strip(), found)
     try:
         if is_program(found.module):
-            from img_core.plugins._program_drivers import program_module  # loads what most commands do not need
-
-            return program_module(found)
+            return _import(PROGRAM_DRIVERS).program_module(found.kind, found.name, found.module, str(found))
         return import_file(found.module) if is_file(found.module) else _import(found.module)
     except (KeyboardInterrupt, ImgError):
         raise
@@ -137,14 +136,14 @@ def _mending(found: Found) -> str:
     return f"{remedy}, or do without: `--no-plugin {found.kind}:{found.name}`"
 
 
-def _import(value: str) -> object:
+def _import(value: str) -> Any:  # Any: whatever is called so
     """Import what an entry point's *value* names: ``module`` or ``module:attribute``, perhaps with extras in brackets, which say nothing
     here (packaging.python.org, entry points specification).
     """
     from importlib import import_module
 
     name, _, attribute = value.partition("[")[0].partition(":")
-    loaded: object = import_module(name.strip())
+    loaded: Any = import_module(name.strip())
     for part in attribute.strip().split(".") if attribute.strip() else ():
         loaded = getattr(loaded, part)
     return loaded

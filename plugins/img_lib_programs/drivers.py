@@ -22,7 +22,6 @@ from img_core.spec.values import Credentials
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from img_core.plugins._discovery import Found
     from img_core.spec.exporter import ExportProgress, Result
     from img_core.spec.frontend import Plan
     from img_core.spec.graph import Vertex
@@ -37,20 +36,22 @@ _SILENCE = "IMG_PLUGIN_SILENCE"
 
 
 class Program:
-    """The program of one plugin."""
+    """The program *path* of the plugin *name* of a *kind*; *called* is how messages call that."""
 
-    def __init__(self, found: Found) -> None:
-        self.found = found
+    def __init__(self, kind: str, name: str, path: str, called: str) -> None:
+        self.kind = kind
+        self.name = name
+        self.path = path
+        self._called = called
 
     def ask(
         self, call: str, question: Mapping[str, Any], environment: Mapping[str, str], *, work: bool = False, **more: Any
     ) -> Mapping[str, Any]:  # Any: JSON, and what `converse` takes
         """Have it do *call*; return its result. Raises PluginError if it does wrong, ImgError for what it calls an error."""
-        found = self.found
         silence = _patience(environment) or (_WORK if work else _ANSWER)
         try:
             return converse(
-                [found.module, call],
+                [self.path, call],
                 {"img": 1, "call": call, **question},
                 environment=environment,
                 silence=silence,
@@ -60,13 +61,13 @@ class Program:
             raise self.wrong(err.message) from err
         except ImgError as err:
             if type(err) is ImgError:  # its own
-                raise ImgError(f"{found.kind} `{found.name}`: {err.message}", hint=err.hint) from err
+                raise ImgError(f"{self.kind} `{self.name}`: {err.message}", hint=err.hint) from err
             raise
 
     def wrong(self, what: str) -> PluginError:
         """Return the error that it did *what*."""
-        hint = f"do without: `--no-plugin {self.found.kind}:{self.found.name}`"
-        return PluginError(f"plugin {self.found} {what}", hint=hint)
+        hint = f"do without: `--no-plugin {self.kind}:{self.name}`"
+        return PluginError(f"plugin {self._called} {what}", hint=hint)
 
     def text(self, result: Mapping[str, Any], key: str) -> str:
         """Return a text that *result* must have."""
@@ -85,28 +86,31 @@ def _patience(environment: Mapping[str, str]) -> float:
     return float(text)
 
 
-def program_module(found: Found) -> object:
-    """Return what the module of an entry point would be: it asks the program what it can. Raises PluginError, ImgError."""
-    program = Program(found)
+def program_module(kind: str, name: str, path: str, called: str) -> object:
+    """Return what the module of an entry point would be: it asks the program what it can. Arguments as of `Program`.
+
+    Raises PluginError, ImgError.
+    """
+    program = Program(kind, name, path, called)
     about = program.ask("describe", {}, dict(os.environ))
-    if found.kind == "listener":
+    if kind == "listener":
         return SimpleNamespace(**{hook: hookimpl(function) for hook, function in _heard(program, about).items()})
     base: Any = {
         "exporter": ProgramExporter,
         "source": ProgramSource,
         "credentials": ProgramStore,
         "secret": ProgramSecret,
-    }[found.kind]
+    }[kind]
     facts = {
-        "__doc__": str(about.get("summary") or f"The program {found.module}."),
-        "name": found.name,
+        "__doc__": str(about.get("summary") or f"The program {path}."),
+        "name": name,
         "api": tuple(about.get("api") or (1, 1)),
         "schema": base.completed(program, about.get("options")),
         "program": program,
         "about": about,
     }
     driver = type(base.__name__, (base,), facts)
-    return SimpleNamespace(**{DRIVER_HOOKS[found.kind]: hookimpl(lambda: driver)})
+    return SimpleNamespace(**{DRIVER_HOOKS[kind]: hookimpl(lambda: driver)})
 
 
 def _schema(program: Program, options: object) -> Mapping[str, Any] | None:  # Any: JSON
@@ -146,7 +150,7 @@ class ProgramExporter(Exporter):
         if len(result.images) != 1:
             raise UsageError(f"type={self.name} writes one platform only")
         (image,) = result.images
-        progress.status(f"calling {self.program.found.module}")
+        progress.status(f"calling {self.program.path}")
         dest = os.path.realpath(self.options["dest"])
         with (
             destination_errors(self.options["dest"]),
