@@ -25,7 +25,7 @@ from img_core.spec.text import show
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Place", "command", "install_command", "requirement", "this_place"]
+__all__ = ["PythonPlace", "command", "install_command", "requirement", "this_place"]
 
 #: A name with a version, as pip takes it (PEP 508, without URLs and markers), or the file of a wheel.
 _REQUIREMENT = re.compile(
@@ -35,7 +35,7 @@ _MARK = "EXTERNALLY-MANAGED"  # PEP 668
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PythonPlace:
     """The environment of a Python: what decides how something is installed into it."""
 
     python: str
@@ -47,14 +47,14 @@ class Place:
     pipx: str = ""  #: the name of the environment, if pipx made it and is there
 
 
-def this_place() -> Place:
+def this_place() -> PythonPlace:
     """Look at the environment that img runs in."""
     mark = os.path.join(sysconfig.get_path("stdlib", sysconfig.get_default_scheme()), _MARK)
     virtual = sys.prefix != sys.base_prefix
     made_by_pipx = os.path.exists(os.path.join(sys.prefix, "pipx_metadata.json")) and shutil.which("pipx")
     library = sysconfig.get_path("purelib")
     in_user_site = __file__.startswith(site.getusersitepackages() + os.sep)
-    return Place(
+    return PythonPlace(
         sys.executable,
         sys.prefix,
         virtual,
@@ -65,7 +65,7 @@ def this_place() -> Place:
     )
 
 
-def install_command(place: Place, words: Sequence[str]) -> list[str]:
+def install_command(place: PythonPlace, words: Sequence[str]) -> list[str]:
     """Return the command that installs *words* (options and requirements of pip) into *place*.
 
     Raises HostError, whose hint is the one line to type, where a distribution forbids it or there is no pip.

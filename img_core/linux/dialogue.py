@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from img_core.linux import userns
 from img_core.spec.errors import ImgError
-from img_core.spec.text import show
+from img_core.spec.text import show, why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -104,7 +104,7 @@ def converse(
             env=dict(environment), cwd=directory, pass_fds=list(fds), process_group=0,
         )  # fmt: skip
     except OSError as err:
-        raise DialogueError(f"cannot be started: {(err.strerror or str(err)).lower()}") from err
+        raise DialogueError(f"cannot be started: {why(err)}") from err
     finally:
         os.close(asked)
     try:

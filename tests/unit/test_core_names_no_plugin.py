@@ -14,7 +14,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: Words of the core that are names of drivers, too, by file, each with what it means there.
 OTHER_MEANINGS = {
-    "api/_given.py": {"dockerfile"},  # a keyword of the Python API, docker's word for the path of a definition
     "api/_secrets.py": {"env"},  # a word of `--secret`, whoever understands it
     "api/_transfers.py": {"archive"},  # what progress is shown of
     "linux/sandbox.py": {"tty"},  # the device
@@ -27,6 +26,7 @@ OTHER_MEANINGS = {
     "images/platforms.py": {"local"},  # `--platform local`
     "archives/tar/extraction.py": {"plain"},  # how an archive is unpacked
     "archives/contexts.py": {"plain"},
+    "solver/mount_content.py": {"plain"},
     "archives/unpacking.py": {"plain"},
     "cli/_commands.py": {"image"},  # the command `img image`
     "store/fsck.py": {"image"},  # what a finding is about

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from img_core.cli.plugin_install import Place, install_command, requirement
+from img_core.cli.plugin_install import PythonPlace, install_command, requirement
 from img_core.spec.errors import HostError, UsageError
 
 PIP = ["/p/bin/python", "-m", "pip", "install", "--disable-pip-version-check"]
 
 
-def place(**facts: object) -> Place:
-    return Place("/p/bin/python", "/p", **{"virtual": False, **facts})  # type: ignore[arg-type]
+def place(**facts: object) -> PythonPlace:
+    return PythonPlace("/p/bin/python", "/p", **{"virtual": False, **facts})  # type: ignore[arg-type]
 
 
-WAYS: dict[str, tuple[Place, list[str]]] = {
+WAYS: dict[str, tuple[PythonPlace, list[str]]] = {
     "venv": (place(virtual=True), [*PIP, "img-x"]),
     "venv of another user": (place(virtual=True, writable=False), [*PIP, "img-x"]),
     "pipx": (place(virtual=True, pipx="img-builder"), ["pipx", "inject", "img-builder", "img-x"]),
