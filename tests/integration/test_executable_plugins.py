@@ -149,6 +149,7 @@ WAYS: dict[str, tuple[tuple[str, ...], dict[str, str], dict[str, str]]] = {
     "a flag": (("--no-plugin", "exporter:list"), {}, {}),
     "a flag for the kind": (("--no-plugin", "exporter:*"), {}, {}),
     "a variable": ((), {"IMG_DISABLED_PLUGINS": "exporter:list"}, {}),
+    "the command": ((), {}, {}),
     "a file": ((), {}, {"plugins.d/10.toml": 'disabled = ["exporter:list"]\n'}),
     "a file for the kind": (
         (), {}, {"plugins.d/10.toml": 'disabled = ["exporter:*"]\nenabled = ["exporter:image"]\n'}
@@ -167,6 +168,8 @@ def test_one_that_is_switched_off_never_runs(
         path = img.home / ".config/img" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+    if way == "the command":
+        img.run("plugins", "disable", "exporter:list").ok()
     off = img.with_flags(*flags).with_environment(**variables)
     assert rows(off)["exporter", "list"]["status"] == "disabled"
     if way == "a variable":
@@ -226,6 +229,23 @@ def test_no_program_lifts_what_an_administrator_says(
     assert {info.status for info in plugins.inventory(check=True) if info.name == "list"} == {"disabled"}
     if "plugin_files" not in changes:
         plugins.listeners()
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("kind", ["a program", "a file"])
+def test_nothing_takes_the_place_of_a_plugin_that_is_locked(tmp_path: Path, bin_directory: Path, kind: str) -> None:
+    ran = witness(bin_directory, tmp_path, "img-exporter-tar")
+    files = {"admin/plugins.d/10.toml": 'disabled = ["exporter:tar"]\nlocked = true\n'}
+    if kind == "a file":
+        files[".config/img/plugins/exporter-tar.py"] = f"import os; os.mkdir({str(ran)!r})\n"
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    environment = {"HOME": str(tmp_path), "PATH": str(bin_directory)}
+    plugins = Plugins(Config.load(environment=environment, admin_directory=str(tmp_path / "admin")))
+    with pytest.raises(PluginError, match="exporter `tar` is switched off by"):
+        plugins.driver("exporter", "tar")
+    assert {info.status for info in plugins.inventory() if info.name == "tar"} == {"disabled"}
     assert not ran.exists()
 
 
@@ -357,6 +377,8 @@ def test_the_order_names_listeners(img: Img, bin_directory: Path, tmp_path: Path
     assert b"https://example.org/noted/v1" in img.run("save", "--format", "oci", "app:1").ok().stdout
     refused = write_context(tmp_path / "refused", "FROM busybox\nRUN echo forbidden\n")
     img.build(refused).refused(1, "listener `note`: that is forbidden here")
+    notes.unlink()
     img.build(refused, "--no-plugin", "listener:note").ok()
+    assert not notes.exists()
     (bin_directory / "img-listener-note").unlink()
     img.build(refused).refused(2, "no listener is named `note`")  # it may be a policy

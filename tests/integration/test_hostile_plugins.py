@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import textwrap
 from collections.abc import Callable
@@ -176,19 +177,33 @@ def test_fifty_of_them_cost_nothing_that_can_be_felt(img: Img, tmp_path: Path) -
         (site / f"more_{number}.py").write_text("import time; time.sleep(5)\n" + DRIVER)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: more-{number}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[img.exporters]\nmore{number} = more_{number}\n")
-    many = img.with_environment(PYTHONPATH=f"{site}:{img.environment()['PYTHONPATH']}")
+        file = img.home / f".config/img/plugins/exporter-file{number}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("import time; time.sleep(5)\n" + DRIVER)
+        program = tmp_path / f"programs/img-exporter-program{number}"
+        program.parent.mkdir(exist_ok=True)
+        program.write_text("#!/bin/sh\nsleep 5\n")
+        program.chmod(0o755)
+    path = f"{tmp_path}/programs:{os.environ['PATH']}"
+    many = img.with_environment(PYTHONPATH=f"{site}:{img.environment()['PYTHONPATH']}", PATH=path)
+    img = img.with_environment(HOME=str(tmp_path / "home-of-none"))
 
     def seconds(which: Img, *words: str) -> float:
-        which.run(*words).ok()  # finds them, once
-        taken = []
-        for _ in range(5):
-            before = _of_children()
-            which.run(*words).ok()
-            taken.append(_of_children() - before)
-        return min(taken)
+        before = _of_children()
+        which.run(*words).ok()
+        return _of_children() - before
 
     for words in (("--help",), ("ls",)):
-        assert seconds(many, *words) - seconds(img, *words) < 0.02, words
+        for which in (many, img):
+            which.run(*words).ok()  # finds them, once
+        more = 9.0
+        taken: tuple[list[float], list[float]] = ([], [])
+        for _ in range(25):  # in turns, until the machine was quiet for both
+            for which, times in zip((many, img), taken, strict=True):
+                times.append(seconds(which, *words))
+            if len(taken[0]) >= 4 and (more := min(taken[0]) - min(taken[1])) < 0.02:
+                break
+        assert more < 0.02, words
 
 
 def _of_children() -> float:

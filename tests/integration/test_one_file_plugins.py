@@ -160,6 +160,7 @@ WAYS = {
     "a flag": (("--no-plugin", "exporter:list"), {}, ""),
     "a flag for the kind": (("--no-plugin", "exporter:*"), {}, ""),
     "a variable": ((), {"IMG_DISABLED_PLUGINS": "exporter:list"}, ""),
+    "the command": ((), {}, ""),
     "a file": ((), {}, 'disabled = ["exporter:list"]\n'),
     "a file for the kind": ((), {}, 'disabled = ["exporter:*"]\nenabled = ["exporter:image"]\n'),
 }
@@ -173,6 +174,8 @@ def test_one_that_is_switched_off_is_never_imported(
     put(directory / "exporter-list.py", exporter(tmp_path / "imported"))
     if text:
         put(img.home / ".config/img/plugins.d/10-off.toml", text)
+    if way == "the command":
+        img.run("plugins", "disable", "exporter:list").ok()
     off = img.with_flags(*flags).with_environment(**variables)
     assert row(off.run("plugins", "ls", "--format", "json"))["status"] == "disabled"
     off.run("plugins", "info", "exporter:list").ok()
