@@ -119,7 +119,8 @@ def containers(session: nox.Session) -> None:
     if "--every" in session.posargs:
         session.run("pytest", *compared)
         return
-    session.run("pytest", "tests/integration/test_unmodified_containers.py", *session.posargs)
+    tests = ["tests/integration/test_unmodified_containers.py", "tests/integration/test_unmodified_templates.py"]
+    session.run("pytest", *tests, *session.posargs)
     session.run("pytest", "tests/integration/test_cache_other_user.py", *session.posargs)
     session.run("pytest", "tests/contracts/test_executors.py", "-k", "TestChroot", *session.posargs)
     session.run("pytest", *compared)

@@ -28,8 +28,9 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _BOOKS: Final = ("user.overlay.", "trusted.overlay.")  # attributes that say nothing about the file
 _HEADER: Final = b"img index 1"
-#: At these places executors that cannot mount put a file of theirs for a while: the one of the image gets another token each time.
-_OFTEN_MOVED: Final = frozenset((b"etc/hosts", b"etc/resolv.conf"))
+#: Up to this size the content of a file below /etc is noted: programs write many of them anew as they were, and executors that cannot mount
+#: put files of theirs into the places of ``hosts`` and ``resolv.conf`` for a while.
+_SETTINGS: Final = 64 << 10
 
 
 class Facts(NamedTuple):
@@ -158,7 +159,7 @@ def _extra(fd: int, path: bytes, name: bytes, info: os.stat_result) -> bytes:
         return b""
     place = b"/proc/self/fd/%d/%b" % (fd, name)
     attributes = _attributes(place)
-    if stat.S_ISREG(info.st_mode) and _join(path, name) in _OFTEN_MOVED:
+    if stat.S_ISREG(info.st_mode) and info.st_size <= _SETTINGS and (path == b"etc" or path.startswith(b"etc/")):
         return attributes + b"#" + digest_of_file(fd, name)
     return attributes
 

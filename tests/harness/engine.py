@@ -40,7 +40,9 @@ def main() -> int:
     identity = userns.enter()
     syscalls.mount("tmpfs", str(_STAGE), "tmpfs", 0, "mode=755")
     own_users = wanted["user_namespace"] and identity.mode == "root"  # else we are in one already
-    mount_root(Path(wanted["layer"]), _USER_RANGE["hostID"] if own_users else 0)
+    owner = _USER_RANGE["hostID"] if own_users else 0
+    image = Path(wanted["image"]) if wanted["image"] else make_image(owner)
+    mount_root(image, Path(wanted["layer"]), owner)
     bundle = _STAGE / "bundle"
     bundle.mkdir()
     config = configuration(wanted, command, own_users=own_users, real_root=identity.mode == "root")
@@ -49,9 +51,9 @@ def main() -> int:
     return subprocess.call(runc)
 
 
-def mount_root(layer: Path, owner: int) -> None:
-    """Mount an overlay as engines do: a small image below, the writable *layer*, which is kept, on top."""
-    image, merged = _STAGE / "image", _STAGE / "merged"
+def make_image(owner: int) -> Path:
+    """Make a small root file system of *owner*; the programs of this machine are mounted into it."""
+    image = _STAGE / "image"
     for name in _DIRECTORIES:
         (image / name).mkdir(parents=True)
     for name, content in _FILES.items():
@@ -61,13 +63,19 @@ def mount_root(layer: Path, owner: int) -> None:
             (image / name).symlink_to(f"usr/{name}")
     for name in ("tmp", "var/tmp"):
         (image / name).chmod(0o1777)
+    for directory, directories, files in os.walk(image):
+        for name in ("", *directories, *files):
+            os.chown(os.path.join(directory, name), owner, owner, follow_symlinks=False)
+    return image
+
+
+def mount_root(image: Path, layer: Path, owner: int) -> None:
+    """Mount an overlay as engines do: *image* below, the writable *layer* of *owner*, which is kept, on top."""
+    merged = _STAGE / "merged"
     for name in ("upper", "work"):
         if not (layer / name).exists():
             (layer / name).mkdir(parents=True, mode=0o755)
             os.chown(layer / name, owner, owner)
-    for directory, directories, files in os.walk(image):
-        for name in ("", *directories, *files):
-            os.chown(os.path.join(directory, name), owner, owner, follow_symlinks=False)
     merged.mkdir()
     options = f"index=off,lowerdir={image},upperdir={layer}/upper,workdir={layer}/work"
     if os.stat("/proc/self/ns/user").st_ino != 0xEFFFFFFD:  # not the first user namespace
@@ -103,7 +111,11 @@ def configuration(wanted: Wanted, command: list[str], *, own_users: bool, real_r
             "noNewPrivileges": wanted["no_new_privileges"],
         },
         "root": {"path": str(_STAGE / "merged"), "readonly": False},
-        "mounts": mounts(wanted["visible"], wanted["writable"], group=real_root and not own_users),
+        "mounts": mounts(
+            [*wanted["visible"], *(() if wanted["image"] else _PROGRAMS)],
+            wanted["writable"],
+            group=real_root and not own_users,
+        ),
         "linux": linux,
     }
 
@@ -123,7 +135,7 @@ def mounts(visible: list[str], writable: list[str], *, group: bool) -> list[dict
         return {"destination": target, "type": kind, "source": source or kind, "options": [*options]}
 
     safe = ("nosuid", "noexec", "nodev")
-    given = [path for path in (*_PROGRAMS, *visible) if os.path.exists(path)]
+    given = [path for path in visible if os.path.exists(path)]
     return [
         mount("/proc", "proc", *safe),
         mount("/dev", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),

@@ -71,7 +71,8 @@ POD = Situation(masked_proc=True, cgroups=False, runtime_directory=False, small_
 class Unmodified:
     """A container as an engine starts it when it is told nothing, under runc (`harness.engine`).
 
-    *layer* is where its writable layer is kept between commands; *visible* are paths of this machine that it sees, read-only.
+    *layer* is where its writable layer is kept between commands; *visible* are paths of this machine that it sees, read-only. *image* is
+    the root file system below that layer; without one it is a small one, with the programs of this machine.
     """
 
     layer: str
@@ -81,6 +82,7 @@ class Unmodified:
     user_namespace: bool = False  #: `hostUsers: false`; what an ordinary user starts has one in any case
     visible: tuple[str, ...] = ()
     writable: tuple[str, ...] = ()  #: such that it may change
+    image: str = ""
 
     def but(self, **changes: object) -> Unmodified:
         """Return it with *changes*."""

@@ -26,6 +26,7 @@ class Box:
 
     layer: Path
     kind: str
+    image: Path | None = None  #: its root file system, if it is not to have the programs of this machine
 
     @classmethod
     def make(cls, layer: Path, kind: str, archive: Path) -> Box:
@@ -39,8 +40,9 @@ class Box:
     def img(self, *writable: Path) -> Img:
         """Return the command in it; *writable* are directories of this machine that it sees under their own names, and may change."""
         visible = dict.fromkeys(str(path) for path in (_ROOT, Path(sys.prefix), Path(sys.base_prefix)))
-        shown = tuple(path for path in visible if path != "/usr")
-        situation = Unmodified(str(self.layer), visible=shown, writable=tuple(map(str, writable)))
+        shown = tuple(path for path in visible if path != "/usr" and self.image is None)
+        image = str(self.image or "")
+        situation = Unmodified(str(self.layer), visible=shown, writable=tuple(map(str, writable)), image=image)
         situation = situation.but(**UNMODIFIED[self.kind])
         return Img(Path("/state"), Path("/root"), situation=situation)
 
