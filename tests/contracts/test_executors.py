@@ -84,6 +84,7 @@ class ContainerLaboratory(Laboratory):
         assert self.process.stdin is not None
         self.process.stdin.close()
         self._reap()
+        remove_as_mapped_root(Path(self.identity["scratch"]))
 
 
 KILLED: list[ContainerLaboratory] = []
