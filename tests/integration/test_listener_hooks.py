@@ -56,6 +56,7 @@ def plug(img: Img) -> Plug:
     """Return a function that writes the listener *name* and returns the command that has it."""
     directory = img.home / ".config/img/plugins"
     directory.mkdir(parents=True)
+    img = img.with_environment(TMPDIR=str(img.home))  # for the reports of listeners that fail
 
     def do(source: str, name: str = "one") -> Img:
         path = directory / f"listener-{name}.py"

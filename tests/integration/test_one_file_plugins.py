@@ -143,6 +143,7 @@ def test_mistakes_are_one_line(img: Img, directory: Path, context: Path, tmp_pat
     img.build(context, "-o", "type=tar,dest=-", tag="").refused(
         1, "exporter `tar` is claimed by img-builder", "exporter-tar.py"
     )
+    img = img.with_environment(TMPDIR=str(tmp_path))  # for the report
     put(directory / "exporter-list.py", exporter().replace("return {}", "1 / 0"))
     done = img.build(context, "-o", f"type=list,dest={tmp_path}/out", tag="")
     done.refused(1, f"plugin exporter:list of {directory}/exporter-list.py failed: ZeroDivisionError")

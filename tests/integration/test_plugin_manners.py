@@ -66,7 +66,8 @@ def install(img: Img, tmp_path: Path) -> Install:
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: their-{name}\nVersion: 1.5\n")
         (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}\n")
-        return img.with_environment(PYTHONPATH=f"{site}:{img.environment()['PYTHONPATH']}")
+        path = f"{site}:{img.environment()['PYTHONPATH']}"
+        return img.with_environment(PYTHONPATH=path, TMPDIR=str(img.home))  # there are reports of what fails
 
     return do
 
