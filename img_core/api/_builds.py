@@ -6,6 +6,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from img_core.api._event_lines import event_of
 from img_core.api._journal import CUT
 from img_core.api._values import RecordedBuild
 from img_core.files import partial
@@ -25,9 +26,6 @@ __all__ = ["events_of", "find_build", "recorded_builds"]
 
 _TAIL = 64 << 10  #: bytes at the end of a log that the last line is looked for in
 _LAST = "last"
-_EVENTS = {
-    name: getattr(progress, name) for name in ("StepStarted", "StepLog", "StepStatus", "StepFinished", "WarningRaised")
-}
 
 
 def recorded_builds(state: str, *, limit: int = 0) -> Iterator[RecordedBuild]:
@@ -91,16 +89,7 @@ def _event(line: dict[str, Any]) -> Event | None:  # Any: JSON
     """Return the event of a line; None for another kind of line, also one that a later version wrote."""
     if line == CUT:
         return progress.WarningRaised("the rest of what the steps printed was too much to be kept", 0.0)
-    made = _EVENTS.get(line.get("event", ""))
-    if made is None:
-        return None
-    fields = {name: line[name] for name in made.__match_args__ if name in line}
-    if "data" in fields:
-        fields["data"] = fields["data"].encode("utf-8", "surrogateescape")
-    if "inputs" in fields:
-        fields["inputs"] = tuple(fields["inputs"])
-    event: Event = made(**fields)
-    return event
+    return event_of(line)
 
 
 def _build(path: str, log: LogName) -> RecordedBuild:

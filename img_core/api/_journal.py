@@ -10,6 +10,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from img_core.api._event_lines import line_of
 from img_core.files import fs
 from img_core.files.logs import LogFile
 from img_core.spec.errors import Canceled, ImgError
@@ -73,10 +74,7 @@ class Journal:
                 self._is_cut = True
                 self._write(CUT)
             return
-        line: dict[str, Any] = {"event": type(event).__name__}  # Any: JSON
-        line.update((name, getattr(event, name)) for name in event.__match_args__)
-        if isinstance(event, StepLog):
-            line["data"] = event.data.decode("utf-8", "surrogateescape")
+        line = line_of(event)
         if not isinstance(event, WarningRaised):
             line["number"] = self._numbers.setdefault(event.step, len(self._numbers) + 1)
         self._write(line)
