@@ -14,7 +14,7 @@ __all__ = ["LIBRARIES", "main", "pages", "public_modules"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / "docs/reference/libraries"
-CORE = ("linux", "files", "archives", "images", "net")
+CORE = ("linux", "files", "archives", "images", "net", "machines")
 LIBRARIES = [
     *(ROOT / "img_core" / name for name in CORE),
     *sorted(path.parent for path in ROOT.glob("plugins/img_lib_*/__init__.py")),
@@ -25,7 +25,7 @@ INDEX = f"""# Libraries
 
 {NOTE}
 
-What plugins may import beside `img_core.spec`: the five libraries of the core, and those that plugins share. A module or name with `_` in
+What plugins may import beside `img_core.spec`: the libraries of the core, and those that plugins share. A module or name with `_` in
 front is nobody else's. The version of a library has two numbers: the first changes when something that is on its page goes or means
 something else.
 

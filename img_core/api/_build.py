@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from img_core.api._caches import Caches
     from img_core.api._definition import Definition
     from img_core.api._failed import FailedStep
+    from img_core.api._handing import Handing
     from img_core.api._lock import Lock
     from img_core.api._main_context import MainContext
     from img_core.api._request import BuildRequest
@@ -45,9 +46,10 @@ if TYPE_CHECKING:
     from img_core.solver.result import BuildOutcome
     from img_core.solver.scope import BuildScope, Drivers
     from img_core.solver.stacks import Layer
-    from img_core.spec.exporter import Exporter
+    from img_core.spec.engine import Engine
+    from img_core.spec.exporter import Exporter, ExportProgress
     from img_core.spec.frontend import BuildWarning, Frontend, Plan, PlanRequest
-    from img_core.spec.graph import Vertex
+    from img_core.spec.graph import Location, Vertex
     from img_core.spec.host import Host
     from img_core.spec.progress import Event
     from img_core.spec.source import ImageSource, Source, TreeSource
@@ -114,7 +116,8 @@ class Build:
             opened.enter_context(fs.disk_errors(session.store.state))  # whatever was not told in other words below
             network = NetworkChoice.parse(request.network)
             request.limits.check()
-            caches = self._caches(opened)
+            engine = self._engine(opened)
+            caches = self._caches(opened, engine)
             definition, sources, resolver = self._prepare()
             drivers = self._drivers(sources, network)
             planned = self._plan_request(definition)
@@ -124,6 +127,9 @@ class Build:
             check_entitlements(plan, request.allow, isolated=lambda: self._isolates(network))
             journal.counted = _steps_of(plan)
             listeners = opened.enter_context(self._announce(plan))
+            excerpt = partial(frontend.excerpt, planned)
+            if engine is not None:
+                self._handing(engine, drivers, sources, resolver, listeners.step_finished, excerpt).run(plan)
             forms = [item.layer_form for item in exporters if item.needs_layers]
             scope = self._scope(
                 drivers,
@@ -142,25 +148,70 @@ class Build:
                 if caches:
                     caches.ready(outcome, scope, solver, exporters)
 
-            excerpt = partial(frontend.excerpt, planned)
             outcome = solver.solve(self._names, excerpt=excerpt, ready=ready)
             outcome = caches.amended(outcome) if caches else outcome
             metadata = self._export(self._attested(outcome, exporters), exporters, listeners)
             if caches:
-                metadata |= caches.save(lambda step: _ExportProgress(step, self._events, self._cancellation))
+                metadata |= caches.save(self._export_progress)
             return self._result(metadata, plan, solver), solver.made_steps > 0
 
-    def _caches(self, opened: ExitStack) -> Caches | None:
-        """Return the caches of the request, if it names any, until *opened* ends."""
+    def _engine(self, opened: ExitStack) -> Engine | None:
+        """Return the engine of the request, if it names one, until *opened* ends."""
+        if not self._request.engine:
+            return None
+        engine: Engine = self._session.plugins.make("engine", self._request.engine, self._host, host=self._host)
+        opened.callback(engine.close)
+        return engine
+
+    def _handing(
+        self,
+        engine: Engine,
+        drivers: Drivers,
+        sources: Callable[[str], Any],  # Any: an image or a tree source
+        resolver: BuildResolver,
+        finished: Callable[[Vertex, bool, float], None],
+        excerpt: Callable[[Location], str],
+    ) -> Handing:
+        """Return what hands parts of this build to *engine*."""
+        from img_core.api._handing import Handing, HandingScope
+
+        around = HandingScope(
+            self._session, self._request, self._events, self._cancellation, resolver, sources,
+            partial(self._scope, drivers, resolver), self._step, self._export_progress, self._secret, finished, excerpt,
+        )  # fmt: skip
+        return Handing(around, engine)
+
+    def handed_out(self) -> list[str]:
+        """Return in lines what the engine would be given now; build nothing. Raises ImgError."""
+        with ExitStack() as opened:
+            engine = self._engine(opened)
+            if engine is None:
+                raise UsageError("no engine was named")
+            definition, sources, resolver = self._prepare()
+            drivers = self._drivers(sources, NetworkChoice.parse(self._request.network))
+            planned = self._plan_request(definition)
+            with self._planning(planned) as frontend:
+                plan = self._amended(frontend.plan(planned, undisturbed(resolver, self._cancellation)))
+            handing = self._handing(engine, drivers, sources, resolver, lambda *_step: None, lambda _place: "")
+            return handing.shown(plan)
+
+    def _caches(self, opened: ExitStack, engine: Engine | None = None) -> Caches | None:
+        """Return the caches of the request, if it names any, and that of *engine*, until *opened* ends."""
         types = {place.type for place in self._request.cache_to}
         wanted = self._frontends.first.cache_exports(self._build_args())
         more = [CachePlace(name) for name in wanted if name not in types]
         request = replace(self._request, cache_to=(*self._request.cache_to, *more)) if more else self._request
+        place = None
+        if engine is not None:
+            from img_core.api._handing import engine_place
+
+            place = engine_place(self._session, engine, export=False)
+            request = replace(request, cache_from=(*request.cache_from, place))
         if not request.cache_from and not request.cache_to:
             return None
         from img_core.api._caches import Caches
 
-        caches = Caches(self._session, request, self._events, self._step)
+        caches = Caches(self._session, request, self._events, self._step, place)
         opened.enter_context(caches.opened(self._cancellation.fd))
         return caches
 
@@ -346,15 +397,24 @@ class Build:
         driver: type[Source] = self._session.plugins.driver("source", scheme)
         return driver
 
-    def _sourceless(self) -> tuple[Callable[[str], Any], BuildResolver]:  # Any: an image or a tree source
-        """Return what `_prepare` does, for steps that read nothing from outside: the definition may be gone by now."""
+    def _sourceless(
+        self, contexts: Mapping[str, str] | None = None
+    ) -> tuple[Callable[[str], Any], BuildResolver]:  # Any: an image or a tree source
+        """Return what `_prepare` does, for steps without a definition, which may be gone by now; they read only images and *contexts*."""
         from img_core.api._definition import Definition
         from img_core.api._main_context import MainContext
         from img_core.solver.images import BuildResolver
 
-        sources = self._sources()
+        request, sources = self._request, self._sources(contexts)
         facts = KnownContexts(MainContext("", Definition(b"", "", None)), sources)
-        return sources, BuildResolver(self._session.store, _image_source(sources), self._events, facts=facts)
+        return sources, BuildResolver(
+            self._session.store,
+            _image_source(sources),
+            self._events,
+            offline=request.offline,
+            verified=not request.insecure_registries,
+            facts=facts,
+        )
 
     def _context(self) -> MainContext:
         with self._step(f"[internal] load build definition from {self._definition_name()}"):
@@ -561,13 +621,14 @@ class Build:
         driver: type[Exporter] = self._session.plugins.driver("exporter", output.type)
         return driver.names_image
 
+    def _export_progress(self, step: str) -> ExportProgress:
+        return _ExportProgress(step, self._events, self._cancellation)
+
     def _export(self, outcome: BuildOutcome, exporters: Sequence[Exporter], listeners: Telling) -> dict[str, Any]:
         metadata: dict[str, Any] = {}
         for exporter in exporters:
             with self._step(f"exporting to {exporter.name}") as step:
-                told = exporter.export(
-                    outcome.wanted_by(exporter), _ExportProgress(step, self._events, self._cancellation)
-                )
+                told = exporter.export(outcome.wanted_by(exporter), self._export_progress(step))
             metadata.update(told)
             listeners.tell(
                 "img_exported", exporter=exporter.name, names=tuple(map(str, self._names)), metadata=dict(told)

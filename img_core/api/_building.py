@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from img_core.api._workplace import Workplace, apart
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from img_core.api._workplace import Listener
     from img_core.linux.cancellation import CancelHandle
     from img_core.solver.failure import StepFailure
+    from img_core.spec.engine import Engine, EngineWorker
     from img_core.spec.frontend import BuildWarning
     from img_core.spec.progress import Event
 
@@ -116,6 +117,58 @@ class Building(Workplace):
         """
         found: Lock = self._asked("lock", self._requested(context, build_args, options), cancel=cancel)
         return found
+
+    @apart
+    def work(
+        self,
+        task: str,
+        *,
+        on_line: Callable[[str], None],
+        backend: str = "auto",
+        executor: str = "auto",
+        cancel: CancelHandle | None = None,
+    ) -> int:
+        """Do the steps of *task*, a document that a build with an engine made, and save their results in the cache that it names.
+
+        *on_line* gets JSON objects, one a call: events, and at the end ``result`` or ``error``. Returns the status of the command.
+        Raises UsageError for what is no task.
+        """
+        from img_core.api._work import Work
+        from img_core.linux.cancellation import Cancellation
+        from img_core.machines.tasks import SentTask
+        from img_core.solver.keys import KEY_VERSION
+
+        read = SentTask.read(task, KEY_VERSION)
+        with ExitStack() as opened:
+            session = opened.enter_context(self._session(namespace=True))
+            cancellation = Cancellation()
+            opened.callback(cancellation.close)
+            if cancel is not None:
+                opened.enter_context(cancel.stopping(cancellation.cancel))
+            return Work(session, read, cancellation, on_line, backend=backend, executor=executor).do()
+
+    def handed_out(
+        self,
+        context: StrPath | BuildRequest = ".",
+        *,
+        cancel: CancelHandle | None = None,
+        **options: Unpack[BuildOptions],
+    ) -> tuple[str, ...]:
+        """Return in lines what the engine of a build would be given now; build nothing. Arguments and errors as `build`."""
+        return tuple(self._asked("handed_out", self._requested(context, None, options), cancel=cancel))
+
+    def workers(self, engine: str, *, cancel: CancelHandle | None = None) -> tuple[EngineWorker, ...]:
+        """Return who could do tasks of *engine* now (its name, perhaps with options: ``dask,address=…``). Raises ImgError."""
+        from img_core.spec.engine import EngineWorker
+
+        return tuple(EngineWorker(*item) for item in self._asked_engine(engine, cancel=cancel))
+
+    @apart
+    def _asked_engine(self, engine: str, *, cancel: CancelHandle | None) -> list[tuple[str, tuple[str, ...], int]]:
+        with self._session(namespace=True) as session:
+            made: Engine = session.plugins.make("engine", engine, session.host, host=session.host)
+            with closing(made):
+                return [(item.name, item.platforms, item.slots) for item in made.capacity()]
 
     def builds(self, *, limit: int = 0) -> tuple[RecordedBuild, ...]:
         """Return the builds of this state directory that have a log, newest first; at most *limit*, unless that is 0."""

@@ -6,11 +6,11 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from img_core.api._event_lines import event_of
 from img_core.api._journal import CUT
 from img_core.api._values import RecordedBuild
 from img_core.files import partial
 from img_core.files.logs import DIRECTORY, list_logs
+from img_core.machines.event_lines import event_of
 from img_core.spec import progress
 from img_core.spec.errors import NotFoundError
 from img_core.spec.text import show

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from img_core.api._request import CachePlace
-from img_core.config import DEFAULT_CACHE, DEFAULT_CACHE_OPTION
+from img_core.config import DEFAULT_CACHE, DEFAULT_CACHE_OPTION, DIRECTORY_CACHE, DIRECTORY_CACHE_OPTIONS
 from img_core.spec.errors import UsageError
 from img_core.spec.text import show
 from img_core.spec.words import RecordError, key_values
@@ -13,7 +14,7 @@ from img_core.spec.words import RecordError, key_values
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["cache_places", "parse_places", "unique_places"]
+__all__ = ["cache_places", "directory_or_place", "parse_places", "unique_places"]
 
 
 def cache_places(texts: Iterable[str], name: str) -> tuple[CachePlace, ...]:
@@ -44,6 +45,16 @@ def parse_places(text: str, name: str) -> list[CachePlace]:
         hint = f"e.g. `type={DEFAULT_CACHE},{DEFAULT_CACHE_OPTION}=user/app:cache`, or the image name alone"
         raise UsageError(f"`{name}` requires type=<type>: `{show(text)}`", hint=hint)
     return [CachePlace(kind, options)]
+
+
+def directory_or_place(text: str, *, export: bool) -> CachePlace:
+    """Return the one place that *text* means: a directory, an image name, or what stands after a flag. Raises UsageError."""
+    if os.path.isdir(text) or text.startswith(("/", "./", "../")) or text in (".", ".."):
+        return CachePlace(DIRECTORY_CACHE, {DIRECTORY_CACHE_OPTIONS[export]: os.path.abspath(text)})
+    places = parse_places(text, "cache")
+    if len(places) != 1:
+        raise UsageError(f"`{text}` names {len(places) or 'no'} caches instead of one")
+    return places[0]
 
 
 def unique_places(places: Iterable[CachePlace]) -> tuple[CachePlace, ...]:

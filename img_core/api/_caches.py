@@ -64,7 +64,10 @@ class _Pushed:
 
 
 class Caches:
-    """The caches that *request* names; making it checks their options and does no I/O. Raises UsageError."""
+    """The caches that *request* names, of which *new* may not be there yet; making it checks their options and does no I/O.
+
+    Raises UsageError.
+    """
 
     def __init__(
         self,
@@ -72,6 +75,7 @@ class Caches:
         request: BuildRequest,
         events: Events,
         shown: Callable[[str], AbstractContextManager[str]],
+        new: CachePlace | None = None,
     ) -> None:
         self._session = session
         self._events = events
@@ -80,7 +84,7 @@ class Caches:
         self._host = session.host_for(offline=request.offline)
         insecure = frozenset(request.insecure_registries)
         self._context = CacheContext(self._host, session.store, self._host.registry, insecure, self._now)
-        self._sources = [self._made(place, export=False) for place in request.cache_from]
+        self._sources = [replace(self._made(place, export=False), new=place == new) for place in request.cache_from]
         self._targets = [self._made(place, export=True) for place in request.cache_to]
         self._records: list[list[CacheRecord]] = []
         self._mounts: MountRecords | None = None
@@ -91,6 +95,11 @@ class Caches:
         )
         backend.check(export=export)
         return CacheSource(backend.location or place.type, backend)
+
+    @property
+    def first(self) -> CacheBackend:
+        """The first of the sources."""
+        return self._sources[0].backend
 
     @property
     def layer_forms(self) -> list[LayerForm]:

@@ -52,6 +52,7 @@ class BuildOptions(TypedDict, total=False):
     cache_from: Places
     cache_to: Places
     locked: StrPath | bool | None
+    engine: str
     offline: bool
 
 

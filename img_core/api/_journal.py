@@ -10,9 +10,9 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from img_core.api._event_lines import line_of
 from img_core.files import fs
 from img_core.files.logs import LogFile
+from img_core.machines.event_lines import line_of
 from img_core.spec.errors import Canceled, ImgError
 from img_core.spec.progress import StepFinished, StepLog, StepPlanned, StepStatus, WarningRaised
 from img_core.spec.text import redacted, why

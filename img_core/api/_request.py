@@ -63,6 +63,7 @@ class BuildRequest:
     looked up in the places *cache_from* and saved in all places *cache_to*. *locked* is the path of a lock file (empty: that beside the
     definition): what it does not name is refused, what it names is taken at its digest. With *offline* no socket is opened for the build:
     images, files and repositories are those that are known here; the steps have the network that *network* gives them.
+    *engine* (a name, perhaps with options: ``dask,address=…``) does parts of the build on other machines.
     """
 
     context: str = "."
@@ -96,6 +97,7 @@ class BuildRequest:
     cache_from: tuple[CachePlace, ...] = ()
     cache_to: tuple[CachePlace, ...] = ()
     locked: str | None = None
+    engine: str = ""
     offline: bool = False
 
 

@@ -7,13 +7,10 @@ import time
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
-from img_core.api._cache_places import parse_places
-from img_core.api._request import CachePlace
+from img_core.api._cache_places import directory_or_place
 from img_core.api._values import CacheContents, CachedStep
-from img_core.config import DIRECTORY_CACHE, DIRECTORY_CACHE_OPTIONS
 from img_core.plugins import Choice
 from img_core.spec.cache import CacheContext
-from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,7 +25,7 @@ __all__ = ["Silent", "contents", "opened"]
 @contextmanager
 def opened(session: Session, place: StrPath, insecure: bool, *, export: bool) -> Iterator[CacheBackend]:
     """Give the cache *place*: a directory, an image name, or what stands after ``--cache-from``. Raises ImgError."""
-    wanted = _place(os.fspath(place), export=export)
+    wanted = directory_or_place(os.fspath(place), export=export)
     hosts = frozenset(["*"] if insecure else [])
     context = CacheContext(session.host, session.store, session.registry, hosts, time.time())
     choice = Choice(wanted.type, wanted.options)
@@ -36,16 +33,6 @@ def opened(session: Session, place: StrPath, insecure: bool, *, export: bool) ->
     with closing(backend):
         backend.check(export=export)
         yield backend
-
-
-def _place(text: str, *, export: bool) -> CachePlace:
-    """Return the place that *text* means. Raises UsageError."""
-    if os.path.isdir(text) or text.startswith(("/", "./", "../")) or text in (".", ".."):
-        return CachePlace(DIRECTORY_CACHE, {DIRECTORY_CACHE_OPTIONS[export]: text})
-    places = parse_places(text, "cache")
-    if len(places) != 1:
-        raise UsageError(f"`{text}` names {len(places) or 'no'} caches instead of one")
-    return places[0]
 
 
 def contents(records: Iterable[CacheRecord], warnings: Iterable[str] = ()) -> CacheContents:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Workplace", "apart", "words"]
 
+#: Functions among the arguments of calls whose answers nobody waits for.
+_TOLD = ("on_event", "on_line")
+
 Place = TypeVar("Place", bound="Workplace")
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -173,8 +176,8 @@ class Workplace:
         call = WorkerCall(
             "img_core.api._worker:perform",
             (method.__name__, plain, self._configuration),
-            told=("notice", *(name for name in functions if name == "on_event")),
-            asked=tuple(name for name in functions if name != "on_event"),
+            told=("notice", *(name for name in functions if name in _TOLD)),
+            asked=tuple(name for name in functions if name not in _TOLD),
             environment=self._configuration["environment"],  # type: ignore[arg-type]  # see above
         )
         return run_in_worker(call, {"notice": self._notice, **functions}, cancel)

@@ -23,6 +23,9 @@ COMMANDS = {
     "debug": CommandEntry("img_core.cli.debug", "Open a shell in what the last failed step left"),
     "doctor": CommandEntry("img_core.cli.doctor", "Check what this host offers and what would make builds better"),
     "du": CommandEntry("img_core.cli.du", "Show image disk usage"),
+    "engines": CommandEntry(
+        "img_core.cli.engines", "List engines and their workers, which do parts of builds elsewhere"
+    ),
     "fsck": CommandEntry("img_core.cli.fsck", "Check what is stored and repair what can be repaired"),
     "history": CommandEntry("img_core.cli.history", "Show the history of an image"),
     "import": CommandEntry("img_core.cli.import_", "Make an image from a tar archive of a root file system"),
@@ -44,6 +47,7 @@ COMMANDS = {
     "tag": CommandEntry("img_core.cli.tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),
     "unpack": CommandEntry("img_core.cli.unpack", "Unpack an image to a rootfs directory"),
     "version": CommandEntry("img_core.cli.version", "Show the version information"),
+    "worker": CommandEntry("img_core.cli.worker", "Do a part of somebody's build, as engines start it"),
 }
 
 #: Commands of groups only: docker's words for what removes less than `img prune` does.

@@ -9,6 +9,7 @@ __all__ = [
     "children",
     "dialogue",
     "exhausted",
+    "line_process",
     "mounts",
     "network",
     "parallel",

@@ -35,6 +35,7 @@ _CONTRACTS = {
     "credentials": "img_core.spec.credentials:CredentialStore",
     "secret": "img_core.spec.secret:SecretProvider",
     "cache": "img_core.spec.cache:CacheBackend",
+    "engine": "img_core.spec.engine:Engine",
     "progress": "img_core.spec.progress:Progress",
     "command": "click:Command",
 }

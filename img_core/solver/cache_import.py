@@ -18,7 +18,7 @@ from img_core.solver.imported import Imported, Rejection, RestartError, rejectin
 from img_core.solver.recorded import equal_layers, recorded
 from img_core.solver.stacks import Layer, Stack
 from img_core.spec.dataclass import dataclass
-from img_core.spec.errors import Canceled, ImgError, IntegrityError
+from img_core.spec.errors import Canceled, ImgError, IntegrityError, NotFoundError
 from img_core.spec.values import DiffId
 from img_core.store.records import RecordedLayer, StepRecord
 
@@ -41,10 +41,11 @@ _WORKERS = 4  # layers that are fetched at the same time
 
 @dataclass(frozen=True, slots=True)
 class CacheSource:
-    """One ``--cache-from``: its *name* for people, and what reads it."""
+    """One ``--cache-from``: its *name* for people, and what reads it. One that is *new* may not be there yet."""
 
     name: str
     backend: CacheBackend
+    new: bool = False
 
 
 class Imports:
@@ -86,6 +87,10 @@ class Imports:
         """Give what may be restored of the cache mount whose directory is called *name*, and whose id people know."""
         found = (item for item in self._mounts.get(name, ()) if item not in self._rejected)
         return (item for item in found if item.backend.carries_mount(mount_id))
+
+    def records(self) -> Iterator[CacheRecord]:
+        """Give the records of all steps, those of earlier sources first."""
+        return (found.record for records in self._steps.values() for found in records)
 
     def known_steps(self) -> Iterator[Known]:
         """Give what all records say of their steps, see `img_core.solver.explain`."""
@@ -286,6 +291,8 @@ def load_all(
             except Canceled:
                 raise
             except Exception as err:  # whatever a cache does, it fails no build
+                if source.new and isinstance(err, NotFoundError):
+                    return
                 failed(f"cache {source.name} is not used: {err.message if isinstance(err, ImgError) else repr(err)}")
 
     run_together([partial(load, *item) for item in enumerate(sources)], workers=_WORKERS, stop=stop)

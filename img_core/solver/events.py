@@ -162,6 +162,10 @@ class Events:
                 report.waited += time.monotonic() - began
                 self.emit(StepStarted(report.step, report.name, report.began + report.waited, report.inputs))
 
+    def done_elsewhere(self, step: str, name: str, inputs: tuple[str, ...]) -> None:
+        """Note that *step* was shown, and ended well: what is shown of it comes from another machine."""
+        self._ended[step] = (name, inputs)
+
     def has_ended(self, step: str) -> bool:
         """Tell whether *step* was shown, and ended well."""
         return step in self._ended

@@ -83,6 +83,10 @@ class Handler(ABC, Generic[O]):
     def run(self, task: Task[O]) -> Done:
         """Return the result of *task*."""
 
+    def find(self, task: Task[O]) -> Evaluated | None:
+        """Return the result of *task* if nothing has to be done for it, else None."""
+        return self.run(task).result
+
     def close(self) -> None:
         """End what was begun for the tasks of this build."""
 
@@ -126,6 +130,12 @@ class StepHandler(Handler[S]):
             with scope.events.again(vertex.digest):
                 record = StepRecord(key, definition, digest_of("result", key, definition), (), base.base)
                 return Done(self._made(task, parts, base, self._explained(task, parts, base, record)))
+
+    def find(self, task: Task[S]) -> Stack | None:
+        """Return the recorded result."""
+        vertex, base = task.vertex, task.stack(0) if task.op.has_base else EMPTY
+        key = step_key(vertex, base.identity, self.key_parts(task))
+        return self._recorded(key, definition_of(vertex), base, vertex) if vertex.use_cache else None
 
     def _explained(self, task: Task[S], key_parts: Sequence[str], base: Stack, record: StepRecord) -> StepRecord:
         """Tell why the step has to run; return *record* with what went into its key."""

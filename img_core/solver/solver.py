@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from img_core.linux.scheduler import Scheduler
 from img_core.solver.handler import Done, Task
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from img_core.store.records import StepRecord
 
 __all__ = ["Solver"]
+
+Result = TypeVar("Result")
 
 
 class Solver:
@@ -91,6 +93,23 @@ class Solver:
         images = [self._outcome(image, results) for image in plan.images]
         return BuildOutcome(images, names, self._scope)
 
+    def missing(self) -> frozenset[str]:
+        """Return the digests of the steps that would run: nothing is done for them, nor for what is built on them."""
+        roots = [image.root for image in self._scope.plan.images if image.root is not None]
+        while True:
+            try:
+                found = self._evaluated(roots, self._looked_up)
+                return frozenset(digest for digest, result in found.items() if result is None)
+            except RestartError as err:
+                if self._scope.imports is None or not self._scope.imports.reject(err):
+                    raise
+
+    def _looked_up(self, vertex: Vertex, inputs: Sequence[Evaluated | None]) -> Evaluated | None:
+        complete = [item for item in inputs if item is not None]
+        if len(complete) < len(inputs):
+            return None
+        return self._handlers[type(vertex.op)].find(Task(vertex, vertex.op, complete))
+
     def results(self) -> Mapping[str, tuple[StepRecord, Stack]]:
         """Return what is recorded of each step of the plan, and its result, by the digests of vertices."""
         found: dict[str, tuple[StepRecord, Stack]] = {}
@@ -118,9 +137,9 @@ class Solver:
         self._handlers[RunOp].enter(task, rootfs, message, use)  # type: ignore[attr-defined]  # that of RUN steps
 
     def _evaluated(
-        self, roots: Iterable[Vertex], evaluate: Callable[[Vertex, Sequence[Evaluated]], Evaluated]
-    ) -> dict[str, Evaluated]:
-        scheduler: Scheduler[Vertex, Evaluated] = Scheduler(
+        self, roots: Iterable[Vertex], evaluate: Callable[[Vertex, Sequence[Result]], Result]
+    ) -> dict[str, Result]:
+        scheduler: Scheduler[Vertex, Result] = Scheduler(
             evaluate, self._scope.cancellation, workers=self._max_workers, gentle=(RestartError,)
         )
         return scheduler.run(roots)

@@ -12,6 +12,7 @@ from img_core.spec._lazy import names_from
 if TYPE_CHECKING:
     from img_core.spec.cache import *  # noqa: F403
     from img_core.spec.credentials import *  # noqa: F403
+    from img_core.spec.engine import *  # noqa: F403
     from img_core.spec.errors import *  # noqa: F403
     from img_core.spec.executor import *  # noqa: F403
     from img_core.spec.exporter import *  # noqa: F403
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "cache": "CACHE_MOUNT CacheBackend CacheContext CacheLayer CacheLoad CachePruned CacheRecord CacheReport",
     "credentials": "CredentialStore",
+    "engine": "Engine EngineHandle EngineTask EngineWorker engine_schema",
     "errors": (
         "ArchiveError Canceled CredentialsError DockerfileError HostError ImgError IntegrityError "
         "NotFoundError PluginError RegistryError StateError StepError Unsupported UsageError"

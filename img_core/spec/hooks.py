@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from img_core.spec.cache import CacheBackend
     from img_core.spec.credentials import CredentialStore
+    from img_core.spec.engine import Engine
     from img_core.spec.executor import Executor
     from img_core.spec.exporter import Attestation, BuiltImage, Exporter
     from img_core.spec.frontend import Frontend, Plan
@@ -67,6 +68,7 @@ DRIVER_HOOKS = {
     "credentials": "img_credentials",
     "secret": "img_secret",
     "cache": "img_cache",
+    "engine": "img_engine",
     "progress": "img_progress",
     "command": "img_command",
 }
@@ -120,6 +122,11 @@ def img_secret() -> type[SecretProvider] | None:
 @hookspec(firstresult=True)
 def img_cache() -> type[CacheBackend] | None:
     """Return a cache backend class: ``registry`` in ``img.caches`` serves ``--cache-to type=registry``."""
+
+
+@hookspec(firstresult=True)
+def img_engine() -> type[Engine] | None:
+    """Return an engine class: ``dask`` in ``img.engines`` serves ``--engine dask``."""
 
 
 @hookspec(firstresult=True)

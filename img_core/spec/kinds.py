@@ -19,6 +19,7 @@ GROUPS = {
     "credentials": "img.credentials",
     "secret": "img.secrets",
     "cache": "img.caches",
+    "engine": "img.engines",
     "progress": "img.progress",
     "command": "img.commands",
     LISTENER: "img.plugins",

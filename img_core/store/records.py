@@ -103,6 +103,11 @@ class Records:
         rows = self._database.query("SELECT key, description, inputs FROM step ORDER BY made DESC LIMIT ?", (_MANY,))
         return [(row["key"], row["description"], json.loads(row["inputs"])) for row in rows]
 
+    def durations(self) -> dict[str, float]:
+        """Return how many seconds the work of steps took, by their definitions; of several the one that was made last."""
+        rows = self._database.query("SELECT definition, seconds FROM step ORDER BY made")
+        return {row["definition"]: row["seconds"] for row in rows}
+
     def _stack(self, top: str) -> tuple[RecordedLayer, ...]:
         """Return all layers of a stack. Those below the top are read once: of a name nothing else changes that counts there."""
         row = self._database.one("SELECT * FROM stack WHERE id = ?", (top,))

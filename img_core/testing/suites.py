@@ -26,6 +26,7 @@ SUITES = {
     "importer": "importer:ImporterContract",
     "secret": "secret:SecretProviderContract",
     "cache": "cache:CacheContract",
+    "engine": "engine:EngineContract",
     "credentials": "credentials:CredentialStoreContract",
     "progress": "progress:ProgressContract",
     "command": "command:CommandContract",

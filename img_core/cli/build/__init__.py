@@ -64,6 +64,10 @@ def command(context: click.Context, /, paths: tuple[str, ...], **flags: Any) -> 
         from img_core.cli.build._calls import answer
 
         context.exit(_build(settings_of(context), request, flags, (), partial(answer, call))[0])
+    if _is_dry_run(flags["engine"]):
+        for line in _build(settings_of(context), request, flags, (), _handed_out)[0]:
+            echo(line)
+        return
     _check_id_file(flags["iidfile"], outputs, request)
     first = [] if flags["quiet"] else [f"Building {shown}", "Setting up the rootfs... this may take a bit."]
     first += [f"warning: {warning}" for warning in warnings]
@@ -85,6 +89,17 @@ def command(context: click.Context, /, paths: tuple[str, ...], **flags: Any) -> 
         say(f"Successfully built {_image_id(result) if nameless else shown}")
     for repeat in repeats if talkative or flags["quiet"] else ():
         repeat.keep(result)
+
+
+def _is_dry_run(engine: str) -> bool:
+    """Tell whether the engine is only to be asked: ``NAME,dry-run``."""
+    return "dry-run" in engine.split(",")[1:]
+
+
+def _handed_out(
+    client: Client, request: BuildRequest, _show: Display | Explained | None, handle: CancelHandle
+) -> tuple[str, ...]:
+    return client.handed_out(request, cancel=handle)
 
 
 def _parse_call(flags: dict[str, Any]) -> Question | None:  # Any: values of flags
@@ -155,6 +170,9 @@ def _request(path: str, flags: dict[str, Any], outputs: list[Output]) -> BuildRe
         cache_from=cache_places(flags["cache_from"], "--cache-from"),
         cache_to=cache_places(flags["cache_to"], "--cache-to"),
         locked=flags["locked"],
+        engine=flags["engine"].replace(",dry-run", ",dry-run=true")
+        if _is_dry_run(flags["engine"])
+        else flags["engine"],
         offline=flags["offline"],
     )
 

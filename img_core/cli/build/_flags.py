@@ -67,6 +67,10 @@ _SUPPORTED: list[tuple[list[str], dict[str, Any]]] = [  # Any: click
         ["-f", "--file", "file"],
         {"default": None, "help": "name of the Dockerfile (default PATH/Dockerfile), or - for stdin"},
     ),
+    (
+        ["--engine"],
+        {"default": "", "metavar": "NAME[,KEY=VALUE]", "help": "let an engine do parts of the build on other machines"},
+    ),
     (["--frontend"], {"default": "auto", "help": "what reads the build definition and plans the build"}),
     (["--iidfile"], {"default": "", "help": "write the image id to a file"}),
     (["--insecure-registry"], {**_FLAG, "help": "allow plain HTTP and unverified TLS for registries"}),

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from img_core.machines.plan_json import _hints, plan_digest, plan_from_json, plan_to_json
 from img_core.spec.errors import UsageError
 from img_core.spec.frontend import HistoryEntry, Plan, PlannedImage
 from img_core.spec.graph import Copy, FileOp, Location, RunMount, RunOp, SourceOp, Vertex, WriteFile
-from img_core.spec.plan_json import _hints, plan_digest, plan_from_json, plan_to_json
 from img_core.spec.values import Platform
 
 TEXT = st.text(st.characters(exclude_categories=[]), max_size=5)  # with lone surrogates: names of files are bytes

@@ -1,0 +1,124 @@
+"""``img worker``: does the steps of one task, with nothing but a cache, and tells how it gets on, a JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from img_core.api._build import Build
+from img_core.api._caches import Caches
+from img_core.api._request import BuildRequest, CachePlace, SecretSource
+from img_core.files import fs, space
+from img_core.linux.network.choice import NetworkChoice
+from img_core.machines.event_lines import line_of
+from img_core.machines.tasks import SentTask, failure_text, result_text
+from img_core.spec.errors import Canceled, HostError, ImgError, StepError
+from img_core.spec.progress import StepFinished, StepPlanned
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from img_core.api.session import Session
+    from img_core.linux.cancellation import Cancellation
+    from img_core.machines.tasks import PackedContext
+    from img_core.solver.scope import BuildScope
+    from img_core.solver.solver import Solver
+    from img_core.spec.progress import Event
+    from img_core.spec.values import Descriptor
+
+__all__ = ["Work"]
+
+
+class Work(Build):
+    """The steps of one task, in one session. *tell* gets the lines."""
+
+    def __init__(
+        self,
+        session: Session,
+        task: SentTask,
+        cancellation: Cancellation,
+        tell: Callable[[str], None],
+        *,
+        backend: str = "auto",
+        executor: str = "auto",
+    ) -> None:
+        request = BuildRequest(
+            backend=backend,
+            executor=executor,
+            network=task.network,
+            insecure_registries=task.insecure,
+            offline=task.offline,
+            secrets={name: SecretSource(value=value) for name, value in task.secrets.items()},
+            cache_from=(CachePlace(*task.source),),
+            cache_to=(CachePlace(*task.target),) if task.target else (),
+        )
+        super().__init__(session, request, cancellation, [self._hear])
+        self._task = task
+        self._tell = tell
+        self._failed_step = ""
+
+    def do(self) -> int:
+        """Do the task; return the status of `ImgError.exit_code`. Failures are told and not raised, but for Canceled."""
+        try:
+            solver = self._solved()
+        except Canceled:
+            raise
+        except ImgError as err:
+            if isinstance(err, StepError) and space.is_nearly_full(self._session.store.state):
+                err = HostError(f"its disk is full: {err.message}")
+            self._tell(failure_text(err, step=self._failed_step))
+            return err.exit_code
+        self._tell(result_text(solver.made_steps, solver.cached_steps))
+        return 0
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, StepFinished) and event.error:
+            self._failed_step = event.step
+        if not isinstance(event, StepPlanned):
+            self._tell(json.dumps(line_of(event), separators=(",", ":")))
+
+    def _solved(self) -> Solver:
+        from img_core.solver.solver import Solver
+
+        session, task = self._session, self._task
+        with ExitStack() as opened:
+            opened.enter_context(fs.disk_errors(session.store.state))
+            caches = Caches(session, self._request, self._events, self._step, self._request.cache_from[0])
+            opened.enter_context(caches.opened(self._cancellation.fd))
+            imports = caches.load(self._cancellation.cancel)
+            unpacked = {name: self._unpacked(item, caches, opened) for name, item in task.contexts.items()}
+            sources, resolver = self._sourceless(unpacked)
+            drivers = self._drivers(sources, NetworkChoice.parse(task.network))
+            scope = self._scope(
+                drivers, resolver, task.plan, layer_forms=tuple(caches.layer_forms), all_layers=True, imports=imports
+            )
+            solver = opened.enter_context(Solver(scope))
+            solver.solve(ready=partial(_kept, caches, scope, solver))
+            caches.save(self._export_progress)
+            return solver
+
+    def _unpacked(self, packed: PackedContext, caches: Caches, opened: ExitStack) -> str:
+        """Return a path to the files of a context, which is good until *opened* ends. They stay in the store for the next task."""
+        from img_core.solver.layers import Layers
+        from img_core.solver.stacks import Layer, Stack
+
+        store, snapshotter = self._session.store, self._session.snapshotter(self._request.backend)
+        layers = Layers(store, snapshotter, self._events, self._cancellation, ())
+        opened.callback(layers.close)
+        name = "[internal] load build context"
+        with self._step(name):
+            fetch = partial(_fetched, caches, packed.descriptor)
+            layer = Layer(descriptor=packed.descriptor, diff_id=packed.diff_id, fetch=fetch, step=name)
+            rootfs = opened.enter_context(layers.snapshots.view(Stack((layer,), packed.diff_id)))
+        return f"/proc/{os.getpid()}/fd/{rootfs.fd}/context"
+
+
+def _fetched(caches: Caches, descriptor: Descriptor, start: int) -> Iterator[bytes]:
+    return caches.first.fetch(descriptor, start)
+
+
+def _kept(caches: Caches, scope: BuildScope, solver: Solver, outcome: Any) -> None:  # Any: what a solver gives
+    caches.ready(outcome, scope, solver, ())

@@ -1,0 +1,58 @@
+"""``img worker``: does a part of somebody's build, as engines start it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from img_core.cli._base import Command, settings_of
+from img_core.cli._exit import signals_to
+from img_core.spec.errors import ImgError, UsageError
+from img_core.spec.text import why
+
+if TYPE_CHECKING:
+    from img_core.cli._settings import Settings
+
+__all__ = ["command"]
+
+
+@click.command("worker", cls=Command)
+@click.option("--executor", default="auto", help="what runs the steps")
+@click.argument("task", required=False, default="")
+@click.pass_context
+def command(context: click.Context, task: str, executor: str) -> None:
+    """Do the steps of the task in a file, or from standard input with `-`, and save them in the cache that it names.
+
+    What happens is printed as JSON, one object a line. Engines start this on other machines, see `img build --engine`.
+    """
+    if not task:
+        raise UsageError("which task? name its file, or `-` for standard input")
+    context.exit(_work(settings_of(context), _read(task), executor))
+
+
+def _read(path: str) -> str:
+    try:
+        if path == "-":
+            return sys.stdin.buffer.read().decode()
+        with open(path, "rb") as file:
+            return file.read().decode()
+    except UnicodeDecodeError:
+        raise UsageError("a task must be JSON") from None
+    except OSError as err:
+        raise ImgError(f"cannot read the task `{path}`: {why(err)}") from err
+
+
+def _work(settings: Settings, task: str, executor: str) -> int:
+    from img_core.api import CancelHandle
+    from img_core.cli._output import echo, flush
+
+    def tell(line: str) -> None:
+        echo(line)
+        flush()
+
+    handle = CancelHandle()
+    with settings.client() as client, signals_to(handle.cancel):
+        client.enter()  # while there is a single thread
+        return client.work(task, on_line=tell, backend=settings.backend, executor=executor, cancel=handle)

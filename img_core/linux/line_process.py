@@ -1,0 +1,102 @@
+"""Programs that get a text and print lines: the other end of ``img worker``, here or through a program that starts it elsewhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+__all__ = ["LineProcess"]
+
+_TAIL = 20  #: lines of standard error that are kept
+_GRACE = 5.0  #: seconds that a program has to end by itself
+_LONGEST = 64 << 20  #: bytes of a line
+
+
+class LineProcess:
+    """Runs *command* in a session of its own with *text* on standard input; *tell* gets each line of its standard output, in order, from a
+    thread. Raises OSError if it cannot be started.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        text: str,
+        tell: Callable[[str], None],
+        *,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._tell = tell
+        self._errors: deque[str] = deque(maxlen=_TAIL)
+        self._process = subprocess.Popen(
+            list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
+            start_new_session=True,
+        )  # fmt: skip
+        work = [(self._write, text), (self._read, None), (self._read_errors, None)]
+        self._threads = [threading.Thread(target=do, args=(item,), daemon=True) for do, item in work]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def pid(self) -> int:
+        """The id of the process, which is that of its group, too."""
+        return self._process.pid
+
+    @property
+    def errors(self) -> str:
+        """The last lines of its standard error, up to now; complete after `wait`."""
+        return "\n".join(self._errors)
+
+    @property
+    def complaint(self) -> str:
+        """The line of its standard error that says what went wrong: the last one with an ``Error:``, or the last one."""
+        lines = [line for line in self._errors if line.strip()]
+        marked = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
+        return (marked or lines or [""])[-1]
+
+    def wait(self) -> int:
+        """Wait until it ended and all was told; return its status, or -n if signal n ended it."""
+        status = self._process.wait()
+        for thread in self._threads:
+            thread.join()
+        return status
+
+    def stop(self) -> None:
+        """Ask it to end, and end it with its whole group if it does not; returns at once. Harmless when it has ended."""
+        self._signal(signal.SIGTERM)
+        threading.Thread(target=self._end, daemon=True).start()
+
+    def _end(self) -> None:
+        try:
+            self._process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        if self._process.poll() is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
+
+    def _write(self, text: str) -> None:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError), self._process.stdin as stream:
+            stream.write(text.encode())
+
+    def _read(self, _nothing: object) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as stream:
+            while line := stream.readline(_LONGEST):
+                self._tell(line.decode("utf-8", "backslashreplace").rstrip("\n"))
+
+    def _read_errors(self, _nothing: object) -> None:
+        assert self._process.stderr is not None
+        with self._process.stderr as stream:
+            while line := stream.readline(_LONGEST):
+                self._errors.append(line.decode("utf-8", "backslashreplace").rstrip("\n"))

@@ -1,0 +1,377 @@
+"""The parts of a build, the workers of an engine and this machine: who does what, and what comes of it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING, Any, Protocol
+
+from img_core.linux.cancellation import CancelHandle, CloseOnCancel
+from img_core.machines.event_lines import event_of
+from img_core.machines.tasks import failure_of
+from img_core.spec.dataclass import dataclass
+from img_core.spec.engine import EngineTask
+from img_core.spec.errors import Canceled, ImgError, StepError
+from img_core.spec.frontend import BuildWarning
+from img_core.spec.graph import Vertex
+from img_core.spec.progress import StepFinished, StepLog, StepStarted, StepStatus, WarningRaised
+from img_core.spec.text import show
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from img_core.linux.cancellation import Cancellation
+    from img_core.machines.cut import Cut, CutPart
+    from img_core.machines.tasks import TaskFailure
+    from img_core.spec.engine import Engine, EngineHandle, EngineWorker
+    from img_core.spec.graph import Location
+    from img_core.spec.progress import Event
+
+__all__ = ["EventSink", "Pool", "PoolScope"]
+
+_MOST = 64  #: tasks at the same time
+_SHARE = 4  #: a task takes so small a share of what is ready for each who may take some
+_HOME = "here"
+_KILLED = 137  #: the status of what was killed: perhaps for want of memory, of which others have more
+
+
+class EventSink(Protocol):
+    """Who shows what happens."""
+
+    def emit(self, event: Event) -> None:
+        """Hand *event* out."""
+
+    def started(self, step: str, name: str, inputs: tuple[str, ...] = ()) -> None:
+        """Announce that *step* begins."""
+
+    def status(
+        self, step: str, text: str, current: int = 0, total: int = 0, *, finished: bool = True, outcome: str = ""
+    ) -> None:
+        """Tell how a part of *step* gets on."""
+
+    def finished(
+        self,
+        step: str,
+        *,
+        cached: bool = False,
+        canceled: bool = False,
+        error: str = "",
+        source: str = "",
+        reason: str = "",
+    ) -> None:
+        """Announce that *step* ended."""
+
+    def done_elsewhere(self, step: str, name: str, inputs: tuple[str, ...]) -> None:
+        """Note that *step* was shown, and ended well."""
+
+    def warn(self, warning: BuildWarning) -> None:
+        """Pass a warning on."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolScope:
+    """What a pool belongs to: who shows *events*, what stops it, who hears of *finished* steps, what gives the *excerpt* of a definition.
+
+    *at_home* does a task in a process of this machine: it gets its document, what hears its lines, and what stops it.
+    """
+
+    events: EventSink
+    cancellation: Cancellation
+    finished: Callable[[Vertex, bool, float], None]
+    excerpt: Callable[[Location], str]
+    at_home: Callable[[str, Callable[[str], None], CancelHandle], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Who does one task after the other: a slot of the *worker*, or of this machine (None)."""
+
+    worker: EngineWorker | None
+
+    @property
+    def name(self) -> str:
+        return self.worker.name if self.worker else _HOME
+
+
+class Pool:
+    """Does the parts of *found*: those without needs first, several at the same time, each once, again elsewhere if a worker was lost.
+
+    *exact* has what stands for the steps on other machines, *task* makes the document of some parts, which are *saved* or not.
+    """
+
+    def __init__(
+        self,
+        found: Cut,
+        engine: Engine,
+        workers: Sequence[EngineWorker],
+        around: PoolScope,
+        exact: Mapping[str, Vertex],
+        task: Callable[..., str],
+    ) -> None:
+        self._found = found
+        self._engine = engine
+        self._around = around
+        self._task = task
+        self._exact = exact
+        self._users = {need for part in found.parts for need in part.needs}
+        self._tries = int(engine.options.get("tries", 2))
+        trusted = str(engine.options.get("trusted", ""))
+        self._trusted = tuple(name.strip() for name in trusted.split(";") if name.strip())
+        home = [_Place(None)] * int(engine.options.get("home", 1))
+        slots = [_Place(worker) for worker in workers for _ in range(worker.slots)]
+        self._places = [*home, *slots][: max(1, min(_MOST, len(found.parts) + 1))]
+        # Guarded by this:
+        self._changed = threading.Condition()
+        self._waiting = {part.digest: part for part in found.parts}
+        self._running = 0
+        self._done: set[str] = set()
+        self._given_up: set[str] = set()
+        self._lost: dict[str, list[str]] = {}  #: of each part the workers that lost it
+        self._error: BaseException | None = None
+        self._handles: set[EngineHandle] = set()
+        self._cancels: set[CancelHandle] = set()
+
+    def run(self) -> None:
+        """Do them all. Raises StepError for the first step that failed, Canceled; nothing runs any more then."""
+        watch = CloseOnCancel(self._around.cancellation.fd, self)
+        threads = [
+            threading.Thread(target=self._serve, args=(place,), name=f"engine-{n}")
+            for n, place in enumerate(self._places)
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            watch.stop()
+        self._around.cancellation.check()
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        """Stop everything; from any thread."""
+        with self._changed:
+            self._error = self._error or Canceled()
+            handles, cancels = list(self._handles), list(self._cancels)
+            self._changed.notify_all()
+        for handle in handles:
+            self._engine.cancel(handle)
+        for cancel in cancels:
+            cancel.cancel()
+
+    # ------------------------------------------------------------------------------------------------------------- choosing
+
+    def _serve(self, place: _Place) -> None:
+        while parts := self._next(place):
+            try:
+                failure = self._do(place, parts)
+            except BaseException as err:  # carried to the caller
+                with self._changed:
+                    self._error = self._error or err
+                    self._running -= 1
+                self.close()
+                return
+            self._settle(parts, failure)
+
+    def _next(self, place: _Place) -> list[CutPart]:
+        """Wait for parts that *place* may do, and take some; none: there will be no more."""
+        with self._changed:
+            while self._error is None:
+                self._give_up()
+                ready = [part for part in self._waiting.values() if self._done.issuperset(part.needs)]
+                mine = [part for part in ready if self._may_do(place, part)]
+                if mine:
+                    chosen = [
+                        part for part in mine if (part.platform, part.secrets) == (mine[0].platform, mine[0].secrets)
+                    ]
+                    count = max(1, len(chosen) // (_SHARE * len(self._places)))
+                    for part in chosen[:count]:
+                        del self._waiting[part.digest]
+                    self._running += 1
+                    return chosen[:count]
+                if not self._waiting or not (self._running or ready):
+                    break
+                self._changed.wait()
+            self._changed.notify_all()
+            return []
+
+    def _may_do(self, place: _Place, part: CutPart) -> bool:
+        lost = self._lost.get(part.digest, [])
+        if place.worker is None:
+            return not part.platform
+        if part.home or place.name in lost or len(lost) >= self._tries:
+            return False
+        if part.secrets and place.name not in self._trusted:
+            return False
+        return (part.platform or self._host) in place.worker.platforms
+
+    @property
+    def _host(self) -> str:
+        from img_core.images.platforms import host_platform
+
+        return str(host_platform())
+
+    def _give_up(self) -> None:
+        """Leave to the build what nobody here may do, and what needs such a part."""
+        for part in list(self._waiting.values()):
+            if not self._given_up.isdisjoint(part.needs) or not any(
+                self._may_do(place, part) for place in self._places
+            ):
+                del self._waiting[part.digest]
+                self._given_up.add(part.digest)
+
+    def _settle(self, parts: Sequence[CutPart], failure: str) -> None:
+        """Note that *parts* are done, or that a worker, whose name is *failure*, did not do them."""
+        with self._changed:
+            self._running -= 1
+            for part in parts:
+                if failure:
+                    self._lost.setdefault(part.digest, []).append(failure)
+                    self._waiting[part.digest] = part
+                else:
+                    self._done.add(part.digest)
+            self._changed.notify_all()
+
+    # --------------------------------------------------------------------------------------------------------------- doing
+
+    def _do(self, place: _Place, parts: Sequence[CutPart]) -> str:
+        """Do *parts*; return the name of the worker that could not, or nothing. Raises StepError, Canceled."""
+        saved = place.worker is not None or any(part.digest in self._users for part in parts)
+        text = self._task(parts, saved=saved)
+        step_of = {self._exact[step.digest].digest: step for part in parts for step in part.steps}
+        hearing = _Hearing(step_of, self._around, place.name)
+        reason, worker = "", place.name
+        try:
+            worker = (
+                self._at_home(text, hearing) if place.worker is None else self._elsewhere(place, parts, text, hearing)
+            )
+        except Canceled:
+            raise
+        except ImgError as err:
+            reason = err.message
+        if hearing.is_done:
+            return ""
+        failure = hearing.failure
+        hearing.end()
+        if failure is not None and failure.kind == "StepError" and failure.status not in (None, _KILLED):
+            raise self._step_error(failure, step_of.get(failure.step), worker)
+        with self._changed:
+            if self._error is not None:
+                return ""
+        reason = failure.message if failure else reason or "it was lost"
+        what = parts[0].target.name + (f" and {len(parts) - 1} more" if len(parts) > 1 else "")
+        self._around.events.warn(
+            BuildWarning(f"{worker} did not do `{show(what)}`, which is done elsewhere: {show(reason)}")
+        )
+        return place.name
+
+    def _elsewhere(self, place: _Place, parts: Sequence[CutPart], text: str, hearing: _Hearing) -> str:
+        assert place.worker is not None
+        platform = parts[0].platform or self._host
+        workers = (place.name,)
+        task = EngineTask(uuid.uuid4().hex, text, parts[0].target.name, platform, workers)
+        handle = self._engine.submit(task, hearing)
+        with self._changed:
+            self._handles.add(handle)
+            stopped = self._error is not None
+        if stopped:
+            self._engine.cancel(handle)
+        try:
+            handle.wait()
+        finally:
+            with self._changed:
+                self._handles.discard(handle)
+        return handle.worker or place.name
+
+    def _at_home(self, text: str, hearing: _Hearing) -> str:
+        cancel = CancelHandle()
+        with self._changed:
+            self._cancels.add(cancel)
+            stopped = self._error is not None
+        if stopped:
+            cancel.cancel()
+        try:
+            self._around.at_home(text, hearing, cancel)
+        finally:
+            with self._changed:
+                self._cancels.discard(cancel)
+        return _HOME
+
+    def _step_error(self, failure: TaskFailure, step: Vertex | None, worker: str) -> StepError:
+        hint = failure.hint or None
+        if worker != _HOME:
+            hint = f"it ran on {worker}; without `--engine` it runs here, and `img debug` can look at what it left"
+        excerpt = self._around.excerpt(step.location) if step is not None and step.location is not None else None
+        return StepError(failure.message, hint=hint, status=failure.status, excerpt=excerpt)
+
+
+class _Hearing:
+    """Takes the lines of one task: shows the events of its steps as ours, on the worker *place*, and keeps how it ended."""
+
+    def __init__(self, step_of: Mapping[str, Vertex], around: PoolScope, place: str) -> None:
+        self._step_of = step_of
+        self._around = around
+        self._place = place
+        self._began: dict[str, float] = {}  #: steps that run now
+        self.is_done = False
+        self.failure: TaskFailure | None = None
+
+    def __call__(self, text: str) -> None:
+        """Take a line; what is none of ours (a program that prints) is passed over."""
+        try:
+            line: Any = json.loads(text)  # Any: JSON
+        except ValueError:
+            return
+        if not isinstance(line, dict):
+            return
+        if "result" in line:
+            self.is_done = True
+        elif isinstance(line.get("error"), dict):
+            self.failure = failure_of(line["error"])
+        elif (event := event_of(line)) is not None:
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
+        events = self._around.events
+        if isinstance(event, WarningRaised):
+            events.warn(BuildWarning(f"{self._place}: {event.text}"))
+            return
+        step = self._step_of.get(event.step)
+        if step is None:
+            return
+        inputs = tuple(item.digest for item in step.inputs)
+        now = time.time()  # clocks of machines differ
+        if isinstance(event, StepStarted):
+            self._began[step.digest] = time.monotonic()
+            events.started(step.digest, step.name, inputs)
+        elif isinstance(event, StepLog):
+            events.emit(StepLog(step.digest, event.stream, event.data, now))
+        elif isinstance(event, StepStatus):
+            events.status(
+                step.digest, event.text, event.current, event.total, finished=event.finished, outcome=event.outcome
+            )
+        elif isinstance(event, StepFinished):
+            self._finish(step, event, inputs)
+
+    def _finish(self, step: Vertex, event: StepFinished, inputs: tuple[str, ...]) -> None:
+        began = self._began.pop(step.digest, time.monotonic())
+        self._around.events.finished(
+            step.digest,
+            cached=event.cached,
+            canceled=event.canceled,
+            error=event.error,
+            source=event.source,
+            reason=event.reason if self._place == _HOME or not event.reason else f"on {self._place}: {event.reason}",
+        )
+        if not (event.canceled or event.error):
+            self._around.events.done_elsewhere(step.digest, step.name, inputs)
+            self._around.finished(step, event.cached, time.monotonic() - began)
+
+    def end(self) -> None:
+        """Show that what was shown as running does not run any more."""
+        for digest in list(self._began):
+            del self._began[digest]
+            self._around.events.finished(digest, canceled=True)

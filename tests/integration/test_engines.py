@@ -1,0 +1,286 @@
+"""Builds with an engine: the same image as without, whatever becomes of the workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness.host import AS_ROOT
+from harness.img import Finished, Img, remove_as_mapped_root, write_context
+from harness.processes import descendants, wait_until
+from img_core.testing.registry import DockerRegistry
+from integration.test_platforms import BUSYBOX, busybox_context
+
+pytestmark = [pytest.mark.rootless, pytest.mark.registry]
+pytest_plugins = ["img_core.testing.fixtures"]
+
+EPOCH = ("--build-arg", "SOURCE_DATE_EPOCH=1700000000")
+PLUGIN = "from img_core.testing.engines import engine_plugin\nimg_engine = engine_plugin()\n"
+DOCKERFILE = """\
+FROM BASE AS base
+RUN echo base > /base; touch -r /bin/busybox /base
+FROM base AS one
+COPY --chmod=640 src /src
+RUN echo the first; cat /src/a /base > /out; touch -r /bin/busybox /out
+FROM base AS two
+RUN --mount=type=bind,source=src,target=/from cat /from/b > /out; touch -r /bin/busybox /out
+FROM base AS three
+RUN cat /base /base > /out; touch -r /bin/busybox /out
+FROM BASE
+RUN echo own > /own; touch -r /bin/busybox /own
+COPY --from=one /out /one
+COPY --from=two /out /two
+COPY --from=three /out /three
+"""
+FILES: dict[str, bytes | str] = {"src/a": "A\n", "src/b": "B\n", ".dockerignore": "hidden\n", "hidden": "x"}
+
+
+@dataclass
+class Machines:
+    """This machine, and a state directory for each worker; *engine* says which."""
+
+    img: Img
+    directory: Path
+    base: str  #: the name of ``busybox`` in a registry
+
+    def build(self, context: Path, *arguments: str | Path, engine: str = "", workers: str = "a;b") -> Finished:
+        self.prepare(context)
+        chosen = f"processes,states={self.directory}/workers,workers={workers}{engine}"
+        return self.img.build(context, "--engine", chosen, "--explain", "--progress", "plain", *EPOCH, *arguments)
+
+    def prepare(self, context: Path) -> None:
+        """Let the Dockerfile of *context* name a base that all machines can have."""
+        text = (context / "Dockerfile").read_text()
+        (context / "Dockerfile").write_text(text.replace("FROM BASE", f"FROM {self.base}"))
+
+    def forget(self) -> None:
+        """Let this machine and the cache forget all steps; the workers keep theirs."""
+        self.img.run("prune", "-a", "-f").ok()
+        shutil.rmtree(self.img.state / "engine-cache", ignore_errors=True)
+
+
+@pytest.fixture
+def machines(img: Img, tmp_path: Path, registry: DockerRegistry) -> Iterator[Machines]:
+    plugin = tmp_path / "engine-processes.py"
+    plugin.write_text(PLUGIN)
+    base = f"{registry.address}/busybox"
+    img.run("tag", "busybox", base).ok()
+    img.run("push", base).ok()
+    yield Machines(img.with_flags("--plugin", str(plugin)), tmp_path, base)
+    remove_as_mapped_root(tmp_path / "workers")
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    return write_context(tmp_path / "context", DOCKERFILE, FILES)
+
+
+def local(machines: Machines, new_state: Callable[[str], Img], context: Path) -> str:
+    """Return the digest of the image that one machine alone makes."""
+    file = machines.directory / "digest"
+    if not file.exists():
+        machines.prepare(context)
+        alone = new_state("alone")
+        alone.build(context, *EPOCH).ok()
+        file.write_text(alone.digest("built"))
+    return file.read_text()
+
+
+def ran_on(done: Finished) -> dict[str, str]:
+    """Return where each step ran that ran, by its instruction."""
+    lines = [line[6:].partition(": ") for line in done.stderr.splitlines() if line.startswith("ran   [")]
+    return {
+        name.partition("] ")[2]: place.removeprefix("on ").partition(":")[0] if place.startswith("on ") else "here"
+        for name, _, place in lines
+    }
+
+
+def test_workers_do_stages_and_the_image_is_that_of_one_machine(
+    machines: Machines, new_state: Callable[[str], Img], context: Path
+) -> None:
+    dry = machines.build(context, engine=",dry-run").ok().text
+    parts = sorted(line.partition(" RUN ")[2].partition(";")[0] for line in dry.splitlines()[:-1])
+    assert parts == [
+        "--mount=type=bind,source=src,target=/from cat /from/b > /out",
+        "cat /base /base > /out",
+        "echo base > /base",
+        "echo own > /own",
+        "echo the first",
+    ]
+    assert "/out: 1 steps, nobody knows how long, linux/amd64, after [base 2/2] RUN echo base" in dry
+    assert dry.splitlines()[-1] == "here: 3 steps"
+    assert not any("built" in name for name in machines.img.names()), "a dry run builds nothing"
+
+    first = machines.build(context, engine=",home=0").ok()
+    assert machines.img.digest("built") == local(machines, new_state, context)
+    places = ran_on(first)
+    assert {places[name] for name in places if name.startswith("RUN")} <= {"a", "b"}, str(first)
+    assert {places[name] for name in places if name.startswith("COPY --from")} == {"here"}, str(first)
+    assert "warning" not in first.stderr
+    assert "the first" in machines.img.run("logs", "last").ok().text
+
+    again = machines.build(context).ok()
+    assert ran_on(again) == {}
+    assert machines.img.digest("built") == local(machines, new_state, context)
+
+    # Others have the base in the cache, whatever they know themselves; only what changed is done.
+    machines.forget()
+    third = machines.build(context, workers="c;d").ok()
+    assert machines.img.digest("built") == local(machines, new_state, context)
+    assert "warning" not in third.stderr, str(third)
+
+    listed = machines.img.run(
+        "engines", "ls", "--format", "{{.Worker}} {{.Tasks}}", "processes,workers=x;y=linux/arm64"
+    )
+    assert listed.ok().text == "x 1\ny 1\n"
+
+
+def wrapper(directory: Path, program: str) -> str:
+    """Return the option that lets *program* (Python; ``text`` is the task, ``worker`` a name) stand before ``img worker``."""
+    path = directory / "worker.py"
+    path.write_text(
+        "import json, os, signal, subprocess, sys, time\n"
+        "text, worker = sys.stdin.buffer.read().decode(), os.environ['IMG_TEST_WORKER']\n"
+        f"states, extra = {str(directory / 'workers')!r}, []\n{program}\n"
+        "command = [sys.executable, '-m', 'img_core', '-s', f'{states}/{worker}', *extra, 'worker', '-']\n"
+        "sys.exit(subprocess.run(command, input=text.encode()).returncode)\n"
+    )
+    return f",command={sys.executable} {path}"
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        pytest.param("if worker == 'a': os.kill(os.getpid(), signal.SIGKILL)", "status -9", id="one-is-killed"),
+        pytest.param("os.kill(os.getpid(), signal.SIGKILL)", "status -9", id="all-are-killed"),
+        pytest.param("if worker == 'a': text = text.replace('\"keys\":', '\"keys\":9')", "version", id="another-version"),
+        pytest.param(
+            "if worker == 'a':\n d = json.loads(text); d['target'][1]['dest'] = '/etc/hostname/cache'; text = json.dumps(d)",
+            "/etc/hostname", id="the-cache-cannot-be-written-there",
+        ),
+        pytest.param("if worker == 'a': states = '/etc/hostname'", "/etc/hostname", id="no-room-for-its-state"),
+        pytest.param("if worker == 'a': sys.exit(0)", "it was lost", id="one-says-nothing"),
+    ],
+)  # fmt: skip
+def test_what_a_worker_does_not_do_is_done_elsewhere(
+    machines: Machines, new_state: Callable[[str], Img], context: Path, tmp_path: Path, program: str, said: str
+) -> None:
+    done = machines.build(context, engine=wrapper(tmp_path, program)).ok()
+    assert machines.img.digest("built") == local(machines, new_state, context)
+    lines = [line for line in done.stderr.splitlines() if "which is done elsewhere" in line]
+    assert all(said in line for line in lines), str(done)
+    if "kill" not in program:
+        assert "a" not in ran_on(done).values()
+
+
+def test_an_engine_that_cannot_be_reached_is_one_line(machines: Machines, context: Path, tmp_path: Path) -> None:
+    (tmp_path / "engine-away.py").write_text(
+        "from img_core.spec import Engine, ImgError, hookimpl\n"
+        "class Away(Engine):\n    '''Never there.'''\n    name = 'away'\n    is_here = True\n"
+        "    def capacity(self): raise ImgError('nobody answers at head:1')\n"
+        "    def submit(self, task, tell): raise AssertionError\n    def cancel(self, handle): pass\n"
+        "@hookimpl\ndef img_engine(): return Away\n"
+    )
+    machines.prepare(context)
+    img = machines.img.with_flags("--plugin", str(tmp_path / "engine-away.py"))
+    done = img.build(context, "--engine", "away").ok()
+    assert "engine `away` is not used: nobody answers at head:1" in done.stderr
+
+
+def test_a_step_that_fails_fails_the_build(machines: Machines, tmp_path: Path) -> None:
+    text = (
+        "FROM BASE AS one\nRUN echo so far; exit 7\nFROM BASE AS two\nRUN sleep 30\n"
+        "FROM BASE\nCOPY --from=one / /1\nCOPY --from=two / /2\n"
+    )
+    began = time.monotonic()
+    done = machines.build(write_context(tmp_path / "context", text), engine=",home=0")
+    done.refused(4, "exit code: 7" if "exit code: 7" in done.stderr else "7")
+    assert "so far" in done.stderr
+    assert "Dockerfile:2" in done.stderr, str(done)
+    assert "hint: it ran on" in done.stderr
+    assert time.monotonic() - began < 25, "the other worker was not stopped"
+
+
+def test_secrets_go_to_those_who_were_named(machines: Machines, tmp_path: Path) -> None:
+    text = (
+        "FROM BASE AS one\nRUN --mount=type=secret,id=it cp /run/secrets/it /out\n"
+        "FROM BASE AS two\nRUN echo 2 > /out\nFROM BASE AS three\nRUN echo 3 > /out\n"
+        "FROM scratch\nCOPY --from=one /out /1\nCOPY --from=two /out /2\nCOPY --from=three /out /3\n"
+    )
+    context = write_context(tmp_path / "context", text)
+    (tmp_path / "secret").write_text("s3cr3t-value")
+    secret = ("--secret", f"id=it,src={tmp_path}/secret")
+    step = "RUN --mount=type=secret,id=it cp /run/secrets/it /out"
+    done = machines.build(context, *secret, "-o", f"type=local,dest={tmp_path}/out", engine=",trusted=b,home=0").ok()
+    assert ran_on(done)[step] == "b"
+    assert (tmp_path / "out/1").read_text() == "s3cr3t-value"
+    shutil.rmtree(machines.img.state / "engine-cache")
+    (tmp_path / "secret").write_text("other")
+    machines.img.run("prune", "-a", "-f").ok()
+    done = machines.build(context, *secret, "-o", f"type=local,dest={tmp_path}/out2", engine=",home=0").ok()
+    assert ran_on(done)[step] == "here"
+    assert (tmp_path / "out2/1").read_text() == "other"
+
+
+@pytest.mark.skipif(AS_ROOT, reason="root would have to change the host")
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the other architecture is arm64")
+def test_each_platform_runs_on_its_own_machine(machines: Machines, tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    busybox_context(context, BUSYBOX)
+    both = ("--platform", "linux/amd64,linux/arm64")
+    done = machines.build(context, *both, "-o", f"type=oci,dest={tmp_path}/out.tar", workers="a;b=linux/arm64").ok()
+    lines = [line for line in done.stderr.splitlines() if line.startswith("ran   [") and "internal" not in line]
+    arm = [line for line in lines if "arm64" in line.partition(":")[0]]
+    assert arm
+    assert all(": on b:" in line for line in arm), str(done)
+    assert not any(": on b:" in line for line in lines if line not in arm), str(done)
+    alone = machines.img.build(context, *both, *EPOCH, "--no-cache", tag="alone").ok()
+    machines.build(context, *both, workers="a;b=linux/arm64").ok()
+    assert machines.img.digest("built") == machines.img.digest("alone"), str(alone)
+    index = json.loads(machines.img.run("inspect", "built").ok().text)
+    assert index
+
+
+@pytest.mark.parametrize("round_", range(int(os.environ.get("IMG_TEST_KILLS", "2"))))
+def test_a_worker_that_is_killed_at_any_moment_changes_nothing(
+    machines: Machines, new_state: Callable[[str], Img], context: Path, round_: int
+) -> None:
+    expected = local(machines, new_state, context)
+    chance = random.Random(round_)
+    log = machines.directory / "log"
+    chosen = f"processes,states={machines.directory}/workers"
+    running = machines.img.start(
+        "build", "-t", "built", "--engine", chosen, "--progress", "plain", *EPOCH, str(context), log=log
+    )
+    wait_until(lambda: bool(workers_of(running.pid)) or running.poll() is not None, "a worker", seconds=60)
+    time.sleep(chance.random() * 1.5)
+    for pid in chance.sample(found, 1) if (found := workers_of(running.pid)) else []:
+        try:
+            os.kill(pid, 9)
+        except ProcessLookupError:
+            pass
+    assert running.wait(timeout=200) == 0, log.read_text()
+    assert machines.img.digest("built") == expected
+
+
+def workers_of(pid: int) -> list[int]:
+    """Return the processes below *pid* that are workers."""
+    found = []
+    for child in descendants(pid):
+        try:
+            words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[-3:-1] == [b"worker", b"-"]:
+            found.append(child)
+    return found
