@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from img_core.images import oci
 from img_core.linux.parallel import run_together
 from img_core.spec.cache import CacheBackend, CacheContext, CacheLoad, CachePruned, CacheRecord, CacheReport
 from img_core.spec.errors import Canceled, ImgError, IntegrityError, NotFoundError
@@ -145,7 +146,15 @@ class DocumentCache(CacheBackend):
         self._known = manifest, trust, found
 
     def _whole(self, descriptor: Descriptor) -> bytes:
-        return b"".join(self.place.fetch(descriptor))
+        """Return a document's bytes. What was fetched is kept in the state directory: the next build asks only for the manifest."""
+        store = self.context.store
+        try:
+            return store.read(descriptor.digest)
+        except (NotFoundError, IntegrityError):
+            content = b"".join(self.place.fetch(descriptor))
+        if len(content) <= oci.DOCUMENT_LIMIT and oci.digest(content, descriptor.digest) == descriptor.digest:
+            store.put(content, descriptor.media_type, digest=descriptor.digest)
+        return content
 
     def segments(self) -> set[str]:
         """Return the names of all segments."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +17,11 @@ from cache_lab import Lab
 
 from img_cache_registry._registry import RegistryCache
 from img_core.images import oci
-from img_core.spec.errors import ImgError, UsageError
+from img_core.spec.cache import CacheBackend
+from img_core.spec.errors import Canceled, ImgError, UsageError
 from img_core.testing.faulty_registry import Exchange, FaultyRegistry, cut_after, reply, status
 from img_core.testing.images import make_image
+from img_core.testing.results import Recorder
 
 
 @pytest.fixture
@@ -45,6 +49,37 @@ def asked(registry: FaultyRegistry, lab: Lab, act: Callable[[], object]) -> list
 def test_a_fresh_cache_is_read_in_two_requests(registry: FaultyRegistry, lab: Lab) -> None:
     lab.save(lab.maker.chain("a", 50))
     assert asked(registry, lab, lab.load) == ["GET manifests", "GET blobs"]
+    assert asked(registry, lab, lab.load) == ["GET manifests"], "the second time its records are here"
+    lab.save(lab.maker.chain("b", 1))
+    assert asked(registry, lab, lab.load) == ["GET manifests", "GET blobs"]
+
+
+def test_a_writer_that_dies_at_any_request_leaves_a_cache_that_can_be_read(registry: FaultyRegistry, lab: Lab) -> None:
+    before, records = lab.maker.chain("before", 2), lab.maker.chain("after", 2)
+    outcomes: list[bool] = []
+    while not any(outcomes[-2:]):
+        name = f"{registry.address}/app{len(outcomes)}:cache"
+        lab.save(before, ref=name)
+        made, passed = lab.make(export=True, ref=name), itertools.count()
+
+        def act(exchange: Exchange, made: CacheBackend = made, passed: Iterator[int] = passed) -> None:
+            if next(passed) < len(outcomes):
+                exchange.serve()
+            else:
+                made.close()  # it waits for nothing any more
+                exchange.reset()
+
+        registry.rule(".*", act)
+        with contextlib.suppress(ImgError, Canceled):
+            made.save(records, Recorder())
+        made.close()
+        registry.heal()
+        loaded = lab.load(ref=name)
+        assert set(loaded.records) >= set(before)
+        assert loaded.warnings == ()
+        outcomes.append(set(loaded.records) >= set(records))
+    assert len(outcomes) > 5
+    assert outcomes[0] is False
 
 
 def test_an_old_document_costs_a_look_for_segments(
