@@ -53,6 +53,27 @@ class TestOverlayfs(SnapshotterContract):
 
         inside(body)
 
+    def test_layers_that_change_nothing_take_no_place(self, inside) -> None:  # type: ignore[no-untyped-def]
+        """There may be more of them than the kernel takes; the root is that of the topmost."""
+
+        def body(shelf: Shelf) -> None:
+            base = shelf.step([], lambda tree: tree.write("file"))
+            empty = []
+            for number in range(1200):
+                empty.append(f"{shelf.directory}/empty-{number}")
+                os.makedirs(f"{empty[-1]}/fs")
+            hiding = shelf.step([base, *empty], lambda tree: tree.remove("file"))
+            os.chmod(f"{empty[-1]}/fs", 0o711)
+            view = shelf.driver.view([base, *empty])
+            try:
+                assert os.fstat(view.fd).st_mode & 0o777 == 0o711
+            finally:
+                view.close()
+            assert shelf.tree([base, *empty]).keys() == {b"file"}
+            assert shelf.tree([base, *empty, hiding, *empty[:5]]) == {}
+
+        inside(body)
+
     def test_a_layer_may_come_twice(self, inside) -> None:  # type: ignore[no-untyped-def]
         def body(shelf: Shelf) -> None:
             base = shelf.step([], lambda tree: tree.write("base"))

@@ -31,17 +31,22 @@ def remember(directory: str, paths: Iterable[bytes]) -> None:
         fs.replace_file(f"{directory}/{_LIST}", content)
 
 
-def settle(parents: Sequence[str]) -> None:
-    """Give implied directories of *parents*, lowest first, the look that they have below; costs one look per parent if done.
+def settle(parents: Sequence[str], settled: set[str]) -> None:
+    """Give implied directories of *parents*, lowest first, the look that they have below.
+
+    *settled* has those that have no list, and gets more, so that a step on a thousand layers does not look for a thousand lists.
 
     Two processes may do this at the same time: they write the same.
     """
     for index, parent in enumerate(parents):
+        if parent in settled:
+            continue
         path = f"{parent}/{_LIST}"
         try:
             with open(path, "rb") as file:
                 names = file.read().split(b"\0")[:-1]
         except FileNotFoundError:
+            settled.add(parent)
             continue
         for name in names:
             _settle_one(name, f"{parent}/{FILES}", parents[:index])

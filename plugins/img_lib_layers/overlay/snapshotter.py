@@ -36,6 +36,8 @@ class OverlayFormatSnapshotter(DirectorySnapshotter):
     def __init__(self, host: Host, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(host, options)
         self._made: dict[str, str] = {}  # helper directories
+        self._settled: set[str] = set()  # layers without a list of implied directories
+        self._empties: dict[str, bool] = {}  # whether layers are empty
 
     @abstractmethod
     def _mount(self, lowers: Sequence[str], snapshot: str = "") -> Rootfs:
@@ -63,18 +65,18 @@ class OverlayFormatSnapshotter(DirectorySnapshotter):
 
     def prepare(self, directory: str, parents: Sequence[str], *, mount_points: bool = False) -> Rootfs:
         """Mount a new layer on *parents*; with *mount_points* there is a layer of empty mount points below everything."""
-        settle(parents)
+        settle(parents, self._settled)
         self._make_files(directory)
         fs.mkdir(f"{directory}/{WORK}", 0o700)
         if parents:
             _copy_root(f"{parents[-1]}/{FILES}", f"{directory}/{FILES}")
         lowest = self._helper("mount-points", make_stub) if mount_points else self._empty()
-        return self._mount([*_files(parents), lowest], directory)
+        return self._mount([*self._files(parents), lowest], directory)
 
     def view(self, parents: Sequence[str]) -> Rootfs:
         """Mount *parents* read-only."""
-        settle(parents)
-        return self._mount([*_files(parents), self._empty()])
+        settle(parents, self._settled)
+        return self._mount([*self._files(parents), self._empty()])
 
     def apply(self, directory: str, parents: Sequence[str], layer: LayerStream) -> Applied:
         """Unpack *layer* with whiteouts as overlayfs marks them; *parents* do not matter."""
@@ -91,6 +93,31 @@ class OverlayFormatSnapshotter(DirectorySnapshotter):
     def _superseded(self, parent: str) -> Callable[[bytes], bool]:
         return lambda path: hides(f"{parent}/{FILES}", path)
 
+    def _make_files(self, directory: str) -> None:
+        self._settled.discard(directory)
+        self._empties.pop(directory, None)
+        super()._make_files(directory)
+
+    def _files(self, parents: Sequence[str]) -> list[str]:
+        """Return the layer directories of *parents*, topmost first as overlayfs wants them, without those that change nothing.
+
+        Linked copies may put a layer on a stack that has it already. The kernel refuses a directory that comes twice, and the upper one
+        brings everything that the lower one did. Of an empty layer, as most steps that check something leave it, only the look of its root
+        counts, and that only at the top: each layer more makes a mount slower, and there is a most of them.
+        """
+        once = list(dict.fromkeys(reversed(parents)))
+        return [f"{parent}/{FILES}" for parent in once if parent == once[0] or not self._is_empty(parent)]
+
+    def _is_empty(self, parent: str) -> bool:
+        """Tell whether the layer *parent*, which is complete, has no entry and hides nothing."""
+        known = self._empties.get(parent)
+        if known is None:
+            files = f"{parent}/{FILES}"
+            with os.scandir(files) as entries:
+                known = next(entries, None) is None and not any(".overlay." in name for name in os.listxattr(files))
+            self._empties[parent] = known
+        return known
+
     def _empty(self) -> str:
         return self._helper("overlay-empty", make_empty)
 
@@ -103,15 +130,6 @@ class OverlayFormatSnapshotter(DirectorySnapshotter):
                 make(path)
                 self._made[name] = path
             return path
-
-
-def _files(parents: Sequence[str]) -> list[str]:
-    """Return the layer directories of *parents*, topmost first as overlayfs wants them.
-
-    Linked copies may put a layer on a stack that has it already. The kernel refuses a directory that comes twice, and the upper one
-    brings everything that the lower one did.
-    """
-    return [f"{parent}/{FILES}" for parent in dict.fromkeys(reversed(parents))]
 
 
 def make_empty(path: str) -> None:
