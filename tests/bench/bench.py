@@ -1,8 +1,8 @@
 """Measure img against other tools on this machine, in alternation, and print one table in Markdown.
 
 Run as an ordinary user by ``nox -s bench``, with the names of some parts after ``--`` for those only; ``--output DIRECTORY`` writes the
-table as Markdown, JSON and a picture, too. Programs that are not on PATH are left out. Figures of a quiet machine stand in
-docs/explanation/performance.md.
+table as Markdown, JSON and a picture, too. Programs that are not on PATH are left out. ``--scale`` measures how cost grows with size
+instead (`scale`). Figures stand in docs/explanation/performance.md.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from containers import container_start
 from measure import Command, alternate, clean_environment, cpu, difference, remove, run
 from report import Report
+from scale import CURVES, growth, table, write
 from transfers import TransferBench
 
 STEPS = 20
@@ -165,6 +166,18 @@ BUILDS = ("start_up", "cached", "run_steps", "archive", "many_files")
 TRANSFERS = ("list_many", "small", "shared_cache", "pull_and_unpack", "beside_a_writer", "pull_large", "push_large")
 
 
+def scale(names: list[str], part: int, output: Path | None) -> None:
+    """Measure growth, print the table, and write it with its picture to *output*."""
+    work = Path(tempfile.mkdtemp(prefix="img-scale-", dir="/var/tmp"))  # /tmp may be in memory
+    try:
+        curves = {name: growth(work, name, part) for name in names or CURVES}
+    finally:
+        remove(work)
+    print(table(curves))
+    if output:
+        write(curves, output)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
@@ -177,7 +190,14 @@ def main() -> None:
     parser.add_argument(
         "--containers", action="store_true", help="measure steps in unmodified containers, and nothing else; as root"
     )
+    parser.add_argument("--scale", action="store_true", help=f"measure how cost grows instead: {', '.join(CURVES)}")
+    parser.add_argument(
+        "--part", type=int, default=1, metavar="N", help="with --scale: only to the Nth part of the largest sizes"
+    )
     options = parser.parse_args()
+    if options.scale:
+        scale(options.parts, options.part, options.output)
+        return
     if unknown := set(options.parts) - {*ALONE, *BUILDS, *TRANSFERS}:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     wanted = [] if options.containers else options.parts or [*ALONE, *BUILDS, *TRANSFERS]
