@@ -221,6 +221,14 @@ def contrib(session: nox.Session) -> None:
 
 
 @nox.session
+def engines(session: nox.Session) -> None:
+    """The engine of dask: its contract on this machine and on a cluster of processes, and whole builds; as an ordinary user."""
+    require_ordinary_user(session)
+    install(session)
+    check_distribution(session, "img-engine-dask")
+
+
+@nox.session
 def kaniko(session: nox.Session) -> None:
     """kaniko's command line: what it becomes, and whole builds against a real registry; as an ordinary user."""
     require_ordinary_user(session)

@@ -1,0 +1,1 @@
+"""``--engine dask``: parts of builds on the workers of a dask cluster."""

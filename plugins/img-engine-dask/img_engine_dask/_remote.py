@@ -1,0 +1,81 @@
+"""What runs on a worker of dask: one process for each task. Imported there by its name; no code travels."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import threading
+from collections.abc import Sequence
+
+from img_core.images.platforms import host_platform
+from img_core.linux.line_process import LineProcess
+from img_core.spec.text import why
+
+__all__ = ["Document", "perform", "platform", "stop"]
+
+_RUNNING: dict[str, LineProcess] = {}
+_STOPPED: set[str] = set()
+_GUARD = threading.Lock()  # of both
+
+
+class Document:
+    """The text of a task. dask shows arguments in its logs, and this one may hold secrets."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        """Tell nothing."""
+        return "<task>"
+
+
+def platform() -> str:
+    """Return the platform of the worker's machine."""
+    return str(host_platform())
+
+
+def perform(name: str, document: Document, command: Sequence[str], topic: str) -> tuple[int, int, str]:
+    """Run *command* on *document*; each line that it prints becomes an event of *topic*.
+
+    Return its status, how many lines it printed, and what it complained of.
+    """
+    from distributed import get_worker
+
+    worker = get_worker()
+    lines = 0
+
+    def tell(line: str) -> None:
+        nonlocal lines
+        lines += 1
+        worker.log_event(topic, line)
+
+    with _GUARD:
+        if name in _STOPPED:
+            return -15, 0, "it was canceled"
+        try:
+            process = LineProcess(_found(command), document.text, tell)
+        except OSError as err:
+            return 127, 0, f"`{command[0]}` cannot be started: {why(err)}"
+        _RUNNING[name] = process
+    try:
+        status = process.wait()
+    finally:
+        with _GUARD:
+            del _RUNNING[name]
+    return status, lines, process.complaint
+
+
+def stop(name: str) -> None:
+    """End the process of a task, now or as soon as it would begin."""
+    with _GUARD:
+        _STOPPED.add(name)
+        process = _RUNNING.get(name)
+    if process is not None:
+        process.stop()
+
+
+def _found(command: Sequence[str]) -> list[str]:
+    """Return *command*; ``img`` that is not on the PATH is that of this interpreter."""
+    if command[0] == "img" and shutil.which("img") is None:
+        return [sys.executable, "-m", "img_core", *command[1:]]
+    return list(command)

@@ -1,0 +1,153 @@
+"""The engine of dask: the contract, on this machine and on a cluster, and whole builds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from img_engine_dask._engine import DaskEngine
+
+from harness.img import remove_as_mapped_root, write_context
+from img_core.spec import ImgError
+from img_core.testing.contracts.driver import ModuleContract
+from img_core.testing.contracts.engine import EngineContract, quietly_wait, submit, until
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of dask
+
+
+class TestModule(ModuleContract):
+    kind = "engine"
+    module = "img_engine_dask.plugin"
+
+
+class TestHere(EngineContract):
+    engine_class = DaskEngine
+    options: ClassVar[dict[str, Any]] = {"workers": 2}
+
+
+class Cluster:
+    """A scheduler and two workers, processes of their own."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._file = directory / "scheduler.json"
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self._start("scheduler", "--port", "0", "--no-dashboard", "--host", "127.0.0.1")
+        until(lambda: self._read() != "", "the scheduler")
+        self.address = self._read()
+        for name, resources in (("one", ""), ("two", "linux/arm64=1")):
+            declared = ("--resources", resources) if resources else ()
+            self._start("worker", "--no-nanny", "--nthreads", "1", "--name", name, "--no-dashboard", *declared)
+
+    def _start(self, what: str, *words: str) -> None:
+        command = [sys.executable, "-m", "distributed.cli.dask_" + what, "--scheduler-file", str(self._file), *words]
+        with (self._directory / "log").open("ab") as log:
+            self.processes.append(
+                subprocess.Popen(command, stdout=log, stderr=log, cwd=self._directory, env={**os.environ})
+            )
+
+    @property
+    def log(self) -> str:
+        return (self._directory / "log").read_text(errors="replace")
+
+    def _read(self) -> str:
+        try:
+            return str(json.loads(self._file.read_text())["address"])
+        except (OSError, ValueError):  # it is not there yet, or not whole
+            return ""
+
+    def close(self) -> None:
+        for process in reversed(self.processes):
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    made = Cluster(tmp_path_factory.mktemp("cluster"))
+    yield made
+    made.close()
+
+
+class TestCluster(EngineContract):
+    engine_class = DaskEngine
+
+    @pytest.fixture(autouse=True)
+    def _joined(self, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(type(self), "options", {"address": cluster.address, "timeout": 60}, raising=False)
+        until(lambda: cluster.log.count("Registered to") >= 2, "both workers")
+
+    @pytest.fixture
+    def workers(self, engine: Any) -> Any:
+        until(lambda: len(engine.capacity()) == 2, "both workers")
+        return engine.capacity()
+
+    def test_a_worker_says_for_which_platform_it_is(self, engine: Any) -> None:
+        found = {worker.name: worker.platforms for worker in engine.capacity()}
+        assert found["two"] == ("linux/arm64",)
+        assert found["one"] != found["two"]
+
+    def test_zz_a_lost_worker_ends_the_waiting_and_runs_nothing_again(
+        self, engine: Any, cluster: Cluster, tmp_path: Path
+    ) -> None:
+        ran = tmp_path / "ran"
+        _, handle = submit(engine, [["note", str(ran)], ["await", str(tmp_path / "never")]], workers=("two",))
+        until(ran.exists, "the task to begin")
+        until(lambda: engine._look_for(handle) is None and handle.worker == "two", "dask to know")
+        cluster.processes[2].kill()
+        with pytest.raises(ImgError, match="two"):
+            handle.wait()
+        assert len(ran.read_text().splitlines()) == 1
+        (tmp_path / "never").touch()
+        quietly_wait(submit(engine, [], workers=("one",))[1])
+
+
+def test_a_scheduler_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    from img_core.spec import Host
+
+    engine = DaskEngine(Host("none", str(tmp_path), str(tmp_path)), {"address": "tcp://127.0.0.1:9", "timeout": 1})
+    with pytest.raises(ImgError, match=r"no dask scheduler answers at `tcp://127\.0\.0\.1:9`") as caught:
+        engine.capacity()
+    assert "\n" not in caught.value.message
+    engine.close()
+
+
+DOCKERFILE = """\
+FROM BASE AS one
+RUN sleep 1; echo 1 > /out; touch -r /bin/busybox /out
+FROM BASE AS two
+COPY file /file
+RUN sleep 1; cat /file > /out; touch -r /bin/busybox /out
+FROM BASE
+COPY --from=one /out /1
+COPY --from=two /out /2
+"""
+
+
+@pytest.mark.rootless
+def test_a_build_on_this_machine_and_on_a_cluster_gives_the_same_image(
+    new_state: Any, registry: Any, tmp_path: Path, cluster: Cluster
+) -> None:
+    alone, here, there = (new_state(name) for name in ("alone", "here", "there"))
+    base = f"{registry.address}/busybox"
+    for img in (alone, here, there):
+        img.run("tag", "busybox", base).ok()
+        img.run("push", base).ok()
+    context = write_context(tmp_path / "context", DOCKERFILE.replace("BASE", base), {"file": "2\n"})
+    epoch = ("--build-arg", "SOURCE_DATE_EPOCH=1700000000", "--explain")
+    alone.build(context, *epoch).ok()
+    done = here.build(context, "--engine", "dask,workers=2,home=0", *epoch).ok()
+    assert here.digest("built") == alone.digest("built")
+    assert done.stderr.count(": on ") == 3, str(done)
+    command = f"{sys.executable} -P -m img_core -s {tmp_path}/worker worker -"
+    engine = f"dask,address={cluster.address},cache={tmp_path}/cache,home=0,command={command}"
+    done = there.build(context, "--engine", engine, *epoch).ok()
+    assert there.digest("built") == alone.digest("built")
+    assert done.stderr.count(": on one") == 3, str(done)
+    remove_as_mapped_root(tmp_path / "worker")
