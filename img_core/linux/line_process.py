@@ -50,6 +50,11 @@ class LineProcess:
         return self._process.pid
 
     @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    @property
     def errors(self) -> str:
         """The last lines of its standard error, up to now; complete after `wait`."""
         return "\n".join(self._errors)
