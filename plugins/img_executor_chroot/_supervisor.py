@@ -107,14 +107,14 @@ class Supervisor:
         path = self._read_path(notification.pid, notification.arguments[call.path])
         if not path:
             return False
-        self._is_directory = path.endswith((b"/", b"/.", b"/.."))
-        meant = self._meaning(call, notification, path) or self._through_link(call, notification, path)
+        meant = self._meaning(call, notification, path)
+        if meant is None and call.kind == "open":
+            if self._names and path.rpartition(b"/")[2] in self._names and self._from_memory(call, notification, path):
+                return True
+            meant = self._through_link(call, notification, path)
         if meant is None:
-            return (
-                call.kind == "open"
-                and path.rpartition(b"/")[2] in self._names
-                and self._from_memory(call, notification, path)
-            )
+            return False
+        self._is_directory = path.endswith((b"/", b"/.", b"/.."))
         target = outside.target(meant, notification.pid, self._tree)
         self._kinds[call.kind](call, notification, target)
         return True
@@ -128,7 +128,10 @@ class Supervisor:
             size = _PAGE - ((address + len(text)) & (_PAGE - 1))  # the next page may not exist
             try:
                 at = address + len(text)
-                count = self._as_caller(pid, syscalls.process_vm_read, pid, at, self._buffer, size)
+                try:
+                    count = syscalls.process_vm_read(pid, at, self._buffer, size)
+                except PermissionError:
+                    count = self._as_caller(pid, syscalls.process_vm_read, pid, at, self._buffer, size)
             except OSError:
                 return None
             head = self._buffer.value
@@ -186,7 +189,7 @@ class Supervisor:
 
         Images let the logs of servers be links to ``/dev/stdout``. To look at every file that is only read would cost too much.
         """
-        if call.kind != "open" or path[:1] != b"/":
+        if path[:1] != b"/":
             return None
         flags = self._flags(call, notification)
         if not flags & (os.O_WRONLY | os.O_RDWR) or flags & os.O_NOFOLLOW:
