@@ -222,10 +222,11 @@ def contrib(session: nox.Session) -> None:
 
 @nox.session
 def engines(session: nox.Session) -> None:
-    """The engine of dask: its contract on this machine and on a cluster of processes, and whole builds; as an ordinary user."""
+    """The engines of dask and Slurm: their contract on clusters of processes of this machine, and whole builds; as an ordinary user."""
     require_ordinary_user(session)
     install(session)
-    check_distribution(session, "img-engine-dask")
+    for name in ("img-engine-dask", "img-engine-slurm"):
+        check_distribution(session, name)
 
 
 @nox.session

@@ -1,0 +1,1 @@
+"""``--engine slurm``: parts of builds on the nodes of a Slurm cluster."""
