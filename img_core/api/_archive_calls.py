@@ -92,7 +92,8 @@ class Archives(Workplace):
         takes an open file, too. Raises ArchiveError, IntegrityError, UsageError.
         """
         from img_core.api._images import load
-        from img_core.api._transfers import Watched, counting
+        from img_core.api._transfers import counting
+        from img_core.archives.codecs import Watched
         from img_core.images.names import new_name
 
         given = new_name(name) if name else ""

@@ -33,7 +33,7 @@ def complete(
     Of an index that is all kept images, or only the one for *platform*. What arrived stays if another layer cannot be had.
     *on_event* hears of it as one step. Raises NotFoundError, RegistryError, CredentialsError, IntegrityError.
     """
-    from img_core.solver.origins import fetch_left
+    from img_core.images.origins import fetch_left
 
     store = session.store
     images = store.images

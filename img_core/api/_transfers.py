@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import BinaryIO
 
     from img_core.spec.progress import Event, TransferStatus
 
-__all__ = ["Watched", "counting", "reporting"]
+__all__ = ["counting", "reporting"]
 
 
 @contextmanager
@@ -53,19 +52,3 @@ def counting(name: str, total: int, on_event: Callable[[Event], None] | None) ->
 
         yield tick
         status("archive", done, done, "done")
-
-
-class Watched:
-    """Reads *source* and tells *tick* how much was read."""
-
-    def __init__(self, source: BinaryIO, tick: Callable[[int], None]) -> None:
-        self._source = source
-        self._tick = tick
-        self._done = 0
-
-    def read(self, size: int, /) -> bytes:
-        """Read at most *size* bytes."""
-        data = self._source.read(size)
-        self._done += len(data)
-        self._tick(self._done)
-        return data

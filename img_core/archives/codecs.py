@@ -20,6 +20,7 @@ __all__ = [
     "Compressor",
     "Decompressor",
     "Readable",
+    "Watched",
     "codec_of_media_type",
     "compressor",
     "decompressor",
@@ -270,6 +271,22 @@ def looked_at(source: Readable, size: int) -> tuple[bytes, Readable]:
     while len(first) < size and (piece := source.read(max(size - len(first), _STEP))):
         first += piece
     return first[:size], _Prefixed(first, source)
+
+
+class Watched:
+    """Reads *source* and tells *tick* how much was read."""
+
+    def __init__(self, source: Readable, tick: Callable[[int], None]) -> None:
+        self._source = source
+        self._tick = tick
+        self._done = 0
+
+    def read(self, size: int, /) -> bytes:
+        """Read at most *size* bytes."""
+        data = self._source.read(size)
+        self._done += len(data)
+        self._tick(self._done)
+        return data
 
 
 def decompressor(codec: str) -> Decompressor:

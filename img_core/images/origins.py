@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from img_core.spec.errors import CredentialsError, ImgError, NotFoundError, RegistryError
+from img_core.images.reference import Reference
+from img_core.spec.errors import CredentialsError, ImgError, IntegrityError, NotFoundError, RegistryError
+from img_core.spec.graph import IMAGE_SCHEME
+from img_core.spec.source import PinnedImage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from img_core.spec.values import Digest
+    from img_core.images.contents import ImageContent
+    from img_core.spec.source import ImageSource
+    from img_core.spec.values import Descriptor, Digest
 
-__all__ = ["from_origins"]
+__all__ = ["fetch_left", "from_origins", "pinned_before"]
 
 #: What to do when a layer cannot be fetched from where it was left.
 _HINT = "images that need no registry are made by `img pull`, or `img build -o type=image,name=NAME,store-allow-incomplete=false`"
+
+
+class _Store(Protocol):
+    """What is known of blobs, and documents."""
+
+    def origins(self, digest: Digest) -> list[str]: ...
+
+    def read(self, digest: Digest) -> bytes: ...
 
 
 def from_origins(
@@ -39,3 +52,33 @@ def from_origins(
         f"layer {digest} of {name} was left in {origins[0]}: {failures[0].message}",
         hint=failures[0].hint or _HINT,
     ) from failures[0]
+
+
+def fetch_left(
+    store: _Store,
+    source: Callable[[str], ImageSource],
+    name: str,
+    content: ImageContent,
+    layer: Descriptor,
+    start: int,
+) -> Iterator[bytes]:
+    """Give *layer* of the stored image *name* from byte *start* on, from a registry that is known to have it; the caller verifies it.
+
+    Raises RegistryError or CredentialsError when no registry gives it, IntegrityError when none is known.
+    """
+    origins = store.origins(layer.digest)
+    if not origins:
+        raise IntegrityError(f"layer {layer.digest} is missing in the state directory", hint="pull the image again")
+
+    def read(origin: str, position: int) -> Iterator[bytes]:
+        return source(IMAGE_SCHEME).blob_from(pinned_before(store, origin, content), layer, position)
+
+    yield from from_origins(name, layer.digest, origins, read, start)
+
+
+def pinned_before(store: _Store, name: str, content: ImageContent) -> PinnedImage:
+    """Return what a source gave for *content* under *name* in an earlier build, or would give if it were there."""
+    manifest, config = content.manifest, content.config_descriptor
+    documents = {item.digest: store.read(item.digest) for item in (manifest, config)}
+    reference = str(Reference.parse(name).with_digest(manifest.digest))
+    return PinnedImage(reference, manifest, manifest, config, content.layers, documents)

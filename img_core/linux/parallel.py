@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["once", "run_together"]
+__all__ = ["Answer", "once", "run_together"]
 
 Made = TypeVar("Made")
 
@@ -84,3 +86,27 @@ def once(make: Callable[[], Made]) -> Callable[[], Made]:
         return made[0]
 
     return get
+
+
+class Answer(Generic[Made]):
+    """What asking for something gave: asked until there is something, by one at a time, and never again after it failed."""
+
+    def __init__(self) -> None:
+        import threading  # as above
+
+        self._asking = threading.Lock()
+        self._found: Made | None = None
+        self._error: ImgError | None = None
+
+    def get(self, ask: Callable[[], Made | None]) -> Made | None:
+        """Return what there is, by *ask* if that is nothing yet. Raises what that raised, now or before."""
+        with self._asking:
+            if self._error is not None:
+                raise self._error
+            if self._found is None:
+                try:
+                    self._found = ask()
+                except ImgError as err:
+                    self._error = err
+                    raise
+            return self._found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from img_core.spec.errors import UsageError
-from img_core.spec.kinds import GROUPS, KINDS, LISTENER
+from img_core.spec.kinds import CONTRACTS, GROUPS, KINDS, LISTENER
 from img_core.spec.text import suggestion
 
 __all__ = [
@@ -23,23 +23,6 @@ __all__ = [
 #: The version of the contracts in `img_core.spec` that this core speaks.
 CONTRACT_VERSION = 1
 
-#: kind -> where its base class lives; `command` is a click command, checked by its name to keep click out of here
-_CONTRACTS = {
-    "frontend": "img_core.spec.frontend:Frontend",
-    "source": "img_core.spec.source:Source",
-    "registry": "img_core.spec.registry:Registry",
-    "executor": "img_core.spec.executor:Executor",
-    "snapshotter": "img_core.spec.snapshotter:Snapshotter",
-    "exporter": "img_core.spec.exporter:Exporter",
-    "importer": "img_core.spec.importer:Importer",
-    "credentials": "img_core.spec.credentials:CredentialStore",
-    "secret": "img_core.spec.secret:SecretProvider",
-    "cache": "img_core.spec.cache:CacheBackend",
-    "engine": "img_core.spec.engine:Engine",
-    "progress": "img_core.spec.progress:Progress",
-    "command": "click:Command",
-}
-
 #: Kinds whose drivers get their options by position, also if they declare none: so says version 1 of their contract.
 ALWAYS_WITH_OPTIONS = frozenset({"exporter", "cache"})
 
@@ -48,7 +31,7 @@ PluginId = tuple[str, str]  #: kind and name
 
 def contract(kind: str) -> type:
     """Return the class that a driver of *kind* must be derived from (for ``command``: be an instance of)."""
-    module, _, name = _CONTRACTS[kind].partition(":")
+    module, _, name = CONTRACTS[kind].partition(":")
     found: type = getattr(import_module(module), name)
     return found
 

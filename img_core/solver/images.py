@@ -11,9 +11,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from img_core.images import oci, platforms
+from img_core.images.origins import fetch_left, pinned_before
 from img_core.images.reference import Reference, full_id
-from img_core.linux.parallel import run_together
-from img_core.solver.origins import fetch_left, pinned_before
+from img_core.linux.parallel import Answer, run_together
 from img_core.solver.wanted import WantedSources
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError, NotFoundError, RegistryError
@@ -56,28 +56,6 @@ class ResolvedImage:
         """What a frontend may know of it."""
         config = self.content.config
         return BaseImage(self.reference, self.content.manifest.digest, config.platform, config.document)
-
-
-class _Answer:
-    """What asking for one image gave; asked once, whoever asks at the same time, also if that fails."""
-
-    def __init__(self) -> None:
-        self._asking = threading.Lock()
-        self._image: ResolvedImage | None = None
-        self._error: ImgError | None = None
-
-    def get(self, ask: Callable[[], ResolvedImage | None]) -> ResolvedImage | None:
-        """Return the image, by *ask* if there is none yet. Raises what that raised, now or before."""
-        with self._asking:
-            if self._error is not None:
-                raise self._error
-            if self._image is None:
-                try:
-                    self._image = ask()
-                except ImgError as err:
-                    self._error = err
-                    raise
-            return self._image
 
 
 class ContextFacts(Protocol):
@@ -124,7 +102,7 @@ class BuildResolver:
         self._trust_seconds = math.inf if offline else trust_seconds
         self._offline = offline
         self._trusted = "" if verified else " unverified"  #: part of what is remembered of tags
-        self._answers: dict[tuple[str, str], _Answer] = {}  #: by name and platform
+        self._answers: dict[tuple[str, str], Answer[ResolvedImage]] = {}  #: by name and platform
         self._answers_lock = threading.Lock()  # guards the dictionary, not what is in it
 
     def base_image(self, reference: str, platform: Platform) -> BaseImage:
@@ -215,9 +193,9 @@ class BuildResolver:
         assert found is not None
         return found
 
-    def _answer(self, name: str, platform: Platform) -> _Answer:
+    def _answer(self, name: str, platform: Platform) -> Answer[ResolvedImage]:
         with self._answers_lock:
-            return self._answers.setdefault((name, str(platform)), _Answer())
+            return self._answers.setdefault((name, str(platform)), Answer())
 
     def _pin(self, scheme: str, reference: str, platform: Platform) -> ResolvedImage:
         """Resolve an image of a source that is at hand: asked in each build, nothing is remembered."""

@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
+from img_core.spec.kinds import CONTRACTS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
@@ -57,21 +59,7 @@ hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 #: kind of driver -> hook; the entry-point group is ``img.`` + the kind's plural
-DRIVER_HOOKS = {
-    "frontend": "img_frontend",
-    "source": "img_source",
-    "registry": "img_registry",
-    "executor": "img_executor",
-    "snapshotter": "img_snapshotter",
-    "exporter": "img_exporter",
-    "importer": "img_importer",
-    "credentials": "img_credentials",
-    "secret": "img_secret",
-    "cache": "img_cache",
-    "engine": "img_engine",
-    "progress": "img_progress",
-    "command": "img_command",
-}
+DRIVER_HOOKS = {kind: f"img_{kind}" for kind in CONTRACTS}
 
 
 @hookspec(firstresult=True)
