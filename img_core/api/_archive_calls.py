@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from img_core.api._workplace import Workplace, apart, words
@@ -12,6 +11,7 @@ from img_core.config import DEFAULT_ARCHIVE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from img_core.api._given import StrPath, Words
     from img_core.api._values import LoadResult, StoredImage, Unpacked
@@ -175,21 +175,11 @@ def _is_directory(source: StrPath | BinaryIO) -> bool:
     return isinstance(source, str | os.PathLike) and os.path.isdir(source)
 
 
-@contextmanager
-def _archive(source: StrPath | BinaryIO) -> Iterator[BinaryIO]:
+def _archive(source: StrPath | BinaryIO) -> AbstractContextManager[BinaryIO]:
     """Open the file *source*, or give it as it is. Raises UsageError."""
-    from img_core.spec.errors import UsageError
-    from img_core.spec.text import show, why
+    from img_core.files.output import open_input
 
-    if not isinstance(source, str | os.PathLike):
-        yield source
-        return
-    try:
-        file = open(source, "rb")  # noqa: SIM115  # closed below; here only the failure to open it is translated
-    except OSError as err:
-        raise UsageError(f"cannot read `{show(os.fspath(source))}`: {why(err)}") from err
-    with file:
-        yield file
+    return open_input(source) if isinstance(source, str | os.PathLike) else nullcontext(source)
 
 
 def _name_the_nameless(store: Store, found: Sequence[LoadedImage], name: str) -> tuple[LoadResult, ...]:

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 from img_core.api._request import BuildRequest, Limits, SecretSource, SshAgent
 from img_core.files import fs
 from img_core.files.locks import ensure_directory
-from img_core.spec import graph
+from img_core.images.platforms import host_platform
+from img_core.machines.plan_json import plan_from_json, plan_to_json
 from img_core.spec.dataclass import dataclass
-from img_core.spec.errors import ImgError, NotFoundError, StateError
-from img_core.spec.graph import RunOp, Vertex, inputs_first
+from img_core.spec.errors import ImgError, NotFoundError, StateError, UsageError
+from img_core.spec.frontend import Plan, PlannedImage
+from img_core.spec.graph import RunOp, Vertex
 from img_core.spec.text import show
-from img_core.spec.values import Platform
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -33,16 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["DIRECTORY", "FailedStep", "available", "failed_step", "forget", "kind_of", "remember"]
 
 DIRECTORY = "failed"
-_VERSION = 1
+_VERSION = 2
 _LAST = ("", "last")
-_CLASSES: Mapping[str, type] = {
-    made.__name__: made
-    for made in (
-        *(BuildRequest, Limits, SecretSource, SshAgent, Platform, Vertex),
-        *(graph.Copy, graph.FileOp, graph.Location, graph.MakeDirectory, graph.MergeOp),
-        *(graph.RunMount, RunOp, graph.SourceOp, graph.WriteFile),
-    )
-}
+_CLASSES: Mapping[str, type] = {made.__name__: made for made in (BuildRequest, Limits, SecretSource, SshAgent)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +175,7 @@ def _alone(vertex: Vertex) -> Vertex:
 
 
 def _document(step: FailedStep) -> dict[str, Any]:  # Any: JSON
-    vertices = list(inputs_first([step.vertex]))  # the step is the last one
-    numbers = {vertex.digest: number for number, vertex in enumerate(vertices)}
+    image = PlannedImage(step.vertex.platform or host_platform(), step.vertex, {}, ())
     return {
         "version": _VERSION,
         "build": step.build,
@@ -190,10 +183,7 @@ def _document(step: FailedStep) -> dict[str, Any]:  # Any: JSON
         "snapshot": step.snapshot,
         "message": step.message,
         "request": _plain(step.request),
-        "vertices": [
-            {**_plain(replace(vertex, inputs=())), "inputs": [numbers[item.digest] for item in vertex.inputs]}
-            for vertex in vertices
-        ],
+        "plan": plan_to_json(Plan((image,))),
     }
 
 
@@ -201,12 +191,12 @@ def _step(note: Mapping[str, Any]) -> FailedStep:  # Any: JSON
     try:
         if note["version"] != _VERSION:
             raise ValueError(note["version"])
-        made: list[Vertex] = []
-        for plain in note["vertices"]:
-            made.append(replace(_value(plain), inputs=tuple(made[number] for number in plain["inputs"])))
+        vertex = plan_from_json(note["plan"]).images[0].root
+        if vertex is None:
+            raise ValueError("no step")
         build, kind, snapshot, message = (str(note[name]) for name in ("build", "kind", "snapshot", "message"))
-        return FailedStep(build, kind, snapshot, message, _value(note["request"]), made[-1])
-    except (KeyError, TypeError, ValueError, IndexError) as err:
+        return FailedStep(build, kind, snapshot, message, _value(note["request"]), vertex)
+    except (KeyError, TypeError, ValueError, IndexError, UsageError) as err:
         raise StateError(
             "what is kept of the failed step cannot be read", hint="another version of img built it: build it again"
         ) from err

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from img_core.spec.errors import UsageError
-from img_core.spec.text import show, why
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,11 +21,9 @@ def open_input(path: str) -> Iterator[BinaryIO]:
     if path == "-":
         yield _standard_input()
         return
-    try:
-        file = open(path, "rb")  # noqa: SIM115  # closed below; here only the failure to open it is translated
-    except OSError as err:
-        raise UsageError(f"cannot read `{show(path)}`: {why(err)}") from err
-    with file:
+    from img_core.files import output
+
+    with output.open_input(path) as file:
         yield file
 
 

@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import stat
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from img_core.files import fs
 from img_core.linux import stdout
@@ -27,6 +27,7 @@ __all__ = [
     "check_output",
     "destination_errors",
     "is_stdout",
+    "open_input",
     "open_output",
     "output_path",
 ]
@@ -131,6 +132,17 @@ def _special(path: str, name: str) -> Iterator[OpenOutput]:
         yield from _buffered(_Descriptor(fd), name)
     finally:
         os.close(fd)
+
+
+@contextlib.contextmanager
+def open_input(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open the file *path*, which the user named, for reading. Raises UsageError."""
+    try:
+        file = open(path, "rb")  # noqa: SIM115  # closed below; here only the failure to open it is translated
+    except OSError as err:
+        raise UsageError(f"cannot read `{fs.show(os.fspath(path))}`: {why(err)}") from err
+    with file:
+        yield file
 
 
 @contextlib.contextmanager

@@ -58,11 +58,6 @@ class Report:
     problems: list[Problem] = field(default_factory=list)
     checked: Counter[str] = field(default_factory=Counter)
 
-    @property
-    def left(self) -> int:
-        """How many problems that do harm were not repaired."""
-        return sum(not problem.repaired and not problem.harmless for problem in self.problems)
-
 
 def request_check(state: str) -> None:
     """Let who opens the database of *state* next check it, and replace it if it is damaged."""

@@ -110,7 +110,13 @@ def test_a_build_is_found_by_the_beginning_of_its_id(tmp_path: Path) -> None:
 def test_of_another_version_nothing_is_guessed(tmp_path: Path) -> None:
     path = tmp_path / "failed" / kept(tmp_path)
     note = json.loads(path.read_text())
-    wrongs: list[dict[str, object]] = [{"version": 2}, {"vertices": []}, {"request": {"is": "Nothing", "with": {}}}]
+    plan = {"schema": "img-plan", "version": 1}
+    wrongs: list[dict[str, object]] = [
+        {"version": 1},
+        {"plan": plan},
+        {"plan": None},
+        {"request": {"is": "Nothing", "with": {}}},
+    ]
     for wrong in wrongs:
         path.write_text(json.dumps({**note, **wrong}))
         with pytest.raises(StateError, match="cannot be read"):
