@@ -10,6 +10,7 @@ import os
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
+from img_core.files.places import base_directory
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import UsageError
 from img_core.spec.kinds import KINDS, WITHOUT_OPTIONS
@@ -141,7 +142,7 @@ class Config:
         *state* is the value of ``--state``; *environment* defaults to the process's own. The other two exist for tests and packagers.
         """
         variables = dict(os.environ) if environment is None else dict(environment)
-        config_directory = os.path.join(_xdg(variables, "XDG_CONFIG_HOME", ".config"), "img")
+        config_directory = os.path.join(base_directory(variables, "XDG_CONFIG_HOME", ".config"), "img")
         order, keep_storage, trust_tags = dict(DEFAULT_ORDER), DEFAULT_BUDGET, 0.0
         forbidden_by: dict[str, str] = {}
         tables: list[DriverTable] = []
@@ -178,28 +179,8 @@ def default_state_directory(environment: Mapping[str, str]) -> str:
 
     Of a ``:``-separated XDG_DATA_HOME the first part counts, as in the original img.
     """
-    first = environment.get("XDG_DATA_HOME", "").split(":")[0]
-    return os.path.join(_xdg({**environment, "XDG_DATA_HOME": first}, "XDG_DATA_HOME", ".local/share"), "img")
-
-
-def _xdg(environment: Mapping[str, str], variable: str, fallback: str) -> str:
-    """Return an XDG base directory. Relative values are ignored, as the XDG specification demands."""
-    value = environment.get(variable, "")
-    return value if os.path.isabs(value) else os.path.join(_home(environment), fallback)
-
-
-def _home(environment: Mapping[str, str]) -> str:
-    """Return HOME, else the home of the password database, else a directory of our own below /tmp."""
-    home = environment.get("HOME", "")
-    if os.path.isabs(home):
-        return home
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.getuid()).pw_dir
-    except KeyError:
-        # A fixed name such as /tmp/img could be prepared by somebody else on a shared machine.
-        return f"/tmp/img-{os.getuid()}"  # noqa: S108
+    first = {**environment, "XDG_DATA_HOME": environment.get("XDG_DATA_HOME", "").split(":")[0]}
+    return os.path.join(base_directory(first, "XDG_DATA_HOME", ".local/share"), "img")
 
 
 def _driver_tables(document: Mapping[str, Any], path: str) -> list[DriverTable]:  # Any: TOML

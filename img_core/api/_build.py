@@ -16,7 +16,6 @@ from img_core.api._journal import Journal
 from img_core.api._known_contexts import KnownContexts
 from img_core.api._main_context import prepare_context
 from img_core.api._request import BuildResult, CachePlace, Output
-from img_core.api._undisturbed import undisturbed
 from img_core.config import DEFAULT_EXPORTER
 from img_core.files import fs
 from img_core.images import platforms
@@ -122,7 +121,7 @@ class Build:
             drivers = self._drivers(sources, network)
             planned = self._plan_request(definition)
             with self._planning(planned) as frontend, span("plan"):
-                plan = frontend.plan(planned, undisturbed(resolver, self._cancellation))
+                plan = frontend.plan(planned, self._cancellation.undisturbed(resolver))
             plan = self._amended(plan)
             check_entitlements(plan, request.allow, isolated=lambda: self._isolates(network))
             journal.counted = _steps_of(plan)
@@ -191,7 +190,7 @@ class Build:
             drivers = self._drivers(sources, NetworkChoice.parse(self._request.network))
             planned = self._plan_request(definition)
             with self._planning(planned) as frontend:
-                plan = self._amended(frontend.plan(planned, undisturbed(resolver, self._cancellation)))
+                plan = self._amended(frontend.plan(planned, self._cancellation.undisturbed(resolver)))
             handing = self._handing(engine, drivers, sources, resolver, lambda *_step: None, lambda _place: "")
             return handing.shown(plan)
 
@@ -306,14 +305,14 @@ class Build:
         definition, _, resolver = self._prepare()
         planned = self._plan_request(definition)
         with self._planning(planned) as frontend:
-            return frontend.check(planned, undisturbed(resolver, self._cancellation))
+            return frontend.check(planned, self._cancellation.undisturbed(resolver))
 
     def outline(self) -> Mapping[str, Any]:  # Any: JSON
         """Return what the target takes from outside (`Frontend.outline`). Raises ImgError."""
         definition, _, resolver = self._prepare()
         planned = self._plan_request(definition)
         with self._planning(planned) as frontend:
-            return frontend.outline(planned, undisturbed(resolver, self._cancellation))
+            return frontend.outline(planned, self._cancellation.undisturbed(resolver))
 
     def targets(self) -> Mapping[str, Any]:  # Any: JSON
         """Return what can be built (`Frontend.targets`). Raises ImgError."""
@@ -329,7 +328,7 @@ class Build:
         definition, sources, resolver = self._prepare()
         planned = self._plan_request(definition)
         with self._planning(planned) as frontend:
-            plan = frontend.plan(planned, undisturbed(resolver, self._cancellation))
+            plan = frontend.plan(planned, self._cancellation.undisturbed(resolver))
         found: dict[str, str] = {}
         for vertex in inputs_first(image.root for image in plan.images if image.root is not None):
             if not isinstance(vertex.op, SourceOp) or full_id(vertex.op.reference):  # an id is as exact as a digest

@@ -15,6 +15,8 @@ __all__ = [
     "ownership",
     "partial",
     "passwd",
+    "places",
+    "shape",
     "space",
     "sqlite",
     "treewalk",

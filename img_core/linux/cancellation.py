@@ -7,7 +7,7 @@ import select
 import signal
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from img_core.spec.errors import Canceled
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 __all__ = ["CancelHandle", "Cancellation", "CloseOnCancel"]
+
+
+Worker = TypeVar("Worker")
 
 
 class Cancellation:
@@ -50,6 +53,13 @@ class Cancellation:
             self._interrupted = before
         self.check()
 
+    def undisturbed(self, worker: Worker) -> Worker:
+        """Return what can do all that *worker* can, where nothing of it is left in its middle within `interrupting`.
+
+        It watches the cancellation itself where it waits.
+        """
+        return cast("Worker", _Undisturbed(worker, self))
+
     @property
     def canceled(self) -> bool:
         """Whether to stop."""
@@ -63,6 +73,23 @@ class Cancellation:
     def close(self) -> None:
         """Release the descriptor."""
         os.close(self.fd)
+
+
+class _Undisturbed:
+    """Whatever *worker* can do, each call done to its end."""
+
+    def __init__(self, worker: object, cancellation: Cancellation) -> None:
+        self._worker = worker
+        self._cancellation = cancellation
+
+    def __getattr__(self, name: str) -> Any:  # Any: a method of the worker
+        method = getattr(self._worker, name)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            with self._cancellation.interrupting(False):
+                return method(*arguments, **named)
+
+        return call
 
 
 class Closable(Protocol):

@@ -13,6 +13,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from img_core.files.places import base_directory
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -80,9 +82,7 @@ def save(environment: Mapping[str, str], current: str, rows: Sequence[Row]) -> N
 
 
 def _path(environment: Mapping[str, str]) -> str:
-    home = environment.get("HOME") or "/nonexistent"
-    cache = environment.get("XDG_CACHE_HOME", "")
-    base = cache if os.path.isabs(cache) else os.path.join(home, ".cache")
+    base = base_directory(environment, "XDG_CACHE_HOME", ".cache")
     # One per interpreter: virtual environments must not take turns in making it.
     place = hashlib.sha256(f"{sys.executable}\0{sys.prefix}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return os.path.join(base, "img", f"plugins-{place}.json")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 from contextlib import nullcontext, suppress
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from img_core.files import fs, locks, space
 from img_core.files.boots import name_of_boot
+from img_core.files.shape import check_shape
 from img_core.files.sqlite import SUSPECT, DamagedError, Purpose
+from img_core.images.digests import ALGORITHMS
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError, StateError
 from img_core.store import durability, repair
 from img_core.store.blobs import Blobs
@@ -18,7 +20,6 @@ from img_core.store.images import Images
 from img_core.store.leases import CACHE_MOUNT, EVERYTHING, Leases, leased
 from img_core.store.records import Records
 from img_core.store.repair import DATABASE
-from img_core.store.shape import check_shape
 from img_core.store.snapshots import Snapshots
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from img_core.spec.values import Descriptor, Digest
 
 __all__ = ["Store"]
+
+_DIRECTORIES: Final = ("blobs", *(f"blobs/{algorithm}" for algorithm in ALGORITHMS), "names", "run", "snapshots")
+_FILES: Final = ("locks", DATABASE, *(f"{DATABASE}-{part}" for part in ("wal", "shm", "journal")))
 
 
 class Store:
@@ -50,7 +54,7 @@ class Store:
         notice: Callable[[str], None] = lambda _text: None,
     ) -> None:
         self.state = os.path.abspath(state)
-        check_shape(self.state)
+        check_shape(self.state, _DIRECTORIES, _is_file)
         if writable:
             with fs.disk_errors(self.state), _permission_errors(self.state):
                 locks.ensure_directory(self.state)
@@ -230,6 +234,10 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _is_file(name: str) -> bool:
+    return name in _FILES or name.startswith(f"{DATABASE}-leases-")
 
 
 class _permission_errors:  # noqa: N801  # used like a function

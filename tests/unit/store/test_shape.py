@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from img_core.spec.errors import StateError
-from img_core.store.shape import check_shape
 from img_core.store.store import Store
 
 
@@ -65,7 +64,7 @@ def test_a_database_that_is_no_file_is_named(state: Path, name: str, kind: str) 
 def test_a_link_to_a_directory_elsewhere_is_one(state: Path, tmp_path: Path) -> None:
     (state / "blobs").rename(tmp_path / "other disk")
     (state / "blobs").symlink_to(tmp_path / "other disk")
-    check_shape(str(state))
+    Store(str(state), writable=False).close()
 
 
 ANYTHING = [

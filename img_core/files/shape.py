@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Final
+from typing import TYPE_CHECKING
 
 from img_core.files import fs
-from img_core.images.digests import ALGORITHMS
 from img_core.spec.errors import StateError
-from img_core.store.repair import DATABASE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 __all__ = ["check_shape"]
 
-_DIRECTORIES: Final = ("blobs", *(f"blobs/{algorithm}" for algorithm in ALGORITHMS), "names", "run", "snapshots")
-_FILES: Final = ("locks", DATABASE, *(f"{DATABASE}-{part}" for part in ("wal", "shm", "journal")))
-_LEASES: Final = f"{DATABASE}-leases-"  #: and a name behind it
 
+def check_shape(state: str, directories: Iterable[str], is_file: Callable[[str], bool]) -> None:
+    """Raise StateError for one of *directories* in *state* that is something else or leads nowhere, or a file of its that is none.
 
-def check_shape(state: str) -> None:
-    """Raise StateError for a directory of the state that is something else or leads nowhere, or a file of the database that is none.
-
-    What is missing is fine. A link to the right thing is, too: it may lie on another disk.
+    *is_file* tells by its name whether something in *state* has to be a file. What is missing is fine. A link to the right thing is, too:
+    it may lie on another disk.
     """
-    for name in _DIRECTORIES:
+    for name in directories:
         path = os.path.join(state, name)
         mode = _mode(path)
         if not (stat.S_ISDIR(mode) if mode else not os.path.islink(path)):
@@ -33,7 +31,7 @@ def check_shape(state: str) -> None:
     except OSError:  # not there yet, or a matter of `check_trusted`
         return
     for name in names:
-        if name in _FILES or name.startswith(_LEASES):
+        if is_file(name):
             path = os.path.join(state, name)
             mode = _mode(path)
             if mode and not stat.S_ISREG(mode):  # whoever opened a pipe would wait for ever
