@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from harness.host import need
 from harness.img import Img, write_context
 from img_core.api._credentials import Accounts
 from img_core.config import Config
@@ -31,6 +32,11 @@ def put(path: Path, body: str, mode: int = 0o755) -> Path:
     path.write_text(f"#!/bin/sh\n{body}\n")
     path.chmod(mode)
     return path
+
+
+@pytest.fixture(autouse=True)
+def jq() -> None:
+    need("jq", "flock")  # of the samples
 
 
 @pytest.fixture
