@@ -14,7 +14,7 @@ import pytest
 from harness.build_server import Workshop
 from harness.host import AS_ROOT, need
 from harness.img import Img, write_context
-from harness.processes import running, wait_until
+from harness.processes import AT_ONCE, running, wait_until
 from img_core.linux import sandbox
 from img_core.linux.cgroups import Limits, groups
 from img_core.linux.cgroups.groups import Hierarchy, hierarchies
@@ -87,7 +87,7 @@ def test_processor_limits_are_set(img: Img, tmp_path: Path, executor: str) -> No
         builder.send_signal(signal.SIGKILL)
         builder.wait(10)
     # What a killed builder leaves the next one removes.
-    wait_until(lambda: not running(f"sleep {marker}"), "the step has ended", seconds=1)
+    wait_until(lambda: not running(f"sleep {marker}"), "the step has ended", seconds=AT_ONCE)
     write_context(tmp_path, "FROM busybox\nRUN echo next\n")
     img.build(tmp_path, *flags).ok()
     assert groups_left(hierarchy) == []

@@ -12,7 +12,7 @@ import pytest
 from harness.build_server import Workshop
 from harness.host import need
 from harness.img import Img, write_context
-from harness.processes import Orphans, running, wait_until
+from harness.processes import AT_ONCE, Orphans, running, wait_until
 from harness.web import Page, WebServer, web_server
 
 pytestmark = pytest.mark.rootless
@@ -130,7 +130,7 @@ def test_helper_ends_with_the_step_and_with_the_builder(img: Img, tmp_path: Path
         assert builder.poll() is None, (tmp_path / "log").read_text()
         builder.send_signal(signal.SIGKILL)
         builder.wait(10)
-        orphans.gone(f"sleep {marker}", seconds=1.5)
+        orphans.gone(f"sleep {marker}")
 
 
 def test_build_that_waits_for_its_helper_can_be_canceled(img: Img, tmp_path: Path) -> None:
@@ -146,8 +146,8 @@ def test_build_that_waits_for_its_helper_can_be_canceled(img: Img, tmp_path: Pat
         builder = slow.start("build", "-t", "x", "--network", "private", tmp_path, log=tmp_path / "log")
         wait_until(lambda: bool(running(f"sleep {marker}")), "the helper runs")
         builder.send_signal(signal.SIGINT)
-        assert builder.wait(5) == 130, (tmp_path / "log").read_text()
-        orphans.gone(f"sleep {marker}", seconds=1)
+        assert builder.wait(AT_ONCE) == 130, (tmp_path / "log").read_text()
+        orphans.gone(f"sleep {marker}")
 
 
 def test_helper_that_fails_is_told_in_its_own_words(img: Img, tmp_path: Path) -> None:

@@ -395,7 +395,7 @@ def test_closing_the_client_ends_a_transfer_that_stands_still(
         threading.Timer(0.2, client.close).start()
         with pytest.raises(Canceled):
             layer_bytes(client, image)
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 20
 
 
 # --- faults that must not pass ------------------------------------------------------------------------------------------------

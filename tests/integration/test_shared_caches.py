@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 from harness.fixtures import NewState
 from harness.img import write_context
 from harness.machines import Machines, places
-from harness.processes import wait_until
+from harness.processes import AT_ONCE, wait_until
 from img_core.testing.faulty_registry import Exchange, FaultyRegistry, reply, stall, status
 from img_core.testing.registry import DockerRegistry
 
@@ -212,8 +211,6 @@ def test_a_cache_that_never_answers_keeps_no_build_from_ending(
         ),
         "it is asked",
     )
-    started = time.monotonic()
     builder.send_signal(signal.SIGINT)
-    assert builder.wait(25) == 130, (tmp_path / "log").read_text()
-    assert time.monotonic() - started < 8, (tmp_path / "log").read_text()
+    assert builder.wait(2 * AT_ONCE) == 130, (tmp_path / "log").read_text()
     assert "Traceback" not in (tmp_path / "log").read_text()

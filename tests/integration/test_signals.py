@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 
 from harness.host import need
 from harness.img import Img, write_context
-from harness.processes import Orphans, running, wait_until
+from harness.processes import AT_ONCE, Orphans, running, wait_until
 
 pytestmark = pytest.mark.rootless
 
@@ -45,18 +44,15 @@ def start_step(img: Img, tmp_path: Path, marker: str, *flags: str) -> subprocess
     ids=["INT", "TERM", "HUP"],
 )
 @pytest.mark.parametrize("whole_group", [False, True], ids=["process", "group"])
-def test_signal_ends_the_step_within_a_second_and_the_build_with_it(
+def test_signal_ends_the_step_at_once_and_the_build_with_it(
     img: Img, tmp_path: Path, orphans: Orphans, executor: str, signum: signal.Signals, status: int, whole_group: bool
 ) -> None:
     marker = f"9{os.getpid()}{int(signum)}{int(whole_group)}"
     builder = start_step(img, tmp_path, marker, "--executor", executor)
-    started = time.monotonic()
     (os.killpg if whole_group else os.kill)(builder.pid, signum)
-    wait_until(lambda: not running(f"sleep {marker}"), "the step has ended", seconds=1)
-    assert builder.wait(10) == status, (tmp_path / "log").read_text()
-    took = time.monotonic() - started
+    wait_until(lambda: not running(f"sleep {marker}"), "the step has ended", seconds=AT_ONCE)
+    assert builder.wait(AT_ONCE) == status, (tmp_path / "log").read_text()
     log = (tmp_path / "log").read_text()
-    assert took < 2, f"{took:.1f} s\n{log}"
     assert "Traceback" not in log
     assert sum(line.startswith("Error: ") for line in log.splitlines()) == 1, log
     orphans.gone(f"sleep {marker}")
@@ -81,10 +77,8 @@ def test_signal_ends_the_planning_of_a_long_file(
     builder = img.start(*command, context, log=tmp_path / "log")
     wait_until(lambda: processor_seconds(builder.pid) > 1.5 or builder.poll() is not None, "it plans", seconds=60)
     assert builder.poll() is None, (tmp_path / "log").read_text()
-    started = time.monotonic()
     os.kill(builder.pid, signum)
-    assert builder.wait(5) == status, (tmp_path / "log").read_text()
-    assert time.monotonic() - started < 2
+    assert builder.wait(AT_ONCE) == status, (tmp_path / "log").read_text()
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
@@ -98,9 +92,9 @@ def test_killed_build_leaves_no_process_and_no_mount_and_the_next_one_works(
     marker = f"5{os.getpid()}"
     builder = start_step(img, tmp_path, marker, "--executor", executor)
     builder.kill()
-    wait_until(lambda: not running(f"sleep {marker}"), "the step has ended", seconds=1)
+    wait_until(lambda: not running(f"sleep {marker}"), "the step has ended", seconds=AT_ONCE)
     assert builder.wait(10) == -signal.SIGKILL
-    orphans.gone(f"sleep {marker}", seconds=1)
+    orphans.gone(f"sleep {marker}")
     assert str(img.state) not in Path("/proc/self/mountinfo").read_text()
     write_context(tmp_path / "context", "FROM busybox\nRUN echo fine > /fine\n")
     img.build(tmp_path / "context", "--executor", executor).ok()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from harness.img import Img, write_context
-from harness.processes import running, wait_until
+from harness.processes import AT_ONCE, running, wait_until
 from harness.web import Page, web_server
 
 pytestmark = pytest.mark.rootless
@@ -44,10 +43,8 @@ def test_a_signal_ends_git(img: Img, tmp_path: Path, signum: signal.Signals, sta
     context = url if where == "context" else write_context(tmp_path / "c", f"FROM scratch\nADD {url} /g\n")
     builder = slow.start("build", "-t", "never", context, log=tmp_path / "log")
     wait_until(lambda: len(running(f"sleep {marker}")) >= 1 or builder.poll() is not None, "git runs")
-    started = time.monotonic()
     builder.send_signal(signum)
-    assert builder.wait(10) == status, (tmp_path / "log").read_text()
-    assert time.monotonic() - started < 3
+    assert builder.wait(AT_ONCE) == status, (tmp_path / "log").read_text()
     wait_until(lambda: not running(f"sleep {marker}"), "git is gone")
 
 
@@ -84,11 +81,9 @@ def test_a_signal_ends_the_wait_for_a_web_server(
         url = f"{web.url}/f"
         context = url if where == "context" else write_context(tmp_path / "c", f"FROM scratch\nADD {url} /f\n")
         builder = img.start("build", "-t", "never", context, log=tmp_path / "log")
-        assert asked.wait(20), (tmp_path / "log").read_text()
-        started = time.monotonic()
+        assert asked.wait(60), (tmp_path / "log").read_text()
         builder.send_signal(signum)
         try:
-            assert builder.wait(10) == status, (tmp_path / "log").read_text()
-            assert time.monotonic() - started < 3
+            assert builder.wait(AT_ONCE) == status, (tmp_path / "log").read_text()
         finally:
             answer.set()

@@ -18,7 +18,7 @@ import pytest
 from harness.containers import Containers
 from harness.img import Img, write_context
 from harness.kept import keep
-from harness.processes import run_and_watch
+from harness.processes import AT_ONCE, run_and_watch
 from img_core.images import oci
 from img_core.spec.values import Descriptor
 from img_core.store import Store
@@ -175,7 +175,7 @@ def test_a_thousand_images_are_listed_at_once(empty: Img) -> None:
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert process.poll() is None, "ended too early"
         assert time.monotonic() < deadline
@@ -195,10 +195,8 @@ def test_an_interrupted_pull_leaves_no_image_and_goes_on(
     with empty.start("pull", name) as process:
         wait_until(lambda: small.removeprefix("sha256:") in blobs_of(empty), process)
         wait_until(lambda: partial.exists() and partial.stat().st_size == 3_000_000, process)
-        started = time.monotonic()
         process.send_signal(signum)
-        ended = process.wait(20)
-    assert time.monotonic() - started < 3
+        ended = process.wait(AT_ONCE)
     assert ended == (-signum if signum == signal.SIGKILL else 128 + signum)
     assert empty.names() == []
     assert largest(image).removeprefix("sha256:") not in blobs_of(empty)

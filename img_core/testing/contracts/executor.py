@@ -445,7 +445,7 @@ class ExecutorContract(DriverContract):
         script = f"trap '' TERM INT; setsid sleep {seconds} & sleep {seconds} & echo ready; wait"
         outcome = lab.shell(script, cancel="ready")
         assert outcome.canceled
-        assert outcome.seconds < 1 + self.budget
+        assert outcome.seconds < 3 + self.budget  # at once, on a machine that has much to do
         assert _processes_with(seconds) == []
 
     @pytest.mark.parametrize("mapping", ["full", "single"])

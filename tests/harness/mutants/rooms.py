@@ -260,11 +260,11 @@ class AlwaysInsecure(_Changed):
 
 
 class NeverCancels(UsernsExecutor):
-    """Nobody looks at the descriptor that asks to stop, for two seconds."""
+    """Nobody looks at the descriptor that asks to stop, for five seconds."""
 
     def run(self, process: Process, rootfs: Any, io: StepIO) -> ExitStatus:
         late, writer = os.pipe()
-        timer = threading.Timer(2, os.write, (writer, b"!"))
+        timer = threading.Timer(5, os.write, (writer, b"!"))
         timer.start()
         try:
             return super().run(process, rootfs, replace(io, cancel_fd=late))

@@ -1,13 +1,13 @@
 import itertools
 import os
 import re
-import time
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.speed import processor_seconds
 from img_core.files.copy import SourceTree, select
 from img_core.files.ignore import IgnoreMatcher, IgnoreRule, parse_ignore_file
 from img_core.spec.errors import DockerfileError
@@ -246,11 +246,9 @@ def test_fifty_thousand_paths_and_two_hundred_patterns_take_half_a_second() -> N
     patterns += [f"a{i}/**/b{i}*.txt" for i in range(30)] + [f"!x{i}/y?" for i in range(20)]
     paths = [f"d{i % 40}/s{i % 700}/name{i}.py".encode() for i in range(50_000)]
 
-    def measured() -> float:
-        start = time.process_time()
+    def work() -> None:
         matcher = IgnoreMatcher.from_patterns(patterns)
         assert not any(map(matcher.excludes, paths))
-        return time.process_time() - start
 
-    elapsed = min(measured() for _ in range(3))
-    assert elapsed < 0.75, f"{elapsed:.3f} s"  # 0.2 s on the machine where the budget of 0.5 s was set
+    elapsed = processor_seconds(work, enough=0.5)
+    assert elapsed < 0.5, f"{elapsed:.3f} s; on a quiet machine it takes 0.2 s"
