@@ -174,6 +174,14 @@ def packaging(session: nox.Session) -> None:
 
 
 @nox.session
+def debian(session: nox.Session) -> None:
+    """The Debian packages of contrib/packaging: built, linted, installed into a root that is thrown away; as an ordinary user."""
+    require_ordinary_user(session)
+    install(session)
+    session.run("pytest", "contrib/packaging/tests", *session.posargs)
+
+
+@nox.session
 def fuse(session: nox.Session) -> None:
     """The FUSE snapshotter; compiles pyfuse3 (libfuse3-dev, pkg-config, gcc), needs a /dev/fuse that the user may open."""
     install(session)

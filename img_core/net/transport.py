@@ -244,9 +244,10 @@ def _load_httpx() -> Any:  # Any: hidden from type checks on purpose, so that a 
         return httpx
 
 
-def _new_transport(**settings: Any) -> Any:  # Any: the HTTP library
+def _new_transport(*, proxy: str | None, **settings: Any) -> Any:  # Any: the HTTP library
     """Return a transport; what that imports gets stand-ins for what it does not need."""
     httpx = _load_httpx()
+    settings["proxy"] = httpx.Proxy(proxy) if proxy else None  # before 0.26 a text is not enough
     with _importing:
         standing_in = {name: _Later(name) for name in _LATER if name not in sys.modules}
         sys.modules.update(standing_in)

@@ -87,7 +87,7 @@ class _Shielded:
     def __init__(self, found: Found, callers: Sequence[pluggy.HookCaller], *, with_trace: bool) -> None:
         for caller in callers:
             for item in caller.get_hookimpls():
-                wrapper = item.wrapper or item.hookwrapper
+                wrapper = getattr(item, "wrapper", False) or item.hookwrapper
                 function = item.function
                 if with_trace:
                     function = traced(f"{found.kind}:{found.name}", caller.name, function, wrapper=wrapper)
