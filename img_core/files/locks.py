@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import os
 import stat
 import struct
@@ -56,6 +55,8 @@ def _make_in_shared_directory(path: str) -> None:
 
 
 def _byte_of(name: str) -> int:
+    import hashlib  # OpenSSL; not for who only writes a log
+
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,11 @@ from harness.img import Finished, Img
 pytestmark = pytest.mark.rootless
 
 DOCKERFILE = "FROM busybox\nARG WHO=nobody\nCOPY --chmod=644 . /files\nLABEL who=$WHO\n"
+#: What a build does not need for which nothing changed.
+NEEDLESS = {
+    *("click", "pluggy", "sqlite3", "json", "hashlib", "ctypes", "inspect", "pathlib", "importlib.metadata"),
+    *("img_core.api", "img_core.plugins", "img_core.store", "img_core.config"),
+}
 #: Seconds in which a note must come to be: files have to be two seconds old.
 PATIENCE = 60.0
 
@@ -58,6 +64,17 @@ def is_repeated(img: Img) -> bool:
 def shown(log: Path) -> list[dict[str, object]]:
     """Return the events of a log without their times."""
     return [{**json.loads(line), "time": 0} for line in log.read_text().splitlines()]
+
+
+def imported(project: Project) -> set[str]:
+    """Return the modules that building *project* imports."""
+    words = project.img.command("build", "-t", project.context.parent.name, *project.flags, project.context)
+    command = [words[0], "-X", "importtime", *words[1:]]
+    done = subprocess.run(
+        command, env=project.img.environment(), cwd=project.context.parent, capture_output=True, text=True, check=True
+    )
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    return {line.rpartition("|")[2].strip() for line in lines}
 
 
 def settle(*projects: Project) -> None:
@@ -138,6 +155,11 @@ def test_what_is_said_again_is_the_same(new_state: NewState, tmp_path: Path) -> 
     full = project.build()
     assert not is_repeated(img)
     assert (again.stdout, again.stderr) == (full.stdout, full.stderr)
+    settle(project)
+    repeated = imported(project)
+    assert is_repeated(img)
+    assert repeated & NEEDLESS == set()
+    assert len(repeated) < 120
     first, second = (shown(log) for log in sorted(img.state.glob("logs/*.jsonl"))[-2:])
     assert first == second
     project.img = img.with_environment(WHO="you")  # a variable that the command line names
