@@ -227,7 +227,11 @@ class FileDigests:
         rows = self._database.query(
             "SELECT device, inode, size, mtime_ns, ctime_ns, digest FROM file_digest WHERE scope = ?", (self._scope,)
         )
-        return {(row[0], row[1]): (row[2], row[3], row[4], row[5]) for row in rows}
+        known = {}
+        while rows:  # each goes when it was read: there may be hundreds of thousands
+            row = rows.pop()
+            known[row[0], row[1]] = (row[2], row[3], row[4], row[5])
+        return known
 
     def get(self, info: os.stat_result) -> str | None:
         """Return what was put for the file with this lstat result, if it did not change since."""
@@ -249,7 +253,7 @@ class FileDigests:
         with self._database.transaction() as cursor:
             cursor.executemany(
                 "INSERT OR REPLACE INTO file_digest (scope, device, inode, size, mtime_ns, ctime_ns, digest) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [(self._scope, *key, *value) for key, value in self._new.items()],
+                ((self._scope, *key, *value) for key, value in self._new.items()),
             )
         if self._known is not None:
             self._known.update(self._new)

@@ -35,6 +35,15 @@ class FileHandler(StepHandler[FileOp]):
 
     def work(self, task: Task[FileOp], key_parts: Sequence[str], place: StepPlace) -> None:
         """Apply the actions; refuse the result if what they read changed meanwhile."""
+        owners = Owners(self.scope.host.mapping)
+        self._apply(
+            task, place, owners
+        )  # apart: what it knows of a hundred thousand files goes before they are looked at again
+        if owners.recorded:
+            self.scope.drivers.snapshotter.record_owners(place.directory, owners.recorded)
+        self._check_unchanged(task, key_parts)
+
+    def _apply(self, task: Task[FileOp], place: StepPlace, owners: Owners) -> None:
         from img_core.archives import unpacking  # a cached build unpacks nothing
 
         scope, epoch = self.scope, self.scope.plan.source_date_epoch
@@ -45,7 +54,6 @@ class FileHandler(StepHandler[FileOp]):
                 else None
                 for action in task.op.actions
             ]
-            owners = Owners(scope.host.mapping)
             warnings = copy.apply(
                 task.op.actions,
                 selections,
@@ -57,9 +65,6 @@ class FileHandler(StepHandler[FileOp]):
             )
             for warning in warnings:
                 scope.events.status(task.vertex.digest, f"warning: {warning}")
-        if owners.recorded:
-            scope.drivers.snapshotter.record_owners(place.directory, owners.recorded)
-        self._check_unchanged(task, key_parts)
 
     def _check_unchanged(self, task: Task[FileOp], key_parts: Sequence[str]) -> None:
         """Refuse a copy of files that are not those the key was made of: it would be found under the wrong key ever after."""
