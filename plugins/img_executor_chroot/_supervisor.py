@@ -44,6 +44,7 @@ class Supervisor:
 
     def __init__(self, listener: int, tree: outside.StepTree, memory: Mapping[str, int]) -> None:
         self._listener = listener
+        seccomp.stay_on_one_processor(listener)
         self._tree = tree
         self._root = tree.root
         self._top = tree.top

@@ -11,4 +11,4 @@ __all__ = [
     "seccomp_rules",
     "socket_calls",
 ]
-__version__ = "1.0"
+__version__ = "1.1"
