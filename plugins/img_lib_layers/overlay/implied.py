@@ -19,7 +19,7 @@ from img_lib_layers.snapshots import FILES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["remember", "settle"]
+__all__ = ["remember", "settle", "settle_others"]
 
 _LIST = "implied"
 
@@ -31,7 +31,12 @@ def remember(directory: str, paths: Iterable[bytes]) -> None:
         fs.replace_file(f"{directory}/{_LIST}", content)
 
 
-def settle(parents: Sequence[str], settled: set[str]) -> None:
+def settle(parents: Sequence[str]) -> None:
+    """Give implied directories of *parents*, lowest first, the look that they have below."""
+    settle_others(parents, set())
+
+
+def settle_others(parents: Sequence[str], settled: set[str]) -> None:
     """Give implied directories of *parents*, lowest first, the look that they have below.
 
     *settled* has those that have no list, and gets more, so that a step on a thousand layers does not look for a thousand lists.

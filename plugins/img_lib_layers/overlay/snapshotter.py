@@ -15,7 +15,7 @@ from img_core.files import fs
 from img_core.spec.errors import HostError, Unsupported
 from img_lib_layers.changes import copy_look, scan
 from img_lib_layers.overlay.changes import OverlayChanges, hides
-from img_lib_layers.overlay.implied import remember, settle
+from img_lib_layers.overlay.implied import remember, settle_others
 from img_lib_layers.overlay.layout import WORK, make_stub
 from img_lib_layers.snapshots import FILES, RECORDS, DirectorySnapshotter, open_directory
 
@@ -65,7 +65,7 @@ class OverlayFormatSnapshotter(DirectorySnapshotter):
 
     def prepare(self, directory: str, parents: Sequence[str], *, mount_points: bool = False) -> Rootfs:
         """Mount a new layer on *parents*; with *mount_points* there is a layer of empty mount points below everything."""
-        settle(parents, self._settled)
+        settle_others(parents, self._settled)
         self._make_files(directory)
         fs.mkdir(f"{directory}/{WORK}", 0o700)
         if parents:
@@ -75,7 +75,7 @@ class OverlayFormatSnapshotter(DirectorySnapshotter):
 
     def view(self, parents: Sequence[str]) -> Rootfs:
         """Mount *parents* read-only."""
-        settle(parents, self._settled)
+        settle_others(parents, self._settled)
         return self._mount([*self._files(parents), self._empty()])
 
     def apply(self, directory: str, parents: Sequence[str], layer: LayerStream) -> Applied:
