@@ -7,7 +7,7 @@ from functools import cache
 
 import pytest
 
-from harness.mutants import Mutant, caches, commands, exporters, rooms, showing, stores
+from harness.mutants import Mutant, caches, commands, exporters, machines, rooms, showing, stores
 from img_core.testing.running import Outcome, run_suites
 
 pytestmark = pytest.mark.rootless  # of snapshotters and executors
@@ -16,6 +16,7 @@ MUTANTS: Mapping[str, Mapping[str, Mutant]] = {
     "cache": caches.CACHES,
     "command": commands.COMMANDS,
     "credentials": stores.CREDENTIALS,
+    "engine": machines.ENGINES,
     "executor": rooms.EXECUTORS,
     "exporter": exporters.MUTANTS,
     "frontend": showing.FRONTENDS,
