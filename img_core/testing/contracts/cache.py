@@ -27,7 +27,7 @@ import pytest
 
 from img_core.files.fs import faults
 from img_core.images import oci
-from img_core.spec.cache import CacheBackend, CacheContext, CacheLayer, CacheLoad, CacheRecord, CacheReport
+from img_core.spec.cache import CACHE_MOUNT, CacheBackend, CacheContext, CacheLayer, CacheLoad, CacheRecord, CacheReport
 from img_core.spec.errors import ImgError
 from img_core.spec.registry import Registries, Registry, RegistryContext
 from img_core.spec.values import DiffId
@@ -234,6 +234,26 @@ class CacheContract(DriverContract):
         self.save(place, maker, [old])
         self.save(place, maker, [new])
         assert self.load(place, maker).records == (new,)
+
+    def test_what_is_in_a_cache_mount_is_replaced_as_a_whole(self, place: Place, maker: Maker) -> None:
+        step, (mount_layer, newer_layer) = maker.record("a"), map(maker.layer, ("x", "y"))
+        old = CacheRecord("m", CACHE_MOUNT, "1", "", (mount_layer,), created=_NOW, last=_NOW, description="cache mount")
+        new = replace(old, identity="2", layers=(newer_layer,), created=_NOW + 1, last=_NOW + 1)
+        self.save(place, maker, [old, step])
+        self.save(place, maker, [new])
+        assert self.save(place, maker, [old]).new == 0, "an older one is no news"
+        assert set(self.load(place, maker).records) == {new, step}
+
+    def test_cache_mounts_are_saved_if_asked_for_and_restored_unless(self, place: Place, maker: Maker) -> None:
+        schema = self.backend.schema or {}
+        if "cache-mounts" not in schema["properties"]:
+            return  # there are none in it
+        for text, wanted in ((None, ""), ("true", "abc"), ("false", ""), ("a;c", "ac"), ("b", "b")):
+            options = {} if text is None else {"cache-mounts": text}
+            for export, given in ((True, place.export), (False, place.source)):
+                made = self.make(maker.store, {**given, **options}, export=export)
+                carried = "".join(name for name in "abc" if made.carries_mount(name))
+                assert carried == ("abc" if text is None and not export else wanted)
 
     def test_without_news_nothing_is_written(self, place: Place, maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
         import time

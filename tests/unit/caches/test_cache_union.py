@@ -10,7 +10,7 @@ from cache_records import layer, record, records
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from img_core.spec.cache import CacheRecord
+from img_core.spec.cache import CACHE_MOUNT, CacheRecord
 from img_lib_cache.union import is_news, pruned, size_of, united
 
 A = record("a", layer("1"), created=100.0, last=100.0)
@@ -80,3 +80,9 @@ def test_what_was_used_last_stays_within_the_size() -> None:
 
 def test_a_record_without_layers_needs_no_room() -> None:
     assert len(pruned([replace(A, layers=None)], now=0.0, max_size=0)) == 1
+
+
+def test_cache_mounts_go_before_steps_that_were_used_at_the_same_time() -> None:
+    step, mount = (record(name, layer(name, size=100), last=5.0) for name in ("z", "a"))
+    mount = replace(mount, definition=CACHE_MOUNT)
+    assert pruned([mount, step], now=5.0, max_size=size_of([step])) == [step]
