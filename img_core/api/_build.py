@@ -130,14 +130,16 @@ class Build:
             if engine is not None:
                 self._handing(engine, drivers, sources, resolver, listeners.step_finished, excerpt).run(plan)
             forms = [item.layer_form for item in exporters if item.needs_layers]
+            forms = list(dict.fromkeys([*forms, *(caches.layer_forms if caches else ())]))
+            hears = [caches.packed] if caches and len(forms) == 1 else []
             scope = self._scope(
                 drivers,
                 resolver,
                 plan,
-                layer_forms=tuple(dict.fromkeys([*forms, *(caches.layer_forms if caches else ())])),
+                layer_forms=tuple(forms),
                 all_layers=caches.all_layers if caches else False,
                 imports=caches.load(self._cancellation.cancel) if caches else None,
-                **self._packed(plan, listeners),
+                **self._packed(plan, listeners, hears),
             )
             solver = opened.enter_context(
                 Solver(scope, finished=listeners.step_finished, max_workers=request.max_parallelism)
@@ -553,17 +555,23 @@ class Build:
 
         return amended(plan, lambda vertex: hook(vertex=vertex))
 
-    def _packed(self, plan: Plan, listeners: Telling) -> dict[str, Callable[[Layer, Descriptor], None]]:
-        """Return what tells listeners of layers, as fields of a scope; nothing if none wants to hear."""
-        if not listeners.hears("img_layer_committed"):
-            return {}
+    def _packed(
+        self, plan: Plan, listeners: Telling, hears: Sequence[Callable[[Layer, Descriptor], None]]
+    ) -> dict[str, Callable[[Layer, Descriptor], None]]:
+        """Return what tells of layers, as fields of a scope: to those in *hears*, and to listeners; nothing if none wants to hear."""
         steps = {vertex.digest: vertex for vertex in inputs_first(image.root for image in plan.images if image.root)}
 
-        def packed(layer: Layer, blob: Descriptor) -> None:
+        def tell(layer: Layer, blob: Descriptor) -> None:
             vertex = steps[layer.step]
             listeners.tell("img_layer_committed", vertex=vertex, descriptor=blob, diff_id=layer.diff_id)
 
-        return {"packed": packed}
+        every = [*hears, tell] if listeners.hears("img_layer_committed") else hears
+
+        def packed(layer: Layer, blob: Descriptor) -> None:
+            for hear in every:
+                hear(layer, blob)
+
+        return {"packed": packed} if every else {}
 
     def _attested(self, outcome: BuildOutcome, exporters: Sequence[Exporter]) -> BuildOutcome:
         """Return *outcome* with what listeners state about its images."""

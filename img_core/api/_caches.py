@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from img_core.api._early import EarlyUploads
 from img_core.images.layer_types import layer_codec
 from img_core.images.names import all_names
 from img_core.images.reference import Reference
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from img_core.solver.stacks import Layer
     from img_core.spec.cache import CacheBackend, CacheRecord
     from img_core.spec.exporter import BuiltImage, Exporter, ExportProgress
+    from img_core.spec.values import Descriptor
     from img_core.store import Store
 
 __all__ = ["Caches"]
@@ -88,6 +90,7 @@ class Caches:
         self._targets = [self._made(place, export=True) for place in request.cache_to]
         self._records: list[list[CacheRecord]] = []
         self._mounts: MountRecords | None = None
+        self._early = EarlyUploads(self._takes_early())
 
     def _made(self, place: CachePlace, *, export: bool) -> CacheSource:
         backend: CacheBackend = self._session.plugins.make(
@@ -100,6 +103,16 @@ class Caches:
     def first(self) -> CacheBackend:
         """The first of the sources."""
         return self._sources[0].backend
+
+    def _takes_early(self) -> list[CacheBackend]:
+        """Return the targets that want all blobs of steps that are made: none if they differ in that."""
+        backends = [target.backend for target in self._targets]
+        alike = len({item.all_layers for item in backends}) == 1
+        return [item for item in backends if alike and not item.in_image]
+
+    def packed(self, layer: Layer, blob: Descriptor) -> None:
+        """Hear of a blob that was made of a step's layer, in the form that all targets want."""
+        self._early.packed(layer, blob)
 
     @property
     def layer_forms(self) -> list[LayerForm]:
@@ -151,6 +164,7 @@ class Caches:
             from img_core.solver.mount_content import MountRecords  # not for who runs no step
 
             self._mounts = MountRecords(scope, mounts, self._now)
+        self._early.end()
 
     def amended(self, outcome: BuildOutcome) -> BuildOutcome:
         """Return *outcome* with records in the configs of its images, for targets that keep them there."""
@@ -211,6 +225,7 @@ class Caches:
         from img_core.linux.cancellation import CloseOnCancel
 
         with ExitStack() as ends:
+            ends.callback(self._early.end)  # when the connections are closed
             for place in (*self._sources, *self._targets):
                 ends.callback(place.backend.close)
                 ends.callback(CloseOnCancel(cancel_fd, place.backend).stop)

@@ -161,6 +161,12 @@ class CacheBackend(ABC):
     def fetch(self, descriptor: Descriptor, start: int = 0) -> Iterator[bytes]:
         """Give the bytes of a layer of a loaded record from *start* on; the caller verifies them. Raises ImgError."""
 
+    def send(self, descriptor: Descriptor) -> None:
+        """Store the blob of a layer, which is in our store and which records of this build will name, while the build still goes on.
+
+        Need not do anything; `save` brings what is missing. Called from several threads. Raises ImgError, which nobody hears of.
+        """
+
     def save(self, records: Sequence[CacheRecord], progress: ExportProgress) -> CacheReport:
         """Save *records* beside those of other writers, which all stay; without news nothing is written.
 

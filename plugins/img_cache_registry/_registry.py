@@ -40,6 +40,7 @@ class RegistryCache(DocumentCache):
         "required": ["ref"],
     }
     own_options: ClassVar[Mapping[str, bool]] = {}
+    sends_early: ClassVar[bool] = True
 
     def __init__(self, context: CacheContext, options: Mapping[str, Any]) -> None:  # Any: JSON
         super().__init__(context, options)
@@ -70,6 +71,12 @@ class RegistryCache(DocumentCache):
         """Fetch a blob, and remember where it is: a push beside it can mount it."""
         yield from super().fetch(descriptor, start)
         self.context.store.remember_origins([descriptor.digest], self.repository)
+
+    def send(self, descriptor: Descriptor) -> None:
+        """Send a blob, and remember where it is."""
+        super().send(descriptor)
+        if self.place.holds(descriptor):
+            self.context.store.remember_origins([descriptor.digest], self.repository)
 
     def save(self, records: Sequence[CacheRecord], progress: ExportProgress) -> CacheReport:
         """Save, and remember which blobs are here: a push beside them can mount them."""

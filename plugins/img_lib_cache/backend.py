@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -33,6 +33,7 @@ __all__ = ["DocumentCache"]
 
 _STALE_SECONDS = 3600.0  # a document of this age may be one that cannot be replaced: then segments count
 _READERS = 4
+_CHUNK = 256 * 1024
 
 
 class DocumentCache(CacheBackend):
@@ -40,6 +41,8 @@ class DocumentCache(CacheBackend):
 
     #: its own options that are for an export (True) or for an import (False) only
     own_options: ClassVar[Mapping[str, bool]] = {}
+    #: it is far away, so layers are sent while the build goes on; those of a build that fails stay without a document
+    sends_early: ClassVar[bool] = False
 
     def __init__(self, context: CacheContext, options: Mapping[str, Any]) -> None:  # Any: JSON
         super().__init__(context, options)
@@ -188,6 +191,26 @@ class DocumentCache(CacheBackend):
         return [body for name in sorted(found) for body in found[name]], unread
 
     # ------------------------------------------------------------------------------------------------------- writing
+
+    def send(self, descriptor: Descriptor) -> None:
+        """Store a blob before there is a document that names it."""
+        if self.sends_early and not self.forces_form:
+            self.bring(descriptor)
+
+    def bring(self, descriptor: Descriptor, passed: Callable[[int], None] = lambda _count: None) -> None:
+        """Store a blob of our store; *passed* hears how many bytes of it were read."""
+        store = self.context.store
+
+        def read(start: int) -> Iterator[bytes]:
+            done = start
+            with store.open(descriptor.digest) as file:
+                file.seek(start)
+                while chunk := file.read(_CHUNK):
+                    yield chunk
+                    done += len(chunk)
+                    passed(done)
+
+        self.place.add(descriptor, read, origins=store.origins(descriptor.digest))
 
     def save(self, records: Sequence[CacheRecord], progress: ExportProgress) -> CacheReport:
         """Publish a segment with what is new, then the union of everything."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -34,7 +34,6 @@ _SETTLED_SECONDS = 600.0  # no writer takes that long between reading the rollin
 _REFRESH_SECONDS = 86400.0  # how old "last used" may get before it is written anew
 _ATTEMPTS = 30
 _WORKERS = 4
-_CHUNK = 256 * 1024
 
 _Step = tuple[str, str]
 
@@ -185,20 +184,11 @@ class Save:
         return False
 
     def _upload(self, descriptor: Descriptor) -> None:
-        store = self._cache.context.store
         text = f"saving {descriptor.digest}"
         self._status(text, total=descriptor.size)
-
-        def read(start: int) -> Iterator[bytes]:
-            done = start
-            with store.open(descriptor.digest) as file:
-                file.seek(start)
-                while chunk := file.read(_CHUNK):
-                    yield chunk
-                    done += len(chunk)
-                    self._status(text, current=done, total=descriptor.size, finished=False)
-
-        self._place.add(descriptor, read, origins=store.origins(descriptor.digest))
+        self._cache.bring(
+            descriptor, lambda done: self._status(text, current=done, total=descriptor.size, finished=False)
+        )
         self._status(text, current=descriptor.size, total=descriptor.size, finished=True, outcome="done")
 
     # ------------------------------------------------------------------------------------------------------- documents

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from harness.img import Img, write_context
 from harness.machines import Machines
 from harness.oci import ImageArchive
+from harness.processes import wait_until
 from img_core.testing.faulty_registry import FaultyRegistry, Recorded, status
 
 pytestmark = pytest.mark.rootless
@@ -67,14 +69,18 @@ def test_a_push_mounts_what_the_cache_has_and_fetches_nothing(
     assert len(ImageArchive(img.export(f"{address}/app:1", tmp_path / "saved.tar")).layers()) == OWN + 1
 
 
-def test_a_cache_mounts_what_the_push_sent(machines: Machines, faulty_registry: FaultyRegistry) -> None:
+def test_of_a_cache_and_a_push_one_mounts_what_the_other_sent(
+    machines: Machines, faulty_registry: FaultyRegistry
+) -> None:
     address = faulty_registry.address
     cache = [["registry", {"ref": f"{address}/cache:cache", "mode": "max"}]]
     machines.build(machines.new(), cache_to=cache, outputs=[["registry", {"name": f"{address}/app:1"}]]).ok()
     own = layers(faulty_registry, "/v2/cache/manifests/cache")
-    mounted = of(faulty_registry.asked(), "POST", "/v2/cache/blobs/uploads/?")
-    assert len([item for item in mounted if "mount=" in item.path and item.status == 201]) == len(own) == OWN
-    assert len(of(faulty_registry.asked(), "PUT", "/v2/cache/blobs/")) == 2, "the configs of the segment and the whole"
+    asked = [item for item in faulty_registry.asked() if item.status == 201]
+    assert len(of(asked, "POST", "mount=")) == len(own) == OWN, "whichever was the first"
+    assert len(of(asked, "PUT", "/blobs/")) == OWN + 4, (
+        "each once, the base, and configs of the image and two documents"
+    )
 
 
 @pytest.mark.parametrize("gone", ["one", "all"])
@@ -93,3 +99,34 @@ def test_what_is_gone_from_the_cache_is_made_again_before_the_push(
     assert done.warnings
     pushed = layers(faulty_registry, "/v2/app/manifests/1")
     assert len(pushed) == OWN + 1
+
+
+@pytest.mark.parametrize("end", ["exit 0", "exit 1"], ids=["good", "failed"])
+def test_layers_are_sent_while_the_build_goes_on(machines: Machines, faulty_registry: FaultyRegistry, end: str) -> None:
+    """The second step waits until the layer of the first is in the registry. A build that fails leaves no document."""
+    cache = [["registry", {"ref": f"{faulty_registry.address}/cache:cache", "mode": "max"}]]
+    wait = f"i=0; until [ -e /k/go ] || [ $i = 600 ]; do sleep 0.1; i=$((i+1)); done; [ -e /k/go ] && {end}"
+    text = f"FROM busybox\nRUN echo 1 > /r1\nRUN --mount=type=cache,target=/k touch /r2; {wait}\n"
+    write_context(machines.context, text, {})
+    state = machines.directory / "machine-0" / "state"
+
+    def sent() -> list[Recorded]:
+        return [item for item in faulty_registry.asked() if item.method in ("POST", "PUT") and item.status == 201]
+
+    def let_go() -> None:
+        wait_until(lambda: bool(sent()), "a layer is sent", seconds=50)
+        wait_until(lambda: bool(list(state.glob("cache-mounts/*"))), "the step runs", seconds=50)
+        (next(state.glob("cache-mounts/*")) / "go").touch()
+
+    machine = machines.new()
+    assert state == machines.made[0][2]
+    helper = threading.Thread(target=let_go)
+    helper.start()
+    done = machines.build(machine, cache_to=cache)
+    helper.join()
+    if end == "exit 1":
+        assert done.code == 4, str(done)
+        assert faulty_registry.manifests() == []
+    else:
+        done.ok()
+        assert len(sent()) == 2 + 2 + 2, "each layer once, and two documents, which are a config and a manifest"

@@ -46,6 +46,7 @@ class S3Cache(DocumentCache):
             "touch_refresh": _text("objects in use that are older are copied onto themselves; 24h by default"),
         }
     )
+    sends_early: ClassVar[bool] = True
     own_options: ClassVar[Mapping[str, bool]] = {"touch_refresh": True}
 
     def __init__(self, context: CacheContext, options: Mapping[str, Any]) -> None:  # Any: JSON
