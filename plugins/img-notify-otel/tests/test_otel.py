@@ -76,6 +76,12 @@ def collector() -> Iterator[Collector]:
     made.close()
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a collector that lives may take more than a second; builds of their own process have theirs."""
+    monkeypatch.setattr(_sending, "_PATIENCE", 60.0)
+
+
 def attributes(of: Any) -> dict[str, Any]:
     """Return the attributes of a span, an event or a resource."""
     return {item.key: getattr(item.value, item.value.WhichOneof("value")) for item in of.attributes}
@@ -94,6 +100,18 @@ def build(directory: Path, text: str, *flags: str, **variables: str) -> subproce
     )
 
 
+def delivered(
+    collector: Collector, directory: Path, text: str, *flags: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Build until the trace arrived: on a busy machine it may be given up, which is what is promised."""
+    for _ in range(8):
+        collector.requests.clear()
+        done = build(directory, text, *flags, **variables)
+        if "could not be sent" not in done.stderr and "is not waited for" not in done.stderr:
+            return done
+    raise AssertionError(done.stderr)
+
+
 # ------------------------------------------------------------------------------------------------------- whole builds
 
 
@@ -104,7 +122,7 @@ def test_a_build_is_a_span_and_so_is_each_step(tmp_path: Path, collector: Collec
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_EXPORTER_OTLP_HEADERS": "api-key=secret",
         "TRACEPARENT": PARENT, "OTEL_RESOURCE_ATTRIBUTES": "ci.job=7",
     }  # fmt: skip
-    done = build(tmp_path, text, "-t", "app:1", **variables)
+    done = delivered(collector, tmp_path, text, "--no-cache", "-t", "app:1", **variables)
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr
     ((path, headers, request),) = collector.requests
@@ -131,8 +149,8 @@ def test_a_build_is_a_span_and_so_is_each_step(tmp_path: Path, collector: Collec
     assert layers == {"[1/2] COPY Dockerfile /a", "[2/2] COPY Dockerfile /b"}
     assert ("exported", "image") in {(name, told.get("img.exporter")) for name, told in events}
     # Again: everything is found, and there is no parent.
-    collector.requests.clear()
-    again = build(tmp_path, text, "-t", "app:1", OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=f"{collector.url}/own")
+    own = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{collector.url}/own"}
+    again = delivered(collector, tmp_path, text, "-t", "app:1", **own)
     assert again.returncode == 0, again.stderr
     assert collector.requests[0][0] == "/own"
     spans = {span.name: span for span in collector.spans()}
@@ -144,7 +162,7 @@ def test_a_build_is_a_span_and_so_is_each_step(tmp_path: Path, collector: Collec
 @pytest.mark.rootless
 def test_a_failure_is_in_the_spans(tmp_path: Path, collector: Collector) -> None:
     text = "FROM scratch\nCOPY none /\n"
-    done = build(tmp_path, text, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
+    done = delivered(collector, tmp_path, text, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
     assert done.returncode != 0
     failed = {span.name: span.status for span in collector.spans() if span.status.code == Status.STATUS_CODE_ERROR}
     assert set(failed) == {"img build", "[1/1] COPY none /"}
@@ -220,13 +238,19 @@ def test_a_build_goes_well_without_a_collector(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("sha256:")
     (warning,) = done.stderr.splitlines()
-    assert warning.startswith("warning: plugin listener:otel of img-notify-otel 0.1.0 failed: ")
-    assert "the trace could not be sent to the collector: it cannot be reached" in warning
+    assert warning.startswith("warning: plugin listener:otel of img-notify-otel 0.1.0 ")
+    reasons = (
+        "the trace could not be sent to the collector: it cannot be reached",
+        "no answer within",
+        "is not waited for",
+    )
+    assert any(reason in warning for reason in reasons)  # the others on a busy machine
 
 
 @pytest.mark.parametrize("kind", ["closed", "silent", "refusing", "no address"])
 def test_nobody_waits_for_a_dead_collector(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_sending, "_PATIENCE", 0.5 if kind == "silent" else 60.0)
+    if kind == "silent":
+        monkeypatch.setattr(_sending, "_PATIENCE", 0.5)
     collector = Collector(None if kind == "silent" else 503)
     places = {"closed": closed_port(), "no address": "nonsense"}
     reasons = {
@@ -250,4 +274,3 @@ class TestOtel(ListenerContract):
     @pytest.fixture(autouse=True)
     def wanted(self, collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
-        monkeypatch.setattr(_sending, "_PATIENCE", 60.0)
