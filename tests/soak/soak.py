@@ -32,7 +32,7 @@ from harness.bases import BUSYBOX_CONFIG, busybox_root, write_oci_archive
 from harness.img import Finished, Img, remove_as_mapped_root, write_context
 from harness.processes import Orphans, wait_until
 
-BACKENDS = ("overlayfs", "native", "fuse-overlayfs")
+BACKENDS = ("overlayfs", "moving", "native", "fuse-overlayfs")
 BASE = "docker.io/library/busybox:latest"
 NAMES = tuple(f"docker.io/library/soak{number}:latest" for number in range(6))
 _TOOLS = ("sh", "cat", "echo", "head", "rm", "sleep", "mkdir", "chown", "ln")
