@@ -8,11 +8,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from img_core.api._early import EarlyUploads
 from img_core.images.layer_types import layer_codec
 from img_core.images.names import all_names
 from img_core.images.reference import Reference
-from img_core.linux.parallel import run_together
+from img_core.linux.parallel import Background, run_together
 from img_core.plugins import Choice
 from img_core.solver.cache_export import Exports
 from img_core.solver.cache_import import CacheSource, Imports, load_all
@@ -90,7 +89,7 @@ class Caches:
         self._targets = [self._made(place, export=True) for place in request.cache_to]
         self._records: list[list[CacheRecord]] = []
         self._mounts: MountRecords | None = None
-        self._early = EarlyUploads(self._takes_early())
+        self._early, self._sending = self._take_early(), Background()
 
     def _made(self, place: CachePlace, *, export: bool) -> CacheSource:
         backend: CacheBackend = self._session.plugins.make(
@@ -104,15 +103,26 @@ class Caches:
         """The first of the sources."""
         return self._sources[0].backend
 
-    def _takes_early(self) -> list[CacheBackend]:
+    def _take_early(self) -> list[CacheBackend]:
         """Return the targets that want all blobs of steps that are made: none if they differ in that."""
         backends = [target.backend for target in self._targets]
         alike = len({item.all_layers for item in backends}) == 1
         return [item for item in backends if alike and not item.in_image]
 
-    def packed(self, layer: Layer, blob: Descriptor) -> None:
-        """Hear of a blob that was made of a step's layer, in the form that all targets want."""
-        self._early.packed(layer, blob)
+    def packed(self, _layer: Layer, blob: Descriptor) -> None:
+        """Hear of a blob that was made of a step's layer, in the form that all targets want; send it while the build goes on.
+
+        One at a time: the steps are what matters. A target that fails gets no more; saving tries again, tells it, and brings the rest.
+        """
+        for target in tuple(self._early):
+            self._sending.add(partial(self._send, target, blob))
+
+    def _send(self, target: CacheBackend, blob: Descriptor) -> None:
+        if target in self._early:
+            try:
+                target.send(blob)
+            except (ImgError, OSError):
+                self._early.remove(target)
 
     @property
     def layer_forms(self) -> list[LayerForm]:
@@ -164,7 +174,7 @@ class Caches:
             from img_core.solver.mount_content import MountRecords  # not for who runs no step
 
             self._mounts = MountRecords(scope, mounts, self._now)
-        self._early.end()
+        self._sending.end()
 
     def amended(self, outcome: BuildOutcome) -> BuildOutcome:
         """Return *outcome* with records in the configs of its images, for targets that keep them there."""
@@ -225,7 +235,7 @@ class Caches:
         from img_core.linux.cancellation import CloseOnCancel
 
         with ExitStack() as ends:
-            ends.callback(self._early.end)  # when the connections are closed
+            ends.callback(self._sending.end)  # when the connections are closed
             for place in (*self._sources, *self._targets):
                 ends.callback(place.backend.close)
                 ends.callback(CloseOnCancel(cancel_fd, place.backend).stop)
