@@ -20,7 +20,7 @@ from img_core.spec.progress import StepFinished, StepLog, StepStarted, StepStatu
 from img_core.spec.text import show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from img_core.linux.cancellation import Cancellation
     from img_core.machines.cut import Cut, CutPart
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from img_core.spec.graph import Location
     from img_core.spec.progress import Event
 
-__all__ = ["EventSink", "Pool", "PoolScope"]
+__all__ = ["EventSink", "Pool", "PoolScope", "slots"]
 
-_MOST = 64  #: tasks at the same time
+_MOST = 64  #: tasks at the same time, of one platform
 _SHARE = 4  #: a task takes so small a share of what is ready for each who may take some
 _HOME = "here"
 _KILLED = 137  #: the status of what was killed: perhaps for want of memory, of which others have more
@@ -120,8 +120,7 @@ class Pool:
         trusted = str(engine.options.get("trusted", ""))
         self._trusted = tuple(name.strip() for name in trusted.split(";") if name.strip())
         home = [_Place(None)] * int(engine.options.get("home", 1))
-        slots = [_Place(worker) for worker in workers for _ in range(worker.slots)]
-        self._places = [*home, *slots][: max(1, min(_MOST, len(found.parts) + 1))]
+        self._places = [*home, *map(_Place, slots(workers, found.parts, self._host, self._trusted))]
         # Guarded by this:
         self._changed = threading.Condition()
         self._waiting = {part.digest: part for part in found.parts}
@@ -306,6 +305,23 @@ class Pool:
             hint = f"it ran on {worker}; without `--engine` it runs here, and `img debug` can look at what it left"
         excerpt = self._around.excerpt(step.location) if step is not None and step.location is not None else None
         return StepError(failure.message, hint=hint, status=failure.status, excerpt=excerpt)
+
+
+def slots(
+    workers: Sequence[EngineWorker], parts: Sequence[CutPart], host: str, trusted: Collection[str]
+) -> list[EngineWorker]:
+    """Return who may get a task at the same time, a worker as often as it can do one: for each platform no more than there are parts.
+
+    *host* is the platform of parts that name none. Those that are *trusted* come first, and every worker before any has two.
+    """
+    ordered = sorted(workers, key=lambda worker: worker.name not in trusted)
+    most = max((worker.slots for worker in workers), default=0)
+    every = [worker for depth in range(min(most, _MOST)) for worker in ordered if depth < worker.slots]
+    chosen: list[EngineWorker] = []
+    for platform in sorted({part.platform or host for part in parts}):
+        count = sum((part.platform or host) == platform for part in parts)
+        chosen += [worker for worker in every if platform in worker.platforms][: min(count, _MOST)]
+    return chosen
 
 
 class _Hearing:

@@ -132,9 +132,10 @@ def test_workers_do_stages_and_the_image_is_that_of_one_machine(
     assert ran_on(again) == {}
     assert machines.img.digest("built") == local(machines, new_state, context)
 
-    # Others have the base in the cache, whatever they know themselves; only what changed is done.
+    # Other workers, and a cache in a registry.
     machines.forget()
-    third = machines.build(context, workers="c;d").ok()
+    third = machines.build(context, workers="c;d", engine=f",home=0,cache={machines.base}:cache").ok()
+    assert set(ran_on(third).values()) == {"c", "d", "here"}
     assert machines.img.digest("built") == local(machines, new_state, context)
     assert "warning" not in third.stderr, str(third)
 
@@ -198,7 +199,7 @@ def test_an_engine_that_cannot_be_reached_is_one_line(machines: Machines, contex
 
 def test_a_step_that_fails_fails_the_build(machines: Machines, tmp_path: Path) -> None:
     text = (
-        "FROM BASE AS one\nRUN echo so far; exit 7\nFROM BASE AS two\nRUN sleep 30\n"
+        "FROM BASE AS one\nRUN echo so far; exit 7\nFROM BASE AS two\nRUN sleep 600\n"
         "FROM BASE\nCOPY --from=one / /1\nCOPY --from=two / /2\n"
     )
     began = time.monotonic()
@@ -207,7 +208,7 @@ def test_a_step_that_fails_fails_the_build(machines: Machines, tmp_path: Path) -
     assert "so far" in done.stderr
     assert "Dockerfile:2" in done.stderr, str(done)
     assert "hint: it ran on" in done.stderr
-    assert time.monotonic() - began < 25, "the other worker was not stopped"
+    assert time.monotonic() - began < 300, "the other worker was not stopped"
 
 
 def test_secrets_go_to_those_who_were_named(machines: Machines, tmp_path: Path) -> None:
