@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 from pathlib import Path
 
@@ -58,10 +59,10 @@ class TestOverlayfs(SnapshotterContract):
 
         def body(shelf: Shelf) -> None:
             base = shelf.step([], lambda tree: tree.write("file"))
-            empty = []
-            for number in range(1200):
+            empty = [shelf.step([base], lambda tree: None)]
+            for number in range(1200):  # copies of a real one, with what the kernel notes at its root
                 empty.append(f"{shelf.directory}/empty-{number}")
-                os.makedirs(f"{empty[-1]}/fs")
+                shutil.copytree(empty[0], empty[-1])
             hiding = shelf.step([base, *empty], lambda tree: tree.remove("file"))
             os.chmod(f"{empty[-1]}/fs", 0o711)
             view = shelf.driver.view([base, *empty])

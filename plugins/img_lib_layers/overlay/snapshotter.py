@@ -114,7 +114,9 @@ class OverlayFormatSnapshotter(DirectorySnapshotter):
         if known is None:
             files = f"{parent}/{FILES}"
             with os.scandir(files) as entries:
-                known = next(entries, None) is None and not any(".overlay." in name for name in os.listxattr(files))
+                known = next(entries, None) is None and not any(
+                    name.endswith(".overlay.opaque") for name in os.listxattr(files)
+                )
             self._empties[parent] = known
         return known
 
