@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from img_core.spec.errors import PluginError
-from img_core.spec.graph import RunAddition, RunOp, Vertex, inputs_first
+from img_core.spec.graph import RunAddition, RunOp, Vertex
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ def amended(plan: Plan, ask: Callable[[Vertex], Iterable[RunAddition | None]]) -
     A step that nothing is added to, on a base to which nothing was, is the same vertex as before.
     """
     now: dict[str, Vertex] = {}
-    for vertex in inputs_first(image.root for image in plan.images if image.root is not None):
+    for vertex in plan.vertices():
         inputs = tuple(now[item.digest] for item in vertex.inputs)
         op = vertex.op
         if isinstance(op, RunOp):

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from img_core.api._secrets import SecretPlaces
     from img_core.api._values import RecordedBuild
     from img_core.api._workplace import Listener
-    from img_core.linux.cancellation import CancelHandle
+    from img_core.api.session import Session
+    from img_core.linux.cancellation import CancelHandle, Cancellation
     from img_core.solver.failure import StepFailure
     from img_core.spec.engine import Engine, EngineWorker
     from img_core.spec.frontend import BuildWarning
@@ -134,17 +135,11 @@ class Building(Workplace):
         Raises UsageError for what is no task.
         """
         from img_core.api._work import Work
-        from img_core.linux.cancellation import Cancellation
         from img_core.machines.tasks import SentTask
         from img_core.solver.keys import KEY_VERSION
 
         read = SentTask.read(task, KEY_VERSION)
-        with ExitStack() as opened:
-            session = opened.enter_context(self._session(namespace=True))
-            cancellation = Cancellation()
-            opened.callback(cancellation.close)
-            if cancel is not None:
-                opened.enter_context(cancel.stopping(cancellation.cancel))
+        with self._working(cancel) as (session, cancellation):
             return Work(session, read, cancellation, on_line, backend=backend, executor=executor).do()
 
     def handed_out(
@@ -247,9 +242,14 @@ class Building(Workplace):
 
     @apart
     def _asked(self, question: str, request: BuildRequest, *, cancel: CancelHandle | None) -> Any:
-        """Return the answer of the method *question* of `Build`. Any: depends on it."""
-        with self._build(request, cancel) as build:
-            return getattr(build, question)()
+        """Return the answer of the function *question* of `img_core.api._questions`. Any: depends on it."""
+        from img_core.api import _questions
+        from img_core.api._preparation import Preparation
+        from img_core.solver.events import Events
+
+        with self._working(cancel) as (session, cancellation):
+            prepared = Preparation(session, request, Events(session.notice), cancellation)
+            return getattr(_questions, question)(prepared)
 
     @contextmanager
     def _build(
@@ -260,6 +260,13 @@ class Building(Workplace):
         on_failure: Callable[[StepFailure], None] | None = None,
     ) -> Iterator[Build]:
         from img_core.api._build import Build
+
+        with self._working(cancel) as (session, cancellation):
+            yield Build(session, request, cancellation, [on_event] if on_event else [], on_failure)
+
+    @contextmanager
+    def _working(self, cancel: CancelHandle | None) -> Iterator[tuple[Session, Cancellation]]:
+        """Give a session in the namespace, and what stops in it because of *cancel* or a signal."""
         from img_core.linux.cancellation import Cancellation
 
         with ExitStack() as opened:
@@ -268,4 +275,4 @@ class Building(Workplace):
             opened.callback(cancellation.close)
             if cancel is not None:
                 opened.enter_context(cancel.stopping(cancellation.cancel))
-            yield Build(session, request, cancellation, [on_event] if on_event else [], on_failure)
+            yield session, cancellation

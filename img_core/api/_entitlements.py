@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from img_core.spec.errors import UsageError
-from img_core.spec.graph import RunOp, inputs_first
+from img_core.spec.graph import RunOp
 from img_core.spec.text import show
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def check_entitlements(plan: Plan, allowed: Iterable[str], *, isolated: Callable
     for name in sorted(given):
         if name not in _KNOWN:
             raise UsageError(f"invalid entitlement `{name}`", hint=f"known: {', '.join(f'`{n}`' for n in _KNOWN)}")
-    for vertex in inputs_first(image.root for image in plan.images if image.root is not None):
+    for vertex in plan.vertices():
         if not isinstance(vertex.op, RunOp):
             continue
         needed = {

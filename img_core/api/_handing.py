@@ -19,7 +19,6 @@ from img_core.machines.cut import Cut, CutFacts, cut
 from img_core.machines.pool import Pool, PoolScope
 from img_core.machines.tasks import PackedContext, SentTask
 from img_core.solver.keys import KEY_VERSION, definition_of
-from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import Canceled, ImgError, PluginError, Unsupported, UsageError
 from img_core.spec.frontend import BuildWarning, Plan, PlannedImage
 from img_core.spec.graph import CONTEXT_SCHEME, Copy, FileOp, SourceOp, Vertex, inputs_first
@@ -28,44 +27,24 @@ from img_core.spec.values import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
 
-    from img_core.api._request import BuildRequest, CachePlace
+    from img_core.api._preparation import Preparation
+    from img_core.api._request import CachePlace
     from img_core.api.session import Session
-    from img_core.linux.cancellation import CancelHandle, Cancellation
+    from img_core.linux.cancellation import CancelHandle
     from img_core.machines.cut import CutPart
-    from img_core.solver.events import Events
     from img_core.solver.images import BuildResolver
-    from img_core.solver.scope import BuildScope
+    from img_core.solver.scope import BuildScope, Drivers
     from img_core.solver.solver import Solver
     from img_core.spec.engine import Engine, EngineWorker
-    from img_core.spec.exporter import ExportProgress
     from img_core.spec.graph import Location
-    from img_core.spec.source import Source, TreeSource
+    from img_core.spec.source import TreeSource
 
-__all__ = ["Handing", "HandingScope", "engine_place"]
+__all__ = ["Handing", "engine_place"]
 
 _SPEED = 50e6  #: bytes a second that a layer is moved with, for an estimate
 _STEP = "[internal] hand out parts of the build"
 _PACK = "[internal] pack build context"
-
-
-@dataclass(frozen=True, slots=True)
-class HandingScope:
-    """What of one build the handing out needs; *scope* makes a scope of a plan and further fields, *finished* hears of steps."""
-
-    session: Session
-    request: BuildRequest
-    events: Events
-    cancellation: Cancellation
-    resolver: BuildResolver
-    sources: Callable[[str], Any]  # Any: an image or a tree source
-    scope: Callable[..., BuildScope]
-    step: Callable[[str], AbstractContextManager[str]]
-    progress: Callable[[str], ExportProgress]
-    secret: Callable[[str], bytes | None]
-    finished: Callable[[Vertex, bool, float], None]
-    excerpt: Callable[[Location], str]
 
 
 def engine_place(session: Session, engine: Engine, *, export: bool) -> CachePlace:
@@ -85,30 +64,42 @@ def engine_place(session: Session, engine: Engine, *, export: bool) -> CachePlac
 
 
 class Handing:
-    """Hands out parts of the build of *around* to *engine*."""
+    """Hands out parts of the build that was *prepared*, which has *drivers* and *resolver*, to *engine*."""
 
-    def __init__(self, around: HandingScope, engine: Engine) -> None:
-        self._around = around
+    def __init__(self, prepared: Preparation, engine: Engine, drivers: Drivers, resolver: BuildResolver) -> None:
+        self._prepared = prepared
         self._engine = engine
-        self._source = engine_place(around.session, engine, export=False)
-        self._target = engine_place(around.session, engine, export=True)
+        self._drivers = drivers
+        self._resolver = resolver
+        self._source = engine_place(prepared.session, engine, export=False)
+        self._target = engine_place(prepared.session, engine, export=True)
         self._host = str(platforms.host_platform())
 
-    def run(self, plan: Plan) -> None:
-        """Let workers do what is worth it, and wait for them. Raises StepError for a step that failed, Canceled."""
+    def run(
+        self,
+        plan: Plan,
+        finished: Callable[[Vertex, bool, float], None],
+        excerpt: Callable[[Location], str],
+    ) -> None:
+        """Let workers do what is worth it, and wait for them. Raises StepError for a step that failed, Canceled.
+
+        *finished* hears of each step (see `Solver`), *excerpt* shows where one comes from.
+        """
         with ExitStack() as opened:
             workers = self._workers()
             if not workers:
                 return
             found, caches, scope = self._cut(plan, workers, opened)
             for line in self.lines(found):
-                self._around.events.status(_STEP, line)
+                self._prepared.events.status(_STEP, line)
             if not found.parts:
                 return
-            with self._around.step(_STEP):
+            with self._prepared.step(_STEP):
                 contexts, exact = self._provide(found, caches, scope), self._exact(found)
                 task = partial(self._task, exact, contexts, plan.source_date_epoch)
-                Pool(found, self._engine, workers, self._pool_scope, exact, task).run()
+                prepared = self._prepared
+                around = PoolScope(prepared.events, prepared.cancellation, finished, excerpt, self._at_home)
+                Pool(found, self._engine, workers, around, exact, task).run()
 
     def shown(self, plan: Plan) -> list[str]:
         """Return in lines what would be handed out; nothing is."""
@@ -125,24 +116,27 @@ class Handing:
             return ()
 
     def _warn(self, text: str) -> None:
-        self._around.events.warn(BuildWarning(text))
+        self._prepared.events.warn(BuildWarning(text))
 
     # ---------------------------------------------------------------------------------------------------- what to hand out
 
     def _cut(self, plan: Plan, workers: Sequence[EngineWorker], opened: ExitStack) -> tuple[Cut, Caches, BuildScope]:
         from img_core.solver.solver import Solver
 
-        around = self._around
+        prepared = self._prepared
         request = replace(
-            around.request, cache_from=(*around.request.cache_from, self._source), cache_to=(self._target,)
+            prepared.request, cache_from=(*prepared.request.cache_from, self._source), cache_to=(self._target,)
         )
-        caches = Caches(around.session, request, around.events, around.step, self._source)
-        opened.enter_context(caches.opened(around.cancellation.fd))
-        imports = caches.load(around.cancellation.cancel)
-        scope = around.scope(plan, imports=imports)
+        caches = Caches(prepared.session, request, prepared.events, prepared.step, self._source)
+        opened.enter_context(caches.opened(prepared.cancellation.fd))
+        imports = caches.load(prepared.cancellation.cancel)
+        scope = self._scope(plan, imports=imports)
         with Solver(scope) as solver:
             missing = solver.missing()
-        return cut(_roots(plan), self._facts(missing, scope, workers)), caches, scope
+        return cut(plan.roots(), self._facts(missing, scope, workers)), caches, scope
+
+    def _scope(self, plan: Plan, **more: Any) -> BuildScope:  # Any: fields
+        return self._prepared.scope(self._drivers, self._resolver, plan, **more)
 
     def _facts(self, missing: frozenset[str], scope: BuildScope, workers: Sequence[EngineWorker]) -> CutFacts:
         served = {_normal(platform) for worker in workers for platform in worker.platforms} - {self._host}
@@ -166,16 +160,16 @@ class Handing:
 
     def _stays(self, vertex: Vertex) -> str:
         """Say why no other machine can have an image: it is in the store here, or in a directory, and in no registry that we know."""
-        around, op = self._around, vertex.op
+        op = vertex.op
         assert isinstance(op, SourceOp)
-        driver: type[Source] = around.session.plugins.driver("source", op.scheme)
+        driver = self._prepared.source_driver(op.scheme)
         if not driver.makes_image:
             return ""
         told = f"image {show(op.reference)} is only here"
         if not driver.is_remote or full_id(op.reference):
             return told
-        top = around.resolver.resolve(op.reference, vertex.platform or platforms.host_platform()).top
-        return "" if top and around.session.store.blobs.origins(Digest(top)) else told
+        top = self._resolver.resolve(op.reference, vertex.platform or platforms.host_platform()).top
+        return "" if top and self._prepared.session.store.blobs.origins(Digest(top)) else told
 
     def lines(self, found: Cut) -> Iterator[str]:
         """Say what is handed out, a line for each part."""
@@ -207,23 +201,18 @@ class Handing:
         if not known and not packed:
             return {}
         plan = replace(scope.plan, images=tuple(map(_image, [*known, *packed.values()])))
-        part = self._around.scope(plan, imports=scope.imports, layer_forms=tuple(caches.layer_forms), all_layers=True)
+        part = self._scope(plan, imports=scope.imports, layer_forms=tuple(caches.layer_forms), all_layers=True)
         with Solver(part) as solver:
             solver.solve(ready=lambda outcome: caches.ready(outcome, part, solver, ()))
-            caches.save(self._around.progress)
+            caches.save(self._prepared.progress)
             return {name: _packed(vertex, solver, part, caches) for name, vertex in packed.items()}
 
     # -------------------------------------------------------------------------------------------------------------- doing
 
-    @property
-    def _pool_scope(self) -> PoolScope:
-        around = self._around
-        return PoolScope(around.events, around.cancellation, around.finished, around.excerpt, self._at_home)
-
     def _at_home(self, text: str, hear: Callable[[str], None], cancel: CancelHandle) -> None:
         from img_core.linux.worker import WorkerCall, run_in_worker
 
-        session, request = self._around.session, self._around.request
+        session, request = self._prepared.session, self._prepared.request
         environment = dict(session.config.environment)
         configuration = {
             "state": session.config.state_directory,
@@ -244,8 +233,8 @@ class Handing:
         self, exact: Mapping[str, Vertex], contexts: Mapping[str, PackedContext], epoch: int | None,
         parts: Sequence[CutPart], *, saved: bool,
     ) -> str:  # fmt: skip
-        request, source, target = self._around.request, self._source, self._target
-        secrets = {name: self._around.secret(name) for part in parts for name in part.secrets}
+        request, source, target = self._prepared.request, self._source, self._target
+        secrets = {name: self._prepared.secret(name) for part in parts for name in part.secrets}
         roots = [exact[part.digest] for part in parts]
         read = {item.op.reference for item in inputs_first(roots) if isinstance(item.op, SourceOp)}
         return SentTask(
@@ -273,25 +262,21 @@ class Handing:
         return now
 
     def _exact_source(self, vertex: Vertex) -> SourceOp:
-        around, op = self._around, vertex.op
+        op = vertex.op
         assert isinstance(op, SourceOp)
-        taken = around.resolver.wanted(op)
-        driver: type[Source] = around.session.plugins.driver("source", taken.scheme)
+        taken = self._resolver.wanted(op)
+        driver = self._prepared.source_driver(taken.scheme)
         if not driver.is_remote or full_id(taken.reference):
             return taken
         if driver.makes_image:
-            image = around.resolver.resolve(op.reference, vertex.platform or platforms.host_platform())
+            image = self._resolver.resolve(op.reference, vertex.platform or platforms.host_platform())
             return driver.pinned_to(taken, image.top) if image.top else taken
-        source: TreeSource = around.sources(taken.scheme)
+        source: TreeSource = self._drivers.tree_source(taken.scheme)
         return driver.pinned_to(taken, source.pin_of(source.pin(taken, vertex.platform)))
 
 
 def _normal(platform: str) -> str:
     return str(platforms.parse(platform))
-
-
-def _roots(plan: Plan) -> list[Vertex]:
-    return [image.root for image in plan.images if image.root is not None]
 
 
 def _image(root: Vertex) -> PlannedImage:

@@ -8,13 +8,13 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from img_core.api._build import Build
 from img_core.api._caches import Caches
+from img_core.api._preparation import Preparation
 from img_core.api._request import BuildRequest, CachePlace, SecretSource
 from img_core.files import fs, space
-from img_core.linux.network.choice import NetworkChoice
 from img_core.machines.event_lines import line_of
 from img_core.machines.tasks import SentTask, failure_text, result_text
+from img_core.solver.events import Events
 from img_core.spec.errors import Canceled, HostError, ImgError, StepError
 from img_core.spec.progress import StepFinished, StepPlanned
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Work"]
 
 
-class Work(Build):
+class Work:
     """The steps of one task, in one session. *tell* gets the lines."""
 
     def __init__(
@@ -55,7 +55,11 @@ class Work(Build):
             cache_from=(CachePlace(*task.source),),
             cache_to=(CachePlace(*task.target),) if task.target else (),
         )
-        super().__init__(session, request, cancellation, [self._hear])
+        self._session = session
+        self._request = request
+        self._events = Events(session.notice)
+        self._events.listen(self._hear)
+        self._prepared = Preparation(session, request, self._events, cancellation)
         self._task = task
         self._tell = tell
         self._failed_step = ""
@@ -83,21 +87,21 @@ class Work(Build):
     def _solved(self) -> Solver:
         from img_core.solver.solver import Solver
 
-        session, task = self._session, self._task
+        session, task, prepared = self._session, self._task, self._prepared
         with ExitStack() as opened:
             opened.enter_context(fs.disk_errors(session.store.state))
-            caches = Caches(session, self._request, self._events, self._step, self._request.cache_from[0])
-            opened.enter_context(caches.opened(self._cancellation.fd))
-            imports = caches.load(self._cancellation.cancel)
+            caches = Caches(session, self._request, self._events, prepared.step, self._request.cache_from[0])
+            opened.enter_context(caches.opened(prepared.cancellation.fd))
+            imports = caches.load(prepared.cancellation.cancel)
             unpacked = {name: self._unpacked(item, caches, opened) for name, item in task.contexts.items()}
-            sources, resolver = self._sourceless(unpacked)
-            drivers = self._drivers(sources, NetworkChoice.parse(task.network))
-            scope = self._scope(
+            sources, resolver = prepared.sourceless(unpacked)
+            drivers = prepared.drivers(sources, task.network)
+            scope = prepared.scope(
                 drivers, resolver, task.plan, layer_forms=tuple(caches.layer_forms), all_layers=True, imports=imports
             )
             solver = opened.enter_context(Solver(scope))
             solver.solve(ready=partial(_kept, caches, scope, solver))
-            caches.save(self._export_progress)
+            caches.save(prepared.progress)
             return solver
 
     def _unpacked(self, packed: PackedContext, caches: Caches, opened: ExitStack) -> str:
@@ -106,10 +110,10 @@ class Work(Build):
         from img_core.solver.stacks import Layer, Stack
 
         store, snapshotter = self._session.store, self._session.snapshotter(self._request.backend)
-        layers = Layers(store, snapshotter, self._events, self._cancellation, ())
+        layers = Layers(store, snapshotter, self._events, self._prepared.cancellation, ())
         opened.callback(layers.close)
         name = "[internal] load build context"
-        with self._step(name):
+        with self._prepared.step(name):
             fetch = partial(_fetched, caches, packed.descriptor)
             layer = Layer(descriptor=packed.descriptor, diff_id=packed.diff_id, fetch=fetch, step=name)
             rootfs = opened.enter_context(layers.snapshots.view(Stack((layer,), packed.diff_id)))

@@ -44,7 +44,7 @@ _CLASSES: Mapping[str, type] = {
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
     """Return *plan* as JSON types; equal plans give equal ones. Warnings, which are of no use elsewhere, are left out."""
-    roots = [image.root for image in plan.images if image.root is not None]
+    roots = plan.roots()
     others = [entry.vertex for image in plan.images for entry in image.history if entry.vertex is not None]
     order = list(inputs_first([*roots, *others]))
     numbers = {vertex.digest: number for number, vertex in enumerate(order)}

@@ -27,7 +27,7 @@ class Exports:
         self._results = solver.results()
         self._digests = solver.tree_digests()
         self._now = now
-        self._in_images = frozenset(in_images(image.root for image in scope.plan.images if image.root is not None))
+        self._in_images = frozenset(in_images(scope.plan.roots()))
 
     def records(self, target: CacheBackend) -> list[CacheRecord]:
         """Return what *target* is to keep; blobs of layers are written, or fetched, unless they are there already.

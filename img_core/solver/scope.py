@@ -11,7 +11,7 @@ from img_core.linux.parallel import once
 from img_core.solver.keys import definition_of
 from img_core.solver.layers import Layers
 from img_core.spec.dataclass import dataclass
-from img_core.spec.graph import MergeOp, SourceOp, inputs_first
+from img_core.spec.graph import MergeOp, SourceOp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -86,8 +86,7 @@ class BuildScope:
     )  #: whether the result of any step may be an older one; not so with ``--no-cache``
 
     def __post_init__(self) -> None:
-        roots = [image.root for image in self.plan.images if image.root is not None]
-        steps = [vertex for vertex in inputs_first(roots) if not isinstance(vertex.op, SourceOp)]
+        steps = [vertex for vertex in self.plan.vertices() if not isinstance(vertex.op, SourceOp)]
         layers = Layers(
             self.store, self.drivers.snapshotter, self.events, self.cancellation, self.layer_forms, self.packed
         )
@@ -96,7 +95,7 @@ class BuildScope:
         object.__setattr__(self, "definitions", frozenset(map(definition_of, steps)))
         looks_up = any(vertex.use_cache for vertex in steps if not isinstance(vertex.op, MergeOp))
         object.__setattr__(self, "looks_up", looks_up)
-        wanted = [vertex.digest for vertex in steps] if self.all_layers else in_images(roots)
+        wanted = [vertex.digest for vertex in steps] if self.all_layers else in_images(self.plan.roots())
         object.__setattr__(self, "blobs_wanted", frozenset(wanted if self.layer_forms else ()))
 
     def _known_steps(self) -> Sequence[Known]:

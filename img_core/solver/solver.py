@@ -87,18 +87,16 @@ class Solver:
 
     def _solved(self, names: Sequence[str], excerpt: Callable[[Location], str]) -> BuildOutcome:
         plan = self._scope.plan
-        roots = [image.root for image in plan.images if image.root is not None]
-        results = self._evaluated(roots, _with_excerpt(self.evaluate, excerpt))
+        results = self._evaluated(plan.roots(), _with_excerpt(self.evaluate, excerpt))
         self.steps = len(results)
         images = [self._outcome(image, results) for image in plan.images]
         return BuildOutcome(images, names, self._scope)
 
     def missing(self) -> frozenset[str]:
         """Return the digests of the steps that would run: nothing is done for them, nor for what is built on them."""
-        roots = [image.root for image in self._scope.plan.images if image.root is not None]
         while True:
             try:
-                found = self._evaluated(roots, self._looked_up)
+                found = self._evaluated(self._scope.plan.roots(), self._looked_up)
                 return frozenset(digest for digest, result in found.items() if result is None)
             except RestartError as err:
                 if self._scope.imports is None or not self._scope.imports.reject(err):

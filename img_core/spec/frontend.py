@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import Unsupported
+from img_core.spec.graph import inputs_first
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from img_core.spec.graph import Location, SourceOp, Vertex
     from img_core.spec.values import Digest, Platform
 
@@ -146,6 +149,14 @@ class Plan:
     warnings: tuple[BuildWarning, ...] = ()
     source_date_epoch: int | None = None
     multi_platform: bool = False
+
+    def roots(self) -> list[Vertex]:
+        """Return the vertex of each image whose files something makes."""
+        return [image.root for image in self.images if image.root is not None]
+
+    def vertices(self) -> Iterator[Vertex]:
+        """Give each vertex of all images once, inputs before what reads them."""
+        return inputs_first(self.roots())
 
 
 @dataclass(frozen=True, slots=True)

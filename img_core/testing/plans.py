@@ -73,6 +73,4 @@ def request(
 
 def vertices(plan: Plan) -> list[Vertex]:
     """Return every vertex below the images of *plan* once, inputs first."""
-    from img_core.spec.graph import inputs_first
-
-    return list(inputs_first(image.root for image in plan.images if image.root is not None))
+    return list(plan.vertices())

@@ -13,7 +13,7 @@ from img_core.linux.dialogue import DialogueError, converse
 from img_core.spec.credentials import CredentialStore
 from img_core.spec.errors import CredentialsError, ImgError, NotFoundError, PluginError, UsageError
 from img_core.spec.exporter import Attestation, Exporter
-from img_core.spec.graph import RunAddition, RunOp, SourceOp, inputs_first
+from img_core.spec.graph import RunAddition, RunOp, SourceOp
 from img_core.spec.hooks import DRIVER_HOOKS, hookimpl
 from img_core.spec.secret import SecretProvider
 from img_core.spec.source import PinnedTree, TreeSource
@@ -331,9 +331,8 @@ def _heard(
         return RunAddition(env=tuple(sorted(env.items()))) if env else None
 
     def img_build_planned(plan: Plan) -> None:
-        vertices = inputs_first(image.root for image in plan.images if image.root is not None)
         platforms = [str(image.platform) for image in plan.images]
-        ask("img_build_planned", {"platforms": platforms, "steps": list(map(_step, vertices))})
+        ask("img_build_planned", {"platforms": platforms, "steps": list(map(_step, plan.vertices()))})
 
     def img_step_finished(vertex: Vertex, cached: bool, seconds: float) -> None:
         ask("img_step_finished", {"step": _step(vertex), "cached": cached, "seconds": seconds})
