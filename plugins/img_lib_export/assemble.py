@@ -169,8 +169,13 @@ class _Packer:
         self._packed: dict[tuple[Digest, bool], BuiltLayer] = {}
 
     def image(self, image: BuiltImage) -> AssembledImage:
-        """Write config and manifest of *image*."""
+        """Write config and manifest of *image*. Raises UsageError for more layers than a manifest may have."""
         stored = image.layers()
+        if len(stored) > oci.ENTRY_LIMIT:
+            raise UsageError(
+                f"the image has {len(stored)} layers; more than {oci.ENTRY_LIMIT} are read by nobody",
+                hint="join steps, for example by `RUN a && b` or a here-document, or copy the result into a stage of its own",
+            )
         packed = [self._layer(layer) for layer in stored]
         document = _config_document(image.config(), stored, packed)
         config = self._put(document, oci.DOCKER_CONFIG if self._packing.docker_types else oci.OCI_CONFIG)

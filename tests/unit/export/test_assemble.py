@@ -78,6 +78,14 @@ def test_image_without_layers_has_empty_lists(tmp_path: Path, result: ReadyResul
     assert found["history"] == []
 
 
+def test_more_layers_than_a_manifest_may_have_are_refused_in_one_line(
+    result: ReadyResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oci, "ENTRY_LIMIT", len(result.images[0].layers()) - 1)
+    with pytest.raises(UsageError, match=r"^the image has \d+ layers; more than \d+ are read by nobody$"):
+        packed(result)
+
+
 def test_docker_media_types(result: ReadyResult) -> None:
     manifest = document(result, packed(result, oci_mediatypes=False).top)
     assert manifest["mediaType"] == oci.DOCKER_MANIFEST
