@@ -38,6 +38,11 @@ def author(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environment
         "FROM scratch\nCOPY busybox /bin/\n"
         'RUN --mount=type=secret,id=token ["/bin/busybox", "cp", "/run/secrets/token", "/heard"]\n'
     )
+    (context / "Divided").write_text(
+        "FROM scratch AS base\nCOPY busybox /bin/\n"
+        'FROM base AS one\nRUN ["/bin/busybox", "mkdir", "/one"]\nFROM base AS two\nRUN ["/bin/busybox", "mkdir", "/two"]\n'
+        "FROM scratch\nCOPY --from=one /one /one\nCOPY --from=two /two /two\n"
+    )
     (context / "file").write_text("content\n")
     shutil.copy("/bin/busybox", context / "busybox")
     assert environment.img("build", "-t", "registry.example/app:1", "context").returncode == 0
@@ -124,6 +129,13 @@ def share(author: Environment) -> None:
     assert "CACHED" in done.stderr
 
 
+def divide(author: Environment) -> None:
+    chosen = ("--engine", f"{NAME},home=0", "--explain", "--progress=plain")
+    done = ok(author.img("build", *chosen, "-f", "context/Divided", "-t", "divided", "context"))
+    places = re.findall(r"^ran +\[.*\] RUN .*: on (worker-\d)\b", done.stderr, re.MULTILINE)
+    assert sorted(places) == ["worker-1", "worker-2"], done.stderr
+
+
 def whisper(author: Environment) -> None:
     (author.home / "secrets.json").write_text('{"token": "s3cret"}')
     words = ("--secret", f"id=token,type={NAME},src=secrets.json", "-f", "context/Whispered", "-o", "whispered")
@@ -135,7 +147,7 @@ def whisper(author: Environment) -> None:
 USES: dict[str, Callable[[Environment], None]] = {
     "exporter": export, "frontend": plan, "source": fetch, "registry": push, "executor": run, "snapshotter": stack,
     "importer": load, "credentials": log_out, "progress": show, "command": count, "listener": listen,
-    "cache": share, "secret": whisper,
+    "cache": share, "secret": whisper, "engine": divide,
 }  # fmt: skip
 
 #: of suites that take long, the tests that are run here: all of them are run for the drivers that these templates build on

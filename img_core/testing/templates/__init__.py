@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from img_core.spec.dataclass import dataclass
-from img_core.spec.errors import ImgError, Unsupported, UsageError
+from img_core.spec.errors import ImgError, UsageError
 from img_core.spec.kinds import GROUPS, KINDS
 from img_core.spec.text import show, suggestion, why
 
@@ -70,6 +70,10 @@ _TEMPLATES: Mapping[str, _Template] = {
         "Share results of img's builds in a directory.",
         "img build --cache-to type={{name}},directory=cache .",
     ),
+    "engine": _Template(
+        "Engine", "Let processes of this machine do parts of img's builds.", "img build --engine {{name}},workers=2 .",
+        "EngineContract", "engine_class",
+    ),
     "progress": _Template(
         "Progress", "Show how builds of img get on, a line for each step.", "img build --progress {{name}} .",
         "ProgressContract", "progress_class",
@@ -84,12 +88,10 @@ KINDS_WITH_TEMPLATE = tuple(_TEMPLATES)
 def write_project(kind: str, name: str, parent: str) -> str:
     """Write the project of a plugin into a new directory below *parent*; return its path. Complete or not at all.
 
-    Raises UsageError for a kind that does not exist and for a name that cannot be one, Unsupported for a kind without template.
+    Raises UsageError for a kind that does not exist and for a name that cannot be one.
     """
     if kind not in KINDS:
         raise UsageError(f"unknown kind of plugin `{show(kind)}`", hint=suggestion(kind, KINDS))
-    if kind not in _TEMPLATES:
-        raise Unsupported(f"there is no template for a {kind}")
     if not _NAME.fullmatch(name) or len(name) > 40:
         raise UsageError(
             f"`{show(name)}` cannot be a name", hint="small letters and digits, with single hyphens between them"
