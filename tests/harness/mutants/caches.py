@@ -34,13 +34,14 @@ class Suite(CacheContract):
         def state() -> Mapping[str, bytes]:
             return {str(path): path.read_bytes() if path.is_file() else b"" for path in directory.rglob("*")}
 
-        def cut(chance: random.Random) -> Callable[[], None]:
-            path = Path(chance.choice(sorted(path for path in state() if os.path.isfile(path) and "blobs" in path)))
-            before = path.read_bytes()
-            path.write_bytes(before[: len(before) // 2])
+        def cut(_chance: random.Random) -> Callable[[], None]:
+            before = {Path(path): content for path, content in state().items() if "blobs" in path and content}
+            for path, content in before.items():
+                path.write_bytes(content[: len(content) // 2])
 
             def undo() -> None:
-                path.write_bytes(before)
+                for path, content in before.items():
+                    path.write_bytes(content)
 
             return undo
 
@@ -107,6 +108,19 @@ def _guesses(self: Any) -> CacheLoad:
     return CacheLoad((CacheRecord("k", "", ""),), ()) if found.warnings else found
 
 
+def _hides(self: Any) -> CacheLoad:
+    try:
+        found = Good.load(self)
+    except ImgError:
+        return CacheLoad((), ())
+    return CacheLoad((), ()) if found.warnings else found
+
+
+def _complains(self: Any) -> CacheLoad:
+    found = Good.load(self)
+    return CacheLoad(found.records, found.warnings * 2)
+
+
 def _fails_without_a_layer(self: Any, records: Any, progress: Any) -> Any:
     for record in records:
         for layer in record.layers or ():
@@ -147,6 +161,8 @@ CACHES = {
     "takes any option": cache("test_name_and_schema", schema={**SCHEMA, "additionalProperties": True}),
     "explains no option": cache("test_name_and_schema", schema={**SCHEMA, "properties": {"dest": {"type": "string"}}}),
     "guesses what was damaged": cache("test_damage_gives", load=_guesses),
+    "loads nothing of what was damaged and is silent": cache("test_damage_gives", load=_hides),
+    "warns twice": cache("test_damage_gives", load=_complains),
     "fails without a layer": cache("test_a_layer_that_the_store", save=_fails_without_a_layer),
     "prunes to try": cache("test_what_was_not_used", prune=_prune_for_good),
     "never prunes": cache("test_what_was_not_used", prune=_prune_never),
