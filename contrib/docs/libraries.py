@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["LIBRARIES", "main", "pages", "public_modules"]
+__all__ = ["LIBRARIES", "comment", "main", "pages", "public_modules"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / "docs/reference/libraries"
@@ -86,7 +86,7 @@ def _described(name: str, path: Path) -> str:
             case ast.ClassDef() | ast.FunctionDef() if node.name == name:
                 return _first_line(node)
             case ast.Assign(targets=[ast.Name(id=found)]) | ast.AnnAssign(target=ast.Name(id=found)) if found == name:
-                return _comment(path, node.lineno)
+                return comment(path, node.lineno)
             case ast.ImportFrom(module=str(module)) if any((item.asname or item.name) == name for item in node.names):
                 original = next(item.name for item in node.names if (item.asname or item.name) == name)
                 return _described_in(module, original)
@@ -104,12 +104,12 @@ def _described_in(module: str, name: str) -> str:
     return ""
 
 
-def _comment(path: Path, number: int) -> str:
+def comment(path: Path, number: int) -> str:
     """Return the comment ``#:`` above or behind the line *number*, from 1."""
     lines = path.read_text(encoding="utf-8").splitlines()
     behind = lines[number - 1].partition("#: ")[2]
     above = []
-    for line in reversed(lines[: number - 1]):
+    for line in map(str.strip, reversed(lines[: number - 1])):
         if not line.startswith("#: "):
             break
         above.insert(0, line.removeprefix("#: "))
