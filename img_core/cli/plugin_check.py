@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+#: Kinds of which each use says all options: their suites take them from samples.
+_OPTIONS_IN_SAMPLES = ("secret", "cache")
+
 
 class ContractBroken(ImgError):
     """A plugin does not keep its contract; every broken promise was shown."""
@@ -83,6 +86,8 @@ def _suites(plugins: Plugins, found: Found, choice: Choice, samples: Mapping[str
         driver = plugins.driver(found.kind, found.name) if found.kind != LISTENER else None
         return suites_for(found, driver, {}, samples)
     driver = plugins.driver(found.kind, found.name)
+    if found.kind in _OPTIONS_IN_SAMPLES and not choice.options:
+        return suites_for(found, driver, {}, samples)
     options = plugins.options(found.kind, found.name, {**_destination(found, driver), **choice.options})
     options = {name: value for name, value in options.items() if name != "dest" or found.kind != "exporter"}
     return suites_for(found, driver, options, samples)
