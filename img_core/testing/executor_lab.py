@@ -24,6 +24,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from img_core.plugins._files import import_file, is_file, module_name
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -53,9 +55,16 @@ class Outcome:
         return self.output.decode(errors="replace").strip()
 
 
+def place_of(executor: type[Executor]) -> str:
+    """Return where another process finds a class: ``module:Class``; ``/path:Class`` for a plugin of one file."""
+    module = executor.__module__
+    path = getattr(sys.modules.get(module), "__file__", None) or ""
+    return f"{path if module == module_name(path) else module}:{executor.__qualname__}"
+
+
 @dataclass(slots=True)
 class Laboratory:
-    """Handle of a laboratory process. *executor* is ``module:Class``; *mapping* ``full`` or ``single``."""
+    """Handle of a laboratory process. *executor* is what `place_of` says of a class; *mapping* ``full`` or ``single``."""
 
     executor: str
     mapping: str
@@ -373,8 +382,8 @@ def main(executor_name: str, options: str) -> None:
     os.umask(0o022)
     identity = userns.enter()
     spawner = Zygote.start()
-    module, _, name = executor_name.partition(":")
-    executor_class = getattr(import_module(module), name)
+    module, _, name = executor_name.rpartition(":")
+    executor_class = getattr(import_file(module) if is_file(module) else import_module(module), name)
     with tempfile.TemporaryDirectory(prefix="img-lab-") as scratch:
         run_directory = f"{scratch}/run"
         Path(run_directory).mkdir()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from img_core.testing.contracts.driver import DriverContract
-from img_core.testing.executor_lab import BUSYBOX, Laboratory
+from img_core.testing.executor_lab import BUSYBOX, Laboratory, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,7 +60,7 @@ class ExecutorContract(DriverContract):
         """Start a laboratory, or skip when this host lacks what it needs."""
         if not os.access(BUSYBOX, os.X_OK):
             pytest.skip("needs a static busybox")
-        lab = Laboratory(f"{cls.executor.__module__}:{cls.executor.__qualname__}", mapping, cls.options)
+        lab = Laboratory(place_of(cls.executor), mapping, cls.options)
         mode = lab.identity["mode"]
         if mapping == "full" and mode == "single":
             lab.close()
