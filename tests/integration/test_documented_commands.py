@@ -1,18 +1,20 @@
-"""Every command in the documents runs as printed, in the order of its page."""
+"""Every command in the documents runs as printed, in the order of its page, with the plugins of one file that the page prints."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from harness.documents import commands_of
+from harness.documents import commands_of, plugins_of
 from harness.fixtures import NewState
 from harness.host import need
 from harness.img import give_to_us, write_context
+from img_core.spec.kinds import KINDS
 from img_core.testing.registry import DockerRegistry
 
 pytest_plugins = ["img_core.testing.fixtures"]
@@ -78,6 +80,7 @@ def test_the_commands_of_a_page_run(page: Path, new_state: NewState, registry: D
     img.run("tag", "busybox", "app:1").ok()
     need("bash", *(["jq"] if "| jq " in (ROOT / page).read_text() else []))
     _configure(img.home, registry)
+    _install(img.home, plugins_of(ROOT / page))
     programs = _program(img.home / "img/bin")
     path = f"{programs}:{Path(sys.executable).parent}:{img.environment()['PATH']}"
     commands = filter(_runs_here, commands_of(ROOT / page))
@@ -111,6 +114,29 @@ def _configure(home: Path, registry: DockerRegistry) -> None:
     path = home / ".config/containers/registries.conf"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f'[[registry]]\nprefix = "registry.example"\nlocation = "{registry.address}"\ninsecure = true\n')
+
+
+def _install(home: Path, plugins: Mapping[str, str]) -> None:
+    """Put plugins where those of a user are."""
+    directory = home / ".config/img/plugins"
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, text in plugins.items():
+        (directory / name).write_text(text)
+
+
+def test_a_plugin_on_a_page_is_checked_there() -> None:
+    """There is one of each kind, and the page runs its suite by the command that it prints."""
+    kinds = set()
+    for page in PAGES:
+        commands = [command for command in commands_of(ROOT / page) if _runs_here(command)]
+        for file in plugins_of(ROOT / page):
+            kind, _, name = file.removesuffix(".py").partition("-")
+            kinds.add(kind)
+            start = f"img plugins check {kind}:{name}"
+            assert [it for it in commands if it == start or it.startswith((f"{start} ", f"{start},"))], (
+                f"{page}: {file}"
+            )
+    assert kinds == set(KINDS)
 
 
 def test_no_exception_is_left_over() -> None:

@@ -58,6 +58,13 @@ def test_links_of_a_page_lead_somewhere(path: Path) -> None:
     assert [link for link in links if not (path.parent / link).exists()] == []
 
 
+def test_every_how_to_is_found_from_the_first_page() -> None:
+    index = (ROOT / "docs/index.md").read_text()
+    assert [
+        path.name for path in sorted((ROOT / "docs/how-to").glob("*.md")) if f"(how-to/{path.name})" not in index
+    ] == []
+
+
 @pytest.mark.parametrize(
     "text", ["(spec/a-b.md CP8)", "see DESIGN section 9", "rows of the Dockerfile notes", "STYLE.md says", "(§21 #3)"]
 )
