@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from img_core.cli import _exit
+from img_core.cli._output import warn
 from img_core.spec.errors import UsageError
 from img_core.spec.text import show, why
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from img_core.api import Client
     from img_core.config import Config
@@ -89,6 +91,7 @@ class Settings:
         if self._plugins is None:
             from img_core.plugins import Plugins
 
+            warnings.showwarning = _telling_of_plugins(warnings.showwarning)
             self._plugins = Plugins(self.config())
         return self._plugins
 
@@ -121,3 +124,15 @@ def _check_state(path: str) -> None:
         raise UsageError(
             f"state directory `{show(path)}` cannot be used: {reason}", hint="choose another one with `-s DIR`"
         )
+
+
+def _telling_of_plugins(usual: Callable[..., None]) -> Callable[..., None]:
+    """Return a `warnings.showwarning` that says in a line which plugin has to change, and leaves the rest to *usual*."""
+
+    def show_it(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:
+        if category is FutureWarning and str(message).startswith("plugin "):
+            warn(str(message))
+        else:
+            usual(message, category, *where, **more)
+
+    return show_it

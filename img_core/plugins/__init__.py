@@ -13,15 +13,7 @@ from typing import TYPE_CHECKING, Any
 from img_core.plugins._blame import blamed
 from img_core.plugins._discovery import Found, discover, is_own, load_module
 from img_core.plugins._files import is_file, named_files, plugins_in, strays
-from img_core.plugins._kinds import (
-    ALWAYS_WITH_OPTIONS,
-    CONTRACT_VERSION,
-    GROUPS,
-    KINDS,
-    LISTENER,
-    parse_plugin_id,
-    suggestion,
-)
+from img_core.plugins._kinds import ALWAYS_WITH_OPTIONS, CONTRACT_VERSIONS, parse_plugin_id
 from img_core.plugins._listeners import ListenerFailure, notify
 from img_core.plugins._making import construct, probe, probe_once
 from img_core.plugins._options import merged_options, parse_boolean, typed_options
@@ -32,6 +24,8 @@ from img_core.plugins._toggles import DISABLED_VARIABLE, Toggle, Toggles
 from img_core.plugins._tracing import is_traced, timed
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import HostError, ImgError, PluginError, Unsupported, UsageError
+from img_core.spec.kinds import GROUPS, KINDS, LISTENER
+from img_core.spec.text import suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -44,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AUTO",
-    "CONTRACT_VERSION",
+    "CONTRACT_VERSIONS",
     "DISABLED_VARIABLE",
     "GROUPS",
     "KINDS",

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from img_core.config import PROGRAM_DRIVERS
 from img_core.plugins import _index
 from img_core.plugins._files import import_file, is_file, module_name
-from img_core.plugins._kinds import GROUPS, KINDS
 from img_core.plugins._programs import is_program
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError, PluginError
+from img_core.spec.kinds import GROUPS, KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

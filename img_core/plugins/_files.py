@@ -12,8 +12,8 @@ import sys
 import types
 from typing import TYPE_CHECKING
 
-from img_core.plugins._kinds import GROUPS
 from img_core.spec.errors import PluginError, UsageError
+from img_core.spec.kinds import GROUPS
 from img_core.spec.text import show
 
 if TYPE_CHECKING:

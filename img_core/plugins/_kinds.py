@@ -5,23 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 
 from img_core.spec.errors import UsageError
-from img_core.spec.kinds import CONTRACTS, GROUPS, KINDS, LISTENER
+from img_core.spec.kinds import CONTRACTS, GROUPS, KINDS
 from img_core.spec.text import suggestion
 
-__all__ = [
-    "ALWAYS_WITH_OPTIONS",
-    "CONTRACT_VERSION",
-    "GROUPS",
-    "KINDS",
-    "LISTENER",
-    "PluginId",
-    "contract",
-    "parse_plugin_id",
-    "suggestion",
-]
+__all__ = ["ALWAYS_WITH_OPTIONS", "CONTRACT_VERSIONS", "PluginId", "contract", "parse_plugin_id"]
 
-#: The version of the contracts in `img_core.spec` that this core speaks.
-CONTRACT_VERSION = 1
+#: kind -> the version of its contract in `img_core.spec` that this core speaks; the first number of that package's version is the highest.
+CONTRACT_VERSIONS = dict.fromkeys(KINDS, 1)
 
 #: Kinds whose drivers get their options by position, also if they declare none: so says version 1 of their contract.
 ALWAYS_WITH_OPTIONS = frozenset({"exporter", "cache"})

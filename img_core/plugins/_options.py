@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from img_core.plugins._kinds import suggestion
 from img_core.spec.errors import UsageError
+from img_core.spec.text import suggestion
 from img_core.spec.words import truth
 
 if TYPE_CHECKING:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from img_core.plugins._discovery import describe_failure, load_module
-from img_core.plugins._kinds import CONTRACT_VERSION, LISTENER, contract
+from img_core.plugins._kinds import CONTRACT_VERSIONS, contract
 from img_core.plugins._listeners import shielded
 from img_core.plugins._tracing import traced
 from img_core.spec import hooks
 from img_core.spec.errors import PluginError
 from img_core.spec.hooks import DRIVER_HOOKS, PROJECT
+from img_core.spec.kinds import LISTENER
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from img_core.plugins._discovery import Found
 
 __all__ = ["check_driver", "driver_of", "hook_manager", "load_checked", "register_listener"]
+
+#: kind -> what makes a driver class for the version before ours of its contract into one for ours
+ADAPTERS: dict[str, Callable[[Any], Any]] = {}
 
 
 def hook_manager() -> pluggy.PluginManager:
@@ -47,7 +52,7 @@ def driver_of(found: Found, module: object) -> Any:  # Any: a class, or a click 
     except BaseException as err:
         raise _bad(found, f"fails in `{wanted}`: {describe_failure(err)}") from err
     check_driver(found, driver)
-    return driver
+    return driver if found.kind == "command" else _adapted(found, driver)
 
 
 def check_driver(found: Found, driver: Any) -> None:  # Any: as `driver_of` returns
@@ -134,16 +139,27 @@ def _check_class(found: Found, driver: Any) -> None:
 
 
 def _check_api(found: Found, api: object) -> None:
+    version = CONTRACT_VERSIONS[found.kind]
     match api:
         case (int(lowest), int(highest)) if lowest <= highest:
-            if not lowest <= CONTRACT_VERSION <= highest:
+            if not lowest <= version <= highest + (found.kind in ADAPTERS):
                 raise _bad(
                     found,
-                    f"needs version {lowest} to {highest} of the {found.kind} contract, this img has {CONTRACT_VERSION}",
+                    f"needs version {lowest} to {highest} of the {found.kind} contract, this img has {version}",
                     hint=f"install a version of {found.distribution} that fits, or upgrade img",
                 )
         case _:
             raise _bad(found, f"`api` must be a pair of integers (lowest, highest), not {api!r}")
+
+
+def _adapted(found: Found, driver: Any) -> Any:  # Any: as `driver_of` returns
+    """Return *driver*, or what its kind's adapter makes of one for the version before ours; a warning names whose it is."""
+    version = CONTRACT_VERSIONS[found.kind]
+    if driver.api[1] >= version:
+        return driver
+    told = f"plugin {found} speaks version {driver.api[1]} of the {found.kind} contract; this img is the last that takes it"
+    warnings.warn(told, FutureWarning, stacklevel=2)
+    return ADAPTERS[found.kind](driver)
 
 
 def _check_command(found: Found, driver: object) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import sys
 import textwrap
+import warnings
 from typing import TYPE_CHECKING
 
 import pytest
 
 from img_core.config import Config, ToggleDirectory
-from img_core.plugins import GROUPS, KINDS, Plugins, notify, typed_options
+from img_core.plugins import CONTRACT_VERSIONS, GROUPS, KINDS, Plugins, _register, notify, typed_options
 from img_core.spec import Exporter, Host, HostError, PluginError, Unsupported, UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +33,19 @@ EXPORTER = """
 
     @hookimpl
     def img_exporter():
+        return Example
+"""
+FRONTEND = """
+    from img_core.spec import Frontend, hookimpl
+
+    class Example(Frontend):
+        name = "old"
+
+        def plan(self, request, resolver):
+            raise NotImplementedError
+
+    @hookimpl
+    def img_frontend():
         return Example
 """
 FAILING_PROBE = "probe = classmethod(lambda cls, host: FAIL)"
@@ -169,6 +183,54 @@ def test_a_broken_plugin_leaves_the_others_alone(what: str, install: Install, pl
     status = {info.name: info.status for info in plugins.inventory() if info.name in {"bad", "good"}}
     assert status == {"bad": "broken", "good": "ok"}
     assert plugins.driver("exporter", "good").name == "good"
+
+
+VERSIONS = {
+    "the one before, which is adapted": ((1, 1), 2, True, "adapted"),
+    "the one before, without an adapter": (
+        (1, 1),
+        2,
+        False,
+        "needs version 1 to 1 of the exporter contract, this img has 2",
+    ),
+    "both": ((1, 2), 2, True, ""),
+    "this one": ((2, 2), 2, True, ""),
+    "this one and later ones": ((2, 9), 2, True, ""),
+    "the next": ((3, 3), 2, True, "needs version 3 to 3 of the exporter contract, this img has 2"),
+    "two before": ((1, 1), 3, True, "needs version 1 to 1 of the exporter contract, this img has 3"),
+}
+
+
+@pytest.mark.parametrize("what", VERSIONS)
+def test_a_version_of_a_contract_and_the_one_before_are_taken(
+    what: str, install: Install, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, ours, adapting, expected = VERSIONS[what]
+    monkeypatch.setitem(CONTRACT_VERSIONS, "exporter", ours)
+    if adapting:
+        monkeypatch.setitem(_register.ADAPTERS, "exporter", lambda old: type("Adapted", (old,), {}))
+    install("img-exporter-old", "img.exporters", "old", exporter("old", f"api = {api}"), version="0.9")
+    install("img-frontend-old", "img.frontends", "old", FRONTEND)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        if expected.startswith("needs"):
+            with pytest.raises(PluginError, match=expected):
+                plugins.driver("exporter", "old")
+        else:
+            adapted = plugins.driver("exporter", "old").__name__ == "Adapted"
+            assert adapted == bool(expected)
+    assert [(str(item.message), item.category) for item in told] == (
+        [
+            (
+                "plugin exporter:old of img-exporter-old 0.9 speaks version 1 of the exporter contract;"
+                " this img is the last that takes it",
+                FutureWarning,
+            )
+        ]
+        if expected == "adapted"
+        else []
+    )
+    assert plugins.driver("frontend", "old").name == "old", "each kind has a version of its own"
 
 
 def test_ctrl_c_while_a_plugin_is_imported_stops_the_command(install: Install, plugins: Plugins) -> None:
