@@ -6,18 +6,23 @@
 Each test gets a fresh ``HOME``; override `environment` for a store that needs more.
 """
 
-# ruff: noqa: D102 - a test's name is its claim
+# ruff: noqa: D102, PT017 - a test's name is its claim
 from __future__ import annotations
 
+import errno
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
+from img_core.files.fs import faults
+from img_core.spec.errors import ImgError
 from img_core.spec.values import Credentials
 from img_core.testing.contracts.driver import DriverContract
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from img_core.spec.credentials import CredentialStore
@@ -46,6 +51,11 @@ class CredentialStoreContract(DriverContract):
     def store(self, environment: dict[str, str]) -> CredentialStore:
         made: CredentialStore = self.made(environment)
         return made
+
+    @pytest.fixture(autouse=True)
+    def no_faults_left(self) -> Iterator[None]:
+        yield
+        faults.uninstall()
 
     def test_new_store_knows_nothing(self, store: CredentialStore) -> None:
         assert store.get("registry.example") is None
@@ -114,3 +124,45 @@ class CredentialStoreContract(DriverContract):
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda server: self.made(environment).store(server, JOE), servers))
         assert sorted(store.list()) == sorted(servers)
+
+    @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO], ids=["ENOSPC", "EIO"])
+    def test_a_failing_disk_loses_no_login(
+        self, store: CredentialStore, environment: dict[str, str], error: int
+    ) -> None:
+        for number in range(1, self.count_changes(store) + 1):
+            faults.install(fail_at=number, error=error)
+            try:
+                self.made(environment).store("new.example", JOE)
+            except ImgError as err:
+                assert "\n" not in err.message
+                assert "s3cret" not in err.message
+            finally:
+                faults.uninstall()
+            self.check_old_and_new(self.made(environment))
+
+    def test_a_kill_loses_no_login(self, store: CredentialStore, environment: dict[str, str]) -> None:
+        for number in range(1, self.count_changes(store) + 1):
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    faults.install(crash_at=number)
+                    self.made(environment).store("new.example", JOE)
+                finally:
+                    os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) in (0, 137)
+            self.check_old_and_new(self.made(environment))
+
+    def count_changes(self, store: CredentialStore) -> int:
+        """Log in; return how often that changed the disk: never, if a program or a service does it."""
+        store.store("old.example", JOE)
+        faults.install()
+        store.store("other.example", JOE)
+        faults.uninstall()
+        return faults.count()
+
+    def check_old_and_new(self, store: CredentialStore) -> None:
+        """Insist that old logins are there and the new one is whole or not; log out of the new one."""
+        assert store.get("old.example") == store.get("other.example") == JOE
+        assert store.get("new.example") in (None, JOE)
+        store.erase("new.example")
+        assert sorted(store.list()) == ["old.example", "other.example"]

@@ -54,6 +54,20 @@ def _open_store(self: Any, server: str, credentials: Credentials) -> None:
         path.chmod(0o644)
 
 
+def _in_place(self: Any, server: str, credentials: Credentials) -> None:
+    """Empty the file before it is written."""
+    for path in Path(self._home).rglob("*.json"):
+        path.write_text("{}")
+    Store.store(self, server, credentials)
+
+
+def _raw_errors(self: Any, server: str, credentials: Credentials) -> None:
+    try:
+        Store.store(self, server, credentials)
+    except ImgError as err:
+        raise ImgError(f"{err.message}: {credentials}\n{credentials.password}") from err
+
+
 def _home(self: Any, environment: Mapping[str, str], options: Any = None) -> None:
     Store.__init__(self, environment)
     self._home = environment["HOME"]
@@ -81,6 +95,8 @@ CREDENTIALS = {
     "shows passwords": store("test_secret_is_never", list=lambda self: {n: f"{u}:{(Store.get(self, n) or Credentials()).password}" for n, u in Store.list(self).items()}),
     "writes files for everybody": store("test_files_are_readable", store=_open_store),
     "has no lock": store("test_logins_at_the_same", store=_plain_store, list=lambda self: json.loads(Path(self._home, "plain.json").read_text())),
+    "empties the file first": store("test_a_failing_disk or test_a_kill", store=_in_place),
+    "tells the password when it fails": store("test_a_failing_disk", store=_raw_errors),
     "cuts passwords": store("test_credentials_come_back", store=lambda self, s, c: Store.store(self, s, Credentials(c.username, c.password.encode("ascii", "ignore").decode()))),
 }  # fmt: skip
 
