@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from packaging_support import Environment
 
+from harness.documents import plugins_of
+from harness.repository import ROOT
 from img_core.spec.kinds import KINDS
 from img_core.testing.templates import KINDS_WITH_TEMPLATE
 
@@ -231,10 +233,24 @@ def test_a_new_project_is_tidy_and_typed(author: Environment, kind: str, tmp_pat
     for words in (["ruff", "check", "--no-cache", "."], ["ruff", "format", "--no-cache", "--check", "."]):
         done = subprocess.run([sys.executable, "-m", *words], cwd=project, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
-    site = f"{author.site_packages}"
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--cache-dir", str(author.home / ".mypy"), "--python-executable", str(author.path / "bin/python")],
-        cwd=project, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{site}\n{done.stdout}{done.stderr}"
+    _assert_typed(author, project)
     assert "{{" not in "".join(path.read_text() for path in project.rglob("*") if path.is_file())
+
+
+def _assert_typed(author: Environment, directory: Path) -> None:
+    """Have mypy look at what is in *directory*, as somebody sees it who has img installed."""
+    words = ["--cache-dir", str(author.home / ".mypy"), "--python-executable", str(author.path / "bin/python")]
+    named = [] if (directory / "pyproject.toml").exists() else sorted(path.name for path in directory.glob("*.py"))
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *words, *named], cwd=directory, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{author.site_packages}\n{done.stdout}{done.stderr}"
+
+
+def test_the_examples_of_the_how_tos_are_typed(author: Environment, tmp_path: Path) -> None:
+    """What runs is tried in `tests/integration/test_documented_commands.py`; this looks at what does not."""
+    for page in (ROOT / "docs/how-to").glob("*.md"):
+        for name, text in plugins_of(page).items():
+            (tmp_path / name.replace("-", "_")).write_text(text)
+    assert len(list(tmp_path.iterdir())) >= len(KINDS)
+    _assert_typed(author, tmp_path)
