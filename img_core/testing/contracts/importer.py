@@ -14,20 +14,22 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
-from img_core.spec.errors import ImgError
+from img_core.spec.errors import Canceled, ImgError
 from img_core.spec.importer import Importer, LoadedImage
+from img_core.spec.values import Descriptor, Digest
 from img_core.testing.contracts.driver import DriverContract
 from img_core.testing.images import SmallImage, make_image
 from img_core.testing.results import DirectoryStore
 
 __all__ = ["ImporterContract"]
 
+_BLOBS = 8  #: of an image, at which its loading is stopped
 _START = 512  #: bytes of a stream that `Importer.claims` gets
 
 
@@ -94,6 +96,15 @@ class ImporterContract(DriverContract):
             self._load(written, store)
         assert "\n" not in caught.value.message
 
+    @pytest.mark.parametrize("error", [Canceled, ImgError], ids=["cancel", "full-disk"])
+    def test_what_stops_the_store_is_not_hidden(self, written: Path, tmp_path: Path, error: type[ImgError]) -> None:
+        whole = _Stopping(tmp_path / "whole", -1, error)
+        self._load(written, whole)
+        for number in range(min(whole.count, _BLOBS)):
+            with pytest.raises(error) as caught:
+                self._load(written, _Stopping(tmp_path / str(number), number, error))
+            assert "\n" not in caught.value.message
+
     def _claims(self, written: Path) -> bool:
         if written.is_dir():
             return self.importer_class.claims(b"", str(written))
@@ -111,6 +122,26 @@ class ImporterContract(DriverContract):
             return made.load(written, store)
         with written.open("rb") as file:
             return made.load(file, store)
+
+
+class _Stopping(DirectoryStore):
+    """A store that takes *number* blobs, and of the next one a piece."""
+
+    def __init__(self, directory: Path, number: int, error: type[ImgError]) -> None:
+        super().__init__(directory)
+        self._number = number
+        self._error = error
+        self.count = 0
+
+    def ingest(
+        self, chunks: Iterable[bytes], media_type: str, *, digest: Digest | None = None, size: int | None = None
+    ) -> Descriptor:
+        """See `DirectoryStore.ingest`."""
+        if self.count == self._number:
+            next(iter(chunks), b"")
+            raise self._error("the store was stopped")
+        self.count += 1
+        return super().ingest(chunks, media_type, digest=digest, size=size)
 
 
 def _copied(path: Path, directory: Path) -> Path:

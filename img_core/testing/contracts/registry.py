@@ -20,7 +20,7 @@ from typing import ClassVar
 import pytest
 
 from img_core.images import oci
-from img_core.spec.errors import IntegrityError, NotFoundError
+from img_core.spec.errors import Canceled, IntegrityError, NotFoundError
 from img_core.spec.registry import Registry, RegistryContext, Uploaded
 from img_core.spec.values import Descriptor, Digest
 from img_core.testing.contracts.driver import DriverContract
@@ -94,6 +94,20 @@ class RegistryContract(DriverContract):
         registry.upload(app, blob, _reader(_CONTENT))
         with pytest.raises(IntegrityError):
             list(registry.fetch_blob(app, replace(blob, size=len(_CONTENT) - 7)))
+
+    def test_an_upload_that_is_canceled_leaves_no_blob(self, registry: Registry, app: str) -> None:
+        blob = _blob(_CONTENT)
+
+        def begin(offset: int) -> Iterator[bytes]:
+            yield _CONTENT[offset : offset + 65536]
+            raise Canceled
+
+        with pytest.raises(Canceled):
+            registry.upload(app, blob, begin)
+        with pytest.raises(NotFoundError):
+            list(registry.fetch_blob(app, blob))
+        assert registry.upload(app, blob, _reader(_CONTENT)) is Uploaded.SENT
+        assert _same(registry.fetch_blob(app, blob), _CONTENT)
 
     def test_it_serves_many_threads(self, registry: Registry, app: str) -> None:
         contents = [bytes([number]) * 100_000 for number in range(12)]

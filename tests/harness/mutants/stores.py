@@ -158,6 +158,19 @@ def _always_sends(
     return Uploaded.SENT
 
 
+def _keeps_a_part(
+    self: Any, repository: str, descriptor: Descriptor, read: Any, *, mount_from: str | None = None
+) -> Uploaded:
+    """Take what came before an upload was stopped for all of it."""
+    content = b""
+    try:
+        for chunk in read(0):
+            content += chunk
+    finally:
+        self.kept[repository, descriptor.digest] = content, descriptor.media_type
+    return Uploaded.SENT
+
+
 def _empty_mount(
     self: Any, repository: str, descriptor: Descriptor, read: Any, *, mount_from: str | None = None
 ) -> Uploaded:
@@ -179,6 +192,7 @@ REGISTRIES = {
     "takes any size": registry("test_a_blob_of_another_size", fetch_blob=_any_size),
     "mixes up threads": registry("test_it_serves_many", upload=_mixed_up),
     "sends what is there": registry("test_a_blob_is_sent_once", upload=_always_sends),
+    "keeps a part of what was canceled": registry("test_an_upload_that_is_canceled", upload=_keeps_a_part),
     "says that it mounted": registry("test_a_blob_of_a_neighbour", upload=_empty_mount),
     "has a key error": registry("test_what_is_not_there", _find=_error(KeyError)),
     "calls what is missing a failure": registry("test_what_is_not_there", _find=_error(ImgError)),
@@ -237,6 +251,8 @@ def _swallows(self: Any, source: Any, store: Any) -> list[LoadedImage]:
 
 
 IMPORTERS = {
+    "hides that the disk is full": importer("test_what_stops", load=_swallows),
+    "calls a cancellation a failure": importer("test_what_stops", load=_raising(ImgError("failed"))),
     "claims everything": importer("test_it_claims", claims=classmethod(lambda cls, start, directory="": True)),
     "claims scripts": importer("test_it_claims", claims=classmethod(lambda cls, start, directory="": LayoutImporter.claims(start, directory) or start[:1] == b"#")),
     "claims nothing": importer("test_it_claims", claims=classmethod(lambda cls, start, directory="": False)),
