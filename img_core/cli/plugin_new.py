@@ -24,5 +24,5 @@ def command(context: click.Context, kind: str, name: str, directory: str) -> Non
     if kind == "command" and is_taken(name):
         raise UsageError(f"`img {name}` means something else already")
     if any((found.kind, found.name) == (kind, name) for found in settings_of(context).plugins().installed()):
-        raise UsageError(f"there is a {kind} `{name}` already", hint="`img plugins ls` shows what is installed")
+        raise UsageError(f"`{kind}:{name}` is there already", hint="`img plugins ls` shows what is installed")
     echo(write_project(kind, name, directory))

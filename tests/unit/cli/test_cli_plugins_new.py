@@ -19,7 +19,7 @@ Run = Any  # the fixture of conftest.py
         (("exporter", "../x"), 2, "`../x` cannot be a name"),
         (("exporter", "a" * 41), 2, "cannot be a name"),
         (("exporter", ""), 2, "cannot be a name"),
-        (("exporter", "tar"), 2, "there is a exporter `tar` already"),
+        (("exporter", "tar"), 2, "`exporter:tar` is there already"),
         (("command", "build"), 2, "`img build` means something else already"),
         (("exporter",), 2, "Missing argument"),
         (("exporter", "x", "--directory", "/nonexistent/there"), 1, "no such file or directory"),
