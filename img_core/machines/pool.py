@@ -191,7 +191,7 @@ class Pool:
                         del self._waiting[part.digest]
                     self._running += 1
                     return chosen[:count]
-                if not self._waiting or not (self._running or ready):
+                if not self._running and not ready:  # what runs may come back, for whoever is left
                     break
                 self._changed.wait()
             self._changed.notify_all()
