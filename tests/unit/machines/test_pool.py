@@ -1,13 +1,23 @@
-"""Who gets parts at the same time: nobody is left out for whom there is something to do."""
+"""Who gets parts at the same time: nobody is left out for whom there is something to do, also when a worker is lost at the end."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import MagicMock
+
 import pytest
 
-from img_core.machines.cut import CutPart
-from img_core.machines.pool import slots
-from img_core.spec.engine import EngineWorker
+from img_core.linux.cancellation import CancelHandle, Cancellation
+from img_core.machines.cut import Cut, CutPart
+from img_core.machines.pool import Pool, PoolScope, slots
+from img_core.machines.tasks import result_text
+from img_core.spec.engine import Engine, EngineHandle, EngineTask, EngineWorker
+from img_core.spec.errors import ImgError
 from img_core.spec.graph import RunOp, Vertex
+from img_core.spec.host import Host
+from img_core.testing.results import host
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64"
 MANY = tuple(EngineWorker(f"amd-{number}", (AMD64,), 8) for number in range(40))
@@ -32,3 +42,50 @@ def test_slots(
     wanted: list[str], workers: tuple[EngineWorker, ...], trusted: tuple[str, ...], names: list[str]
 ) -> None:
     assert [worker.name for worker in slots(workers, parts(*wanted), AMD64, trusted)] == names
+
+
+class Lossy(Engine):
+    """Its one worker takes a task, and is lost when this machine has nothing else to do any more."""
+
+    name = "lossy"
+
+    def __init__(self, on: Host) -> None:
+        super().__init__(on)
+        self.taken = threading.Event()
+
+    def capacity(self) -> tuple[EngineWorker, ...]:
+        return (EngineWorker("far", (AMD64,)),)
+
+    def submit(self, task: EngineTask, tell: Callable[[str], None]) -> EngineHandle:
+        self.taken.set()
+        return Lost()
+
+    def cancel(self, handle: EngineHandle) -> None:
+        raise AssertionError("nobody cancels")
+
+
+class Lost(EngineHandle):
+    def wait(self) -> None:
+        for thread in threading.enumerate():
+            if thread.name == "engine-0":
+                thread.join(0.5)  # by then it has ended, or waits for more
+        raise ImgError("the worker was lost")
+
+
+def test_a_part_that_comes_back_at_the_end_is_done_by_who_is_left(tmp_path: Path) -> None:
+    engine, done, cancellation = Lossy(host(tmp_path)), list[str](), Cancellation()
+
+    def at_home(text: str, hear: Callable[[str], None], cancel: CancelHandle) -> None:
+        assert engine.taken.wait(30)
+        done.append(text)
+        hear(result_text(1, 0))
+
+    around = PoolScope(MagicMock(), cancellation, lambda *_step: None, lambda _place: "", at_home)
+    found = Cut(tuple(parts("", "")))
+    pool = Pool(found, engine, engine.capacity(), around, {}, lambda chosen, saved: chosen[0].digest)
+    running = threading.Thread(target=pool.run, daemon=True)
+    running.start()
+    running.join(30)
+    assert not running.is_alive(), "somebody waits for who has left"
+    assert sorted(done) == sorted(part.digest for part in found.parts)
+    cancellation.close()
