@@ -12,6 +12,7 @@ class TestMine(RegistryContract):
 # ruff: noqa: D102 - a test's name is its claim
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -96,18 +97,19 @@ class RegistryContract(DriverContract):
             list(registry.fetch_blob(app, replace(blob, size=len(_CONTENT) - 7)))
 
     def test_an_upload_that_is_canceled_leaves_no_blob(self, registry: Registry, app: str) -> None:
-        blob = _blob(_CONTENT)
+        content = os.urandom(len(_CONTENT))  # which nobody sent before
+        blob = _blob(content)
 
         def begin(offset: int) -> Iterator[bytes]:
-            yield _CONTENT[offset : offset + 65536]
+            yield content[offset : offset + 65536]
             raise Canceled
 
         with pytest.raises(Canceled):
             registry.upload(app, blob, begin)
         with pytest.raises(NotFoundError):
             list(registry.fetch_blob(app, blob))
-        assert registry.upload(app, blob, _reader(_CONTENT)) is Uploaded.SENT
-        assert _same(registry.fetch_blob(app, blob), _CONTENT)
+        assert registry.upload(app, blob, _reader(content)) is Uploaded.SENT
+        assert _same(registry.fetch_blob(app, blob), content)
 
     def test_it_serves_many_threads(self, registry: Registry, app: str) -> None:
         contents = [bytes([number]) * 100_000 for number in range(12)]
