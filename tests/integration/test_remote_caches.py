@@ -304,6 +304,33 @@ def test_a_registry_that_misbehaves_fails_no_build(
         assert len(warnings(done)) == 1, done.stderr
 
 
+@pytest.mark.parametrize("answer", [status(404), status(429), status(500), _reset], ids=["404", "429", "500", "reset"])
+def test_a_registry_that_does_not_give_one_entry_fails_no_build(
+    new_state: NewState, context: Path, tmp_path: Path, answer: Callable[[Exchange], None]
+) -> None:
+    """Each blob of the cache in turn; with an exporter that reads every layer."""
+    with FaultyRegistry() as registry:
+        name = f"{registry.address}/app:cache"
+        here = new_state("here")
+        here.build(context, "--cache-to", f"type=registry,ref={name},mode=max").ok()
+        here.run("unpack", "-o", str(tmp_path / "right"), "built").ok()
+        manifest = json.loads((registry.find("/v2/app/manifests/cache") or ("", b"{}"))[1])
+        told = 0
+        for number, item in enumerate([manifest["config"], *manifest["layers"]]):
+            registry.rule(f"GET /v2/app/blobs/{item['digest']}", answer)
+            output = tmp_path / f"out{number}"
+            done = (
+                new_state(f"there{number}")
+                .build(context, "--cache-from", f"type=registry,ref={name}", "-o", f"type=local,dest={output}")
+                .ok()
+            )
+            assert (output / "w/all").read_bytes() == (tmp_path / "right/w/all").read_bytes(), item
+            assert len(warnings(done)) <= 1, done.stderr
+            told += len(warnings(done))
+            registry.heal()
+        assert told >= 2, "the records, and a layer"
+
+
 # -------------------------------------------------------------------------------------------------------------- speed
 
 
