@@ -7,15 +7,16 @@ in its pyproject.toml, and which contract suites it passes in its tests.
 from __future__ import annotations
 
 import ast
-import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pages import write_or_check
+
 from img_core.spec.kinds import GROUPS
 
-__all__ = ["distributions", "main", "page", "suites"]
+__all__ = ["distributions", "page", "suites"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/reference/catalogue.md"
@@ -73,12 +74,5 @@ def _version(project: dict[str, Any]) -> str:
     return str(project.get("version", "that of img"))
 
 
-def main() -> None:
-    """Write the page, or compare it."""
-    if "--check" in sys.argv[1:]:
-        sys.exit(None if PAGE.read_text() == page() else f"{PAGE} is out of date: run {Path(__file__).name}")
-    PAGE.write_text(page())
-
-
 if __name__ == "__main__":
-    main()
+    write_or_check({PAGE: page()})

@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pages import write_or_check
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/reference/commands.md"
 
@@ -53,11 +55,5 @@ def help_of(name: str) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines()).strip()
 
 
-def main() -> None:
-    if "--check" in sys.argv[1:]:
-        sys.exit(None if PAGE.read_text() == page() else f"{PAGE} is out of date: run {Path(__file__).name}")
-    PAGE.write_text(page())
-
-
 if __name__ == "__main__":
-    main()
+    write_or_check({PAGE: page()})

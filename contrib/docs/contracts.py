@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import re
-import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from libraries import comment
+from pages import write_or_check
 
 from img_core.spec.hooks import DRIVER_HOOKS
 from img_core.spec.kinds import CONTRACTS, GROUPS, WITHOUT_OPTIONS
@@ -149,15 +149,5 @@ def _parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def main() -> None:
-    """Write the pages, or tell with ``--check`` which is stale."""
-    made = {PAGES / "contracts.md": contracts(), PAGES / "options.md": options()}
-    if "--check" in sys.argv[1:]:
-        stale = [path.name for path, text in made.items() if not path.is_file() or path.read_text("utf-8") != text]
-        sys.exit(f"{', '.join(stale)} of {PAGES} out of date: run {Path(__file__).name}" if stale else None)
-    for path, text in made.items():
-        path.write_text(text, encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    write_or_check({PAGES / "contracts.md": contracts(), PAGES / "options.md": options()})

@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from pages import write_or_check
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/reference/differences-from-buildah.md"
 
@@ -80,11 +82,5 @@ def table(*rows: tuple[str, ...]) -> str:
     return "".join(lines)
 
 
-def main() -> None:
-    if "--check" in sys.argv[1:]:
-        sys.exit(None if PAGE.read_text() == page() else f"{PAGE} is out of date: run {Path(__file__).name}")
-    PAGE.write_text(page())
-
-
 if __name__ == "__main__":
-    main()
+    write_or_check({PAGE: page()})

@@ -6,11 +6,12 @@ With ``--check`` it only tells whether the pages are up to date. The sources are
 from __future__ import annotations
 
 import ast
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["LIBRARIES", "comment", "main", "pages", "public_modules"]
+from pages import write_or_check
+
+__all__ = ["LIBRARIES", "comment", "pages", "public_modules"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / "docs/reference/libraries"
@@ -136,18 +137,5 @@ def _parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def main() -> None:
-    made = pages()
-    if "--check" in sys.argv[1:]:
-        old = {path: path.read_text(encoding="utf-8") for path in PAGES.glob("*.md")}
-        stale = sorted(path.name for path in {*made, *old} if made.get(path) != old.get(path))
-        sys.exit(f"{', '.join(stale)} of {PAGES} out of date: run {Path(__file__).name}" if stale else None)
-    PAGES.mkdir(exist_ok=True)
-    for path in PAGES.glob("*.md"):
-        path.unlink()
-    for path, text in made.items():
-        path.write_text(text, encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    write_or_check(pages(), all_in=PAGES)

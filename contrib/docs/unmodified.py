@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from pages import write_or_check
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/reference/unmodified-images.md"
 
@@ -38,17 +40,5 @@ def page() -> str:
     return HEAD.format(count=len(CASES), same=len(CASES) - listed) + "".join(rows)
 
 
-def main() -> int:
-    """Write the page, or check it."""
-    text = page()
-    if "--check" in sys.argv[1:]:
-        if PAGE.read_text() == text:
-            return 0
-        sys.stderr.write(f"{PAGE} is out of date: run {Path(__file__).name}\n")
-        return 1
-    PAGE.write_text(text)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    write_or_check({PAGE: page()})
