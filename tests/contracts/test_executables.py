@@ -9,14 +9,12 @@ from typing import Any, ClassVar
 
 import pytest
 
-from img_core.archives.tar import TarReader
-from img_core.archives.tar.member import HARD_LINK, REGULAR, SYMLINK
+from harness.tar_archives import TarSuite
 from img_core.plugins import Found
 from img_core.plugins._register import load_checked
 from img_core.spec.graph import SourceOp
 from img_core.spec.source import SourceContext
 from img_core.testing.contracts.credentials import CredentialStoreContract
-from img_core.testing.contracts.exporter import ExporterContract
 from img_core.testing.contracts.listener import ListenerContract
 from img_core.testing.contracts.secret import SecretProviderContract
 from img_core.testing.contracts.source import TreeSourceContract
@@ -34,25 +32,11 @@ def program(kind: str, name: str, directory: Path = SAMPLES) -> Any:  # Any: a d
     return load_checked(Found(kind, name, path, path, ""))
 
 
-class TestExporter(ExporterContract):
+class TestExporter(TarSuite):
     """The example of the documents."""
 
     exporter = program("exporter", "gnutar", ROOT / "contrib/executables")
     options: ClassVar[dict[str, Any]] = {"format": "gnu"}
-
-    def files(self, dest: Path, result: ReadyResult) -> Mapping[bytes, bytes]:
-        found: dict[bytes, bytes] = {}
-        with dest.open("rb") as file:
-            for member in (reader := TarReader(file)):
-                if member.type == REGULAR:
-                    found[member.name] = b"".join(reader.chunks())
-                elif member.type == HARD_LINK:
-                    found[member.name] = found[member.linkname]
-        return found
-
-    def links(self, dest: Path, result: ReadyResult) -> Mapping[bytes, bytes]:
-        with dest.open("rb") as file:
-            return {member.name: member.linkname for member in TarReader(file) if member.type == SYMLINK}
 
     def owners(self, dest: Path, result: ReadyResult) -> None:
         """They are those of our files: the program knows nothing of the tree's."""

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.program_exporter import ProgramExporter
+from harness.tar_archives import TarSuite, files_in_archive
 from img_core.archives.tar import TarReader
-from img_core.archives.tar.member import HARD_LINK, REGULAR, SYMLINK, Member
 from img_core.archives.tar.pipeline import Serial
 from img_core.images import oci
-from img_core.spec.exporter import Exporter
 from img_core.spec.values import Descriptor, Digest
 from img_core.testing.contracts.exporter import ExporterContract
 from img_core.testing.results import DirectoryStore, ReadyResult
@@ -24,21 +23,6 @@ from img_exporter_oci._oci import OciExporter
 from img_exporter_tar._tar import TarExporter
 from img_lib_export.bundle import read_bundle
 from img_lib_export.repack import uncompressed
-
-
-def files_in_archive(reader: TarReader) -> dict[bytes, bytes]:
-    files: dict[bytes, bytes] = {}
-    for member in reader:
-        if member.type == REGULAR:
-            files[member.name] = b"".join(reader.chunks())
-        elif member.type == HARD_LINK:
-            files[member.name] = files[member.linkname]
-    return files
-
-
-def members(archive: Path) -> list[Member]:
-    with archive.open("rb") as file:
-        return list(TarReader(file))
 
 
 def files_in_image(store: DirectoryStore, descriptor: Descriptor) -> dict[bytes, bytes]:
@@ -86,22 +70,8 @@ class TestOciUncompressed(BundleContract):
     options: ClassVar[dict[str, Any]] = {"compression": "uncompressed", "force-compression": True}
 
 
-class TarSuite(ExporterContract):
-    exporter: ClassVar[type[Exporter]] = TarExporter
-
-    def links(self, dest: Path, result: ReadyResult) -> Mapping[bytes, bytes]:
-        return {member.name: member.linkname for member in members(dest) if member.type == SYMLINK}
-
-    def owners(self, dest: Path, result: ReadyResult) -> Mapping[bytes, tuple[int, int]] | None:
-        return {member.name.rstrip(b"/"): (member.uid, member.gid) for member in members(dest)}
-
-    def files(self, dest: Path, result: ReadyResult) -> Mapping[bytes, bytes]:
-        with dest.open("rb") as file:
-            return files_in_archive(TarReader(file))
-
-
 class TestTar(TarSuite):
-    pass
+    exporter = TarExporter
 
 
 class TestProgram(TarSuite):

@@ -14,42 +14,17 @@ from typing import Any
 
 from harness.mutants import Mutant, mutant
 from harness.program_exporter import ProgramExporter
-from img_core.archives.tar import TarReader
-from img_core.archives.tar.member import HARD_LINK, REGULAR, SYMLINK
+from harness.tar_archives import TarSuite
 from img_core.files import fs
 from img_core.files.output import destination_errors
 from img_core.spec.errors import ImgError
-from img_core.testing.contracts.exporter import ExporterContract
 from img_core.testing.results import ReadyResult
 from img_exporter_tar._tar import TarExporter
 
 __all__ = ["MUTANTS"]
 
 
-class Suite(ExporterContract):
-    """Reads the archives of the mutants."""
-
-    def files(self, dest: Path, result: ReadyResult) -> Mapping[bytes, bytes]:
-        found: dict[bytes, bytes] = {}
-        with dest.open("rb") as file:
-            reader = TarReader(file)
-            for member in reader:
-                if member.type == REGULAR:
-                    found[member.name] = b"".join(reader.chunks())
-                elif member.type == HARD_LINK:
-                    found[member.name] = found[member.linkname]
-        return found
-
-    def links(self, dest: Path, result: ReadyResult) -> Mapping[bytes, bytes]:
-        with dest.open("rb") as file:
-            return {member.name: member.linkname for member in TarReader(file) if member.type == SYMLINK}
-
-    def owners(self, dest: Path, result: ReadyResult) -> Mapping[bytes, tuple[int, int]] | None:
-        with dest.open("rb") as file:
-            return {member.name.rstrip(b"/"): (member.uid, member.gid) for member in TarReader(file)}
-
-
-class ProgramSuite(Suite):
+class ProgramSuite(TarSuite):
     options = {"program": "tar"}  # noqa: RUF012 - as in the contract
 
     def owners(self, dest: Path, result: ReadyResult) -> None:
@@ -189,7 +164,7 @@ def ignores_failure(self: Any, root: int, output: str) -> None:
 
 
 def tar(claim: str, **changes: Any) -> Mutant:
-    return mutant(Suite, TarExporter, claim, **changes)
+    return mutant(TarSuite, TarExporter, claim, **changes)
 
 
 def program(claim: str, **changes: Any) -> Mutant:
