@@ -134,7 +134,7 @@ def _forced_mode() -> str | None:
 def _lacked_in_container() -> str:
     """Return what this process would need to go on without a namespace; empty if it has it."""
     if os.geteuid() != 0:
-        return "in a container, root needs no namespace"
+        return "in a container, root needs no namespace: that of a pod with `hostUsers: false` is nobody on the node"
     if all(map(_has_capability, _CONTAINER_CAPABILITIES)):
         return ""
     from img_core.linux.sandbox import ALL_CAPABILITIES  # on the way to an error only
@@ -287,6 +287,9 @@ def _directory_ranges(kind: str, user: str) -> list[tuple[int, int]]:
     try:
         actions = [(os.POSIX_SPAWN_DUP2, output_write, 1), (os.POSIX_SPAWN_CLOSE, 2)]
         pid = os.posix_spawn(tool, command, os.environ, file_actions=actions)
+    except OSError:  # as good as not installed: an image without the loader of its programs, say
+        os.close(output_read)
+        return []
     finally:
         os.close(output_write)
     text = _read_all(output_read).decode(errors="replace")
@@ -404,15 +407,20 @@ def _write_maps(target: int, plan: _MapPlan) -> str:
 
 def _run_map_tools(target: int, *tools: tuple[str, tuple[IdRange, ...]]) -> str:
     """Run both tools at the same time; return the first complaint."""
-    running = []
+    running, complaints = [], []
     for path, ranges in tools:
         numbers = [str(number) for r in ranges for number in (r.inside, r.outside, r.count)]
         output_read, output_write = os.pipe()
         actions = [(os.POSIX_SPAWN_DUP2, output_write, 1), (os.POSIX_SPAWN_DUP2, output_write, 2)]
-        pid = os.posix_spawn(path, [path, str(target), *numbers], os.environ, file_actions=actions)
-        os.close(output_write)
-        running.append((path, pid, output_read))
-    complaints = []
+        try:
+            pid = os.posix_spawn(path, [path, str(target), *numbers], os.environ, file_actions=actions)
+        except OSError as err:
+            complaints.append(f"`{path}` cannot be run: {err.strerror}")
+            os.close(output_read)
+        else:
+            running.append((path, pid, output_read))
+        finally:
+            os.close(output_write)
     for path, pid, output_read in running:
         output = _read_all(output_read).decode(errors="replace").strip()
         _, status = os.waitpid(pid, 0)

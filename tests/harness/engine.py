@@ -18,6 +18,9 @@ from typing import Any
 from img_core.linux import sandbox, syscalls, userns
 from img_lib_containers import seccomp_rules
 
+sys.path[0] = str(Path(__file__).parents[1])  # we are a program
+from harness import prepared  # noqa: E402
+
 _STAGE = Path("/mnt")
 _USER_RANGE = {"containerID": 0, "hostID": 200_000, "size": 65_536}
 #: what the image of the container has: the programs of this machine, and the few files that they read
@@ -41,8 +44,8 @@ def main() -> int:
     syscalls.mount("tmpfs", str(_STAGE), "tmpfs", 0, "mode=755")
     own_users = wanted["user_namespace"] and identity.mode == "root"  # else we are in one already
     owner = _USER_RANGE["hostID"] if own_users else 0
-    image = Path(wanted["image"]) if wanted["image"] else make_image(owner)
-    mount_root(image, Path(wanted["layer"]), owner)
+    image = Path(wanted["image"]) if wanted["image"] else make_image(wanted, owner)
+    mount_root(image, Path(wanted["layer"]), owner, 0o777 if wanted["open_root"] else 0o755)
     bundle = _STAGE / "bundle"
     bundle.mkdir()
     config = configuration(wanted, command, own_users=own_users, real_root=identity.mode == "root")
@@ -51,9 +54,14 @@ def main() -> int:
     return subprocess.call(runc)
 
 
-def make_image(owner: int) -> Path:
+def make_image(wanted: Wanted, owner: int) -> Path:
     """Make a small root file system of *owner*; the programs of this machine are mounted into it."""
     image = _STAGE / "image"
+    if wanted["prepared"]:
+        image.mkdir()
+        os.chown(image, owner, owner)
+        prepared.make(image, owner, owner + wanted["user"], owned=wanted["prepared"] == "owned")
+        return image
     for name in _DIRECTORIES:
         (image / name).mkdir(parents=True)
     for name, content in _FILES.items():
@@ -69,12 +77,13 @@ def make_image(owner: int) -> Path:
     return image
 
 
-def mount_root(image: Path, layer: Path, owner: int) -> None:
+def mount_root(image: Path, layer: Path, owner: int, mode: int) -> None:
     """Mount an overlay as engines do: *image* below, the writable *layer* of *owner*, which is kept, on top."""
     merged = _STAGE / "merged"
     for name in ("upper", "work"):
         if not (layer / name).exists():
-            (layer / name).mkdir(parents=True, mode=0o755)
+            (layer / name).mkdir(parents=True)
+            (layer / name).chmod(mode)
             os.chown(layer / name, owner, owner)
     merged.mkdir()
     options = f"index=off,lowerdir={image},upperdir={layer}/upper,workdir={layer}/work"
@@ -87,6 +96,10 @@ def configuration(wanted: Wanted, command: list[str], *, own_users: bool, real_r
     """Return the OCI runtime configuration, as containerd and dockerd write it when they are told nothing."""
     held = [f"CAP_{name}" for name in wanted["capabilities"]]
     effective = held if wanted["user"] == 0 else []
+    environment = dict(os.environ)
+    if wanted["prepared"]:
+        command, environment = prepared.command_in(command), prepared.environment_in(environment)
+    shown = {path: path for path in (*wanted["visible"], *(() if wanted["image"] else _PROGRAMS))}
     linux: dict[str, Any] = {
         "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount")],
         "maskedPaths": list(sandbox.MASKED_PATHS),
@@ -106,13 +119,13 @@ def configuration(wanted: Wanted, command: list[str], *, own_users: bool, real_r
             "user": {"uid": wanted["user"], "gid": wanted["user"]},
             "args": command,
             "cwd": "/",
-            "env": [f"{name}={value}" for name, value in os.environ.items()],
+            "env": [f"{name}={value}" for name, value in environment.items()],
             "capabilities": {"bounding": held, "effective": effective, "permitted": effective},
             "noNewPrivileges": wanted["no_new_privileges"],
         },
         "root": {"path": str(_STAGE / "merged"), "readonly": False},
         "mounts": mounts(
-            [*wanted["visible"], *(() if wanted["image"] else _PROGRAMS)],
+            prepared.visible() if wanted["prepared"] else shown,
             wanted["writable"],
             group=real_root and not own_users,
         ),
@@ -130,12 +143,12 @@ def device_rules() -> list[dict[str, Any]]:
     ]
 
 
-def mounts(visible: list[str], writable: list[str], *, group: bool) -> list[dict[str, Any]]:
+def mounts(visible: dict[str, str], writable: list[str], *, group: bool) -> list[dict[str, Any]]:
     def mount(target: str, kind: str, *options: str, source: str = "") -> dict[str, Any]:
         return {"destination": target, "type": kind, "source": source or kind, "options": [*options]}
 
     safe = ("nosuid", "noexec", "nodev")
-    given = [path for path in visible if os.path.exists(path)]
+    given = {place: source for place, source in visible.items() if os.path.exists(source)}
     return [
         mount("/proc", "proc", *safe),
         mount("/dev", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
@@ -145,7 +158,7 @@ def mounts(visible: list[str], writable: list[str], *, group: bool) -> list[dict
         mount("/sys", "bind", "rbind", *safe, "ro", source="/sys"),
         mount("/dev/shm", "tmpfs", *safe, "mode=1777", "size=65536k"),
         mount("/dev/mqueue", "mqueue", *safe),
-        *(mount(path, "bind", "rbind", "ro", source=path) for path in given),
+        *(mount(place, "bind", "rbind", "ro", source=source) for place, source in given.items()),
         *(mount(path, "bind", "rbind", source=path) for path in writable),
         *(mount(path, "bind", "rbind", "rprivate", source=path) for path in ("/etc/resolv.conf", "/etc/hosts")),
     ]

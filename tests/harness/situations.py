@@ -72,7 +72,7 @@ class Unmodified:
     """A container as an engine starts it when it is told nothing, under runc (`harness.engine`).
 
     *layer* is where its writable layer is kept between commands; *visible* are paths of this machine that it sees, read-only. *image* is
-    the root file system below that layer; without one it is a small one, with the programs of this machine.
+    the root file system below that layer; without one it is a small one, with the programs of this machine, or a *prepared* one.
     """
 
     layer: str
@@ -83,6 +83,9 @@ class Unmodified:
     visible: tuple[str, ...] = ()
     writable: tuple[str, ...] = ()  #: such that it may change
     image: str = ""
+    #: apart: an image that has nothing but `harness.prepared.HOME`, in which a command is; owned: and directories of *user* beside it
+    prepared: Literal["", "apart", "owned"] = ""
+    open_root: bool = False  #: everybody may write in its root directory
 
     def but(self, **changes: object) -> Unmodified:
         """Return it with *changes*."""
@@ -97,11 +100,21 @@ _WITHOUT_CHROOT = tuple(
     name for name in DEFAULT_CAPABILITIES if name not in ("SYS_CHROOT", "MKNOD", "SETFCAP", "NET_RAW", "AUDIT_WRITE")
 )
 
+_NOTHING: dict[str, object] = {"capabilities": (), "no_new_privileges": True}
+_RESTRICTED: dict[str, object] = {"user": 1000, **_NOTHING}
+
 #: the changes that make an `Unmodified` what it stands for
 UNMODIFIED: dict[str, dict[str, object]] = {
     "root": {},  # docker run; Kubernetes "baseline" on containerd
     "host-users-false": {"user_namespace": True},
-    "cri-o-root": {"capabilities": _WITHOUT_CHROOT},
-    "host-users-false-drop-all": {"user_namespace": True, "capabilities": (), "no_new_privileges": True},
-    "restricted": {"user": 1000, "capabilities": (), "no_new_privileges": True},
+    "cri-o-root": {"capabilities": _WITHOUT_CHROOT, "prepared": "apart"},
+    "host-users-false-drop-all": {"user_namespace": True, **_NOTHING, "prepared": "apart"},
+    "ordinary-user": {"user": 1000},  # docker run --user
+    "restricted": _RESTRICTED,  # Kubernetes "restricted" on containerd, with the image of anybody
+    "restricted-open-root": {
+        **_RESTRICTED,
+        "prepared": "apart",
+        "open_root": True,
+    },  # CRI-O keeps the mode of an image's root
+    "restricted-prepared": {**_RESTRICTED, "prepared": "owned"},
 }

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness import prepared
 from harness.host import AS_ROOT, need
-from harness.img import Img, environment, remove_as_mapped_root
+from harness.img import COMMAND, Finished, Img, environment, remove_as_mapped_root
 from harness.situations import UNMODIFIED, Unmodified
 
 __all__ = ["Box"]
@@ -33,9 +35,23 @@ class Box:
         """Return a new one whose state directory holds the image of *archive*."""
         need("runc")
         box = cls(layer, kind)
-        box.put("/in/base.tar", archive.read_bytes())
-        box.img().run("load", "-q", "-i", "/in/base.tar").ok()
+        box.put(f"{box.home}/in/base.tar", archive.read_bytes())
+        box.img().run("load", "-q", "-i", f"{box.home}/in/base.tar").ok()
         return box
+
+    @property
+    def home(self) -> str:
+        """The directory that holds all of ours, state included; empty for the root directory."""
+        return str(prepared.HOME) if UNMODIFIED[self.kind].get("prepared") else ""
+
+    @property
+    def user(self) -> int:
+        """The number of its user, as seen from here."""
+        return int(str(UNMODIFIED[self.kind].get("user", 0))) + self._root
+
+    @property
+    def _root(self) -> int:
+        return _OWNER if AS_ROOT and "host-users-false" in self.kind else 0
 
     def img(self, *writable: Path) -> Img:
         """Return the command in it; *writable* are directories of this machine that it sees under their own names, and may change."""
@@ -44,29 +60,53 @@ class Box:
         image = str(self.image or "")
         situation = Unmodified(str(self.layer), visible=shown, writable=tuple(map(str, writable)), image=image)
         situation = situation.but(**UNMODIFIED[self.kind])
-        return Img(Path("/state"), Path("/root"), situation=situation)
+        return Img(Path(f"{self.home}/state"), self._user_home, situation=situation)
+
+    @property
+    def _user_home(self) -> Path:
+        return Path(self.home, "home") if self.home else Path("/root")
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a command in it."""
-        return environment(Path("/root"))
+        return environment(self._user_home)
+
+    def shell(self, script: str, *, timeout: float = 120) -> Finished:
+        """Run *script* in one container, in which ``img`` is the command with this box's state directory."""
+        command = prepared.command_in([*COMMAND]) if self.home else COMMAND
+        state = self.img().state if self.writes_state else "/tmp/state"
+        defined = f'img() {{ {" ".join(command)} -s {state} "$@"; }}\n{script}'
+        done = subprocess.run(
+            self.img().situation.wrap("sh", "-ec", defined),  # type: ignore[union-attr]  # it has one
+            capture_output=True, env=self.environment(), timeout=timeout, check=False,
+        )  # fmt: skip
+        return Finished(("…",), done.returncode, done.stdout, done.stderr.decode(errors="backslashreplace"))
+
+    @property
+    def writes_state(self) -> bool:
+        """Tell whether its user may write its state directory."""
+        return bool(self.home) or not UNMODIFIED[self.kind].get("user")
 
     def put(self, name: str, content: str | bytes) -> None:
-        """Write a file as its root would; between two commands only."""
+        """Write a file as its user would, if we are root, or as its root; between two commands only."""
         upper, path = self.layer / "upper", self.inside(name)
-        owner = _OWNER if AS_ROOT and "host-users-false" in self.kind else 0
-        missing = [parent for parent in (path, *path.parents) if upper in (parent, *parent.parents)]
+        if not upper.exists():
+            self.img().run("version").ok()  # whoever starts it first makes its root directory
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-        if owner:
-            for each in missing:
-                os.chown(each, owner, owner)
+        if AS_ROOT and self.user:
+            ours = self.inside(self.home)
+            for each in (path, *path.parents):
+                if ours in each.parents:
+                    os.chown(each, self.user, self.user)
+                elif each.is_relative_to(upper):
+                    os.chown(each, self._root, self._root)
 
     def give(self, directory: Path) -> None:
-        """Make its root the owner of *directory* and all that is in it."""
-        if AS_ROOT and "host-users-false" in self.kind:
+        """Make its user the owner of *directory* and all that is in it."""
+        if AS_ROOT and self.user:
             for path in (directory, *directory.rglob("*")):
                 mode = path.lstat().st_mode
-                os.chown(path, _OWNER, _OWNER, follow_symlinks=False)
+                os.chown(path, self.user, self.user, follow_symlinks=False)
                 if not path.is_symlink():
                     path.chmod(stat.S_IMODE(mode))  # a new owner takes bits away
 

@@ -21,6 +21,7 @@ from harness.host import AS_ROOT, copy_program, fixture_file, need
 from harness.img import COMMAND, write_context
 from harness.oci import ImageArchive, Record
 from harness.unmodified import Box
+from img_core.testing.registry import DockerRegistry
 
 #: as an ordinary user both are the same
 KINDS = ["root", "host-users-false"] if AS_ROOT else ["root"]
@@ -80,21 +81,42 @@ def test_the_doctor_names_the_situation(box: Box) -> None:
     assert findings["snapshotter moving"]["text"] == "works, and is what `auto` takes"
 
 
-@pytest.mark.parametrize(
-    ("kind", "words"),
-    [
-        ("cri-o-root", "if it has also the capabilities SYS_CHROOT"),
-        ("host-users-false-drop-all", "if it has also the capabilities CHOWN, DAC_OVERRIDE"),
-        ("restricted", "in a container, root needs no namespace"),
-    ],
-)
-def test_other_containers_are_told_what_they_lack(tmp_path: Path, kind: str, words: str) -> None:
+#: what a container lacks that has neither a namespace nor all that the executor `chroot` takes
+LACKS = {
+    "cri-o-root": "if it has also the capabilities SYS_CHROOT",
+    "host-users-false-drop-all": "if it has also the capabilities CHOWN, DAC_OVERRIDE",
+    "ordinary-user": "`hostUsers: false`",
+    "restricted": "`hostUsers: false`",
+    "restricted-open-root": "`hostUsers: false`",
+    "restricted-prepared": "`hostUsers: false`",
+}
+
+
+@pytest.mark.parametrize("kind", LACKS)
+def test_other_containers_are_told_what_they_lack(tmp_path: Path, kind: str) -> None:
     need("runc")
     box = Box(tmp_path / "layer", kind)
-    done = box.img().with_flags("-s", "/tmp/state").run("build", "-t", "x", "/tmp")
+    done = box.shell("cd $HOME || cd /tmp; echo FROM scratch | img build -t x -f - /tmp")
     box.remove()
     done.refused(7, "cannot create a user namespace")
-    assert words in done.stderr
+    assert LACKS[kind] in done.stderr
+
+
+@pytest.mark.parametrize("kind", LACKS if AS_ROOT else ["ordinary-user", "restricted-prepared"])
+def test_what_needs_no_step_works_in_every_container(
+    registry: DockerRegistry, tmp_path: Path, busybox_archive: Path, kind: str
+) -> None:
+    need("runc")
+    box = Box(tmp_path / "layer", kind)
+    box.put(f"{box.home}/in/base.tar", busybox_archive.read_bytes())
+    name = f"{registry.address}/no-step/{kind}"
+    done = box.shell(
+        f"img load -q -i {box.home}/in/base.tar; img tag busybox {name}; img push {name}; img rm {name} busybox\n"
+        f"img pull {name}; img ls; img save -o {box.home}/tmp/out.tar {name}"
+    ).ok()
+    assert ImageArchive(box.inside(f"{box.home}/tmp/out.tar")).document == ImageArchive(busybox_archive).document
+    box.remove()
+    assert name in done.text
 
 
 #: Dockerfile by name; each is built with `file` and `tree/` as context

@@ -122,6 +122,22 @@ def test_ranges_of_a_directory_service_are_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root needs no tools")
+@pytest.mark.parametrize(
+    ("tool", "expression", "expected"),
+    [
+        ("getsubids", "userns._directory_ranges('uid', 'ann')", "[]"),
+        ("newuidmap", "userns._run_map_tools(1, (userns._find_tool('newuidmap'), ()))", "cannot be run: No such file"),
+    ],
+)
+def test_a_tool_without_its_interpreter_is_as_good_as_missing(
+    tmp_path: Path, tool: str, expression: str, expected: str
+) -> None:
+    (tmp_path / tool).write_text("#!/nowhere\n")
+    (tmp_path / tool).chmod(0o755)
+    assert expected in program(f"print({expression})", PATH=f"{tmp_path}:{os.environ['PATH']}")
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root needs no tools")
 def test_full_mapping_can_be_demanded(tmp_path: Path) -> None:
     output = program(
         """
