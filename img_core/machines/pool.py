@@ -9,6 +9,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
 from img_core.linux.cancellation import CancelHandle, CloseOnCancel
+from img_core.machines.cut import OVERHEAD
 from img_core.machines.event_lines import event_of
 from img_core.machines.tasks import failure_of
 from img_core.spec.dataclass import dataclass
@@ -29,10 +30,11 @@ if TYPE_CHECKING:
     from img_core.spec.graph import Location
     from img_core.spec.progress import Event
 
-__all__ = ["EventSink", "Pool", "PoolScope", "slots"]
+__all__ = ["EventSink", "Pool", "PoolScope", "share", "slots"]
 
 _MOST = 64  #: tasks at the same time, of one platform
 _SHARE = 4  #: a task takes so small a share of what is ready for each who may take some
+_WORTH = 3  #: a task of short parts takes so many times as long as it takes to hand one over
 _HOME = "here"
 _KILLED = 137  #: the status of what was killed: perhaps for want of memory, of which others have more
 
@@ -128,6 +130,8 @@ class Pool:
         self._done: set[str] = set()
         self._given_up: set[str] = set()
         self._lost: dict[str, list[str]] = {}  #: of each part the workers that lost it
+        self._seconds = 0.0  #: from the first to the last step of the tasks that are done, in all
+        self._overheads: list[float] = []  #: seconds that each of these took beside
         self._error: BaseException | None = None
         self._handles: set[EngineHandle] = set()
         self._cancels: set[CancelHandle] = set()
@@ -186,7 +190,7 @@ class Pool:
                     chosen = [
                         part for part in mine if (part.platform, part.secrets) == (mine[0].platform, mine[0].secrets)
                     ]
-                    count = max(1, len(chosen) // (_SHARE * len(self._places)))
+                    count = share(chosen, len(self._places), *self._usual())
                     for part in chosen[:count]:
                         del self._waiting[part.digest]
                     self._running += 1
@@ -196,6 +200,12 @@ class Pool:
                 self._changed.wait()
             self._changed.notify_all()
             return []
+
+    def _usual(self) -> tuple[float | None, float]:
+        """Return how long a part took until now, None if none is done, and what it takes to hand over a task."""
+        if not self._done:
+            return None, OVERHEAD
+        return self._seconds / len(self._done), max(OVERHEAD, sum(self._overheads) / len(self._overheads))
 
     def _may_do(self, place: _Place, part: CutPart) -> bool:
         lost = self._lost.get(part.digest, [])
@@ -242,7 +252,7 @@ class Pool:
         text = self._task(parts, saved=saved)
         step_of = {self._exact[step.digest].digest: step for part in parts for step in part.steps}
         hearing = _Hearing(step_of, self._around, place.name)
-        reason, worker = "", place.name
+        reason, worker, began = "", place.name, time.monotonic()
         try:
             worker = (
                 self._at_home(text, hearing) if place.worker is None else self._elsewhere(place, parts, text, hearing)
@@ -252,6 +262,9 @@ class Pool:
         except ImgError as err:
             reason = err.message
         if hearing.is_done:
+            with self._changed:
+                self._seconds += hearing.seconds
+                self._overheads.append(time.monotonic() - began - hearing.seconds)
             return ""
         failure = hearing.failure
         hearing.end()
@@ -307,6 +320,21 @@ class Pool:
         return StepError(failure.message, hint=hint, status=failure.status, excerpt=excerpt)
 
 
+def share(parts: Sequence[CutPart], places: int, usual: float | None, overhead: float = OVERHEAD) -> int:
+    """Return how many of *parts*, the first ones, are one task where they are shared among *places*: at least one, more if they are short.
+
+    *usual* are the seconds of a part of which nobody knows any, by those that are done; None: none is. A task takes *overhead* beside.
+    """
+    fair, few = -(-len(parts) // places), max(1, len(parts) // (_SHARE * places))
+    work = 0.0
+    for count, part in enumerate(parts):
+        seconds = usual if part.seconds is None else part.seconds
+        if seconds is None or work + seconds > _WORTH * overhead or (count >= fair and work + seconds > overhead):
+            return max(few, count)
+        work += seconds
+    return len(parts)
+
+
 def slots(
     workers: Sequence[EngineWorker], parts: Sequence[CutPart], host: str, trusted: Collection[str]
 ) -> list[EngineWorker]:
@@ -333,6 +361,8 @@ class _Hearing:
         self._place = place
         self._began: dict[str, float] = {}  #: steps that run now
         self.is_done = False
+        self.seconds = 0.0  #: from the beginning of the first step to the end of the last one
+        self._first = 0.0
         self.failure: TaskFailure | None = None
 
     def __call__(self, text: str) -> None:
@@ -362,6 +392,7 @@ class _Hearing:
         now = time.time()  # clocks of machines differ
         if isinstance(event, StepStarted):
             self._began[step.digest] = time.monotonic()
+            self._first = self._first or self._began[step.digest]
             events.started(step.digest, step.name, inputs)
         elif isinstance(event, StepLog):
             events.emit(StepLog(step.digest, event.stream, event.data, now))
@@ -383,6 +414,7 @@ class _Hearing:
             reason=event.reason if self._place == _HOME or not event.reason else f"on {self._place}: {event.reason}",
         )
         if not (event.canceled or event.error):
+            self.seconds = time.monotonic() - self._first
             self._around.events.done_elsewhere(step.digest, step.name, inputs)
             self._around.finished(step, event.cached, time.monotonic() - began)
 

@@ -11,7 +11,7 @@ import pytest
 
 from img_core.linux.cancellation import CancelHandle, Cancellation
 from img_core.machines.cut import Cut, CutPart
-from img_core.machines.pool import Pool, PoolScope, slots
+from img_core.machines.pool import Pool, PoolScope, share, slots
 from img_core.machines.tasks import result_text
 from img_core.spec.engine import Engine, EngineHandle, EngineTask, EngineWorker
 from img_core.spec.errors import ImgError
@@ -89,3 +89,26 @@ def test_a_part_that_comes_back_at_the_end_is_done_by_who_is_left(tmp_path: Path
     assert not running.is_alive(), "somebody waits for who has left"
     assert sorted(done) == sorted(part.digest for part in found.parts)
     cancellation.close()
+
+
+def timed(*seconds: float | None) -> list[CutPart]:
+    return [CutPart(Vertex(RunOp((str(number),))), (), (), seconds=time) for number, time in enumerate(seconds)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "places", "usual", "count"),
+    [
+        pytest.param([None] * 4, 3, None, 1, id="nobody-knows"),
+        pytest.param([None] * 200, 2, None, 25, id="very-many-that-nobody-knows"),
+        pytest.param([60.0] * 4, 2, None, 1, id="long-ones"),
+        pytest.param([1.5] * 4, 2, None, 1, id="two-would-be-too-long"),
+        pytest.param([0.015] * 200, 2, None, 100, id="short-ones-are-shared-evenly"),
+        pytest.param([None] * 150, 2, 0.02, 75, id="short-ones-as-those-before"),
+        pytest.param([None] * 150, 2, 5.0, 18, id="long-ones-as-those-before"),
+        pytest.param([0.05] * 8, 2, None, 8, id="what-is-left-is-not-worth-two-tasks"),
+        pytest.param([0.25] * 40, 2, None, 8, id="some-short-ones"),
+        pytest.param([60.0, 0.1, 0.1], 2, None, 1, id="a-long-one-goes-alone"),
+    ],
+)
+def test_how_many_parts_are_one_task(seconds: list[float | None], places: int, usual: float | None, count: int) -> None:
+    assert share(timed(*seconds), places, usual) == count
