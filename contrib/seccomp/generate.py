@@ -87,12 +87,15 @@ def socket_answer(name: str) -> Answer:
 
 def owner_answer(name: str) -> Answer:
     """Answer of the additional filter for a single mapped id, in place of that for sockets: there can be one supervisor."""
-    if name in rules.OWNER_CALLS:
-        return Answer(RET_USER_NOTIF)
     for call, argument in rules.DEVICE_CALLS:
         if name == call:
-            conditions = (rules.Condition(call, argument, "masked==", kind, S_IFMT) for kind in (S_IFCHR, S_IFBLK))
-            return Answer(RET_ALLOW, tuple(conditions), PRETENDED.action)
+            devices = (rules.Condition(call, argument, "masked==", kind, S_IFMT) for kind in (S_IFCHR, S_IFBLK))
+            return Answer(RET_USER_NOTIF, tuple(devices), PRETENDED.action)
+    if name in rules.OWNER_CALLS:
+        return Answer(RET_USER_NOTIF)
+    conditions = tuple(condition for condition in rules.OWNER_CONDITIONS if condition.name == name)
+    if conditions:
+        return Answer(RET_ALLOW, conditions, RET_USER_NOTIF)
     return PRETENDED if name in rules.PRETENDED else socket_answer(name)
 
 

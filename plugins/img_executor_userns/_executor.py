@@ -75,7 +75,7 @@ class UsernsExecutor(Executor):
             root_fd = own(stack, root_mount(rootfs.fd, process))
             owners = sockets = None
             if self.host.mapping == "single":
-                owners = stack.enter_context(OwnerSupervisor(spawner, rootfs.fd))
+                owners = stack.enter_context(OwnerSupervisor(spawner, rootfs.fd, process))
             else:
                 sockets = stack.enter_context(SocketSupervisor(spawner))
             supervisor = owners or sockets

@@ -258,6 +258,7 @@ def _drop_privileges(request: Mapping[str, Any]) -> None:
     if request["single"]:
         # There is no other id to become; and what root holds is cut down to the bounding set when it executes the program.
         _hand_over_owners()
+        program.become(request)
         return
     if not request["insecure"]:
         _hand_over_sockets()

@@ -2,13 +2,17 @@
 
 __all__ = [
     "containers",
+    "identities",
     "mountpoints",
     "oci_runtime",
+    "owner_answers",
     "owner_calls",
+    "owner_records",
     "owner_supervisor",
     "program",
     "seccomp",
     "seccomp_rules",
     "socket_calls",
+    "supervised_calls",
 ]
-__version__ = "1.1"
+__version__ = "2.0"

@@ -28,6 +28,7 @@ __all__ = [
     "CANNOT_EXECUTE",
     "NOT_FOUND",
     "SETUP_FAILED",
+    "become",
     "enter_directory",
     "execute",
     "fail",
@@ -122,6 +123,16 @@ def limit_capabilities(mask: int) -> None:
             if err.errno == errno.EINVAL:  # beyond the last capability of this kernel
                 return
             raise
+
+
+def become(request: Mapping[str, Any]) -> None:  # Any: JSON
+    """Take the ``uid``, ``gid`` and ``groups`` of *request*; for the supervisor of `owner_supervisor` we are root until then."""
+    uid, gid, groups = request["uid"], request["gid"], request["groups"]
+    if groups:
+        os.setgroups(groups)
+    if uid or gid:
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
 
 
 def reset_signals() -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "HIDDEN",
     "NAMESPACE_FLAGS",
     "OWNER_CALLS",
+    "OWNER_CONDITIONS",
     "PRETENDED",
     "SOCKET_CALLS",
     "Condition",
@@ -148,19 +149,28 @@ SOCKET_CALLS: Final = (Condition("socketcall", 0, "==", 1),)
 
 # --- with a single mapped id: a second filter --------------------------------------------------------------------------
 
-_OWNERS = "chown chown32 fchown fchown32 fchownat lchown lchown32"
+_FILES_OF_OTHERS = """
+chown chown32 creat execve execveat fchown fchown32 fchownat fstat fstat64 fstatat64 lchown lchown32 lstat lstat64 mkdir mkdirat mknod
+mknodat newfstatat stat stat64 statx symlink symlinkat
+"""
 _IDENTITY = """
-capset setfsgid setfsgid32 setfsuid setfsuid32 setgid setgid32 setgroups setgroups32 setregid setregid32 setresgid setresgid32
-setresuid setresuid32 setreuid setreuid32 setuid setuid32
+getegid getegid32 geteuid geteuid32 getgid getgid32 getgroups getgroups32 getresgid getresgid32 getresuid getresuid32 getuid getuid32
+setfsgid setfsgid32 setfsuid setfsuid32 setgid setgid32 setgroups setgroups32 setregid setregid32 setresgid setresgid32 setresuid
+setresuid32 setreuid setreuid32 setuid setuid32
 """
 
-_RENAMES = "rename renameat renameat2"
+#: handed to the supervisor, which remembers who processes are and whose files are (`owner_supervisor`)
+OWNER_CALLS: Final = frozenset(f"{_FILES_OF_OTHERS} {_IDENTITY}".split())
 
-#: handed to the supervisor, which records the wanted owner and lets the call succeed; or, of a rename, lets the kernel go on
-OWNER_CALLS: Final = frozenset(f"{_OWNERS} {_RENAMES}".split())
+#: handed to it, too: opening what may have to be made (O_CREAT), and PR_SET_KEEPCAPS
+OWNER_CONDITIONS: Final = (
+    Condition("open", 1, "masked==", 0o100, 0o100),
+    Condition("openat", 2, "masked==", 0o100, 0o100),
+    Condition("prctl", 0, "==", 8),
+)
 
-#: succeed without any effect: there is no other id to change to
-PRETENDED: Final = frozenset(_IDENTITY.split())
+#: succeed without any effect: there is nobody without capabilities
+PRETENDED: Final = frozenset({"capset"})
 
 #: name and position of the mode argument: making a device node succeeds without any effect
 DEVICE_CALLS: Final = (("mknod", 1), ("mknodat", 2))

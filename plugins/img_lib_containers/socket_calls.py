@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from img_core.linux import sandbox, syscalls
 from img_lib_containers import seccomp, seccomp_rules
-from img_lib_containers.owner_calls import Caller, Refusal, open_proc
+from img_lib_containers.owner_calls import Caller, Refusal, Viewpoint, open_proc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -125,7 +125,7 @@ def _serve(listener: int, notification: seccomp.Notification, proc: int) -> int:
 
 
 def _make_socket(listener: int, notification: seccomp.Notification, proc: int) -> None:
-    caller = Caller(proc, notification.pid, [])
+    caller = Caller(Viewpoint(proc), notification.pid)
     family, kind, protocol = _ARGUMENTS.unpack(caller.read_memory(notification.arguments[1], _ARGUMENTS.size))
     if not seccomp_rules.may_use_family(family):
         raise Refusal(errno.EPERM)  # as of socket(2), where the filter sees it

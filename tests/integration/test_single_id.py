@@ -28,7 +28,7 @@ FROM debian AS work
 RUN groupadd -g 4242 crew && useradd -m -u 4243 -g crew -s /bin/bash ada && useradd --system --user-group servant && id ada
 RUN install -d -o ada -g crew /srv/inst && install -o www-data -g 8 -m 640 /etc/hostname /srv/inst/file
 RUN mkdir -p /srv/tree/sub && touch /srv/tree/a /srv/tree/sub/b && ln -s a /srv/tree/link && mkfifo /srv/tree/pipe \\
- && chown -R ada:crew /srv/tree && chgrp -h mail /srv/tree/link && chown --from=root:root 5 /srv/tree/a && cp -a /srv/tree/sub /srv/copied
+ && chown -R ada:crew /srv/tree && chgrp -h mail /srv/tree/link && chown --from=ada:crew 5 /srv/tree/a && cp -a /srv/tree/sub /srv/copied
 RUN su - ada -c 'test "$HOME" = /home/ada && test "$USER" = ada && touch ~/by-su' && su servant -s /bin/sh -c true \\
  && setpriv --reuid=33 --regid=33 --clear-groups true && chroot --userspec=33:33 / true
 ADD files.tar /srv/added

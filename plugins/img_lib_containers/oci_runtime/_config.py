@@ -67,13 +67,16 @@ def _process(process: Process, around: Surroundings, *, insecure: bool) -> Json:
     environment = dict(process.env)
     if around.apt_config:
         environment["APT_CONFIG"] = around.apt_config
-    user: Json = {"uid": 0, "gid": 0, "umask": process.umask}
-    if not around.single:
-        user |= {"uid": process.uid, "gid": process.gid, "additionalGids": list(process.groups)}
+    user = {
+        "uid": process.uid,
+        "gid": process.gid,
+        "additionalGids": list(process.groups),
+        "umask": process.umask,
+    }
     return {
         "terminal": around.terminal is not None,
         **({"consoleSize": _console_size(around.terminal)} if around.terminal else {}),
-        "user": user,
+        "user": user,  # with a single id the supervisor of owners answers the runtime, too
         "args": list(process.args),
         "env": [f"{name}={value}" for name, value in environment.items()],
         "cwd": process.cwd,

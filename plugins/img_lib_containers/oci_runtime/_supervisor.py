@@ -52,6 +52,8 @@ def main(request: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON
     if request["single"] and _OWNERS_FILTER is not None:
         with socket.socket(fileno=os.dup(owners)) as connection:
             deliver_listener(connection, _OWNERS_FILTER)
+        # The runtime sees that the kernel forbids it with one id, and leaves what it inherits.
+        os.setgroups(request["groups"])
     if request["watches_sockets"] and _SOCKETS_FILTER is not None:
         with socket.socket(fileno=os.dup(owners)) as connection:
             deliver_or_refuse(connection, _SOCKETS_FILTER)

@@ -121,7 +121,7 @@ class OciRuntimeExecutor(Executor):
     ) -> ExitStatus:
         owners = sockets = None
         if self.host.mapping == "single":
-            owners = stack.enter_context(OwnerSupervisor(spawner, rootfs.fd))
+            owners = stack.enter_context(OwnerSupervisor(spawner, rootfs.fd, process))
         elif process.security != "insecure" and is_native_32_bits(
             rootfs.fd, process
         ):  # others may run no such programs
@@ -136,6 +136,7 @@ class OciRuntimeExecutor(Executor):
             "cwd": process.cwd,
             "uid": process.uid,
             "gid": process.gid,
+            "groups": process.groups,
             "single": self.host.mapping == "single",
             "insecure": process.security == "insecure",
             "network": process.network,

@@ -1,0 +1,110 @@
+"""The owners that a step gave to files that cannot have them, noted where the rest of img finds them (`img_core.files.ownership`).
+
+Regular files and directories carry their owner in the attribute ``user.img.owner``; of symlinks and special files the inode number is
+remembered until the step ends. What has no note is root's; in a step of another user what root makes gets one, because all that has none
+at its end is given to that user.
+
+A *name* is a magic link of a /proc that is the working directory, such as ``self/fd/7``: what is open as a path only can be changed
+through it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Final
+
+from img_core.files.ownership import OWNER_ATTRIBUTE, parse_owner
+from img_lib_containers.owner_calls import Refusal
+
+__all__ = ["KEEP", "OwnerRecords"]
+
+KEEP: Final = -1
+_ROOT: Final = (0, 0)
+
+Ids = tuple[int, int]
+
+
+class OwnerRecords:
+    """Notes of one step, whose tree lies on *device*; *root_is_noted* in steps of another user."""
+
+    def __init__(self, device: int, *, root_is_noted: bool = False) -> None:
+        self.inodes: dict[tuple[int, int], Ids] = {}
+        self._device = device
+        self.root_is_noted = root_is_noted
+
+    def owner(self, name: str) -> Ids | None:
+        """Return the owner that is noted of a file. Raises OSError if there is no such file."""
+        noted = _noted(name)
+        if noted is None and self.inodes:
+            status = os.stat(name)
+            noted = self.inodes.get((status.st_dev, status.st_ino))
+        return noted
+
+    def change(self, name: str, uid: int, gid: int) -> None:
+        """Note what chown(2) wants; `KEEP` keeps that half. Raises OSError, `Refusal`."""
+        status = os.stat(name)
+        if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+            try:
+                self._mark(name, uid, gid)
+            except OSError as err:
+                # Elsewhere, e.g. in /dev/shm, owners do not matter; of the image they must not get lost without a word.
+                if err.errno == errno.ENOTSUP and status.st_dev == self._device:
+                    raise Refusal(errno.ENOTSUP) from err
+                raise
+            _clear_privileges(name, status)
+        elif status.st_dev == self._device:
+            os.chown(
+                name, KEEP, KEEP
+            )  # no change, but an overlay copies the file up, so that it becomes part of the layer
+            key = status.st_dev, status.st_ino
+            self.inodes[key] = _merged(self.inodes.get(key), uid, gid)
+
+    def own(self, name: str, owner: Ids) -> None:
+        """Note the owner of a new file. Raises OSError."""
+        status = os.stat(name)
+        if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+            if owner != _ROOT or self.root_is_noted:
+                os.setxattr(name, OWNER_ATTRIBUTE, b"%d:%d" % owner)
+        elif status.st_dev == self._device:
+            self.inodes[status.st_dev, status.st_ino] = owner
+
+    def _mark(self, name: str, uid: int, gid: int) -> None:
+        """Write the attribute of a regular file or directory, or remove it; file systems without attributes are fine."""
+        noted = _noted(name)
+        owner = _merged(noted, uid, gid)
+        if owner == noted or (noted is None and owner == _ROOT and not self.root_is_noted):
+            os.chown(name, KEEP, KEEP)  # like the real one: a new change time, and errors of a read-only mount
+        elif owner == _ROOT and not self.root_is_noted:
+            os.removexattr(name, OWNER_ATTRIBUTE)
+        else:
+            os.setxattr(name, OWNER_ATTRIBUTE, b"%d:%d" % owner)
+
+
+def _merged(noted: Ids | None, uid: int, gid: int) -> Ids:
+    old_uid, old_gid = noted or _ROOT
+    return (old_uid if uid == KEEP else uid, old_gid if gid == KEEP else gid)
+
+
+def _noted(name: str) -> Ids | None:
+    try:
+        return parse_owner(os.getxattr(name, OWNER_ATTRIBUTE))
+    except OSError:
+        return None
+
+
+def _clear_privileges(name: str, status: os.stat_result) -> None:
+    """Take set-id bits and file capabilities from a program that changes hands, as the kernel does."""
+    if not stat.S_ISREG(status.st_mode):
+        return
+    mode = stat.S_IMODE(status.st_mode)
+    kept = mode & ~stat.S_ISUID
+    if mode & stat.S_IXGRP:
+        kept &= ~stat.S_ISGID
+    if kept != mode:
+        os.chmod(name, kept)
+    try:
+        os.removexattr(name, "security.capability")
+    except OSError:
+        pass  # it had none
