@@ -119,7 +119,7 @@ def containers(session: nox.Session) -> None:
     if "--every" in session.posargs:
         session.run("pytest", *compared)
         return
-    tests = ["tests/integration/test_unmodified_containers.py", "tests/integration/test_unmodified_templates.py"]
+    tests = [f"tests/integration/test_unmodified_{part}.py" for part in ("containers", "templates", "swap")]
     session.run("pytest", *tests, *session.posargs)
     session.run("pytest", "tests/integration/test_cache_other_user.py", *session.posargs)
     session.run("pytest", "tests/contracts/test_executors.py", "-k", "TestChroot", *session.posargs)

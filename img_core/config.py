@@ -41,7 +41,7 @@ DEFAULT_ORDER: Mapping[str, tuple[str, ...]] = {
     "frontend": ("dockerfile",),
     "registry": ("oci",),
     "importer": ("archive", "layout"),
-    "executor": ("userns", "runc-embedded", "runc", "chroot"),
+    "executor": ("userns", "runc-embedded", "runc", "chroot", "swap"),
     "snapshotter": ("overlayfs", "fuse-overlayfs", "moving", "native"),
     "listener": (),
     "credentials": ("containers", "dockerconfig", "keyring"),

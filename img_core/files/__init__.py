@@ -27,4 +27,4 @@ __all__ = [
     "wildcards",
     "xattrs",
 ]
-__version__ = "1.2"
+__version__ = "1.3"

@@ -17,7 +17,11 @@ from img_core.linux.spans import span
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["RunDirectory", "boot_of", "ensure_directory", "live_runs", "lock", "sweep"]
+__all__ = ["UNDO", "RunDirectory", "boot_of", "ensure_directory", "live_runs", "lock", "sweep"]
+
+#: The name of a file that a process puts into its run directory before it changes something outside of it: JSON with ``entry``
+#: (``module:function``) and ``payload``. If it is killed, `sweep` calls the function with the payload, which is a mapping.
+UNDO = "undo.json"
 
 # Open-file-description locks (fcntl(2)): unlike POSIX record locks they belong to the open file, so threads exclude each other too
 # and closing another descriptor of the file does not drop them. Python's fcntl module has no names for them before 3.13.
@@ -165,7 +169,7 @@ def live_runs(state: str) -> set[str]:
 
 
 def sweep(state: str) -> int:
-    """Remove the run directories of processes that are gone; return how many.
+    """Remove the run directories of processes that are gone, after undoing what they left half-done (`UNDO`); return how many.
 
     Call it where foreign-owned files can be removed: inside the user namespace.
     """
@@ -180,6 +184,19 @@ def sweep(state: str) -> int:
     return removed
 
 
+def _undo(path: str) -> None:
+    """Have done what the dead owner of a run directory would have done at last, see `UNDO`."""
+    if not os.path.exists(path):
+        return
+    import json
+    from importlib import import_module
+
+    with open(path, "rb") as file:
+        wanted = json.load(file)
+    module, _, function = wanted["entry"].partition(":")
+    getattr(import_module(module), function)(wanted["payload"])
+
+
 def _remove_if_abandoned(parent: str, path: str) -> bool:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -188,6 +205,7 @@ def _remove_if_abandoned(parent: str, path: str) -> bool:
     try:
         with _held(parent, fcntl.LOCK_EX):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _undo(os.path.join(path, UNDO))
         fs.remove_tree(path)
     except BlockingIOError:
         return False

@@ -8,7 +8,7 @@ The ladder, best first (`Identity.mode`):
 * ``full``: uid 0 plus ranges of subordinate ids.
 * ``single``: uid 0 alone; every other owner can only be recorded, not set.
 * ``container``: no namespace can be made, but we are root of a container that engines start by default: owners can be set, nothing can
-  be mounted, and steps are kept apart from us by what a container's root can do (chroot, filters of system calls).
+  be mounted, and steps are kept apart from us by what a container's root can do (chroot, filters of system calls), or can at least run.
 
 ``IMG_IDMAP=full|single|container`` forces a rung (``full``: an error instead of the fallback).
 """
@@ -28,8 +28,8 @@ __all__ = ["IdRange", "Identity", "IdmapMode", "current", "enter", "sub_id_range
 
 IdmapMode = Literal["full", "single", "root", "container"]
 
-# CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, SYS_CHROOT: what a build takes where nothing can be mounted.
-_CONTAINER_CAPABILITIES: Final = (0, 1, 3, 4, 5, 6, 7, 8, 18)
+# CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP: what a build takes where nothing can be mounted.
+_CONTAINER_CAPABILITIES: Final = (0, 1, 3, 4, 5, 6, 7, 8)
 
 _WHOLE_ID_SPACE: Final = 4294967295
 

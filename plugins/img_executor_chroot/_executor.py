@@ -8,10 +8,10 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from img_core.linux.binfmt import Emulation
+from img_core.linux.sandbox import ALL_CAPABILITIES, held_capabilities
 from img_core.spec.errors import HostError, StepError, Unsupported
 from img_core.spec.executor import Executor, ExitStatus, Process, StepIO
 from img_executor_chroot import _filter
-from img_executor_chroot._covers import Covers
 from img_lib_containers.containers import (
     check,
     check_target,
@@ -21,6 +21,7 @@ from img_lib_containers.containers import (
     standard_input,
     wait_or_kill,
 )
+from img_lib_containers.covers import Covers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +47,8 @@ class ChrootExecutor(Executor):
         """Need root that can make no namespace (others have better), and a kernel that lets us supervise a child."""
         if host.mapping != "container":
             raise Unsupported("`chroot` is for the root of a container that can make no namespace")
+        if not held_capabilities() >> ALL_CAPABILITIES.index("SYS_CHROOT") & 1:
+            raise Unsupported("`chroot` needs the capability SYS_CHROOT, which this container has not")
         if not _filter.CALLS:
             raise Unsupported("`chroot` knows the system calls of x86_64 and aarch64 only")
         if host.spawner is None:

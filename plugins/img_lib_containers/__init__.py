@@ -2,6 +2,7 @@
 
 __all__ = [
     "containers",
+    "covers",
     "identities",
     "mountpoints",
     "oci_runtime",
@@ -14,5 +15,6 @@ __all__ = [
     "seccomp_rules",
     "socket_calls",
     "supervised_calls",
+    "unix_sockets",
 ]
 __version__ = "2.0"

@@ -93,7 +93,7 @@ def environment(home: Path, **changes: str) -> dict[str, str]:
 class Img:
     """The command with one *state* directory. *changes* are added to the environment, *flags* stand before every command.
 
-    It runs on this host as it is, or in a *situation*.
+    It runs on this host as it is, or in a *situation*; *program* is how it is called there.
     """
 
     state: Path
@@ -101,6 +101,7 @@ class Img:
     changes: tuple[tuple[str, str], ...] = ()
     flags: tuple[str, ...] = ()
     situation: Surrounding | None = None
+    program: tuple[str, ...] = COMMAND
 
     def with_environment(self, **changes: str) -> Img:
         """Return the same with more variables."""
@@ -120,7 +121,7 @@ class Img:
 
     def command(self, *arguments: str | Path) -> list[str]:
         """Return the whole command line."""
-        command = [*COMMAND, "-s", str(self.state), *self.flags, *map(str, arguments)]
+        command = [*self.program, "-s", str(self.state), *self.flags, *map(str, arguments)]
         return self.situation.wrap(*command) if self.situation else command
 
     def run(

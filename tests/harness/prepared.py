@@ -102,6 +102,7 @@ def environment_in(environment: dict[str, str]) -> dict[str, str]:
         **environment,
         "LD_LIBRARY_PATH": str(libraries),
         "PYTHONPATH": f"{source}:{source}/plugins",
+        "PYTHONSAFEPATH": "1",  # the working directory may be one that is exchanged
         "TMPDIR": str(HOME / "tmp"),
         "PATH": f"{HOME}/usr/bin:{HOME}/usr/sbin",
     }

@@ -31,10 +31,10 @@ class Box:
     image: Path | None = None  #: its root file system, if it is not to have the programs of this machine
 
     @classmethod
-    def make(cls, layer: Path, kind: str, archive: Path) -> Box:
+    def make(cls, layer: Path, kind: str, archive: Path, image: Path | None = None) -> Box:
         """Return a new one whose state directory holds the image of *archive*."""
         need("runc")
-        box = cls(layer, kind)
+        box = cls(layer, kind, image)
         box.put(f"{box.home}/in/base.tar", archive.read_bytes())
         box.img().run("load", "-q", "-i", f"{box.home}/in/base.tar").ok()
         return box
@@ -42,7 +42,12 @@ class Box:
     @property
     def home(self) -> str:
         """The directory that holds all of ours, state included; empty for the root directory."""
-        return str(prepared.HOME) if UNMODIFIED[self.kind].get("prepared") else ""
+        return str(prepared.HOME) if self._has_own_img or UNMODIFIED[self.kind].get("prepared") else ""
+
+    @property
+    def _has_own_img(self) -> bool:
+        """Tell whether it has an image of img, made by `contrib/container/Containerfile.swap`."""
+        return self.image is not None and (self.image / ".img").exists()
 
     @property
     def user(self) -> int:
@@ -60,6 +65,9 @@ class Box:
         image = str(self.image or "")
         situation = Unmodified(str(self.layer), visible=shown, writable=tuple(map(str, writable)), image=image)
         situation = situation.but(**UNMODIFIED[self.kind])
+        if self._has_own_img:
+            situation = situation.but(prepared="")
+            return Img(Path(f"{self.home}/data/img"), self._user_home, situation=situation, program=("/.img/bin/img",))
         return Img(Path(f"{self.home}/state"), self._user_home, situation=situation)
 
     @property

@@ -57,12 +57,14 @@ class _Covered:
 class Covers:
     """The places of one step. Use as a context manager; leaving gives the tree back.
 
-    *aside* is a directory on the file system of the tree, outside of it, for what is in the way.
+    *aside* is a directory on the file system of the tree, outside of it, for what is in the way. Who *hands_out* what lives in memory
+    gets it in `memory`; else it becomes a file of the tree for as long as the step lasts.
     """
 
-    def __init__(self, root_fd: int, aside: str) -> None:
+    def __init__(self, root_fd: int, aside: str, *, hands_out: bool = True) -> None:
         self._root_fd = root_fd
         self._aside = aside
+        self._hands_out = hands_out
         self._undo = ExitStack()  # newest first, so that every directory gets back the times it had
         self.real_devices = (
             True  #: False: /dev holds files with the names of devices, and somebody has to hand the devices out
@@ -97,7 +99,7 @@ class Covers:
             self._put_directory(mount)
         elif stat.S_ISSOCK(kind):
             self._put(mount.target, False, lambda parent, name: _link(mount.source_fd, parent, name))
-        elif handed_over(mount.source_fd):
+        elif self._hands_out and handed_over(mount.source_fd):
             self._put(mount.target, False, lambda parent, name: _placeholder(mount.source_fd, parent, name))
             self.memory[os.path.normpath(mount.target)] = mount.source_fd
         else:

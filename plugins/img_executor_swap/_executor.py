@@ -1,0 +1,134 @@
+"""The builder's side: prepare the tree, have the zygote start the step, see to it that everything is back afterwards."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from img_core.files.locks import UNDO
+from img_core.linux.binfmt import Emulation
+from img_core.spec.errors import HostError, StepError, Unsupported
+from img_core.spec.executor import Executor, ExitStatus, Process, StepIO
+from img_executor_swap import _probe
+from img_executor_swap._place import HOME, SYSTEM, RootPlace, turn
+from img_lib_containers.containers import check, check_target, parents_first, standard_input, wait_or_kill
+from img_lib_containers.covers import Covers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from img_core.spec.host import Host, Spawner
+    from img_core.spec.snapshotter import Rootfs
+
+__all__ = ["SwapExecutor"]
+
+_ENTRY: Final = "img_executor_swap._step:main"
+_KILLED: Final = 128 + 9
+_PAUSE: Final = 0.05  # seconds between two looks whether a step that waits for its turn is canceled
+
+
+class SwapExecutor(Executor):
+    """Runs a step with its tree in the place of the container's own root directory, one step at a time."""
+
+    name = "swap"
+    schema: ClassVar[Mapping[str, Any]] = {"type": "object", "properties": {}, "additionalProperties": False}
+
+    @classmethod
+    def probe(cls, host: Host) -> None:
+        """Need the root of a container, all of img below `/.img`, and a root directory in which names can be moved."""
+        if host.mapping != "container":
+            raise Unsupported("`swap` is for the root of a container that can make no namespace")
+        if reason := _probe.reason_against(host.state_directory, host.run_directory):
+            raise Unsupported(f"`swap` {reason}")
+
+    def __init__(self, host: Host, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(host, options)
+        self._emulation = Emulation(host.mapping, host.environment)
+        self._turn = threading.Lock()  #: guards the note and the root directory, which serve one step at a time
+
+    def run(self, process: Process, rootfs: Rootfs, io: StepIO) -> ExitStatus:
+        """Run *process* to its end, see `Executor.run`."""
+        spawner = self.host.spawner
+        if spawner is None:
+            raise HostError("this command cannot start processes")
+        _check(process)
+        with ExitStack() as stack:
+            process = self._emulation.prepare(rootfs.fd, process, stack)
+            if not stack.enter_context(self._own_turn(io)):
+                return ExitStatus(_KILLED, canceled=True)
+            covers = stack.enter_context(Covers(rootfs.fd, self.host.run_directory, hands_out=False))
+            for mount in parents_first(process.mounts):
+                _check_target(mount.target)
+                covers.put(mount)
+            return ExitStatus(*self._run(spawner, process, rootfs.fd, io))
+
+    @contextmanager
+    def _own_turn(self, io: StepIO) -> Iterator[bool]:
+        """Wait until no other step of this build is in place; give False if this one is canceled meanwhile."""
+        while not self._turn.acquire(timeout=_PAUSE):
+            if io.cancel_fd >= 0 and select.select([io.cancel_fd], [], [], 0)[0]:
+                yield False
+                return
+        try:
+            yield True
+        finally:
+            self._turn.release()
+
+    def _run(self, spawner: Spawner, process: Process, root: int, io: StepIO) -> tuple[int, bool]:
+        place = RootPlace(os.readlink(f"/proc/self/fd/{root}"), os.path.join(self.host.run_directory, UNDO))
+        with ExitStack() as stack:
+            stack.callback(_bring_back, place)  # if the process that does it was killed
+            stdio = [standard_input(stack, io), io.stdout, io.stderr]
+            payload = {**_payload(process, place), "terminal": io.terminal}
+            spawned = spawner.spawn(_ENTRY, payload, fds=[*stdio, *process.cgroup_fds])
+            stack.callback(spawned.close)
+            code, canceled = wait_or_kill(spawned, io.cancel_fd)
+            if spawned.error and not canceled:
+                raise HostError(f"cannot run the step: {spawned.error}")
+            return code, canceled
+
+
+def _bring_back(place: RootPlace) -> None:
+    if os.path.exists(place.note):
+        with turn(place.root):
+            place.leave()
+
+
+def _check(process: Process) -> None:
+    """Raise an error for what needs a namespace or a mount; nothing may pass as a weaker default."""
+    check(process)
+    if process.network == "private":
+        raise HostError(
+            "a network of its own needs a namespace, which this container may not make",
+            hint="use `--network=host` or `--network=none`",
+        )
+    if process.security == "insecure":
+        raise StepError("`--security=insecure` needs a privileged container")
+
+
+def _check_target(target: str) -> None:
+    check_target(target)
+    if os.path.normpath(target).split("/")[1] in (*SYSTEM, HOME):
+        raise StepError(
+            f"cannot mount at `{target}`: the executor `swap` leaves `/proc`, `/sys` and `/dev` to the container"
+        )
+
+
+def _payload(process: Process, place: RootPlace) -> dict[str, Any]:  # Any: JSON
+    return {
+        "args": process.args,
+        "env": process.env,
+        "cwd": process.cwd,
+        "uid": process.uid,
+        "gid": process.gid,
+        "groups": process.groups,
+        "network": process.network,
+        "umask": process.umask,
+        "ulimits": process.ulimits,
+        "single": False,
+        "tree": place.tree,
+        "note": place.note,
+    }

@@ -1,0 +1,85 @@
+"""The step's side: a process that puts the tree into its place and back, and below it the user's program.
+
+Runs in a child of the zygote, with a single thread. It inherits what the step leaves behind, and ends that before the tree goes back.
+From the moment the tree is in place until then it opens, reads and executes nothing of the root directory.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from img_core.linux import children, sandbox, syscalls
+from img_executor_swap._place import RootPlace, turn
+from img_lib_containers import program, seccomp
+from img_lib_containers.unix_sockets import unix_sockets_only
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["main"]
+
+# Read here, in the zygote: later there is only the image.
+_CAPABILITIES: Final = sandbox.DEFAULT_CAPABILITY_MASK & sandbox.held_capabilities()
+_ROOT: Final = "/"
+
+
+def main(request: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON
+    """Run the step that *request* describes, and return its exit status when all is as it was before."""
+    stdin, stdout, stderr, *groups = fds
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
+    sandbox.forbid_imports()
+    place = RootPlace(request["tree"], request["note"], _ROOT)
+    with turn(_ROOT):
+        try:
+            place.enter()
+            status = _run(request, (stdin, stdout, stderr), groups, fds)
+            children.end()
+        finally:
+            place.leave()
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def _run(request: Mapping[str, Any], stdio: Sequence[int], groups: Sequence[int], fds: Sequence[int]) -> int:
+    """Start the program of *request* and return the status with which it ended."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _become_step(request, stdio, groups)
+        except BaseException as err:
+            program.fail(f"cannot start the program: {err}", program.SETUP_FAILED)
+    for fd in fds:
+        os.close(fd)
+    return os.waitpid(pid, 0)[1]
+
+
+def _become_step(request: Mapping[str, Any], stdio: Sequence[int], groups: Sequence[int]) -> NoReturn:
+    limits = program.limits_of(request["ulimits"])
+    os.setsid()
+    for group in groups:
+        os.write(group, b"0")
+    for number, fd in enumerate(stdio):
+        os.dup2(fd, number)
+    if request["terminal"]:
+        program.take_terminal()
+    syscalls.close_range(3)
+    uid, gid = request["uid"], request["gid"]
+    program.enter_directory(request["cwd"], uid, gid)
+    os.umask(request["umask"])
+    for number, values in limits:
+        resource.setrlimit(number, values)
+    program.limit_capabilities(_CAPABILITIES)
+    program.give_stdio(uid)
+    os.setgroups(request["groups"])
+    os.setresgid(gid, gid, gid)
+    syscalls.capset(_CAPABILITIES, _CAPABILITIES, 0)
+    os.setresuid(uid, uid, uid)  # for another user this empties the sets
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    program.reset_signals()
+    if request["network"] == "none":
+        syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+        seccomp.install(unix_sockets_only())
+    program.execute(request)

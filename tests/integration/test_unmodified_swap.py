@@ -1,0 +1,150 @@
+"""Builds where the tree of a step takes the place of the container's root directory: CRI-O's root, who may not chroot.
+
+Under runc, with an image in which img lives in ``/.img`` alone (`harness.prepared`); as root also with the one of contrib/container.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.compare import VOLATILE, config_differences, tree_differences
+from harness.fixtures import NewState
+from harness.host import AS_ROOT
+from harness.img import Img, write_context
+from harness.oci import ImageArchive
+from harness.unmodified import Box
+from integration.test_containers import write_wheels
+from integration.test_unmodified_containers import BUILDS, layer_paths
+from integration.test_unmodified_templates import CONTRIB, write_base
+
+CASES = {
+    **{name: text for name, text in BUILDS.items() if name != "processes"},
+    "processes": """
+        FROM busybox
+        RUN (setsid sleep 1000 &) ; sleep 1000 & echo started
+        RUN ! ps | grep -q '[s]leep 1000' && readlink /proc/self/exe > /exe && test -x /proc/self/cwd/bin
+        RUN mkdir /log && ln -s /dev/stdout /log/out && echo logged > /log/out && echo again | tee -a /log/out
+        RUN chmod 4755 /bin/busybox && su www -s /bin/sh -c 'ping -c 1 nowhere 2>&1 | grep -q "bad address" && id -u > /tmp/uid'
+        USER www
+        RUN grep ^Uid /proc/self/status > /tmp/ids && busybox su root -c 'id -u > /root/uid' < /dev/null || echo refused > /tmp/su
+        USER root
+        RUN --network=none ! wget -q http://127.0.0.1:1/ 2> /dev/null
+        RUN mkdir /new && echo x > /new/file && ln -s new/file /link && rmdir /home/nobody 2> /dev/null; chmod 700 / && chown 33:34 /
+        RUN touch /names && ls -A / | grep -v '^[.]img' | grep -v '^sys$' > /names
+    """,
+}
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory, busybox_archive: Path) -> Iterator[Box]:
+    made = Box.make(tmp_path_factory.mktemp("box") / "layer", "cri-o-root", busybox_archive)
+    yield made
+    made.remove()
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory, seed: Path) -> Iterator[NewState]:
+    """Give a maker of states for builds on this machine itself."""
+    maker = NewState(tmp_path_factory.mktemp("reference"), seed)
+    yield maker
+    maker.close()
+
+
+def names(box: Box) -> list[str]:
+    """Return the top-level names of the container between two commands."""
+    return sorted(path.name for path in box.inside("/").iterdir())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_builds_give_the_same_image_as_elsewhere(box: Box, reference: NewState, tmp_path: Path, name: str) -> None:
+    dockerfile = textwrap.dedent(CASES[name])
+    inside = Path("/.img/in", name.replace(" ", "-"))
+    files = {"Dockerfile": dockerfile, "file": "content\n", "tree/a": "a\n", "tree/below/b": "b\n", "secret": "s3cret"}
+    for path, content in files.items():
+        box.put(f"{inside}/{path}", content)
+    write_context(tmp_path, dockerfile, dict(files))
+    flags = ("--no-cache", "--network=host")
+    expected, found = tmp_path / "expected.tar", box.inside(f"{inside}/out.tar")
+    there = reference(f"swap-{name}".replace(" ", "-"))
+    secret = ("--secret", f"id=token,src={tmp_path}/secret")
+    there.build(tmp_path, *flags, *secret, "-o", f"type=oci,dest={expected}", tag="").ok()
+    before = names(box)
+    secret = ("--secret", f"id=token,src={inside}/secret")
+    box.img().build(inside, *flags, *secret, "-o", f"type=oci,dest={inside}/out.tar", tag="").ok()
+    assert names(box) == before
+    ours, theirs = ImageArchive(found), ImageArchive(expected)
+    assert not [
+        *tree_differences(ours.tree(), theirs.tree(), volatile=VOLATILE),
+        *config_differences(ours.config, theirs.config),
+    ]
+    assert [layer_paths(layer) for layer in ours.layers()] == [layer_paths(layer) for layer in theirs.layers()]
+    assert "s3cret" not in found.read_bytes().decode("latin-1")
+
+
+def test_the_doctor_names_the_situation(box: Box) -> None:
+    done = box.img().run("doctor", "--json")
+    findings = {finding["what"]: finding for finding in json.loads(done.text)["findings"]}
+    assert "root of a container that can make no namespace" in findings["user ids"]["text"]
+    assert findings["executor swap"]["text"] == "works, and is what `auto` takes"
+    assert "SYS_CHROOT" in findings["executor chroot"]["text"]
+
+
+@pytest.mark.parametrize(
+    ("instruction", "status", "words"),
+    [
+        ("RUN --security=insecure true", 4, "needs a privileged container"),
+        ("RUN exit 7", 4, "exit code: 7"),
+        ("RUN nonsense", 4, "exit code: 127"),
+        ("RUN --mount=type=tmpfs,target=/dev/x true", 4, "leaves `/proc`, `/sys` and `/dev` to the container"),
+        ("COPY Dockerfile /.img/file\nRUN true", 7, "the image has `/.img`"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(box: Box, instruction: str, status: int, words: str) -> None:
+    box.put("/.img/in/refused/Dockerfile", f"FROM busybox\n{instruction}\n")
+    before = names(box)
+    built = box.img().build(Path("/.img/in/refused"), "--no-cache", "--allow", "security.insecure")
+    built.refused(status, words)
+    assert names(box) == before
+
+
+def check_the_image_boots_and_builds(busybox_archive: Path, tmp_path: Path) -> None:
+    img = Img(tmp_path / "state", tmp_path)
+    write_base(tmp_path / "base.tar")
+    img.run("import", tmp_path / "base.tar", "base").ok()
+    wheels = write_wheels(tmp_path / "wheels")
+    img.build(
+        CONTRIB / "container", "-f", CONTRIB / "container/Containerfile.swap", "--build-arg", "BASE=base",
+        "--build-context", f"wheels={wheels}", tag="img:swap",
+    ).ok()  # fmt: skip
+    img.run("unpack", "-o", tmp_path / "root", "img:swap").ok()
+    assert [path.name for path in (tmp_path / "root").iterdir()] == [".img"]
+    config = json.loads(img.run("inspect", "img:swap").ok().text)["config"]
+    box = Box(tmp_path / "layer", "cri-o-root", image=tmp_path / "root")
+    box.put(
+        "/.img/work/Dockerfile",
+        "FROM busybox AS build\nRUN echo made > /made\nFROM busybox\nCOPY --from=build /made /\n",
+    )
+    box.put("/.img/work/base.tar", busybox_archive.read_bytes())
+    exported = " ".join(config["Env"])
+    script = "img load -q -i base.tar && img doctor && img build -o type=oci,dest=out.tar . && ls -A /"
+    situation = box.img().situation
+    assert situation is not None
+    done = subprocess.run(
+        situation.wrap("/.img/bin/sh", "-c", f"export {exported}; cd /.img/work && {script}"), capture_output=True, text=True, timeout=120,
+        env=box.environment(), check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "executor swap" in done.stdout
+    assert done.stdout.split()[-5:] == [".img", "dev", "etc", "proc", "sys"]
+    assert "made" in ImageArchive(box.inside("/.img/work/out.tar")).tree()
+    box.remove()
+
+
+if AS_ROOT:  # what an ordinary user builds from that base takes too long for what it shows
+    test_the_image_boots_and_builds = check_the_image_boots_and_builds
