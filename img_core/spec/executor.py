@@ -99,8 +99,9 @@ class Executor(ABC):
 
     One object serves one build; `run` is called from several threads at once. When `run` returns or raises, and also when the builder is
     killed, no process and no mount of the step is left. Files that the executor had to make in the root file system (mount points) are
-    gone. In ``single`` mapping the process may change owners and ids as if it were root; the wanted owner of a regular file or directory
-    is recorded in its attribute ``user.img.owner`` (``uid:gid`` in decimal), that of other files in `ExitStatus.owners`.
+    gone. In ``single`` mapping the process may change owners and ids as if it were root, and sees what it changed; the wanted owner of a
+    regular file or directory is recorded in its attribute ``user.img.owner`` (``uid:gid`` in decimal), that of other files in
+    `ExitStatus.owners`.
     """
 
     name: ClassVar[str]  #: the word that selects it

@@ -40,6 +40,7 @@ class TestCrun(ExecutorContract):
 CHROOT_CANNOT = {
     "test_host_name": "the host name is the container's",
     "test_set_user_id_programs_keep_working": "a filter without SYS_ADMIN takes no_new_privs",
+    "test_a_set_user_id_program_has_the_ids_of_its_owner": "a filter without SYS_ADMIN takes no_new_privs",
     "test_capabilities_are_bounded": "a step lacks two more, see below",
     "test_insecure_lifts_the_sandbox": "it takes a privileged container",
     "test_shared_memory_has_the_given_size": "it is a directory",
