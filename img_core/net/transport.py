@@ -1,4 +1,4 @@
-"""The one module that knows the HTTP library.
+"""Single requests over HTTP.
 
 A `Http` sends single requests: no redirects, no cookies, no credentials, no decoding, no retries of its own; all of that is
 policy and decided by the caller. HTTP/1.1 only: HTTP/2 costs three times the processor for large bodies.
@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import socket
 import ssl
-import sys
 import threading
 from contextlib import suppress
-from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from img_core.linux.spans import span
+from img_core.net import _library as library
 from img_core.net.hosts import authority, is_insecure, origin
 from img_core.net.pace import Pace
 from img_core.net.proxies import proxy_for
@@ -36,27 +35,26 @@ __all__ = ["Http", "Response"]
 _LEFT = 64 << 10  #: bytes of an unread body for which no connection is given up
 _LEFT_SECONDS = 1.0  #: that they may take
 
-_importing = threading.Lock()  # of the library: several threads may send their first request at the same time
-
 
 class Response:
     """One answer whose body was not read yet; close it, or use it in a ``with``."""
 
-    def __init__(self, url: str, raw: Any, pace: Pace) -> None:  # Any: the HTTP library stays in this module
+    def __init__(self, url: str, raw: Any, pace: Pace) -> None:  # Any: the HTTP library
         self.url = url
-        self.status: int = raw.status_code
+        self.status: int = raw.status
         self._raw = raw
         self._pace = pace
         self._unread = True
 
     def header(self, name: str) -> str | None:
         """Return the first value of header *name*, or None."""
-        values = self._raw.headers.get_list(name)
-        return str(values[0]) if values else None
+        values = self.headers(name)
+        return values[0] if values else None
 
     def headers(self, name: str) -> list[str]:
         """Return all values of header *name*, one per line of the answer."""
-        return [str(value) for value in self._raw.headers.get_list(name)]
+        wanted = name.lower().encode()
+        return [_text(value) for key, value in self._raw.headers if key.lower() == wanted]
 
     def chunks(self) -> Iterator[bytes]:
         """Give the body as it arrives, undecoded. Raises `Failure`, also when it comes too slowly to be worth waiting."""
@@ -110,8 +108,8 @@ class Http:
         self._insecure = insecure
         self._limits = limits
         self._pace = Pace(limits)
-        self._transports: dict[_Way, Any] = {}  # Any: the HTTP library
-        self._transports_lock = threading.Lock()  # guards this, the next two, and `_closed`
+        self._pools: dict[_Way, Any] = {}  # Any: the HTTP library
+        self._pools_lock = threading.Lock()  # guards this, the next two, and `_closed`
         self._untrusted: set[_Way] = set()  # quick ones that did not do
         self._streams: WeakSet[Any] = WeakSet()  # of all open connections; Any: the HTTP library
         self._closed = False
@@ -141,27 +139,27 @@ class Http:
         limits = self._limits
         timeout = {"connect": limits.connect_seconds, "pool": None}
         timeout |= {"read": limits.stall_seconds, "write": limits.stall_seconds}
-        transport = self._transport(way)
+        pool = self._pool(way)
         extensions = {"timeout": timeout, "trace": self._trace}
-        request = _load_httpx().Request(method, url, headers=dict(headers), content=content, extensions=extensions)
+        request = library.new_request(method, url, headers, content, extensions)
         self._pace.begin()
         try:
             # Without the query: it may hold what nobody else may see.
-            with span("http", f"{method} {request.url.path}", host=authority(url)):
-                return Response(url, transport.handle_request(request), self._pace)
+            with span("http", f"{method} {urlsplit(url).path}", host=authority(url)):
+                return Response(url, pool.handle_request(request), self._pace)
         finally:
             self._pace.begin()
 
     def close(self) -> None:
         """Close all connections; threads that wait for an answer or send one get a `Failure` at once."""
-        with self._transports_lock:
+        with self._pools_lock:
             self._closed = True
-            transports, streams = list(self._transports.values()), list(self._streams)
-            self._transports.clear()
+            pools, streams = list(self._pools.values()), list(self._streams)
+            self._pools.clear()
         for stream in streams:
             _wake(stream.get_extra_info("socket"))
-        for transport in transports:
-            transport.close()
+        for pool in pools:
+            pool.close()
 
     def _trace(self, event: str, details: Mapping[str, Any]) -> None:  # Any: the HTTP library
         """Hear of every step of a request (httpcore's trace extension).
@@ -171,7 +169,7 @@ class Http:
         if event.endswith(("connect_tcp.complete", "start_tls.complete")):
             stream = details["return_value"]
             self._pace.watch(stream)
-            with self._transports_lock:
+            with self._pools_lock:
                 self._streams.add(stream)
         elif event.endswith("receive_response_headers.started"):
             self._pace.expect_headers()
@@ -185,19 +183,13 @@ class Http:
         way = _Way(where.scheme, proxy_for(url, self._environment), verified, trust, verified and has_more(trust))
         return way._replace(quick=False) if way in self._untrusted else way
 
-    def _transport(self, way: _Way) -> Any:  # Any: the HTTP library
-        with self._transports_lock:
+    def _pool(self, way: _Way) -> Any:  # Any: the HTTP library
+        with self._pools_lock:
             if self._closed:
                 raise Failure("the client was closed", transient=False)
-            if way not in self._transports:
-                self._transports[way] = _new_transport(
-                    verify=_context(way),
-                    proxy=way.proxy,
-                    trust_env=False,
-                    http1=True,
-                    http2=False,
-                )
-            return self._transports[way]
+            if way not in self._pools:
+                self._pools[way] = library.new_pool(_context(way), way.proxy)
+            return self._pools[way]
 
 
 class _Way(NamedTuple):
@@ -225,49 +217,6 @@ def _wake(connection: socket.socket) -> None:
         pass  # closed already
 
 
-#: Modules that the library imports and needs for coroutines only, or for certificates that we do not use: together they take a third of the
-#: time of a small push, where all are installed.
-_LATER = ("trio", "anyio", "certifi")
-
-
-def _load_httpx() -> Any:  # Any: hidden from type checks on purpose, so that a compatible library can take its place
-    """Import httpx, without its command-line module, which would load click, rich and pygments (60 ms)."""
-    with _importing:
-        blocked = "httpx" not in sys.modules and "httpx._main" not in sys.modules
-        if blocked:
-            sys.modules["httpx._main"] = None  # type: ignore[assignment]  # documented: makes the import fail
-        try:
-            import httpx
-        finally:
-            if blocked:
-                del sys.modules["httpx._main"]
-        return httpx
-
-
-def _new_transport(*, proxy: str | None, **settings: Any) -> Any:  # Any: the HTTP library
-    """Return a transport; what that imports gets stand-ins for what it does not need."""
-    httpx = _load_httpx()
-    settings["proxy"] = httpx.Proxy(proxy) if proxy else None  # before 0.26 a text is not enough
-    with _importing:
-        standing_in = {name: _Later(name) for name in _LATER if name not in sys.modules}
-        sys.modules.update(standing_in)
-        try:
-            return httpx.HTTPTransport(**settings)
-        finally:
-            for name, module in standing_in.items():
-                if sys.modules.get(name) is module:
-                    del sys.modules[name]
-
-
-class _Later(ModuleType):
-    """Stands for a module in those that import it while it is in `sys.modules`; the real one is imported with its first use."""
-
-    def __getattr__(self, name: str) -> object:
-        if name.startswith("__"):  # what the import system asks
-            raise AttributeError(name)
-        return getattr(import_module(self.__name__), name)
-
-
 class _translated:  # noqa: N801 - reads as a statement: `with _translated():`
     """Turns the library's errors into `Failure`."""
 
@@ -279,20 +228,17 @@ class _translated:  # noqa: N801 - reads as a statement: `with _translated():`
     ) -> None:
         if isinstance(error, Failure) or not isinstance(error, Exception):
             return
-        httpx = _load_httpx()
-        if isinstance(error, httpx.TransportError | OSError):
-            raise _failure(error, httpx) from error
-        if isinstance(
-            error, httpx.InvalidURL | ValueError | ImportError
-        ):  # the last: a SOCKS proxy without its library
+        if isinstance(error, (OSError, *library.transport_errors())):
+            raise _failure(error) from error
+        if isinstance(error, ValueError | ImportError):  # the last: a SOCKS proxy without its library
             raise Failure(f"the request cannot be made: {show(str(error))}", transient=False) from error
 
 
-def _failure(error: BaseException, httpx: Any) -> Failure:  # Any: the HTTP library
-    cause = _system_cause(error)
-    if isinstance(error, httpx.ConnectTimeout):
+def _failure(error: BaseException) -> Failure:
+    cause, raised = _system_cause(error), library.load()
+    if isinstance(error, raised.ConnectTimeout):
         return Failure("no connection in time", transient=True)
-    if isinstance(error, httpx.TimeoutException):
+    if isinstance(error, raised.TimeoutException):
         return Failure("no data in time", transient=True)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return Failure(
@@ -314,10 +260,17 @@ def _failure(error: BaseException, httpx: Any) -> Failure:  # Any: the HTTP libr
         return Failure(
             "connection refused", transient=False, hint="check that it is running and that the port is right"
         )
-    if isinstance(error, httpx.ProxyError | httpx.UnsupportedProtocol | httpx.LocalProtocolError):
+    if isinstance(error, raised.ProxyError | raised.UnsupportedProtocol | raised.LocalProtocolError):
         return Failure(show(str(error)), transient=False)
     text = (cause.strerror if cause is not None else None) or str(error) or type(error).__name__
     return Failure(show(text), transient=True)
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def _system_cause(error: BaseException | None) -> OSError | None:

@@ -56,6 +56,7 @@ def test_a_cached_build_imports_nothing_that_only_work_needs(img: Img, context: 
     imported = set(re.findall(r"^import time:.*\| +(\S+)$", second.stderr, re.MULTILINE))
     assert "img_core.solver.solver" in imported, "imports were seen"
     heavy = {
+        "httpcore",
         "httpx",
         "jsonschema",
         "rich",

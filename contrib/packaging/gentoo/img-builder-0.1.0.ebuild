@@ -20,6 +20,7 @@ RESTRICT="test" # the tests need namespaces
 RDEPEND="
 	app-misc/ca-certificates
 	>=dev-python/click-8.1[${PYTHON_USEDEP}]
+	>=dev-python/httpcore-0.16[${PYTHON_USEDEP}]
 	>=dev-python/httpx-0.25[${PYTHON_USEDEP}]
 	>=dev-python/jsonschema-4.10[${PYTHON_USEDEP}]
 	>=dev-python/pluggy-1.2[${PYTHON_USEDEP}]

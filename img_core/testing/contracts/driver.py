@@ -26,7 +26,7 @@ from img_core.plugins._register import check_driver, load_checked
 __all__ = ["DriverContract", "ModuleContract"]
 
 #: What takes so long to import that a module which is only listed must not do it; the hook's function may, once it is called for good.
-HEAVY = ("asyncio", "httpx", "jsonschema", "requests", "rich", "urllib.request", "numpy")
+HEAVY = ("asyncio", "httpcore", "httpx", "jsonschema", "requests", "rich", "urllib.request", "numpy")
 #: seconds of processor time that the import of a plugin's module may take, with room for a busy machine
 _BUDGET = 0.3
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cli_support import environment
 
-HEAVY = ["httpx", "jsonschema", "rich", "asyncio"]
+HEAVY = ["httpcore", "httpx", "jsonschema", "rich", "asyncio"]
 #: Milliseconds of processor time above the bare interpreter. Machines in CI are busy and slower than the ones the
 #: budgets were made on, so a test fails only beyond three times the budget: it catches a heavy import, not a slow day.
 BUDGETS = {"--version": 40, "version": 60, "--help": 120}

@@ -312,7 +312,7 @@ def test_good_documents_do_not_load_the_schema_library() -> None:
     program = (
         "import sys; from img_core.images import oci, platforms, reference; "
         f"oci.parse_manifest_or_index({as_json(manifest())!r}, name='x'); "
-        "print([m for m in ('jsonschema', 'httpx', 'importlib.resources', 'asyncio') if m in sys.modules])"
+        "print([m for m in ('jsonschema', 'httpcore', 'httpx', 'importlib.resources', 'asyncio') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
+import httpx
 import pytest
 
+from img_core.net import _library
 from img_core.net.retry import Failure, Patience
 from img_core.net.transport import Http
 from img_core.net.trust import Trust, has_more, tls_context
@@ -205,7 +207,15 @@ def test_a_header_cannot_become_two(headers: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(
     ("path", "target"),
-    [("/a%20b?c=d%26e", b"/a%20b?c=d%26e"), ("/a b\u00e9?x y", b"/a%20b%C3%A9?x%20y"), ("", b"/"), ("/a#part", b"/a")],
+    [
+        ("/a%20b?c=d%26e", b"/a%20b?c=d%26e"),
+        ("/a b\u00e9?x y", b"/a%20b%C3%A9?x%20y"),
+        ("", b"/"),
+        ("?x", b"/?x"),
+        ("/a#part", b"/a"),
+        ("/a/../b", b"/b"),
+        ("/v2/a/blobs/uploads/?digest=sha256:0f&from=b%2Fc", b"/v2/a/blobs/uploads/?digest=sha256:0f&from=b%2Fc"),
+    ],
 )
 def test_the_target_has_no_spaces(path: str, target: bytes) -> None:
     with serving(LAST) as server, client() as http:
@@ -213,6 +223,53 @@ def test_the_target_has_no_spaces(path: str, target: bytes) -> None:
         assert server.heads[0][0].startswith(
             b"GET " + target + b" HTTP/1.1\r\nHost: " + server.address.encode() + b"\r\n"
         )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://h.example",
+        "https://H.Example:443/a?b=c&d",
+        "https://h.example:8443/v2/a/b/blobs/sha256:00ff?x=%2F",
+        "http://127.0.0.1:5000/v2/",
+        "http://[::1]:5000/",
+        "https://[2001:DB8::1]/x",
+        "http://user:secret@h.example/a",
+        "http://b\u00fccher.example/",
+        "http://h.example/a[1]/~b/+,;=:@!$&'()*",
+        "http://h.example/a?b?c/../d",
+        "http://h.example./?",
+        "http://xn--bcher-kva.example:80/./a",
+        "http://1.2.3.4.5/",
+        "http://r2d2/",
+        "http://h.example/100%?%zz%41",
+        "http://h_x.example/{a}|b^c`\\",
+    ],
+)
+def test_addresses_are_sent_as_the_library_reads_them(url: str) -> None:
+    """Most are read without httpx, which takes time to load, and must not differ from what it makes of them."""
+    parsed = httpx.URL(url)
+    expected = (parsed.scheme, parsed.raw_host, parsed.port, parsed.raw_path, parsed.netloc)
+    assert tuple(_library._address(url)) == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "content", "headers", "expected"),
+    [
+        ("GET", b"", {}, None),
+        ("POST", b"", {}, b"0"),
+        ("PUT", b"hello", {}, b"5"),
+        ("GET", b"hi", {}, b"2"),
+        ("PATCH", iter([b"a", b"b"]), {"content-length": "2"}, b"2"),
+    ],
+)
+def test_a_request_says_how_long_it_is(
+    method: str, content: bytes | Iterator[bytes], headers: dict[str, str], expected: bytes | None
+) -> None:
+    with serving(LAST) as server, client() as http:
+        http.send(method, f"http://{server.address}/", headers, content).close()
+        fields = [line.partition(b": ") for line in server.heads[0][0].split(b"\r\n")]
+    assert [value for name, _, value in fields if name.lower() == b"content-length"] == [expected] * bool(expected)
 
 
 def secured(authority: Authority, name: str) -> ssl.SSLContext:

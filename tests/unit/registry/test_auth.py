@@ -49,9 +49,10 @@ def test_long_header_is_read_in_linear_time() -> None:
 def test_http_library_is_loaded_with_the_first_request_only() -> None:
     program = (
         "import sys; from img_registry_oci._client import RegistryClient; RegistryClient('quay.io').close(); "
-        "print([m for m in ('httpx', 'truststore', 'jsonschema', 'asyncio', 'email', 'click') if m in sys.modules]); "
-        "from img_core.net import transport; transport._load_httpx(); "
+        "print([m for m in ('httpcore', 'truststore', 'jsonschema', 'asyncio', 'email', 'click') if m in sys.modules]); "
+        "from img_core.net import _library; _library.load(); "
+        "print([m for m in ('httpx', 'email', 'http.client', 'urllib.request') if m in sys.modules]); _library.load_httpx(); "
         "print([m for m in ('rich', 'click', 'pygments', 'httpx._main') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n") == ["[]", "[]", ""]
+    assert done.stdout.split("\n") == ["[]", "[]", "[]", ""]

@@ -1,0 +1,186 @@
+"""The one module that knows the HTTP library: httpx, and httpcore below it, which carries the requests.
+
+httpx itself is twice the import of httpcore (cookies, forms, its client and its command line: 30 ms, a seventh of a small push). So it is
+loaded for what only it does: addresses that are not plain, and those of proxies.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import SplitResult, urlsplit
+
+from img_core.net.hosts import address_of, origin
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Iterable, Mapping
+
+__all__ = ["load", "load_httpx", "new_pool", "new_request", "transport_errors"]
+
+# Any, below: the library is hidden from type checks on purpose, so that a compatible one can take its place.
+
+_importing = threading.Lock()  # of the library: several threads may send their first request at the same time
+
+#: Modules that the library imports and needs for coroutines only, or for certificates that we do not use: together they take a third of the
+#: time of a small push, where all are installed.
+_LATER = ("trio", "anyio", "certifi")
+
+#: As httpx has them: most connections at all, most that are kept when nobody uses them, and for how many seconds.
+_LIMITS = {"max_connections": 100, "max_keepalive_connections": 20, "keepalive_expiry": 5.0}
+
+_DIGITS = "0123456789"
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_HEX = frozenset(_DIGITS + "abcdefABCDEF")
+_PLAIN_HOST = frozenset(_LETTERS + _DIGITS + ".-:[]")
+_PLAIN = frozenset(_LETTERS + _LETTERS.upper() + _DIGITS + "-._~:/?=&,+@%[]")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})  #: methods that say how long nothing is
+
+
+def load() -> Any:
+    """Return httpcore; its import gets stand-ins for what it does not need."""
+    with _importing:
+        standing_in = {name: _Later(name) for name in _LATER if name not in sys.modules}
+        sys.modules.update(standing_in)
+        try:
+            import httpcore
+        finally:
+            for name, module in standing_in.items():
+                if sys.modules.get(name) is module:
+                    del sys.modules[name]
+        return httpcore
+
+
+def transport_errors() -> tuple[type[Exception], ...]:
+    """Return what the library raises for what went wrong on the way, itself among it."""
+    library = load()
+    return (
+        library.TimeoutException,
+        library.NetworkError,
+        library.ProtocolError,
+        library.ProxyError,
+        library.UnsupportedProtocol,
+    )
+
+
+def new_pool(context: ssl.SSLContext, proxy: str | None) -> Any:
+    """Return a pool of connections, through *proxy* if there is one. Raises ValueError, and ImportError if that needs another library."""
+    library = load()
+    settings: dict[str, Any] = {"ssl_context": context, "http1": True, "http2": False, **_LIMITS}
+    if proxy is None:
+        return library.ConnectionPool(**settings)
+    parsed = _parsed_by_httpx(lambda httpx: httpx.Proxy(proxy))
+    url = parsed.url
+    settings["proxy_auth"] = parsed.raw_auth
+    settings["proxy_url"] = library.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+    if url.scheme not in ("http", "https"):
+        return _socks_pool(library, settings)
+    return library.HTTPProxy(**settings, proxy_headers=parsed.headers.raw)
+
+
+def _socks_pool(library: Any, settings: dict[str, Any]) -> Any:
+    try:
+        import_module("socksio")  # the library says nothing that people understand
+    except ImportError:
+        raise ImportError("a SOCKS proxy needs the package `socksio`: install `httpx[socks]`") from None
+    return library.SOCKSProxy(**settings)
+
+
+def new_request(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    content: Iterable[bytes] | bytes,
+    extensions: Mapping[str, Any],
+) -> Any:
+    """Return a request with ``Host``, and the length of *content* if that is known. Raises ValueError for what cannot be sent."""
+    library = load()
+    address = _address(url)
+    sent = [(b"Host", address.netloc)]
+    sent += [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
+    if not {"content-length", "transfer-encoding"} & {name.lower() for name in headers}:
+        sent += _length(method, content)
+    where = library.URL(scheme=address.scheme, host=address.host, port=address.port, target=address.target)
+    return library.Request(method, where, headers=sent, content=content, extensions=dict(extensions))
+
+
+def _length(method: str, content: Iterable[bytes] | bytes) -> list[tuple[bytes, bytes]]:
+    if not isinstance(content, bytes):
+        return [(b"Transfer-Encoding", b"chunked")]
+    return [(b"Content-Length", b"%d" % len(content))] if content or method in _WITH_BODY else []
+
+
+class _Address(NamedTuple):
+    """A web address as a request needs it; *host* without brackets, *port* None for the scheme's own."""
+
+    scheme: str
+    host: bytes
+    port: int | None
+    target: bytes
+    netloc: bytes
+
+
+def _address(url: str) -> _Address:
+    parts = urlsplit(url)
+    where = origin(url)
+    if where is None or not _is_plain(url, parts):
+        parsed = _parsed_by_httpx(lambda httpx: httpx.URL(url))
+        return _Address(parsed.scheme, parsed.raw_host, parsed.port, parsed.raw_path, parsed.netloc)
+    port = None if where.port == _DEFAULT_PORTS[where.scheme] else where.port
+    shown = f"[{where.host}]" if ":" in where.host else where.host
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    netloc = shown if port is None else f"{shown}:{port}"
+    return _Address(where.scheme, where.host.encode(), port, target.encode(), netloc.encode())
+
+
+def _is_plain(url: str, parts: SplitResult) -> bool:
+    """Tell whether nothing in *url* has to be encoded, decoded, resolved or checked: most are so."""
+    host = parts.hostname or ""
+    return (
+        _PLAIN.issuperset(url)
+        and _PLAIN_HOST.issuperset(parts.netloc)
+        and "/." not in parts.path
+        and not url.endswith("?")
+        and all(len(code) >= 2 and _HEX.issuperset(code[:2]) for code in url.split("%")[1:])
+        and (not _looks_numeric(host) or address_of(host) is not None)
+    )
+
+
+def _looks_numeric(host: str) -> bool:
+    return not host or ":" in host or host.rpartition(".")[2].isdigit()
+
+
+def _parsed_by_httpx(parse: Callable[[Any], Any]) -> Any:
+    """Return what *parse* makes with httpx."""
+    httpx = load_httpx()
+    try:
+        return parse(httpx)
+    except httpx.InvalidURL as err:
+        raise ValueError(str(err)) from err
+
+
+def load_httpx() -> Any:
+    """Return httpx, without its command-line module, which would load click, rich and pygments (60 ms)."""
+    with _importing:
+        blocked = "httpx" not in sys.modules and "httpx._main" not in sys.modules
+        if blocked:
+            sys.modules["httpx._main"] = None  # type: ignore[assignment]  # documented: makes the import fail
+        try:
+            import httpx
+        finally:
+            if blocked:
+                del sys.modules["httpx._main"]
+        return httpx
+
+
+class _Later(ModuleType):
+    """Stands for a module in those that import it while it is in `sys.modules`; the real one is imported with its first use."""
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):  # what the import system asks
+            raise AttributeError(name)
+        return getattr(import_module(self.__name__), name)
