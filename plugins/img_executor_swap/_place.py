@@ -16,12 +16,14 @@ import errno
 import fcntl
 import json
 import os
+import select
 import stat
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from img_core.files import fs
+from img_core.linux import syscalls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,6 +40,7 @@ _ENTRY: Final = "img_executor_swap._place:undo"
 #: a mount point; a directory of a lower layer of an overlay
 _CANNOT_MOVE: Final = (errno.EBUSY, errno.EXDEV)
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_PATIENCE: Final = 10.0  # seconds
 
 
 @contextmanager
@@ -59,11 +62,15 @@ def in_the_way(root: str, name: str) -> OSError:
 
 @dataclass(slots=True)
 class RootPlace:
-    """The place *root* that *tree* takes; *note* is the file that says so meanwhile. Paths are absolute."""
+    """The place *root* that *tree* takes; *note* is the file that says so meanwhile. Paths are absolute.
+
+    *keeper* is the process that ends those of a step when nobody else can (0: none).
+    """
 
     tree: str
     note: str
     root: str = "/"
+    keeper: int = 0
     #: of the tree's root directory: last access and change before, and change when it is in place (ns)
     _times: tuple[int, int, int] | None = field(default=None, init=False)
 
@@ -77,6 +84,7 @@ class RootPlace:
             "tree": self.tree,
             "note": self.note,
             "root": self.root,
+            "keeper": [self.keeper, _started(self.keeper)],
             "had": there,
             "looks": [looks.st_uid, looks.st_gid, stat.S_IMODE(looks.st_mode)],
         }
@@ -156,4 +164,28 @@ def undo(payload: Mapping[str, Any]) -> None:  # Any: JSON
     """Bring back what a process that was killed has left in place; *payload* is that of its note. Waits for a living one."""
     place = RootPlace(payload["tree"], payload["note"], payload["root"])
     with turn(place.root):
+        _wait_for_end(*payload["keeper"])  # with it the last process of the step is gone
         place.leave()
+
+
+def _started(pid: int) -> str:
+    """Return when a process started, in ticks since boot (proc_pid_stat(5)); empty if there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[19].decode()
+    except OSError:
+        return ""
+
+
+def _wait_for_end(pid: int, started: str) -> None:
+    try:
+        process = syscalls.pidfd_open(pid)
+    except OSError:  # it has ended
+        return
+    try:
+        if started and _started(pid) == started:
+            poll = select.poll()
+            poll.register(process, select.POLLIN)
+            poll.poll(_PATIENCE * 1000)
+    finally:
+        os.close(process)

@@ -31,7 +31,7 @@ def main(request: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON
     stdin, stdout, stderr, *groups = fds
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     sandbox.forbid_imports()
-    place = RootPlace(request["tree"], request["note"], _ROOT)
+    place = RootPlace(request["tree"], request["note"], _ROOT, keeper=os.getppid())
     with turn(_ROOT):
         try:
             place.enter()

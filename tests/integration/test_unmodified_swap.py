@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,6 +112,48 @@ def test_what_cannot_be_is_refused_in_one_line(box: Box, instruction: str, statu
     built = box.img().build(Path("/.img/in/refused"), "--no-cache", "--allow", "security.insecure")
     built.refused(status, words)
     assert names(box) == before
+
+
+#: kills builds at moments that are spread over their whole time, in one container; prints what it found
+KILLER = """
+import json, os, subprocess, sys, time
+command = [sys.executable, "-m", "img_core", "-s", "/.img/state"]
+build = [*command, "build", "--no-cache", "-t", "built", "-o", "type=local,dest=/.img/in/killed/out", "/.img/in/killed/context"]
+quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+before, moments = sorted(os.listdir("/")), int(sys.argv[1])
+started = time.monotonic()
+subprocess.run(build, check=True, **quiet)
+whole, in_place, kept, not_back = time.monotonic() - started, 0, 0, []
+for moment in range(moments):
+    builder = subprocess.Popen(build, **quiet)
+    try:
+        builder.wait(whole * (0.2 + 0.8 * moment / moments))
+    except subprocess.TimeoutExpired:
+        builder.kill()
+        builder.wait()
+    in_place += any(name.startswith(".img-aside") for name in os.listdir("/"))
+    if moment % 5 == 0:  # else the next build finds what is left
+        subprocess.run([*command, "prune"], check=True, **quiet)
+        if sorted(os.listdir("/")) != before:
+            not_back.append(moment)
+subprocess.run(build, check=True)
+print(json.dumps({"in place": in_place, "not back": not_back, "lost": sorted(set(before) ^ set(os.listdir("/")))}))
+"""
+
+
+def test_a_killed_build_is_undone_by_the_next_command(box: Box) -> None:
+    steps = "RUN mkdir /top && echo step > /etc/step && sleep 0.1 && mv /top /moved\nRUN sleep 0.1; rmdir /moved; ls / > /etc/names\n"
+    box.put("/.img/in/killed/context/Dockerfile", f"FROM busybox\n{steps}{steps}")
+    box.put("/.img/in/killed/killer.py", KILLER)
+    situation = box.img().situation
+    assert situation is not None
+    command = situation.wrap(sys.executable, "/.img/in/killed/killer.py", "24" if AS_ROOT else "8")
+    done = subprocess.run(command, capture_output=True, text=True, env=box.environment(), timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found.pop("in place") > 0
+    assert found == {"not back": [], "lost": []}
+    assert box.inside("/.img/in/killed/out/etc/step").read_text() == "step\n"
 
 
 def check_the_image_boots_and_builds(busybox_archive: Path, tmp_path: Path) -> None:

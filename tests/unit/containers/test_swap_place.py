@@ -1,0 +1,169 @@
+"""The tree of a step in the place of a root directory, here of a plain one: nothing of either may get lost, whatever ends whenever."""
+
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from img_core.files import faults
+from img_core.files.locks import UNDO, RunDirectory, sweep
+from img_executor_swap._place import RootPlace, undo
+
+OURS = {".img", "dev", "etc/hosts", "etc/resolv.conf", "proc", "sys", "workspace/file", "link"}
+THEIRS = {"bin", "dev/null", "etc/passwd", "srv", "usr/bin/sh", "workspace"}
+_LOOKS = 0o751
+
+
+def fill(directory: Path, paths: set[str], word: str) -> None:
+    for path in sorted(paths):
+        place = directory / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if path in ("bin", "link"):
+            place.symlink_to("usr/bin")
+        elif "/" in path:
+            place.write_text(word)
+        else:
+            place.mkdir(exist_ok=True)
+
+
+def listing(directory: Path) -> dict[str, str]:
+    """Return all that is below *directory*, but not img's own home."""
+    found = {}
+    for path in sorted(directory.rglob("*")):
+        name = str(path.relative_to(directory))
+        if not name.startswith(".img/"):
+            found[name] = os.readlink(path) if path.is_symlink() else path.read_text() if path.is_file() else ""
+    return found
+
+
+class Laboratory:
+    """A root directory and a tree that is to take its place."""
+
+    def __init__(self, directory: Path) -> None:
+        self.root = directory / "root"
+        self.state = self.root / ".img/state"
+        self.tree = self.state / "tree"
+        fill(self.root, OURS, "ours")
+        fill(self.tree, THEIRS, "theirs")
+        self.tree.chmod(_LOOKS)
+        os.utime(self.tree, ns=(10**18, 10**18))
+        self.ours, self.theirs = listing(self.root), listing(self.tree)
+        self.run = RunDirectory(str(self.state))
+        self.place = self.new_place()
+
+    def new_place(self) -> RootPlace:
+        return RootPlace(str(self.tree), f"{self.run.path}/{UNDO}", str(self.root))
+
+    def is_as_it_was(self) -> bool:
+        return listing(self.root) == self.ours and stat.S_IMODE(self.root.stat().st_mode) == 0o755
+
+
+@pytest.fixture
+def laboratory(tmp_path: Path) -> Laboratory:
+    return Laboratory(tmp_path)
+
+
+def test_the_tree_is_the_root_directory_and_all_is_back_afterwards(laboratory: Laboratory) -> None:
+    laboratory.place.enter()
+    seen = {name: text for name, text in listing(laboratory.root).items() if not name.startswith(".img")}
+    of_the_container = {"proc": "", "sys": ""}
+    assert seen == {name: text for name, text in laboratory.theirs.items() if name != "dev/null"} | of_the_container
+    assert stat.S_IMODE(laboratory.root.stat().st_mode) == _LOOKS
+    laboratory.place.leave()
+    assert laboratory.is_as_it_was()
+    assert listing(laboratory.tree) == laboratory.theirs
+    assert laboratory.tree.stat().st_mtime_ns == 10**18
+    assert stat.S_IMODE(laboratory.tree.stat().st_mode) == _LOOKS
+    assert not os.path.exists(laboratory.place.note)
+
+
+def test_what_a_step_does_is_in_its_tree(laboratory: Laboratory) -> None:
+    laboratory.place.enter()
+    root = laboratory.root
+    (root / "new").mkdir()
+    (root / "new/file").write_text("new")
+    (root / "bin").unlink()
+    (root / "srv").rename(root / "moved")
+    (root / "etc/passwd").write_text("changed")
+    (root / "link").write_text("a name that the container has, too")
+    root.chmod(0o700)
+    laboratory.place.leave()
+    expected = {**laboratory.theirs, "new": "", "new/file": "new", "moved": "", "etc/passwd": "changed"}
+    expected["link"] = "a name that the container has, too"
+    del expected["bin"], expected["srv"]
+    assert listing(laboratory.tree) == expected
+    assert laboratory.is_as_it_was()
+    assert stat.S_IMODE(laboratory.tree.stat().st_mode) == 0o700
+    assert laboratory.tree.stat().st_mtime_ns > 10**18
+
+
+@pytest.mark.parametrize("name", [".img", ".img-aside-etc"])
+def test_a_tree_with_a_name_of_ours_is_refused_before_anything_moves(laboratory: Laboratory, name: str) -> None:
+    (laboratory.tree / name).mkdir()
+    with pytest.raises(OSError, match=f"the image has `/{name}`"):
+        laboratory.place.enter()
+    assert laboratory.is_as_it_was()
+
+
+def _in_child(work: Callable[[], None]) -> int:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _there_and_back(laboratory: Laboratory, at: int) -> None:
+    faults.install(crash_at=at)
+    place = laboratory.new_place()
+    place.enter()
+    os.mkdir(laboratory.root / "new")
+    place.leave()
+
+
+def test_killed_before_any_change_the_next_command_brings_all_back(tmp_path: Path) -> None:
+    for at in range(1, 60):
+        laboratory = Laboratory(tmp_path / str(at))
+        code = _in_child(lambda here=laboratory, at=at: _there_and_back(here, at))  # type: ignore[misc]  # called at once
+        os.close(laboratory.run._descriptor)  # as the end of the process does
+        assert sweep(str(laboratory.state)) == 1
+        assert laboratory.is_as_it_was(), f"killed at change {at}"
+        left = listing(laboratory.tree)
+        left.pop("new", None)
+        assert left == laboratory.theirs, f"killed at change {at}"
+        if code == 0:
+            break
+    assert code == 0
+    assert at > 2 * len(THEIRS)
+
+
+def test_killed_while_bringing_back_the_one_after_goes_on(tmp_path: Path) -> None:
+    for at in range(1, 40):
+        laboratory = Laboratory(tmp_path / str(at))
+        laboratory.place.enter()
+        payload = json.loads(Path(laboratory.place.note).read_text())["payload"]
+
+        def bring_back(at: int = at, payload: dict[str, object] = payload) -> None:
+            faults.install(crash_at=at)
+            undo(payload)
+
+        code = _in_child(bring_back)
+        undo(payload)
+        assert laboratory.is_as_it_was()
+        assert listing(laboratory.tree) == laboratory.theirs
+        if code == 0:
+            break
+    assert code == 0
+
+
+def test_a_tree_that_is_gone_is_no_reason_to_keep_the_root_away(laboratory: Laboratory) -> None:
+    laboratory.place.enter()
+    laboratory.tree.rmdir() if not any(laboratory.tree.iterdir()) else laboratory.tree.rename(laboratory.state / "x")
+    os.close(laboratory.run._descriptor)
+    assert sweep(str(laboratory.state)) == 1
+    assert laboratory.is_as_it_was()
