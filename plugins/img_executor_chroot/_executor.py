@@ -11,7 +11,7 @@ from img_core.linux.binfmt import Emulation
 from img_core.linux.sandbox import ALL_CAPABILITIES, held_capabilities
 from img_core.spec.errors import HostError, StepError, Unsupported
 from img_core.spec.executor import Executor, ExitStatus, Process, StepIO
-from img_executor_chroot import _filter
+from img_executor_chroot._calls import ABIS
 from img_lib_containers.containers import (
     check,
     check_target,
@@ -49,7 +49,7 @@ class ChrootExecutor(Executor):
             raise Unsupported("`chroot` is for the root of a container that can make no namespace")
         if not held_capabilities() >> ALL_CAPABILITIES.index("SYS_CHROOT") & 1:
             raise Unsupported("`chroot` needs the capability SYS_CHROOT, which this container has not")
-        if not _filter.CALLS:
+        if not ABIS:
             raise Unsupported("`chroot` knows the system calls of x86_64 and aarch64 only")
         if host.spawner is None:
             return

@@ -9,9 +9,11 @@ Everything is looked up with the ids of the caller (`_supervisor`), so the kerne
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import posixpath
 import stat
+import struct
 from typing import TYPE_CHECKING, Final
 
 from img_core.linux import sandbox, syscalls
@@ -26,6 +28,7 @@ __all__ = [
     "Plain",
     "StepTree",
     "Target",
+    "Terminal",
     "Text",
     "ids_of",
     "is_below",
@@ -35,6 +38,8 @@ __all__ = [
     "target",
 ]
 
+_TERMINALS: Final = b"/dev/pts"
+_TIOCGPTN: Final = 0x80045430  # asm-generic/ioctls.h: the number of a terminal, asked at its other end
 _STREAMS: Final = {b"/dev/stdin": b"0", b"/dev/stdout": b"1", b"/dev/stderr": b"2"}
 #: how the paths begin that may be system files, unless something in them leads nowhere
 _HEADS: Final = frozenset((b"/proc", b"/sys", b"/sys/", b"/dev/", b"/etc/"))
@@ -85,7 +90,9 @@ class StepTree:
         self.top = os.fsencode(os.readlink(f"/proc/self/fd/{root}"))  #: what it is called here
         self.mounts = {**_MOUNTED, **dict.fromkeys(targets, "tmpfs")}
         self._devices = devices
-        self._systems = [top for top in (b"/proc", b"/sys") if os.fsdecode(top) not in targets]
+        self._covered = [os.fsencode(target) for target in targets if target.startswith("/dev")]
+        self.terminals: set[bytes] = set()  #: names in /dev/pts of those that the step made
+        self.systems = [top for top in (b"/proc", b"/sys") if os.fsdecode(top) not in targets]
 
     def system_path(self, path: bytes) -> bytes | None:
         """Return the name below /proc, /sys or /dev that an absolute *path* stands for, or None when it is a file of the tree."""
@@ -98,14 +105,22 @@ class StepTree:
             stream = _STREAMS.get(path)
             if stream is not None:
                 return b"/proc/self/fd/" + stream
+            if any(is_below(path, target) for target in self._covered):
+                return None
+            if path == b"/dev/ptmx":
+                return self.system_path(_TERMINALS + b"/ptmx")
+            if is_below(path, _TERMINALS):
+                return path
             return path if self._devices and path in _DEVICES else None
         if path == b"/etc/mtab":
             return b"/proc/self/mounts"
-        return path if any(is_below(path, top) for top in self._systems) else None
+        return path if any(is_below(path, top) for top in self.systems) else None
 
 
 class Target:
     """A file outside of the root. *path* is its name here; every method raises OSError."""
+
+    changeable = False  #: whether the step may change its mode, owner and times
 
     def __init__(self, path: bytes) -> None:
         self.path = path
@@ -172,6 +187,39 @@ class Device(Target):
         return os.open(self.path, flags & ~(os.O_CREAT | os.O_EXCL | os.O_TRUNC) | os.O_CLOEXEC | os.O_NOCTTY)
 
 
+class Terminal(Target):
+    """A terminal of the container, for the thread *tid*: one that the step itself has made or is given, never that of its builder."""
+
+    changeable = True
+
+    def __init__(self, path: bytes, tid: int, tree: StepTree) -> None:
+        super().__init__(path)
+        self._tree = tree
+        name = path.rpartition(b"/")[2]
+        if name != b"ptmx" and name not in tree.terminals and not _has_terminal(tid, path):
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    def open(self, flags: int) -> int:
+        """Open it; ``ptmx`` makes a new one."""
+        flags = flags & ~(os.O_CREAT | os.O_EXCL | os.O_TRUNC) | os.O_CLOEXEC | os.O_NOCTTY
+        fd = os.open(self.path, flags)
+        if self.path.endswith(b"/ptmx") and not flags & os.O_PATH:
+            number = struct.unpack("=I", fcntl.ioctl(fd, _TIOCGPTN, bytes(4)))[0]
+            self._tree.terminals.add(b"%d" % number)
+        return fd
+
+
+def _has_terminal(tid: int, path: bytes) -> bool:
+    """Tell whether a thread has the terminal *path* as one of its first three descriptors."""
+    for number in range(3):
+        try:
+            if os.readlink(b"/proc/%d/fd/%d" % (tid, number)) == path:
+                return True
+        except OSError:
+            continue
+    return False
+
+
 class Text(Target):
     """A link of /proc with this *text*: ``/proc/self``."""
 
@@ -198,6 +246,8 @@ class Text(Target):
 class Magic(Target):
     """A link of /proc to something open: ``/proc/PID/fd/N``, ``exe``, ``cwd``, ``root``; *top* is the step's root seen from here."""
 
+    changeable = True
+
     def __init__(self, path: bytes, top: bytes) -> None:
         super().__init__(path)
         self._top = top
@@ -223,6 +273,8 @@ class Magic(Target):
 
 class Own(Target):
     """A file of the step's tree that a path through /proc leads to (``/proc/self/root/etc``); *root* is a descriptor of the tree."""
+
+    changeable = True
 
     def __init__(self, path: bytes, root: int) -> None:
         super().__init__(path)
@@ -278,6 +330,10 @@ def ids_of(tid: int) -> tuple[int, int, int]:
 
 def target(path: bytes, tid: int, tree: StepTree) -> Target:
     """Return what the `StepTree.system_path` *path* is for the thread *tid*. Raises OSError."""
+    if path == _TERMINALS:
+        return Plain(path)
+    if is_below(path, _TERMINALS):
+        return Terminal(path, tid, tree)
     if path.startswith(b"/dev/"):
         return Device(path, tid)
     if is_hidden(path):

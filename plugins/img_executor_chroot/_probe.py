@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from img_core.linux import syscalls
 from img_executor_chroot import _filter
+from img_executor_chroot._calls import CALLS
 from img_lib_containers import seccomp
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def main(_payload: Mapping[str, Any], _fds: Sequence[int]) -> int:  # Any: JSON
             raise OSError(struct.unpack("=i", message)[0] if len(message) == 4 else 1, "no filter with a supervisor")
         notification = seccomp.receive(listeners[0])
         assert notification is not None
-        call = _filter.CALLS[notification.number]
+        call = CALLS[notification.architecture][notification.number]
         buffer = ctypes.create_string_buffer(64)
         syscalls.process_vm_read(pid, notification.arguments[call.path], buffer, len(_PATH))
         seccomp.answer(listeners[0], notification)

@@ -24,11 +24,16 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Stubs:
-    """The stand-ins of one step, whose tree is the descriptor *root* and called *top* here. Make it before the step runs."""
+    """The stand-ins of one step, whose tree is the descriptor *root* and called *top* here. Make it before the step runs.
 
-    def __init__(self, root: int, top: bytes) -> None:
+    *systems* are those of its /proc and /sys at which no mount of the step is.
+    """
+
+    def __init__(self, root: int, top: bytes, systems: Iterable[bytes]) -> None:
         self._top = top
         self._proc = os.open("proc", _DIRECTORY, dir_fd=root)
+        for system in systems:
+            _mark(system, root)
         self._names: dict[bytes, bytes] = {}  # directory outside -> name in /proc of the tree
         self._meant = {top + b"/proc": b"/proc", top + b"/sys": b"/sys"}
         self._links = 0
@@ -78,6 +83,17 @@ class Stubs:
     def path(self, meant: bytes) -> bytes:
         """Return the path in the tree of the stand-in for *meant*, which was opened before."""
         return b"/proc/" + self._names[meant]
+
+
+def _mark(system: bytes, root: int) -> None:
+    """Make the names in the directory *system*, as it is outside, links to themselves in that of the tree: see `_links`."""
+    fd = os.open(system[1:], _DIRECTORY, dir_fd=root)
+    try:
+        for name in os.listdir(system):
+            if not name.isdigit():
+                os.symlink(name, name, dir_fd=fd)
+    finally:
+        os.close(fd)
 
 
 def _fill(fd: int, wanted: dict[bytes, int]) -> None:

@@ -16,11 +16,14 @@ import os
 import select
 import stat
 import struct
+import time
 from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
 
 from img_core.linux import syscalls
+from img_executor_chroot import _forms as forms
 from img_executor_chroot import _outside as outside
-from img_executor_chroot._filter import CALLS, NATIVE, Call
+from img_executor_chroot._calls import CALLS, Call
+from img_executor_chroot._links import Inode, leads_to
 from img_executor_chroot._stubs import Stubs
 from img_lib_containers import seccomp
 
@@ -49,8 +52,7 @@ class Supervisor:
         self._root = tree.root
         self._top = tree.top
         self._memory = dict(self._places(memory))
-        self._names = {os.fsencode(os.path.basename(target)) for target in memory}
-        self._stubs = Stubs(self._root, self._top)
+        self._stubs = Stubs(self._root, self._top, tree.systems)
         self._buffer = ctypes.create_string_buffer(_PAGE)
         self._is_directory = False  # whether the path at hand can only mean one
         self._changed = False  # whether we have the ids of a caller
@@ -59,12 +61,18 @@ class Supervisor:
             "openat2": self._open,
             "readlink": self._read_link,
             "stat": self._stat,
+            "stat64": self._stat64,
             "statx": self._statx,
             "statfs": self._statfs,
+            "statfs64": self._statfs64,
             "access": self._access,
             "execute": self._execute,
             "enter": self._enter,
             "attribute": self._attribute,
+            "mode": self._mode,
+            "owner": self._owner,
+            "times": self._times,
+            "times32": self._times,
         }
 
     def _places(self, memory: Mapping[str, int]) -> Iterator[tuple[tuple[int, int], int]]:
@@ -102,17 +110,18 @@ class Supervisor:
 
     def _answered(self, notification: seccomp.Notification) -> bool:
         """Answer a call, or return False for one that the kernel is to do."""
-        call = CALLS.get(notification.number)
-        if call is None or notification.architecture != NATIVE:
+        call = CALLS.get(notification.architecture, {}).get(notification.number)
+        if call is None:
             return False
         path = self._read_path(notification.pid, notification.arguments[call.path])
         if not path:
             return False
         meant = self._meaning(call, notification, path)
-        if meant is None and call.kind == "open":
-            if self._names and path.rpartition(b"/")[2] in self._names and self._from_memory(call, notification, path):
-                return True
-            meant = self._through_link(call, notification, path)
+        if meant is None:
+            led = self._by_links(call, notification, path)
+            if isinstance(led, tuple):
+                return led in self._memory and self._from_memory(call, notification, self._memory[led])
+            meant = led
         if meant is None:
             return False
         self._is_directory = path.endswith((b"/", b"/.", b"/.."))
@@ -185,32 +194,28 @@ class Supervisor:
         whole = self._whole(call, notification, path)
         return None if whole is None else self._tree.system_path(whole)
 
-    def _through_link(self, call: Call, notification: seccomp.Notification, path: bytes) -> bytes | None:
-        """Return the system file that a link of the tree called *path* leads to, if it is to be written.
-
-        Images let the logs of servers be links to ``/dev/stdout``. To look at every file that is only read would cost too much.
-        """
+    def _by_links(self, call: Call, notification: seccomp.Notification, path: bytes) -> bytes | Inode | None:
+        """Return the system file that links of the tree lead *path* to; of a file to be opened that may be in memory, its inode."""
+        follow = self._follows(call, notification)
         if path[:1] != b"/":
-            return None
-        flags = self._flags(call, notification)
-        if not flags & (os.O_WRONLY | os.O_RDWR) or flags & os.O_NOFOLLOW:
-            return None
-        try:
-            fd = syscalls.openat2(self._root, path, os.O_PATH | os.O_NOFOLLOW)
-        except OSError:
-            return None
-        try:
-            text = os.readlink(b"", dir_fd=fd)
-        except OSError:  # no link
-            return None
-        finally:
-            os.close(fd)
-        return self._tree.system_path(text) if text[:1] == b"/" else None
+            if not follow and b"/" not in path:
+                return None  # the name itself is meant, and where it is was found before
+            whole = self._whole(call, notification, path, tidy=False)
+            if whole is None:
+                return None
+            path = whole
+        return leads_to(self._tree, path, follow=follow, inode=bool(self._memory) and call.kind in ("open", "openat2"))
 
-    def _whole(self, call: Call, notification: seccomp.Notification, path: bytes) -> bytes | None:
-        """Return *path* from the root of the step on."""
-        if path[:1] == b"/":
-            return outside.normal(path)
+    def _follows(self, call: Call, notification: seccomp.Notification) -> bool:
+        """Tell whether a link at the end of the path is followed."""
+        if call.kind in ("open", "openat2"):
+            return not self._flags(call, notification) & os.O_NOFOLLOW
+        return call.follow and not (
+            call.flags >= 0 and notification.arguments[call.flags] & syscalls.AT_SYMLINK_NOFOLLOW
+        )
+
+    def _whole(self, call: Call, notification: seccomp.Notification, path: bytes, *, tidy: bool = True) -> bytes | None:
+        """Return the relative *path* from the root of the step on; *tidy*: without what leads nowhere."""
         try:
             directory = self._directory(call, notification)
         except OSError:
@@ -220,11 +225,14 @@ class Supervisor:
             if not outside.is_below(directory, self._top):
                 return None
             meant = directory[len(self._top) :]
-        return outside.normal(meant + b"/" + path)
+        whole = meant + b"/" + path
+        return outside.normal(whole) if tidy else whole
 
     # --- answers ------------------------------------------------------------------------------------------------------
 
     def _flags(self, call: Call, notification: seccomp.Notification) -> int:
+        if call.flags < 0:  # creat(2)
+            return os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         if call.kind != "openat2":
             return notification.arguments[call.flags] & 0xFFFFFFFF
         count = syscalls.process_vm_read(
@@ -290,6 +298,8 @@ class Supervisor:
                     continue
                 if outside.is_hidden(directory + b"/" + entry.name):
                     continue
+                if directory == b"/dev/pts" and entry.name not in (b"ptmx", *self._tree.terminals):
+                    continue
                 kind = stat.S_IFLNK if entry.is_symlink() else stat.S_IFDIR if entry.is_dir() else stat.S_IFREG
                 found.append((entry.name, kind))
         return found
@@ -300,9 +310,7 @@ class Supervisor:
         seccomp.answer(self._listener, notification, value=len(text))
 
     def _look(self, call: Call, notification: seccomp.Notification, target: outside.Target) -> int:
-        flags = notification.arguments[call.flags] if call.flags >= 0 else 0
-        follow = call.follow and not flags & syscalls.AT_SYMLINK_NOFOLLOW
-        return target.look(follow=follow or self._is_directory)
+        return target.look(follow=self._follows(call, notification) or self._is_directory)
 
     def _tell(
         self, call: Call, notification: seccomp.Notification, target: outside.Target, read: Callable[[int], bytes]
@@ -318,12 +326,18 @@ class Supervisor:
     def _stat(self, call: Call, notification: seccomp.Notification, target: outside.Target) -> None:
         self._tell(call, notification, target, syscalls.raw_stat)
 
+    def _stat64(self, call: Call, notification: seccomp.Notification, target: outside.Target) -> None:
+        self._tell(call, notification, target, forms.stat64)
+
     def _statx(self, call: Call, notification: seccomp.Notification, target: outside.Target) -> None:
         mask = notification.arguments[call.buffer - 1] & 0xFFFFFFFF
         self._tell(call, notification, target, lambda fd: syscalls.raw_statx(fd, mask))
 
     def _statfs(self, call: Call, notification: seccomp.Notification, target: outside.Target) -> None:
         self._tell(call, notification, target, syscalls.raw_statfs)
+
+    def _statfs64(self, call: Call, notification: seccomp.Notification, target: outside.Target) -> None:
+        self._tell(call, notification, target, lambda fd: forms.statfs64(syscalls.raw_statfs(fd)))
 
     def _access(self, call: Call, notification: seccomp.Notification, target: outside.Target) -> None:
         fd = self._look(call, notification, target)
@@ -379,21 +393,11 @@ class Supervisor:
             os.close(memory)
         seccomp.proceed(self._listener, notification)
 
-    def _from_memory(self, call: Call, notification: seccomp.Notification, path: bytes) -> bool:
-        """Give a file that is not in the tree, if *path* leads to its place there; return False if it does not."""
-        whole = self._whole(call, notification, path)
-        if whole is None:
-            return False
-        try:
-            place = syscalls.openat2(self._root, whole, os.O_PATH)
-        except OSError:
-            return False
-        info = os.fstat(place)
-        os.close(place)
-        source = self._memory.get((info.st_dev, info.st_ino))
-        if source is None:
-            return False
+    def _from_memory(self, call: Call, notification: seccomp.Notification, source: int) -> bool:
+        """Give the file *source*, which is not in the tree, in place of what marks its place there."""
         flags = self._flags(call, notification)
+        if flags & os.O_PATH:
+            return False
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_TRUNC):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         fd = os.open(f"/proc/self/fd/{source}", os.O_RDONLY | os.O_CLOEXEC)
@@ -402,3 +406,57 @@ class Supervisor:
         finally:
             os.close(fd)
         return True
+
+    # --- changes ------------------------------------------------------------------------------------------------------
+
+    def _change(
+        self, call: Call, notification: seccomp.Notification, target: outside.Target, change: Callable[[str], None]
+    ) -> None:
+        """Change what is the step's own: a file that it has open, or one of its tree. Nothing else may be."""
+        if not target.changeable or not self._follows(call, notification):
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        fd = target.look(follow=True)
+        try:
+            change(f"/proc/self/fd/{fd}")
+        finally:
+            os.close(fd)
+        seccomp.answer(self._listener, notification)
+
+    def _mode(self, call: Call, notification: seccomp.Notification, target: outside.Target) -> None:
+        mode = notification.arguments[call.path + 1] & 0o7777
+        self._change(call, notification, target, lambda path: os.chmod(path, mode))
+
+    def _owner(self, call: Call, notification: seccomp.Notification, target: outside.Target) -> None:
+        uid, gid = (_id(notification.arguments[call.path + number]) for number in (1, 2))
+        self._change(call, notification, target, lambda path: os.chown(path, uid, gid))
+
+    def _times(self, call: Call, notification: seccomp.Notification, target: outside.Target) -> None:
+        times = self._read_times(call, notification)
+        self._change(call, notification, target, lambda path: _set_times(path, times))
+
+    def _read_times(self, call: Call, notification: seccomp.Notification) -> tuple[int, ...] | None:
+        """Return seconds and nanoseconds of both times as utimensat(2) wants them; None for now."""
+        address = notification.arguments[call.buffer]
+        if not address:
+            return None
+        form = forms.TIMES_32 if call.kind == "times32" else forms.TIMES
+        if syscalls.process_vm_read(notification.pid, address, self._buffer, form.size) < form.size:
+            raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+        return tuple(form.unpack_from(self._buffer))
+
+
+def _id(argument: int) -> int:
+    """Return a user or group of chown(2); -1 leaves it as it is."""
+    return -1 if argument & 0xFFFFFFFF == 0xFFFFFFFF else argument & 0xFFFFFFFF
+
+
+def _set_times(path: str, times: tuple[int, ...] | None) -> None:
+    if times is None or times[1] == times[3] == forms.UTIME_NOW:
+        os.utime(path)
+        return
+    known = os.stat(path)
+    values = []
+    for seconds, rest, left in ((*times[:2], known.st_atime_ns), (*times[2:], known.st_mtime_ns)):
+        now = time.time_ns() if rest == forms.UTIME_NOW else 0
+        values.append(left if rest == forms.UTIME_OMIT else now or seconds * 10**9 + rest)
+    os.utime(path, ns=(values[0], values[1]))

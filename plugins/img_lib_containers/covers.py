@@ -67,7 +67,7 @@ class Covers:
         self._hands_out = hands_out
         self._undo = ExitStack()  # newest first, so that every directory gets back the times it had
         self.real_devices = (
-            True  #: False: /dev holds files with the names of devices, and somebody has to hand the devices out
+            True  #: False: /dev holds links with the names of devices, and somebody has to hand the devices out
         )
         self.memory: dict[str, int] = {}  #: target -> descriptor, of what is handed out instead of what is in the tree
 
@@ -168,7 +168,7 @@ class Covers:
                 self._make_device(fd, device)
             for directory, mode in _DEVICE_DIRECTORIES:
                 _directory(mode)(fd, directory.encode())
-            for link, text in sandbox.DEVICE_LINKS:
+            for link, text in (*sandbox.DEVICE_LINKS, ("pts/ptmx", "ptmx")):
                 fs.symlink(text, link, dir_fd=fd)
         finally:
             os.close(fd)
@@ -178,7 +178,8 @@ class Covers:
             os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(*_NUMBERS[device]), dir_fd=fd)
         except PermissionError:  # in a user namespace
             self.real_devices = False
-            os.close(os.open(device, _CREATE, 0o666, dir_fd=fd))
+            fs.symlink(device, device, dir_fd=fd)  # what leads here leads nowhere, and is found out (`_links`)
+            return
         os.chmod(device, 0o666, dir_fd=fd)  # noqa: S103 - whatever the umask says, as everywhere
 
 

@@ -6,6 +6,7 @@ start has the rights of the latter.
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 from harness.compare import VOLATILE, config_differences, tree_differences
 from harness.fixtures import NewState
 from harness.host import AS_ROOT, copy_program, fixture_file, need
-from harness.img import COMMAND, write_context
+from harness.img import COMMAND, Img, write_context
 from harness.oci import ImageArchive, Record
 from harness.unmodified import Box
 from img_core.testing.registry import DockerRegistry
@@ -276,8 +277,105 @@ def test_an_agent_is_there_for_its_step_and_its_key_is_not(box: Box, tmp_path: P
     assert "run/buildkit" not in " ".join(ImageArchive(box.inside("/agent/out.tar")).tree())
 
 
+#: what a step finds behind links of its image, and of what only a /proc, a /dev and a terminal give; each ends with success
+FOUND = {
+    "a link to a file of proc": "ln -s /proc/self/status /l1 && grep -q ^Name /l1 && test -f /l1",
+    "a relative link": "ln -s ../proc/uptime /srv/up && cat /srv/up && cd /srv && cat up && wc -c < ./up",
+    "a link to a directory of proc": "ln -s /proc/self /d && cat /d/status && ls /d/fd && test -d /d/fd && cat /d/../uptime",
+    "a link to sys": "ln -s /sys/kernel /k && ls /k && test -d /k",
+    "a chain to standard input": "ln -s /dev/stdin /c1 && ln -s c1 /c2 && echo word | grep word /c2",
+    "a chain to standard output": "ln -s /dev/stdout /o && ln -s /o /o2 && test -e /o2 && echo word > /o2",
+    "a name in dev": "cd /dev && echo word | grep word stdin && echo x > null && test -c null && test ! -s null",
+    "a link to a device": "ln -s /dev/null /n && echo x > /n && test -c /n && test -z $(cat /n)",
+    "a link to a descriptor": "ln -s /dev/fd /f && grep -q x /f/3 3< /etc/passwd && test -e /f/0",
+    "a loop": "ln -s loop /loop && ! cat /loop && ln -s /loop /l2 && ! test -e /l2",
+    "to change standard output": "chmod 600 /dev/stdout && touch /dev/stdout && touch -d @7 /dev/stdout && chown 0:0 /dev/stdout",
+    "to change what is open": "echo x > /x && exec 4< /x && chmod 751 /proc/self/fd/4 && chown 33:34 /proc/self/fd/4 "
+    "&& touch -d @9 /dev/fd/4 && test $(stat -c %a:%u:%g:%Y /x) = 751:33:34:9",
+    "the kind of proc": 'test "$(stat -f -c %t /proc)" = 9fa0',
+    "a terminal": "/terminal && ls /dev/pts/ptmx && test -z $(ls /dev/pts | grep -v ptmx) && ! cat /dev/pts/0 < /dev/null",
+    "a program of 32 bits": "ln -s /proc/self/status /to-status && /program 0 > /told && grep -c open /told "
+    "&& ! grep -vE ' 0|refused' /told",
+}
+#: what no step may do here, but one of real root in namespaces of its own may
+HELD = {
+    "the machine's modes": "! chmod 444 /proc/cpuinfo && ! chmod 444 /sys/kernel/uevent_seqnum && ! chmod 666 /dev/tty0",
+    "the machine's owners": "! chown 0:0 /proc/uptime && ! chown 0:0 /proc",
+    "the machine's times": "! touch -d @7 /proc/version",
+}
+SECRET_BY_LINK = (
+    "grep -q s3cret /token && grep -q s3cret /run/secrets/../secrets/token && test -s /token && cat < /token"
+)
+
+
+def check_what_links_lead_to(img: Img, context: Path, shown: Path, secret: Path) -> dict[str, str]:
+    img.build(
+        context, "--no-cache", "--progress", "plain", "--secret", f"id=token,src={secret}",
+        "-o", f"type=local,dest={context}/out", tag="",
+    ).ok()  # fmt: skip
+    return dict(line.split(": ", 1) for line in (shown / "out/results").read_text().splitlines())
+
+
+def found_dockerfile(wanted: dict[str, str]) -> dict[str, str]:
+    rows = "".join(
+        f'if (set -e; {command}) > /out.txt 2>&1; then echo "{name}: yes"; else echo "{name}: no" $(tail -n 3 /out.txt); fi >> /results\n'
+        for name, command in wanted.items()
+    )
+    text = "FROM busybox\nCOPY program terminal /\nCOPY rows /rows\nRUN sh /rows\nRUN ln -s /run/secrets/token /token\n"
+    return {
+        "Dockerfile": f"{text}RUN --mount=type=secret,id=token {SECRET_BY_LINK} && echo 'a secret: yes' >> /results\n",
+        "rows": rows,
+        "secret": "s3cret",
+    }
+
+
 @pytest.fixture(scope="module")
-def outcomes(box: Box, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def program_of_32_bits(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Give the compiled program."""
+    need("cc")
+    program = tmp_path_factory.mktemp("program") / "program"
+    static = ("-m32", "-O1", "-ffreestanding", "-nostdlib", "-static", "-fno-pic", "-fno-stack-protector", "-no-pie")
+    subprocess.run(["cc", *static, "-Wall", "-Werror", "-o", program, HARNESS / "ask_proc32.c"], check=True)
+    return program.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def found(
+    box: Box, reference: NewState, tmp_path_factory: pytest.TempPathFactory, program_of_32_bits: bytes
+) -> list[dict[str, str]]:
+    """Give what was found of `FOUND`, in the container and on this machine."""
+    directory = tmp_path_factory.mktemp("found")
+    terminal = directory / "terminal"
+    subprocess.run(["cc", "-static", "-Wall", "-Werror", "-o", terminal, HARNESS / "ask_terminal.c"], check=True)
+    programs = {"program": program_of_32_bits, "terminal": terminal.read_bytes()}
+    for name, text in found_dockerfile({**FOUND, **HELD}).items():
+        box.put(f"/found/{name}", text)
+    for name, text in found_dockerfile(FOUND).items():
+        (directory / name).write_text(text)
+    for name, content in programs.items():
+        (directory / name).write_bytes(content)
+        box.put(f"/found/{name}", content)
+        box.inside(f"/found/{name}").chmod(0o755)
+        (directory / name).chmod(0o755)
+    inside = Path("/found")
+    return [
+        check_what_links_lead_to(box.img(), inside, box.inside("/found"), inside / "secret"),
+        check_what_links_lead_to(reference(f"found-{box.kind}"), directory, directory, directory / "secret"),
+    ]
+
+
+@pytest.mark.parametrize("name", [*FOUND, "a secret"])
+def test_a_step_finds_what_it_finds_elsewhere(found: list[dict[str, str]], name: str) -> None:
+    assert [each[name] for each in found] == ["yes", "yes"]
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_a_step_changes_nothing_of_the_machine(found: list[dict[str, str]], name: str) -> None:
+    assert found[0][name] == "yes"
+
+
+@pytest.fixture(scope="module")
+def outcomes(box: Box, tmp_path_factory: pytest.TempPathFactory, program_of_32_bits: bytes) -> dict[str, str]:
     """Give what each attempt of a step to get out, or at its builder, came to; the builder is not the container's first process."""
     need("cc")
     dockerfile = "FROM busybox\nARG BUILDER\nCOPY climb escapes /\nUSER root\nRUN mkdir -p /srv\n"
@@ -288,6 +386,9 @@ def outcomes(box: Box, tmp_path_factory: pytest.TempPathFactory) -> dict[str, st
         box.put(f"/climb/{program}", compiled.read_bytes())
         box.inside(f"/climb/{program}").chmod(0o755)
         dockerfile += f"RUN /{program} $BUILDER /climb/Dockerfile > /{program}.results\n"
+    box.put("/climb/program", program_of_32_bits)
+    box.inside("/climb/program").chmod(0o755)
+    dockerfile += "COPY program /\nRUN /program $BUILDER > /program.results\n"
     dockerfile += "RUN rm /etc/ld.so.preload; kill -9 -1; true\n"
     box.put("/climb/Dockerfile", dockerfile)
     command = " ".join(
@@ -300,10 +401,15 @@ def outcomes(box: Box, tmp_path_factory: pytest.TempPathFactory) -> dict[str, st
         capture_output=True, text=True, env=box.environment(), check=False, timeout=120,
     )  # fmt: skip
     assert "the first process goes on" in done.stdout, done.stderr
-    results = "".join(box.inside(f"/climb/out/{name}.results").read_text() for name in ("escapes", "climb"))
+    results = "".join(box.inside(f"/climb/out/{name}.results").read_text() for name in ("escapes", "climb", "program"))
     return dict(line.split(" ", 1) for line in results.splitlines())
 
 
 @pytest.mark.parametrize("attempt", [*attempts_of("escapes.c"), *attempts_of("climb.c")])
 def test_a_step_gets_neither_out_nor_at_its_builder(outcomes: dict[str, str], attempt: str) -> None:
     assert outcomes[attempt].startswith("held")
+
+
+@pytest.mark.parametrize("call", ["kill", "tkill", "trace", "limits", "memory"])
+def test_a_program_of_32_bits_does_not_reach_its_builder_either(outcomes: dict[str, str], call: str) -> None:
+    assert int(outcomes[f"refused-{call}"]) == -errno.EPERM

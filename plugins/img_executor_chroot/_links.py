@@ -1,0 +1,82 @@
+"""Paths that lead out of the step's tree by a link in it: an image's ``/var/log/error.log`` to ``/dev/stderr``, say.
+
+The kernel does not know what they mean. But the names in the tree's own /proc and /sys (`_stubs`), and the devices that it lacks, are links
+to themselves: every lookup that comes by one of them ends with ELOOP, so one call tells whether there is anything to find out.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Final
+
+from img_core.linux import syscalls
+
+if TYPE_CHECKING:
+    from img_executor_chroot._outside import StepTree
+
+__all__ = ["Inode", "leads_to"]
+
+Inode = tuple[int, int]  # device and number
+
+_MOST_LINKS: Final = 40  # of the kernel, see path_resolution(7)
+
+
+def leads_to(tree: StepTree, path: bytes, *, follow: bool, inode: bool = False) -> bytes | Inode | None:
+    """Return the system file that the absolute *path* leads to in *tree*, or None if it leads to none.
+
+    *follow*: a link at its end, too. With *inode* return that of a file in the tree instead of None.
+    """
+    try:
+        fd = syscalls.openat2(tree.root, path, os.O_PATH | (0 if follow else os.O_NOFOLLOW))
+    except OSError as err:
+        return _walk(tree, path, follow=follow) if err.errno == errno.ELOOP else None
+    try:
+        if not inode:
+            return None
+        info = os.fstat(fd)
+        return info.st_dev, info.st_ino
+    finally:
+        os.close(fd)
+
+
+def _walk(tree: StepTree, path: bytes, *, follow: bool) -> bytes | None:
+    """Return the first system file on the way along *path*, with the rest of the way."""
+    parts = path.split(b"/")[::-1]  # the next one last
+    done = b""
+    links = 0
+    while parts:
+        name = parts.pop()
+        if name in (b"", b"."):
+            continue
+        if name == b"..":
+            done = done.rpartition(b"/")[0]
+            continue
+        place = done + b"/" + name
+        meant = tree.system_path(place)
+        if meant is not None:
+            return tree.system_path(b"/".join([meant, *parts[::-1]])) if parts else meant
+        text = _text_of(tree.root, place) if any(parts) or follow else None
+        if text is None:
+            done = place
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            return None
+        parts += text.split(b"/")[::-1]
+        done = b"" if text.startswith(b"/") else done
+    return None
+
+
+def _text_of(root: int, place: bytes) -> bytes | None:
+    """Return what the link *place* says; None if it is no link."""
+    try:
+        fd = syscalls.openat2(root, place, os.O_PATH | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        return os.readlink(b"", dir_fd=fd)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
