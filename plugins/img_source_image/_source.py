@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.images import oci, platforms
 from img_core.images.digests import is_digest
@@ -13,9 +13,10 @@ from img_core.spec.errors import IntegrityError, RegistryError
 from img_core.spec.graph import IMAGE_SCHEME
 from img_core.spec.source import ImageSource, PinnedImage, SourceContext
 from img_core.spec.values import Digest
+from img_source_image._layouts import Layouts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from img_core.spec.graph import SourceOp
     from img_core.spec.registry import Registry
@@ -29,6 +30,16 @@ class RegistrySource(ImageSource):
 
     name: ClassVar[str] = IMAGE_SCHEME
     is_remote: ClassVar[bool] = True
+    schema: ClassVar[Mapping[str, Any]] = {
+        "type": "object",
+        "properties": {
+            "layouts": {
+                "type": "string",
+                "description": "directories with blobs of images, which then come from no registry; separated by `:`",
+            }
+        },
+        "additionalProperties": False,
+    }
 
     @classmethod
     def claims(cls, address: str) -> str | None:
@@ -36,8 +47,9 @@ class RegistrySource(ImageSource):
         scheme, separator, reference = address.partition("://")
         return reference if separator and scheme == cls.name else None
 
-    def __init__(self, context: SourceContext) -> None:
-        super().__init__(context)
+    def __init__(self, context: SourceContext, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(context, options)
+        self._layouts = Layouts([name for name in str(self.options.get("layouts", "")).split(":") if name])
         self._registry = self._opened(brief=False)
         #: Asks what a known tag means now. Without an answer people who work offline go on with what it meant.
         self._brief = self._opened(brief=True)
@@ -53,7 +65,7 @@ class RegistrySource(ImageSource):
         Of what is kept here nothing is fetched: a tag that did not move costs one HEAD request, which registries do not count as a pull.
         """
         reference = Reference.parse(op.reference).with_default_tag()
-        documents = _RegistryDocuments(self._registry, reference.name, self.context.document)
+        documents = _RegistryDocuments(self._registry, reference.name, self._document)
         return look_up(
             documents,
             self._meaning(reference) or reference.digest or reference.tag or "",
@@ -66,27 +78,36 @@ class RegistrySource(ImageSource):
         """Ask what *reference* means where that is likely to be kept here; None if it has to be fetched anyway.
 
         A digest is asked for, too: that its content is here does not mean that this repository has it. Raises NotFoundError.
+        Not one in a layout, which was made to be used.
         """
+        if reference.digest and self._layouts.document(Digest(reference.digest)) is not None:
+            return Digest(reference.digest)
         kept = reference.digest and self.context.document(Digest(reference.digest)) is not None
-        if not kept and not self.context.seen(str(reference)):
+        known = kept or self.context.seen(str(reference))
+        if not known and not self.options.get("layouts"):
             return None
         wanted = reference.digest or reference.tag or ""
         try:
             digest = self._brief.resolve(reference.name, wanted)
         except RegistryError as err:
-            if err.status is None or err.status == 429 or err.status >= 500:
+            if known and (err.status is None or err.status == 429 or err.status >= 500):
                 raise
             return None  # it answers, but not this question
         if digest and reference.digest and digest != reference.digest:
             return None  # what it says is not verified, and cannot be true
-        return digest if digest and self.context.document(digest) else None
+        return digest if digest and self._document(digest) else None
+
+    def _document(self, digest: Digest) -> bytes | None:
+        return self.context.document(digest) or self._layouts.document(digest)
 
     def blob(self, pinned: PinnedImage, descriptor: Descriptor) -> Iterator[bytes]:
         """Give the bytes of a layer; bounded in size here, verified by the caller as the contract says."""
         return self.blob_from(pinned, descriptor, 0)
 
     def blob_from(self, pinned: PinnedImage, descriptor: Descriptor, start: int) -> Iterator[bytes]:
-        """Ask for the part from *start* on."""
+        """Read, or ask for, the part from *start* on."""
+        if (kept := self._layouts.blob(descriptor, start)) is not None:
+            return kept
         repository = Reference.parse(pinned.reference).name
         return self._registry.fetch_blob(repository, descriptor, verify=False, start=start)
 

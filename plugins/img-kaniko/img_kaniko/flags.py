@@ -42,7 +42,7 @@ FLAGS: Final = (
     Flag("bucket", letter="b", refusal="contexts in buckets cannot be read; fetch it, or use `--context tar://stdin`"),
     Flag("cache", "switch"),
     Flag("cache-copy-layers", "switch", note="img always keeps the layers of COPY"),
-    Flag("cache-dir", note="base images are kept in the state directory of img"),
+    Flag("cache-dir"),
     Flag("cache-repo"),
     Flag("cache-run-layers", "switch", note="img always keeps the layers of RUN"),
     Flag("cache-ttl"),

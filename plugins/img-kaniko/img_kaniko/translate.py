@@ -22,6 +22,10 @@ _LEVELS: Final = ("trace", "debug", "info", "warn", "error", "fatal", "panic")
 _QUIET: Final = ("error", "fatal", "panic")
 _MODES: Final = ("full", "redo", "time")
 _DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:h|m|s|ms|us|µs|ns))+")
+_CACHE_DIRECTORY: Final = "/cache"
+_LAYOUTS: Final = (
+    "IMG_SOURCE_DOCKER_IMAGE_LAYOUTS"  #: of the source of images, see `img plugins info source:docker-image`
+)
 _TWO_WEEKS: Final = "336h"
 
 
@@ -61,9 +65,25 @@ def build_of(given: Given, environment: Mapping[str, str]) -> Build:
         context.path,
     ]
     epoch = {"SOURCE_DATE_EPOCH": "0"} if given.switch("reproducible") else {}
+    kept = {_LAYOUTS: directory} if (directory := _kept_bases(given)) else {}
     return Build(
-        tuple(arguments), {**context.environment, **epoch}, context.input, tuple(map(_full_name, destinations))
+        tuple(arguments), {**context.environment, **epoch, **kept}, context.input, tuple(map(_full_name, destinations))
     )
+
+
+def _kept_bases(given: Given) -> str:
+    """Return the directory with base images: what ``--cache-dir`` says, else kaniko's default if something of use is there."""
+    directory = given.text("cache-dir")
+    if directory and not os.path.isdir(directory):
+        given.notes.append(f"`--cache-dir` names `{show(directory)}`, which is no directory: base images are pulled")
+        return ""
+    if directory or os.path.isdir(f"{_CACHE_DIRECTORY}/blobs"):
+        directory = directory or _CACHE_DIRECTORY
+        if any(name.startswith("sha256:") for name in os.listdir(directory)):
+            given.notes.append(
+                "what kaniko's warmer wrote cannot be read; see docs/how-to/from-kaniko.md for another one"
+            )
+    return directory
 
 
 def _global_flags(given: Given) -> list[str]:

@@ -188,6 +188,17 @@ def test_what_means_nothing_is_said_once_each() -> None:
     assert [note.split(" ")[0] for note in given.notes] == ["`--cleanup`", "`--ignore-path`"]
 
 
+def test_base_images_come_from_the_directory_of_the_cache(tmp_path: Path) -> None:
+    name = "IMG_SOURCE_DOCKER_IMAGE_LAYOUTS"
+    line = f"--context . -d {R}/app --cache-dir "
+    assert translated(line + str(tmp_path)).environment[name] == str(tmp_path)
+    assert name not in translated(f"{line}{tmp_path}/nowhere").environment
+    given = parse(shlex.split(f"--no-push --cache-dir {tmp_path}"))
+    (tmp_path / f"sha256:{'0' * 64}").touch()
+    assert build_of(given, {}).environment[name] == str(tmp_path)
+    assert "what kaniko's warmer wrote cannot be read" in given.notes[0]
+
+
 @pytest.mark.parametrize(
     ("environment", "header"),
     [
