@@ -122,7 +122,7 @@ def containers(session: nox.Session) -> None:
     tests = [f"tests/integration/test_unmodified_{part}.py" for part in ("containers", "templates", "swap")]
     session.run("pytest", *tests, *session.posargs)
     session.run("pytest", "tests/integration/test_cache_other_user.py", *session.posargs)
-    session.run("pytest", "tests/contracts/test_executors.py", "-k", "TestChroot", *session.posargs)
+    session.run("pytest", "tests/contracts/test_executors.py", "-k", "TestChroot or TestSwap", *session.posargs)
     session.run("pytest", *compared)
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from img_core.spec.executor import Executor, Process
 
-BUSYBOX = "/bin/busybox"
+BUSYBOX = shutil.which("busybox") or "/bin/busybox"
 _PATIENCE = 10.0  #: seconds until output must have ended after its process
 
 # Any in this module: values that travel as JSON.

@@ -1,4 +1,6 @@
+import functools
 import os
+import shlex
 import signal
 import sys
 import tempfile
@@ -10,11 +12,14 @@ import pytest
 
 from harness.host import need
 from harness.img import remove_as_mapped_root
-from harness.situations import Unmodified
+from harness.prepared import command_in
+from harness.situations import UNMODIFIED, Unmodified
+from img_core.spec import Executor
 from img_core.testing.contracts.executor import ExecutorContract, _eventually, _processes_with, _unusual_number
 from img_core.testing.executor_lab import Laboratory
 from img_executor_chroot._executor import ChrootExecutor
 from img_executor_runc._executor import RuncExecutor
+from img_executor_swap._executor import SwapExecutor
 from img_executor_userns._executor import UsernsExecutor
 
 pytestmark = pytest.mark.rootless
@@ -56,6 +61,22 @@ CHROOT_CANNOT = {
     "test_renaming_works_as_ever": "what is put into /sys is gone afterwards, but not refused",
 }
 
+
+#: what only namespaces, mounts and a root directory of its own give, by test of the contract
+SWAP_CANNOT = {
+    **{
+        name: reason
+        for name, reason in CHROOT_CANNOT.items()
+        if name
+        not in (
+            "test_set_user_id_programs_keep_working",
+            "test_only_the_three_standard_descriptors_are_open",
+            "test_renaming_works_as_ever",
+        )
+    },
+    "test_a_mount_at_a_place_of_the_executors_replaces_it": "they are the container's own",
+    "test_descriptors_do_not_leak": "it looks into the container from outside, see below",
+}
 
 _LABORATORY = [b"-m", b"img_core.testing.executor_lab"]
 
@@ -99,8 +120,30 @@ def _no_layer_stays() -> Iterator[None]:
         remove_as_mapped_root(LAYERS.pop())
 
 
-class TestChroot(ExecutorContract):
-    executor = ChrootExecutor
+def laboratory_in_container(executor: type[Executor], shared: str, **changes: object) -> ContainerLaboratory:
+    """Return one in a container that is *changes* from the one that `docker run` makes, and sees the directory *shared*."""
+    root, prefix = str(Path(__file__).parents[2]), sys.prefix
+    seen = (root, *([] if prefix == "/usr" else [prefix]))
+    layer = tempfile.mkdtemp(prefix="img-box-")
+    LAYERS.append(Path(layer))
+    box = Unmodified(layer, visible=seen, writable=(shared,)).but(**changes)
+    # The first process must outlive a killed builder, or the end of the container would be the end of its steps.
+    program = shlex.join(command_in([sys.executable])) if changes.get("prepared") else sys.executable
+    shell = f'shift; {program} "$@"; [ $? = 137 ] && cat > /dev/null'
+    name = f"{executor.__module__}:{executor.__qualname__}"
+    return ContainerLaboratory(name, "container", prefix=box.wrap("sh", "-c", shell, "sh"))
+
+
+@functools.cache
+def shared_directory() -> Path:
+    """Return a temporary directory, the same one every time."""
+    path = tempfile.mkdtemp(prefix="img-shared-")
+    LAYERS.append(Path(path))
+    return Path(path)
+
+
+class InContainer(ExecutorContract):
+    """The contract in a container, where one laboratory serves the tests of a class."""
 
     @pytest.fixture(autouse=True)
     @classmethod
@@ -116,20 +159,6 @@ class TestChroot(ExecutorContract):
         yield lab
         lab.close()
 
-    @classmethod
-    def make_lab(cls, mapping: str) -> Laboratory:
-        need("runc")
-        del mapping
-        root, prefix = str(Path(__file__).parents[2]), sys.prefix
-        seen = (root, *([] if prefix == "/usr" else [prefix]))
-        layer = tempfile.mkdtemp(prefix="img-box-")
-        LAYERS.append(Path(layer))
-        box = Unmodified(layer, visible=seen, writable=(tempfile.gettempdir(),))
-        # The first process must outlive a killed builder, or the end of the container would be the end of its steps.
-        shell = '"$@"; [ $? = 137 ] && cat > /dev/null'
-        name = f"{cls.executor.__module__}:{cls.executor.__qualname__}"
-        return ContainerLaboratory(name, "container", prefix=box.wrap("sh", "-c", shell, "sh"))
-
     def test_no_process_is_left_when_the_builder_is_killed(self) -> None:
         lab = self.make_lab("container")
         seconds = _unusual_number()
@@ -138,6 +167,16 @@ class TestChroot(ExecutorContract):
         _eventually(lambda: len(_processes_with(seconds)) >= 2)
         lab.kill()
         _eventually(lambda: _processes_with(seconds) == [])
+
+
+class TestChroot(InContainer):
+    executor = ChrootExecutor
+
+    @classmethod
+    def make_lab(cls, mapping: str) -> Laboratory:
+        need("runc")
+        del mapping
+        return laboratory_in_container(cls.executor, tempfile.gettempdir())
 
     def test_a_step_has_less_than_the_builder(self, lab: Laboratory) -> None:
         text = lab.run("grep", "-E", "^(Cap|NoNew|Seccomp:)", "/proc/self/status").text
@@ -174,5 +213,64 @@ class TestChroot(ExecutorContract):
         assert lab.run("ip", "link", network="none").code != 0
 
 
+class TestSwap(InContainer):
+    executor = SwapExecutor
+
+    @classmethod
+    def make_lab(cls, mapping: str) -> Laboratory:
+        need("runc")
+        del mapping
+        return laboratory_in_container(cls.executor, str(shared_directory()), **UNMODIFIED["cri-o-root"])
+
+    @pytest.fixture
+    def tmp_path(self) -> Path:
+        """Give a directory that the container sees; all of the temporary ones would be a volume at a place that images have."""
+        return Path(tempfile.mkdtemp(dir=shared_directory()))
+
+    def test_no_descriptor_leaks(self, lab: Laboratory, tmp_path: Path) -> None:
+        mounts = [{"target": "/data", "source": str(tmp_path)}]
+        lab.run("true", mounts=mounts)
+        before = lab.ask("descriptors")
+        assert lab.run("true", mounts=mounts).code == 0
+        assert lab.run("no-such-program", mounts=mounts).code == 127
+        assert lab.run("true", mounts=[{"target": "/sys/x", "source": str(tmp_path)}]).error
+        assert lab.ask("descriptors") == before
+
+    def test_its_root_is_the_root_directory(self, lab: Laboratory) -> None:
+        assert lab.run("sh", "-c", "echo made > /made; chmod 711 /; ls /").text.split() == [
+            "bin",
+            "dev",
+            "made",
+            "proc",
+            "sys",
+        ]
+        assert lab.run("ls", "/").text.split() == ["bin", "dev", "made", "proc", "sys"]
+        assert lab.run("stat", "-c", "%a", "/").text == "711"
+
+    def test_steps_take_turns(self, lab: Laboratory) -> None:
+        alone = {"args": ["sh", "-c", "echo > /first; sleep 0.1; rm /first"], "env": [["PATH", "/bin"]]}
+        lab.ask("background", process=alone)
+        for _ in range(5):
+            assert lab.shell("! ls /first 2> /dev/null").code == 0
+
+    def test_without_a_network_there_are_unix_sockets_only(self, lab: Laboratory) -> None:
+        assert b"not supported" in lab.run("ping", "-c", "1", "127.0.0.1", network="none").errors
+        assert lab.run("true", network="none").code == 0
+
+    def test_mounts_are_there_and_gone_afterwards(self, lab: Laboratory, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("content")
+        mounts = [
+            {"target": "/ro", "source": str(tmp_path)},
+            {"target": "/etc/single", "source": str(tmp_path / "file")},
+            {"target": "/scratch", "kind": "tmpfs", "readonly": False, "mode": 0o1770},
+        ]
+        script = "cat /ro/file /etc/single; echo no > /ro/file; rm /etc/single; stat -c %a /scratch; rm -r /scratch"
+        assert lab.shell(script, mounts=mounts).text == "contentcontent1770"
+        assert lab.ask("list") == []
+        assert (tmp_path / "file").read_text() == "content"
+
+
 for test in CHROOT_CANNOT:
     setattr(TestChroot, test, None)
+for test in SWAP_CANNOT:
+    setattr(TestSwap, test, None)
