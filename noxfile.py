@@ -113,13 +113,14 @@ def containers(session: nox.Session) -> None:
 
     And as two users who share a cache: root can be both.
     ``-- --every 1`` compares the images of all Dockerfiles of tests/compare, not of a sample.
+    With ``IMG_TEST_EVERY_CONTAINER`` the commands of Debian are tried in every container.
     """
     install(session)
     compared = ["tests/compare/test_unmodified.py", *session.posargs]
     if "--every" in session.posargs:
         session.run("pytest", *compared)
         return
-    tests = [f"tests/integration/test_unmodified_{part}.py" for part in ("containers", "templates", "swap")]
+    tests = [f"tests/integration/test_unmodified_{part}.py" for part in ("containers", "templates", "swap", "commands")]
     session.run("pytest", *tests, *session.posargs)
     session.run("pytest", "tests/integration/test_cache_other_user.py", *session.posargs)
     session.run("pytest", "tests/contracts/test_executors.py", "-k", "TestChroot or TestSwap", *session.posargs)

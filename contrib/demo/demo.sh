@@ -20,7 +20,9 @@ img ls
 img save -o "$work/demo.tar" demo
 img unpack -o "$work/out/rootfs" demo
 echo '$ running the result' >&2
-said=$(unshare --user --map-root-user chroot "$work/out/rootfs" /usr/bin/env -i PATH=/usr/bin GREETING=hello greet)
+in_it="unshare --user --map-root-user chroot"
+if [ "$(id -u)" = 0 ]; then in_it=chroot; fi  # a container need not allow more
+said=$($in_it "$work/out/rootfs" /usr/bin/env -i PATH=/usr/bin GREETING=hello greet)
 echo "$said"
 case $said in
     "hello from"*"built by root with"*) echo "demo: ok" ;;

@@ -10,6 +10,7 @@ import errno
 import json
 import re
 import subprocess
+import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -220,6 +221,11 @@ COPY Dockerfile /opt/
 USER worker
 RUN id -un > ~/who && umask 027 && mkdir ~/private && touch ~/private/file
 """
+
+
+def test_the_demo_works(box: Box) -> None:
+    demo = Path(__file__).parents[2] / "contrib/demo/demo.sh"
+    assert "demo: ok" in box.shell(f"PYTHON={sys.executable} sh {demo}").ok().text
 
 
 def check_debian_is_the_same_as_elsewhere(reference: NewState, tmp_path: Path, busybox_archive: Path) -> None:
