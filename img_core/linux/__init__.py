@@ -26,4 +26,4 @@ __all__ = [
     "worker",
     "zygote",
 ]
-__version__ = "1.2"
+__version__ = "1.3"

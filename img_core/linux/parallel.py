@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from _thread import get_ident  # `threading` is for who works in threads
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Executor
 
-__all__ = ["Answer", "Background", "once", "run_together"]
+__all__ = ["Answer", "Background", "Company", "once", "run_together"]
 
 Made = TypeVar("Made")
 
@@ -39,6 +41,56 @@ class Background:
             pool, self._pool = self._pool, []
         for one in pool:
             one.shutdown(wait=True, cancel_futures=True)
+
+
+class Company:
+    """Work that goes on side by side in several threads, parts of which have to be alone."""
+
+    def __init__(self) -> None:
+        import threading
+
+        self._changed = threading.Condition()  # guards the two below
+        self._working: set[int] = set()  # threads
+        self._alone = False
+
+    @contextmanager
+    def together(self, check: Callable[[], None]) -> Iterator[None]:
+        """Work beside others in the block, as soon as nobody is alone. *check* is called while waiting; it raises to give up."""
+        with self._changed:
+            self._wait(lambda: not self._alone, check)
+            self._working.add(get_ident())
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._working.discard(get_ident())
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self, check: Callable[[], None]) -> Iterator[None]:
+        """Be the only one who works, also in a block of `together`. Others end theirs first, or wait for their turn to be alone."""
+        own = {get_ident()}
+        with self._changed:
+            beside = self._working & own
+            self._working -= own
+            self._changed.notify_all()
+            try:
+                self._wait(lambda: not self._alone and not self._working, check)
+            except BaseException:
+                self._working |= beside
+                raise
+            self._alone = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._alone = False
+                self._working |= beside
+                self._changed.notify_all()
+
+    def _wait(self, ready: Callable[[], bool], check: Callable[[], None]) -> None:
+        while not self._changed.wait_for(ready, timeout=0.1):
+            check()
 
 
 def run_together(tasks: Iterable[Callable[[], object]], *, workers: int, stop: Callable[[], None]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
@@ -82,17 +82,19 @@ class Runner:
 
         def enter(args: Sequence[str], io: StepIO) -> int:
             entered = replace(process, args=tuple(args))
-            io = replace(io, cancel_fd=self._scope.cancellation.fd)
-            return self._ended(self._scope.drivers.executor().run(entered, rootfs, io)).code
+            return self._execute(entered, rootfs, replace(io, cancel_fd=self._scope.cancellation.fd)).code
 
         return StepFailure(task.vertex.digest, task.vertex.name, error.message, shell_of(task.op.args), enter)
 
     def _captured(self, process: Process, rootfs: Rootfs, step: str) -> ExitStatus:
         with captured(partial(self._scope.events.log, step)) as (out, err), span("step", "execute"):
             step_io = StepIO(out, err, self._scope.cancellation.fd)
-            return self._ended(self._scope.drivers.executor().run(process, rootfs, step_io))
+            return self._execute(process, rootfs, step_io)
 
-    def _ended(self, status: ExitStatus) -> ExitStatus:
+    def _execute(self, process: Process, rootfs: Rootfs, step_io: StepIO) -> ExitStatus:
+        scope, executor = self._scope, self._scope.drivers.executor()
+        with scope.company.alone(scope.cancellation.check) if executor.alone else nullcontext():
+            status = executor.run(process, rootfs, step_io)
         if status.canceled:
             raise Canceled(signum=self._scope.cancellation.signum)
         return status

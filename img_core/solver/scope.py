@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from img_core.linux.cgroups import Limits
 from img_core.linux.network.choice import NetworkChoice
-from img_core.linux.parallel import once
+from img_core.linux.parallel import Company, once
 from img_core.solver.keys import definition_of
 from img_core.solver.layers import Layers
 from img_core.spec.dataclass import dataclass
@@ -77,6 +77,7 @@ class BuildScope:
     all_layers: bool = False
     imports: Imports | None = None
     packed: Callable[[Layer, Descriptor], None] = lambda _layer, _blob: None
+    company: Company = field(default_factory=Company, init=False)  #: of the evaluations of vertices
     layers: Layers = field(init=False)
     known_steps: Callable[[], Sequence[Known]] = field(init=False)  #: before this build, to explain why a step runs
     definitions: frozenset[str] = field(init=False)  #: of all steps of the build, see `keys.definition_of`

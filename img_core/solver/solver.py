@@ -147,7 +147,8 @@ class Solver:
         made = any(item.digest in self._made for item in vertex.inputs)
 
         def run() -> Done:
-            return self._handlers[type(vertex.op)].run(Task(vertex, vertex.op, inputs, made))
+            with self._scope.company.together(self._scope.cancellation.check):
+                return self._handlers[type(vertex.op)].run(Task(vertex, vertex.op, inputs, made))
 
         if self._scope.events.has_ended(vertex.digest):  # the build was restarted
             started = time.monotonic()

@@ -107,6 +107,7 @@ class Executor(ABC):
     name: ClassVar[str]  #: the word that selects it
     api: ClassVar[tuple[int, int]] = (1, 1)
     schema: ClassVar[Mapping[str, Any] | None] = None  #: JSON Schema of its options; Any: JSON
+    alone: ClassVar[bool] = False  #: files of this machine are elsewhere while a step runs: nothing else is done then
 
     def __init__(self, host: Host, options: Mapping[str, Any] | None = None) -> None:
         self.host = host

@@ -34,6 +34,7 @@ class SwapExecutor(Executor):
     """Runs a step with its tree in the place of the container's own root directory, one step at a time."""
 
     name = "swap"
+    alone: ClassVar[bool] = True
     schema: ClassVar[Mapping[str, Any]] = {"type": "object", "properties": {}, "additionalProperties": False}
 
     @classmethod

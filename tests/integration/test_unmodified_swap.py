@@ -114,6 +114,19 @@ def test_what_cannot_be_is_refused_in_one_line(box: Box, instruction: str, statu
     assert names(box) == before
 
 
+def test_a_context_that_is_away_while_a_step_runs_is_read_before_or_after(box: Box) -> None:
+    writing = "RUN mkdir -p /context && echo wrong > /context/file && sleep 0.3\n"
+    copying = "RUN true\nCOPY file /1\nRUN true\nCOPY file /2\nRUN true\nCOPY file /3\n"
+    box.put(
+        "/context/Dockerfile",
+        f"FROM busybox AS long\n{writing * 3}FROM busybox\n{copying}COPY --from=long /context/file /4\n",
+    )
+    box.put("/context/file", "right")
+    box.img().build(Path("/context"), "--no-cache", "-o", "type=local,dest=/.img/in/away", tag="").ok()
+    found = {name: box.inside(f"/.img/in/away/{name}").read_text() for name in "1234"}
+    assert found == {"1": "right", "2": "right", "3": "right", "4": "wrong\n"}
+
+
 #: kills builds at moments that are spread over their whole time, in one container; prints what it found
 KILLER = """
 import json, os, subprocess, sys, time
