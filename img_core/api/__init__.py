@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from img_core.api._credentials import LoggedOut as LoggedOut
     from img_core.api._given import BuildOptions, StrPath, Words
     from img_core.api._lock import Lock as Lock
-    from img_core.api._push import refuse_id as refuse_id
+    from img_core.api._registry_calls import refuse_id as refuse_id
     from img_core.api._request import *  # noqa: F403
     from img_core.api._request import BuildResult, Output
     from img_core.api._values import *  # noqa: F403
@@ -49,7 +49,7 @@ _HOMES = {
     "_client": "Client",
     "_credentials": "LoggedOut",
     "_lock": "Lock",
-    "_push": "refuse_id",
+    "_registry_calls": "refuse_id",
     "_request": "BuildRequest BuildResult CachePlace Limits Output SecretSource SshAgent",
     "_values": (
         "CacheContents CachedStep HistoryEntry ImageDetails LoadResult PushResult RecordedBuild StateReport StoredImage "

@@ -42,9 +42,8 @@ class Archives(Workplace):
         *format* names an exporter that writes such archives. None as *dest* means standard output, for a client that works in this
         process. Raises NotFoundError, UsageError, RegistryError.
         """
-        from img_core.api._fetch import complete
         from img_core.api._images import get_image, save
-        from img_core.api._transfers import counting
+        from img_core.api._transfers import complete, counting
 
         names = words(names)
         exporter = self.archive_exporter(format)
@@ -121,8 +120,7 @@ class Archives(Workplace):
 
         *config* is the ``config`` part of its configuration (``Cmd``, ``Env``…). *source* as `load`. Raises ArchiveError, UsageError.
         """
-        from img_core.api._images import parsed_platform
-        from img_core.api._inspect import shown
+        from img_core.api._images import parsed_platform, shown
         from img_core.archives.rootfs import store_rootfs
         from img_core.images.names import new_name
         from img_core.images.platforms import host_platform
@@ -150,8 +148,8 @@ class Archives(Workplace):
         Without real root all files belong to the caller. With *force* it replaces a directory that an earlier call made, or one that has
         nothing which the new one has not. Devices are left out. Raises NotFoundError, UsageError, ArchiveError, IntegrityError.
         """
-        from img_core.api._fetch import complete
         from img_core.api._images import get_image, parsed_platform
+        from img_core.api._transfers import complete
         from img_core.api._values import Unpacked
         from img_core.archives.layers import unpack_layers
         from img_core.archives.tar import OwnerPolicy

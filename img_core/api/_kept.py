@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from img_core.api._images import get_image, parsed_platform
-from img_core.api._inspect import details, shown
+from img_core.api._images import details, get_image, parsed_platform, shown
 from img_core.api._workplace import Workplace
 from img_core.spec.errors import NotFoundError, UsageError
 

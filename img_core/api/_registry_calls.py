@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from img_core.api._given import Words
     from img_core.api._values import PushResult, StoredImage
     from img_core.api._workplace import Listener
+    from img_core.images.reference import Reference
     from img_core.linux.cancellation import CancelHandle
-    from img_core.spec.values import Credentials
+    from img_core.spec.values import Credentials, Descriptor
+    from img_core.store import Store
 
-__all__ = ["RegistryCalls"]
+__all__ = ["RegistryCalls", "refuse_id"]
 
 
 class RegistryCalls(Workplace):
@@ -28,8 +30,8 @@ class RegistryCalls(Workplace):
         self, name: str, *, platform: str = "", on_event: Listener | None = None, cancel: CancelHandle | None = None
     ) -> None:
         """Fetch what is `missing`. Raises NotFoundError, RegistryError, CredentialsError, IntegrityError, UsageError."""
-        from img_core.api._fetch import complete
         from img_core.api._images import get_image, parsed_platform
+        from img_core.api._transfers import complete
 
         wanted = parsed_platform(platform)
         with self._session(namespace=False) as session:
@@ -51,7 +53,7 @@ class RegistryCalls(Workplace):
         Of several platforms only *platforms* (default: the host's) or *all_platforms* are fetched. *insecure* allows plain HTTP and
         certificates from nobody. Raises RegistryError, CredentialsError, NotFoundError, IntegrityError, UsageError.
         """
-        from img_core.api._inspect import shown
+        from img_core.api._images import shown
         from img_core.api._transfers import reporting
         from img_core.images import platforms as known
         from img_core.images.pull import pull_image
@@ -94,7 +96,6 @@ class RegistryCalls(Workplace):
         Raises NotFoundError, RegistryError, CredentialsError, UsageError.
         """
         from img_core.api._images import get_image, parsed_platform
-        from img_core.api._push import refuse_id, remember_origin
         from img_core.api._transfers import reporting
         from img_core.api._values import PushResult
         from img_core.images.push import push_image
@@ -115,7 +116,7 @@ class RegistryCalls(Workplace):
             check_pin(str(reference), top)
             with session.registry(insecure=_hosts(insecure)) as registry:
                 done = push_image(reference, top, store, registry, status=status)
-            remember_origin(store, top, reference)
+            _remember_origin(store, top, reference)
         return PushResult(str(reference), str(done.digest), done.sent, done.mounted, done.existed)
 
     @apart
@@ -166,3 +167,20 @@ class RegistryCalls(Workplace):
 
 def _hosts(insecure: bool) -> tuple[str, ...]:
     return ("*",) if insecure else ()
+
+
+def refuse_id(name: str) -> None:
+    """Raise UsageError if *name* is the whole id of an image: it does not tell where to push to."""
+    from img_core.images.reference import full_id
+    from img_core.spec.errors import UsageError
+
+    if full_id(name):
+        raise UsageError(f"`{name}` is an id, which names no repository", hint=f"say where to: `img push {name} NAME`")
+
+
+def _remember_origin(store: Store, top: Descriptor, reference: Reference) -> None:
+    """Note that the repository of *reference* has all of *top* now: the next push beside it can mount the blobs."""
+    blobs = [top.digest]
+    for content in store.images.contents(top):
+        blobs += [content.manifest.digest, content.config_descriptor.digest, *(item.digest for item in content.layers)]
+    store.blobs.remember_origins(dict.fromkeys(blobs), reference.name)

@@ -1,16 +1,20 @@
-"""Progress events of a pull, a push, a save or a load: one step, whose parts are the blobs."""
+"""Transfers of images as progress events: one step, whose parts are the blobs; and what a stored image still lacks, fetched so."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from img_core.api.session import Session
     from img_core.spec.progress import Event, TransferStatus
+    from img_core.spec.source import ImageSource
+    from img_core.spec.values import Descriptor, Platform
 
-__all__ = ["counting", "reporting"]
+__all__ = ["complete", "counting", "reporting"]
 
 
 @contextmanager
@@ -52,3 +56,38 @@ def counting(name: str, total: int, on_event: Callable[[Event], None] | None) ->
 
         yield tick
         status("archive", done, done, "done")
+
+
+def complete(
+    session: Session,
+    name: str,
+    descriptor: Descriptor,
+    *,
+    platform: Platform | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> None:
+    """Fetch what the stored image *name* (as people know it), which means *descriptor*, lacks: layers that its build left in registries.
+
+    Of an index that is all kept images, or only the one for *platform*. What arrived stays if another layer cannot be had.
+    *on_event* hears of it as one step. Raises NotFoundError, RegistryError, CredentialsError, IntegrityError.
+    """
+    from img_core.images.origins import fetch_left
+    from img_core.images.pull import fetch_layers
+    from img_core.spec.graph import IMAGE_SCHEME
+
+    store = session.store
+    images = store.images
+    contents = [images.content(descriptor, platform, name)] if platform else list(images.contents(descriptor))
+    left = {digest for digest, origins in images.left(contents).items() if origins}  # others are met by who reads them
+    if not left:
+        return
+    sources = session.sources()
+    source: ImageSource = sources(IMAGE_SCHEME)
+    wanted = {
+        layer: partial(fetch_left, store, sources, name, content, layer)
+        for content in contents
+        for layer in content.layers
+        if layer.digest in left
+    }
+    with reporting(f"fetching layers of {name}", on_event) as status:
+        fetch_layers(store, wanted, status=status, close=source.close)
