@@ -67,11 +67,12 @@ class Space(Workplace):
         references and digests of files as well. What was used in the last *unused_seconds* stays, and so much of what was used last
         that *keep_bytes* are left in all. *matching* chooses among the pieces. With *dry_run* nothing is removed.
         """
-        from img_core.api._pruning import policies
-        from img_core.store.collect import prune
+        from img_core.store.collect import policies, prune
 
-        wanted = policies(
-            images=images, cache=cache, records=records, unused=unused_seconds, keep=keep_bytes, matching=matching
+        wanted = list(
+            policies(
+                images=images, cache=cache, records=records, unused=unused_seconds, keep=keep_bytes, matching=matching
+            )
         )
         if self._is_new:
             return ()

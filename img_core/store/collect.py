@@ -15,18 +15,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from img_core.files import fs, partial
+from img_core.spec.errors import UsageError
 from img_core.store.leases import BLOB, CACHE_MOUNT, SNAPSHOT
 from img_core.store.records import forget_lost
-from img_core.store.usage import DocumentGraph, Piece, Survey, measured
+from img_core.store.usage import ABANDONED, LOG, SOURCE, DocumentGraph, Piece, Survey, measured
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from img_core.store.images import Image
     from img_core.store.store import Store
 
-__all__ = ["Policy", "prune", "survey"]
+__all__ = ["Policy", "policies", "prune", "survey"]
 
 
 _AT_ONCE = 100  # pieces that are moved aside before their files are removed
@@ -71,6 +72,36 @@ class Policy:
     def is_all(self) -> bool:
         """Whether everything that can be removed is."""
         return self == Policy(records=self.records, images=self.images)
+
+
+#: The images of which a caller may say that they can go.
+_IMAGES: dict[str, Callable[[Image], bool]] = {"none": _no_image, "untagged": _untagged, "all": lambda _image: True}
+
+
+def policies(
+    *, images: str, cache: str, records: bool, unused: float, keep: int, matching: Callable[[Piece], bool] | None
+) -> Iterator[Policy]:
+    """Give what is to be removed, one after the other, for what a caller wants to be pruned: see `Client.prune`. Raises UsageError."""
+    for name, value, known in (("images", images, (*_IMAGES,)), ("cache", cache, ("all", "unshared"))):
+        if value not in known:
+            raise UsageError(f"`{name}` of prune() is `{value}`", hint=f"known: {', '.join(known)}")
+    goes, spare = _IMAGES[images], cache == "unshared"
+    if spare and (matching is None or unused):
+        latest = time.time() - unused
+        yield Policy(images=lambda image: goes(image) and image.created <= latest, only_images=True)
+    policy = Policy(unused_seconds=unused, keep_bytes=keep, records=records, images=_no_image if spare else goes)
+    matches = _unshared(matching) if spare else matching
+    yield policy if matches is None else replace(policy, matches=matches)
+
+
+def _unshared(matching: Callable[[Piece], bool] | None) -> Callable[[Piece], bool]:
+    """Return what a piece has to pass if what images share, documents and logs stay."""
+
+    def goes(piece: Piece) -> bool:
+        kept = piece.shared or piece.document or piece.kind in (LOG, SOURCE)
+        return (not kept or piece.kind == ABANDONED) and (matching is None or matching(piece))
+
+    return goes
 
 
 def survey(store: Store, *, until: float = float("inf")) -> list[Piece]:
