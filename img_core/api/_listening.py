@@ -1,12 +1,15 @@
-"""What the listeners of a build are told of it, and what they have to say about it."""
+"""What the listeners of a build are told of it, and what they have to say: what they add to a RUN step enters what that step is."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from img_core.spec.errors import PluginError
+from img_core.spec.graph import RunAddition, RunOp, Vertex
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from img_core.api._preparation import Preparation
     from img_core.plugins import ListenerFailure, Telling
@@ -16,7 +19,58 @@ if TYPE_CHECKING:
     from img_core.spec.frontend import Plan
     from img_core.spec.values import Descriptor
 
-__all__ = ["announced", "attested", "committed"]
+__all__ = ["amended", "announced", "attested", "committed"]
+
+
+def amended(plan: Plan, ask: Callable[[Vertex], Iterable[RunAddition | None]]) -> Plan:
+    """Return *plan* with what *ask* adds to each of its RUN steps, each of which is asked for once. Raises PluginError for what cannot be.
+
+    A step that nothing is added to, on a base to which nothing was, is the same vertex as before.
+    """
+    now: dict[str, Vertex] = {}
+    for vertex in plan.vertices():
+        inputs = tuple(now[item.digest] for item in vertex.inputs)
+        op = vertex.op
+        if isinstance(op, RunOp):
+            op = _with_additions(op, [item for item in ask(vertex) if item is not None], vertex.name)
+        same = op is vertex.op and all(new is old for new, old in zip(inputs, vertex.inputs, strict=True))
+        now[vertex.digest] = vertex if same else replace(vertex, op=op, inputs=inputs)
+    images = tuple(
+        replace(
+            image,
+            root=image.root and now[image.root.digest],
+            history=tuple(
+                replace(entry, vertex=now.get(entry.vertex.digest, entry.vertex)) if entry.vertex else entry
+                for entry in image.history
+            ),
+        )
+        for image in plan.images
+    )
+    return replace(plan, images=images)
+
+
+def _with_additions(op: RunOp, additions: list[RunAddition], step: str) -> RunOp:
+    if not any(item.env or item.mounts for item in additions):
+        return op
+    env: dict[str, str] = {}
+    mounts = list(op.mounts)
+    for item in additions:
+        for name, value in item.env:
+            if not name or "=" in name or "\0" in name + value:
+                raise PluginError(f"a listener adds the variable `{name!r}` to `{step}`, which cannot be one")
+            if env.setdefault(name, value) != value:
+                raise PluginError(f"two listeners add other values of `{name}` to `{step}`")
+        for mount in item.mounts:
+            if mount.input is not None or mount.type == "bind" or not mount.target.startswith("/"):
+                raise PluginError(
+                    f"a listener adds a mount at `{mount.target}` to `{step}`, which reads an input, or has no place"
+                )
+            if any(mount.target == other.target for other in mounts):
+                raise PluginError(f"a listener adds a second mount at `{mount.target}` to `{step}`")
+            mounts.append(mount)
+    own = {name for name, _ in op.env}
+    added = tuple((name, value) for name, value in env.items() if name not in own)
+    return replace(op, env=(*added, *op.env), mounts=tuple(mounts))
 
 
 def announced(prepared: Preparation, plan: Plan) -> Telling:

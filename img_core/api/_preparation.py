@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from img_core.api._contexts import Addresses, parse_contexts
 from img_core.api._frontends import Frontends
-from img_core.api._known_contexts import KnownContexts
-from img_core.api._main_context import prepare_context
+from img_core.api._main_context import KnownContexts, MainContext, prepare_context
 from img_core.files import fs
 from img_core.images import platforms
 from img_core.linux.network.choice import NetworkChoice
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from img_core.api._definition import Definition
-    from img_core.api._main_context import MainContext
     from img_core.api._request import BuildRequest
     from img_core.api.session import Session
     from img_core.linux.cancellation import Cancellation
@@ -105,7 +103,6 @@ class Preparation:
     ) -> tuple[Callable[[str], Any], BuildResolver]:  # Any: an image or a tree source
         """Return what `prepare` does, for steps without a definition, which may be gone by now; they read only images and *contexts*."""
         from img_core.api._definition import Definition
-        from img_core.api._main_context import MainContext
         from img_core.solver.images import BuildResolver
 
         request, sources = self.request, self._sources(contexts)
@@ -255,7 +252,7 @@ class Preparation:
         hook = self.session.plugins.listeners().img_run_planned
         if not hook.get_hookimpls():
             return plan
-        from img_core.api._amending import amended
+        from img_core.api._listening import amended
 
         return amended(plan, lambda vertex: hook(vertex=vertex))
 
