@@ -167,7 +167,7 @@ class Building(Workplace):
 
     def builds(self, *, limit: int = 0) -> tuple[RecordedBuild, ...]:
         """Return the builds of this state directory that have a log, newest first; at most *limit*, unless that is 0."""
-        from img_core.api._builds import recorded_builds
+        from img_core.api._journal import recorded_builds
 
         return tuple(recorded_builds(self._trusted(), limit=limit))
 
@@ -178,7 +178,7 @@ class Building(Workplace):
         the order in which steps appear. What did not last is not in there: plans, and how parts of steps got on. Raises NotFoundError,
         for a number that no step has at the end.
         """
-        from img_core.api._builds import events_of, find_build
+        from img_core.api._journal import events_of, find_build
 
         state = self._trusted()
         return events_of(state, find_build(state, build), step=step)

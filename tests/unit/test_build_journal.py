@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from img_core.api import _journal
-from img_core.api._builds import events_of, find_build, recorded_builds
-from img_core.api._journal import Journal
+from img_core.api._journal import Journal, events_of, find_build, recorded_builds
 from img_core.api._request import BuildRequest, BuildResult
 from img_core.files.logs import LogFile
 from img_core.spec.errors import Canceled, NotFoundError, StepError
