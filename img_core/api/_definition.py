@@ -66,8 +66,7 @@ def read_definition(request: BuildRequest, names: DefinitionNames, context_fd: i
     if request.definition is not None:
         return Definition(request.definition, names.usual, None)
     if request.dockerfile is not None:
-        directory, name = os.path.split(request.dockerfile)
-        return _read_from(directory or ".", name, request.dockerfile, names)
+        return _named_by_user(request.dockerfile, names)
     return _first_of(context_fd, request.context, names)
 
 
@@ -95,31 +94,15 @@ def _first_of(context_fd: int, directory: str, names: DefinitionNames) -> Defini
     raise names.unreadable(names[0], FileNotFoundError(errno.ENOENT, "no such file"))
 
 
-def _read_from(directory: str, name: str, shown: str, names: DefinitionNames) -> Definition:
-    try:
-        descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as err:
-        raise names.unreadable(shown, err) from err
-    try:
-        text = _read_path(descriptor, name, shown, names)
-    finally:
-        os.close(descriptor)
-    return Definition(text, name, os.path.abspath(shown))
-
-
-def _read_path(directory_fd: int, name: str, shown: str, names: DefinitionNames) -> bytes:
+def _named_by_user(path: str, names: DefinitionNames) -> Definition:
     """Read a file that the user named: unlike one of a context, its links lead anywhere."""
+    directory, name = os.path.split(os.path.realpath(path))
     try:
-        target = os.path.realpath(f"/proc/self/fd/{directory_fd}/{name}")
-        parent = os.open(os.path.dirname(target), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        with fs.opened_directory(directory, os.O_PATH) as parent:
+            text = fs.read_bounded(parent, os.fsencode(name), DEFINITION_LIMIT)
     except OSError as err:
-        raise names.unreadable(shown, err) from err
-    try:
-        return fs.read_bounded(parent, os.fsencode(os.path.basename(target)), DEFINITION_LIMIT)
-    except OSError as err:
-        raise names.unreadable(shown, err) from err
-    finally:
-        os.close(parent)
+        raise names.unreadable(path, err) from err
+    return Definition(text, os.path.basename(path), os.path.abspath(path))
 
 
 def _read(context_fd: int, name: str, names: DefinitionNames) -> bytes | None:

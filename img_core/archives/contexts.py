@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from img_core.archives import codecs
+from img_core.files import fs
 
 if TYPE_CHECKING:
     from img_core.archives.codecs import Readable
@@ -32,12 +33,9 @@ def unpack(stream: Readable, directory: str) -> None:
     """
     from img_core.archives.tar import OwnerPolicy, TarReader, extract
 
-    root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with fs.opened_directory(directory) as root:
         policy = OwnerPolicy("set", (os.geteuid(), os.getegid()))
         extract(TarReader(codecs.open_decompressed(stream)), root, mode="plain", owners=policy)
-    finally:
-        os.close(root)
 
 
 def newest_member(stream: Readable) -> int | None:

@@ -111,11 +111,8 @@ def _staged(final: str) -> Iterator[int]:
         stage = os.path.join(parent, f".{os.path.basename(final)}.{secrets.token_hex(6)}")
         fs.mkdir(stage, 0o755)
     try:
-        descriptor = os.open(stage, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
+        with fs.opened_directory(stage) as descriptor:
             yield descriptor
-        finally:
-            os.close(descriptor)
         if os.path.lexists(final):
             aside = f"{stage}.old"
             fs.rename(final, aside)

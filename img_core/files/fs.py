@@ -42,6 +42,7 @@ __all__ = [
     "mutation",
     "open_beneath",
     "open_in_root",
+    "opened_directory",
     "place_of",
     "read_bounded",
     "remove_entry",
@@ -98,6 +99,16 @@ def disk_error(err: OSError, path: Path) -> ImgError:
 def _announce(flags: int, path: bytes) -> None:
     if flags & (os.O_CREAT | os.O_TRUNC):
         mutation("create" if flags & os.O_CREAT else "truncate", path)
+
+
+@contextlib.contextmanager
+def opened_directory(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
+    """Give a descriptor of the directory *path*, which nobody else can put links on the way to, for a block. Raises OSError."""
+    fd = os.open(path, flags | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def clean_path(text: bytes) -> bytes:
@@ -265,8 +276,7 @@ def sync_files(directory: Path, names: Iterable[str]) -> None:
     mutation("sync")
     if not _SYNC:
         return
-    directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with opened_directory(directory) as directory_fd:
         for name in names:
             with contextlib.suppress(FileNotFoundError):
                 descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
@@ -275,8 +285,6 @@ def sync_files(directory: Path, names: Iterable[str]) -> None:
                 finally:
                     os.close(descriptor)
         _fsync(directory_fd)
-    finally:
-        os.close(directory_fd)
 
 
 def _fsync(fd: int) -> None:

@@ -68,8 +68,7 @@ class CacheMounts:
             self._opened.add(name)
         if mount.sharing != "private" and not mount.readonly:
             self.used[name] = mount.id or mount.target
-        descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        opened.callback(os.close, descriptor)
+        descriptor = opened.enter_context(fs.opened_directory(directory, os.O_PATH))
         return Mount(mount.target, source_fd=descriptor, readonly=mount.readonly)
 
     def _private_name(self, opened: ExitStack, name: str) -> str:
@@ -131,12 +130,9 @@ class CacheMounts:
 
     def _own(self, directory: str, uid: int, gid: int, mode: int) -> None:
         """Give *directory* an owner and a mode."""
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
+        with fs.opened_directory(directory) as descriptor:
             Owners(self._scope.host.mapping).set_fd(descriptor, uid, gid)
             os.fchmod(descriptor, mode)
-        finally:
-            os.close(descriptor)
 
     def empty(self, mount: RunMount, inputs: Sequence[Evaluated]) -> bool:
         """Empty a cache mount, once per build; tell whether there was one."""

@@ -88,9 +88,7 @@ class MountRecords:
         from img_core.archives.tar import write_layer
 
         blobs = self._scope.store.blobs
-        root_fd = os.open(
-            os.path.join(self._scope.store.state, "cache-mounts", name), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        )
+        directory = os.path.join(self._scope.store.state, "cache-mounts", name)
         file = blobs.new_file()
         try:
 
@@ -100,8 +98,8 @@ class MountRecords:
                     raise _too_large(limit)
                 file.write(data)
 
-            entries = ((entry.path, entry.info) for entry in treewalk.walk(root_fd) if not entry.leaving)
-            with fs.disk_errors(file.path):
+            with fs.opened_directory(directory) as root_fd, fs.disk_errors(file.path):
+                entries = ((entry.path, entry.info) for entry in treewalk.walk(root_fd) if not entry.leaving)
                 info = write_layer(entries, root_fd, write, compression=_COMPRESSION)
             if not info.entries:
                 return None
@@ -110,7 +108,6 @@ class MountRecords:
             return CacheLayer(descriptor, DiffId(info.diff_id), self._now)
         finally:
             file.abort()
-            os.close(root_fd)
 
 
 class _TooLargeError(ImgError):
@@ -148,8 +145,7 @@ def _unpack(directory: str, layer: CacheLayer, found: Imported, scope: BuildScop
 
     codec = layer_codec(layer.descriptor)
     records = Owners(scope.host.mapping).records
-    root_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with fs.opened_directory(directory) as root_fd:
         unpack_stream(
             chunks(),
             root_fd,
@@ -160,5 +156,3 @@ def _unpack(directory: str, layer: CacheLayer, found: Imported, scope: BuildScop
             expected_size=layer.descriptor.size,
             expected_diff_id=layer.diff_id,
         )
-    finally:
-        os.close(root_fd)

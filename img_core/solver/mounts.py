@@ -100,9 +100,7 @@ class RunMounts:
         else:
             directory = self._new_copy(source, path)
             opened.callback(fs.remove_tree, directory)
-        descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        opened.callback(os.close, descriptor)
-        return descriptor, "source"
+        return opened.enter_context(fs.opened_directory(directory, os.O_PATH)), "source"
 
     def _shared_copy(self, source: PinnedTree, path: str) -> str:
         key = (source.identity, source.ignore, path)

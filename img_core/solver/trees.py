@@ -105,13 +105,10 @@ class Trees:
     def open(self, source: Evaluated) -> Iterator[copy.SourceTree]:
         """Open *source* for reading."""
         if isinstance(source, PinnedTree):
-            descriptor = os.open(self._directory(source), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                text, name = source.ignore, source.ignore_name
-                ignore = IgnoreMatcher.from_file(text, name) if text is not None else None
+            text, name = source.ignore, source.ignore_name
+            ignore = IgnoreMatcher.from_file(text, name) if text is not None else None
+            with fs.opened_directory(self._directory(source)) as descriptor:
                 yield copy.SourceTree(descriptor, ignore=ignore, ignore_name=name)
-            finally:
-                os.close(descriptor)
             return
         with open_tree(self._scope, source) as view:
             yield copy.SourceTree(view.fd, name="the stage or image", keep_owner=True, owners=view.owners)
@@ -136,17 +133,13 @@ class Trees:
         A directory called *name* gets the mode that *path* has, unless that is the root of *source*.
         """
         action = Copy(0, (path or "/",), f"/{name}" if name else "/")
-        root_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            with self.open(source) as tree:
-                selection = copy.select(tree, action)
-                owners, check = Owners(self._scope.host.mapping), self._scope.cancellation.check
-                copy.apply((action,), (selection,), root_fd, owners=owners, check=check)
-                top = selection.matches[0]
-                if name and top.folders and top.path:
-                    os.chmod(name, stat.S_IMODE(top.info.st_mode), dir_fd=root_fd)
-        finally:
-            os.close(root_fd)
+        with fs.opened_directory(directory) as root_fd, self.open(source) as tree:
+            selection = copy.select(tree, action)
+            owners, check = Owners(self._scope.host.mapping), self._scope.cancellation.check
+            copy.apply((action,), (selection,), root_fd, owners=owners, check=check)
+            top = selection.matches[0]
+            if name and top.folders and top.path:
+                os.chmod(name, stat.S_IMODE(top.info.st_mode), dir_fd=root_fd)
 
 
 def _is_imported(source: Evaluated) -> bool:

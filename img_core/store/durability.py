@@ -8,7 +8,6 @@ keeps those that are what their digest says, and forgets images that lack someth
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from img_core.files import fs
@@ -48,11 +47,8 @@ def settle(state: str, database: StateDatabase) -> bool:
         return True
     if not fs.syncs_soon():
         return False
-    descriptor = os.open(state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with fs.opened_directory(state) as descriptor:
         fs.sync_filesystem(descriptor)
-    finally:
-        os.close(descriptor)
     with database.transaction() as cursor:
         cursor.executemany("UPDATE blob SET synced = 1 WHERE digest = ?", map(tuple, waiting["blob"]))
         cursor.executemany("UPDATE snapshot SET synced = 1 WHERE id = ?", map(tuple, waiting["snapshot"]))

@@ -57,15 +57,13 @@ def unpack_context(run_directory: str, file: str | None, usual: str) -> Context:
 
 def _definition_in(directory: str, file: str) -> bytes:
     """Read the Dockerfile *file* of an unpacked archive; its links cannot lead out of it."""
-    root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return fs.read_bounded(root, os.fsencode(file), _LIMIT)
+        with fs.opened_directory(directory) as root:
+            return fs.read_bounded(root, os.fsencode(file), _LIMIT)
     except OSError as err:
         raise DockerfileError(
             f"cannot read `{fs.show(file)}` in the archive on standard input: {(err.strerror or '').lower()}"
         ) from err
-    finally:
-        os.close(root)
 
 
 def _complete(stream: BinaryIO, first: bytes) -> bytes:
