@@ -10,7 +10,7 @@ cache key: another version of a library may compress differently.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Protocol
 
 from img_core.spec.errors import ArchiveError, ImgError
@@ -22,7 +22,9 @@ __all__ = [
     "Readable",
     "Watched",
     "codec_of_media_type",
+    "compressed",
     "compressor",
+    "decompressed",
     "decompressor",
     "detect",
     "looked_at",
@@ -296,6 +298,17 @@ def decompressor(codec: str) -> Decompressor:
     return Decompressor(codec)
 
 
+def decompressed(chunks: Iterable[bytes], codec: str) -> Generator[bytes, None, None]:
+    """Give what *chunks* are by *codec* (``uncompressed``: they are it). Raises `ArchiveError`, at the latest at their end, for damage."""
+    if codec == "uncompressed":
+        yield from chunks
+        return
+    member = decompressor(codec)
+    for chunk in chunks:
+        yield from member.feed(chunk)
+    member.finish()
+
+
 def open_decompressed(source: Readable, codec: str | None = "auto") -> Readable:
     """Wrap *source* so that reading gives decompressed bytes; ``auto`` looks at its first bytes.
 
@@ -385,3 +398,12 @@ def compressor(name: str, level: int | None = None) -> Compressor:
     if level is not None and not lowest <= level <= highest:
         raise ImgError(f"compression level {level} is not between {lowest} and {highest} for {name}")
     return make(level)
+
+
+def compressed(chunks: Iterable[bytes], codec: str, level: int | None = None) -> Generator[bytes, None, None]:
+    """Give *chunks* compressed, see `compressor`."""
+    packer = compressor(codec, level)
+    for chunk in chunks:
+        if packed := packer.compress(chunk):
+            yield packed
+    yield packer.flush()

@@ -263,15 +263,11 @@ def _leave(layer: Layer, store: Store) -> None:
 
 def _diff_id(descriptor: Descriptor, store: Store, like: str) -> DiffId:
     """Return the digest, by the algorithm of *like*, of what a stored layer unpacks to."""
-    from img_core.archives.codecs import decompressor
+    from img_core.archives.codecs import decompressed
 
-    hashed, codec = Hasher(like), layer_codec(descriptor)
-    unpacker = None if codec == "uncompressed" else decompressor(codec)
-    for chunk in store.blobs.chunks(descriptor):
-        for piece in (chunk,) if unpacker is None else unpacker.feed(chunk):
-            hashed.update(piece)
-    if unpacker is not None:
-        unpacker.finish()
+    hashed = Hasher(like)
+    for piece in decompressed(store.blobs.chunks(descriptor), layer_codec(descriptor)):
+        hashed.update(piece)
     return DiffId(hashed.digest)
 
 

@@ -142,22 +142,16 @@ class LayerBlobs:
         self, chunks: Iterable[bytes], media_type: str, form: LayerForm, diff_id: DiffId | None
     ) -> Descriptor:
         """Store the layer *diff_id*, which arrives in *chunks* of *media_type*, in *form*."""
-        from img_core.archives.codecs import codec_of_media_type, compressor, decompressor
+        from img_core.archives.codecs import codec_of_media_type, compressed, decompressed
 
-        codec = codec_of_media_type(media_type)
-
-        def packed() -> Iterator[bytes]:
-            packer = compressor(form.compression, form.level)
-            unpacker = decompressor(codec) if codec else None
+        def checked() -> Iterator[bytes]:
             for chunk in chunks:
                 self._cancellation.check()
-                for piece in (chunk,) if unpacker is None else unpacker.feed(chunk):
-                    yield packer.compress(piece)
-            if unpacker is not None:
-                unpacker.finish()
-            yield packer.flush()
+                yield chunk
 
-        found = self._store.ingest(packed(), layer_type(form.compression, docker=False))
+        unpacked = decompressed(checked(), codec_of_media_type(media_type) or "uncompressed")
+        packed = compressed(unpacked, form.compression, form.level)
+        found = self._store.ingest(packed, layer_type(form.compression, docker=False))
         if form.level is None and diff_id is not None:  # see `find`
             self._store.blobs.remember_layer(found.digest, diff_id)
         return found

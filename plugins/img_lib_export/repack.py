@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from img_core.archives.codecs import BLOCK, compressor, decompressor
+from img_core.archives.codecs import BLOCK, compressed, decompressed
 from img_core.archives.tar.pipeline import Prefetch
 from img_core.images.digests import Hasher
 from img_core.images.layer_types import layer_codec, layer_type
@@ -27,15 +27,7 @@ Transform: TypeAlias = "Callable[[Iterable[bytes]], Generator[bytes, None, None]
 
 def uncompressed(store: ImageStore, descriptor: Descriptor) -> Iterator[bytes]:
     """Give the tar stream of a stored layer. Raises IntegrityError or ArchiveError, at the latest at its end, if it is damaged."""
-    codec = layer_codec(descriptor)
-    chunks = store.chunks(descriptor)
-    if codec == "uncompressed":
-        yield from chunks
-        return
-    member = decompressor(codec)
-    for chunk in chunks:
-        yield from member.feed(chunk)
-    member.finish()
+    return decompressed(store.chunks(descriptor), layer_codec(descriptor))
 
 
 def repack(
@@ -58,7 +50,7 @@ def repack(
         stream = closed.enter_context(closing(_ahead(old.watch(uncompressed(store, layer.descriptor)))))
         if transform:
             stream = closed.enter_context(closing(transform(stream)))
-        chunks = closed.enter_context(closing(_compressed(new.watch(stream), codec, level)))
+        chunks = closed.enter_context(closing(compressed(new.watch(stream), codec, level)))
         descriptor = store.ingest(chunks, layer_type(codec, docker=False))
     if old.diff_id() != layer.diff_id:
         raise IntegrityError(
@@ -72,14 +64,6 @@ def _ahead(stream: Iterable[bytes]) -> Generator[bytes, None, None]:
     with Prefetch(stream, name="img-repack") as source:
         while block := source.read(BLOCK):
             yield block
-
-
-def _compressed(stream: Iterable[bytes], codec: str, level: int | None) -> Generator[bytes, None, None]:
-    packer = compressor(codec, level)
-    for chunk in stream:
-        if packed := packer.compress(chunk):
-            yield packed
-    yield packer.flush()
 
 
 class _Hashed:

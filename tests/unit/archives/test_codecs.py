@@ -47,6 +47,15 @@ def test_uncompressed_data_passes_unchanged() -> None:
         assert read_all(data) == data
 
 
+@pytest.mark.parametrize("codec", ["gzip", "zstd", "uncompressed"])
+def test_chunks_come_back_as_they_were(codec: str) -> None:
+    packed = list(codecs.compressed((DATA[:10], b"", DATA[10:]), codec))
+    assert b"".join(codecs.decompressed(packed, codec)) == DATA
+    if codec != "uncompressed":
+        with pytest.raises(ArchiveError):
+            list(codecs.decompressed([b"".join(packed)[:-1]], codec))
+
+
 @every_codec
 def test_several_members_are_one_stream(codec: str) -> None:
     pack = COMPRESS[codec]
