@@ -10,14 +10,21 @@ from contextlib import nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from img_core.plugins._blame import blamed
-from img_core.plugins._discovery import Found, discover, is_own, load_module
+from img_core.plugins._discovery import Found, blamed, discover, is_own, load_module
 from img_core.plugins._files import is_file, named_files, plugins_in, strays
 from img_core.plugins._kinds import ALWAYS_WITH_OPTIONS, CONTRACT_VERSIONS, parse_plugin_id
 from img_core.plugins._listeners import ListenerFailure, notify
 from img_core.plugins._making import construct, probe, probe_once
-from img_core.plugins._options import merged_options, parse_boolean, typed_options
-from img_core.plugins._places import AUTO, Choice, environment_name, option_places, parse_choice
+from img_core.plugins._options import (
+    AUTO,
+    Choice,
+    environment_name,
+    merged_options,
+    option_places,
+    parse_boolean,
+    parse_choice,
+    typed_options,
+)
 from img_core.plugins._programs import PROGRAM_KINDS, find_program, is_program, programs
 from img_core.plugins._telling import Telling
 from img_core.plugins._toggles import DISABLED_VARIABLE, Toggle, Toggles

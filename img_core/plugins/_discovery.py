@@ -21,12 +21,13 @@ from img_core.spec.errors import ImgError, PluginError
 from img_core.spec.kinds import GROUPS, KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from importlib.metadata import Distribution, EntryPoint, EntryPoints
+    from types import TracebackType
 
     from img_core.plugins._files import Row
 
-__all__ = ["OWN_DISTRIBUTION", "Found", "describe_failure", "discover", "is_own", "load_module", "loaded_from"]
+__all__ = ["OWN_DISTRIBUTION", "Found", "blamed", "describe_failure", "discover", "is_own", "load_module"]
 
 #: The distribution of the plugins that are shipped with the core.
 OWN_DISTRIBUTION = "img-builder"
@@ -107,11 +108,6 @@ def is_own(distribution: str) -> bool:
 _others: dict[str, Found] = {}  #: top-level package of a plugin that is not ours -> what it was loaded as first
 
 
-def loaded_from(module: str) -> Found | None:
-    """Return the plugin of another distribution that *module* belongs to, if one was loaded in this process."""
-    return _others.get(module.partition(".")[0])
-
-
 def load_module(found: Found) -> object:
     """Import what *found* names. Raises PluginError for anything that goes wrong in there, SystemExit included."""
     if not is_own(found.distribution):
@@ -155,6 +151,31 @@ def describe_failure(err: BaseException) -> str:
     if isinstance(err, PluginError | ImportError) and text:
         return text
     return f"{type(err).__name__}: {text}" if text else type(err).__name__
+
+
+def blamed(err: BaseException) -> PluginError | None:
+    """Return an error that names the plugin of another distribution in which *err* was raised; None if it was none of them.
+
+    The innermost one counts: a plugin that is called by another one, and code that it called itself, ours included.
+    """
+    for name in _modules(err.__traceback__):
+        found = _others.get(name.partition(".")[0])
+        if found is not None:
+            return PluginError(
+                f"plugin {found} failed: {describe_failure(err)}",
+                hint=f"do without: `--no-plugin {found.kind}:{found.name}`, or tell the authors of {found.distribution}",
+            )
+    return None
+
+
+def _modules(trace: TracebackType | None) -> Iterator[str]:
+    """Give the names of the modules whose code was running, the innermost first."""
+    frames = []
+    while trace is not None:
+        frames.append(trace.tb_frame)
+        trace = trace.tb_next
+    for frame in reversed(frames):
+        yield str(frame.f_globals.get("__name__", ""))
 
 
 def _checkout_entry_points() -> EntryPoints:

@@ -1,18 +1,36 @@
-"""Options of drivers: words of the command line, lines of configuration files and variables become typed values, by a JSON Schema."""
+"""Options of drivers: words of the command line, lines of configuration files and variables, the first of which win, become typed values,
+by a JSON Schema."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
 
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import UsageError
 from img_core.spec.text import suggestion
-from img_core.spec.words import truth
+from img_core.spec.words import key_values, truth
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["merged_options", "parse_boolean", "typed_options"]
+    from img_core.config import Config
+
+__all__ = [
+    "AUTO",
+    "Choice",
+    "environment_name",
+    "merged_options",
+    "option_places",
+    "parse_boolean",
+    "parse_choice",
+    "typed_options",
+]
+
+#: Stands for the configured order of a kind.
+AUTO = "auto"
+
+_SEPARATORS = re.compile(r"[^A-Z0-9]+")
 
 #: Keywords that the simple checks below cover, or that only describe.
 _SIMPLE_PROPERTY = {
@@ -170,3 +188,69 @@ def _check_with_jsonschema(schema: Mapping[str, Any], options: Mapping[str, Any]
     if error is not None:
         where = f"`{error.path[0]}`" if error.path else "options"
         raise UsageError(f"bad {where} for {what}: {error.message}")
+
+
+# ------------------------------------------------------------------------------------------------ where they come from
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A driver by name, or ``auto``, with the *options* that go with the name."""
+
+    name: str
+    options: Mapping[str, Any]  # Any: text, or typed values of callers in Python
+
+
+def parse_choice(kind: str, text: str) -> Choice:
+    """Parse ``runc,runtime=crun``, as typed to choose a driver of *kind*. Raises UsageError."""
+    (name, value), *fields = key_values(text) if text else [("", None)]
+    if not name or value is not None:
+        raise UsageError(f"`{text}` names no {kind}", hint="expected `NAME` or `NAME,key=value`")
+    options = {}
+    for key, value in fields:
+        if value is None:
+            raise UsageError(f"invalid option `{key}` of {kind} `{name}`", hint="expected `key=value`")
+        options[key] = value
+    if options and name == AUTO:
+        raise UsageError(f"`{text}`: options need the name of the {kind}", hint=f"`img plugins ls --kind {kind}`")
+    return Choice(name, options)
+
+
+def environment_name(kind: str, *words: str) -> str:
+    """Return the variable for an option: ``IMG_EXECUTOR_RUNC_RUNTIME`` for *words* ``runc`` and ``runtime``."""
+    return "_".join(["IMG", *(_SEPARATORS.sub("_", word.upper()) for word in (kind, *words))])
+
+
+def option_places(
+    kind: str, name: str, schema: Mapping[str, Any] | None, config: Config, others: Iterable[str]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Give what files and variables say about the driver *name*, as ``(where, options)``, the place that wins last.
+
+    *others* are the names of all drivers of that kind: their variables may begin with the same words. Raises UsageError for a variable
+    that would mean an option of this driver but does not.
+    """
+    for table in config.tables:
+        if (table.kind, table.name) == (kind, name):
+            yield str(table), table.options
+    known = {}
+    for option, described in (schema or {}).get("properties", {}).items():
+        known[environment_name(kind, name, option)] = option
+        variables = (described.get("x-environment", ""), environment_name(kind, name, option))
+        for variable in variables:
+            if value := config.environment.get(variable):
+                yield variable, {option: value}
+    _check_variables(kind, name, config.environment, known, others)
+
+
+def _check_variables(
+    kind: str, name: str, environment: Mapping[str, str], known: Iterable[str], others: Iterable[str]
+) -> None:
+    """Refuse a variable that begins like those of the driver *name* and is none of them, nor one of a driver with a longer name."""
+    prefix = environment_name(kind, name, "")
+    strange = [variable for variable in environment if variable.startswith(prefix) and variable not in known]
+    if not strange:
+        return
+    longer = tuple(other for other in (environment_name(kind, each, "") for each in others) if len(other) > len(prefix))
+    for variable in strange:
+        if not variable.startswith(longer) and environment[variable]:
+            raise UsageError(f"unknown option of {kind} `{name}`: {variable}", hint=suggestion(variable, list(known)))

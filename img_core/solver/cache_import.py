@@ -1,7 +1,7 @@
 """``--cache-from``: results that other builds recorded. All documents are loaded in one round before the build; layers when they are read.
 
 A record is taken only on the layers it was made on. What is missing, damaged or not what it claims to be is a warning, and the build goes
-on without it (`img_core.solver.imported.RestartError`).
+on without it (`img_core.solver.stacks.RestartError`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from img_core.images.digests import Hasher
 from img_core.images.layer_types import layer_codec
 from img_core.images.oci import layer_compression
 from img_core.linux.parallel import run_together
-from img_core.solver.imported import Imported, Rejection, RestartError, rejecting
 from img_core.solver.recorded import equal_layers, recorded
-from img_core.solver.stacks import Layer, Stack
+from img_core.solver.stacks import Imported, Layer, Rejection, RestartError, Stack, rejecting
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import Canceled, ImgError, IntegrityError, NotFoundError
 from img_core.spec.values import DiffId

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from img_core.files import fs, space
 from img_core.linux.spans import span
 from img_core.solver.keys import definition_of, digest_of, step_key
-from img_core.solver.recorded import recorded, recorded_layer
+from img_core.solver.recorded import made_again, recorded, recorded_layer
 from img_core.solver.stacks import EMPTY, Layer, Stack
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError, StepError
@@ -215,8 +215,6 @@ class StepHandler(Handler[S]):
                 if before := [
                     old for old in scope.store.records.steps(record.key) if old.definition == record.definition
                 ]:
-                    from img_core.solver.again import made_again
-
                     record, same = made_again(scope, record, before, (directory, parents))
                     # Where everything runs, nothing is gained by the old layer, and who asked for it expects new times.
                     if same and scope.looks_up and (found := self._result(same, base, vertex)):

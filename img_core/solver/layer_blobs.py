@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from img_core.files import fs
 from img_core.images.layer_types import layer_codec, layer_type
 from img_core.linux.spans import span
-from img_core.solver.imported import Rejection, RestartError, rejecting
+from img_core.solver.stacks import Rejection, RestartError, rejecting
 from img_core.spec.errors import IntegrityError
 from img_core.spec.values import Descriptor, DiffId, Digest
 

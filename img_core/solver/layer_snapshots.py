@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from img_core.files import fs
-from img_core.solver.imported import rejecting, require_layers
 from img_core.solver.layer_blobs import extracting
+from img_core.solver.stacks import rejecting, require_layers
 from img_core.spec.errors import ArchiveError, IntegrityError
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from img_core.files import fs, treewalk
 from img_core.files.ownership import Owners
 from img_core.images.layer_types import layer_codec, layer_type
-from img_core.solver.imported import Rejection, RestartError
 from img_core.solver.keys import digest_of
+from img_core.solver.stacks import Rejection, RestartError
 from img_core.spec.cache import CACHE_MOUNT, CacheLayer, CacheRecord
 from img_core.spec.errors import Canceled, ImgError
 from img_core.spec.text import why
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from img_core.solver.cache_import import Imports
-    from img_core.solver.imported import Imported
     from img_core.solver.scope import BuildScope
+    from img_core.solver.stacks import Imported
     from img_core.spec.cache import CacheBackend
 
 __all__ = ["MountRecords", "restore"]

@@ -1,25 +1,66 @@
-"""Stacks of layers: what a root file system is made of. Values; who turns them into files and blobs is `solver.layers`."""
+"""Stacks of layers: what a root file system is made of, be it from here or from caches of others. Values; who turns them into files and
+blobs is `solver.layers`, and what brings those of others is `solver.cache_import`."""
 
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 from img_core.images.digests import chain_id
 from img_core.spec.dataclass import dataclass
+from img_core.spec.errors import ArchiveError, Canceled, IntegrityError, NotFoundError, RegistryError
 from img_core.spec.source import PinnedTree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from img_core.images.contents import ImageContent
-    from img_core.solver.imported import Imported
+    from img_core.spec.cache import CacheBackend, CacheRecord
     from img_core.spec.exporter import LayerForm
     from img_core.spec.values import ChainId, Descriptor, DiffId
     from img_core.store.snapshots import Snapshot
 
-__all__ = ["EMPTY", "Evaluated", "Layer", "Stack", "image_stack"]
+__all__ = [
+    "EMPTY",
+    "Evaluated",
+    "Imported",
+    "Layer",
+    "Rejection",
+    "RestartError",
+    "Stack",
+    "image_stack",
+    "rejecting",
+    "require_layers",
+]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Imported:
+    """A *record* of the cache called *source*, with the *backend* that gives its layers."""
+
+    record: CacheRecord
+    source: str
+    backend: CacheBackend
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why a record cannot be used in this build; without *reason* (its files are needed, and it never had any) nobody has to be told."""
+
+    imported: Imported
+    reason: str = ""
+
+
+class RestartError(Canceled):
+    """The build has to evaluate its graph once more, without the records of *rejections* and with imported results of the vertices whose
+    digests are in *preferred*; what was done meanwhile is found again."""
+
+    def __init__(self, rejections: Iterable[Rejection] = (), preferred: Iterable[str] = ()) -> None:
+        super().__init__("a cached result cannot be used")
+        self.rejections = tuple(rejections)
+        self.preferred = frozenset(preferred)
 
 
 class Layer:
@@ -128,3 +169,21 @@ def image_stack(
         layers.append(Layer(descriptor=descriptor, diff_id=diff_id, fetch=get, step=step, base=True, remote=remote))
         chain = [chain_id(chain, diff_id)]
     return Stack(tuple(layers), chain[0] if chain else EMPTY.identity)
+
+
+def require_layers(stack: Stack) -> None:
+    """Raise RestartError if a layer of *stack* is only known by name: its files are needed after all."""
+    hollow = [layer.imported for layer in stack.layers if layer.imported and layer.imported.record.layers is None]
+    if hollow:
+        raise RestartError(map(Rejection, hollow))
+
+
+@contextmanager
+def rejecting(layer: Layer) -> Iterator[None]:
+    """Let an imported *layer* that is missing, damaged or not what its record says be a reason to do without that record."""
+    try:
+        yield
+    except (ArchiveError, IntegrityError, NotFoundError, RegistryError) as err:
+        if layer.imported is None:
+            raise
+        raise RestartError([Rejection(layer.imported, err.message)]) from err
