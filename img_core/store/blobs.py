@@ -19,7 +19,6 @@ from img_core.store.leases import BLOB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from types import TracebackType
 
     from img_core.files.locks import RunDirectory
     from img_core.store.database import StateDatabase
@@ -283,9 +282,7 @@ class BlobWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self._file.abort()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from img_core.files import fs, locks, space
@@ -25,7 +25,6 @@ from img_core.store.snapshots import Snapshots
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
-    from types import TracebackType
 
     from img_core.spec.values import Descriptor, Digest
 
@@ -230,9 +229,7 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self.close()
 
 
@@ -240,20 +237,13 @@ def _is_file(name: str) -> bool:
     return name in _FILES or name.startswith(f"{DATABASE}-leases-")
 
 
-class _permission_errors:  # noqa: N801  # used like a function
+@contextmanager
+def _permission_errors(state: str) -> Iterator[None]:
     """Turn a refused access to the state directory into one line."""
-
-    def __init__(self, state: str) -> None:
-        self._state = state
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, PermissionError):
-            raise StateError(
-                f"state directory `{fs.show(self._state)}` is not writable: {error.strerror}",
-                hint="choose another one with `-s DIR`",
-            ) from error
+    try:
+        yield
+    except PermissionError as err:
+        raise StateError(
+            f"state directory `{fs.show(state)}` is not writable: {err.strerror}",
+            hint="choose another one with `-s DIR`",
+        ) from err
