@@ -10,16 +10,15 @@ import hashlib
 import json
 import os
 import time
-from base64 import b64decode, b64encode
 from contextlib import suppress
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from img_core.api._request import BuildRequest, Limits, SecretSource, SshAgent
+from img_core.api._request import BuildRequest
 from img_core.files import fs
 from img_core.files.locks import ensure_directory
 from img_core.images.platforms import host_platform
-from img_core.machines.plan_json import plan_from_json, plan_to_json
+from img_core.machines.plan_json import plan_from_json, plan_to_json, value_from_json, value_to_json
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError, NotFoundError, StateError, UsageError
 from img_core.spec.frontend import Plan, PlannedImage
@@ -29,14 +28,14 @@ from img_core.spec.text import show
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from img_core.api._request import SecretSource
     from img_core.store import Store
 
 __all__ = ["DIRECTORY", "FailedStep", "available", "failed_step", "forget", "kind_of", "remember"]
 
 DIRECTORY = "failed"
-_VERSION = 2
+_VERSION = 3
 _LAST = ("", "last")
-_CLASSES: Mapping[str, type] = {made.__name__: made for made in (BuildRequest, Limits, SecretSource, SshAgent)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +181,7 @@ def _document(step: FailedStep) -> dict[str, Any]:  # Any: JSON
         "kind": step.kind,
         "snapshot": step.snapshot,
         "message": step.message,
-        "request": _plain(step.request),
+        "request": value_to_json(step.request),
         "plan": plan_to_json(Plan((image,))),
     }
 
@@ -195,34 +194,10 @@ def _step(note: Mapping[str, Any]) -> FailedStep:  # Any: JSON
         if vertex is None:
             raise ValueError("no step")
         build, kind, snapshot, message = (str(note[name]) for name in ("build", "kind", "snapshot", "message"))
-        return FailedStep(build, kind, snapshot, message, _value(note["request"]), vertex)
+        return FailedStep(
+            build, kind, snapshot, message, value_from_json(BuildRequest, note["request"], "request"), vertex
+        )
     except (KeyError, TypeError, ValueError, IndexError, UsageError) as err:
         raise StateError(
             "what is kept of the failed step cannot be read", hint="another version of img built it: build it again"
         ) from err
-
-
-def _plain(value: Any) -> Any:  # Any: a frozen value of ours, or JSON
-    """Return *value* as JSON that `_value` reads."""
-    if is_dataclass(value) and not isinstance(value, type):
-        names = [item.name for item in fields(value) if item.init]
-        return {"is": type(value).__name__, "with": {name: _plain(getattr(value, name)) for name in names}}
-    if isinstance(value, bytes):
-        return {"bytes": b64encode(value).decode("ascii")}
-    if isinstance(value, dict):
-        return {"map": {name: _plain(item) for name, item in value.items()}}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _value(plain: Any) -> Any:  # Any: as above
-    if isinstance(plain, list):
-        return tuple(map(_value, plain))
-    if not isinstance(plain, dict):
-        return plain
-    if "is" in plain:
-        return _CLASSES[plain["is"]](**{name: _value(item) for name, item in plain["with"].items()})
-    return (
-        b64decode(plain["bytes"]) if "bytes" in plain else {name: _value(item) for name, item in plain["map"].items()}
-    )

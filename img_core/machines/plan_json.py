@@ -25,7 +25,15 @@ from img_core.spec.frontend import Plan
 from img_core.spec.graph import Vertex, inputs_first
 from img_core.spec.text import show
 
-__all__ = ["PLAN_SCHEMA", "PLAN_VERSION", "plan_digest", "plan_from_json", "plan_to_json"]
+__all__ = [
+    "PLAN_SCHEMA",
+    "PLAN_VERSION",
+    "plan_digest",
+    "plan_from_json",
+    "plan_to_json",
+    "value_from_json",
+    "value_to_json",
+]
 
 PLAN_SCHEMA = "img-plan"
 #: Raised by one when an older img would misunderstand what is written. A new class or field does not count: who does not know it says so.
@@ -54,6 +62,11 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
     return {"schema": PLAN_SCHEMA, "version": PLAN_VERSION, "plan": body, "vertices": vertices}
 
 
+def value_to_json(value: Any) -> Any:
+    """Return a frozen value of any class of ours, which holds no vertices, as JSON types."""
+    return _written(value, {})
+
+
 def _written(value: Any, numbers: Mapping[str, int]) -> Any:
     if isinstance(value, Vertex):
         return {"$vertex": numbers[value.digest]}
@@ -63,6 +76,8 @@ def _written(value: Any, numbers: Mapping[str, int]) -> Any:
         return {"$bytes": base64.b64encode(value).decode()}
     if isinstance(value, tuple):
         return [_written(item, numbers) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _written(item, numbers) for name, item in value.items()}
     return value
 
 
@@ -97,6 +112,11 @@ def plan_from_json(document: Any) -> Plan:
     return plan
 
 
+def value_from_json(cls: type, document: Any, where: str) -> Any:
+    """Return the object of *cls* that `value_to_json` made *document* of; *where* it stands is for messages. Raises UsageError."""
+    return _read(cls, document, [], where)
+
+
 @cache
 def _hints(cls: type) -> Mapping[str, Any]:
     names = {**vars(typing), **_CLASSES, **vars(graph), **vars(values), "Mapping": Mapping}
@@ -112,6 +132,11 @@ def _read(hint: Any, value: Any, known: list[Vertex], where: str) -> Any:
         return _read_one_of(typing.get_args(hint), value, known, where)
     if origin is tuple:
         return _read_tuple(typing.get_args(hint), value, known, where)
+    if origin is Mapping and isinstance(value, dict):
+        item = typing.get_args(hint)[1]
+        return (
+            value if item is Any else {key: _read(item, each, known, f"{where}.{key}") for key, each in value.items()}
+        )
     if hint is Vertex and isinstance(value, dict) and "$vertex" in value:
         number = value["$vertex"]
         if type(number) is not int or not 0 <= number < len(known):

@@ -79,6 +79,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert (failed.request.context, failed.request.limits) == ("/context", Limits(memory=1 << 30))
     assert failed.request.definition == b"FROM base\xff"
     assert failed.request.contexts == {"name": "/other"}
+    assert failed.request.secrets == {"file": SecretSource("/etc/passwd")}
+    assert failed.request.ssh == {"default": SshAgent("/nowhere/agent")}
 
 
 def test_a_note_has_no_secret_and_is_for_its_owner(tmp_path: Path) -> None:
