@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from concurrent.futures import Future
 from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from img_core.api._client import Client
+from img_core.linux.awaiting import awaited
 from img_core.linux.cancellation import CancelHandle
 
 if TYPE_CHECKING:
@@ -36,35 +34,9 @@ class _Variant(Generic[Arguments, Result]):
             handle: CancelHandle = given.pop("cancel", None) or CancelHandle()
             stop = {"cancel": handle} if "cancel" in signature(self._method).parameters else {}
             work: Callable[[], Result] = partial(self._method, owner._client, *arguments, **given, **stop)  # type: ignore[arg-type]  # noqa: SLF001
-            return await _awaited(work, handle)
+            return await awaited(work, handle.cancel, name="img")
 
         return call
-
-
-async def _awaited(work: Callable[[], Result], handle: CancelHandle) -> Result:
-    """Return what *work* does in a thread of its own. If the task is canceled, *handle* stops the work, and its end is awaited."""
-    future: Future[Result] = Future()
-    # Not the loop's own executor: a few builds would hold up everybody else who uses that.
-    threading.Thread(target=_settle, args=(future, work), name="img", daemon=True).start()
-    waiting = asyncio.wrap_future(future)
-    canceled: asyncio.CancelledError | None = None
-    while not waiting.done():
-        try:
-            await asyncio.wait([waiting])
-        except asyncio.CancelledError as err:
-            canceled = err
-            handle.cancel()
-    if canceled is not None:
-        waiting.exception()  # it was heard
-        raise canceled
-    return waiting.result()
-
-
-def _settle(future: Future[Result], work: Callable[[], Result]) -> None:
-    try:
-        future.set_result(work())
-    except BaseException as err:  # surfaces in the task that waits
-        future.set_exception(err)
 
 
 class AsyncClient:

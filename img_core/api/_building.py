@@ -178,10 +178,11 @@ class Building(Workplace):
         the order in which steps appear. What did not last is not in there: plans, and how parts of steps got on. Raises NotFoundError,
         for a number that no step has at the end.
         """
-        from img_core.api._journal import events_of, find_build
+        from img_core.api._journal import events_of
+        from img_core.files.logs import find_log
 
         state = self._trusted()
-        return events_of(state, find_build(state, build), step=step)
+        return events_of(state, find_log(state, build), step=step)
 
     def debug(
         self, use: Callable[[StepFailure], None], *, build: str = "last", cancel: CancelHandle | None = None

@@ -11,15 +11,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from img_core.files import fs, partial
-from img_core.files.logs import DIRECTORY, LogFile, list_logs
+from img_core.files.logs import DIRECTORY, LogFile, ends_of, lines_of, list_logs
 from img_core.machines.event_lines import event_of, line_of
 from img_core.spec.errors import Canceled, ImgError, NotFoundError
 from img_core.spec.progress import StepFinished, StepLog, StepPlanned, StepStatus, WarningRaised
-from img_core.spec.text import redacted, show, why
+from img_core.spec.text import redacted, why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
-    from typing import BinaryIO
 
     from img_core.api._request import BuildRequest, BuildResult
     from img_core.api._values import RecordedBuild
@@ -27,15 +26,13 @@ if TYPE_CHECKING:
     from img_core.spec.host import Host
     from img_core.spec.progress import Event
 
-__all__ = ["CUT", "LOG_VERSION", "Journal", "events_of", "find_build", "recorded_builds"]
+__all__ = ["CUT", "LOG_VERSION", "Journal", "events_of", "recorded_builds"]
 
 LOG_VERSION = 1
 #: Bytes of a log; what steps print beyond that is not kept.
 _LIMIT = 32 << 20
 #: The line that says so.
 CUT = {"event": "cut"}
-_TAIL = 64 << 10  #: bytes at the end of a log that the last line is looked for in
-_LAST = "last"
 
 
 class Journal:
@@ -164,27 +161,12 @@ def recorded_builds(state: str, *, limit: int = 0) -> Iterator[RecordedBuild]:
         yield found
 
 
-def find_build(state: str, name: str) -> LogName:
-    """Return the log of the build that *name* means: an id, perhaps cut, or ``last``. Raises NotFoundError."""
-    logs = list_logs(state)
-    if not logs:
-        raise NotFoundError("no build has a log here", hint="logs are kept for a while, and go with `img prune`")
-    if name in ("", _LAST):
-        return logs[0]
-    found = [log for log in logs if log.id.startswith(name)]
-    if not found:
-        raise NotFoundError(f'build "{show(name)}": not found', hint="`img builds ls` lists them")
-    if len(found) > 1:
-        raise NotFoundError(f'"{show(name)}" is the beginning of several builds', hint="`img builds ls` lists them")
-    return found[0]
-
-
 def events_of(state: str, log: LogName, *, step: int = 0) -> Iterator[Event]:
     """Give the events of a build in order; those of the step with the number *step*, unless that is 0. Raises NotFoundError."""
     known, most = not step, 0
     try:
         with open(os.path.join(state, DIRECTORY, log.name), "rb") as file:
-            for line in _lines(file):
+            for line in lines_of(file):
                 number = line.get("number", 0)
                 most = max(most, number)
                 if (not step or number == step) and (event := _event(line)) is not None:
@@ -194,17 +176,6 @@ def events_of(state: str, log: LogName, *, step: int = 0) -> Iterator[Event]:
         raise NotFoundError(f'build "{log.id}": not found', hint="its log was removed just now") from None
     if not known:
         raise NotFoundError(f"build {log.id} has no step {step}", hint=f"it has {most}" if most else "it has none")
-
-
-def _lines(file: BinaryIO) -> Iterator[dict[str, Any]]:  # Any: JSON
-    """Give the lines of a log; what a full disk or a killed command left of one is passed over."""
-    for line in file:
-        try:
-            found = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(found, dict):
-            yield found
 
 
 def _event(line: dict[str, Any]) -> Event | None:  # Any: JSON
@@ -217,11 +188,7 @@ def _event(line: dict[str, Any]) -> Event | None:  # Any: JSON
 def _build(path: str, log: LogName) -> RecordedBuild:
     from img_core.api._values import RecordedBuild  # not for who writes one
 
-    with open(path, "rb") as file:
-        head = next(_lines(file), {})
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(size - _TAIL, 0))
-        tail = list(_lines(file))
+    head, tail = ends_of(path)
     end = tail[-1] if tail and tail[-1].get("event") == "end" else {}
     result = end.get("result") or ("running" if partial.held(path) else "killed")
     last = end.get("time") or (tail[-1].get("time") if tail else None) or log.created

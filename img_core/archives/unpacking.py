@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from img_core.files.ownership import Owners
 
-__all__ = ["content_digest", "is_archive", "unpack"]
+__all__ = ["archive_digest", "content_digest", "is_archive", "unpack"]
 
 
 class _File:
@@ -52,6 +52,17 @@ def content_digest(fd: int) -> str:
     while piece := source.read(codecs.BLOCK):
         found.update(piece)
     return found.hexdigest()
+
+
+def archive_digest(root_fd: int, path: bytes) -> str | None:
+    """Return the `content_digest` of the file *path* beneath *root_fd*; None unless that is an archive, and not a damaged one."""
+    fd = fs.open_beneath(root_fd, path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return content_digest(fd) if is_archive(fd) else None
+    except ArchiveError:
+        return None
+    finally:
+        os.close(fd)
 
 
 def unpack(

@@ -11,6 +11,7 @@ __all__ = [
     "locks",
     "logs",
     "modes",
+    "on_path",
     "output",
     "ownership",
     "partial",

@@ -6,15 +6,22 @@ What they take is bounded: in number and age when one begins, in size when a lar
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import time
 from contextlib import suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from img_core.files import fs, partial
 from img_core.files.locks import ensure_directory
+from img_core.spec.errors import NotFoundError
+from img_core.spec.text import show
 
-__all__ = ["DIRECTORY", "LogFile", "LogName", "list_logs"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+__all__ = ["DIRECTORY", "LogFile", "LogName", "ends_of", "find_log", "lines_of", "list_logs"]
 
 DIRECTORY = "logs"
 _SUFFIX = ".jsonl"
@@ -25,6 +32,8 @@ _LARGE = (
     128 << 10
 )  #: bytes from which on a log makes the others be counted: so many times the most are still less than all may be
 _ID_BYTES = 6
+_TAIL = 64 << 10  #: bytes at the end of a log that the last line is looked for in
+_LAST = ("", "last")
 
 
 class LogName(NamedTuple):
@@ -71,6 +80,41 @@ def list_logs(state: str) -> list[LogName]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     return [found for name in sorted(names, reverse=True) if (found := _parsed(name))]
+
+
+def find_log(state: str, name: str) -> LogName:
+    """Return the log of the build that *name* means: an id, perhaps cut, or ``last``. Raises NotFoundError."""
+    logs = list_logs(state)
+    if not logs:
+        raise NotFoundError("no build has a log here", hint="logs are kept for a while, and go with `img prune`")
+    if name in _LAST:
+        return logs[0]
+    found = [log for log in logs if log.id.startswith(name)]
+    if not found:
+        raise NotFoundError(f'build "{show(name)}": not found', hint="`img builds ls` lists them")
+    if len(found) > 1:
+        raise NotFoundError(f'"{show(name)}" is the beginning of several builds', hint="`img builds ls` lists them")
+    return found[0]
+
+
+def lines_of(file: BinaryIO) -> Iterator[dict[str, Any]]:  # Any: JSON
+    """Give the lines of an open log, which are JSON objects; what a full disk or a killed command left of one is passed over."""
+    for line in file:
+        try:
+            found = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(found, dict):
+            yield found
+
+
+def ends_of(path: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:  # Any: JSON
+    """Return the first line of the log *path*, empty if there is none, and its last ones. Raises FileNotFoundError."""
+    with open(path, "rb") as file:
+        head = next(lines_of(file), {})
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - _TAIL, 0))
+        return head, list(lines_of(file))
 
 
 def _parsed(name: str) -> LogName | None:

@@ -2,6 +2,7 @@
 
 __all__ = [
     "apart",
+    "awaiting",
     "binfmt",
     "boot",
     "cancellation",

@@ -14,7 +14,6 @@ from img_core.files.ownership import Owners
 from img_core.solver.keys import digest_of
 from img_core.solver.result import open_tree
 from img_core.solver.stacks import Stack
-from img_core.spec.errors import ArchiveError
 from img_core.spec.graph import Copy, canonical_value
 from img_core.spec.source import PinnedTree
 
@@ -150,12 +149,6 @@ def _archive_digest(tree: copy.SourceTree, match: copy.Match) -> str | None:
     """Return a digest of what is in *match* if that is an archive; a damaged one is nothing of the kind until it is unpacked."""
     if not stat.S_ISREG(match.info.st_mode):
         return None
-    from img_core.archives import unpacking  # only where an archive is new
+    from img_core.archives.unpacking import archive_digest  # only where an archive is new
 
-    fd = fs.open_beneath(tree.fd, match.path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        return unpacking.content_digest(fd) if unpacking.is_archive(fd) else None
-    except ArchiveError:
-        return None
-    finally:
-        os.close(fd)
+    return archive_digest(tree.fd, match.path)

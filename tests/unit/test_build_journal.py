@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from img_core.api import _journal
-from img_core.api._journal import Journal, events_of, find_build, recorded_builds
+from img_core.api._journal import Journal, events_of, recorded_builds
 from img_core.api._request import BuildRequest, BuildResult
-from img_core.files.logs import LogFile
+from img_core.files.logs import LogFile, find_log
 from img_core.spec.errors import Canceled, NotFoundError, StepError
 from img_core.spec.progress import (
     Event,
@@ -60,7 +60,7 @@ def journal(tmp_path: Path, request: BuildRequest | None = None, **more: Any) ->
 
 
 def written(tmp_path: Path, **more: Any) -> list[Event]:
-    return list(events_of(str(tmp_path), find_build(str(tmp_path), "last"), **more))
+    return list(events_of(str(tmp_path), find_log(str(tmp_path), "last"), **more))
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
