@@ -59,8 +59,10 @@ class Accounts:
         """
         store = next((store for store in self.stores() if store.takes(server)), None)
         if store is None:
+            off = "; ".join(self._plugins.switched_off("credentials"))
             raise CredentialsError(
-                "no credential store takes new logins", hint="see `img plugins ls`, and `[order]` in config.toml"
+                "no credential store takes new logins" + (f": {off}" if off else ""),
+                hint="see `img plugins ls`, and `[order]` in config.toml",
             )
         asked = self._verify(server, credentials, insecure)
         store.store(server, credentials)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from img_core.cli._output import saying_by
-from img_core.plugins import parse_choice
+from img_core.plugins import UnknownPlugin, parse_choice
 from img_core.spec.errors import PluginError, UsageError
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ def choose(flag: str, environment: Mapping[str, str], plugins: Plugins) -> list[
 
     A name in *flag* may have options, as in ``NAME,key=value``.
 
-    Raises UsageError for a flag that names none, or ``tty`` where there is no terminal. The variable is written for other tools and other
-    places, too: what it names may be missing or useless here, which is no error.
+    Raises UsageError for a flag that names none, or ``tty`` where there is no terminal, PluginError that says who switched it off. The
+    variable is written for other tools and other places, too: what it names may be missing or useless here, which is no error.
     """
     installed = plugins.names("progress")
     wanted = flag or _from_variable(environment.get(_VARIABLE, ""), installed)
@@ -43,9 +43,11 @@ def choose(flag: str, environment: Mapping[str, str], plugins: Plugins) -> list[
         return [
             name for name in candidates if name in installed and (name != TERMINAL or _can_be_drawn_on(environment))
         ]
-    if name not in installed:
+    try:
+        plugins.usable("progress", name)
+    except UnknownPlugin:
         known = ", ".join(f"`{each}`" for each in [AUTO, *installed, NONE])
-        raise UsageError(f"unknown progress `{name}`", hint=f"known: {known}")
+        raise UsageError(f"unknown progress `{name}`", hint=f"known: {known}") from None
     if name == TERMINAL and not _is_terminal():
         raise UsageError("`--progress=tty` needs a terminal as standard error", hint="`--progress=plain` does not")
     return [wanted]

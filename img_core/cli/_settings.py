@@ -96,18 +96,22 @@ class Settings:
         return self._plugins
 
     def check_backend(self, plugins: Plugins) -> None:
-        """Refuse a backend that is not installed, in the words of the original img, and options that it has not."""
-        from img_core.plugins import parse_choice
+        """Refuse a backend that is not installed, in the words of the original img, and options that it has not.
+
+        Raises UsageError, PluginError that says who switched it off.
+        """
+        from img_core.plugins import UnknownPlugin, parse_choice
 
         name = parse_choice("snapshotter", self.backend).name
         if name == AUTO_BACKEND:
             return
-        known = plugins.names("snapshotter")
-        if name not in known:
+        try:
+            plugins.usable("snapshotter", name)
+        except UnknownPlugin:
+            known = [AUTO_BACKEND, *plugins.names("snapshotter")]
             raise UsageError(
-                f"{name} is not a valid snapshots backend",
-                hint="known: " + ", ".join(f"`{name}`" for name in [AUTO_BACKEND, *known]),
-            )
+                f"{name} is not a valid snapshots backend", hint="known: " + ", ".join(f"`{each}`" for each in known)
+            ) from None
         plugins.check("snapshotter", self.backend)
 
 
