@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
-from dataclasses import field, fields
+from dataclasses import field, fields, replace
 from typing import Any
 
-from img_core.machines.plan_json import plan_digest, plan_from_json, plan_to_json
+from img_core.machines.plan_json import plan_digest, plan_from_json, plan_to_json, value_from_json, value_to_json
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError, UsageError
 from img_core.spec.frontend import Plan
 from img_core.spec.text import show
-from img_core.spec.values import Descriptor, DiffId, Digest
+from img_core.spec.values import Descriptor, DiffId
 
 __all__ = ["TASK_VERSION", "PackedContext", "SentTask", "TaskFailure", "failure_of", "failure_text", "result_text"]
 
-TASK_VERSION = 1
+TASK_VERSION = 2
 _SCHEMA = "img-task"
 _OTHER = "run the same version of img on all machines"
 
@@ -53,25 +52,14 @@ class SentTask:
     def text(self, keys: int) -> str:
         """Return the document; *keys* is the version of the keys of the cache."""
         plan = plan_to_json(self.plan)
-        contexts = {
-            name: {"media_type": item.descriptor.media_type, "digest": item.descriptor.digest,
-                   "size": item.descriptor.size, "diff_id": item.diff_id}
-            for name, item in self.contexts.items()
-        }  # fmt: skip
         document = {
             "schema": _SCHEMA,
             "version": TASK_VERSION,
             "keys": keys,
             "plan": plan,
             "digest": plan_digest(plan),
-            "roots": [image.root.digest for image in self.plan.images if image.root is not None],
-            "source": list(self.source),
-            "target": list(self.target) if self.target else None,
-            "contexts": contexts,
-            "network": self.network,
-            "insecure": list(self.insecure),
-            "offline": self.offline,
-            "secrets": {name: base64.b64encode(value).decode() for name, value in self.secrets.items()},
+            "roots": _roots(self.plan),
+            "task": value_to_json(replace(self, plan=Plan(()))),
         }
         return json.dumps(document, ensure_ascii=True, separators=(",", ":"))
 
@@ -94,35 +82,14 @@ class SentTask:
                 hint=_OTHER,
             )
         plan = plan_from_json(document.get("plan"))
-        if [image.root.digest for image in plan.images if image.root is not None] != document.get("roots"):
+        if _roots(plan) != document.get("roots"):
             raise UsageError("the steps of a task are not those that were meant", hint=_OTHER)
-        try:
-            return cls(
-                plan,
-                _place(document["source"]),
-                _place(document["target"]) if document["target"] is not None else None,
-                {str(name): _context(item) for name, item in document["contexts"].items()},
-                str(document["network"]),
-                tuple(map(str, document["insecure"])),
-                bool(document["offline"]),
-                {str(name): base64.b64decode(value, validate=True) for name, value in document["secrets"].items()},
-            )
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise UsageError("a part of a task is missing or is not what it must be") from None
+        task: SentTask = value_from_json(cls, document.get("task"), "task")
+        return replace(task, plan=plan)
 
 
-def _place(item: Any) -> tuple[str, Mapping[str, Any]]:
-    name, options = item
-    return str(name), dict(options)
-
-
-def _context(item: Any) -> PackedContext:
-    size = item["size"]
-    if type(size) is not int:
-        raise TypeError
-    return PackedContext(
-        Descriptor(str(item["media_type"]), Digest(str(item["digest"])), size), DiffId(str(item["diff_id"]))
-    )
+def _roots(plan: Plan) -> list[str]:
+    return [root.digest for root in plan.roots()]
 
 
 # --------------------------------------------------------------------------------------------------------------- answers
