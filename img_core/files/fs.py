@@ -19,7 +19,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from img_core.files import _rooted, faults
 from img_core.files._remove import remove_entry, remove_tree
@@ -40,6 +40,7 @@ __all__ = [
     "make_private",
     "mkdir",
     "mutation",
+    "open_as_named",
     "open_beneath",
     "open_in_root",
     "opened_directory",
@@ -99,6 +100,11 @@ def disk_error(err: OSError, path: Path) -> ImgError:
 def _announce(flags: int, path: bytes) -> None:
     if flags & (os.O_CREAT | os.O_TRUNC):
         mutation("create" if flags & os.O_CREAT else "truncate", path)
+
+
+def open_as_named(path: Path) -> BinaryIO:
+    """Open the file *path* for reading, in the place of which there may be anything: no link is followed, and a FIFO is not waited for."""
+    return open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
 
 
 @contextlib.contextmanager

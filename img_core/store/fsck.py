@@ -148,7 +148,8 @@ class _Checker:
             return f"its file has {info.st_size} bytes, not {row['size']}"
         if self._read_data or oci.layer_compression(row["media_type"]) is None:
             try:
-                found = _digest(path, row["digest"])
+                with fs.open_as_named(path) as file:
+                    found = of_file(file, row["digest"])
             except OSError as err:
                 return f"its file cannot be read: {err.strerror}"
             if found != row["digest"]:
@@ -261,12 +262,6 @@ class _Checker:
                 self._store.images.remove(note.name)
 
         self._found("note", note.name, "it is noted, but not listed", take_up, harmless=True)
-
-
-def _digest(path: str, like: str) -> Digest:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        return of_file(file, like)
 
 
 def _diff_id(path: str, like: str) -> Digest:

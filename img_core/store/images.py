@@ -70,8 +70,7 @@ class Note:
     @classmethod
     def read(cls, path: str) -> Note:
         """Read a note; what is wrong with it shows as one of many errors."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
+        with fs.open_as_named(path) as file:
             note = oci.load_json(file.read(oci.DOCUMENT_LIMIT), name=path)
         origins = {Digest(digest): tuple(map(str, places)) for digest, places in (note.get("origins") or {}).items()}
         return cls(str(note["name"]), Descriptor(note["mediaType"], Digest(note["digest"]), int(note["size"])), origins)

@@ -108,11 +108,8 @@ def _whole_blobs(state: str, algorithm: str) -> Iterator[tuple[Digest, int]]:
     directory = os.path.join(state, "blobs", algorithm)
     for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
         try:
-            descriptor = os.open(
-                os.path.join(directory, name), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-            )
-            with open(descriptor, "rb") as file:
-                size = os.fstat(descriptor).st_size
+            with fs.open_as_named(os.path.join(directory, name)) as file:
+                size = os.fstat(file.fileno()).st_size
                 digest = of_file(file, algorithm)
         except OSError:  # not a file, or a disk that fails: it is not whole
             continue
