@@ -236,6 +236,8 @@ def engines(session: nox.Session) -> None:
     install(session)
     for name in ("img-engine-dask", "img-engine-slurm"):
         check_distribution(session, name)
+    kills = ("tests/integration/test_engines.py", "-k", "killed_at_any_moment")
+    session.run("pytest", "-q", *kills, env={"IMG_TEST_KILLS": "20"})
 
 
 @nox.session
