@@ -120,7 +120,10 @@ def containers(session: nox.Session) -> None:
     if "--every" in session.posargs:
         session.run("pytest", *compared)
         return
-    tests = [f"tests/integration/test_unmodified_{part}.py" for part in ("containers", "templates", "swap", "commands")]
+    tests = [
+        f"tests/integration/test_unmodified_{part}.py"
+        for part in ("containers", "templates", "swap", "security", "commands")
+    ]
     session.run("pytest", *tests, *session.posargs)
     session.run("pytest", "tests/integration/test_cache_other_user.py", *session.posargs)
     session.run("pytest", "tests/contracts/test_executors.py", "-k", "TestChroot or TestSwap", *session.posargs)

@@ -16,7 +16,7 @@ from harness.build_server import BuildServer, build_server
 from harness.compare import VOLATILE, config_differences, tree_differences
 from harness.fixtures import load
 from harness.host import fixture_file
-from harness.img import Img, environment
+from harness.img import Img
 from harness.oci import ImageArchive
 from harness.unmodified import Box
 from harness.web import Page, WebServer, web_server
@@ -53,7 +53,7 @@ class Twins:
         with ExitStack() as opened:
             opened.callback(box.remove)
             web = opened.enter_context(web_server())
-            there = opened.enter_context(build_server(inside.state, environment(Path("/root")), inside.situation))
+            there = opened.enter_context(build_server(inside.state, box.environment(), inside.situation))
             yield cls(box, here, there, inside, web, shared)
 
     def differences(self, case: Case) -> list[str]:
@@ -69,7 +69,7 @@ class Twins:
         expected = self._built(self.here, case, place, "here.tar")
         assert expected == "", expected
         self.box.give(place)
-        if refusal := self._built(self.there, case, place, "there.tar"):
+        if refusal := self._built(self.there, case, self.box.seen(place), "there.tar"):
             return [refusal]
         ours, theirs = ImageArchive(place / "there.tar"), ImageArchive(place / "here.tar")
         if ours.document == theirs.document:  # the digest of each layer stands in it
@@ -85,7 +85,7 @@ class Twins:
         ]
 
     def _built(self, server: BuildServer, case: Case, place: Path, name: str) -> str:
-        """Build *case* into *name*; return why that failed."""
+        """Build *case* in *place*, as *server* sees it, into *name*; return why that failed."""
         common: dict[str, Any] = {"no_cache": True, "network": "host"}
         arguments = {"SOURCE_DATE_EPOCH": str(EPOCH), **case.build_args}
         if case.before:
@@ -105,7 +105,7 @@ class Twins:
         archive = self.directory / "debian.tar"
         write_oci_archive(archive, [fixture_file("debian.tar").read_bytes()], name=_DEBIAN, config=_PATH)
         load(self.here.state, archive, self.directory)
-        self.inside.run("load", "-q", "-i", archive).ok()
+        self.inside.run("load", "-q", "-i", self.box.seen(archive)).ok()
         archive.unlink()
 
 

@@ -126,7 +126,7 @@ def configuration(wanted: Wanted, command: list[str], *, own_users: bool, real_r
         "root": {"path": str(_STAGE / "merged"), "readonly": False},
         "mounts": mounts(
             prepared.visible() if wanted["prepared"] else shown,
-            wanted["writable"],
+            {prepared.place_of(path) if wanted["prepared"] else path: path for path in wanted["writable"]},
             group=real_root and not own_users,
         ),
         "linux": linux,
@@ -143,7 +143,7 @@ def device_rules() -> list[dict[str, Any]]:
     ]
 
 
-def mounts(visible: dict[str, str], writable: list[str], *, group: bool) -> list[dict[str, Any]]:
+def mounts(visible: dict[str, str], writable: dict[str, str], *, group: bool) -> list[dict[str, Any]]:
     def mount(target: str, kind: str, *options: str, source: str = "") -> dict[str, Any]:
         return {"destination": target, "type": kind, "source": source or kind, "options": [*options]}
 
@@ -159,7 +159,7 @@ def mounts(visible: dict[str, str], writable: list[str], *, group: bool) -> list
         mount("/dev/shm", "tmpfs", *safe, "mode=1777", "size=65536k"),
         mount("/dev/mqueue", "mqueue", *safe),
         *(mount(place, "bind", "rbind", "ro", source=source) for place, source in given.items()),
-        *(mount(path, "bind", "rbind", source=path) for path in writable),
+        *(mount(place, "bind", "rbind", source=source) for place, source in writable.items()),
         *(mount(path, "bind", "rbind", "rprivate", source=path) for path in ("/etc/resolv.conf", "/etc/hosts")),
     ]
 

@@ -11,7 +11,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-__all__ = ["DIRECTORIES", "HOME", "OWNED", "command_in", "environment_in", "make", "visible"]
+__all__ = ["DIRECTORIES", "HOME", "OWNED", "command_in", "environment_in", "make", "place_of", "visible"]
 
 HOME = Path("/.img")
 #: of the user of the container, in it
@@ -86,6 +86,11 @@ def visible() -> dict[str, str]:
     }
 
 
+def place_of(path: str) -> str:
+    """Return where the directory *path* of this machine, which it may change, is mounted in it: what is elsewhere moves away."""
+    return f"{HOME}/shared{path}"
+
+
 def command_in(command: list[str]) -> list[str]:
     """Return what *command*, of this machine, is there: with our interpreter, or a shell."""
     program, *arguments = command
@@ -101,7 +106,7 @@ def environment_in(environment: dict[str, str]) -> dict[str, str]:
     return {
         **environment,
         "LD_LIBRARY_PATH": str(libraries),
-        "PYTHONPATH": f"{source}:{source}/plugins",
+        "PYTHONPATH": f"{source}:{source}/plugins:{source}/tests",
         "PYTHONSAFEPATH": "1",  # the working directory may be one that is exchanged
         "TMPDIR": str(HOME / "tmp"),
         "PATH": f"{HOME}/usr/bin:{HOME}/usr/sbin",

@@ -118,6 +118,10 @@ class Box:
                 if not path.is_symlink():
                     path.chmod(stat.S_IMODE(mode))  # a new owner takes bits away
 
+    def seen(self, path: Path) -> Path:
+        """Return where *path*, in one of the writable directories of this machine, is in it."""
+        return Path(prepared.place_of(str(path))) if UNMODIFIED[self.kind].get("prepared") else path
+
     def inside(self, name: str) -> Path:
         """Return where a file of its writable layer lies here."""
         return self.layer / "upper" / name.lstrip("/")
