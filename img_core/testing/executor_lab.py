@@ -9,6 +9,7 @@ import base64
 import fcntl
 import json
 import os
+import resource
 import shutil
 import stat
 import struct
@@ -18,16 +19,17 @@ import tempfile
 import termios
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from img_core.plugins._files import import_file, is_file, module_name
+from img_core.testing.processes import resident
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from img_core.spec.executor import Executor, Process
 
@@ -48,6 +50,7 @@ class Outcome:
     seconds: float
     error: str
     owners: Sequence[tuple[int, int, int, int]]
+    grown: int  #: bytes by which the laboratory's process grew at most, beyond what it ever had before
 
     @property
     def text(self) -> str:
@@ -96,17 +99,21 @@ class Laboratory:
         cancel: str = "",
         stdin: str | None = None,
         typed: Sequence[tuple[str, str]] | None = None,
+        drop: bool = False,
+        room: int | None = None,
         **process: Any,
     ) -> Outcome:
         """Run *args* with an environment of only PATH; *cancel*: cancel when this text appears on stdout.
 
         *stdin* is what it reads. With *typed* it has a terminal of 33 lines and 99 columns, on which one text after the other is waited for
-        and answered: pairs of what appears and what is typed then. All that the terminal shows is the output.
+        and answered: pairs of what appears and what is typed then. All that the terminal shows is the output. With *drop* output is
+        read and forgotten, with *room* nobody outside of the step can write a file of more than so many bytes, as on a full disk.
         """
         process.setdefault("env", [["PATH", "/bin"]])
         answer = self.ask(
-            "run", process={"args": args, **process}, mounts=mounts, cancel=cancel, stdin=stdin, typed=typed
-        )
+            "run", process={"args": args, **process}, mounts=mounts, cancel=cancel, stdin=stdin, typed=typed, drop=drop,
+            room=room,
+        )  # fmt: skip
         answer["output"] = base64.b64decode(answer["output"])
         answer["errors"] = base64.b64decode(answer["errors"])
         return Outcome(**answer)
@@ -216,6 +223,10 @@ class _Server:
             "recorded": recorded,
         }
 
+    def do_working_files(self) -> list[str]:
+        """Return what is in the run directory."""
+        return sorted(os.listdir(self._executor.host.run_directory))
+
     def do_descriptors(self) -> list[int]:
         """Return the descriptors open here; equal before and after a run."""
         return sorted(int(name) for name in os.listdir("/proc/self/fd"))
@@ -231,18 +242,20 @@ class _Server:
         cancel: str,
         stdin: str | None = None,
         typed: Sequence[tuple[str, str]] | None = None,
+        drop: bool = False,
+        room: int | None = None,
     ) -> dict[str, Any]:
         from img_core.spec.executor import StepIO
 
         with ExitStack() as stack:
-            output = _Collector() if typed is None else _Typist(typed)
+            output = _Typist(typed) if typed is not None else _Sink() if drop else _Collector()
             errors = _Collector()
             cancel_read, cancel_write = os.pipe()
             stack.callback(os.close, cancel_read)
             stack.callback(os.close, cancel_write)
             if cancel:
                 output.when_seen(cancel.encode(), lambda: os.write(cancel_write, b"!"))
-            started = time.monotonic()
+            started, had = time.monotonic(), resident("VmHWM")
             answer: dict[str, Any] = {"code": -1, "canceled": False, "error": "", "owners": []}
             process |= self._places(process, stack)
             try:
@@ -251,12 +264,14 @@ class _Server:
                     io = StepIO(output.write_fd, errors.write_fd, cancel_read, _given(stdin, stack))
                 else:
                     io = StepIO(output.write_fd, output.write_fd, cancel_read, output.write_fd, terminal=True)
-                status = self._executor.run(made, self._root, io)
+                with _room(room):
+                    status = self._executor.run(made, self._root, io)
                 answer |= {"code": status.code, "canceled": status.canceled}
                 answer["owners"] = [(o.device, o.inode, o.uid, o.gid) for o in status.owners]
             except Exception as err:
                 answer["error"] = f"{type(err).__name__}: {err}"
             answer["seconds"] = time.monotonic() - started
+            answer["grown"] = resident("VmHWM") - had
             for name, collector in (("output", output), ("errors", errors)):
                 answer[name] = base64.b64encode(collector.finish()).decode()
             return answer
@@ -277,6 +292,18 @@ class _Server:
             stack.callback(os.close, fd)
             found["cgroup_fds"] = (fd,)
         return found
+
+
+@contextmanager
+def _room(limit: int | None) -> Iterator[None]:
+    """Let this process, and those that it starts, write no file of more than *limit* bytes for a while."""
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, usual[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
 
 
 def _given(text: str | None, stack: ExitStack) -> int:
@@ -327,6 +354,15 @@ class _Collector:
             raise RuntimeError("the executor has returned, but somebody holds the output of its process open")
         os.close(self._read_fd)
         return b"".join(self._chunks)
+
+
+class _Sink(_Collector):
+    """Reads to the end and keeps nothing."""
+
+    def _read(self) -> bytes:
+        chunk = super()._read()
+        self._chunks.clear()
+        return chunk
 
 
 class _Typist(_Collector):

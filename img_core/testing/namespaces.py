@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import traceback
 from typing import TYPE_CHECKING
+
+from img_core.testing.processes import run_forked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,21 +30,6 @@ def run_inside(mapping: IdMapping, work: Callable[[], None]) -> None:
     run_forked(entered)
 
 
-def run_forked(work: Callable[[], None]) -> None:
-    """Call *work* in a forked process; a failure there is an AssertionError here."""
-    read_end, write_end = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(read_end)
-        _child(work, write_end)
-    os.close(write_end)
-    with os.fdopen(read_end, "rb") as report:
-        text = report.read().decode(errors="replace")
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if status or text:
-        raise AssertionError(text or f"the process ended with status {status}")
-
-
 def _enter(mapping: IdMapping) -> None:
     from img_core.linux import userns
 
@@ -51,15 +37,3 @@ def _enter(mapping: IdMapping) -> None:
         os.environ["IMG_IDMAP"] = mapping
     mode = userns.enter().mode
     assert mode == mapping, f"this host gives {mode}, not {mapping}"
-
-
-def _child(work: Callable[[], None], report: int) -> None:
-    """Never return: the forked copy must not run the rest of the test session."""
-    status = 1
-    try:
-        work()
-        status = 0
-    except BaseException:
-        os.write(report, traceback.format_exc().encode(errors="replace"))
-    finally:
-        os._exit(status)

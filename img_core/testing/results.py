@@ -259,6 +259,7 @@ def populate(root: Path) -> dict[bytes, tuple[int, int]]:
     os.symlink(b"../../../../../../etc/passwd", os.path.join(top, b"etc/climbing"))
     os.symlink(b"no/such/\xff", os.path.join(top, b"etc/dangling"))
     os.mkfifo(os.path.join(top, b"tmp/fifo"), 0o622)
+    _write_sparse(top, b"bin/sparse", 1 << 20)
     os.chmod(os.path.join(top, b"tmp"), 0o1777)  # noqa: S103 - as every image has it
     with contextlib.suppress(OSError):  # not every file system has user attributes
         os.setxattr(os.path.join(top, b"etc/motd"), b"user.note", b"a\0b")
@@ -278,6 +279,15 @@ def _write(top: bytes, path: bytes, data: bytes, mode: int) -> None:
     os.chmod(full, mode)
 
 
+def _write_sparse(top: bytes, path: bytes, size: int) -> None:
+    """Write a file with something at its beginning and at its end, and with a hole between them."""
+    with open(os.path.join(top, path), "wb") as file:
+        file.write(b"begin")
+        file.seek(size - 3)
+        file.write(b"end")
+        os.fchmod(file.fileno(), 0o644)
+
+
 def _set_times(root: Path) -> None:
     """Give everything a fixed time with nanoseconds, so that two results are equal."""
     nanoseconds = _TIME * 10**9 + 123_456_789
@@ -294,20 +304,24 @@ def make_result(
     codec: str = "gzip",
     source_date_epoch: int | None = None,
     as_index: bool = False,
+    large: int = 0,
 ) -> ReadyResult:
     """Build a result below *directory*: one tree, a base layer and a layer of the build per platform.
 
-    Equal arguments give equal bytes. The tree is what the two layers unpack to.
+    Equal arguments give equal bytes. The tree is what the two layers unpack to. With *large* there is a sparse file of so many bytes.
     """
     store = DirectoryStore(directory / "store")
-    images = tuple(_image(directory, store, platform, codec) for platform in platforms)
+    images = tuple(_image(directory, store, platform, codec, large) for platform in platforms)
     return ReadyResult(images, tuple(names), store, source_date_epoch, as_index)
 
 
-def _image(directory: Path, store: DirectoryStore, platform: Platform, codec: str) -> ReadyImage:
+def _image(directory: Path, store: DirectoryStore, platform: Platform, codec: str, large: int) -> ReadyImage:
     root = directory / f"tree-{platform.architecture}{platform.variant}"
     root.mkdir()
     owners = populate(root)
+    if large:
+        _write_sparse(os.fsencode(root), b"large", large)
+        _set_times(root)
     base = _layer(store, root, owners, codec, base=True)
     _write(os.fsencode(root), b"etc/built-for", str(platform).encode(), 0o644)
     _set_times(root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from img_core.testing.contracts.credentials import CredentialStoreContract
 from img_core.testing.contracts.listener import ListenerContract
 from img_core.testing.contracts.secret import SecretProviderContract
 from img_core.testing.contracts.source import TreeSourceContract
+from img_core.testing.processes import LARGE
 from img_core.testing.results import ReadyResult
 
 if missing := [word for word in ("jq", "flock", "sha256sum", "tar") if shutil.which(word) is None]:
@@ -41,6 +43,9 @@ class TestExporter(TarSuite):
     def owners(self, dest: Path, result: ReadyResult) -> None:
         """They are those of our files: the program knows nothing of the tree's."""
 
+    def attributes(self, dest: Path, result: ReadyResult) -> None:
+        """GNU's form has none."""
+
 
 class TestSource(TreeSourceContract):
     source_class = program("source", "shelf")
@@ -60,6 +65,13 @@ class TestSource(TreeSourceContract):
     @pytest.fixture
     def other_op(self) -> SourceOp:
         return SourceOp("shelf", "shelf://two")
+
+    @pytest.fixture
+    def large_op(self, tmp_path: Path) -> SourceOp:
+        (tmp_path / "shelf/large").mkdir()
+        (tmp_path / "shelf/large/file").touch()
+        os.truncate(tmp_path / "shelf/large/file", LARGE)
+        return SourceOp("shelf", "shelf://large")
 
     @pytest.fixture
     def missing_op(self) -> SourceOp:

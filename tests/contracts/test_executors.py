@@ -15,8 +15,9 @@ from harness.img import remove_as_mapped_root
 from harness.prepared import command_in
 from harness.situations import UNMODIFIED, Unmodified
 from img_core.spec import Executor
-from img_core.testing.contracts.executor import ExecutorContract, _eventually, _processes_with, _unusual_number
+from img_core.testing.contracts.executor import ExecutorContract, unusual_number
 from img_core.testing.executor_lab import Laboratory
+from img_core.testing.processes import eventually, processes_with
 from img_executor_chroot._executor import ChrootExecutor
 from img_executor_runc._executor import RuncExecutor
 from img_executor_swap._executor import SwapExecutor
@@ -161,12 +162,12 @@ class InContainer(ExecutorContract):
 
     def test_no_process_is_left_when_the_builder_is_killed(self) -> None:
         lab = self.make_lab("container")
-        seconds = _unusual_number()
+        seconds = unusual_number()
         process = {"args": ["sh", "-c", f"setsid sleep {seconds} & sleep {seconds}"], "env": [["PATH", "/bin"]]}
         lab.ask("background", process={**process, "uid": 1000, "gid": 1000})
-        _eventually(lambda: len(_processes_with(seconds)) >= 2)
+        eventually(lambda: len(processes_with(seconds)) >= 2)
         lab.kill()
-        _eventually(lambda: _processes_with(seconds) == [])
+        eventually(lambda: processes_with(seconds) == [])
 
 
 class TestChroot(InContainer):

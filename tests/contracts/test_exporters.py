@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.program_exporter import ProgramExporter
-from harness.tar_archives import TarSuite, files_in_archive
+from harness.tar_archives import TarSuite, attributes_of, files_in_archive
 from img_core.archives.tar import TarReader
 from img_core.archives.tar.pipeline import Serial
 from img_core.images import oci
@@ -25,13 +25,21 @@ from img_lib_export.bundle import read_bundle
 from img_lib_export.repack import uncompressed
 
 
+def layers_of(store: DirectoryStore, descriptor: Descriptor) -> Iterator[TarReader]:
+    """Give the layers of an image as archives."""
+    manifest = oci.parse_manifest(store.read(descriptor.digest), name="manifest")
+    return (TarReader(Serial(uncompressed(store, layer))) for layer in manifest.layers)
+
+
 def files_in_image(store: DirectoryStore, descriptor: Descriptor) -> dict[bytes, bytes]:
     """Layers of ready-made results only ever add files."""
-    manifest = oci.parse_manifest(store.read(descriptor.digest), name="manifest")
-    files: dict[bytes, bytes] = {}
-    for layer in manifest.layers:
-        files.update(files_in_archive(TarReader(Serial(uncompressed(store, layer)))))
-    return files
+    return {
+        name: content for layer in layers_of(store, descriptor) for name, content in files_in_archive(layer).items()
+    }
+
+
+def attributes_in_image(store: DirectoryStore, descriptor: Descriptor) -> dict[bytes, Mapping[bytes, bytes]]:
+    return {name: found for layer in layers_of(store, descriptor) for name, found in attributes_of(layer).items()}
 
 
 class TestImage(ExporterContract):
@@ -41,18 +49,30 @@ class TestImage(ExporterContract):
         """There is no destination."""
 
     def files(self, dest: Path, result: ReadyResult) -> Mapping[bytes, bytes]:
+        return files_in_image(result.store, self.image(result))
+
+    def attributes(self, dest: Path, result: ReadyResult) -> Mapping[bytes, Mapping[bytes, bytes]]:
+        return attributes_in_image(result.store, self.image(result))
+
+    def image(self, result: ReadyResult) -> Descriptor:
         (digest,) = set(result.store.tags().values())
         content = result.store.read(Digest(digest))
-        return files_in_image(result.store, Descriptor(oci.OCI_MANIFEST, oci.digest(content), len(content)))
+        return Descriptor(oci.OCI_MANIFEST, oci.digest(content), len(content))
 
 
 class BundleContract(ExporterContract):
     def files(self, dest: Path, result: ReadyResult) -> Mapping[bytes, bytes]:
+        return files_in_image(*self.loaded(dest, result))
+
+    def attributes(self, dest: Path, result: ReadyResult) -> Mapping[bytes, Mapping[bytes, bytes]]:
+        return attributes_in_image(*self.loaded(dest, result))
+
+    def loaded(self, dest: Path, result: ReadyResult) -> tuple[DirectoryStore, Descriptor]:
         store = DirectoryStore(dest.parent.parent / "loaded")
         with dest.open("rb") as file:
             (image,) = read_bundle(file, store)
         assert image.names == tuple(result.names)
-        return files_in_image(store, image.descriptor)
+        return store, image.descriptor
 
 
 class TestOci(BundleContract):
@@ -83,6 +103,9 @@ class TestProgram(TarSuite):
     def owners(self, dest: Path, result: ReadyResult) -> None:
         """They are those of our files: the program knows nothing of the tree's."""
 
+    def attributes(self, dest: Path, result: ReadyResult) -> None:
+        """GNU's form has none."""
+
 
 class TestLocal(ExporterContract):
     """A new directory appears whole; merging into an existing one is tested below."""
@@ -100,3 +123,12 @@ class TestLocal(ExporterContract):
                 if stat.S_ISREG(os.lstat(path).st_mode):
                     files[os.path.relpath(path, os.fsencode(dest))] = Path(os.fsdecode(path)).read_bytes()
         return files
+
+    def attributes(self, dest: Path, result: ReadyResult) -> Mapping[bytes, Mapping[bytes, bytes]]:
+        found = {path: os.fsencode(dest) + b"/" + path for path in self.files(dest, result)}
+        names = {path: os.listxattr(full) for path, full in found.items()}
+        return {
+            path: {name.encode(): os.getxattr(found[path], name) for name in given}
+            for path, given in names.items()
+            if given
+        }

@@ -1,4 +1,4 @@
-"""Registry drivers against their contract: ours over HTTP, and one that is nothing but memory."""
+"""Registry drivers against their contract: ours over HTTP, and one that keeps everything in files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.memory_registry import MemoryRegistry
+from harness.directory_registry import DirectoryRegistry
 from img_core.images.push import push_image
 from img_core.images.reference import Reference
 from img_core.spec.registry import Registry, RegistryContext
@@ -28,15 +28,15 @@ class TestOci(RegistryContract):
             yield healthy.address
 
 
-class TestMemory(RegistryContract):
-    registry_class = MemoryRegistry
+class TestDirectory(RegistryContract):
+    registry_class = DirectoryRegistry
 
     @pytest.fixture
     def domain(self) -> str:
         return f"{uuid.uuid4()}.example"
 
 
-@pytest.mark.parametrize("kind", [OciRegistry, MemoryRegistry])
+@pytest.mark.parametrize("kind", [OciRegistry, DirectoryRegistry])
 def test_a_whole_image_is_pushed_through_any_driver(kind: type[Registry], tmp_path: Path) -> None:
     image, store = make_image([{"a": b"1"}, {"b": b"2"}]), DirectoryStore(tmp_path / "store")
     for content in image.blobs.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from harness.web import Page, web_server
 from img_core.spec import SourceOp
 from img_core.testing.contracts.source import ImageSourceContract, TreeSourceContract
 from img_core.testing.images import make_image, write_layout
+from img_core.testing.processes import LARGE
 from img_source_git._source import GitSource
 from img_source_http._source import WebSource
 from img_source_oci_layout._source import LayoutSource
@@ -24,7 +26,7 @@ class TestWeb(TreeSourceContract):
     @pytest.fixture
     def url(self) -> Iterator[str]:
         with web_server() as server:
-            server.pages |= {"/one": Page(b"one"), "/two": Page(b"two" * 100_000)}
+            server.pages |= {"/one": Page(b"one" * 100), "/two": Page(b"two" * 100_000), "/large": Page(bytes(LARGE))}
             yield server.url
 
     @pytest.fixture
@@ -34,6 +36,10 @@ class TestWeb(TreeSourceContract):
     @pytest.fixture
     def other_op(self, url: str) -> SourceOp:
         return SourceOp("https", f"{url}/two", (("filename", "name"),))
+
+    @pytest.fixture
+    def large_op(self, url: str) -> SourceOp:
+        return SourceOp("https", f"{url}/large", (("filename", "name"),))
 
     @pytest.fixture
     def missing_op(self, url: str) -> SourceOp:
@@ -63,6 +69,15 @@ class TestGit(TreeSourceContract):
         return SourceOp("git", url)
 
     @pytest.fixture
+    def large_op(self, tmp_path: Path, url: str) -> SourceOp:
+        repository = Repository(tmp_path / "served", "large.git", tmp_path / "large-work")
+        repository.git("config", "core.compression", "0")
+        (repository.work / "large").touch()
+        os.truncate(repository.work / "large", LARGE)
+        repository.commit()
+        return SourceOp("git", url.replace("r.git", "large.git"))
+
+    @pytest.fixture
     def missing_op(self, url: str) -> SourceOp:
         return SourceOp("git", f"{url}#none")
 
@@ -83,6 +98,11 @@ class TestLayout(ImageSourceContract):
     @pytest.fixture
     def other_op(self, layout: Path) -> SourceOp:
         return SourceOp("oci-layout", f"{layout}:two")
+
+    @pytest.fixture
+    def large_op(self, tmp_path: Path) -> SourceOp:
+        write_layout(tmp_path / "large", {"large": make_image([{"large": bytes(LARGE)}], compress=False)})
+        return SourceOp("oci-layout", f"{tmp_path}/large:large")
 
     @pytest.fixture
     def missing_op(self, layout: Path) -> SourceOp:

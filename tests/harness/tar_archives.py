@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from img_core.archives.tar import TarReader
@@ -10,7 +10,7 @@ from img_core.archives.tar.member import HARD_LINK, REGULAR, SYMLINK, Member
 from img_core.testing.contracts.exporter import ExporterContract
 from img_core.testing.results import ReadyResult
 
-__all__ = ["TarSuite", "files_in_archive", "members"]
+__all__ = ["TarSuite", "attributes_of", "files_in_archive", "members"]
 
 
 def files_in_archive(reader: TarReader) -> dict[bytes, bytes]:
@@ -22,6 +22,11 @@ def files_in_archive(reader: TarReader) -> dict[bytes, bytes]:
         elif member.type == HARD_LINK:
             files[member.name] = files[member.linkname]
     return files
+
+
+def attributes_of(found: Iterable[Member]) -> dict[bytes, Mapping[bytes, bytes]]:
+    """Return the extended attributes of each member that has some, by its name."""
+    return {member.name.rstrip(b"/"): member.xattrs for member in found if member.xattrs}
 
 
 def members(archive: Path) -> list[Member]:
@@ -42,3 +47,6 @@ class TarSuite(ExporterContract):
 
     def owners(self, dest: Path, result: ReadyResult) -> Mapping[bytes, tuple[int, int]] | None:
         return {member.name.rstrip(b"/"): (member.uid, member.gid) for member in members(dest)}
+
+    def attributes(self, dest: Path, result: ReadyResult) -> Mapping[bytes, Mapping[bytes, bytes]] | None:
+        return attributes_of(members(dest))

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import random
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,12 +33,14 @@ from img_core.spec.errors import ImgError
 from img_core.spec.registry import Registries, Registry, RegistryContext
 from img_core.spec.values import DiffId
 from img_core.testing.contracts.driver import DriverContract
+from img_core.testing.processes import CEILING, LARGE, at_once, fork, memory_growth, status_of
 from img_core.testing.results import DirectoryStore, Recorder, host
 
 __all__ = ["CacheContract", "Damage", "Maker", "Place"]
 
 _NOW = 1_750_000_000.0
 _ROUNDS = 20
+_TIMES = 5  #: that two processes save at once
 _MANY = 5000
 
 #: Changes what is stored, with a source of chance; returns how to undo it.
@@ -295,6 +298,35 @@ class CacheContract(DriverContract):
             expected |= {record for records in rounds for record in records}
             assert set(self.load(place, maker).records) >= expected
 
+    def test_two_processes_at_once_lose_nothing(self, place: Place, maker: Maker) -> None:
+        expected: set[CacheRecord] = set()
+        for number in range(_TIMES):
+            rounds = [maker.chain(f"process {name} {number}", 2) for name in ("a", "b")]
+            at_once(*(partial(self.save, place, maker, records) for records in rounds))
+            expected |= {record for records in rounds for record in records}
+            assert set(self.load(place, maker).records) >= expected
+
+    def test_a_large_layer_takes_little_memory(self, place: Place, maker: Maker) -> None:
+        small, large = maker.record("small", "x"), maker.record("large", "layer of many bytes")
+        assert large.layers
+        descriptor = maker.store.ingest((bytes(1 << 20) for _ in range(LARGE >> 20)), oci.OCI_LAYER)
+        large = replace(
+            large, layers=(replace(large.layers[0], descriptor=descriptor, diff_id=DiffId(descriptor.digest)),)
+        )
+        self.save(place, maker, [small])  # imports what it needs
+        self.load(place, maker)
+
+        def there_and_back() -> None:
+            self.save(place, maker, [large])
+            made = self.make(DirectoryStore(maker.store.directory / "other"), place.source, export=False)
+            try:
+                assert large in made.load().records
+                assert sum(map(len, made.fetch(descriptor))) == LARGE
+            finally:
+                made.close()
+
+        assert memory_growth(there_and_back) < CEILING
+
     # ---- limits
 
     def test_what_was_not_used_for_long_is_pruned(self, place: Place, maker: Maker) -> None:
@@ -421,11 +453,10 @@ class CacheContract(DriverContract):
 
     def save_in_child(self, place: Place, maker: Maker, records: Sequence[CacheRecord], *, crash_at: int) -> None:
         """Save in another process that ends, as by SIGKILL, at mutation *crash_at*."""
-        pid = os.fork()
-        if pid == 0:
-            try:
-                faults.install(crash_at=crash_at)
+
+        def save() -> None:
+            faults.install(crash_at=crash_at)
+            with suppress(ImgError):
                 self.save(place, maker, records)
-            finally:
-                os._exit(0)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) in (0, 137)
+
+        assert status_of(fork(save)) in (0, 137)

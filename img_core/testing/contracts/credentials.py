@@ -10,7 +10,6 @@ Each test gets a fresh ``HOME``; override `environment` for a store that needs m
 from __future__ import annotations
 
 import errno
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,6 +19,7 @@ from img_core.files.fs import faults
 from img_core.spec.errors import ImgError
 from img_core.spec.values import Credentials
 from img_core.testing.contracts.driver import DriverContract
+from img_core.testing.processes import fork, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,14 +142,12 @@ class CredentialStoreContract(DriverContract):
 
     def test_a_kill_loses_no_login(self, store: CredentialStore, environment: dict[str, str]) -> None:
         for number in range(1, self.count_changes(store) + 1):
-            pid = os.fork()
-            if pid == 0:
-                try:
-                    faults.install(crash_at=number)
-                    self.made(environment).store("new.example", JOE)
-                finally:
-                    os._exit(0)
-            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) in (0, 137)
+
+            def store_it(number: int = number) -> None:
+                faults.install(crash_at=number)
+                self.made(environment).store("new.example", JOE)
+
+            assert status_of(fork(store_it)) in (0, 137)
             self.check_old_and_new(self.made(environment))
 
     def count_changes(self, store: CredentialStore) -> int:

@@ -13,21 +13,22 @@ import base64
 import os
 import random
 import struct
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
+from img_core.spec import errors
 from img_core.testing.contracts.driver import DriverContract
 from img_core.testing.executor_lab import BUSYBOX, Laboratory, place_of
+from img_core.testing.processes import CEILING, LARGE, eventually, processes_with
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from img_core.spec.executor import Executor
 
-__all__ = ["ExecutorContract"]
+__all__ = ["ExecutorContract", "unusual_number"]
 
 _FOURTEEN_CAPABILITIES = "00000000a80425fb"
 
@@ -472,29 +473,29 @@ class ExecutorContract(DriverContract):
     # --- ends
 
     def test_background_processes_end_with_the_step(self, lab: Laboratory) -> None:
-        seconds = _unusual_number()
+        seconds = unusual_number()
         assert lab.shell(f"sleep {seconds} & setsid sleep {seconds} & echo started").text == "started"
-        assert _processes_with(seconds) == []
+        assert processes_with(seconds) == []
 
     def test_cancel_ends_everything_at_once(self, lab: Laboratory) -> None:
-        seconds = _unusual_number()
+        seconds = unusual_number()
         script = f"trap '' TERM INT; setsid sleep {seconds} & sleep {seconds} & echo ready; wait"
         outcome = lab.shell(script, cancel="ready")
         assert outcome.canceled
         assert outcome.seconds < 3 + self.budget  # at once, on a machine that has much to do
-        assert _processes_with(seconds) == []
+        assert processes_with(seconds) == []
 
     @pytest.mark.parametrize("mapping", ["full", "single"])
     def test_nothing_is_left_when_the_builder_is_killed(self, mapping: str) -> None:
         lab = self.make_lab(mapping)
-        seconds = _unusual_number()
+        seconds = unusual_number()
         script = f"setsid sleep {seconds} & sleep {seconds}"
         process = {"args": ["sh", "-c", script], "env": [["PATH", "/bin"]]}
         lab.ask("background", process=process)
         lab.ask("background", process={**process, "uid": 1000, "gid": 1000})
-        _eventually(lambda: len(_processes_with(seconds)) >= 4)
+        eventually(lambda: len(processes_with(seconds)) >= 4)
         lab.kill()
-        _eventually(lambda: _processes_with(seconds) == [])
+        eventually(lambda: processes_with(seconds) == [])
         assert lab.identity["scratch"] not in Path("/proc/self/mountinfo").read_text()
 
     def test_descriptors_do_not_leak(self, lab: Laboratory, tmp_path: Path) -> None:
@@ -504,6 +505,30 @@ class ExecutorContract(DriverContract):
         lab.run("no-such-program", mounts=mounts)
         assert lab.ask("descriptors") == before
         assert os.listdir(lab.identity["run"]) == []
+
+    def test_a_full_disk_is_an_error_of_one_line_and_leaves_nothing(self, lab: Laboratory, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        mounts = [{"target": "/made/here/file", "source": str(tmp_path / "file")}]
+
+        def left() -> object:
+            return lab.ask("list"), lab.ask("descriptors"), lab.ask("working_files")
+
+        before = left()
+        for room in (0, 1, 300):
+            outcome = lab.run("echo", "well", mounts=mounts, room=room)
+            kind, _, message = outcome.error.partition(": ")
+            if kind:
+                assert issubclass(getattr(errors, kind, Exception), errors.ImgError), outcome.error
+                assert "\n" not in message
+            else:  # it had nothing to write, or put that elsewhere
+                assert (outcome.code, outcome.text) == (0, "well"), outcome.errors
+            assert left() == before
+        assert lab.run("echo", "well", mounts=mounts).text == "well"
+
+    def test_output_takes_little_memory(self, lab: Laboratory) -> None:
+        outcome = lab.run("head", "-c", str(LARGE), "/dev/zero", drop=True)
+        assert (outcome.code, outcome.error) == (0, "")
+        assert outcome.grown < CEILING
 
     def test_start_to_end_is_quick(self, lab: Laboratory) -> None:
         times = [lab.run("true").seconds for _ in range(10)]
@@ -619,26 +644,6 @@ def _exit_42_on_i386() -> bytes:
     return identity + header + segment + code
 
 
-def _unusual_number() -> str:
+def unusual_number() -> str:
     """Return a number of seconds that no other process on this machine sleeps for."""
     return f"{random.randrange(10_000, 99_999)}.{os.getpid()}"  # noqa: S311 - not a secret
-
-
-def _processes_with(word: str) -> list[int]:
-    """Return the processes of this host that have *word* as an argument of their own."""
-    found = []
-    for name in os.listdir("/proc"):
-        try:
-            words = Path("/proc", name, "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if word.encode() in words:
-            found.append(int(name))
-    return found
-
-
-def _eventually(condition: Callable[[], bool], *, seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)

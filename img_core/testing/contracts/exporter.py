@@ -14,14 +14,12 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
-import signal
 import stat
 import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import pytest
 
@@ -30,14 +28,13 @@ from img_core.spec.errors import Canceled, ImgError, UsageError
 from img_core.spec.exporter import Exporter
 from img_core.spec.values import Platform
 from img_core.testing.contracts.driver import DriverContract
+from img_core.testing.processes import CEILING, LARGE, fork, in_child, kill_after, little_room, memory_growth, status_of
 from img_core.testing.results import ReadyResult, Recorder, host, make_result
 
 __all__ = ["ExporterContract", "Seen", "observe"]
 
 #: how often an export is killed, spread over the time that a whole one takes
 _KILLS = 12
-#: seconds that a program may go on after the exporter that called it was killed
-_PATIENCE = 5.0
 _PLATFORMS = (Platform("linux", "amd64"), Platform("linux", "arm64"))
 
 #: A directory's content: path to (type and permissions, content or link target).
@@ -83,6 +80,10 @@ class ExporterContract(DriverContract):
 
     def owners(self, dest: Path, result: ReadyResult) -> Mapping[bytes, tuple[int, int]] | None:
         """Return path and owner of all that was exported, but the root; None if the form knows none."""
+        return None
+
+    def attributes(self, dest: Path, result: ReadyResult) -> Mapping[bytes, Mapping[bytes, bytes]] | None:
+        """Return path and extended attributes of the files that were exported with some; None if the form knows none."""
         return None
 
     # ---- fixtures and helpers
@@ -196,6 +197,20 @@ class ExporterContract(DriverContract):
         found = self.owners(dest, result)
         assert found is None or {path: owner for path, owner in found.items() if path in owners} == owners
 
+    def test_extended_attributes_are_kept(self, tmp_path: Path, result: ReadyResult) -> None:
+        dest = self.place(tmp_path)
+        self.make(dest).export(result, Recorder())
+        found = self.attributes(dest, result)
+        assert found is None or {path: dict(given) for path, given in found.items()} == {
+            path: attributes for path, full in _entries(result) if (attributes := _attributes(full))
+        }
+
+    def test_a_large_file_takes_little_memory(self, tmp_path: Path, result: ReadyResult) -> None:
+        self.make(self.place(tmp_path, "small")).export(result, Recorder())  # imports what it needs
+        large = make_result(tmp_path / "large", codec="uncompressed", large=LARGE)
+        dest = self.place(tmp_path)
+        assert memory_growth(lambda: self._export(dest, large)) < CEILING
+
     def test_an_old_output_is_replaced(self, tmp_path: Path, result: ReadyResult) -> None:
         old, new = self.place(tmp_path, "old"), self.place(tmp_path, "new")
         self.prepare(old)
@@ -291,7 +306,7 @@ class ExporterContract(DriverContract):
             dest = self.place(tmp_path, f"limit-{limit}")
             self.prepare(dest)
             before = self.state(dest, result)
-            told = self.in_child(lambda dest=dest, limit=limit: self._with_little_room(dest, result, limit))  # type: ignore[misc]
+            told = in_child(partial(self._with_little_room, dest, result, limit))
             if told:
                 assert self.state(dest, result) == before, f"files of more than {limit} bytes could not be written"
                 assert "\n" not in told
@@ -308,7 +323,7 @@ class ExporterContract(DriverContract):
             dest = self.place(tmp_path, f"killed-{number}")
             self.prepare(dest)
             before = self.visible(dest, result)
-            self.kill_after(number * whole / _KILLS, lambda dest=dest: self._export(dest, result))  # type: ignore[misc]
+            kill_after(number * whole / _KILLS, partial(self._export, dest, result))
             assert self.visible(dest, result) in (before, expected), f"killed after {number}/{_KILLS} of its time"
             self.forget(result)
 
@@ -316,8 +331,8 @@ class ExporterContract(DriverContract):
         expected = self.finished(tmp_path, result)
         dest = self.place(tmp_path)
         self.prepare(dest)
-        children = [_fork(lambda: self._export(dest, result)) for _ in range(2)]
-        assert 0 in [_status(child) for child in children]
+        children = [fork(lambda: self._export(dest, result)) for _ in range(2)]
+        assert 0 in [status_of(child) for child in children]
         assert self.visible(dest, result) == expected
 
     def test_cancel_leaves_the_old_state(self, tmp_path: Path, result: ReadyResult) -> None:
@@ -359,48 +374,21 @@ class ExporterContract(DriverContract):
 
     def _with_little_room(self, dest: Path, result: ReadyResult, limit: int) -> str:
         """Export while no file, of whatever program, may be larger than *limit* bytes; return the message of the failure, if any."""
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        try:
-            self._export(dest, result)
-        except ImgError as err:
-            return err.message
+        with little_room(limit):
+            try:
+                self._export(dest, result)
+            except ImgError as err:
+                return err.message
         return ""
-
-    def in_child(self, work: Callable[[], str]) -> str:
-        """Return what *work* returned in another process; an exception there is an AssertionError here."""
-        reader, writer = os.pipe()
-
-        def told() -> None:
-            os.write(writer, work().encode())
-
-        child = _fork(told, writer)
-        os.close(writer)
-        with os.fdopen(reader, "rb") as answer:
-            text = answer.read().decode(errors="replace")
-        assert _status(child) == 0, text
-        return text
-
-    def kill_after(self, seconds: float, work: Callable[[], None]) -> None:
-        """Do *work* in a session of its own whose first process is killed after *seconds*; wait until all of the others have ended."""
-        child = _fork(work, session=True)
-        time.sleep(seconds)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        deadline = time.monotonic() + _PATIENCE
-        while left := _session(child):
-            assert time.monotonic() < deadline, f"a program goes on after its exporter was killed: {left}"
-            time.sleep(0.01)
 
     def export_in_child(self, dest: Path, result: ReadyResult, *, crash_at: int) -> None:
         """Export in another process that ends, as by SIGKILL, at mutation *crash_at*."""
-        pid = os.fork()
-        if pid == 0:
-            try:
-                faults.install(crash_at=crash_at)
-                self.make(dest).export(result, Recorder())
-            finally:
-                os._exit(0)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 137
+
+        def export() -> None:
+            faults.install(crash_at=crash_at)
+            self._export(dest, result)
+
+        assert status_of(fork(export)) == 137
 
 
 def _entries(result: ReadyResult) -> Iterator[tuple[bytes, bytes]]:
@@ -412,45 +400,7 @@ def _entries(result: ReadyResult) -> Iterator[tuple[bytes, bytes]]:
             yield os.path.relpath(full, root), full
 
 
-def _fork(work: Callable[[], None], report: int = -1, *, session: bool = False) -> int:
-    """Do *work* in a child process, whose id is returned; a failure goes as text to the descriptor *report*, if there is one."""
-    child = os.fork()
-    if child == 0:
-        _be_child(work, report, session)
-    return child
-
-
-def _be_child(work: Callable[[], None], report: int, session: bool) -> NoReturn:
-    status = 1
-    try:
-        if session:
-            os.setsid()
-        work()
-        status = 0
-    except BaseException:
-        if report >= 0:
-            os.write(report, traceback.format_exc().encode(errors="replace"))
-    finally:
-        os._exit(status)
-
-
-def _status(child: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def _session(leader: int) -> list[str]:
-    """Return the names of the processes that live in the session of *leader* (proc(5), ``/proc/PID/stat``)."""
-    found = []
-    for name in os.listdir("/proc"):
-        try:
-            head, _, rest = (
-                Path("/proc", name, "stat").read_text(errors="replace").rpartition(") ")
-                if name.isdigit()
-                else ("", "", "")
-            )
-        except OSError:
-            continue
-        fields = rest.split()
-        if fields and int(fields[3]) == leader and fields[0] != "Z":
-            found.append(head.partition("(")[2])
-    return found
+def _attributes(path: bytes) -> dict[bytes, bytes]:
+    """Return the attributes that a user may give to a file."""
+    names = os.listxattr(path, follow_symlinks=False)
+    return {name.encode(): os.getxattr(path, name, follow_symlinks=False) for name in names if name.startswith("user.")}

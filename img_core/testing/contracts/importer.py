@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,6 +26,7 @@ from img_core.spec.importer import Importer, LoadedImage
 from img_core.spec.values import Descriptor, Digest
 from img_core.testing.contracts.driver import DriverContract
 from img_core.testing.images import SmallImage, make_image
+from img_core.testing.processes import CEILING, LARGE, at_once, kill_when_told, memory_growth
 from img_core.testing.results import DirectoryStore
 
 __all__ = ["ImporterContract"]
@@ -105,6 +107,24 @@ class ImporterContract(DriverContract):
                 self._load(written, _Stopping(tmp_path / str(number), number, error))
             assert "\n" not in caught.value.message
 
+    def test_two_processes_at_once_load_the_same(self, written: Path, tmp_path: Path) -> None:
+        def load(name: str) -> str:
+            return repr(self._load(written, DirectoryStore(tmp_path / name)))
+
+        assert set(at_once(*(partial(load, name) for name in "ab"))) == {load("after")}
+
+    def test_a_load_that_was_killed_changes_nothing_of_what_it_reads(self, written: Path, tmp_path: Path) -> None:
+        before = _files(written)
+        kill_when_told(lambda reached: self._load(written, _Stopping(tmp_path / "killed", 0, Canceled, reached)))
+        assert _files(written) == before
+        assert self._load(written, DirectoryStore(tmp_path / "after"))
+
+    def test_a_large_layer_takes_little_memory(self, written: Path, tmp_path: Path) -> None:
+        self._load(written, DirectoryStore(tmp_path / "small"))  # imports what it needs
+        (tmp_path / "large").mkdir()
+        large = self.write(make_image([{"large": bytes(LARGE)}], compress=False), tmp_path / "large")
+        assert memory_growth(lambda: self._load(large, DirectoryStore(tmp_path / "store-large"))) < CEILING
+
     def _claims(self, written: Path) -> bool:
         if written.is_dir():
             return self.importer_class.claims(b"", str(written))
@@ -125,12 +145,15 @@ class ImporterContract(DriverContract):
 
 
 class _Stopping(DirectoryStore):
-    """A store that takes *number* blobs, and of the next one a piece."""
+    """A store that takes *number* blobs, and of the next one a piece; then *reached* is called."""
 
-    def __init__(self, directory: Path, number: int, error: type[ImgError]) -> None:
+    def __init__(
+        self, directory: Path, number: int, error: type[ImgError], reached: Callable[[], None] = lambda: None
+    ) -> None:
         super().__init__(directory)
         self._number = number
         self._error = error
+        self._reached = reached
         self.count = 0
 
     def ingest(
@@ -139,6 +162,7 @@ class _Stopping(DirectoryStore):
         """See `DirectoryStore.ingest`."""
         if self.count == self._number:
             next(iter(chunks), b"")
+            self._reached()
             raise self._error("the store was stopped")
         self.count += 1
         return super().ingest(chunks, media_type, digest=digest, size=size)
@@ -148,3 +172,8 @@ def _copied(path: Path, directory: Path) -> Path:
     """Return a copy of *path* in *directory*."""
     target = directory / path.name
     return Path(shutil.copytree(path, target) if path.is_dir() else shutil.copy(path, target))
+
+
+def _files(path: Path) -> dict[str, bytes]:
+    """Return the content of a file, or of all files below a directory."""
+    return {str(file): file.read_bytes() for file in (path, *path.rglob("*")) if file.is_file()}

@@ -12,10 +12,12 @@ class TestMine(RegistryContract):
 # ruff: noqa: D102 - a test's name is its claim
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar
 
 import pytest
@@ -26,6 +28,7 @@ from img_core.spec.registry import Registry, RegistryContext, Uploaded
 from img_core.spec.values import Descriptor, Digest
 from img_core.testing.contracts.driver import DriverContract
 from img_core.testing.images import SmallImage, make_image
+from img_core.testing.processes import CEILING, LARGE, at_once, kill_when_told, memory_growth
 
 __all__ = ["RegistryContract"]
 
@@ -117,6 +120,55 @@ class RegistryContract(DriverContract):
             list(pool.map(lambda content: registry.upload(app, _blob(content), _reader(content)), contents))
             read = pool.map(lambda content: _same(registry.fetch_blob(app, _blob(content)), content), contents)
         assert all(read)
+
+    def test_two_processes_at_once_find_what_the_other_sent(self, domain: str, app: str) -> None:
+        contents = {name: name.encode() * 300_000 for name in ("one", "two")}
+
+        def send(name: str) -> None:
+            with self.made(RegistryContext()) as registry:
+                for content in (_CONTENT, contents[name]):
+                    registry.upload(app, _blob(content), _reader(content))
+                self._push(registry, app, name)
+
+        at_once(*(partial(send, name) for name in contents))
+        with self.made(RegistryContext()) as registry:
+            assert sorted(registry.tags(app)) == sorted(contents)
+            assert all(
+                _same(registry.fetch_blob(app, _blob(content)), content) for content in (_CONTENT, *contents.values())
+            )
+
+    def test_an_upload_that_was_killed_leaves_no_blob(self, registry: Registry, app: str) -> None:
+        content = os.urandom(len(_CONTENT))
+        blob = _blob(content)
+
+        def begin(reached: Callable[[], None]) -> None:
+            def read(offset: int) -> Iterator[bytes]:
+                yield content[offset : offset + 65536]
+                reached()
+
+            with self.made(RegistryContext()) as running:
+                running.upload(app, blob, read)
+
+        kill_when_told(begin)
+        with pytest.raises(NotFoundError):
+            list(registry.fetch_blob(app, blob))
+        assert registry.upload(app, blob, _reader(content)) is Uploaded.SENT
+        assert _same(registry.fetch_blob(app, blob), content)
+
+    def test_a_large_blob_takes_little_memory(self, registry: Registry, app: str) -> None:
+        piece = bytes(1 << 20)
+        hashed = hashlib.sha256()
+        for _ in range(LARGE >> 20):
+            hashed.update(piece)
+        blob = Descriptor(oci.OCI_LAYER, Digest(f"sha256:{hashed.hexdigest()}"), LARGE)
+        registry.upload(app, _blob(_CONTENT), _reader(_CONTENT))  # imports what it needs
+
+        def there_and_back() -> None:
+            with self.made(RegistryContext()) as running:
+                running.upload(app, blob, lambda offset: (piece for _ in range((LARGE - offset) >> 20)))
+                assert sum(map(len, running.fetch_blob(app, blob))) == LARGE
+
+        assert memory_growth(there_and_back) < CEILING
 
     def test_ping_and_closing_twice(self, registry: Registry, domain: str) -> None:
         registry.ping(domain)

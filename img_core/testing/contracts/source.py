@@ -8,6 +8,9 @@ class TestMine(TreeSourceContract):
 
     @pytest.fixture
     def other_op(self) -> SourceOp: …  # something with other content
+
+    @pytest.fixture
+    def large_op(self) -> SourceOp: …  # with a file of `img_core.testing.processes.LARGE` bytes
 """
 
 # ruff: noqa: D102 - a test's name is its claim
@@ -15,29 +18,39 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import stat
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, ClassVar
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
 from img_core.archives.codecs import codec_of_media_type, open_decompressed
 from img_core.images import oci
-from img_core.spec.errors import ImgError
+from img_core.spec.errors import Canceled, ImgError
 from img_core.spec.graph import SourceOp
 from img_core.spec.host import Host
 from img_core.spec.source import ImageSource, Source, SourceContext, TreeSource
 from img_core.testing.contracts.driver import DriverContract
+from img_core.testing.processes import CEILING, at_once, in_child, kill_after, little_room, memory_growth
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from img_core.archives.codecs import Readable
     from img_core.spec.source import PinnedTree
 
 __all__ = ["ImageSourceContract", "TreeSourceContract"]
+
+_MOMENTS = 4  #: at which work is stopped or killed, spread over the time that a whole one takes
+_AT_ONCE = 10.0  #: seconds within which what is canceled has ended, on a busy machine
 
 
 class _SourceContract(DriverContract):
@@ -50,6 +63,7 @@ class _SourceContract(DriverContract):
         "address": "the reference of something that can be had",
         "other": "the reference of something with other content",
         "missing": "the reference of something that does not exist",
+        "large": "the reference of something with a file of 64 MiB",
     }
 
     @pytest.fixture
@@ -68,6 +82,13 @@ class _SourceContract(DriverContract):
         return SourceOp(self.source_class.name, self.sample("missing"))
 
     @pytest.fixture
+    def large_op(self) -> SourceOp:
+        """Something with a file of `LARGE` bytes."""
+        if self.given_samples is None:
+            pytest.skip("the suite knows nothing large of this source: override `large_op`")
+        return SourceOp(self.source_class.name, self.sample("large"))
+
+    @pytest.fixture
     def context(self, tmp_path: Path) -> SourceContext:
         """What the source may use."""
         for name in ("state", "run"):
@@ -80,6 +101,78 @@ class _SourceContract(DriverContract):
         made = self.made(context)
         made.close()
         made.close()
+
+    # ---- other builds, each with a run directory of its own
+
+    def obtain(self, source: Any, op: SourceOp, directory: Path) -> str:  # Any: a source of either kind
+        """Pin and fetch all of *op*, with *directory*, which is not there yet, for files; return what tells its content from others."""
+        raise NotImplementedError
+
+    def build(self, context: SourceContext, op: SourceOp, directory: Path, state: Path, **more: Any) -> str:
+        """Do what a build does in *directory*, which is not there yet, with the state of *state*; *more* are fields of the context."""
+        for path in (directory / "run", state):
+            path.mkdir(parents=True, exist_ok=True)
+        host = replace(context.host, run_directory=str(directory / "run"), state_directory=str(state))
+        with closing(self.made(replace(context, host=host, **more))) as made:
+            return self.obtain(made, op, directory / "tree")
+
+    def timed(self, context: SourceContext, op: SourceOp, tmp_path: Path) -> tuple[str, float]:
+        """Return what a build gets that nothing disturbs and that knows nothing, and its seconds."""
+        began = time.monotonic()
+        found = self.build(context, op, tmp_path / "whole", tmp_path / "state-whole")
+        return found, time.monotonic() - began
+
+    def test_two_builds_at_once_get_the_same(self, context: SourceContext, op: SourceOp, tmp_path: Path) -> None:
+        builds = (partial(self.build, context, op, tmp_path / name, tmp_path / "both") for name in "ab")
+        assert set(at_once(*builds)) == {self.timed(context, op, tmp_path)[0]}
+
+    def test_canceling_ends_with_canceled_or_with_all_of_it(
+        self, context: SourceContext, op: SourceOp, tmp_path: Path
+    ) -> None:
+        expected, whole = self.timed(context, op, tmp_path)
+        for number in range(_MOMENTS):
+            state = tmp_path / f"state-{number}"
+            began = time.monotonic()
+            with _readable_after(number * whole / _MOMENTS) as asked:
+                try:
+                    assert self.build(context, op, tmp_path / f"stopped-{number}", state, cancel_fd=asked) == expected
+                except Canceled:
+                    pass
+            assert time.monotonic() - began < _AT_ONCE + whole
+            assert self.build(context, op, tmp_path / f"after-{number}", state) == expected
+
+    def test_what_does_not_fit_on_the_disk_is_an_error_and_no_part_of_it_is_taken(
+        self, context: SourceContext, op: SourceOp, tmp_path: Path
+    ) -> None:
+        expected, _ = self.timed(context, op, tmp_path)
+        for limit in (0, 5, 100):
+            place, state = tmp_path / f"limit-{limit}", tmp_path / f"state-{limit}"
+            told = in_child(partial(self._limited, context, op, place, state, limit))
+            assert told == expected or (told.startswith("failed: ") and "\n" not in told)
+            assert self.build(context, op, tmp_path / f"after-{limit}", state) == expected
+
+    def _limited(self, context: SourceContext, op: SourceOp, place: Path, state: Path, limit: int) -> str:
+        with little_room(limit):
+            try:
+                return self.build(context, op, place, state)
+            except ImgError as err:
+                return f"failed: {err.message}"
+
+    def test_a_build_that_was_killed_leaves_nothing_that_the_next_one_takes_for_whole(
+        self, context: SourceContext, op: SourceOp, tmp_path: Path
+    ) -> None:
+        expected, whole = self.timed(context, op, tmp_path)
+        for number in range(_MOMENTS):
+            place, state = tmp_path / f"killed-{number}", tmp_path / f"state-{number}"
+            kill_after(number * whole / _MOMENTS, partial(self.build, context, op, place, state))
+            assert self.build(context, op, tmp_path / f"after-{number}", state) == expected
+
+    def test_what_is_large_takes_little_memory(
+        self, context: SourceContext, op: SourceOp, large_op: SourceOp, tmp_path: Path
+    ) -> None:
+        state = tmp_path / "both"
+        self.build(context, op, tmp_path / "small", state)  # imports what it needs
+        assert memory_growth(lambda: self.build(context, large_op, tmp_path / "large", state)) < CEILING
 
 
 class TreeSourceContract(_SourceContract):
@@ -97,6 +190,10 @@ class TreeSourceContract(_SourceContract):
     def fetched(self, source: TreeSource, op: SourceOp, tmp_path: Path) -> Path:
         """Give a directory into which the tree was fetched."""
         return self._fetch(source, source.pin(op, None), tmp_path / "fetched")
+
+    def obtain(self, source: TreeSource, op: SourceOp, directory: Path) -> str:
+        """See `_SourceContract.obtain`."""
+        return json.dumps(_content(self._fetch(source, source.pin(op, None), directory)))
 
     def _fetch(self, source: TreeSource, pinned: PinnedTree, directory: Path) -> Path:
         directory.mkdir()
@@ -190,6 +287,11 @@ class ImageSourceContract(_SourceContract):
         yield made
         made.close()
 
+    def obtain(self, source: ImageSource, op: SourceOp, directory: Path) -> str:
+        """See `_SourceContract.obtain`."""
+        pinned = source.pin(op, None)
+        return json.dumps([pinned.manifest.digest, *(_digest(source.blob(pinned, layer)) for layer in pinned.layers)])
+
     def test_it_says_that_it_makes_images(self) -> None:
         assert self.source_class.makes_image
 
@@ -256,6 +358,30 @@ class ImageSourceContract(_SourceContract):
             assert not os.lstat(os.path.join(context.host.run_directory, name)).st_mode & 0o077, name
 
 
+@contextmanager
+def _readable_after(seconds: float) -> Iterator[int]:
+    """Give a descriptor that can be read after so many seconds."""
+    reader, writer = os.pipe()
+    timer = threading.Timer(seconds, os.write, (writer, b"!"))
+    timer.start()
+    if not seconds:
+        timer.join()
+    try:
+        yield reader
+    finally:
+        timer.cancel()
+        timer.join()
+        os.close(reader)
+        os.close(writer)
+
+
+def _digest(chunks: Iterable[bytes]) -> str:
+    hashed = hashlib.sha256()
+    for chunk in chunks:
+        hashed.update(chunk)
+    return hashed.hexdigest()
+
+
 def _all(stream: Readable) -> bytes:
     return b"".join(iter(lambda: stream.read(1 << 20), b""))
 
@@ -268,7 +394,8 @@ def _content(directory: Path) -> dict[str, str]:
         if path.is_symlink():
             found[name] = f"link {os.readlink(path)}"
         elif path.is_file():
-            found[name] = f"{path.stat().st_mode:o} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+            with path.open("rb") as file:
+                found[name] = f"{path.stat().st_mode:o} {hashlib.file_digest(file, 'sha256').hexdigest()}"
         else:
             found[name] = f"{path.stat().st_mode:o}"
     return found

@@ -3,9 +3,11 @@
 # ruff: noqa: E501 - one mutant, one line
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -144,6 +146,24 @@ def _prune_by_age(self: Any, progress: Any, **more: Any) -> Any:
     return Good.prune(self, progress, **{**more, "max_size": None})
 
 
+def _in_one_piece(self: Any, descriptor: Any, start: int = 0) -> Iterator[bytes]:
+    yield b"".join(Good.fetch(self, descriptor, start))
+
+
+def _without_lock(self: Any, records: Any, progress: Any) -> Any:
+    """Add to what was there when it looked, and to nothing that came since."""
+    place = Path(self.options["dest"])
+    seen = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    threading.Event().wait(0.2)
+    with open(place.parent / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        shutil.rmtree(place, ignore_errors=True)
+        for path, content in seen.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return Good.save(self, records, progress)
+
+
 SCHEMA: Mapping[str, Any] = Good.schema or {}
 
 CACHES = {
@@ -166,5 +186,7 @@ CACHES = {
     "fails without a layer": cache("test_a_layer_that_the_store", save=_fails_without_a_layer),
     "prunes to try": cache("test_what_was_not_used", prune=_prune_for_good),
     "never prunes": cache("test_what_was_not_used", prune=_prune_never),
+    "fetches layers in one piece": cache("test_a_large_layer", fetch=_in_one_piece),
+    "loses what another process saved": cache("test_two_processes", save=_without_lock),
     "does not look at sizes": cache("test_what_was_used_last", prune=_prune_by_age),
 }  # fmt: skip

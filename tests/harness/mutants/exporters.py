@@ -30,6 +30,9 @@ class ProgramSuite(TarSuite):
     def owners(self, dest: Path, result: ReadyResult) -> None:
         """The program knows nothing of the tree's."""
 
+    def attributes(self, dest: Path, result: ReadyResult) -> None:
+        """GNU's form has none."""
+
 
 Export = Callable[[Any, Any, Any], Mapping[str, Any]]
 
@@ -163,6 +166,18 @@ def ignores_failure(self: Any, root: int, output: str) -> None:
     subprocess.run(words, cwd=f"/proc/self/fd/{root}", stderr=subprocess.DEVNULL, pass_fds=[root], check=False)
 
 
+def without_holes(top: Path) -> None:
+    """Take the beginning of a sparse file for all of it."""
+    os.truncate(top / "bin/sparse", 5)
+
+
+def in_memory(self: Any, result: Any, progress: Any) -> Mapping[str, Any]:
+    metadata = TarExporter.export(self, result, progress)
+    written = Path(self.options["dest"]).read_bytes()
+    fs.replace_file(self.options["dest"], written, 0o644)
+    return metadata
+
+
 def tar(claim: str, **changes: Any) -> Mutant:
     return mutant(TarSuite, TarExporter, claim, **changes)
 
@@ -174,6 +189,9 @@ def program(claim: str, **changes: Any) -> Mutant:
 MUTANTS = {
     "drops a file": tar("test_all_files_arrive", export=changed(lambda top: (top / "etc/empty").unlink())),
     "changes a byte": tar("test_all_files_arrive", export=changed(lambda top: (top / "etc/motd").write_bytes(b"hallo\n"))),
+    "drops what is behind a hole": tar("test_all_files_arrive", export=changed(without_holes)),
+    "drops attributes": tar("test_extended_attributes", export=changed(lambda top: os.removexattr(top / "etc/motd", "user.note"))),
+    "has all of it in memory": tar("test_a_large_file", export=in_memory),
     "drops a link": tar("test_links_keep", export=changed(lambda top: (top / "etc/dangling").unlink())),
     "makes links relative": tar("test_links_keep", export=changed(relinked)),
     "forgets owners": tar("test_owners_are", export=owners_forgotten),

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.mutants import Mutant, mutant
+from img_core.files.fs import disk_errors
 from img_core.spec.executor import ExitStatus, Process, StepIO
 from img_core.spec.snapshotter import Applied
 from img_core.testing.contracts.executor import ExecutorContract
@@ -295,6 +296,60 @@ class Slow(UsernsExecutor):
         return super().run(process, rootfs, io)
 
 
+class _WritesNotes(UsernsExecutor):
+    """An executor that writes what it is about to do into a file first."""
+
+    def run(self, process: Process, rootfs: Any, io: StepIO) -> ExitStatus:
+        path = os.path.join(self.host.run_directory, "step")
+        self.note(path, repr(process))
+        os.unlink(path)
+        return super().run(process, rootfs, io)
+
+    def note(self, path: str, text: str) -> None:
+        raise NotImplementedError
+
+
+class LeavesNotes(_WritesNotes):
+    """What does not fit stays as far as it came."""
+
+    def note(self, path: str, text: str) -> None:
+        with disk_errors(path), open(path, "w") as file:
+            file.write(text)
+
+
+class RawErrors(_WritesNotes):
+    """The error of the system, as it is."""
+
+    def note(self, path: str, text: str) -> None:
+        try:
+            with open(path, "w") as file:
+                file.write(text)
+        except OSError:
+            os.unlink(path)
+            raise
+
+
+class CollectsOutput(UsernsExecutor):
+    """All of the output at once, at the end."""
+
+    def run(self, process: Process, rootfs: Any, io: StepIO) -> ExitStatus:
+        reader, writer = os.pipe()
+        told: list[ExitStatus] = []
+
+        def run() -> None:
+            told.append(super(CollectsOutput, self).run(process, rootfs, replace(io, stdout=writer)))
+            os.close(writer)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        with os.fdopen(reader, "rb") as output:
+            content = output.read()
+        thread.join()
+        while content:
+            content = content[os.write(io.stdout, content[: 1 << 20]) :]
+        return told[0]
+
+
 def executor(driver: type, claim: str) -> Mutant:
     return Mutant(ExecutorContract, driver, UsernsExecutor, f"({claim}) and full")
 
@@ -312,5 +367,8 @@ EXECUTORS = {
     "does not stop": executor(NeverCancels, "test_cancel_ends"),
     "leaks descriptors": executor(LeaksDescriptors, "test_descriptors_do_not"),
     "forgets the umask": executor(ForgetsUmask, "test_umask"),
+    "leaves what did not fit on the disk": executor(LeavesNotes, "test_a_full_disk"),
+    "has an error of the system": executor(RawErrors, "test_a_full_disk"),
+    "keeps output until the end": executor(CollectsOutput, "test_output_takes"),
     "is slow": executor(Slow, "test_start_to_end"),
 }

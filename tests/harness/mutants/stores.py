@@ -3,20 +3,23 @@
 # ruff: noqa: E501 - one mutant, one line
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.memory_registry import MemoryRegistry
+from harness.directory_registry import DirectoryRegistry, Kept
 from harness.mutants import Mutant, mutant
+from img_core.files import fs
 from img_core.images import oci
-from img_core.spec.errors import ImgError, NotFoundError
+from img_core.spec.errors import Canceled, ImgError, NotFoundError
 from img_core.spec.graph import SourceOp
 from img_core.spec.importer import LoadedImage
 from img_core.spec.registry import Fetched, Uploaded
@@ -29,6 +32,7 @@ from img_core.testing.contracts.registry import RegistryContract
 from img_core.testing.contracts.secret import SecretProviderContract
 from img_core.testing.contracts.source import TreeSourceContract
 from img_core.testing.images import SmallImage, write_layout
+from img_core.testing.processes import LARGE
 from img_credentials_dockerconfig._store import DockerConfigStore
 from img_importer_archive._importers import LayoutImporter
 from img_secret_file._file import FileSecret
@@ -104,21 +108,21 @@ CREDENTIALS = {
 # ---- registries
 
 
-class Memory(RegistryContract):
+class Directory(RegistryContract):
     @pytest.fixture
     def domain(self) -> str:
         return f"{uuid.uuid4()}.example"
 
 
 def _cut(self: Any, repository: str, descriptor: Descriptor, *, start: int = 0, verify: bool = True) -> Iterator[bytes]:
-    for chunk in MemoryRegistry.fetch_blob(self, repository, descriptor, start=start, verify=verify):
+    for chunk in DirectoryRegistry.fetch_blob(self, repository, descriptor, start=start, verify=verify):
         yield chunk[:-1]
 
 
 def _from_the_start(
     self: Any, repository: str, descriptor: Descriptor, *, start: int = 0, verify: bool = True
 ) -> Iterator[bytes]:
-    return MemoryRegistry.fetch_blob(self, repository, descriptor)
+    return DirectoryRegistry.fetch_blob(self, repository, descriptor)
 
 
 def _any_size(
@@ -148,7 +152,7 @@ def _error(kind: type[Exception]) -> Callable[..., Any]:
 
 
 def registry(claim: str, **changes: Any) -> Mutant:
-    return mutant(Memory, MemoryRegistry, claim, **changes)
+    return mutant(Directory, DirectoryRegistry, claim, **changes)
 
 
 def _always_sends(
@@ -177,7 +181,41 @@ def _empty_mount(
     if mount_from:
         self.kept[repository, descriptor.digest] = b"", descriptor.media_type
         return Uploaded.MOUNTED
-    return MemoryRegistry.upload(self, repository, descriptor, read)
+    return DirectoryRegistry.upload(self, repository, descriptor, read)
+
+
+def _own(self: Any, context: Any, options: Any = None) -> None:
+    """Know nothing of what other processes did."""
+    DirectoryRegistry.__init__(self, context, options)
+    type(self).kept = _KEPT.setdefault(os.getpid(), Kept())
+
+
+_KEPT: dict[int, Kept] = {}
+
+
+def _in_one_piece(
+    self: Any, repository: str, descriptor: Descriptor, *, start: int = 0, verify: bool = True
+) -> Iterator[bytes]:
+    yield b"".join(DirectoryRegistry.fetch_blob(self, repository, descriptor, start=start))
+
+
+def _sends_in_one_piece(
+    self: Any, repository: str, descriptor: Descriptor, read: Any, *, mount_from: str | None = None
+) -> Uploaded:
+    content = b"".join(read(0))
+    return DirectoryRegistry.upload(self, repository, descriptor, lambda _offset: [content], mount_from=mount_from)
+
+
+def _writes_to_the_name(
+    self: Any, repository: str, descriptor: Descriptor, read: Any, *, mount_from: str | None = None
+) -> Uploaded:
+    path = self.kept.path((repository, descriptor.digest))
+    if path.exists():
+        return Uploaded.EXISTED
+    with path.open("wb", buffering=0) as file:
+        for chunk in read(0):
+            file.write(chunk)
+    return Uploaded.SENT
 
 
 def _closes_once(self: Any) -> None:
@@ -200,6 +238,10 @@ REGISTRIES = {
     "writes documents anew": registry("test_what_was_put", fetch_document=lambda self, r, ref: Fetched(json.dumps(json.loads(self._find(r, ref)[0]), indent=1).encode(), self._find(r, ref)[1], oci.digest(self._find(r, ref)[0]))),
     "answers with another digest": registry("test_what_was_put", resolve=lambda self, r, ref: oci.digest(b"other")),
     "is closed once": registry("test_ping_and_closing", close=_closes_once),
+    "keeps what it has in its process": registry("test_two_processes", __init__=_own),
+    "fetches blobs in one piece": registry("test_a_large_blob", fetch_blob=_in_one_piece),
+    "sends blobs in one piece": registry("test_a_large_blob", upload=_sends_in_one_piece),
+    "takes what was killed for a blob": registry("test_an_upload_that_was_killed", upload=_writes_to_the_name),
 }  # fmt: skip
 
 
@@ -250,7 +292,42 @@ def _swallows(self: Any, source: Any, store: Any) -> list[LoadedImage]:
         return []
 
 
+def _whole_layers(self: Any, source: Any, store: Any) -> list[LoadedImage]:
+    class Whole:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def ingest(self, chunks: Any, media_type: str, **more: Any) -> Descriptor:
+            return store.ingest([b"".join(chunks)], media_type, **more)
+
+    return LayoutImporter.load(self, source, Whole())
+
+
+def _marks_what_it_read(self: Any, source: Any, store: Any) -> list[LoadedImage]:
+    mark = Path(source, "loading")
+    mark.touch()
+    try:
+        return LayoutImporter.load(self, source, store)
+    finally:
+        mark.unlink()
+
+
+def _one_at_a_time(self: Any, source: Any, store: Any) -> list[LoadedImage]:
+    """Refuse what another process loads."""
+    lock = Path(source).parent / "lock"
+    try:
+        lock.mkdir()
+    except FileExistsError:
+        raise ImgError("somebody loads it") from None
+    threading.Event().wait(0.2)
+    lock.rmdir()
+    return LayoutImporter.load(self, source, store)
+
+
 IMPORTERS = {
+    "has whole layers in memory": importer("test_a_large_layer", load=_whole_layers),
+    "writes into what it reads": importer("test_a_load_that_was_killed", load=_marks_what_it_read),
+    "loads for one process only": importer("test_two_processes", load=_one_at_a_time),
     "hides that the disk is full": importer("test_what_stops", load=_swallows),
     "calls a cancellation a failure": importer("test_what_stops", load=_raising(ImgError("failed"))),
     "claims everything": importer("test_it_claims", claims=classmethod(lambda cls, start, directory="": True)),
@@ -354,7 +431,10 @@ class Words(TreeSource):
 
     def fetch(self, pinned: PinnedTree, directory: str) -> None:
         for number, word in enumerate(pinned.details["words"]):
-            Path(directory, str(number)).write_text(word)
+            self.context.check()
+            fs.replace_file(os.path.join(directory, str(number)), word.encode(), 0o644)
+            if word == "large":
+                os.truncate(os.path.join(directory, str(number)), LARGE)
         os.symlink("0", os.path.join(directory, "link"))
 
 
@@ -366,6 +446,10 @@ class WordSuite(TreeSourceContract):
     @pytest.fixture
     def other_op(self) -> SourceOp:
         return SourceOp("words", "and others")
+
+    @pytest.fixture
+    def large_op(self) -> SourceOp:
+        return SourceOp("words", "something large")
 
     @pytest.fixture
     def missing_op(self) -> SourceOp:
@@ -424,6 +508,50 @@ def _close(self: Any) -> None:
     del self.context
 
 
+def _stops_quietly(self: Any, pinned: PinnedTree, directory: str) -> None:
+    with contextlib.suppress(Canceled):
+        Words.fetch(self, pinned, directory)
+
+
+def _calls_it_a_failure(self: Any, pinned: PinnedTree, directory: str) -> None:
+    try:
+        Words.fetch(self, pinned, directory)
+    except Canceled:
+        raise ImgError("it failed") from None
+
+
+def _never_looks(self: Any, pinned: PinnedTree, directory: str) -> None:
+    """Wait for somebody who does not come."""
+    try:
+        Words.fetch(self, pinned, directory)
+    except Canceled:
+        threading.Event().wait(13)
+        raise
+
+
+def _takes_a_part(self: Any, pinned: PinnedTree, directory: str) -> None:
+    """Keep words in a file of the state, which is there before it is whole."""
+    kept = Path(self.context.host.state_directory, "words")
+    if not kept.exists():
+        with fs.disk_errors(str(kept)), kept.open("w") as file:
+            for word in pinned.details["words"]:
+                file.write(word + " ")
+                file.flush()
+                threading.Event().wait(0.05)
+    Words.fetch(self, replace(pinned, details={"words": kept.read_text().split()}), directory)
+
+
+def _forgets_what_it_cannot_write(self: Any, pinned: PinnedTree, directory: str) -> None:
+    with contextlib.suppress(ImgError):
+        Words.fetch(self, pinned, directory)
+
+
+def _has_it_all(self: Any, pinned: PinnedTree, directory: str) -> None:
+    Words.fetch(self, pinned, directory)
+    for path in Path(directory).iterdir():
+        path.write_bytes(path.read_bytes())
+
+
 def source(claim: str, **changes: Any) -> Mutant:
     return mutant(WordSuite, Words, claim, **changes)
 
@@ -442,4 +570,12 @@ SOURCES = {
     "speaks in many lines": source("test_what_does_not_exist", pin=_raises(NotFoundError("no\nwords"))),
     "has a bug": source("test_what_does_not_exist", pin=_raises(KeyError("words"))),
     "is closed once": source("test_close_may", close=_close),
+    "stops in the middle and is silent": source("test_canceling_ends", fetch=_stops_quietly),
+    "calls a cancellation a failure": source("test_canceling_ends", fetch=_calls_it_a_failure),
+    "does not look whether it is canceled": source("test_canceling_ends", fetch=_never_looks),
+    "takes what another build has not finished": source("test_two_builds", fetch=_takes_a_part),
+    "takes what a killed build has left": source("test_a_build_that_was_killed", fetch=_takes_a_part),
+    "takes what a full disk has left": source("test_what_does_not_fit", fetch=_takes_a_part),
+    "does not tell that the disk is full": source("test_what_does_not_fit", fetch=_forgets_what_it_cannot_write),
+    "has all of it in memory": source("test_what_is_large", fetch=_has_it_all),
 }  # fmt: skip
