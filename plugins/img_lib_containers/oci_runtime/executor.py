@@ -179,7 +179,7 @@ class _Bundle:
 
     def write(self, name: str, content: bytes) -> str:
         path = f"{self._path}/{name}"
-        with open(path, "xb") as stream:
+        with fs.disk_errors(path), open(path, "xb") as stream:
             stream.write(content)
         return path
 
