@@ -10,6 +10,8 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from img_core.linux import syscalls
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -22,7 +24,7 @@ _LONGEST = 64 << 20  #: bytes of a line
 
 class LineProcess:
     """Runs *command* in a session of its own with *text* on standard input; *tell* gets each line of its standard output, in order, from a
-    thread. Raises OSError if it cannot be started.
+    thread. When this process ends, however that is, the program gets SIGTERM. Raises OSError if it cannot be started.
     """
 
     def __init__(
@@ -35,14 +37,43 @@ class LineProcess:
     ) -> None:
         self._tell = tell
         self._errors: deque[str] = deque(maxlen=_TAIL)
-        self._process = subprocess.Popen(
-            list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
-            start_new_session=True,
-        )  # fmt: skip
+        self._process = self._started(list(command), environment)
         work = [(self._write, text), (self._read, None), (self._read_errors, None)]
         self._threads = [threading.Thread(target=do, args=(item,), daemon=True) for do, item in work]
         for thread in self._threads:
             thread.start()
+
+    def _started(self, command: list[str], environment: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
+        """Start the program in a thread that lasts as long: the kernel signals the end of the thread that made a process (prctl(2))."""
+        made: list[subprocess.Popen[bytes] | OSError] = []
+        ready = threading.Event()
+        us = os.getpid()
+
+        def end_with_us() -> None:
+            syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != us:  # it was too late
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        def live() -> None:
+            try:
+                process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
+                    start_new_session=True, preexec_fn=end_with_us,
+                )  # fmt: skip
+            except OSError as err:
+                made.append(err)
+                ready.set()
+                return
+            made.append(process)
+            ready.set()
+            process.wait()
+
+        threading.Thread(target=live, daemon=True).start()
+        ready.wait()
+        (found,) = made
+        if isinstance(found, OSError):
+            raise found
+        return found
 
     @property
     def pid(self) -> int:

@@ -15,7 +15,6 @@ import json
 import os
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,10 +27,12 @@ from img_core.spec.engine import Engine, EngineHandle, EngineTask, EngineWorker
 from img_core.spec.errors import ImgError
 from img_core.spec.host import Host
 from img_core.testing.contracts.driver import DriverContract
+from img_core.testing.processes import eventually, is_alive, kill_when_told
 
 __all__ = ["EngineContract"]
 
 _SECONDS = 60.0  #: that anything may take on a busy machine
+_SOON = 15.0  #: in which a killed caller is noticed
 
 #: What workers run: it does what the document says, step by step.
 _PROGRAM = """\
@@ -46,7 +47,8 @@ for verb, value in json.loads(text)["do"]:
         with open(value, "a") as file:
             file.write(f"{os.getpid()}\\n")
     elif verb == "await":
-        while not os.path.exists(value):
+        deadline = time.monotonic() + 120
+        while not os.path.exists(value) and time.monotonic() < deadline:
             time.sleep(0.01)
     elif verb == "exit":
         sys.exit(value)
@@ -67,15 +69,20 @@ class EngineContract(DriverContract):
     @pytest.fixture
     def engine(self, tmp_path: Path) -> Iterator[Engine]:
         """Give the engine, whose workers run the small program."""
-        program = tmp_path / "worker.py"
-        program.write_text(_PROGRAM)
-        for name in ("state", "run"):
-            (tmp_path / name).mkdir()
-        host = Host("none", str(tmp_path / "state"), str(tmp_path / "run"), environment=dict(os.environ))
-        options = {**self.options, "command": f"{sys.executable} {program}"}
-        made: Engine = construct(self.kind, self.driver, (host,), options)
+        made = self.make(tmp_path)
         yield made
         made.close()
+
+    def make(self, directory: Path) -> Engine:
+        """Return an engine with its state in *directory*."""
+        program = directory / "worker.py"
+        program.write_text(_PROGRAM)
+        for name in ("state", "run"):
+            (directory / name).mkdir()
+        host = Host("none", str(directory / "state"), str(directory / "run"), environment=dict(os.environ))
+        options = {**self.options, "command": f"{sys.executable} {program}"}
+        made: Engine = construct(self.kind, self.driver, (host,), options)
+        return made
 
     @pytest.fixture
     def workers(self, engine: Engine) -> tuple[EngineWorker, ...]:
@@ -96,7 +103,7 @@ class EngineContract(DriverContract):
 
     def test_lines_are_told_while_the_task_runs(self, engine: Engine, tmp_path: Path) -> None:
         heard, handle = submit(engine, [["say", "begun"], ["await", str(tmp_path / "go")]])
-        until(lambda: heard == ["begun"], "the first line")
+        eventually(lambda: heard == ["begun"], "the first line")
         (tmp_path / "go").touch()
         wait(handle)
 
@@ -159,11 +166,11 @@ class EngineContract(DriverContract):
     def test_canceling_ends_the_process_and_the_waiting(self, engine: Engine, tmp_path: Path) -> None:
         ran = tmp_path / "ran"
         _, handle = submit(engine, [["note", str(ran)], ["await", str(tmp_path / "never")]])
-        until(lambda: ran.exists() and ran.read_text().endswith("\n"), "the task to begin")
+        eventually(lambda: ran.exists() and ran.read_text().endswith("\n"), "the task to begin")
         engine.cancel(handle)
         engine.cancel(handle)
         quietly_wait(handle)
-        until(lambda: not is_alive(int(ran.read_text())), "the process to end")
+        eventually(lambda: not is_alive(int(ran.read_text())), "the process to end")
 
     def test_canceling_what_has_ended_is_harmless(self, engine: Engine) -> None:
         _, handle = submit(engine, [])
@@ -174,10 +181,23 @@ class EngineContract(DriverContract):
     def test_closing_leaves_nothing_running(self, engine: Engine, tmp_path: Path) -> None:
         ran = tmp_path / "ran"
         _, handle = submit(engine, [["note", str(ran)], ["await", str(tmp_path / "never")]])
-        until(lambda: ran.exists() and ran.read_text().endswith("\n"), "the task to begin")
+        eventually(lambda: ran.exists() and ran.read_text().endswith("\n"), "the task to begin")
         engine.close()
         quietly_wait(handle)
-        until(lambda: not is_alive(int(ran.read_text())), "the process to end")
+        eventually(lambda: not is_alive(int(ran.read_text())), "the process to end")
+
+    def test_what_runs_for_a_caller_who_was_killed_ends(self, tmp_path: Path) -> None:
+        ran = tmp_path / "ran"
+        (tmp_path / "caller").mkdir()
+
+        def call(reached: Callable[[], None]) -> None:
+            made = self.make(tmp_path / "caller")
+            submit(made, [["note", str(ran)], ["await", str(tmp_path / "never")]])
+            eventually(lambda: ran.exists() and ran.read_text().endswith("\n"), "the task to begin")
+            reached()
+
+        kill_when_told(call)
+        eventually(lambda: not is_alive(int(ran.read_text())), "the process to end", _SOON)
 
 
 def submit(
@@ -213,20 +233,3 @@ def quietly_wait(handle: EngineHandle) -> None:
         wait(handle)
     except ImgError:
         pass
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Look every hundredth of a second until *condition* holds."""
-    deadline = time.monotonic() + _SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {_SECONDS:g} s: {what}"
-        time.sleep(0.01)
-
-
-def is_alive(pid: int) -> bool:
-    """Tell whether a process exists and has not ended."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

@@ -6,6 +6,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 from img_core.images.platforms import host_platform
 from img_core.linux.line_process import LineProcess
@@ -13,6 +14,7 @@ from img_core.spec.text import why
 
 __all__ = ["Document", "perform", "platform", "stop"]
 
+_LOOK = 1.0  #: seconds between two looks at whether a task is still wanted
 _RUNNING: dict[str, LineProcess] = {}
 _STOPPED: set[str] = set()
 _GUARD = threading.Lock()  # of both
@@ -57,12 +59,24 @@ def perform(name: str, document: Document, command: Sequence[str], topic: str) -
         except OSError as err:
             return 127, 0, f"`{command[0]}` cannot be started: {why(err)}"
         _RUNNING[name] = process
+    threading.Thread(target=_watch, args=(worker, topic, process), daemon=True).start()
     try:
         status = process.wait()
     finally:
         with _GUARD:
             del _RUNNING[name]
     return status, lines, process.complaint
+
+
+def _watch(worker: Any, key: str, process: LineProcess) -> None:  # Any: dask says no types
+    """End *process* when nobody wants the result of the task *key* any more: the client that did was killed, or lost its connection."""
+    ended = threading.Event()
+    while process.is_running:
+        task = worker.state.tasks.get(key)
+        if task is None or task.state == "cancelled":
+            process.stop()
+            return
+        ended.wait(_LOOK)
 
 
 def stop(name: str) -> None:

@@ -16,7 +16,8 @@ from img_engine_dask._engine import DaskEngine
 from harness.img import remove_as_mapped_root, write_context
 from img_core.spec import ImgError
 from img_core.testing.contracts.driver import ModuleContract
-from img_core.testing.contracts.engine import EngineContract, quietly_wait, submit, until
+from img_core.testing.contracts.engine import EngineContract, quietly_wait, submit
+from img_core.testing.processes import eventually
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of dask
 
@@ -39,7 +40,7 @@ class Cluster:
         self._file = directory / "scheduler.json"
         self.processes: list[subprocess.Popen[bytes]] = []
         self._start("scheduler", "--port", "0", "--no-dashboard", "--host", "127.0.0.1")
-        until(lambda: self._read() != "", "the scheduler")
+        eventually(lambda: self._read() != "", "the scheduler")
         self.address = self._read()
         for name, resources in (("one", ""), ("two", "linux/arm64=1")):
             declared = ("--resources", resources) if resources else ()
@@ -81,11 +82,11 @@ class TestCluster(EngineContract):
     @pytest.fixture(autouse=True)
     def _joined(self, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(type(self), "options", {"address": cluster.address, "timeout": 60}, raising=False)
-        until(lambda: cluster.log.count("Registered to") >= 2, "both workers")
+        eventually(lambda: cluster.log.count("Registered to") >= 2, "both workers")
 
     @pytest.fixture
     def workers(self, engine: Any) -> Any:
-        until(lambda: len(engine.capacity()) == 2, "both workers")
+        eventually(lambda: len(engine.capacity()) == 2, "both workers")
         return engine.capacity()
 
     def test_a_worker_says_for_which_platform_it_is(self, engine: Any) -> None:
@@ -98,8 +99,8 @@ class TestCluster(EngineContract):
     ) -> None:
         ran = tmp_path / "ran"
         _, handle = submit(engine, [["note", str(ran)], ["await", str(tmp_path / "never")]], workers=("two",))
-        until(ran.exists, "the task to begin")
-        until(lambda: engine._look_for(handle) is None and handle.worker == "two", "dask to know")
+        eventually(ran.exists, "the task to begin")
+        eventually(lambda: engine._look_for(handle) is None and handle.worker == "two", "dask to know")
         cluster.processes[2].kill()
         with pytest.raises(ImgError, match="two"):
             handle.wait()

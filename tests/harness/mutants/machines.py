@@ -38,6 +38,19 @@ def _twice(self: Any, worker: str, task: EngineTask, tell: Tell, handle: Any) ->
         ProcessEngine._run(self, worker, task, lambda _line: None, handle)
 
 
+def _apart(self: Any, worker: str, task: EngineTask, tell: Tell, handle: Any) -> None:
+    """Start who starts it: the worker is nobody's child."""
+    made = ProcessEngine._command(self, worker)
+    self._command = lambda _worker: [
+        "sh",
+        "-c",
+        'cat > "$0"; "$@" < "$0" & wait',
+        f"{self.host.run_directory}/task",
+        *made,
+    ]
+    ProcessEngine._run(self, worker, task, tell, handle)
+
+
 def _in_a_variable(self: Any, worker: str, task: EngineTask, tell: Tell, handle: Any) -> None:
     os.environ["TASK"] = task.document
     try:
@@ -74,5 +87,6 @@ ENGINES = {
         "test_what_nobody", submit=submitting(lambda task, tell: (replace(task, platform=""), tell))
     ),
     "speaks in many lines": engine("test_what_nobody", submit=_many_lines),
+    "lets tasks go on without their caller": engine("test_what_runs_for", _run=_apart),
     "does again what ended badly": engine("test_a_task_that_ends", _run=_twice),
 }
