@@ -75,15 +75,10 @@ class Handing:
         self._target = engine_place(prepared.session, engine, export=True)
         self._host = str(platforms.host_platform())
 
-    def run(
-        self,
-        plan: Plan,
-        finished: Callable[[Vertex, bool, float], None],
-        excerpt: Callable[[Location], str],
-    ) -> None:
+    def run(self, plan: Plan, finished: Callable[..., None], excerpt: Callable[[Location], str]) -> None:
         """Let workers do what is worth it, and wait for them. Raises StepError for a step that failed, Canceled.
 
-        *finished* hears of each step (see `Solver`), *excerpt* shows where one comes from.
+        *finished* hears of each step (see `Solver`; for one that ended well there is no reason), *excerpt* shows where one comes from.
         """
         with ExitStack() as opened:
             workers = self._workers()
@@ -98,7 +93,7 @@ class Handing:
                 contexts, exact = self._provide(found, caches, scope), self._exact(found)
                 task = partial(self._task, exact, contexts, plan.source_date_epoch)
                 prepared = self._prepared
-                around = PoolScope(prepared.events, prepared.cancellation, finished, excerpt, self._at_home)
+                around = PoolScope(prepared.events, prepared.cancellation, finished, excerpt, self._at_home, finished)
                 Pool(found, self._engine, workers, around, exact, task).run()
 
     def shown(self, plan: Plan) -> list[str]:

@@ -84,6 +84,8 @@ class PoolScope:
     finished: Callable[[Vertex, bool, float], None]
     excerpt: Callable[[Location], str]
     at_home: Callable[[str, Callable[[str], None], CancelHandle], None]
+    #: hears of steps that failed: which, False, the seconds that it took, and the reason
+    failed: Callable[[Vertex, bool, float, str], None] = lambda *_: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +271,10 @@ class Pool:
         failure = hearing.failure
         hearing.end()
         if failure is not None and failure.kind == "StepError" and failure.status not in (None, _KILLED):
-            raise self._step_error(failure, step_of.get(failure.step), worker)
+            step = step_of.get(failure.step)
+            if step is not None:
+                self._around.failed(step, False, hearing.failed_after, failure.message)
+            raise self._step_error(failure, step, worker)
         with self._changed:
             if self._error is not None:
                 return ""
@@ -364,6 +369,7 @@ class _Hearing:
         self.seconds = 0.0  #: from the beginning of the first step to the end of the last one
         self._first = 0.0
         self.failure: TaskFailure | None = None
+        self.failed_after = 0.0  #: seconds that the step took which failed
 
     def __call__(self, text: str) -> None:
         """Take a line; what is none of ours (a program that prints) is passed over."""
@@ -413,7 +419,9 @@ class _Hearing:
             source=event.source,
             reason=event.reason if self._place == _HOME or not event.reason else f"on {self._place}: {event.reason}",
         )
-        if not (event.canceled or event.error):
+        if event.error:
+            self.failed_after = time.monotonic() - began
+        elif not event.canceled:
             self.seconds = time.monotonic() - self._first
             self._around.events.done_elsewhere(step.digest, step.name, inputs)
             self._around.finished(step, event.cached, time.monotonic() - began)

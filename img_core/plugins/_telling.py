@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["OBSERVED", "Telling"]
 
 #: The hooks that only observe.
-OBSERVED = ("img_event", "img_step_finished", "img_layer_committed", "img_exported", "img_build_finished")
+OBSERVED = (
+    "img_event", "img_step_finished", "img_step_failed", "img_layer_committed", "img_exported", "img_build_finished",
+)  # fmt: skip
 
 #: So much may wait for a slow listener before output and states of transfers are left out: events, and bytes of output.
 _MOST_EVENTS = 10_000
@@ -86,9 +88,12 @@ class Telling:
                 self._thread = threading.Thread(target=self._run, name="listeners", daemon=True)
                 self._thread.start()
 
-    def step_finished(self, vertex: Vertex, cached: bool, seconds: float) -> None:
-        """Tell the hook of that name."""
-        self.tell("img_step_finished", vertex=vertex, cached=cached, seconds=seconds)
+    def step_finished(self, vertex: Vertex, cached: bool, seconds: float, error: str = "") -> None:
+        """Tell the hook of that name, or with an *error* `img_step_failed`."""
+        if error:
+            self.tell("img_step_failed", vertex=vertex, error=error, seconds=seconds)
+        else:
+            self.tell("img_step_finished", vertex=vertex, cached=cached, seconds=seconds)
 
     def _run(self) -> None:
         while (item := self._next()) is not None:

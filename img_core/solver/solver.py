@@ -34,14 +34,14 @@ Result = TypeVar("Result")
 class Solver:
     """Runs one plan. Use as a context manager: background work ends with the block.
 
-    *finished* hears of each vertex, whether it was found, and the seconds it took.
+    *finished* hears of each vertex that ended or failed: whether it was found, the seconds it took, and why it failed, or nothing.
     """
 
     def __init__(
         self,
         scope: BuildScope,
         *,
-        finished: Callable[[Vertex, bool, float], None] = lambda _vertex, _cached, _seconds: None,
+        finished: Callable[[Vertex, bool, float, str], None] = lambda *_: None,
         max_workers: int = 0,
     ) -> None:
         self._scope = scope
@@ -155,7 +155,7 @@ class Solver:
             if not done.found and not isinstance(vertex.op, SourceOp | MergeOp):
                 self._cached.discard(vertex.digest)
                 self._made.add(vertex.digest)
-                self._finished(vertex, False, time.monotonic() - started)
+                self._finished(vertex, False, time.monotonic() - started, "")
             return done.result
         with self._reported(vertex) as report:
             done = run()
@@ -172,9 +172,12 @@ class Solver:
         except Canceled:
             self._scope.cancellation.check()  # which knows the signal
             raise
+        except ImgError as err:
+            self._finished(vertex, False, time.monotonic() - started, err.message)
+            raise
         if not isinstance(vertex.op, SourceOp):
             (self._cached if report.cached else self._made).add(vertex.digest)
-        self._finished(vertex, report.cached, time.monotonic() - started - report.waited)
+        self._finished(vertex, report.cached, time.monotonic() - started - report.waited, "")
 
     def _outcome(self, image: PlannedImage, results: dict[str, Evaluated]) -> ImageOutcome:
         stack = results[image.root.digest] if image.root is not None else EMPTY

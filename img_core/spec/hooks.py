@@ -166,7 +166,18 @@ def img_build_planned(plan: Plan) -> None:
 
 @hookspec
 def img_step_finished(vertex: Vertex, cached: bool, seconds: float) -> None:
-    """Called after each step, also a cached one, by the thread of `img_event`. Failures are reported and do not stop the build."""
+    """Called after each step that ended well, also a cached one, by the thread of `img_event`.
+
+    Failures are reported and do not stop the build.
+    """
+
+
+@hookspec
+def img_step_failed(vertex: Vertex, error: str, seconds: float) -> None:
+    """Called after a step that failed, with the reason in one line, instead of `img_step_finished` and before `img_build_finished`.
+
+    One that was canceled, as all others are then, has not failed. By the thread of `img_event`; failures of listeners are reported.
+    """
 
 
 @hookspec

@@ -319,10 +319,9 @@ def _image(directory: Path, store: DirectoryStore, platform: Platform, codec: st
     root = directory / f"tree-{platform.architecture}{platform.variant}"
     root.mkdir()
     owners = populate(root)
+    base = _layer(store, root, owners, codec, base=True)
     if large:
         _write_sparse(os.fsencode(root), b"large", large)
-        _set_times(root)
-    base = _layer(store, root, owners, codec, base=True)
     _write(os.fsencode(root), b"etc/built-for", str(platform).encode(), 0o644)
     _set_times(root)
     built = _layer(store, root, owners, codec, base=False)

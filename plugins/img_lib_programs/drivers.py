@@ -337,6 +337,9 @@ def _heard(
     def img_step_finished(vertex: Vertex, cached: bool, seconds: float) -> None:
         ask("img_step_finished", {"step": _step(vertex), "cached": cached, "seconds": seconds})
 
+    def img_step_failed(vertex: Vertex, error: str, seconds: float) -> None:
+        ask("img_step_failed", {"step": _step(vertex), "error": error, "seconds": seconds})
+
     def img_layer_committed(vertex: Vertex, descriptor: Any, diff_id: str) -> None:
         layer = {"mediaType": descriptor.media_type, "digest": descriptor.digest, "size": descriptor.size}
         ask("img_layer_committed", {"step": _step(vertex), "layer": {**layer, "diff_id": diff_id}})

@@ -34,6 +34,9 @@ def img_build_planned(plan):
 def img_step_finished(vertex, cached):
     note("step", vertex.name)
 @hookimpl
+def img_step_failed(vertex, error, seconds):
+    note("failed", vertex.name, error, seconds > 0)
+@hookimpl
 def img_layer_committed(vertex, descriptor, diff_id):
     note("layer", vertex.name, descriptor.digest, diff_id)
 @hookimpl
@@ -101,6 +104,7 @@ def test_a_build_is_told_in_order(plug: Plug, tmp_path: Path) -> None:
     ("text", "error"),
     [
         ("FROM busybox\nRUN exit 3\n", "did not complete successfully: exit code: 3"),
+        ("FROM busybox\nRUN sleep 0.1 && exit 3\nRUN true\n", "did not complete successfully: exit code: 3"),
         ("FROM busybox\nCOPY none /\n", "none"),
     ],
 )
@@ -113,6 +117,11 @@ def test_a_failure_is_told_in_a_line(plug: Plug, tmp_path: Path, text: str, erro
         return
     assert told[-1][0] == "finished"
     assert error in told[-1][1]
+    ((_, name, reason, took),) = (row for row in told if row[0] == "failed")
+    assert (name.split()[1], took) == (text.split()[2], True)
+    assert error in reason
+    assert "\n" not in reason
+    assert not [row for row in told if row[0] == "step" and row[1] == name]
     assert "\n" not in told[-1][1]
 
 

@@ -78,6 +78,9 @@ class ListenerContract(ModuleContract):
         failures = []
         for number, vertex in enumerate(vertices(plan)):
             failures += notify(relay, "img_step_finished", vertex=vertex, cached=number % 2 == 0, seconds=0.5)
+        if fails:
+            failed = next(iter(vertices(plan)))
+            failures += notify(relay, "img_step_failed", vertex=failed, error=f"it did not work: {text}", seconds=0.5)
         for event in events(text, fails=fails):
             failures += notify(relay, "img_event", event=event)
         for vertex in vertices(plan):

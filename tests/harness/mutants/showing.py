@@ -263,6 +263,7 @@ def _prints(event: Any) -> None:
 
 LISTENERS = {
     "wants what no event has": listener("test_a_whole_build", img_event=_needs_a_name),
+    "has a bug for steps that failed": listener("test_a_whole_build", img_step_failed=lambda vertex, error: error["reason"]),
     "has a bug for steps": listener("test_a_whole_build", img_step_finished=lambda vertex, seconds: 1 / 0),
     "has a bug for layers": listener("test_a_whole_build", img_layer_committed=lambda descriptor: descriptor["digest"]),
     "states what is no statement": listener("test_a_whole_build", img_image_built=lambda image: [{"predicate": {}}]),

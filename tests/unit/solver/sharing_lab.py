@@ -85,7 +85,9 @@ class CacheLab:
         plan = Plan(tuple(PlannedImage(PLATFORMS[0], root, {}, ()) for root in roots))
         done = Done([])
 
-        def finished(vertex: Vertex, found: bool, _seconds: float) -> None:
+        def finished(vertex: Vertex, found: bool, _seconds: float, error: str) -> None:
+            if error:
+                return
             if vertex.inputs or not hasattr(vertex.op, "scheme"):
                 (done.found if found else done.ran).append(vertex.name)
 

@@ -253,7 +253,7 @@ class Lab:
         layer_forms: tuple[LayerForm, ...] = (),
         all_layers: bool = False,
         imports: Imports | None = None,
-        finished: Callable[[Vertex, bool, float], None] = lambda _vertex, _found, _seconds: None,
+        finished: Callable[[Vertex, bool, float, str], None] = lambda *_: None,
     ) -> Iterator[tuple[Solver, BuildScope]]:
         """Give what solves *plan*, and its scope."""
         assert self.store.run is not None

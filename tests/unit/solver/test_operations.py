@@ -135,7 +135,7 @@ class Bench:
         self.executor.ran.clear()
         self.found.clear()
 
-        def finished(vertex: Vertex, found: bool, _seconds: float) -> None:
+        def finished(vertex: Vertex, found: bool, _seconds: float, _error: str) -> None:
             self.found[vertex.name] = found
 
         with self.lab.solver(World(), plan) as (_, base), Solver(self.scope(base), finished=finished) as solver:
