@@ -17,7 +17,7 @@ from harness.fixtures import load
 from harness.host import AS_ROOT
 from harness.img import environment
 
-KINDS = ("root", "host-users-false")
+KINDS = ("root", "host-users-false", "cri-o-root")
 WORST = "run/hard-links-across-steps"  #: an exception, which is in each sample
 
 
