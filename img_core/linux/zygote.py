@@ -126,8 +126,9 @@ class Zygote:
         The function's return value (None: 0) is the exit status; if it raises, the status is `RAISED_STATUS` and
         `ZygoteProcess.error` has the text. The module is imported in the zygote before the process is made; put nothing heavy in it.
         The process starts with SIGINT, SIGTERM, SIGHUP and SIGQUIT ignored, stdin and stdout at /dev/null and the builder's stderr.
-        Callable from any thread. Raises HostError when the process could not be made.
+        Callable from any thread. Raises HostError when the process could not be made, and the audit event ``img.spawn`` before.
         """
+        sys.audit("img.spawn", entry)
         if len(fds) > _MOST_FDS:
             raise HostError(f"cannot hand {len(fds)} descriptors to a process, the limit is {_MOST_FDS}")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

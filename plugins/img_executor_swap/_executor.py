@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from img_core.files.locks import UNDO
 from img_core.linux.binfmt import Emulation
+from img_core.linux.parallel import once
 from img_core.spec.errors import HostError, StepError, Unsupported
 from img_core.spec.executor import Executor, ExitStatus, Process, StepIO
 from img_executor_swap import _probe
 from img_executor_swap._place import HOME, SYSTEM, RootPlace, turn
+from img_executor_swap._quiet import Quiet
 from img_lib_containers.containers import check, check_target, parents_first, standard_input, wait_or_kill
 from img_lib_containers.covers import Covers
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SwapExecutor"]
 
+_quiet: Final = once(Quiet)
 _ENTRY: Final = "img_executor_swap._step:main"
 _KILLED: Final = 128 + 9
 _PAUSE: Final = 0.05  # seconds between two looks whether a step that waits for its turn is canceled
@@ -81,9 +84,10 @@ class SwapExecutor(Executor):
     def _run(self, spawner: Spawner, process: Process, root: int, io: StepIO) -> tuple[int, bool]:
         place = RootPlace(os.readlink(f"/proc/self/fd/{root}"), os.path.join(self.host.run_directory, UNDO))
         with ExitStack() as stack:
-            stack.callback(_bring_back, place)  # if the process that does it was killed
             stdio = [standard_input(stack, io), io.stdout, io.stderr]
             payload = {**_payload(process, place), "terminal": io.terminal}
+            stack.enter_context(_quiet().during())
+            stack.callback(_bring_back, place)  # if the process that does it was killed
             spawned = spawner.spawn(_ENTRY, payload, fds=[*stdio, *process.cgroup_fds])
             stack.callback(spawned.close)
             code, canceled = wait_or_kill(spawned, io.cancel_fd)

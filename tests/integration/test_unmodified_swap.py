@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ from harness.unmodified import Box
 from integration.test_containers import write_wheels
 from integration.test_unmodified_containers import BUILDS, layer_paths
 from integration.test_unmodified_templates import CONTRIB, write_base
+
+GUARD_LOG = "/.img/in/guard.log"
 
 CASES = {
     **{name: text for name, text in BUILDS.items() if name != "processes"},
@@ -46,7 +49,15 @@ CASES = {
 def box(tmp_path_factory: pytest.TempPathFactory, busybox_archive: Path) -> Iterator[Box]:
     made = Box.make(tmp_path_factory.mktemp("box") / "layer", "cri-o-root", busybox_archive)
     yield made
+    log = made.inside(GUARD_LOG)
+    loaded = log.read_text() if log.exists() else ""
     made.remove()
+    assert not loaded, "the builder loaded or started something while the tree of a step was in place"
+
+
+def guarded(box: Box) -> Img:
+    """Return the command, with a guard that notes what it, its zygote and what that starts load while the tree of a step is in place."""
+    return replace(box.img(), program=(sys.executable, "/.img/source/tests/harness/guarded.py", GUARD_LOG))
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +88,7 @@ def test_builds_give_the_same_image_as_elsewhere(box: Box, reference: NewState, 
     there.build(tmp_path, *flags, *secret, "-o", f"type=oci,dest={expected}", tag="").ok()
     before = names(box)
     secret = ("--secret", f"id=token,src={inside}/secret")
-    box.img().build(inside, *flags, *secret, "-o", f"type=oci,dest={inside}/out.tar", tag="").ok()
+    guarded(box).build(inside, *flags, *secret, "-o", f"type=oci,dest={inside}/out.tar", tag="").ok()
     assert names(box) == before
     ours, theirs = ImageArchive(found), ImageArchive(expected)
     assert not [
@@ -109,9 +120,30 @@ def test_the_doctor_names_the_situation(box: Box) -> None:
 def test_what_cannot_be_is_refused_in_one_line(box: Box, instruction: str, status: int, words: str) -> None:
     box.put("/.img/in/refused/Dockerfile", f"FROM busybox\n{instruction}\n")
     before = names(box)
-    built = box.img().build(Path("/.img/in/refused"), "--no-cache", "--allow", "security.insecure")
+    built = guarded(box).build(Path("/.img/in/refused"), "--no-cache", "--allow", "security.insecure")
     built.refused(status, words)
     assert names(box) == before
+
+
+def test_the_guard_sees_what_is_loaded(box: Box) -> None:
+    situation = box.img().situation
+    assert situation is not None
+    script = (
+        "import sys; sys.path[:0] = ['/.img/source/tests']; from harness import guarded; guarded.watch('/.img/in/sees.log'); "
+        "import os; os.mkdir('/.img-aside-etc'); import wave; os.rmdir('/.img-aside-etc'); import aifc"
+    )
+    subprocess.run(
+        situation.wrap(sys.executable, "-W", "ignore", "-c", script), env=box.environment(), check=True, timeout=60
+    )
+    assert [line.split()[1:3] for line in box.inside("/.img/in/sees.log").read_text().splitlines()][:1] == [
+        ["import", "wave"]
+    ]
+
+
+def test_much_output_is_shown_while_the_tree_is_in_place(box: Box) -> None:
+    box.put("/.img/in/much/Dockerfile", "FROM busybox\nRUN yes | head -c 3000000; echo; echo the end\n")
+    for progress in ("plain", "rawjson", "quiet"):
+        guarded(box).build(Path("/.img/in/much"), "--no-cache", "--progress", progress, timeout=100).ok()
 
 
 def test_a_context_that_is_away_while_a_step_runs_is_read_before_or_after(box: Box) -> None:
@@ -122,7 +154,7 @@ def test_a_context_that_is_away_while_a_step_runs_is_read_before_or_after(box: B
         f"FROM busybox AS long\n{writing * 3}FROM busybox\n{copying}COPY --from=long /context/file /4\n",
     )
     box.put("/context/file", "right")
-    box.img().build(Path("/context"), "--no-cache", "-o", "type=local,dest=/.img/in/away", tag="").ok()
+    guarded(box).build(Path("/context"), "--no-cache", "-o", "type=local,dest=/.img/in/away", tag="").ok()
     found = {name: box.inside(f"/.img/in/away/{name}").read_text() for name in "1234"}
     assert found == {"1": "right", "2": "right", "3": "right", "4": "wrong\n"}
 
