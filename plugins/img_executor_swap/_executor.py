@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import select
+import stat
+import tempfile
 import threading
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from img_core.files import fs
 from img_core.files.locks import UNDO
 from img_core.linux.binfmt import Emulation
 from img_core.linux.parallel import once
@@ -29,6 +33,7 @@ __all__ = ["SwapExecutor"]
 
 _quiet: Final = once(Quiet)
 _ENTRY: Final = "img_executor_swap._step:main"
+_DEVICES: Final = "/dev/"
 _KILLED: Final = 128 + 9
 _PAUSE: Final = 0.05  # seconds between two looks whether a step that waits for its turn is canceled
 
@@ -64,9 +69,14 @@ class SwapExecutor(Executor):
             if not stack.enter_context(self._own_turn(io)):
                 return ExitStatus(_KILLED, canceled=True)
             covers = stack.enter_context(Covers(rootfs.fd, self.host.run_directory, hands_out=False))
+            devices = None
             for mount in parents_first(process.mounts):
                 _check_target(mount.target)
-                covers.put(mount)
+                if not mount.target.startswith(_DEVICES):
+                    covers.put(mount)
+                    continue
+                devices = devices or _covers_of_devices(stack)
+                devices.put(replace(mount, target=mount.target.removeprefix(_DEVICES)))
             return ExitStatus(*self._run(spawner, process, rootfs.fd, io))
 
     @contextmanager
@@ -116,10 +126,22 @@ def _check(process: Process) -> None:
 
 def _check_target(target: str) -> None:
     check_target(target)
-    if os.path.normpath(target).split("/")[1] in (*SYSTEM, HOME):
-        raise StepError(
-            f"cannot mount at `{target}`: the executor `swap` leaves `/proc`, `/sys` and `/dev` to the container"
-        )
+    if os.path.normpath(target).split("/")[1] not in (*SYSTEM, HOME):
+        return
+    if target.startswith(_DEVICES) and (not os.path.lexists(target) or stat.S_ISREG(os.lstat(target).st_mode)):
+        return  # such as the program of a here-document
+    raise StepError(
+        f"cannot mount at `{target}`: the executor `swap` leaves `/proc`, `/sys` and what is in `/dev` to the container"
+    )
+
+
+def _covers_of_devices(stack: ExitStack) -> Covers:
+    """Return the places in the container's own /dev, which stays where it is, until *stack* ends."""
+    directory = os.open(_DEVICES, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    stack.callback(os.close, directory)
+    aside = tempfile.mkdtemp(prefix=".img-", dir=_DEVICES)
+    stack.callback(fs.remove_tree, aside)
+    return stack.enter_context(Covers(directory, aside, hands_out=False))
 
 
 def _payload(process: Process, place: RootPlace) -> dict[str, Any]:  # Any: JSON
