@@ -135,6 +135,18 @@ EXCEPTIONS: dict[str, tuple[str, ...]] = {
 }
 
 
-def reason(name: str) -> str:
-    """Return why the Dockerfile *name* gives another image there; empty if it does not."""
-    return next((why for why, names in EXCEPTIONS.items() if name in names), "")
+#: And what one kind of container only cannot, or tells otherwise, by kind.
+EXCEPTIONS_OF: dict[str, dict[str, tuple[str, ...]]] = {
+    "cri-o-root": {
+        "Without the capability `SETFCAP` nobody can give a file capabilities.": ("applications/file-capabilities",),
+        "The names in `/` hold `.img`, where img is: the Dockerfile writes them down.": tuple(
+            f"random_copies/seed-{seed}" for seed in range(6)
+        ),
+    },
+}
+
+
+def reason(kind: str, name: str) -> str:
+    """Return why the Dockerfile *name* gives another image in a container of *kind*; empty if it does not."""
+    listed = {**EXCEPTIONS, **EXCEPTIONS_OF.get(kind, {})}
+    return next((why for why, names in listed.items() if name in names), "")

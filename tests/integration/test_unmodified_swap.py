@@ -113,7 +113,11 @@ def test_the_doctor_names_the_situation(box: Box) -> None:
         ("RUN --security=insecure true", 4, "needs a privileged container"),
         ("RUN exit 7", 4, "exit code: 7"),
         ("RUN nonsense", 4, "exit code: 127"),
-        ("RUN --mount=type=tmpfs,target=/dev/shm true", 4, "leaves `/proc`, `/sys` and what is in `/dev` to the container"),
+        (
+            "RUN --mount=type=tmpfs,target=/dev/shm true",
+            4,
+            "leaves `/proc`, `/sys` and what is in `/dev` to the container",
+        ),
         ("COPY Dockerfile /.img/file\nRUN true", 7, "the image has `/.img`"),
     ],
 )
