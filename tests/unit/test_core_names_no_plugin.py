@@ -18,6 +18,7 @@ OTHER_MEANINGS = {
     "api/_transfers.py": {"archive"},  # what progress is shown of
     "linux/sandbox.py": {"tty"},  # the device
     "net/addresses.py": {"https"},  # of addresses
+    "net/_library.py": {"https"},
     "net/hosts.py": {"https"},
     "net/redirects.py": {"https"},
     "net/transport.py": {"https"},
