@@ -65,6 +65,7 @@ class AsyncClient:
         )
 
     build = _Variant(Client.build)
+    build_many = _Variant(Client.build_many)
     check = _Variant(Client.check)
     outline = _Variant(Client.outline)
     targets = _Variant(Client.targets)

@@ -1,4 +1,4 @@
-"""One build, from request to result, in this process."""
+"""One build, or several together, from request to result, in this process."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from img_core.api._entitlements import check_entitlements
 from img_core.api._journal import Journal
 from img_core.api._listening import announced, attested, committed
+from img_core.api._planned import planned
 from img_core.api._preparation import Preparation
 from img_core.api._request import BuildResult, CachePlace, Output
 from img_core.config import DEFAULT_EXPORTER
@@ -23,7 +24,7 @@ from img_core.spec.errors import ImgError, NotFoundError, StepError
 from img_core.spec.graph import SourceOp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from img_core.api._caches import Caches
     from img_core.api._failed import FailedStep
@@ -47,35 +48,41 @@ _COLLECT_SHARE = 0.05  #: of the time that it took
 
 
 class Build:
-    """One build in one session."""
+    """The builds of *requests* in one session, as many of them as can be done together with the first."""
 
     def __init__(
         self,
         session: Session,
-        request: BuildRequest,
+        requests: Sequence[BuildRequest],
         cancellation: Cancellation,
         listeners: Sequence[Callable[[Event], None]] = (),
         on_failure: Callable[[StepFailure], None] | None = None,
     ) -> None:
         self._session = session
-        self._request = request
+        self._request = requests[0]
         self._on_failure = on_failure
         self._failed: list[str] = []  #: names of the notes of steps that failed
         self._build_id = ""
         self._events = Events(session.notice)
         for listener in listeners:
             self._events.listen(listener)
-        self._prepared = Preparation(session, request, self._events, cancellation)
-        self._names = [new_name(tag) for tag in request.tags]
+        self._builds = [Preparation(session, request, self._events, cancellation) for request in requests]
+        self._prepared = self._builds[0]
+        self._names = [[new_name(tag) for tag in request.tags] for request in requests]
+        self._origins: Mapping[str, tuple[int, Vertex]] = {}
 
-    def run(self) -> BuildResult:
-        """Build and export, and keep a log of it; then see to it that the cache does not grow without bound. Raises ImgError."""
+    def run(self) -> dict[int, BuildResult]:
+        """Build and export, and keep a log of it; then see to it that the cache does not grow without bound. Raises ImgError.
+
+        Returns the results by the numbers of the requests; that of the first is among them.
+        """
         started = time.monotonic()
-        journal = Journal(self._session.host, self._request, self._session.notice)
+        tags = tuple(dict.fromkeys(tag for build in self._builds for tag in build.request.tags))
+        journal = Journal(self._session.host, replace(self._request, tags=tags), self._session.notice)
         self._build_id = journal.id
         self._events.listen(journal.take)
         try:
-            result, cache_grew = self._run(journal)
+            results, cache_grew = self._run(journal)
         except BaseException as err:
             journal.end(None, err)
             if self._failed:
@@ -83,17 +90,17 @@ class Build:
                 if isinstance(err, StepError):
                     err.hint = err.hint or "`img debug last` opens a shell in what the step left"
             raise
-        journal.end(result)
+        journal.end(next(iter(results.values())))
         self._forget_failed()
         if cache_grew:
             self._collect(time.monotonic() - started)
-        return result
+        return results
 
-    def _run(self, journal: Journal) -> tuple[BuildResult, bool]:
+    def _run(self, journal: Journal) -> tuple[dict[int, BuildResult], bool]:
         from img_core.solver.solver import Solver
 
         session, request, prepared = self._session, self._request, self._prepared
-        exporters = self._exporters()
+        every = [self._exporters(build.request) for build in self._builds]
         session.plugins.check("executor", request.executor)  # a wrong name is told even if no step runs
         with ExitStack() as opened:
             opened.enter_context(fs.disk_errors(session.store.state))  # whatever was not told in other words below
@@ -101,17 +108,17 @@ class Build:
             request.limits.check()
             engine = prepared.engine(opened)
             caches = self._caches(opened, engine)
-            definition, sources, resolver = prepared.prepare()
-            drivers = prepared.drivers(sources, request.network, self._on_failure, self._keep_failed)
-            plan, excerpt = prepared.plan(definition, resolver)
-            plan = prepared.amended(plan)
+            found = planned(self._builds)
+            plan, resolver, self._origins = found.plan, found.resolver, found.origins
+            drivers = prepared.drivers(found.sources, request.network, self._on_failure, self._keep_failed)
             check_entitlements(plan, request.allow, isolated=lambda: self._isolates(network))
             journal.counted = _steps_of(plan)
             listeners = opened.enter_context(announced(prepared, plan))
             if engine is not None:
                 from img_core.api._handing import Handing
 
-                Handing(prepared, engine, drivers, resolver).run(plan, listeners.step_finished, excerpt)
+                Handing(prepared, engine, drivers, resolver).run(plan, listeners.step_finished, found.excerpt)
+            exporters = [item for number in found.numbers for item in every[number]]
             forms = [item.layer_form for item in exporters if item.needs_layers]
             forms = list(dict.fromkeys([*forms, *(caches.layer_forms if caches else ())]))
             hears = [caches.packed] if caches and len(forms) == 1 else []
@@ -132,12 +139,20 @@ class Build:
                 if caches:
                     caches.ready(outcome, scope, solver, exporters)
 
-            outcome = solver.solve(self._names, excerpt=excerpt, ready=ready)
+            names = [name for number in found.numbers for name in self._names[number]]
+            outcome = solver.solve(names, excerpt=found.excerpt, ready=ready)
             outcome = caches.amended(outcome) if caches else outcome
-            metadata = self._export(attested(prepared, outcome, exporters, self._shown_names), exporters, listeners)
-            if caches:
-                metadata |= caches.save(prepared.progress)
-            return self._result(metadata, plan, solver), solver.made_steps > 0
+            told, images = list[dict[str, Any]](), list(outcome.images)
+            for number, own in zip(found.numbers, found.plans, strict=True):
+                part = replace(outcome, images=images[: len(own.images)], names=self._names[number])
+                del images[: len(own.images)]
+                told.append(self._export(attested(prepared, part, every[number]), every[number], listeners))
+            saved = caches.save(prepared.progress) if caches else {}
+            results = {
+                number: self._result(number, {**metadata, **saved}, plan, len(steps), len(steps & solver.cached))
+                for number, metadata, plan, steps in zip(found.numbers, told, found.plans, found.steps, strict=True)
+            }
+            return results, solver.made_steps > 0
 
     def _caches(self, opened: ExitStack, engine: Engine | None = None) -> Caches | None:
         """Return the caches of the request, if it names any, and that of *engine*, until *opened* ends."""
@@ -187,8 +202,9 @@ class Build:
     def _keep_failed(self, vertex: Vertex, snapshot: str, message: str) -> None:
         from img_core.api._failed import remember
 
-        state = self._session.store.state
-        self._failed.append(remember(state, self._build_id, self._request, vertex, snapshot, message))
+        number, vertex = self._origins.get(vertex.digest, (0, vertex))
+        request, state = self._builds[number].request, self._session.store.state
+        self._failed.append(remember(state, self._build_id, request, vertex, snapshot, message))
 
     def _forget_failed(self) -> None:
         """Remove what earlier builds of this kind left when they failed; failing at it fails no build."""
@@ -198,7 +214,8 @@ class Build:
         from img_core.api._failed import forget, kind_of
 
         try:
-            forget(store, kind_of(self._request), besides=self._failed)
+            for kind in {kind_of(build.request) for build in self._builds}:
+                forget(store, kind, besides=self._failed)
         except (ImgError, OSError) as err:
             self._session.notice(f"what an earlier build left could not be removed: {err}")
 
@@ -224,14 +241,10 @@ class Build:
 
     # ------------------------------------------------------------------------------------------------------- export
 
-    @property
-    def _shown_names(self) -> tuple[str, ...]:
-        return tuple(map(str, self._names))
-
-    def _exporters(self) -> list[Exporter]:
-        outputs = list(self._request.outputs)
+    def _exporters(self, request: BuildRequest) -> list[Exporter]:
+        outputs = list(request.outputs)
         # ``-t`` names an image that people expect to find with `img ls`; with neither name nor output it is kept under its id.
-        named = self._names and not any(self._names_image(output) for output in outputs)
+        named = request.tags and not any(self._names_image(output) for output in outputs)
         if named or not outputs:
             outputs.append(Output(DEFAULT_EXPORTER))
         made = []
@@ -253,17 +266,17 @@ class Build:
             with self._prepared.step(f"exporting to {exporter.name}") as step:
                 told = exporter.export(outcome.wanted_by(exporter), self._prepared.progress(step))
             metadata.update(told)
-            listeners.tell("img_exported", exporter=exporter.name, names=self._shown_names, metadata=dict(told))
+            listeners.tell("img_exported", exporter=exporter.name, names=tuple(outcome.names), metadata=dict(told))
         return metadata
 
-    def _result(self, metadata: dict[str, Any], plan: Plan, solver: Any) -> BuildResult:  # Any: a Solver
+    def _result(self, number: int, metadata: dict[str, Any], plan: Plan, steps: int, cached: int) -> BuildResult:
         return BuildResult(
             digest=str(metadata.get("containerimage.digest", "")),
             config_digest=str(metadata.get("containerimage.config.digest", "")),
-            names=tuple(self._names),
+            names=tuple(self._names[number]),
             metadata=metadata,
-            steps=solver.steps,
-            cached_steps=solver.cached_steps,
+            steps=steps,
+            cached_steps=cached,
             warnings=tuple(warning.message for warning in plan.warnings),
             build=self._build_id,
         )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from img_core.api._workplace import Workplace, apart
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from typing import Unpack
 
     from img_core.api._build import Build
@@ -61,10 +61,33 @@ class Building(Workplace):
 
         request = self.located(request_of(context, tags=tags, outputs=outputs, build_args=build_args or {}, **options))
         if on_failure is None:
-            return self._built(request, on_event=on_event, cancel=cancel)
+            return self._built((request,), on_event=on_event, cancel=cancel)[0]
         self._refuse_elsewhere("on_failure of build()")
-        with self._build(request, cancel, on_event, on_failure) as build:
-            return build.run()
+        with self._build((request,), cancel, on_event, on_failure) as build:
+            return build.run()[0]
+
+    def build_many(
+        self,
+        builds: Iterable[BuildRequest | Mapping[str, Any] | StrPath],
+        *,
+        on_event: Listener | None = None,
+        cancel: CancelHandle | None = None,
+        **options: Unpack[BuildOptions],
+    ) -> tuple[BuildResult, ...]:
+        """Build several images together, from one definition or many: what they share is done once, all else at the same time.
+
+        Each of *builds* is a `BuildRequest`, a mapping of arguments of `build`, or a context; *options* are those of all that do not
+        say otherwise. Outputs are written when all steps are done. The first that fails stops the others, whose finished steps are kept.
+        Builds that differ in something that concerns their steps as a whole, such as secrets, network or caches, are done one after
+        the other. Returns the results in the order of *builds*; those done together have one log. Raises as `build`.
+        """
+        from img_core.api._given import request_of
+
+        given = [
+            request_of(**{**options, **item}) if isinstance(item, Mapping) else request_of(item, **options)
+            for item in builds
+        ]
+        return self._built(tuple(map(self.located, given)), on_event=on_event, cancel=cancel)
 
     def check(
         self,
@@ -76,7 +99,7 @@ class Building(Workplace):
     ) -> tuple[BuildWarning, ...]:
         """Return all findings about a build definition; build nothing. Arguments and errors as `build`."""
         found: tuple[BuildWarning, ...] = self._asked(
-            "check", self._requested(context, build_args, options), cancel=cancel
+            "check", [self._requested(context, build_args, options)], cancel=cancel
         )
         return found
 
@@ -89,7 +112,9 @@ class Building(Workplace):
         **options: Unpack[BuildOptions],
     ) -> Mapping[str, Any]:  # Any: JSON
         """Return what a target takes from outside: build arguments, secrets, ssh sockets. Arguments and errors as `build`."""
-        found: Mapping[str, Any] = self._asked("outline", self._requested(context, build_args, options), cancel=cancel)
+        found: Mapping[str, Any] = self._asked(
+            "outline", [self._requested(context, build_args, options)], cancel=cancel
+        )
         return found
 
     def targets(
@@ -101,7 +126,9 @@ class Building(Workplace):
         **options: Unpack[BuildOptions],
     ) -> Mapping[str, Any]:  # Any: JSON
         """Return the stages that can be built. Arguments and errors as `build`."""
-        found: Mapping[str, Any] = self._asked("targets", self._requested(context, build_args, options), cancel=cancel)
+        found: Mapping[str, Any] = self._asked(
+            "targets", [self._requested(context, build_args, options)], cancel=cancel
+        )
         return found
 
     def lock(
@@ -116,7 +143,7 @@ class Building(Workplace):
 
         The text of the lock file is its `Lock.text`, `Lock.path` where it belongs. Arguments and errors as `build`.
         """
-        found: Lock = self._asked("lock", self._requested(context, build_args, options), cancel=cancel)
+        found: Lock = self._asked("lock", [self._requested(context, build_args, options)], cancel=cancel)
         return found
 
     @apart
@@ -144,13 +171,15 @@ class Building(Workplace):
 
     def handed_out(
         self,
-        context: StrPath | BuildRequest = ".",
+        context: StrPath | BuildRequest | Sequence[BuildRequest] = ".",
         *,
         cancel: CancelHandle | None = None,
         **options: Unpack[BuildOptions],
     ) -> tuple[str, ...]:
-        """Return in lines what the engine of a build would be given now; build nothing. Arguments and errors as `build`."""
-        return tuple(self._asked("handed_out", self._requested(context, None, options), cancel=cancel))
+        """Return in lines what the engine of a build, or of several, would be given now; build nothing. Arguments and errors as `build`."""
+        every = context if isinstance(context, Sequence) and not isinstance(context, str) else (context,)
+        requests = [self._requested(item, None, options) for item in every]
+        return tuple(self._asked("handed_out", requests, cancel=cancel))
 
     def workers(self, engine: str, *, cancel: CancelHandle | None = None) -> tuple[EngineWorker, ...]:
         """Return who could do tasks of *engine* now (its name, perhaps with options: ``dask,address=…``). Raises ImgError."""
@@ -197,7 +226,7 @@ class Building(Workplace):
         self._refuse_elsewhere("debug()")
         failed = failed_step(self._trusted(), build)
         request = available(failed.request, self._secret_places().locate, self._notice)
-        with self._build(request, cancel) as entrance:
+        with self._build((request,), cancel) as entrance:
             entrance.enter(failed, use)
 
     def _refuse_elsewhere(self, what: str) -> None:
@@ -237,25 +266,31 @@ class Building(Workplace):
         return self.located(request_of(context, build_args=build_args or {}, **options))
 
     @apart
-    def _built(self, request: BuildRequest, *, on_event: Listener | None, cancel: CancelHandle | None) -> BuildResult:
-        with self._build(request, cancel, on_event) as build:
-            return build.run()
+    def _built(
+        self, requests: Sequence[BuildRequest], *, on_event: Listener | None, cancel: CancelHandle | None
+    ) -> tuple[BuildResult, ...]:
+        found: dict[int, BuildResult] = {}
+        while left := [number for number in range(len(requests)) if number not in found]:
+            with self._build([requests[number] for number in left], cancel, on_event) as build:
+                found |= {left[number]: result for number, result in build.run().items()}
+        return tuple(found[number] for number in range(len(requests)))
 
     @apart
-    def _asked(self, question: str, request: BuildRequest, *, cancel: CancelHandle | None) -> Any:
+    def _asked(self, question: str, requests: Sequence[BuildRequest], *, cancel: CancelHandle | None) -> Any:
         """Return the answer of the function *question* of `img_core.api._questions`. Any: depends on it."""
         from img_core.api import _questions
         from img_core.api._preparation import Preparation
         from img_core.solver.events import Events
 
         with self._working(cancel) as (session, cancellation):
-            prepared = Preparation(session, request, Events(session.notice), cancellation)
-            return getattr(_questions, question)(prepared)
+            events = Events(session.notice)
+            prepared = [Preparation(session, request, events, cancellation) for request in requests]
+            return getattr(_questions, question)(*prepared)
 
     @contextmanager
     def _build(
         self,
-        request: BuildRequest,
+        requests: Sequence[BuildRequest],
         cancel: CancelHandle | None,
         on_event: Listener | None = None,
         on_failure: Callable[[StepFailure], None] | None = None,
@@ -263,7 +298,7 @@ class Building(Workplace):
         from img_core.api._build import Build
 
         with self._working(cancel) as (session, cancellation):
-            yield Build(session, request, cancellation, [on_event] if on_event else [], on_failure)
+            yield Build(session, requests, cancellation, [on_event] if on_event else [], on_failure)
 
     @contextmanager
     def _working(self, cancel: CancelHandle | None) -> Iterator[tuple[Session, Cancellation]]:

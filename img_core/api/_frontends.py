@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -64,5 +65,6 @@ class Frontends:
 
     def _name_of(self, definition: str) -> str:
         """Return the name of the frontend for a definition in a file called *definition*."""
-        mine = (name for name, driver in self._drivers.items() if definition in driver.definition_names)
+        file = os.path.basename(definition)
+        mine = (name for name, driver in self._drivers.items() if file in driver.definition_names)
         return next(mine, next(iter(self._drivers)))

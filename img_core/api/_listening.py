@@ -114,14 +114,12 @@ def committed(
     return {"packed": packed} if every else {}
 
 
-def attested(
-    prepared: Preparation, outcome: BuildOutcome, exporters: Sequence[Exporter], names: Sequence[str]
-) -> BuildOutcome:
-    """Return *outcome* with what listeners state about its images, which get *names*."""
+def attested(prepared: Preparation, outcome: BuildOutcome, exporters: Sequence[Exporter]) -> BuildOutcome:
+    """Return *outcome* with what listeners state about its images."""
     hook = prepared.session.plugins.listeners().img_image_built
     if not hook.get_hookimpls():
         return outcome
-    told = [hook(image=image, names=tuple(names)) for image in outcome.wanted_by(exporters[0]).images]
+    told = [hook(image=image, names=tuple(outcome.names)) for image in outcome.wanted_by(exporters[0]).images]
     images = [
         replace(image, attestations=tuple(item for answer in answers for item in answer))
         for image, answers in zip(outcome.images, told, strict=True)

@@ -54,8 +54,7 @@ def prepare_context(
     remote = addresses.tree(request.context)
     if remote is None:
         return _local(request, frontends, addresses, source, run_directory)
-    directory = os.path.join(run_directory, "remote-context")
-    fs.mkdir(directory, 0o700)
+    directory = _new_directory(run_directory, "remote-context")
     driver = source(remote.kind)
     pinned = driver.pin(SourceOp(remote.kind, remote.reference, _options(request, frontends)), None)
     driver.fetch(pinned, directory)
@@ -113,12 +112,17 @@ def _inside(request: BuildRequest, directory: str) -> str:
     return os.path.join(directory, clean)
 
 
+def _new_directory(run_directory: str, name: str) -> str:
+    directory = os.path.join(run_directory, f"{name}-{os.urandom(4).hex()}")
+    fs.mkdir(directory, 0o700)
+    return directory
+
+
 def _downloaded(
     remote: NamedContext, names: DefinitionNames, source: Callable[[str], TreeSource], run_directory: str
 ) -> Definition:
     """Return the definition that ``-f URL`` names."""
-    directory = os.path.join(run_directory, "remote-definition")
-    fs.mkdir(directory, 0o700)
+    directory = _new_directory(run_directory, "remote-definition")
     driver = source(remote.kind)
     op = SourceOp(remote.kind, remote.reference, (("filename", names.usual),))
     driver.fetch(driver.pin(op, None), directory)

@@ -20,10 +20,12 @@ from img_core.spec.graph import CONTEXT_SCHEME
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from img_core.api._contexts import NamedContext
     from img_core.api._definition import Definition
     from img_core.api._request import BuildRequest
     from img_core.api.session import Session
     from img_core.linux.cancellation import Cancellation
+    from img_core.machines.together import Trees
     from img_core.solver.events import Events
     from img_core.solver.failure import StepFailure
     from img_core.solver.images import BuildResolver
@@ -48,8 +50,10 @@ class Preparation:
         self.events = events
         self.cancellation = cancellation
 
-    def prepare(self) -> tuple[Definition, Callable[[str], Any], BuildResolver]:  # Any: an image or a tree source
-        """Read the definition and make what answers questions about images and contexts."""
+    def prepare(
+        self, like: BuildResolver | None = None
+    ) -> tuple[MainContext, Callable[[str], Any], BuildResolver]:  # Any: an image or a tree source
+        """Read the definition and make what answers questions about images and contexts; *like* is as in `BuildResolver`."""
         from img_core.solver.images import BuildResolver
         from img_core.solver.wanted import WantedSources
 
@@ -57,13 +61,7 @@ class Preparation:
         if request.offline and request.pull:
             raise UsageError("`--pull` and `--offline` exclude each other")
         context = self.context()
-        contexts = parse_contexts(request.contexts, self._addresses)
-        local = {name: named.reference for name, named in contexts.items() if named.kind == CONTEXT_SCHEME}
-        sources = self._sources(
-            {"context": context.directory, **local},
-            {"context": context.ignore_file} if context.ignore_file else {},
-            self.frontends.of(context.definition.name).ignore_names("").within,
-        )
+        sources = self.sources(self.trees(context), self.ignore_names(context))
         resolver = BuildResolver(
             self.session.store,
             _image_source(sources),
@@ -72,11 +70,25 @@ class Preparation:
             trust_seconds=self.session.config.trust_tags,
             offline=request.offline,
             verified=not request.insecure_registries,
-            contexts={name: (named.kind, named.reference) for name, named in contexts.items()},
+            contexts={name: (named.kind, named.reference) for name, named in self._contexts.items()},
             facts=KnownContexts(context, sources),
             wanted=WantedSources(self._source_rules(context.definition)),
+            like=like,
         )
-        return context.definition, sources, resolver
+        return context, sources, resolver
+
+    @cached_property
+    def _contexts(self) -> Mapping[str, NamedContext]:
+        return parse_contexts(self.request.contexts, self._addresses)
+
+    def trees(self, context: MainContext) -> Trees:
+        """Return the build contexts that are on this machine now."""
+        local = {name: (named.reference, "") for name, named in self._contexts.items() if named.kind == CONTEXT_SCHEME}
+        return {"context": (context.directory, context.ignore_file or ""), **local}
+
+    def ignore_names(self, context: MainContext) -> tuple[str, ...]:
+        """Return what files are called that hide things in build contexts."""
+        return self.frontends.of(context.definition.name).ignore_names("").within
 
     def _source_rules(self, definition: Definition) -> list[Callable[[SourceOp], SourceOp | None]]:
         """Return what decides about sources: listeners, and then the lock file."""
@@ -105,7 +117,7 @@ class Preparation:
         from img_core.api._definition import Definition
         from img_core.solver.images import BuildResolver
 
-        request, sources = self.request, self._sources(contexts)
+        request, sources = self.request, self.sources({name: (path, "") for name, path in (contexts or {}).items()})
         facts = KnownContexts(MainContext("", Definition(b"", "", None)), sources)
         return sources, BuildResolver(
             self.session.store,
@@ -123,7 +135,7 @@ class Preparation:
                 self.request,
                 self.frontends,
                 self._addresses,
-                lambda scheme: self._sources(trusted=True)(scheme),
+                lambda scheme: self.sources(trusted=True)(scheme),
                 self.session.host.run_directory,
             )
 
@@ -150,23 +162,24 @@ class Preparation:
         """What drivers of this build know of the host."""
         return self.session.host_for(offline=self.request.offline)
 
-    def _sources(
+    def sources(
         self,
-        contexts: Mapping[str, str] | None = None,
-        ignore_files: Mapping[str, str] | None = None,
+        trees: Trees | None = None,
         ignore_names: tuple[str, ...] = (),
+        named: tuple[str, ...] | None = None,
         *,
         trusted: bool = False,
     ) -> Callable[[str], Any]:  # Any: an image or a tree source
-        """Return the sources of this build. What the user named himself is *trusted* with his ssh; a definition is not."""
-        request = self.request
+        """Return the sources of this build, which reads *trees*. What the user *named* himself (None: in this request) is *trusted* with
+        his ssh; a definition is not."""
+        request, trees = self.request, trees or {}
         return self.session.sources(
-            contexts=contexts,
-            ignore_files=ignore_files,
+            contexts={name: directory for name, (directory, _) in trees.items()},
+            ignore_files={name: file for name, (_, file) in trees.items() if file},
             ignore_names=ignore_names,
             insecure=request.insecure_registries,
             secrets=self.secret,
-            named=self._named(),
+            named=self.named() if named is None else named,
             agents=self._agents,
             own_ssh=trusted,
             reproducible="SOURCE_DATE_EPOCH" in self.build_args(),
@@ -175,7 +188,7 @@ class Preparation:
             offline=request.offline,
         )
 
-    def _named(self) -> tuple[str, ...]:
+    def named(self) -> tuple[str, ...]:
         """Return the addresses of other machines that the user gave himself."""
         given = (self.request.context, *self.request.contexts.values())
         remote = [address for address in given if self._addresses.tree(address)]

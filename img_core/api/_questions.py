@@ -33,8 +33,8 @@ def outline(prepared: Preparation) -> Mapping[str, Any]:  # Any: JSON
 
 
 def _asked(prepared: Preparation, ask: Callable[[Frontend, PlanRequest, Resolver], _Answer]) -> _Answer:
-    definition, _, resolver = prepared.prepare()
-    planned = prepared.plan_request(definition)
+    context, _, resolver = prepared.prepare()
+    planned = prepared.plan_request(context.definition)
     with prepared.planning(planned) as frontend:
         return ask(frontend, planned, prepared.cancellation.undisturbed(resolver))
 
@@ -51,8 +51,8 @@ def lock(prepared: Preparation) -> Lock:
     from img_core.api._lock import Lock, identifier, lock_path
     from img_core.images.reference import full_id
 
-    definition, sources, resolver = prepared.prepare()
-    plan, _ = prepared.plan(definition, resolver)
+    context, sources, resolver = prepared.prepare()
+    plan, _ = prepared.plan(context.definition, resolver)
     found: dict[str, str] = {}
     for vertex in plan.vertices():
         if not isinstance(vertex.op, SourceOp) or full_id(vertex.op.reference):  # an id is as exact as a digest
@@ -67,18 +67,23 @@ def lock(prepared: Preparation) -> Lock:
         else:
             source: TreeSource = sources(op.scheme)
             found[identifier(op)] = source.pin_of(source.pin(op, vertex.platform))
-    return Lock(found, lock_path(definition.path))
+    return Lock(found, lock_path(context.definition.path))
 
 
-def handed_out(prepared: Preparation) -> list[str]:
-    """Return in lines what the engine would be given now. Raises ImgError."""
+def handed_out(*builds: Preparation) -> list[str]:
+    """Return in lines what the engine would be given now for *builds*. Raises ImgError."""
     from img_core.api._handing import Handing
+    from img_core.api._planned import planned
 
-    with ExitStack() as opened:
-        engine = prepared.engine(opened)
-        if engine is None:
-            raise UsageError("no engine was named")
-        definition, sources, resolver = prepared.prepare()
-        drivers = prepared.drivers(sources, prepared.request.network)
-        plan, _ = prepared.plan(definition, resolver)
-        return Handing(prepared, engine, drivers, resolver).shown(prepared.amended(plan))
+    lines: list[str] = []
+    while builds:
+        with ExitStack() as opened:
+            prepared = builds[0]
+            engine = prepared.engine(opened)
+            if engine is None:
+                raise UsageError("no engine was named")
+            found = planned(builds)
+            drivers = prepared.drivers(found.sources, prepared.request.network)
+            lines += Handing(prepared, engine, drivers, found.resolver).shown(found.plan)
+        builds = tuple(build for number, build in enumerate(builds) if number not in found.numbers)
+    return lines

@@ -75,7 +75,7 @@ class Work:
                 err = HostError(f"its disk is full: {err.message}")
             self._tell(failure_text(err, step=self._failed_step))
             return err.exit_code
-        self._tell(result_text(solver.made_steps, solver.cached_steps))
+        self._tell(result_text(solver.made_steps, len(solver.cached)))
         return 0
 
     def _hear(self, event: Event) -> None:

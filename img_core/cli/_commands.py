@@ -16,6 +16,7 @@ class CommandEntry:
 
 
 COMMANDS = {
+    "bake": CommandEntry("img_core.cli.bake", "Build the images that a file lists, together"),
     "build": CommandEntry("img_core.cli.build", "Build an image from a Dockerfile"),
     "builds": CommandEntry("img_core.cli.builds", "List recent builds and show their logs"),
     "cache": CommandEntry("img_core.cli.cache", "Look at a cache that builds on many machines share"),
@@ -52,6 +53,7 @@ COMMANDS = {
 
 #: Commands of groups only: docker's words for what removes less than `img prune` does.
 GROUP_COMMANDS = {
+    "bake": CommandEntry("img_core.cli.bake", "Build the images that a file lists, together"),
     "builder prune": CommandEntry("img_core.cli.builder_prune", "Remove build cache that no image shares"),
     "image prune": CommandEntry("img_core.cli.image_prune", "Remove images without a name"),
     "system prune": CommandEntry("img_core.cli.system_prune", "Remove images without a name and build cache"),
@@ -63,7 +65,7 @@ ALIASES = {"images": "ls", "list": "ls", "rmi": "rm", "remove": "rm"}
 #: docker's groups of commands: group to (word to our command).
 GROUPS = {
     "builder": {"build": "build", "prune": "builder prune"},
-    "buildx": {"build": "build", "du": "du", "history": "builds", "prune": "builder prune"},
+    "buildx": {"bake": "bake", "build": "build", "du": "du", "history": "builds", "prune": "builder prune"},
     "image": {
         "build": "build",
         "history": "history",

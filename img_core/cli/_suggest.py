@@ -73,7 +73,6 @@ _NO_CONTAINERS = "img builds images and runs no containers: `img save NAME | pod
 #: Commands of docker, podman and buildah.
 _COMMANDS_ELSEWHERE: Mapping[str, str] = {
     **dict.fromkeys(("create", "exec", "ps", "run", "start"), _NO_CONTAINERS),
-    "bake": "`img build` for each target",
     "bud": "`img build`",
     "from": "`img build`, with `FROM` in a Dockerfile",
     "commit": "`img build`, with the change in a Dockerfile",

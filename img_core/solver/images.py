@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -75,7 +74,7 @@ class BuildResolver:
     An image is looked for in this order: the local store (unless *pull*), what its registry said less than *trust_seconds* ago, and its
     registry (one request if the tag did not move); when that cannot be reached, what it said last is taken, with a warning. What was said
     to a build that was not *verified* (plain HTTP and unverified TLS were fine for it) counts for such builds only. *offline*, what a
-    registry said last counts for ever.
+    registry said last counts for ever. What *like*, the resolver of a build beside this one, has found is not looked for again.
     """
 
     def __init__(
@@ -91,6 +90,7 @@ class BuildResolver:
         contexts: Mapping[str, tuple[str, str]] | None = None,
         facts: ContextFacts,
         wanted: WantedSources | None = None,
+        like: BuildResolver | None = None,
     ) -> None:
         self._contexts = {"context": (CONTEXT_SCHEME, "context"), **(contexts or {})}  #: name to kind and reference
         self._facts = facts
@@ -102,8 +102,8 @@ class BuildResolver:
         self._trust_seconds = math.inf if offline else trust_seconds
         self._offline = offline
         self._trusted = "" if verified else " unverified"  #: part of what is remembered of tags
-        self._answers: dict[tuple[str, str], Answer[ResolvedImage]] = {}  #: by name and platform
-        self._answers_lock = threading.Lock()  # guards the dictionary, not what is in it
+        #: by name and platform
+        self.answers: dict[tuple[str, str], Answer[ResolvedImage]] = like.answers if like else {}
 
     def base_image(self, reference: str, platform: Platform) -> BaseImage:
         """Resolve an image for the frontend."""
@@ -194,8 +194,7 @@ class BuildResolver:
         return found
 
     def _answer(self, name: str, platform: Platform) -> Answer[ResolvedImage]:
-        with self._answers_lock:
-            return self._answers.setdefault((name, str(platform)), Answer())
+        return self.answers.setdefault((name, str(platform)), Answer())  # atomic
 
     def _pin(self, scheme: str, reference: str, platform: Platform) -> ResolvedImage:
         """Resolve an image of a source that is at hand: asked in each build, nothing is remembered."""

@@ -48,14 +48,8 @@ class Solver:
         self._finished = finished
         self._max_workers = max_workers or workers()
         self._handlers = handlers(scope)
-        self._cached: set[str] = set()  # digests of steps that were found
+        self.cached: set[str] = set()  #: digests of steps that were found
         self._made: set[str] = set()  # digests of steps that were not
-        self.steps = 0  #: how many steps the last plan had
-
-    @property
-    def cached_steps(self) -> int:
-        """How many steps were found in the cache."""
-        return len(self._cached)
 
     @property
     def made_steps(self) -> int:
@@ -87,7 +81,6 @@ class Solver:
     def _solved(self, names: Sequence[str], excerpt: Callable[[Location], str]) -> BuildOutcome:
         plan = self._scope.plan
         results = self._evaluated(plan.roots(), _with_excerpt(self.evaluate, excerpt))
-        self.steps = len(results)
         images = [self._outcome(image, results) for image in plan.images]
         return BuildOutcome(images, names, self._scope)
 
@@ -153,7 +146,7 @@ class Solver:
             started = time.monotonic()
             done = run()
             if not done.found and not isinstance(vertex.op, SourceOp | MergeOp):
-                self._cached.discard(vertex.digest)
+                self.cached.discard(vertex.digest)
                 self._made.add(vertex.digest)
                 self._finished(vertex, False, time.monotonic() - started, "")
             return done.result
@@ -176,7 +169,7 @@ class Solver:
             self._finished(vertex, False, time.monotonic() - started, err.message)
             raise
         if not isinstance(vertex.op, SourceOp):
-            (self._cached if report.cached else self._made).add(vertex.digest)
+            (self.cached if report.cached else self._made).add(vertex.digest)
         self._finished(vertex, report.cached, time.monotonic() - started - report.waited, "")
 
     def _outcome(self, image: PlannedImage, results: dict[str, Evaluated]) -> ImageOutcome:

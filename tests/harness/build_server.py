@@ -172,7 +172,7 @@ def _run(session: Any, document: dict[str, Any]) -> dict[str, Any]:
     answer: dict[str, Any] = {"error": "", "code": 0, "hint": "", "excerpt": "", "digest": ""}
     cancellation = Cancellation()
     try:
-        answer["digest"] = Build(session, _request(document), cancellation, [events.append]).run().digest
+        answer["digest"] = Build(session, [_request(document)], cancellation, [events.append]).run()[0].digest
     except ImgError as err:
         answer |= {"error": err.message, "code": err.exit_code, "hint": err.hint or "", "excerpt": err.excerpt or ""}
     finally:

@@ -158,7 +158,7 @@ def _build(request: Request) -> Any:
         wanted = BuildRequest(
             context=request["context"], tags=tuple(request["tags"]), backend=request.get("backend", "auto")
         )
-        result = Build(session, wanted, Cancellation()).run()
+        result = Build(session, [wanted], Cancellation()).run()[0]
         return {"digest": result.digest, "steps": result.steps, "cached": result.cached_steps}
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from img_core.cli.build._calls import Question
     from img_core.cli.build._repeatable import Repeatable
 
-__all__ = ["command"]
+__all__ = ["agents", "command", "is_dry_run", "parsed", "perform"]
 
 Made = TypeVar("Made")
 
@@ -45,27 +45,22 @@ _NO_IMAGE = ("local", "tar")
 @click.pass_context
 def command(context: click.Context, /, paths: tuple[str, ...], **flags: Any) -> None:  # Any: values of flags
     """Build an image from a Dockerfile."""
-    from img_core.cli.build._outputs import output_name, parse_outputs
+    from img_core.cli.build._outputs import output_name
 
     refuse_unsupported(flags)
     warnings = warn_ignored(flags)
     call = _parse_call(flags)
     refuse_more(context, paths, 1, "one PATH")
     path = _checked_path(paths, flags)
-    outputs = parse_outputs(
-        flags["outputs"],
-        push=flags["push"],
-        insecure=flags["insecure_registry"],
-        docker=flags["manifest_format"] == "docker" and bool(flags["tags"] or not flags["outputs"]),
-    )
+    outputs = _wanted_outputs(flags)
     shown = (flags["tags"] or ("",))[0] or output_name(outputs) or "image"
     request = _request(path, flags, outputs)
     if call is not None:
         from img_core.cli.build._calls import answer
 
-        context.exit(_build(settings_of(context), request, flags, (), partial(answer, call))[0])
-    if _is_dry_run(flags["engine"]):
-        for line in _build(settings_of(context), request, flags, (), _handed_out)[0]:
+        context.exit(perform(settings_of(context), request, flags, (), partial(answer, call))[0])
+    if is_dry_run(flags["engine"]):
+        for line in perform(settings_of(context), request, flags, (), _handed_out)[0]:
             echo(line)
         return
     _check_id_file(flags["iidfile"], outputs, request)
@@ -77,7 +72,7 @@ def command(context: click.Context, /, paths: tuple[str, ...], **flags: Any) -> 
 
         use = build_with_shell()
     repeats: list[Repeatable] = []
-    result, talkative = _build(settings_of(context), request, flags, first, partial(_noted, use, flags, repeats))
+    result, talkative = perform(settings_of(context), request, flags, first, partial(_noted, use, flags, repeats))
     _write_results(result, flags)
     nameless = not (flags["tags"] or outputs)
     printed = f"{_image_id(result)}\n" if flags["quiet"] or nameless else ""
@@ -91,7 +86,28 @@ def command(context: click.Context, /, paths: tuple[str, ...], **flags: Any) -> 
         repeat.keep(result)
 
 
-def _is_dry_run(engine: str) -> bool:
+def parsed(context: click.Context, words: list[str]) -> tuple[BuildRequest, dict[str, Any]]:  # Any: values of flags
+    """Return the request that *words* mean as arguments of ``img build``, and the values of its flags. Raises UsageError."""
+    with command.make_context("build", words, parent=context) as read:
+        flags = dict(read.params)
+    paths = flags.pop("paths")
+    refuse_unsupported(flags)
+    warn_ignored(flags)
+    return _request(_checked_path(paths, flags), flags, _wanted_outputs(flags)), flags
+
+
+def _wanted_outputs(flags: dict[str, Any]) -> list[Output]:  # Any: values of flags
+    from img_core.cli.build._outputs import parse_outputs
+
+    return parse_outputs(
+        flags["outputs"],
+        push=flags["push"],
+        insecure=flags["insecure_registry"],
+        docker=flags["manifest_format"] == "docker" and bool(flags["tags"] or not flags["outputs"]),
+    )
+
+
+def is_dry_run(engine: str) -> bool:
     """Tell whether the engine is only to be asked: ``NAME,dry-run``."""
     return "dry-run" in engine.split(",")[1:]
 
@@ -170,14 +186,12 @@ def _request(path: str, flags: dict[str, Any], outputs: list[Output]) -> BuildRe
         cache_from=cache_places(flags["cache_from"], "--cache-from"),
         cache_to=cache_places(flags["cache_to"], "--cache-to"),
         locked=flags["locked"],
-        engine=flags["engine"].replace(",dry-run", ",dry-run=true")
-        if _is_dry_run(flags["engine"])
-        else flags["engine"],
+        engine=flags["engine"].replace(",dry-run", ",dry-run=true") if is_dry_run(flags["engine"]) else flags["engine"],
         offline=flags["offline"],
     )
 
 
-def _build(
+def perform(
     settings: Settings,
     request: BuildRequest,
     flags: dict[str, Any],  # Any: their values
@@ -192,7 +206,7 @@ def _build(
 
     with ExitStack() as opened:
         if flags["ssh"]:
-            request = _changed(request, ssh=opened.enter_context(_agents(flags["ssh"])))
+            request = _changed(request, ssh=opened.enter_context(agents(flags["ssh"])))
         client = opened.enter_context(settings.client())
         request = client.located(request)  # a mistake is told before anything is made
         client.enter()  # while there is a single thread
@@ -225,11 +239,12 @@ def _explaining() -> Iterator[Explained]:
             say(line)
 
 
-def _agents(texts: tuple[str, ...]) -> AbstractContextManager[dict[str, SshAgent]]:
+def agents(texts: tuple[str, ...]) -> AbstractContextManager[dict[str, SshAgent]]:
+    """Give the agents of ``--ssh``; those that were started for that end with the block."""
+    from img_core.cli.build import _ssh_agent
     from img_core.cli.build._secrets import parse_ssh
-    from img_core.cli.build._ssh_agent import agents
 
-    return agents(parse_ssh(texts, os.environ))
+    return _ssh_agent.agents(parse_ssh(texts, os.environ))
 
 
 def _run(client: Client, request: BuildRequest, show: Display | Explained | None, use: Use[Made]) -> Made:

@@ -1,0 +1,152 @@
+"""``img bake``: the targets of a file, built together."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from img_core.cli._base import Command, settings_of
+from img_core.cli._output import echo, say
+from img_core.cli._progress import HELP as PROGRESS_HELP
+from img_core.spec.errors import UsageError
+from img_core.spec.text import show
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from img_core.api import BuildRequest, BuildResult, CancelHandle, Client
+    from img_core.cli._explained import Explained
+    from img_core.cli._progress import Display
+    from img_core.cli.bake._file import Target
+
+__all__ = ["command"]
+
+#: Attributes of a target and the flags of ``img build`` that they are; maps, lists and texts.
+_MAPS = {"args": "--build-arg", "labels": "--label", "contexts": "--build-context", "extra-hosts": "--add-host"}
+_LISTS = {
+    "tags": "--tag", "platforms": "--platform", "cache-from": "--cache-from", "cache-to": "--cache-to", "secret": "--secret",
+    "ssh": "--ssh", "output": "--output", "no-cache-filter": "--no-cache-filter", "ulimits": "--ulimit", "entitlements": "--allow",
+}  # fmt: skip
+_TEXTS = {"target": "--target", "network": "--network", "shm-size": "--shm-size"}
+#: Flags of ``img bake`` that are meant for each of its builds.
+_PASSED = (
+    "engine", "executor", "explain", "insecure_registry", "max_parallelism", "metadata_file", "no_cache", "offline", "progress",
+    "pull", "push",
+)  # fmt: skip
+
+
+@click.command("bake", cls=Command)
+@click.option(
+    "--engine", default="", metavar="NAME[,KEY=VALUE]", help="let an engine do parts of the builds on other machines"
+)
+@click.option("--executor", default="auto", help="what runs the steps, as for `img build`")
+@click.option("--explain", is_flag=True, help="tell at the end where each step was found, or why it had to run")
+@click.option("-f", "--file", "files", multiple=True, help="file with the targets as JSON (default docker-bake.json)")
+@click.option("--insecure-registry", is_flag=True, help="allow plain HTTP and unverified TLS for registries")
+@click.option("--load", is_flag=True, help="accepted: the results are in the local image store anyway")
+@click.option("--max-parallelism", type=int, default=0, help="build at most so many steps at the same time")
+@click.option("--metadata-file", default="", help="write what the exporters tell of each target as JSON to a file")
+@click.option("--no-cache", is_flag=True, help="do not use the cache")
+@click.option(
+    "--offline", is_flag=True, help="open no connection: take images, files and repositories that are known here"
+)
+@click.option("--print", "shown", is_flag=True, help="print the targets as JSON; build nothing")
+@click.option("--progress", default="", help=PROGRESS_HELP)
+@click.option("--pull", is_flag=True, help="ask the registry for newer versions of base images")
+@click.option("--push", is_flag=True, help="push the images to the registries of their names")
+@click.option(
+    "--set", "changes", multiple=True, help="change targets (PATTERN.KEY=VALUE, e.g. '*.platform=linux/arm64')"
+)
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@click.pass_context
+def command(
+    context: click.Context, /, files: tuple[str, ...], targets: tuple[str, ...], **flags: Any
+) -> None:  # Any: flags
+    """Build several images together, as docker-bake.json lists them: what they share is done once."""
+    from img_core.cli.bake._file import BakeFile
+
+    chosen = BakeFile(files, os.environ).chosen(targets, flags["changes"])
+    if flags["shown"]:
+        document = {"group": {"default": {"targets": list(chosen)}}, "target": chosen}
+        echo(json.dumps(document, indent=2))
+        return
+    _build(context, {name: _arguments(name, chosen[name], flags) for name in chosen}, chosen)
+
+
+def _arguments(name: str, target: Target, flags: Mapping[str, Any]) -> list[str]:
+    """Return the arguments with which ``img build`` does what *target* says. Raises UsageError."""
+    path = _local(target.get("context", "."))
+    for key, value in target.get("contexts", {}).items():
+        if value.startswith("target:"):
+            raise UsageError(
+                f"context `{show(key)}` of target `{show(name)}` is another target, which is not supported",
+                hint="make it a stage of the same Dockerfile",
+            )
+    words = [
+        f"{flag}={key}={_local(value)}" for kind, flag in _MAPS.items() for key, value in target.get(kind, {}).items()
+    ]
+    words += [f"{flag}={value}" for kind, flag in _LISTS.items() for value in target.get(kind, [])]
+    words += [f"{flag}={target[kind]}" for kind, flag in _TEXTS.items() if target.get(kind)]
+    words += [f"--{kind}" for kind in ("no-cache", "pull") if target.get(kind)]
+    for kind in _PASSED:
+        flag, value = f"--{kind.replace('_', '-')}", flags[kind]
+        words += [flag] if value is True else [f"{flag}={value}"] if value else []
+    definition = _local(target.get("dockerfile", ""))
+    if definition and "dockerfile-inline" not in target:
+        words.append(f"--file={definition if '://' in path else os.path.join(path, definition)}")
+    return [*words, "--", path]
+
+
+def _local(value: str) -> str:
+    return value.removeprefix("cwd://")
+
+
+def _build(context: click.Context, words: Mapping[str, list[str]], targets: Mapping[str, Target]) -> None:
+    """Build all targets, for each of which there are *words*, arguments of ``img build``, or print what would be handed out."""
+    from img_core.cli.build import agents, is_dry_run, parsed, perform
+
+    requests: list[BuildRequest] = []
+    with ExitStack() as opened:
+        for name in words:
+            request, flags = parsed(context, words[name])
+            if flags["ssh"]:
+                request = replace(request, ssh=opened.enter_context(agents(flags["ssh"])))
+            if (text := targets[name].get("dockerfile-inline")) is not None:
+                request = replace(request, definition=text.encode())
+            requests.append(request)
+        shared = {**flags, "ssh": ()}
+
+        def every(first: BuildRequest) -> list[BuildRequest]:
+            return [replace(request, backend=first.backend) for request in requests]
+
+        def hand_out(client: Client, first: BuildRequest, _show: object, handle: CancelHandle) -> tuple[str, ...]:
+            return client.handed_out(every(first), cancel=handle)
+
+        def build(
+            client: Client, first: BuildRequest, show: Display | Explained | None, handle: CancelHandle
+        ) -> tuple[BuildResult, ...]:
+            return client.build_many(every(first), on_event=show, cancel=handle)
+
+        if is_dry_run(flags["engine"]):
+            for line in perform(settings_of(context), requests[0], shared, (), hand_out)[0]:
+                echo(line)
+            return
+        names = ", ".join(words)
+        results, talkative = perform(settings_of(context), requests[0], shared, [f"Building {names}"], build)
+    _write(flags["metadata_file"], dict(zip(words, results, strict=True)))
+    if talkative:
+        say(f"Successfully built {names}")
+
+
+def _write(path: str, results: Mapping[str, BuildResult]) -> None:
+    from img_core.files.output import open_output
+
+    if path:
+        document = {name: dict(result.metadata) for name, result in results.items()}
+        with open_output(path) as file:
+            file.write((json.dumps(document, indent=2) + "\n").encode())
