@@ -14,12 +14,12 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from img_core.cli._output import OutputClosed, flush, open_standard_descriptors, reader_is_gone, say, say_line
 from img_core.linux import stdout
 from img_core.spec.errors import Canceled, ImgError
 
+TYPE_CHECKING = False  # see `img_core.linux.stdout`
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType

@@ -6,11 +6,11 @@ import errno
 import os
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from img_core.linux import stdout
 from img_core.spec.errors import ImgError
 
+TYPE_CHECKING = False  # see `img_core.linux.stdout`
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 

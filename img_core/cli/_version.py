@@ -24,14 +24,14 @@ def version_line() -> str:
 def version_page() -> str:
     """Return what ``img version`` shows."""
     asked = [(runtime, _ask(path)) for runtime in _RUNTIMES if (path := _which(runtime))]  # at the same time
-    from img_core.images.platforms import host_platform
+    from img_core.images import _spellings
 
     name = sys.implementation.name
     rows = [
         ("version", __version__),
         ("git hash", commit()),
         ("python", f"{sys.version.split()[0]} ({'CPython' if name == 'cpython' else name})"),
-        ("platform", str(host_platform())),
+        ("platform", "/".join(filter(None, _spellings.of_this_machine()))),
     ]
     blocks = [("img", rows)]
     blocks += [(runtime, found) for runtime, answer in asked if (found := _runtime_rows(runtime, _read(*answer)))]

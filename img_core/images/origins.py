@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from img_core.images.reference import Reference
 from img_core.spec.errors import CredentialsError, ImgError, IntegrityError, NotFoundError, RegistryError
-from img_core.spec.graph import IMAGE_SCHEME
-from img_core.spec.source import PinnedImage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from img_core.images.contents import ImageContent
-    from img_core.spec.source import ImageSource
+    from img_core.spec.source import ImageSource, PinnedImage
     from img_core.spec.values import Descriptor, Digest
 
 __all__ = ["fetch_left", "from_origins", "pinned_before"]
@@ -70,6 +68,8 @@ def fetch_left(
     if not origins:
         raise IntegrityError(f"layer {layer.digest} is missing in the state directory", hint="pull the image again")
 
+    from img_core.spec.graph import IMAGE_SCHEME  # 2 ms; a push needs neither this nor what is below
+
     def read(origin: str, position: int) -> Iterator[bytes]:
         return source(IMAGE_SCHEME).blob_from(pinned_before(store, origin, content), layer, position)
 
@@ -78,6 +78,8 @@ def fetch_left(
 
 def pinned_before(store: _Store, name: str, content: ImageContent) -> PinnedImage:
     """Return what a source gave for *content* under *name* in an earlier build, or would give if it were there."""
+    from img_core.spec.source import PinnedImage
+
     manifest, config = content.manifest, content.config_descriptor
     documents = {item.digest: store.read(item.digest) for item in (manifest, config)}
     reference = str(Reference.parse(name).with_digest(manifest.digest))

@@ -6,12 +6,11 @@ Rules and error texts follow containerd's platforms package. Standard library on
 from __future__ import annotations
 
 import json
-import os
 import re
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from img_core.images import _spellings
 from img_core.spec.errors import UsageError
 from img_core.spec.values import Platform
 
@@ -32,29 +31,6 @@ _ARCHITECTURE_WORDS = """
 """
 _KNOWN_OS = frozenset(_OS_WORDS.split())
 _KNOWN_ARCHITECTURES = frozenset(_ARCHITECTURE_WORDS.split())
-#: Spellings of an architecture that imply a variant, or none.
-_ALIASES = {
-    "i386": ("386", ""),
-    "i486": ("386", ""),
-    "i586": ("386", ""),
-    "i686": ("386", ""),
-    "armhf": ("arm", "v7"),
-    "armel": ("arm", "v6"),
-    "armv5l": ("arm", "v5"),
-    "armv5tel": ("arm", "v5"),
-    "armv6l": ("arm", "v6"),
-    "armv7l": ("arm", "v7"),
-    "armv8l": ("arm", "v8"),
-    "loongarch64": ("loong64", ""),
-}
-#: Spellings of an architecture that keep the variant given with them.
-_SYNONYMS = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64"}
-#: Per architecture: the spelling of a variant -> ours; a variant that the architecture alone already means is empty.
-_VARIANTS = {
-    "amd64": {"v1": ""},
-    "arm64": {"8": "", "v8": "", "9": "v9", "9.0": "v9", "v9.0": "v9"},
-    "arm": {"": "v7", "5": "v5", "6": "v6", "7": "v7", "8": "v8"},
-}
 
 
 class InvalidPlatform(UsageError):
@@ -79,17 +55,13 @@ def parse_list(text: str, *, prefix: str = "") -> list[Platform]:
 
 def normalize(platform: Platform) -> Platform:
     """Return *platform* with the spelling of every part settled, e.g. ``linux/aarch64/v8`` -> ``linux/arm64``."""
-    architecture, variant = _normalize_architecture(platform.architecture, platform.variant)
-    return replace(platform, os=_normalize_os(platform.os), architecture=architecture, variant=variant)
+    architecture, variant = _spellings.of_architecture(platform.architecture, platform.variant)
+    return replace(platform, os=_spellings.of_system(platform.os), architecture=architecture, variant=variant)
 
 
 def host_platform() -> Platform:
     """Return the platform of this machine, as the kernel names it."""
-    system = os.uname()
-    machine = system.machine
-    if machine.startswith("mips") and sys.byteorder == "little":
-        machine += "le"
-    return normalize(Platform(os=system.sysname.lower(), architecture=machine))
+    return Platform(*_spellings.of_this_machine())
 
 
 def matching_order(platform: Platform) -> list[Platform]:
@@ -166,25 +138,12 @@ def _parse(text: str) -> Platform:
 def _complete(text: str, word: str, os_version: str) -> Platform:
     """Make a platform of a single word, which is an operating system or an architecture."""
     host = host_platform()
-    if _normalize_os(word) in _KNOWN_OS:
-        return replace(host, os=_normalize_os(word), os_version=os_version)
-    architecture, variant = _normalize_architecture(word, "")
+    if _spellings.of_system(word) in _KNOWN_OS:
+        return replace(host, os=_spellings.of_system(word), os_version=os_version)
+    architecture, variant = _spellings.of_architecture(word, "")
     if architecture in _KNOWN_ARCHITECTURES:
         return Platform(host.os, architecture, variant)
     raise InvalidPlatform(f"{_quote(text)}: unknown operating system or architecture: invalid argument")
-
-
-def _normalize_os(name: str) -> str:
-    name = name.lower()
-    return "darwin" if name == "macos" else name
-
-
-def _normalize_architecture(architecture: str, variant: str) -> tuple[str, str]:
-    architecture, variant = architecture.lower(), variant.lower()
-    if architecture in _ALIASES:
-        return _ALIASES[architecture]
-    architecture = _SYNONYMS.get(architecture, architecture)
-    return architecture, _VARIANTS.get(architecture, {}).get(variant, variant)
 
 
 def _quote(text: str) -> str:

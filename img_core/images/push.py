@@ -6,13 +6,14 @@ without touching the disk.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from img_core.images import oci
 from img_core.images.origins import from_origins
 from img_core.linux.parallel import run_together
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError, RegistryError
 from img_core.spec.registry import Uploaded
 from img_core.spec.values import Descriptor

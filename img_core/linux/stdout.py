@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from typing import TextIO
+
+TYPE_CHECKING = False  # type checkers know the name; `typing` is half of the time of `img version`
+if TYPE_CHECKING:
+    from typing import TextIO
 
 __all__ = ["close", "deny", "descriptor", "is_denied", "release", "reserve", "stream"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
@@ -55,6 +56,7 @@ def authority(url: str) -> str:
     return f"[{where.host}]:{where.port}" if ":" in where.host else f"{where.host}:{where.port}"
 
 
+@lru_cache(maxsize=256)  # asked ten times for each request
 def origin(url: str) -> Origin | None:
     """Return scheme, host and port of *url*: what credentials are bound to. None for what is no HTTP URL."""
     try:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import random
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import Canceled
 from img_core.spec.text import redacted
 
@@ -91,6 +90,8 @@ class Attempts:
     def _pause(self, failure: Failure) -> float:
         limits = self._limits
         if failure.wait is None:
+            import random  # seldom needed
+
             ceiling = min(limits.longest_pause, limits.first_pause * 2 ** (self._failed - 1))
             return random.uniform(0, ceiling)  # noqa: S311 - spreads load, guards nothing
         if failure.wait > limits.longest_retry_after:

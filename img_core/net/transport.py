@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
     from types import TracebackType
 
+    from img_core.net.hosts import Origin
     from img_core.net.retry import Patience
     from img_core.net.trust import Trust
 
@@ -110,6 +111,7 @@ class Http:
         self._pace = Pace(limits)
         self._pools: dict[_Way, Any] = {}  # Any: the HTTP library
         self._pools_lock = threading.Lock()  # guards this, the next two, and `_closed`
+        self._ways: dict[Origin, _Way] = {}
         self._untrusted: set[_Way] = set()  # quick ones that did not do
         self._streams: WeakSet[Any] = WeakSet()  # of all open connections; Any: the HTTP library
         self._closed = False
@@ -178,9 +180,12 @@ class Http:
         where = origin(url)
         if where is None:
             raise Failure(f"`{show(url)}` is not an HTTP address", transient=False)
-        verified = where.scheme == "https" and not is_insecure(authority(url), self._insecure)
-        trust = self._trust.get(authority(url))
-        way = _Way(where.scheme, proxy_for(url, self._environment), verified, trust, verified and has_more(trust))
+        if where not in self._ways:
+            verified = where.scheme == "https" and not is_insecure(authority(url), self._insecure)
+            trust = self._trust.get(authority(url))
+            quick = verified and has_more(trust)
+            self._ways[where] = _Way(where.scheme, proxy_for(url, self._environment), verified, trust, quick)
+        way = self._ways[where]
         return way._replace(quick=False) if way in self._untrusted else way
 
     def _pool(self, way: _Way) -> Any:  # Any: the HTTP library

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from img_core import __version__
@@ -18,6 +17,7 @@ from img_core.net.hosts import authority, origin
 from img_core.net.redirects import REDIRECTS, location_of
 from img_core.net.retry import TRANSIENT_STATUSES, Attempts, Failure, Patience, retry_after_seconds
 from img_core.net.transport import Http, Response
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import RegistryError
 
 if TYPE_CHECKING:

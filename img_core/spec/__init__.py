@@ -5,10 +5,9 @@ Names are loaded when first asked for: an exporter that imports `Exporter` from 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from img_core.spec._lazy import names_from
 
+TYPE_CHECKING = False  # see `img_core.linux.stdout`
 if TYPE_CHECKING:
     from img_core.spec.cache import *  # noqa: F403
     from img_core.spec.credentials import *  # noqa: F403

@@ -25,6 +25,10 @@ def frozen_slotted(cls: type, *, eq: bool = True) -> type:
     derived = any(
         dataclasses.is_dataclass(base) for base in cls.__bases__
     )  # from frozen ones, as it must be one itself
+    if (
+        cls.__doc__ is None
+    ):  # else the standard library writes a signature there, with a tokenizer that takes 5 ms to get ready
+        cls.__doc__ = f"{cls.__name__}({', '.join(vars(cls).get('__annotations__', ()))})"
     plain: Any = dataclasses.dataclass(init=False, repr=False, eq=False, frozen=derived)(cls)
     plain.__dataclass_params__.frozen, plain.__dataclass_params__.eq = True, eq
     fields = dataclasses.fields(plain)

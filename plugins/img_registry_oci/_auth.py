@@ -14,13 +14,14 @@ from __future__ import annotations
 import base64
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
 from img_core.images import oci
 from img_core.net.hosts import authority, is_insecure, is_loopback, is_same_site, origin
 from img_core.net.retry import Failure
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import CredentialsError, ImgError
 from img_core.spec.text import show
 from img_registry_oci._errors import failure_of_status

@@ -7,13 +7,13 @@ import sqlite3
 import threading
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from img_core.files import fs
 from img_core.files.sqlite import _ways
 from img_core.files.sqlite._ways import Purpose, Way
 from img_core.linux.spans import span
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import StateError
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import statistics
 import subprocess
@@ -23,17 +22,17 @@ RUNS = 7
 def modules_of(words: list[str], home: Path) -> set[str]:
     """Return the modules that ``img`` with *words* has imported when it ends."""
     code = (
-        "import sys, json\n"
+        "import sys\n"
         "from img_core.cli import main\n"
         "try: main(sys.argv[2:])\n"
         "except SystemExit: pass\n"
-        "open(sys.argv[1], 'w').write(json.dumps(sorted(sys.modules)))\n"
+        "open(sys.argv[1], 'w').write(' '.join(sys.modules))\n"
     )
-    report = home / "modules.json"
+    report = home / "modules"
     subprocess.run(
         [sys.executable, "-c", code, str(report), *words], env=environment(home), check=True, stdout=subprocess.DEVNULL
     )
-    return set(json.loads(report.read_text()))
+    return set(report.read_text().split())
 
 
 @pytest.mark.parametrize("words", [["--version"], ["--help"], ["ls"], ["tag", "a", "b"], ["build", "--help"]])
@@ -45,7 +44,9 @@ def test_nothing_heavy_is_imported(words: list[str], tmp_path: Path) -> None:
 @pytest.mark.parametrize("word", ["--version", "version"])
 def test_the_version_needs_neither_click_nor_plugins(word: str, tmp_path: Path) -> None:
     modules = modules_of([word], tmp_path)
-    assert {"click", "pluggy", "stevedore", "importlib.metadata", "sqlite3", "subprocess", "locale"} & modules == set()
+    dear = {"click", "pluggy", "stevedore", "importlib.metadata", "sqlite3", "subprocess", "locale"}
+    dear |= {"typing", "re", "dataclasses", "inspect", "json", "selectors"}
+    assert dear & modules == set()
 
 
 def test_ls_looks_for_no_plugins(tmp_path: Path) -> None:

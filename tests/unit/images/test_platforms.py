@@ -1,10 +1,10 @@
 import os
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from img_core.images import platforms
 from img_core.images.platforms import (
     InvalidPlatform,
     choose,
@@ -73,7 +73,7 @@ def test_host_platform_names_this_machine(monkeypatch: pytest.MonkeyPatch) -> No
         "loongarch64": "linux/loong64",
         "mips64": "linux/mips64le",
     }
-    monkeypatch.setattr(platforms.sys, "byteorder", "little")  # type: ignore[attr-defined]
+    monkeypatch.setattr(sys, "byteorder", "little")
     for machine, expected in machines.items():
         uname = os.uname_result(("Linux", "node", "6.1", "#1", machine))
         monkeypatch.setattr(os, "uname", lambda uname=uname: uname)
