@@ -73,6 +73,8 @@ class RootPlace:
     keeper: int = 0
     #: of the tree's root directory: last access and change before, and change when it is in place (ns)
     _times: tuple[int, int, int] | None = field(default=None, init=False)
+    #: names of the container that cannot be moved and no tree has, and when each changed (ns)
+    _volumes: dict[str, int] = field(default_factory=dict, init=False)
 
     def enter(self) -> None:
         """Put the tree into the place. Raises OSError; then some of it may be there, and `leave` brings it back."""
@@ -105,6 +107,14 @@ class RootPlace:
                 raise
             if wanted:
                 raise in_the_way(self.root, name) from err
+            self._volumes[name] = self._changed(name)
+
+    def _changed(self, name: str) -> int:
+        return os.lstat(os.path.join(self.root, name)).st_mtime_ns
+
+    def lost(self) -> str:
+        """Return the name of a volume in which a step has made or removed something, which no image will have; empty if there is none."""
+        return next((name for name, before in self._volumes.items() if self._changed(name) != before), "")
 
     def leave(self) -> None:
         """Bring everything back, from whatever `enter` has done and whatever a step has made since. Does nothing without a note."""

@@ -37,8 +37,11 @@ def main(request: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON
             place.enter()
             status = _run(request, (stdin, stdout, stderr), groups, fds)
             children.end()
+            lost = place.lost()
         finally:
             place.leave()
+    if lost:
+        raise OSError(f"it has changed `/{lost}`, which is a volume of the container: that would not be in the image")
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
 

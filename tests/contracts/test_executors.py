@@ -127,7 +127,7 @@ def laboratory_in_container(executor: type[Executor], shared: str, **changes: ob
     seen = (root, *([] if prefix == "/usr" else [prefix]))
     layer = tempfile.mkdtemp(prefix="img-box-")
     LAYERS.append(Path(layer))
-    box = Unmodified(layer, visible=seen, writable=(shared,)).but(**changes)
+    box = Unmodified(layer, visible=seen, volumes=((shared, shared),)).but(**changes)
     # The first process must outlive a killed builder, or the end of the container would be the end of its steps.
     program = shlex.join(command_in([sys.executable])) if changes.get("prepared") else sys.executable
     shell = f'shift; {program} "$@"; [ $? = 137 ] && cat > /dev/null'

@@ -126,7 +126,8 @@ def configuration(wanted: Wanted, command: list[str], *, own_users: bool, real_r
         "root": {"path": str(_STAGE / "merged"), "readonly": False},
         "mounts": mounts(
             prepared.visible() if wanted["prepared"] else shown,
-            {prepared.place_of(path) if wanted["prepared"] else path: path for path in wanted["writable"]},
+            {prepared.place_of(path) if wanted["prepared"] else path: path for path in wanted["writable"]}
+            | dict(wanted["volumes"]),
             group=real_root and not own_users,
         ),
         "linux": linux,

@@ -82,6 +82,7 @@ class Unmodified:
     user_namespace: bool = False  #: `hostUsers: false`; what an ordinary user starts has one in any case
     visible: tuple[str, ...] = ()
     writable: tuple[str, ...] = ()  #: such that it may change
+    volumes: tuple[tuple[str, str], ...] = ()  #: where in it, and which directory of this machine
     image: str = ""
     #: apart: an image that has nothing but `harness.prepared.HOME`, in which a command is; owned: and directories of *user* beside it
     prepared: Literal["", "apart", "owned"] = ""
@@ -106,6 +107,7 @@ _RESTRICTED: dict[str, object] = {"user": 1000, **_NOTHING}
 #: the changes that make an `Unmodified` what it stands for
 UNMODIFIED: dict[str, dict[str, object]] = {
     "root": {},  # docker run; Kubernetes "baseline" on containerd
+    "root-apart": {"prepared": "apart"},  # the same with an image that has img alone
     "host-users-false": {"user_namespace": True},
     "cri-o-root": {"capabilities": _WITHOUT_CHROOT, "prepared": "apart"},
     "host-users-false-drop-all": {"user_namespace": True, **_NOTHING, "prepared": "apart"},

@@ -17,9 +17,10 @@ import pytest
 
 from harness.compare import VOLATILE, config_differences, tree_differences
 from harness.fixtures import NewState
-from harness.host import AS_ROOT
+from harness.host import AS_ROOT, need
 from harness.img import Img, write_context
 from harness.oci import ImageArchive
+from harness.situations import Unmodified
 from harness.unmodified import Box
 from integration.test_containers import write_wheels
 from integration.test_unmodified_containers import BUILDS, layer_paths
@@ -105,6 +106,7 @@ def test_the_doctor_names_the_situation(box: Box) -> None:
     assert "root of a container that can make no namespace" in findings["user ids"]["text"]
     assert findings["executor swap"]["text"] == "works, and is what `auto` takes"
     assert "SYS_CHROOT" in findings["executor chroot"]["text"]
+    assert "SYS_CHROOT" in findings["isolation"]["hint"]
 
 
 @pytest.mark.parametrize(
@@ -127,6 +129,45 @@ def test_what_cannot_be_is_refused_in_one_line(box: Box, instruction: str, statu
     built = guarded(box).build(Path("/.img/in/refused"), "--no-cache", "--allow", "security.insecure")
     built.refused(status, words)
     assert names(box) == before
+
+
+@pytest.mark.parametrize(
+    ("instruction", "words"),
+    [
+        ("mkdir /volume", "`/volume`, and the container's own cannot be moved"),
+        ("touch /volume/x", "has changed `/volume`"),
+    ],
+)
+def test_a_volume_never_passes_for_a_directory_of_the_image(
+    box: Box, tmp_path: Path, instruction: str, words: str
+) -> None:
+    (tmp_path / "volume").mkdir(mode=0o777)
+    box.give(tmp_path / "volume")
+    base = "FROM busybox AS base\nWORKDIR /volume\nFROM base" if "mkdir" in instruction else "FROM busybox"
+    box.put("/.img/in/volume/Dockerfile", f"{base}\nRUN test -d /volume\nRUN {instruction}\n")
+    situation = box.img().situation
+    assert isinstance(situation, Unmodified)
+    there = guarded(box).on(situation.but(volumes=(("/volume", f"{tmp_path}/volume"),)))
+    there.build(Path("/.img/in/volume"), "--no-cache").refused(7, words)
+    assert not list((tmp_path / "volume").glob("[!x]*"))
+
+
+def test_on_request_it_runs_set_user_id_programs_where_chroot_cannot(tmp_path: Path, busybox_archive: Path) -> None:
+    box = Box.make(tmp_path / "layer", "root-apart", busybox_archive)
+    need("cc")
+    source = '#include <unistd.h>\nint main(void) { setuid(0); return execl("/bin/id", "id", "-u", (char *)0); }\n'
+    (tmp_path / "suid.c").write_text(source)
+    subprocess.run(["cc", "-static", "-w", "-o", tmp_path / "suid", tmp_path / "suid.c"], check=True)
+    box.put("/.img/in/suid/suid", (tmp_path / "suid").read_bytes())
+    dockerfile = "FROM busybox\nCOPY --chmod=4755 suid /bin/\nUSER www\nRUN suid > /tmp/is; id -u > /tmp/was\n"
+    box.put("/.img/in/suid/Dockerfile", dockerfile)
+    for executor, effect in (("auto", "33"), ("swap", "0")):
+        box.img().build(
+            Path("/.img/in/suid"), "--no-cache", "--executor", executor, "-o", "type=local,dest=/.img/in/suid/out", tag=""
+        ).ok()  # fmt: skip
+        assert box.inside("/.img/in/suid/out/tmp/is").read_text().split() == [effect]
+        assert box.inside("/.img/in/suid/out/tmp/was").read_text().split() == ["33"]
+    box.remove()
 
 
 def test_the_guard_sees_what_is_loaded(box: Box) -> None:

@@ -8,6 +8,7 @@ import shutil
 from typing import TYPE_CHECKING, Final
 
 from img_core.cli.doctor._finding import NOTE, OK, WORSE, Finding
+from img_core.linux.sandbox import ALL_CAPABILITIES, held_capabilities
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -52,6 +53,9 @@ def _container(host: Host) -> Iterator[Finding]:
     text = f"root of a container that can make no namespace ({host.mapping_reason}): {_mapped('uid')} ids, no mounts"
     hint = "to merge layers, not copy them: start the container with contrib/seccomp/builder.json as its profile (AppArmor unconfined)"
     yield Finding(NOTE, "user ids", text, hint)
+    if not held_capabilities() >> ALL_CAPABILITIES.index("SYS_CHROOT") & 1:
+        text = "root may not chroot here, so a step sees the files of this container, and can change those of img"
+        yield Finding(WORSE, "isolation", text, "give the container the capability SYS_CHROOT")
 
 
 def _mapped(kind: str) -> int:
