@@ -36,6 +36,8 @@ HOME: Final = ".img"
 SYSTEM: Final = frozenset(("proc", "sys", "dev"))
 
 _HIDDEN: Final = ".img-aside-"
+#: a link to the note: who finds it may have another state directory than who left it
+_LINK: Final = ".img-note"
 _ENTRY: Final = "img_executor_swap._place:undo"
 #: a mount point; a directory of a lower layer of an overlay
 _CANNOT_MOVE: Final = (errno.EBUSY, errno.EXDEV)
@@ -79,7 +81,7 @@ class RootPlace:
     def enter(self) -> None:
         """Put the tree into the place. Raises OSError; then some of it may be there, and `leave` brings it back."""
         there, coming = os.listdir(self.root), [name for name in os.listdir(self.tree) if name not in SYSTEM]
-        if taken := [name for name in coming if name == HOME or name.startswith(_HIDDEN)]:
+        if taken := [name for name in coming if _stays(name)]:
             raise in_the_way(self.root, taken[0])
         looks, before = os.stat(self.root), os.stat(self.tree)
         payload = {
@@ -91,6 +93,7 @@ class RootPlace:
             "looks": [looks.st_uid, looks.st_gid, stat.S_IMODE(looks.st_mode)],
         }
         fs.replace_file(self.note, json.dumps({"entry": _ENTRY, "payload": payload}).encode())
+        fs.symlink(self.note, self._link)
         for name in there:
             if not _stays(name):
                 self._put_aside(name, wanted=name in coming)
@@ -124,7 +127,25 @@ class RootPlace:
         except FileNotFoundError:
             return
         self._bring_back(payload)
+        if os.path.islink(self._link):
+            fs.unlink(self._link)
         fs.unlink(self.note)
+
+    @property
+    def _link(self) -> str:
+        return os.path.join(self.root, _LINK)
+
+    def finish_other(self) -> None:
+        """Bring back what another process was killed with, if there is something; nobody else has the turn."""
+        if not os.path.islink(self._link):
+            return
+        try:
+            with open(self._link, "rb") as file:
+                payload = json.load(file)["payload"]
+        except FileNotFoundError:  # it came as far as to remove the note, or its state directory is gone
+            fs.unlink(self._link)
+            return
+        _finish(payload)
 
     def _bring_back(self, payload: Mapping[str, Any]) -> None:  # Any: JSON
         had, info = frozenset(payload["had"]), os.stat(self.root)
@@ -154,7 +175,7 @@ class RootPlace:
 
 
 def _stays(name: str) -> bool:
-    return name in SYSTEM or name == HOME or name.startswith(_HIDDEN)
+    return name in SYSTEM or name in (HOME, _LINK) or name.startswith(_HIDDEN)
 
 
 def _give_looks(path: str, info: os.stat_result) -> None:
@@ -172,10 +193,13 @@ def _set_looks(path: str, uid: int, gid: int, mode: int) -> None:
 
 def undo(payload: Mapping[str, Any]) -> None:  # Any: JSON
     """Bring back what a process that was killed has left in place; *payload* is that of its note. Waits for a living one."""
-    place = RootPlace(payload["tree"], payload["note"], payload["root"])
-    with turn(place.root):
-        _wait_for_end(*payload["keeper"])  # with it the last process of the step is gone
-        place.leave()
+    with turn(payload["root"]):
+        _finish(payload)
+
+
+def _finish(payload: Mapping[str, Any]) -> None:  # Any: JSON
+    _wait_for_end(*payload["keeper"])  # with it the last process of the step is gone
+    RootPlace(payload["tree"], payload["note"], payload["root"]).leave()
 
 
 def _started(pid: int) -> str:

@@ -33,6 +33,7 @@ def main(request: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON
     sandbox.forbid_imports()
     place = RootPlace(request["tree"], request["note"], _ROOT, keeper=os.getppid())
     with turn(_ROOT):
+        place.finish_other()
         try:
             place.enter()
             status = _run(request, (stdin, stdout, stderr), groups, fds)

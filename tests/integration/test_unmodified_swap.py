@@ -131,6 +131,22 @@ def test_what_cannot_be_is_refused_in_one_line(box: Box, instruction: str, statu
     assert names(box) == before
 
 
+#: reads what belongs to every Python process of the container, all of which are img's, and tells what could be read
+SPY = """
+FROM busybox
+RUN for p in /proc/[0-9]*; do case $(readlink $p/exe 2> /dev/null || cat $p/comm) in *python*|img*) echo "$p" >> /seen; \
+    for f in environ mem maps auxv io fd/0; do head -c 1 $p/$f > /dev/null 2>&1 && echo "$p/$f" >> /read; done; \\
+    for f in root cwd; do ls $p/$f/ > /dev/null 2>&1 && echo "$p/$f" >> /read; done;; esac; done; \\
+    test $(wc -l < /seen) -ge 3 && touch /read
+"""
+
+
+def test_a_step_sees_nothing_of_the_builder_but_its_files(box: Box) -> None:
+    box.put("/.img/in/spy/Dockerfile", SPY)
+    box.img().build(Path("/.img/in/spy"), "--no-cache", "-o", "type=local,dest=/.img/in/spy/out", tag="").ok()
+    assert box.inside("/.img/in/spy/out/read").read_text() == ""
+
+
 @pytest.mark.parametrize(
     ("instruction", "words"),
     [
@@ -223,7 +239,7 @@ for moment in range(moments):
         builder.wait()
     in_place += any(name.startswith(".img-aside") for name in os.listdir("/"))
     if moment % 5 == 0:  # else the next build finds what is left
-        subprocess.run([*command, "prune"], check=True, **quiet)
+        subprocess.run([*command, ("prune", "doctor")[moment // 5 % 2]], **quiet)
         if sorted(os.listdir("/")) != before:
             not_back.append(moment)
 subprocess.run(build, check=True)

@@ -100,7 +100,7 @@ def test_what_a_step_does_is_in_its_tree(laboratory: Laboratory) -> None:
     assert laboratory.tree.stat().st_mtime_ns > 10**18
 
 
-@pytest.mark.parametrize("name", [".img", ".img-aside-etc"])
+@pytest.mark.parametrize("name", [".img", ".img-aside-etc", ".img-note"])
 def test_a_tree_with_a_name_of_ours_is_refused_before_anything_moves(laboratory: Laboratory, name: str) -> None:
     (laboratory.tree / name).mkdir()
     with pytest.raises(OSError, match=f"the image has `/{name}`"):
@@ -159,6 +159,18 @@ def test_killed_while_bringing_back_the_one_after_goes_on(tmp_path: Path) -> Non
         if code == 0:
             break
     assert code == 0
+
+
+def test_a_step_with_another_state_directory_finds_what_was_left(laboratory: Laboratory) -> None:
+    laboratory.place.enter()
+    other = RootPlace(str(laboratory.tree), f"{laboratory.state}/note", str(laboratory.root))
+    other.finish_other()
+    assert laboratory.is_as_it_was()
+    assert listing(laboratory.tree) == laboratory.theirs
+    other.finish_other()
+    other.enter()
+    other.leave()
+    assert laboratory.is_as_it_was()
 
 
 def test_a_tree_that_is_gone_is_no_reason_to_keep_the_root_away(laboratory: Laboratory) -> None:
