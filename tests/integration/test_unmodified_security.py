@@ -21,7 +21,7 @@ HARNESS = Path(__file__).parents[1] / "harness"
 #: containers in which a step and its builder share a /proc, and what holds there all the same
 SHARED = ["cri-o-root"]
 HOLDS = ("its_memory", "its_secrets", "its_trace", "its_descriptor", "its_loader")
-KINDS = ["root", "host-users-false", *SHARED] if AS_ROOT else ["root", *SHARED]
+KINDS = ["root", "host-users-false", *SHARED] if AS_ROOT else SHARED
 
 #: programs of the image that take the names of those that a builder runs
 PROGRAMS = "git gpg ssh newuidmap newgidmap getsubids sh python3 docker-credential-x mount tar gzip zstd pigz"
