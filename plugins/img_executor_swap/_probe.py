@@ -8,11 +8,12 @@ import sys
 from typing import Final
 
 from img_core.files import fs
-from img_executor_swap._place import HOME
+from img_executor_swap._place import HOME, SYSTEM
 
 __all__ = ["reason_against"]
 
 _HOME: Final = f"/{HOME}/"
+_SYSTEM: Final = tuple(f"/{name}/" for name in sorted(SYSTEM))
 _PROBE: Final = "/.img-probe-"
 
 
@@ -41,5 +42,7 @@ def _outside() -> str:
     paths = [os.__file__, __file__, *(path for path in sys.path if os.path.isabs(path) and os.path.exists(path))]
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
         mapped = (line.split(None, 5)[5].rstrip("\n") for line in maps if "/" in line)
-        paths += [path for path in mapped if path.startswith("/") and os.path.exists(path)]
+        paths += [
+            path for path in mapped if path.startswith("/") and not path.startswith(_SYSTEM) and os.path.exists(path)
+        ]
     return next((path for path in paths if not os.path.realpath(path).startswith(_HOME)), "")

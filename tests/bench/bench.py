@@ -205,6 +205,7 @@ def main() -> None:
     report = Report(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, Python {sys.version.split()[0]}")
     try:
         if options.containers:
+            sys.path.insert(1, str(Path(__file__).parents[1]))  # we are a program
             from unmodified import steps_in_containers
 
             steps_in_containers(options.rounds, report)

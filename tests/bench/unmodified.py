@@ -22,7 +22,7 @@ from harness.unmodified import Box
 
 __all__ = ["steps_in_containers"]
 
-KINDS = ("root", "host-users-false")
+KINDS = ("root", "host-users-false", "cri-o-root")
 TRUE = "true"
 WORKS = {
     "40 programs compiled": "mkdir -p /b && cd /b && for i in $(seq 40); do echo '#include <stdio.h>' > a$i.c; "
@@ -78,7 +78,7 @@ def steps_in_containers(rounds: int, report: Report) -> None:
         boxes = [Box.make(directory / kind, kind, archive) for kind in KINDS]
         for box in boxes:
             box.put("/context/Dockerfile", "")
-            box.inside("/in/base.tar").unlink()
+            box.inside(f"{box.home}/in/base.tar").unlink()
             candidates.append(_Candidate(box.kind, box.img(), box.inside("/context/Dockerfile"), Path("/context")))
         for candidate in candidates:
             candidate.step("", TRUE, 0)  # unpacks the base

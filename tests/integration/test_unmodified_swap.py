@@ -131,6 +131,17 @@ def test_what_cannot_be_is_refused_in_one_line(box: Box, instruction: str, statu
     assert names(box) == before
 
 
+@pytest.mark.parametrize("victim", ["$PPID", "-1"])
+def test_a_step_that_kills_who_watches_it_fails_and_leaves_nothing(box: Box, victim: str) -> None:
+    box.put("/.img/in/kills/Dockerfile", f"FROM busybox\nRUN (setsid sleep 1000 &); kill -9 {victim}; sleep 1000\n")
+    before = names(box)
+    done = box.img().build(Path("/.img/in/kills"), "--no-cache")
+    assert done.returncode in (4, 7), str(done)
+    assert "Traceback" not in done.stderr
+    assert len(done.error.splitlines()) == 1
+    assert names(box) == before
+
+
 #: reads what belongs to every Python process of the container, all of which are img's, and tells what could be read
 SPY = """
 FROM busybox
