@@ -2,7 +2,6 @@ import errno
 import importlib.util
 import json
 import os
-import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from harness.bpf import evaluate
 from img_core.linux import sandbox, syscalls
 from img_lib_containers import seccomp, seccomp_rules, supervised_calls
 
@@ -37,26 +37,6 @@ def generator() -> Iterator[ModuleType]:
 def table(generator: ModuleType) -> Table:
     found: Table = generator.read_table(ROOT / "contrib/seccomp/syscalls.txt")
     return found
-
-
-def evaluate(program: bytes, arch: int, number: int, *arguments: int) -> int:
-    """Interpret a program as the kernel would."""
-    data = struct.pack("<IIQ6Q", number, arch, 0, *arguments, *[0] * (6 - len(arguments)))
-    position, accumulator = 0, 0
-    while True:
-        code, if_true, if_false, constant = struct.unpack_from("<HBBI", program, position * 8)
-        position += 1
-        if code == 0x20:
-            (accumulator,) = struct.unpack_from("<I", data, constant)
-        elif code == 0x54:
-            accumulator &= constant
-        elif code == 0x05:
-            position += constant
-        elif code == 0x06:
-            return int(constant)
-        else:
-            hit = {0x15: accumulator == constant, 0x35: accumulator >= constant}[code]
-            position += if_true if hit else if_false
 
 
 def rules_of(profile: dict[str, Any] | None) -> list[dict[str, Any]]:
