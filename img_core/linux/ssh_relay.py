@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,7 +39,11 @@ class Relay:
 
     def __init__(self, listener: socket.socket, target: str) -> None:
         self._listener = listener
-        self._target = target
+        self._address = target
+        self._opened = ExitStack()  # until nobody serves any more
+        with suppress(OSError):  # without the directory there is no agent, which those who connect will see
+            # Once and now: by its name it may not be found while a step runs.
+            self._address = self._opened.enter_context(short_address(target))
         self._stopped = False
         threading.Thread(target=self._accept, name="ssh-relay", daemon=True).start()
 
@@ -62,8 +66,7 @@ class Relay:
     def _serve(self, client: socket.socket) -> None:
         with client, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
             try:
-                with short_address(self._target) as address:
-                    agent.connect(address)
+                agent.connect(self._address)
                 while (request := _receive(client)) is not None:
                     client.sendall(_answer(agent, request))
             except OSError:

@@ -131,6 +131,59 @@ def test_what_cannot_be_is_refused_in_one_line(box: Box, instruction: str, statu
     assert names(box) == before
 
 
+AGENT = """
+import os, socket, subprocess, sys, threading
+os.makedirs("/agent", exist_ok=True)
+listener = socket.socket(socket.AF_UNIX)
+listener.bind("/agent/socket")
+listener.listen()
+def serve():
+    while True:
+        client, _ = listener.accept()
+        client.recv(5)
+        client.sendall(bytes((0, 0, 0, 5, 12, 0, 0, 0, 0)))
+threading.Thread(target=serve, daemon=True).start()
+build = [sys.executable, "-m", "img_core", "-s", "/.img/state", "build", "--no-cache", "--ssh", "default=/agent/socket", "/.img/in/agent"]
+code = subprocess.run(build).returncode
+os.unlink("/agent/socket")
+os.rmdir("/agent")
+sys.exit(code)
+"""
+CLIENT = """
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+int main(void) {
+    struct sockaddr_un address = {AF_UNIX};
+    char answer[9];
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    strcpy(address.sun_path, getenv("SSH_AUTH_SOCK"));
+    if (connect(fd, (void *)&address, sizeof address))
+        return 1;
+    return write(fd, "\\0\\0\\0\\1\\13", 5) != 5 || read(fd, answer, 9) != 9 || answer[4] != 12;
+}
+"""
+
+
+def test_an_agent_is_reached_from_a_step_though_its_socket_is_away(box: Box, tmp_path: Path) -> None:
+    need("cc")
+    (tmp_path / "client.c").write_text(CLIENT)
+    subprocess.run(["cc", "-static", "-o", tmp_path / "client", tmp_path / "client.c"], check=True)
+    box.put("/.img/in/agent/client", (tmp_path / "client").read_bytes())
+    box.put(
+        "/.img/in/agent/Dockerfile",
+        "FROM busybox\nCOPY --chmod=755 client /\nRUN --mount=type=ssh /client\nRUN ! /client\n",
+    )
+    box.put("/.img/in/agent/agent.py", AGENT)
+    situation = box.img().situation
+    assert situation is not None
+    command = situation.wrap(sys.executable, "/.img/in/agent/agent.py")
+    done = subprocess.run(command, capture_output=True, text=True, env=box.environment(), timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("victim", ["$PPID", "-1"])
 def test_a_step_that_kills_who_watches_it_fails_and_leaves_nothing(box: Box, victim: str) -> None:
     box.put("/.img/in/kills/Dockerfile", f"FROM busybox\nRUN (setsid sleep 1000 &); kill -9 {victim}; sleep 1000\n")
