@@ -205,24 +205,17 @@ class Handing:
     # -------------------------------------------------------------------------------------------------------------- doing
 
     def _at_home(self, text: str, hear: Callable[[str], None], cancel: CancelHandle) -> None:
-        from img_core.linux.worker import WorkerCall, run_in_worker
+        from img_core.api._client import Client
 
-        session, request = self._prepared.session, self._prepared.request
-        environment = dict(session.config.environment)
-        configuration = {
-            "state": session.config.state_directory,
-            "no_plugins": session.config.no_plugins,
-            "plugin_files": session.config.plugin_files,
-            "environment": environment,
-        }
-        given = {"task": text, "backend": request.backend, "executor": request.executor}
-        call = WorkerCall(
-            "img_core.api._worker:perform",
-            ("work", given, configuration),
-            told=("notice", "on_line"),
-            environment=environment,
+        config, request = self._prepared.session.config, self._prepared.request
+        client = Client(
+            state=config.state_directory,
+            no_plugins=config.no_plugins,
+            plugin_files=config.plugin_files,
+            environment=config.environment,
+            notice=self._prepared.session.notice,
         )
-        run_in_worker(call, {"notice": session.notice, "on_line": hear}, cancel)
+        client.work(text, on_line=hear, backend=request.backend, executor=request.executor, cancel=cancel)
 
     def _task(
         self, exact: Mapping[str, Vertex], contexts: Mapping[str, PackedContext], epoch: int | None,

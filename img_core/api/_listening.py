@@ -22,11 +22,16 @@ if TYPE_CHECKING:
 __all__ = ["amended", "announced", "attested", "committed"]
 
 
-def amended(plan: Plan, ask: Callable[[Vertex], Iterable[RunAddition | None]]) -> Plan:
-    """Return *plan* with what *ask* adds to each of its RUN steps, each of which is asked for once. Raises PluginError for what cannot be.
+def amended(prepared: Preparation, plan: Plan) -> Plan:
+    """Return *plan* with what listeners add to each of its RUN steps, once. Raises PluginError for what cannot be.
 
     A step that nothing is added to, on a base to which nothing was, is the same vertex as before.
     """
+    hook = prepared.session.plugins.listeners().img_run_planned
+    return _rewritten(plan, lambda vertex: hook(vertex=vertex)) if hook.get_hookimpls() else plan
+
+
+def _rewritten(plan: Plan, ask: Callable[[Vertex], Iterable[RunAddition | None]]) -> Plan:
     now: dict[str, Vertex] = {}
     for vertex in plan.vertices():
         inputs = tuple(now[item.digest] for item in vertex.inputs)

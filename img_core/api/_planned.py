@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from img_core.api._definition import Definition
+from img_core.api._listening import amended
 from img_core.spec.dataclass import dataclass
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def planned(builds: Sequence[Preparation]) -> Planned:
     if len(builds) == 1:
         context, sources, resolver = first.prepare()
         plan, excerpt = first.plan(context.definition, resolver)
-        plan = first.amended(plan)
+        plan = amended(first, plan)
         steps = frozenset(vertex.digest for vertex in plan.vertices())
         return Planned(plan, sources, resolver, excerpt, (0,), (plan,), (steps,), {})
     from img_core.machines.together import PlannedBuild, together
@@ -63,7 +64,7 @@ def planned(builds: Sequence[Preparation]) -> Planned:
         context, _, resolver = build.prepare(like)
         definition = _shown(context.definition, number)
         plan, excerpt = build.plan(definition, resolver)
-        plan, ignored = build.amended(plan), build.ignore_names(context)
+        plan, ignored = amended(build, plan), build.ignore_names(context)
         here = (plan.source_date_epoch, plan.multi_platform, ignored)
         if not found:
             like, common = resolver, here

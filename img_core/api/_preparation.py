@@ -260,15 +260,6 @@ class Preparation:
         values = {name: environment.get(name) if value is None else value for name, value in given.items()}
         return _checked("build argument", {name: value for name, value in values.items() if value is not None})
 
-    def amended(self, plan: Plan) -> Plan:
-        """Return the plan with what listeners add to its steps."""
-        hook = self.session.plugins.listeners().img_run_planned
-        if not hook.get_hookimpls():
-            return plan
-        from img_core.api._listening import amended
-
-        return amended(plan, lambda vertex: hook(vertex=vertex))
-
     def drivers(
         self,
         sources: Callable[[str], Any],  # Any: an image or a tree source

@@ -8,12 +8,15 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
+from img_core.spec.errors import ImgError, UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from img_core.api._given import StrPath, Words
     from img_core.api.session import Session
     from img_core.config import Config
+    from img_core.linux.cancellation import CancelHandle
     from img_core.plugins import Plugins
     from img_core.spec.host import Host
     from img_core.spec.progress import Event
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
     Listener = Callable[[Event], None]
 
-__all__ = ["Workplace", "apart", "words"]
+__all__ = ["Workplace", "apart", "perform", "words"]
 
 #: Functions among the arguments of calls whose answers nobody waits for.
 _TOLD = ("on_event", "on_line")
@@ -171,7 +174,7 @@ class Workplace:
         functions = {name: value for name, value in given.items() if callable(value)}
         plain = {name: _plain(method, name, value) for name, value in given.items() if name not in functions}
         call = WorkerCall(
-            "img_core.api._worker:perform",
+            "img_core.api._workplace:perform",
             (method.__name__, plain, self._configuration),
             told=("notice", *(name for name in functions if name in _TOLD)),
             asked=tuple(name for name in functions if name not in _TOLD),
@@ -180,13 +183,46 @@ class Workplace:
         return run_in_worker(call, {"notice": self._notice, **functions}, cancel)
 
 
+def perform(
+    call: tuple[str, Mapping[str, Any], Mapping[str, Any]],  # Any: plain data
+    functions: Mapping[str, Callable[[Any], Any]],
+    cancel: CancelHandle,
+) -> Any:  # Any: depends on the method
+    """Call a method of a client that works in this process: *call* is its name, its arguments, and how the client is configured.
+
+    *functions* are arguments, too, but for ``notice``, which is the client's.
+    """
+    from img_core.api._client import Client
+
+    method, arguments, configuration = call
+    given = {name: function for name, function in functions.items() if name != "notice"}
+    try:
+        client = Client(**configuration, notice=functions["notice"], in_process=True)
+        return getattr(client, method)(**arguments, **given, cancel=cancel)
+    except ImgError:
+        raise
+    except Exception as err:
+        if (failure := _in_words(err)) is None:
+            raise
+        raise failure from err
+
+
+def _in_words(err: Exception) -> ImgError | None:
+    """Return what *err* means if it is no bug of ours."""
+    from img_core.files import fs
+    from img_core.linux.exhausted import exhaustion
+    from img_core.plugins import blamed
+
+    if isinstance(err, OSError) and err.errno in fs.DISK_ERRORS:
+        return fs.disk_error(err, fs.place_of(err, "the state directory or the destination"))
+    return exhaustion(err) or blamed(err)
+
+
 def _plain(method: Callable[..., Any], name: str, value: Any) -> Any:  # Any: an argument
     """Return *value* in a form that another process understands. Raises UsageError for an open file."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if hasattr(value, "read"):
-        from img_core.spec.errors import UsageError
-
         raise UsageError(f"`{name}` of {method.__name__}() must be a path, not {type(value).__name__}")
     return tuple(value) if isinstance(value, Iterator) else value
 
