@@ -53,13 +53,13 @@ class SentTask:
         """Return the document; *keys* is the version of the keys of the cache."""
         plan = plan_to_json(self.plan)
         document = {
+            **value_to_json(replace(self, plan=Plan(()))),
             "schema": _SCHEMA,
             "version": TASK_VERSION,
             "keys": keys,
             "plan": plan,
             "digest": plan_digest(plan),
             "roots": _roots(self.plan),
-            "task": value_to_json(replace(self, plan=Plan(()))),
         }
         return json.dumps(document, ensure_ascii=True, separators=(",", ":"))
 
@@ -84,7 +84,9 @@ class SentTask:
         plan = plan_from_json(document.get("plan"))
         if _roots(plan) != document.get("roots"):
             raise UsageError("the steps of a task are not those that were meant", hint=_OTHER)
-        task: SentTask = value_from_json(cls, document.get("task"), "task")
+        own = {item.name: document[item.name] for item in fields(cls) if item.name in document}
+        nothing = value_to_json(Plan(()))
+        task: SentTask = value_from_json(cls, {**own, "$": cls.__name__, "plan": nothing}, "task")
         return replace(task, plan=plan)
 
 

@@ -44,10 +44,10 @@ def test_what_is_written_is_read(task: SentTask) -> None:
         pytest.param({"keys": 8}, "version", id="keys"),
         pytest.param({"roots": [DIGEST]}, "not those that were meant", id="other-steps"),
         pytest.param({"plan": None}, "no plan", id="no-plan"),
-        pytest.param({"task": None}, "`task`", id="no-rest"),
-        pytest.param({"task": {"$": "SentTask", "source": ["local"]}}, "`task.source`", id="half-a-cache"),
-        pytest.param({"task": {"$": "SentTask", "secrets": {"a": "b"}}}, "`task.secrets.a`", id="a-secret-of-text"),
-        pytest.param({"task": {"$": "SentTask"}}, "lacks", id="too-little"),
+        pytest.param({"source": ["local"]}, "`task.source`", id="half-a-cache"),
+        pytest.param({"source": None}, "`task.source`", id="no-cache"),
+        pytest.param({"secrets": {"a": "b"}}, "`task.secrets.a`", id="a-secret-of-text"),
+        pytest.param({"contexts": {"a": {}}}, "`task.contexts.a`", id="no-context"),
     ],
 )
 def test_what_is_no_task_is_refused(wrong: dict[str, Any], message: str) -> None:
