@@ -99,6 +99,16 @@ def owner_answer(name: str) -> Answer:
     return PRETENDED if name in rules.PRETENDED else socket_answer(name)
 
 
+def fake_root_answer(name: str) -> Answer:
+    """Answer of the filter for who has no capability, in place of that for a single mapped id."""
+    if name in rules.FAKE_ROOT_CALLS:
+        return Answer(RET_USER_NOTIF)
+    if any(condition.name == name for condition in (*rules.FAKE_PRIVILEGES, *rules.CLOSING_MASKS)):
+        both = (*rules.FAKE_PRIVILEGES, *rules.CLOSING_MASKS, *rules.OWNER_CONDITIONS)
+        return Answer(RET_ALLOW, tuple(condition for condition in both if condition.name == name), RET_USER_NOTIF)
+    return owner_answer(name)
+
+
 def read_table(path: Path) -> dict[str, dict[str, int]]:
     """Return architecture -> name -> number."""
     lines = path.read_text().splitlines()
@@ -161,6 +171,7 @@ def programs() -> dict[str, bytes]:
     for machine, family in FAMILIES.items():
         made[f"seccomp_{machine}.bpf"] = compile_family(table, family, sandbox_answer, UNKNOWN)
         made[f"owners_{machine}.bpf"] = compile_family(table, family, owner_answer, ALLOWED)
+        made[f"fake_root_{machine}.bpf"] = compile_family(table, family, fake_root_answer, ALLOWED)
         hidden = {condition.name for condition in rules.SOCKET_CALLS}
         if any(hidden & table[architecture].keys() for architecture in family):
             made[f"sockets_{machine}.bpf"] = compile_family(table, family, socket_answer, ALLOWED)

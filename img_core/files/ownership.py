@@ -48,7 +48,9 @@ class Owners:
     """
 
     def __init__(self, mapping: IdMapping) -> None:
-        self.records = mapping in ("single", "none")
+        self.records = mapping in ("single", "fake", "none")
+        #: who owns a file that nobody was given
+        self.unrecorded = (os.geteuid(), os.getegid()) if mapping == "fake" else (0, 0)
         self.recorded: dict[bytes, Ids] = {}
 
     def set_fd(self, fd: int, uid: int, gid: int, *, fresh: bool = False) -> None:
@@ -59,7 +61,7 @@ class Owners:
                 os.fchown(fd, uid, gid)
             except OSError as err:
                 raise _explain(err, uid, gid) from err
-        elif uid or gid:
+        elif (uid, gid) != self.unrecorded:
             mutation("setxattr")
             try:
                 os.setxattr(fd, OWNER_ATTRIBUTE, b"%d:%d" % (uid, gid))
@@ -76,7 +78,7 @@ class Owners:
                 os.chown(name, uid, gid, dir_fd=dir_fd, follow_symlinks=False)
             except OSError as err:
                 raise _explain(err, uid, gid) from err
-        elif uid or gid:
+        elif (uid, gid) != self.unrecorded:
             self.recorded[path] = (uid, gid)
         else:
             self.recorded.pop(path, None)

@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import NamedTuple
 
-__all__ = ["CAPABILITY", "OWNER", "is_portable", "parse_owner", "portable_capability", "read", "write"]
+__all__ = [
+    "CAPABILITY",
+    "MODE",
+    "OWNER",
+    "RECORDED_CAPABILITY",
+    "Marks",
+    "is_portable",
+    "opened",
+    "parse_mode",
+    "parse_owner",
+    "portable_capability",
+    "read",
+    "read_all",
+    "write",
+]
 
 OWNER = b"user.img.owner"  #: ``uid:gid`` that a single-id mapping could not set
 CAPABILITY = b"security.capability"
+MODE = b"user.img.mode"  #: permissions, octal, of a file that would be closed to us with them
+RECORDED_CAPABILITY = b"user.img.capability"  #: what stands for `CAPABILITY` where nobody may set it
 OPAQUE = b"user.overlay.opaque"
 
 # Control data of overlay file systems would be obeyed by the mount, and our own records would be believed.
@@ -52,31 +69,72 @@ def parse_owner(value: bytes) -> tuple[int, int] | None:
     return None
 
 
+def parse_mode(value: bytes) -> int | None:
+    """Read the value of `MODE`; None when it is no mode."""
+    try:
+        mode = int(value, 8) if len(value) <= 4 else -1
+    except ValueError:
+        return None
+    return mode if 0 <= mode <= 0o7777 else None
+
+
+def opened(fd: int, mode: int, needed: int) -> int:
+    """Return *mode* with the *needed* bits, and note on the open file *fd* that it is *mode* if that is not the same."""
+    if mode & needed == needed:
+        try:
+            os.removexattr(fd, MODE)
+        except OSError as err:
+            if err.errno not in (errno.ENODATA, errno.ENOTSUP):
+                raise
+        return mode
+    os.setxattr(fd, MODE, b"%o" % mode)
+    return mode | needed
+
+
+class Marks(NamedTuple):
+    """The portable attributes of a file (None: it has none), and the owner and mode that are recorded on it."""
+
+    attributes: dict[bytes, bytes] | None = None
+    owner: tuple[int, int] | None = None
+    mode: int | None = None
+
+
 def read(fd: int) -> tuple[dict[bytes, bytes] | None, tuple[int, int] | None]:
     """Return the portable attributes of *fd*, None for none, and the owner that is recorded on it."""
+    found = read_all(fd)
+    return found.attributes, found.owner
+
+
+def read_all(fd: int) -> Marks:
+    """Return what the attributes of *fd* say."""
     try:
         names = os.listxattr(fd)
     except OSError as err:
         if err.errno in _UNSUPPORTED:
-            return None, None
+            return Marks()
         raise
     if not names:
-        return None, None
+        return Marks()
     found: dict[bytes, bytes] = {}
-    owner = None
+    owner = mode = None
     for text in names:
         name = os.fsencode(text)
         if name == OWNER:
             owner = parse_owner(os.getxattr(fd, name))
+        elif name == MODE:
+            mode = parse_mode(os.getxattr(fd, name))
+        elif name == RECORDED_CAPABILITY:
+            found[CAPABILITY] = portable_capability(os.getxattr(fd, name))
         elif is_portable(name):
             value = os.getxattr(fd, name)
             found[name] = portable_capability(value) if name == CAPABILITY else value
-    return found or None, owner
+    return Marks(found or None, owner, mode)
 
 
 def write(fd: int, attributes: dict[bytes, bytes]) -> list[bytes]:
     """Set the portable ones of *attributes* on *fd*; return the names that this file system or user may not have.
 
+    A capability that may not be set is recorded in `RECORDED_CAPABILITY`, where `read` finds it.
     Raises `OSError` for others, e.g. ``ENOSPC`` when they are too large for the file system.
     """
     lost = []
@@ -88,5 +146,16 @@ def write(fd: int, attributes: dict[bytes, bytes]) -> list[bytes]:
         except OSError as err:
             if err.errno not in _UNSUPPORTED:
                 raise
-            lost.append(name)
+            if name != CAPABILITY or not _record_capability(fd, value):
+                lost.append(name)
     return lost
+
+
+def _record_capability(fd: int, value: bytes) -> bool:
+    try:
+        os.setxattr(fd, RECORDED_CAPABILITY, portable_capability(value))
+    except OSError as err:
+        if err.errno not in _UNSUPPORTED:
+            raise
+        return False
+    return True

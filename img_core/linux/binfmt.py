@@ -67,7 +67,7 @@ _MACHINES: Final = (
 #: what the processor runs by itself: machine of uname -> names of qemu
 _NATIVE: Final = {"x86_64": ("x86_64", "i386"), "aarch64": ("aarch64", "arm"), "ppc64le": ("ppc64le",)}
 #: mappings of ids without a user namespace, and so without a list, of our own
-_ONLY_THE_HOSTS: Final = ("root", "container")
+_ONLY_THE_HOSTS: Final = ("root", "container", "fake")
 _HOST_LIST: Final = "/proc/sys/fs/binfmt_misc"
 _CHOICE: Final = "IMG_EMULATION"
 _HEADER_SIZE: Final = 256

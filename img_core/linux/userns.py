@@ -9,8 +9,10 @@ The ladder, best first (`Identity.mode`):
 * ``single``: uid 0 alone; every other owner can only be recorded, not set.
 * ``container``: no namespace can be made, but we are root of a container that engines start by default: owners can be set, nothing can
   be mounted, and steps are kept apart from us by what a container's root can do (chroot, filters of system calls), or can at least run.
+* ``fake``: no namespace can be made and we may change no owner, but the root directory of the container is ours to write: owners are
+  recorded, and an executor makes steps believe that they are root.
 
-``IMG_IDMAP=full|single|container`` forces a rung (``full``: an error instead of the fallback).
+``IMG_IDMAP=full|single|container|fake`` forces a rung (``full``: an error instead of the fallback).
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from img_core.spec.errors import HostError, UsageError
 
 __all__ = ["IdRange", "Identity", "IdmapMode", "current", "enter", "sub_id_ranges"]
 
-IdmapMode = Literal["full", "single", "root", "container"]
+IdmapMode = Literal["full", "single", "root", "container", "fake"]
 
 # CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP: what a build takes where nothing can be mounted.
 _CONTAINER_CAPABILITIES: Final = (0, 1, 3, 4, 5, 6, 7, 8)
@@ -69,12 +71,15 @@ def enter() -> Identity:
     _require_kernel()
     real = _real_identity()
     _require_single_thread()
+    fake = False
     try:
         reason, entered = _make_namespaces(real, wanted)
     except _NoNamespaceError as err:
         if wanted in ("full", "single"):
             raise
-        if lacked := _lacked_in_container():
+        lacked = _lacked_in_container()
+        fake = bool(lacked or wanted == "fake") and wanted != "container" and os.access("/", os.W_OK)
+        if lacked and not fake:
             hint = f"{err.hint}; {lacked}" if "container" in (err.hint or "") else err.hint
             raise HostError(err.message, hint=hint) from err
         reason, entered = err.message, False
@@ -82,7 +87,7 @@ def enter() -> Identity:
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     uid_ranges, gid_ranges = _read_map("uid"), _read_map("gid")
     identity = Identity(
-        mode=_mode_of(uid_ranges, gid_ranges) if entered or reason is None else "container",
+        mode=_mode_of(uid_ranges, gid_ranges) if entered or reason is None else "fake" if fake else "container",
         uid_ranges=uid_ranges,
         gid_ranges=gid_ranges,
         entered=entered,
@@ -126,8 +131,8 @@ def _real_identity() -> _RealIdentity:
 
 def _forced_mode() -> str | None:
     wanted = os.environ.get("IMG_IDMAP") or None
-    if wanted not in (None, "full", "single", "container"):
-        raise UsageError(f"`IMG_IDMAP` must be `full`, `single` or `container`, not `{wanted}`")
+    if wanted not in (None, "full", "single", "container", "fake"):
+        raise UsageError(f"`IMG_IDMAP` must be `full`, `single`, `container` or `fake`, not `{wanted}`")
     return wanted
 
 
@@ -191,8 +196,8 @@ class _NoNamespaceError(HostError):
 
 def _make_namespaces(real: _RealIdentity, wanted: str | None) -> tuple[str | None, bool]:
     """Make what this process may make; return the reason of a fallback to a single id (or None), and whether ids are mapped now."""
-    if wanted == "container":
-        raise _NoNamespaceError("`IMG_IDMAP=container` asks for none", hint="this takes the root of a container")
+    if wanted in ("container", "fake"):
+        raise _NoNamespaceError(f"`IMG_IDMAP={wanted}` asks for none", hint="this takes the root of a container")
     if wanted != "single" and os.geteuid() == 0 and _has_capability(syscalls.CAP_SYS_ADMIN):
         _unshare(syscalls.CLONE_NEWNS)
         reason, entered = None, False

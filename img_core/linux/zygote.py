@@ -225,7 +225,7 @@ def _needs_outer_pids() -> bool:
 def _fork_zygote() -> tuple[int, int, bool]:
     """Fork; return pid and pidfd, and whether the new process is the first of a pid namespace."""
     identity = userns.current()
-    if (identity is None or identity.mode != "container") and not _needs_outer_pids():
+    if (identity is None or identity.mode not in ("container", "fake")) and not _needs_outer_pids():
         try:
             return (*syscalls.clone(syscalls.CLONE_NEWPID), True)
         except OSError:  # nested too deeply, or a limit

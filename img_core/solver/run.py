@@ -45,7 +45,7 @@ class Runner:
         self._scope = scope
         self._host = scope.host
         drivers = scope.drivers
-        mounts = scope.host.mapping != "container"
+        mounts = scope.host.mapping not in ("container", "fake")
         self._secrets = Secrets(scope.host.run_directory, drivers.secrets, drivers.agents, mounts=mounts)
         self._mounts = RunMounts(scope, trees, self._secrets)
         self._name_files_lock = threading.Lock()  #: guards the making of files that steps share
@@ -149,8 +149,9 @@ class Runner:
         changes = self._scope.drivers.snapshotter.changes(place.directory, place.parents)
         try:
             recorded = ownership.resolve(status.owners, changes, place.rootfs.fd)
-            with self._parent_view(place) as parent_fd:
-                recorded = {**ownership.default_owner(changes, parent_fd, uid, gid), **recorded}
+            if self._host.mapping == "single":  # else the executor has noted who made what
+                with self._parent_view(place) as parent_fd:
+                    recorded = {**ownership.default_owner(changes, parent_fd, uid, gid), **recorded}
         finally:
             changes.close()
         self._scope.drivers.snapshotter.record_owners(place.directory, recorded)

@@ -105,7 +105,7 @@ class BuildScope:
     @property
     def records_owners(self) -> bool:
         """Whether owners of files are recorded instead of set: there is a single id."""
-        return self.host.mapping == "single"
+        return self.host.mapping in ("single", "fake")
 
     def new_path(self, kind: str) -> str:
         """Return a path that does not exist yet in the directory of this process, which ends with it."""

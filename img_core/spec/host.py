@@ -17,7 +17,7 @@ __all__ = ["Finding", "FindingStatus", "Host", "IdMapping", "Spawned", "Spawner"
 #: How user ids are mapped: ``root`` real root, ``full`` sub-id ranges in a user namespace, ``single`` only our own id in a user
 #: namespace (ownership is recorded instead of set), ``container`` root of a container that may make no namespace (owners can be set,
 #: nothing can be mounted), ``none`` no namespace was entered (no mounts, no foreign ids).
-IdMapping = Literal["root", "full", "single", "container", "none"]
+IdMapping = Literal["root", "full", "single", "container", "fake", "none"]
 
 #: ``ok`` it works; ``note`` something that few builds need is not there; ``worse`` builds work, but could be better; ``bad`` builds fail.
 FindingStatus = Literal["ok", "note", "worse", "bad"]

@@ -18,9 +18,11 @@ from img_core.linux.parallel import once
 from img_core.spec.errors import HostError, StepError, Unsupported
 from img_core.spec.executor import Executor, ExitStatus, Process, StepIO
 from img_executor_swap import _probe
+from img_executor_swap._fake import read_log
 from img_executor_swap._place import HOME, SYSTEM, RootPlace, turn
 from img_executor_swap._quiet import Quiet
-from img_lib_containers.containers import check, check_target, parents_first, standard_input, wait_or_kill
+from img_lib_containers import seccomp
+from img_lib_containers.containers import check, check_target, own, parents_first, standard_input, wait_or_kill
 from img_lib_containers.covers import Covers
 
 if TYPE_CHECKING:
@@ -48,8 +50,10 @@ class SwapExecutor(Executor):
     @classmethod
     def probe(cls, host: Host) -> None:
         """Need the root of a container, all of img below `/.img`, and a root directory in which names can be moved."""
-        if host.mapping != "container":
+        if host.mapping not in ("container", "fake"):
             raise Unsupported("`swap` is for the root of a container that can make no namespace")
+        if host.mapping == "fake" and seccomp.fake_root_program() is None:
+            raise Unsupported("`swap` has no filter for who has no capabilities, on this architecture")
         if reason := _probe.reason_against(host.state_directory, host.run_directory):
             raise Unsupported(f"`swap` {reason}")
 
@@ -77,7 +81,9 @@ class SwapExecutor(Executor):
                     continue
                 devices = devices or _covers_of_devices(stack)
                 devices.put(replace(mount, target=mount.target.removeprefix(_DEVICES)))
-            return ExitStatus(*self._run(spawner, process, rootfs.fd, io))
+            log = own(stack, os.memfd_create("img-owners"))
+            code, canceled = self._run(spawner, process, rootfs.fd, io, log)
+            return ExitStatus(code, canceled, read_log(log))
 
     @contextmanager
     def _own_turn(self, io: StepIO) -> Iterator[bool]:
@@ -91,14 +97,14 @@ class SwapExecutor(Executor):
         finally:
             self._turn.release()
 
-    def _run(self, spawner: Spawner, process: Process, root: int, io: StepIO) -> tuple[int, bool]:
+    def _run(self, spawner: Spawner, process: Process, root: int, io: StepIO, log: int) -> tuple[int, bool]:
         place = RootPlace(os.readlink(f"/proc/self/fd/{root}"), os.path.join(self.host.run_directory, UNDO))
         with ExitStack() as stack:
             stdio = [standard_input(stack, io), io.stdout, io.stderr]
-            payload = {**_payload(process, place), "terminal": io.terminal}
+            payload = {**_payload(process, place), "terminal": io.terminal, "fake": self.host.mapping == "fake"}
             stack.enter_context(_quiet().during())
             stack.callback(_bring_back, place)  # if the process that does it was killed
-            spawned = spawner.spawn(_ENTRY, payload, fds=[*stdio, *process.cgroup_fds])
+            spawned = spawner.spawn(_ENTRY, payload, fds=[log, *stdio, *process.cgroup_fds])
             stack.callback(spawned.close)
             code, canceled = wait_or_kill(spawned, io.cancel_fd)
             if spawned.error and not canceled:

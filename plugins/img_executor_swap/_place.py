@@ -158,7 +158,8 @@ class RootPlace:
         for name in names:
             if not _stays(name) and (name not in had or name in waiting):
                 self._take(name)
-        _give_looks(self.tree, info)
+        if info.st_uid == os.geteuid():  # else `enter` could not give them either
+            _give_looks(self.tree, info)
         if self._times is not None:
             accessed, before, entered = self._times
             os.utime(self.tree, ns=(accessed, before if info.st_mtime_ns == entered else info.st_mtime_ns))

@@ -51,7 +51,7 @@ class UsernsExecutor(Executor):
         """Need a namespace in which we may mount, and the mount calls of Linux 5.12."""
         if host.mapping == "none":
             raise Unsupported("`userns` needs to run inside a user namespace (or as root)")
-        if host.mapping == "container":
+        if host.mapping in ("container", "fake"):
             raise Unsupported("`userns` needs namespaces of its own, which this container may not make")
         try:
             os.close(mounts.bind("/dev/null"))

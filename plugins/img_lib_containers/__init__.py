@@ -1,15 +1,19 @@
 """What executors share: containers, their mounts, seccomp filters and owners of files."""
 
 __all__ = [
+    "answering",
     "containers",
     "covers",
+    "fake_root",
     "identities",
+    "identity_answers",
     "mountpoints",
     "oci_runtime",
     "owner_answers",
     "owner_calls",
     "owner_records",
     "owner_supervisor",
+    "permissions",
     "program",
     "seccomp",
     "seccomp_rules",

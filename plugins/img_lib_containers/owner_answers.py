@@ -11,8 +11,9 @@ import os
 import re
 import stat
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from img_core.files.ownership import OWNER_ATTRIBUTE
 from img_core.linux import syscalls
 from img_lib_containers import seccomp
 from img_lib_containers.identities import after_program
@@ -20,21 +21,40 @@ from img_lib_containers.owner_calls import Caller, Refusal
 from img_lib_containers.owner_records import KEEP, OwnerRecords
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from img_lib_containers.identities import ProcessIds
     from img_lib_containers.seccomp import Notification
     from img_lib_containers.supervised_calls import SupervisedCall
 
-__all__ = ["give_away", "identity_of_program", "make", "show"]
+__all__ = [
+    "STAT_KINDS",
+    "Asked",
+    "Shown",
+    "flags_of_opening",
+    "give_away",
+    "has_no_note",
+    "identity_of_program",
+    "make",
+    "show",
+]
+
+STAT_KINDS: Final = ("stat", "stat64", "statx")
 
 #: where the ids are in ``struct stat`` (x86_64 and others, see stat(2)) and ``struct statx``
 _IDS_IN_STAT: Final = 28 if syscalls.MACHINE == "x86_64" else 24
 _IDS_IN_STATX: Final = 20
+_MODE_IN_STAT: Final = 24 if syscalls.MACHINE == "x86_64" else 16
+_MODE_IN_STATX: Final = 28
 _IDS: Final = struct.Struct("=II")
+_MODE: Final = struct.Struct("=H")  # all that a mode has
 #: ``struct stat64`` of i386: device, inode, mode, links, ids, device, size, block size, blocks, three times, inode
 _STAT64: Final = struct.Struct("<Q4x5IQ4xqIQ6IQ")
 _OWN_FILES: Final = (b"/proc/self/", b"/proc/thread-self/", b"/dev/fd/")
 _MAGIC: Final = (b"/proc/", b"/dev/f")
 _OWN_DESCRIPTOR: Final = re.compile(rb"(?:/proc/(?:thread-)?self|/dev)/fd/([0-9]{1,9})")
+_ROOT: Final = (b"/", b"/.")
+_ITSELF: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONGEST_CHAIN: Final = 8  # of symlinks
 _WITHOUT_NAME: Final = os.O_TMPFILE & ~os.O_DIRECTORY | os.O_PATH
 
@@ -72,6 +92,8 @@ class Asked:
         path = self.path()
         if path is None:
             return self.caller.descriptor(self.directory)
+        if path in _ROOT and self.caller.root:
+            return self.caller.root
         own = _OWN_DESCRIPTOR.fullmatch(path) if self.follow else None
         if own is not None:
             return self.caller.descriptor(int(own[1]))
@@ -81,18 +103,21 @@ class Asked:
 # --- who owns it ------------------------------------------------------------------------------------------------------
 
 
-def show(asked: Asked, listener: int, notification: Notification, records: OwnerRecords) -> bool:
-    """Answer the stat family where an owner is noted."""
+class Shown(NamedTuple):
+    """A file behind a magic link, and its owner and mode (-1: the real one) as a step is to see it."""
+
+    name: str
+    owner: tuple[int, int]
+    mode: int = -1
+
+
+def show(asked: Asked, listener: int, notification: Notification, look: Callable[[Asked], Shown | None]) -> bool:
+    """Answer the stat family where *look* says how a file is shown."""
     try:
-        path = asked.path()
-        if path is not None and path[:1] == b"/" and path[:6] not in _MAGIC and not records.inodes:
-            asked.caller.enter_root()
-            os.getxattr(path, "user.img.owner", follow_symlinks=asked.follow)  # nearly no file has it
-        name = asked.file()
-        owner = records.owner(name)
-        if owner is None:
+        shown = look(asked)
+        if shown is None:
             return False
-        data = _status(asked, name, owner)
+        data = _status(asked, shown)
     except (OSError, Refusal):
         return False
     if not seccomp.still_waiting(listener, notification):
@@ -102,31 +127,50 @@ def show(asked: Asked, listener: int, notification: Notification, records: Owner
     return True
 
 
-def _status(asked: Asked, name: str, owner: tuple[int, int]) -> bytes:
-    fd = os.open(name, os.O_PATH | os.O_CLOEXEC)
+def has_no_note(asked: Asked, path: bytes) -> bool:
+    """Tell in one call what is true of nearly all files. Raises OSError."""
+    if path[:1] != b"/" or path[:6] in _MAGIC:
+        return False
+    asked.caller.enter_root()
+    try:
+        os.getxattr(path, OWNER_ATTRIBUTE, follow_symlinks=asked.follow)
+    except OSError:
+        return True
+    return False
+
+
+def _status(asked: Asked, shown: Shown) -> bytes:
+    fd = os.open(shown.name, os.O_PATH | os.O_CLOEXEC)
     try:
         if asked.call.kind == "stat64":
-            return _status64(os.fstat(fd), owner)
+            return _status64(os.fstat(fd), shown)
         if asked.call.kind == "statx":
-            at, data = _IDS_IN_STATX, bytearray(syscalls.raw_statx(fd, asked.arguments[3] & 0xFFFFFFFF))
+            at, mode_at, data = (
+                _IDS_IN_STATX,
+                _MODE_IN_STATX,
+                bytearray(syscalls.raw_statx(fd, asked.arguments[3] & 0xFFFFFFFF)),
+            )
         else:
-            at, data = _IDS_IN_STAT, bytearray(syscalls.raw_stat(fd))
+            at, mode_at, data = _IDS_IN_STAT, _MODE_IN_STAT, bytearray(syscalls.raw_stat(fd))
     finally:
         os.close(fd)
-    _IDS.pack_into(data, at, *owner)
+    _IDS.pack_into(data, at, *shown.owner)
+    if shown.mode >= 0:
+        (mode,) = _MODE.unpack_from(data, mode_at)
+        _MODE.pack_into(data, mode_at, stat.S_IFMT(mode) | shown.mode)
     return bytes(data)
 
 
-def _status64(info: os.stat_result, owner: tuple[int, int]) -> bytes:
+def _status64(info: os.stat_result, shown: Shown) -> bytes:
     times = (
         part & 0xFFFFFFFF for ns in (info.st_atime_ns, info.st_mtime_ns, info.st_ctime_ns) for part in divmod(ns, 10**9)
     )
     return _STAT64.pack(
         info.st_dev,
         info.st_ino & 0xFFFFFFFF,
-        info.st_mode,
+        info.st_mode if shown.mode < 0 else stat.S_IFMT(info.st_mode) | shown.mode,
         info.st_nlink & 0xFFFFFFFF,
-        *owner,
+        *shown.owner,
         info.st_rdev,
         info.st_size,
         info.st_blksize,
@@ -200,18 +244,19 @@ def make(asked: Asked, listener: int, notification: Notification, records: Owner
         uid, gid = identity.owner
         if os.fstat(parent).st_mode & stat.S_ISGID:
             gid = (records.owner(f"self/fd/{parent}") or (0, 0))[1]
-        if uid == gid == 0 and not records.root_is_noted:
+        mode = 0 if asked.call.kind == "link" else asked.arguments[asked.call.value]
+        if records.is_plain((uid, gid), mode, directory=asked.call.kind == "directory"):
             return False
-        fd = _made(asked, parent, name)
+        fd, mode = _made(asked, parent, name)
     except (OSError, Refusal):  # it is there already, among others
         return False
     try:
-        records.own(f"self/fd/{fd}", (uid, gid))
+        records.own(f"self/fd/{fd}", (uid, gid), mode)
     except OSError:
         pass  # a file system without attributes
     try:
         if asked.call.kind == "open":
-            flags = _flags(asked)
+            flags = flags_of_opening(asked)
             seccomp.answer_with_descriptor(listener, notification, fd, close_on_exec=bool(flags & os.O_CLOEXEC))
         else:
             seccomp.answer(listener, notification)
@@ -222,7 +267,7 @@ def make(asked: Asked, listener: int, notification: Notification, records: Owner
 
 def _place(asked: Asked) -> tuple[bytes, bytes]:
     """Return the directory and the name of the file to be made; no name: there is nothing to make."""
-    if asked.call.kind == "open" and _flags(asked) & _WITHOUT_NAME:
+    if asked.call.kind == "open" and flags_of_opening(asked) & _WITHOUT_NAME:
         return b"", b""
     path = asked.caller.read_path(asked.arguments[asked.call.path])
     if asked.call.kind == "directory":
@@ -231,27 +276,29 @@ def _place(asked: Asked) -> tuple[bytes, bytes]:
     return head + slash, b"" if name in (b".", b"..") else name
 
 
-def _flags(asked: Asked) -> int:
+def flags_of_opening(asked: Asked) -> int:
+    """Return what open(2) was asked for."""
     if asked.call.flags < 0:  # creat(2)
         return os.O_CREAT | os.O_WRONLY | os.O_TRUNC
     return asked.arguments[asked.call.flags] & 0xFFFFFFFF
 
 
-def _made(asked: Asked, parent: int, name: bytes) -> int:
-    """Make what is asked for and return a descriptor of it. Raises OSError."""
+def _made(asked: Asked, parent: int, name: bytes) -> tuple[int, int]:
+    """Make what is asked for; return a descriptor of it, and its mode. Raises OSError."""
     kind = asked.call.kind
     if kind == "link":
         os.symlink(asked.caller.read_path(asked.arguments[asked.call.value]), name, dir_fd=parent)
-        return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        return os.open(name, _ITSELF, dir_fd=parent), 0o777
     mode = asked.arguments[asked.call.value] & ~int(asked.caller.status()["Umask"], 8)
     if kind == "open":
-        flags = _flags(asked) | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        return os.open(name, flags, mode & 0o7777, dir_fd=parent)
+        flags = flags_of_opening(asked) | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(name, flags, mode & 0o7777, dir_fd=parent), mode & 0o7777
     if kind == "directory":
         os.mkdir(name, mode & 0o1777, dir_fd=parent)
     else:
         os.mknod(name, mode & 0o177777, dir_fd=parent)
-    return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    fd = os.open(name, _ITSELF, dir_fd=parent)
+    return fd, stat.S_IMODE(os.fstat(fd).st_mode)
 
 
 # --- execute one ------------------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ class Viewpoint:
 
     def __init__(self, proc: int) -> None:
         self.proc = proc
+        self.stand_in = ""  #: a path of the directory that the root directory stands for, if that cannot be changed
         self.buffer = ctypes.create_string_buffer(_PAGE)
         top = os.stat("/")
         self._root = top.st_dev, top.st_ino
@@ -136,6 +137,11 @@ class Caller:
         fd = self._open(f"{self.pid}/status", errno.EPERM, os.O_RDONLY)
         with open(fd, encoding="utf-8", errors="replace", closefd=False) as file:
             return {name: value.strip() for name, _, value in (line.partition(":") for line in file)}
+
+    @property
+    def root(self) -> str:
+        """A path for its root directory if that is not the one that is meant, see `Viewpoint.stand_in`."""
+        return self._view.stand_in
 
     def enter_root(self) -> None:
         """Make absolute paths mean for us what they mean for it. Raises OSError."""

@@ -13,9 +13,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from typing import Final
 
 from img_core.files.ownership import OWNER_ATTRIBUTE, parse_owner
+from img_core.files.xattrs import RECORDED_CAPABILITY
 from img_lib_containers.owner_calls import Refusal
 
 __all__ = ["KEEP", "OwnerRecords"]
@@ -27,7 +29,7 @@ Ids = tuple[int, int]
 
 
 class OwnerRecords:
-    """Notes of one step, whose tree lies on *device*; *root_is_noted* in steps of another user."""
+    """Notes of one step, whose tree lies on *device* (-1: on several); *root_is_noted* in steps of another user."""
 
     def __init__(self, device: int, *, root_is_noted: bool = False) -> None:
         self.inodes: dict[tuple[int, int], Ids] = {}
@@ -50,25 +52,35 @@ class OwnerRecords:
                 self._mark(name, uid, gid)
             except OSError as err:
                 # Elsewhere, e.g. in /dev/shm, owners do not matter; of the image they must not get lost without a word.
-                if err.errno == errno.ENOTSUP and status.st_dev == self._device:
+                if err.errno == errno.ENOTSUP and self._is_ours(status):
                     raise Refusal(errno.ENOTSUP) from err
                 raise
             _clear_privileges(name, status)
-        elif status.st_dev == self._device:
+        elif self._is_ours(status):
             os.chown(
                 name, KEEP, KEEP
             )  # no change, but an overlay copies the file up, so that it becomes part of the layer
             key = status.st_dev, status.st_ino
             self.inodes[key] = _merged(self.inodes.get(key), uid, gid)
 
-    def own(self, name: str, owner: Ids) -> None:
-        """Note the owner of a new file. Raises OSError."""
+    def is_plain(self, owner: Ids, mode: int, *, directory: bool) -> bool:
+        """Tell whether there is nothing to note of a new file."""
+        del mode, directory
+        return owner == _ROOT and not self.root_is_noted
+
+    def own(self, name: str, owner: Ids, mode: int) -> None:
+        """Note the owner of a new file; *mode* is what it was made with. Raises OSError."""
+        del mode
         status = os.stat(name)
         if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
             if owner != _ROOT or self.root_is_noted:
-                os.setxattr(name, OWNER_ATTRIBUTE, b"%d:%d" % owner)
-        elif status.st_dev == self._device:
+                _write(name, owner)
+        elif self._is_ours(status):
             self.inodes[status.st_dev, status.st_ino] = owner
+
+    def _is_ours(self, status: os.stat_result) -> bool:
+        """Tell whether a file may be one of the tree."""
+        return self._device in (-1, status.st_dev)
 
     def _mark(self, name: str, uid: int, gid: int) -> None:
         """Write the attribute of a regular file or directory, or remove it; file systems without attributes are fine."""
@@ -79,7 +91,7 @@ class OwnerRecords:
         elif owner == _ROOT and not self.root_is_noted:
             os.removexattr(name, OWNER_ATTRIBUTE)
         else:
-            os.setxattr(name, OWNER_ATTRIBUTE, b"%d:%d" % owner)
+            _write(name, owner)
 
 
 def _merged(noted: Ids | None, uid: int, gid: int) -> Ids:
@@ -94,6 +106,22 @@ def _noted(name: str) -> Ids | None:
         return None
 
 
+def _write(name: str, owner: Ids) -> None:
+    """Write the attribute; who has no capabilities needs the permission to write for it."""
+    value = b"%d:%d" % owner
+    try:
+        os.setxattr(name, OWNER_ATTRIBUTE, value)
+    except PermissionError:
+        mode = stat.S_IMODE(os.stat(name).st_mode)
+        if mode & stat.S_IWUSR:
+            raise
+        os.chmod(name, mode | stat.S_IWUSR)
+        try:
+            os.setxattr(name, OWNER_ATTRIBUTE, value)
+        finally:
+            os.chmod(name, mode)
+
+
 def _clear_privileges(name: str, status: os.stat_result) -> None:
     """Take set-id bits and file capabilities from a program that changes hands, as the kernel does."""
     if not stat.S_ISREG(status.st_mode):
@@ -104,7 +132,6 @@ def _clear_privileges(name: str, status: os.stat_result) -> None:
         kept &= ~stat.S_ISGID
     if kept != mode:
         os.chmod(name, kept)
-    try:
-        os.removexattr(name, "security.capability")
-    except OSError:
-        pass  # it had none
+    for capability in ("security.capability", RECORDED_CAPABILITY):
+        with suppress(OSError):  # it had none
+            os.removexattr(name, capability)

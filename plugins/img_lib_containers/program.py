@@ -90,9 +90,9 @@ def _try_chown(path: str, uid: int, gid: int) -> None:
     try:
         os.chown(path, uid, gid)
     except OSError as err:
-        if err.errno != errno.EINVAL:
+        if err.errno not in (errno.EINVAL, errno.EPERM):
             raise
-        # The id is not mapped: with a single one the wanted owner is recorded instead.
+        # The id is not mapped, or nobody may give files away: the wanted owner is recorded instead.
         os.setxattr(path, OWNER_ATTRIBUTE, b"%d:%d" % (uid, gid))
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "Notification",
     "answer",
     "answer_with_descriptor",
+    "fake_root_program",
     "install",
     "install_listener",
     "notifications",
@@ -68,6 +69,12 @@ def sandbox_program() -> bytes | None:
 def owners_program() -> bytes | None:
     """Return the filter that hands changes of ownership to a supervisor, or None on an architecture without one."""
     return _program("owners")
+
+
+@functools.cache
+def fake_root_program() -> bytes | None:
+    """Return the filter for a step without capabilities, see `fake_root`, or None on an architecture without one."""
+    return _program("fake_root")
 
 
 @functools.cache

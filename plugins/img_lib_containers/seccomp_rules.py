@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 __all__ = [
     "ALLOWED",
     "BUILDER_CALLS",
+    "CLOSING_MASKS",
     "CONDITIONS",
     "DEVICE_CALLS",
+    "FAKE_PRIVILEGES",
+    "FAKE_ROOT_CALLS",
     "HIDDEN",
     "NAMESPACE_FLAGS",
     "OWNER_CALLS",
@@ -174,6 +177,23 @@ PRETENDED: Final = frozenset({"capset"})
 
 #: name and position of the mode argument: making a device node succeeds without any effect
 DEVICE_CALLS: Final = (("mknod", 1), ("mknodat", 2))
+
+# --- without any capability: that filter, and what root may do with files of others ---------------------------------------
+
+#: handed to the supervisor (`fake_root`): what permissions of files hinder, and capabilities of files
+FAKE_ROOT_CALLS: Final = frozenset(
+    """
+    access chdir chmod faccessat faccessat2 fchmod fchmodat fchmodat2 fgetxattr fremovexattr fsetxattr getxattr lgetxattr link linkat
+    lremovexattr lsetxattr open openat removexattr rename renameat renameat2 rmdir setxattr truncate unlink unlinkat
+    """.split()  # noqa: SIM905
+)
+
+#: handed to it to be answered without any effect: PR_SET_DUMPABLE, which would hide a process from it, PR_CAPBSET_DROP,
+#: PR_SET_SECUREBITS, PR_CAP_AMBIENT
+FAKE_PRIVILEGES: Final = tuple(Condition("prctl", 0, "==", option) for option in (4, 24, 28, 47))
+
+#: handed to it, too: masks of modes that leave files closed to their owner
+CLOSING_MASKS: Final = tuple(Condition("umask", 0, "masked==", bit, bit) for bit in (0o400, 0o200, 0o100))
 
 #: what the builder itself makes containers with; it needs them in a container of its own (`builder_profile`)
 BUILDER_CALLS: Final = frozenset(

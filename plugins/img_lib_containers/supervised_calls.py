@@ -19,10 +19,13 @@ class SupervisedCall:
     Without a *path* the file is the one behind the descriptor *directory*; without a *directory* a path starts at the working directory.
     """
 
+    #: entry, enter, access, mode, umask, write and those of attributes are for `fake_root` alone
     kind: str  #: owner, stat, stat64, statx, identity, open, directory, link, node, program or keep
     path: int = -1
     directory: int = -1
     flags: int = -1
+    other: int = -1  #: a second path, such as the new name of a file, and its directory
+    other_directory: int = -1
     value: int = -1  #: of the first argument that belongs to the kind: ids, a buffer, a mode, the text of a link
     follow: bool = True  #: a last component that is a link, unless *flags* hold AT_SYMLINK_NOFOLLOW
     name: str = ""  #: of an identity call, without a number of bits
@@ -52,6 +55,33 @@ _CALLS: Final = {
     "symlinkat": SupervisedCall("link", path=2, directory=1, value=0),
     "mknod": SupervisedCall("node", path=0, value=1),
     "mknodat": SupervisedCall("node", path=1, directory=0, value=2),
+    "unlink": SupervisedCall("entry", path=0),
+    "unlinkat": SupervisedCall("entry", path=1, directory=0),
+    "rmdir": SupervisedCall("entry", path=0),
+    "rename": SupervisedCall("entry", path=0, other=1),
+    "renameat": SupervisedCall("entry", path=1, directory=0, other=3, other_directory=2),
+    "renameat2": SupervisedCall("entry", path=1, directory=0, other=3, other_directory=2),
+    "link": SupervisedCall("entry", path=0, other=1),
+    "linkat": SupervisedCall("entry", path=1, directory=0, other=3, other_directory=2),
+    "chdir": SupervisedCall("enter", path=0),
+    "access": SupervisedCall("access", path=0, value=1),
+    "faccessat": SupervisedCall("access", path=1, directory=0, value=2),
+    "faccessat2": SupervisedCall("access", path=1, directory=0, value=2, flags=3),
+    "chmod": SupervisedCall("mode", path=0, value=1),
+    "fchmod": SupervisedCall("mode", directory=0, value=1),
+    "fchmodat": SupervisedCall("mode", path=1, directory=0, value=2),
+    "fchmodat2": SupervisedCall("mode", path=1, directory=0, value=2, flags=3),
+    "umask": SupervisedCall("umask"),
+    "truncate": SupervisedCall("write", path=0),
+    "setxattr": SupervisedCall("set attribute", path=0, value=1),
+    "lsetxattr": SupervisedCall("set attribute", path=0, value=1, follow=False),
+    "fsetxattr": SupervisedCall("set attribute", directory=0, value=1),
+    "getxattr": SupervisedCall("get attribute", path=0, value=1),
+    "lgetxattr": SupervisedCall("get attribute", path=0, value=1, follow=False),
+    "fgetxattr": SupervisedCall("get attribute", directory=0, value=1),
+    "removexattr": SupervisedCall("remove attribute", path=0, value=1),
+    "lremovexattr": SupervisedCall("remove attribute", path=0, value=1, follow=False),
+    "fremovexattr": SupervisedCall("remove attribute", directory=0, value=1),
     "prctl": SupervisedCall("keep", value=1),
     "execve": SupervisedCall("program", path=0),
     "execveat": SupervisedCall("program", path=1, directory=0, flags=4),
@@ -126,6 +156,33 @@ NUMBERS: Final = {
     "setfsgid32": (-1, 216, -1, 216),
     "setgroups": (116, 81, 159, 81),
     "setgroups32": (-1, 206, -1, 206),
+    "unlink": (87, 10, -1, 10),
+    "unlinkat": (263, 301, 35, 328),
+    "rmdir": (84, 40, -1, 40),
+    "rename": (82, 38, -1, 38),
+    "renameat": (264, 302, 38, 329),
+    "renameat2": (316, 353, 276, 382),
+    "link": (86, 9, -1, 9),
+    "linkat": (265, 303, 37, 330),
+    "chdir": (80, 12, 49, 12),
+    "access": (21, 33, -1, 33),
+    "faccessat": (269, 307, 48, 334),
+    "faccessat2": (439, 439, 439, 439),
+    "chmod": (90, 15, -1, 15),
+    "fchmod": (91, 94, 52, 94),
+    "fchmodat": (268, 306, 53, 333),
+    "fchmodat2": (452, 452, 452, 452),
+    "umask": (95, 60, 166, 60),
+    "truncate": (76, 92, 45, 92),
+    "setxattr": (188, 226, 5, 226),
+    "lsetxattr": (189, 227, 6, 227),
+    "fsetxattr": (190, 228, 7, 228),
+    "getxattr": (191, 229, 8, 229),
+    "lgetxattr": (192, 230, 9, 230),
+    "fgetxattr": (193, 231, 10, 231),
+    "removexattr": (197, 235, 14, 235),
+    "lremovexattr": (198, 236, 15, 236),
+    "fremovexattr": (199, 237, 16, 237),
 }
 
 

@@ -122,7 +122,10 @@ class DirectorySnapshotter(Snapshotter):
             layer.chunks,
             root_fd,
             form,
-            OwnerPolicy("record" if self.host.mapping in ("single", "none") else "set"),
+            OwnerPolicy(
+                "record" if self.host.mapping in ("single", "fake", "none") else "set",
+                open_to_owner=self.host.mapping == "fake",
+            ),
             compression=codec_of_media_type(layer.media_type),
             expected_digest=layer.digest,
             expected_size=layer.size,

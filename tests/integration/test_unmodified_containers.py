@@ -85,10 +85,8 @@ def test_the_doctor_names_the_situation(box: Box) -> None:
 
 #: what a container lacks that has neither a namespace nor all that the executor `chroot` takes
 LACKS = {
-    "host-users-false-drop-all": "if it has also the capabilities CHOWN, DAC_OVERRIDE",
     "ordinary-user": "`hostUsers: false`",
     "restricted": "`hostUsers: false`",
-    "restricted-open-root": "`hostUsers: false`",
     "restricted-prepared": "`hostUsers: false`",
 }
 

@@ -165,6 +165,7 @@ class _Extractor:
         if len(self.implied) > _IMPLIED or self.implied_bytes > _IMPLIED_BYTES:
             raise ArchiveError("bad tar archive: too many directories have no entry of their own")
         self.whiteouts.made_directory(above, name)
+        self.owners.own_implied(name, above, path)
 
     def _replaceable(self, directory: Directory, name: bytes) -> bool:
         return self.whiteouts.gives_way(directory, name)
@@ -196,7 +197,7 @@ class _Extractor:
             self.owners.own_file(fd, member, directory, path)
             if member.xattrs is not None:
                 self._set_xattrs(fd, member.xattrs, path)
-            os.fchmod(fd, member.mode & self.owners.mode_bits)
+            os.fchmod(fd, self.owners.mode_of(fd, member, 0o400))
             os.utime(fd, ns=(member.mtime_ns, member.mtime_ns))
         finally:
             os.close(fd)
@@ -241,10 +242,11 @@ class _Extractor:
             if member.xattrs is not None:
                 self._set_xattrs(fd, member.xattrs, path)
             inode = os.fstat(fd).st_ino if self.shared else 0
+            mode = self.owners.mode_of(fd, member, 0o700)
         finally:
             os.close(fd)
         self.implied.pop(path, None)
-        self.directories[path] = (member.mode & self.owners.mode_bits, member.mtime_ns, inode)
+        self.directories[path] = (mode, member.mtime_ns, inode)
         if len(self.directories) >= _DIRECTORIES:
             finish_directories(self.tree.root.fd, self.directories, except_above=path)
 

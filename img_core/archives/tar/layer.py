@@ -211,9 +211,9 @@ class Packer:
             now = os.fstat(fd)
             if now.st_ino != info.st_ino or stat.S_IFMT(now.st_mode) != stat.S_IFMT(info.st_mode):
                 raise changed_while_reading(path)
-            attributes, owner = xattrs.read(fd)
+            attributes, owner, mode = xattrs.read_all(fd)
             data = fd if kind == REGULAR else None
-            self._emit(path, info, kind, attributes=attributes, recorded=owner, data=data)
+            self._emit(path, info, kind, attributes=attributes, recorded=owner, mode=mode, data=data)
         finally:
             os.close(fd)
 
@@ -226,6 +226,7 @@ class Packer:
         linkname: bytes = b"",
         attributes: dict[bytes, bytes] | None = None,
         recorded: tuple[int, int] | None = None,
+        mode: int | None = None,
         data: int | None = None,
     ) -> None:
         chosen = self._owner_of(path, info) if self._owner_of is not None else None
@@ -235,7 +236,7 @@ class Packer:
         self._writer.add(
             self._prefix + path,
             kind=kind,
-            mode=stat.S_IMODE(info.st_mode),
+            mode=stat.S_IMODE(info.st_mode) if mode is None else mode,
             uid=uid,
             gid=gid,
             size=info.st_size if data is not None else 0,

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from img_core.files import fs
+from img_core.files import fs, xattrs
 from img_core.files.xattrs import OWNER
 from img_core.spec.errors import HostError
 
@@ -23,12 +23,15 @@ class OwnerPolicy:
     """*mode* ``set`` gives files their owner; ``record`` notes owners other than the caller (one mapped id).
 
     ``caller`` makes files of the caller's own: without set-id bits, which would mean the caller, and with ``user.`` attributes only.
-    *force* replaces the archive's owners, as ``ADD --chown`` does. Without *devices* those are left out, whoever we are.
+    With *open_to_owner* files that the caller could not read, or directories that it could not use, get the permissions for that, and a
+    note (`xattrs.MODE`) of theirs. *force* replaces the archive's owners, as ``ADD --chown`` does. Without *devices* those are left out,
+    whoever we are.
     """
 
     mode: Literal["set", "record", "caller"] = "set"
     force: tuple[int, int] | None = None
     devices: bool = True
+    open_to_owner: bool = False
 
 
 class MemberOwners:
@@ -40,6 +43,7 @@ class MemberOwners:
         self._keep = policy.mode == "caller"
         self.devices = policy.devices
         self.mode_bits = 0o1777 if self._keep else 0o7777
+        self._opens = policy.open_to_owner
         self.attributes = b"user." if self._keep else b""  #: what the names of attributes start with that are set
         self._self = (os.geteuid(), os.getegid())
         self.recorded: list[tuple[bytes, int, int]] = []
@@ -72,6 +76,22 @@ class MemberOwners:
             except OSError as err:
                 if err.errno not in (errno.ENODATA, errno.ENOTSUP):
                     raise
+
+    def mode_of(self, fd: int, member: Member, needed: int) -> int:
+        """Return the mode that the open file *fd* gets; of the *needed* bits none may be missing where we need permissions."""
+        mode = member.mode & self.mode_bits
+        if not self._opens:
+            return mode
+        return xattrs.opened(fd, mode, needed)
+
+    def own_implied(self, name: bytes, directory: Directory, path: bytes) -> None:
+        """Note that the new directory *name*, which the archive does not have, is root's."""
+        if self._record and self._self != (0, 0):
+            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory.fd)
+            try:
+                self._note(fd, (0, 0), path)
+            finally:
+                os.close(fd)
 
     def own_other(self, name: bytes, directory: Directory, member: Member, path: bytes) -> None:
         """Give the symlink, device or FIFO *name* its owner, by name because it cannot be opened."""

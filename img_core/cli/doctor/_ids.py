@@ -33,6 +33,11 @@ def mapping(host: Host) -> Iterator[Finding]:
     if host.mapping == "container":
         yield from _container(host)
         return
+    if host.mapping == "fake":
+        text = f"no namespace and no capabilities ({host.mapping_reason}): owners are recorded, and steps only believe that they are root"
+        hint = "in Kubernetes `hostUsers: false` and root with the capabilities that it has by default needs no belief, and is faster"
+        yield Finding(WORSE, what, text, hint)
+        return
     user = os.environ.get("USER") or _name_of(host.real_uid)
     if host.mapping == "single":
         text = f"only one id is mapped, owners are recorded instead of set: {host.mapping_reason or 'as asked'}"

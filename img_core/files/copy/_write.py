@@ -303,12 +303,12 @@ class CopyWriter:
         if self.ids is None and self.tree.keep_owner and self.root.owners.records and source_fd is not None:
             recorded = read_owner(source_fd)
         wanted = self._wanted(info, recorded)
-        if wanted != (0, 0) or inherits:
+        if wanted != self.root.owners.unrecorded or inherits:
             self.root.owners.set_fd(fd, *wanted, fresh=fresh)
 
     def _own_at(self, path: bytes, info: FileInfo, target: _Target, name: bytes) -> None:
         wanted = self._wanted(info, self.tree.owners.get(path))
-        if wanted != (0, 0) or target.inherits:
+        if wanted != self.root.owners.unrecorded or target.inherits:
             self.root.owners.set_at(target.fd, name, target.of(name), *wanted)
 
     def _copy_xattrs(self, source_fd: int, target_fd: int, path: bytes) -> None:

@@ -56,7 +56,7 @@ class OciRuntimeExecutor(Executor):
         """Need the program, and the right to mount a fresh /proc (a container with a masked one has not)."""
         if host.mapping == "none":
             raise Unsupported(f"`{cls.name}` needs to run inside a user namespace (or as root)")
-        if host.mapping == "container":
+        if host.mapping in ("container", "fake"):
             raise Unsupported(f"`{cls.name}` needs namespaces of its own, which this container may not make")
         cls.find_runtime(host, options or {})
         if host.spawner is None:

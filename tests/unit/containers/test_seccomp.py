@@ -155,7 +155,8 @@ def test_the_builders_profile_allows_what_steps_get_and_no_more_than_it_has_to()
 
 def test_the_supervisor_knows_the_calls_that_it_is_handed_by_their_numbers(table: Table) -> None:
     """What it does not know the kernel does."""
-    handed = seccomp_rules.OWNER_CALLS | {condition.name for condition in seccomp_rules.OWNER_CONDITIONS}
+    conditions = (*seccomp_rules.OWNER_CONDITIONS, *seccomp_rules.FAKE_PRIVILEGES, *seccomp_rules.CLOSING_MASKS)
+    handed = seccomp_rules.OWNER_CALLS | seccomp_rules.FAKE_ROOT_CALLS | {condition.name for condition in conditions}
     assert handed == supervised_calls.NUMBERS.keys()
     for name, numbers in supervised_calls.NUMBERS.items():
         for architecture, number in zip(("x86_64", "i386", "aarch64", "arm"), numbers, strict=True):

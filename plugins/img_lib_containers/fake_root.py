@@ -1,0 +1,252 @@
+"""A root that is none: a step of a user who has no capability, and the process that makes it believe it has some.
+
+A filter (``fake_root_*.bpf``) stops what that of a single mapped id does (`owner_supervisor`), and what permissions of files can hinder.
+To the answers about ids and owners come: permissions that the kernel wants even of an owner are given (`permissions`), all files of our
+user are shown as root's, and capabilities of files are noted in the attribute ``user.img.capability``, from where a layer gets them.
+
+Supervisor and step have the same root directory. The supervisor must be an ancestor of the step (Yama, see ptrace(2)) and shares its
+user, so nothing here protects it from the step but Landlock's scopes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+from contextlib import suppress
+from typing import Final
+
+from img_core.files.xattrs import CAPABILITY, RECORDED_CAPABILITY, portable_capability
+from img_core.linux import sandbox, syscalls
+from img_lib_containers import seccomp
+from img_lib_containers.answering import Answering
+from img_lib_containers.owner_answers import STAT_KINDS, Asked, Shown, flags_of_opening
+from img_lib_containers.owner_calls import Refusal, open_proc
+from img_lib_containers.owner_records import OwnerRecords
+from img_lib_containers.permissions import Permissions
+
+__all__ = ["FakeRecords", "FakeRoot", "deliver"]
+
+_SYSTEM: Final = (b"/proc/", b"/sys/", b"/dev/")
+_MAKING: Final = ("directory", "link", "node", "entry")
+_NEEDS: Final = {"enter": 0o100, "write": 0o200}
+_OF_ACCESS: Final = {os.O_RDONLY: 0o400, os.O_WRONLY: 0o200}
+_IN_DIRECTORY: Final = 0o300
+_LONGEST_CAPABILITY: Final = 24
+
+
+def deliver(connection: socket.socket, program: bytes) -> None:
+    """In the step: start the filter for good and hand its listener to the supervisor."""
+    syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)  # or the supervisor cannot see us
+    sandbox.keep_apart()
+    listener = seccomp.install_listener(program, patient=True)
+    socket.send_fds(connection, [b"listener"], [listener])
+    os.close(listener)
+
+
+class FakeRecords(OwnerRecords):
+    """Notes of one step of a user without capabilities: also of modes."""
+
+    def __init__(self, *, root_is_noted: bool) -> None:
+        super().__init__(-1, root_is_noted=root_is_noted)
+        self.permissions = Permissions(os.getuid())
+
+    def is_plain(self, owner: tuple[int, int], mode: int, *, directory: bool) -> bool:
+        """Tell whether there is nothing to note of a new file."""
+        closed = self.permissions.masked or self.permissions.is_closed(mode, directory=directory)
+        return not closed and super().is_plain(owner, mode, directory=directory)
+
+    def own(self, name: str, owner: tuple[int, int], mode: int) -> None:
+        """Note owner and mode of a new file."""
+        super().own(name, owner, mode)
+        self.permissions.change(name, mode)
+
+
+class FakeRoot(Answering):
+    """Answers the calls of one step. Changes the working directory and the mask of modes of this process.
+
+    *root* is the directory that is meant by ``/`` where that belongs to somebody else.
+    """
+
+    def __init__(self, listener: int, records: FakeRecords, *, root: str = "") -> None:
+        super().__init__(listener, open_proc(), records)
+        os.umask(0)
+        self._uid, self._gid = os.getuid(), os.getgid()
+        self._permissions = records.permissions
+        if self._view is not None and root and os.stat("/").st_uid != self._uid:
+            self._view.stand_in = root
+
+    def run_until(self, pidfd: int) -> None:
+        """Answer calls until the process behind *pidfd* has ended."""
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        poll.register(self._listener, select.POLLIN)
+        while True:
+            for fd, events in poll.poll():
+                if fd == pidfd:
+                    return
+                if not events & select.POLLIN:  # nobody is left who could call
+                    poll.unregister(fd)
+                    continue
+                notification = seccomp.receive(fd)
+                if notification is not None:
+                    self.serve(notification)
+
+    def _about_file(self, asked: Asked, notification: seccomp.Notification) -> bool:
+        kind = asked.call.kind
+        if kind == "keep" and notification.arguments[0] & 0xFFFFFFFF != syscalls.PR_SET_KEEPCAPS:
+            seccomp.answer(self._listener, notification)
+            return True
+        if kind == "umask":
+            self._permissions.masked = True
+            return False
+        with suppress(OSError, Refusal):  # the kernel will find it, too
+            self._clear(asked)
+        if kind == "mode":
+            return self._change_mode(asked, notification)
+        if kind == "access":
+            return self._access(asked, notification)
+        if kind.endswith("attribute"):
+            return self._attribute(asked, notification)
+        if kind in _NEEDS or kind == "entry":
+            return False
+        if kind == "open" and not flags_of_opening(asked) & os.O_CREAT:
+            return False
+        return super()._about_file(asked, notification)
+
+    # --- permissions --------------------------------------------------------------------------------------------------
+
+    def _clear(self, asked: Asked) -> None:
+        """Give permissions whose lack would hinder the call. Raises OSError, `Refusal`."""
+        kind = asked.call.kind
+        for name in self._names(asked):
+            if kind in _MAKING:
+                self._permissions.need(_parent(name), _IN_DIRECTORY)
+            elif kind == "open":
+                self._clear_opening(name, flags_of_opening(asked))
+            elif kind in _NEEDS:
+                self._permissions.need(name, _NEEDS[kind])
+            elif kind not in STAT_KINDS:
+                self._permissions.need(name, 0)
+
+    def _clear_opening(self, name: bytes, flags: int) -> None:
+        wanted = _OF_ACCESS.get(flags & os.O_ACCMODE, 0o600) | (0o200 if flags & os.O_TRUNC else 0)
+        try:
+            self._permissions.need(name, 0 if flags & os.O_PATH else wanted)
+        except FileNotFoundError:
+            if flags & os.O_CREAT:
+                self._permissions.need(_parent(name), _IN_DIRECTORY)
+
+    def _names(self, asked: Asked) -> list[bytes]:
+        """Return names of the files that the call is about, see `permissions`; none for those of the system. Raises `Refusal`."""
+        call, arguments = asked.call, asked.arguments
+        path = asked.path()
+        if path is None:
+            return [os.fsencode(asked.caller.descriptor(asked.directory))]
+        found = [self._name(asked, asked.directory, path)]
+        if call.other >= 0:
+            directory = arguments[call.other_directory] if call.other_directory >= 0 else syscalls.AT_FDCWD
+            found.append(self._name(asked, directory, asked.caller.read_path(arguments[call.other])))
+        return [name for name in found if not name.startswith(_SYSTEM)]
+
+    @staticmethod
+    def _name(asked: Asked, directory: int, path: bytes) -> bytes:
+        return path if path.startswith(b"/") else os.fsencode(asked.caller.descriptor(directory)) + b"/" + path
+
+    # --- answers ------------------------------------------------------------------------------------------------------
+
+    def _look(self, asked: Asked) -> Shown | None:
+        path = asked.path()
+        if path is not None and path.startswith(_SYSTEM):
+            return super()._look(asked)
+        try:
+            name = asked.file()
+        except PermissionError:
+            for each in self._names(asked):
+                self._permissions.free_way(each)
+            name = asked.file()
+        info = os.stat(name)
+        owner = self.records.owner(name)
+        mode = self._permissions.mode_of(name, info)
+        if owner is None and info.st_uid == self._uid and (self._uid or mode != info.st_mode & 0o7777):
+            owner = (0, 0 if info.st_gid == self._gid else info.st_gid)
+        return None if owner is None else Shown(name, owner, mode)
+
+    def _change_mode(self, asked: Asked, notification: seccomp.Notification) -> bool:
+        """Do what would close a file to us."""
+        try:
+            mode = notification.arguments[asked.call.value] & 0o7777
+            name = asked.file()
+            if name == asked.caller.root:
+                os.chmod(name, mode)
+            elif not self._permissions.change(name, mode):
+                return False
+        except (OSError, Refusal):
+            return False
+        seccomp.answer(self._listener, notification)
+        return True
+
+    def _access(self, asked: Asked, notification: seccomp.Notification) -> bool:
+        """Answer as for root, who may read and write everything and execute what anybody may."""
+        wanted = notification.arguments[asked.call.value] & (os.R_OK | os.W_OK | os.X_OK)
+        try:
+            path = asked.path()
+            if not wanted or (path is not None and path.startswith(_SYSTEM)):
+                return False
+            name = asked.file()
+            info = os.stat(name)
+        except (OSError, Refusal):
+            return False
+        if info.st_uid != self._uid:
+            return False
+        if wanted & os.X_OK and not (self._permissions.mode_of(name, info) & 0o111 or os.path.isdir(name)):
+            raise Refusal(errno.EACCES)
+        seccomp.answer(self._listener, notification)
+        return True
+
+    def _attribute(self, asked: Asked, notification: seccomp.Notification) -> bool:
+        """Keep capabilities of files where anybody may."""
+        at, arguments = asked.call.value, notification.arguments
+        try:
+            if asked.caller.read_path(arguments[at]) != CAPABILITY:
+                return False
+            name = asked.file()
+        except (OSError, Refusal):
+            return False
+        value = 0
+        try:
+            if asked.call.kind.startswith("set"):
+                self._set_capability(asked, name)
+            elif asked.call.kind.startswith("get"):
+                value = self._tell_capability(asked, name)
+            else:
+                os.removexattr(name, RECORDED_CAPABILITY)
+        except OSError as err:
+            raise Refusal(err.errno or errno.EIO) from err
+        seccomp.answer(self._listener, notification, value=value)
+        return True
+
+    def _set_capability(self, asked: Asked, name: str) -> None:
+        pointer, size = asked.arguments[asked.call.value + 1 : asked.call.value + 3]
+        if not self._identity(asked.caller.pid).capable:
+            raise Refusal(errno.EPERM)
+        if not 0 < size <= _LONGEST_CAPABILITY:
+            raise Refusal(errno.EINVAL)
+        self._permissions.need(os.fsencode(name), 0o200)
+        os.setxattr(name, RECORDED_CAPABILITY, portable_capability(asked.caller.read_memory(pointer, size)))
+
+    @staticmethod
+    def _tell_capability(asked: Asked, name: str) -> int:
+        pointer, room = asked.arguments[asked.call.value + 1 : asked.call.value + 3]
+        content = os.getxattr(name, RECORDED_CAPABILITY)
+        if room and room < len(content):
+            raise Refusal(errno.ERANGE)
+        if room:
+            asked.caller.write_memory(pointer, content)
+        return len(content)
+
+
+def _parent(name: bytes) -> bytes:
+    return name.rstrip(b"/").rpartition(b"/")[0] or b"/"

@@ -1,0 +1,93 @@
+"""Builds in containers whose user has no capability: a supervisor makes steps believe that they are root, and images are as root's.
+
+Under runc: `hostUsers: false` with all capabilities dropped, and Kubernetes' *restricted* where everybody may write in the root directory,
+as CRI-O has it of an image made so. Img lives in ``/.img`` alone (`harness.prepared`), and the tree of a step takes the place of the root
+directory.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.compare import VOLATILE, config_differences, tree_differences
+from harness.fixtures import NewState
+from harness.img import write_context
+from harness.oci import ImageArchive
+from harness.unmodified import Box
+from integration.test_unmodified_containers import layer_paths
+from integration.test_unmodified_swap import CASES as SWAPPED
+
+KINDS = ("host-users-false-drop-all", "restricted-open-root")
+CASES = {
+    **SWAPPED,
+    # what the kernel itself says of a process is the truth
+    "processes": SWAPPED["processes"].replace("grep ^Uid /proc/self/status", "id"),
+    "permissions": """
+        FROM busybox
+        RUN echo secret > /s && chmod 000 /s && cat /s && echo more >> /s && mkdir -p /d/e && echo x > /d/f && chmod 000 /d
+        RUN cat /s /d/f && ls /d && rm /d/f && touch /d/g && mv /d/g /d/h && rmdir /d/e && stat -c '%a %u' /s /d /d/h > /modes
+        RUN [ -r /s ] && [ -w /s ] && ! [ -x /s ] && cd /d && chmod 400 /s && cp -a /s /t && ln /d/h /d/hard && mkdir /d/new
+        RUN umask 777 && echo x > /masked && mkdir /closed && echo y > /closed/file && chmod 444 /masked && echo z >> /masked
+        RUN chmod 0 /d && tar cf /tmp/d.tar /d /s && rm -r /d /s && tar xpf /tmp/d.tar -C / && rm /tmp/d.tar
+    """,
+    "users": """
+        FROM busybox
+        RUN mkdir -p /srv/w && chown 33:8 /srv/w && chmod 2775 /srv/w && echo x > /srv/w/root && mkdir /srv/w/sub
+        RUN su www -s /bin/sh -c 'cd /srv/w; id > id; umask 77; mkdir his; ln -s x /tmp/link; chown 0 id || echo no > no'
+        RUN mkfifo /srv/w/pipe && chown 7:7 /srv/w/pipe && stat -c %u:%g /srv/w/pipe > /pipe && cp -a /srv/w/pipe /srv/piped
+        RUN rm /srv/w/pipe && cp -a /srv/w /srv/copy && mkdir /srv/out
+        RUN tar cf /srv/t.tar -C /srv w && tar xpf /srv/t.tar -C /srv/out && rm /srv/t.tar
+        RUN cp /bin/busybox /bin/raised && chown 5:6 /bin/raised && chmod 6755 /bin/raised && [ ! -O /bin/raised ]
+        USER www:staff
+        WORKDIR /srv/home
+        RUN id > /tmp/id && mkdir /tmp/mine && chmod 700 /tmp/mine && echo x > /tmp/mine/f && stat -c %u:%g /tmp/mine/f >> /tmp/id
+        RUN echo '#!/bin/sh' > /tmp/script && chmod 755 /tmp/script && /tmp/script && rm -r /tmp/mine
+        USER root
+        RUN chown root:root /tmp/id && stat -c '%n %u:%g %a' /bin/raised /srv/out/w/* /srv/copy/* > /seen
+        RUN find /srv /home /tmp -type f -user 33 | sort >> /seen
+    """,
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def box(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, busybox_archive: Path
+) -> Iterator[Box]:
+    made = Box.make(tmp_path_factory.mktemp("box") / "layer", request.param, busybox_archive)
+    yield made
+    made.remove()
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory, seed: Path) -> Iterator[NewState]:
+    """Give a maker of states for builds on this machine itself."""
+    maker = NewState(tmp_path_factory.mktemp("reference"), seed)
+    yield maker
+    maker.close()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_builds_give_the_same_image_as_elsewhere(box: Box, reference: NewState, tmp_path: Path, name: str) -> None:
+    dockerfile = textwrap.dedent(CASES[name])
+    inside = Path("/.img/in", name.replace(" ", "-"))
+    files = {"Dockerfile": dockerfile, "file": "content\n", "tree/a": "a\n", "tree/below/b": "b\n", "secret": "s3cret"}
+    for path, content in files.items():
+        box.put(f"{inside}/{path}", content)
+    write_context(tmp_path, dockerfile, dict(files))
+    flags = ("--no-cache", "--network=host")
+    expected, found = tmp_path / "expected.tar", box.inside(f"{inside}/out.tar")
+    there = reference(f"fake-{box.kind}-{name}".replace(" ", "-"))
+    secret = ("--secret", f"id=token,src={tmp_path}/secret")
+    there.build(tmp_path, *flags, *secret, "-o", f"type=oci,dest={expected}", tag="").ok()
+    secret = ("--secret", f"id=token,src={inside}/secret")
+    box.img().build(inside, *flags, *secret, "-o", f"type=oci,dest={inside}/out.tar", tag="").ok()
+    ours, theirs = ImageArchive(found), ImageArchive(expected)
+    assert not [
+        *tree_differences(ours.tree(), theirs.tree(), volatile=VOLATILE),
+        *config_differences(ours.config, theirs.config),
+    ]
+    assert [layer_paths(layer) for layer in ours.layers()] == [layer_paths(layer) for layer in theirs.layers()]
