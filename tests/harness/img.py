@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from harness.host import AS_ROOT, tool_path
 from harness.situations import Surrounding
+from harness.warm_commands import WarmCommands
 
 __all__ = [
     "COMMAND",
     "Finished",
     "Img",
+    "commands_in_forks",
     "copy_as_mapped_root",
     "environment",
     "give_to_us",
@@ -128,12 +132,17 @@ class Img:
         self, *arguments: str | Path, stdin: bytes | IO[bytes] = b"", cwd: Path | None = None, timeout: float = _TIMEOUT
     ) -> Finished:
         """Run a command to its end."""
-        given: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
-        done: subprocess.CompletedProcess[bytes] = subprocess.run(
-            self.command(*arguments), capture_output=True, env=self.environment(), cwd=cwd, timeout=timeout, check=False,
-            **given,
-        )  # fmt: skip
         shown = tuple(map(str, arguments))
+        surroundings = self.environment()
+        if _warm and not self.situation and _warm[-1].takes(surroundings):
+            words = self.command(*arguments)[len(COMMAND) :]
+            done = _warm[-1].run(words, stdin, surroundings, cwd, timeout)
+        else:
+            given: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
+            done = subprocess.run(
+                self.command(*arguments), capture_output=True, env=surroundings, cwd=cwd, timeout=timeout, check=False,
+                **given,
+            )  # fmt: skip
         return Finished(shown, done.returncode, done.stdout, done.stderr.decode(errors="backslashreplace"))
 
     def build(self, context: Path, *arguments: str | Path, tag: str = "built", timeout: float = _TIMEOUT) -> Finished:
@@ -168,6 +177,19 @@ class Img:
         """Save the image *name* as an OCI archive."""
         self.run("save", "--format", "oci", "-o", dest, name).ok()
         return dest
+
+
+#: The process that runs commands, while there is one.
+_warm: list[WarmCommands] = []
+
+
+@contextlib.contextmanager
+def commands_in_forks(home: Path) -> Iterator[None]:
+    """Meanwhile let `Img.run` fork its commands off a process that has imported them, where that makes no difference."""
+    with WarmCommands(environment(home)) as warm:
+        _warm.append(warm)
+        yield
+        _warm.remove(warm)
 
 
 def full_name(name: str) -> str:
