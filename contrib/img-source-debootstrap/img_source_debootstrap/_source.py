@@ -6,6 +6,7 @@ same and nothing is made again. What was made is kept below the state directory,
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -124,11 +125,11 @@ class DebootstrapSource(ImageSource):
             try:
                 _write_image(archive, made, platform, release, text, self.context)
                 fs.rename(made, kept)
-            except FileExistsError:
-                fs.remove_tree(made)  # another process was faster
-            except BaseException:
+            except BaseException as err:
                 fs.remove_tree(made)
-                raise
+                faster = isinstance(err, OSError) and err.errno in (errno.EEXIST, errno.ENOTEMPTY)
+                if not faster:  # than we: another process
+                    raise
         finally:
             fs.remove_tree(run)
 

@@ -84,6 +84,7 @@ def reference(mirror: Path, suite: str) -> str:
 
 class TestContract(ImageSourceContract):
     source_class = DebootstrapSource
+    moments = 2  # a base takes a second
 
     @pytest.fixture(scope="class")
     @classmethod
