@@ -87,6 +87,8 @@ def test_a_tab_completes_the_line(name: str, surroundings: dict[str, str], tmp_p
         shell.completed("img build --target comp", "compile")
         shell.completed("img inspect app:1", "app:1.2.3")
         shell.completed("img build -o type=oc", "type=oci")
+        shell.completed("img build -o type=tar,de", "dest=")
+        shell.completed("img build --executor user", "userns")
     finally:
         shell.close()
 

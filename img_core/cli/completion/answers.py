@@ -18,6 +18,8 @@ from img_core.spec.kinds import KINDS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from img_core.plugins import Plugins
+
 __all__ = ["answers"]
 
 _PLATFORMS = (
@@ -88,6 +90,8 @@ def _values(context: click.Context, parameter: click.Parameter, typed: str) -> l
         return [("dir" if command == "unpack" else "file", typed)]
     if kind := _DRIVERS.get(place):
         return _driver(context, kind, typed)
+    if place == "secrets":
+        return _secret(context, typed)
     if find := _FINDERS.get(place):
         return _matching(find(context, typed), typed)
     if isinstance(parameter, click.Argument) and place.endswith((" names", " name")):
@@ -127,25 +131,50 @@ def _plugin_ids(context: click.Context, _typed: str) -> list[str]:
     return [f"{kind}:{name}" for kind in KINDS for name in plugins.names(kind)]
 
 
+def _archive_forms(context: click.Context, _typed: str) -> list[str]:
+    """Return the words behind ``--format`` of ``img save`` and of ``img login --list``."""
+    if context.command.name != "save":
+        return ["json"]
+    plugins = settings_of(context).plugins()
+    return [name for name in plugins.names("exporter") if plugins.driver("exporter", name).saves]
+
+
 def _driver(context: click.Context, kind: str, typed: str) -> list[tuple[str, str]]:
     """Return names of drivers of *kind*, or the options of the one that is named: ``type=tar,dest=`` and ``runc,runtime=``."""
     plugins = settings_of(context).plugins()
     lead = "type=" if kind in ("exporter", "cache") else ""
-    name, comma, rest = typed.removeprefix(lead).partition(",")
+    name, comma, _ = typed.removeprefix(lead).partition(",")
     if not comma:
         names = [lead + each for each in plugins.names(kind)]
-        return _matching(names if lead else [*names, "auto"], typed)
-    *before, last = rest.split(",")
-    given = {word.partition("=")[0] for word in before}
-    schema: Mapping[str, Mapping[str, Mapping[str, str]]] = plugins.driver(kind, name).schema or {}
-    head = f"{lead}{name}," + "".join(f"{word}," for word in before)
+        return _matching(names if lead or kind == "engine" else [*names, "auto"], typed)
+    return _options(typed, _properties(plugins, kind, name), f"{lead}{name},")
+
+
+def _secret(context: click.Context, typed: str) -> list[tuple[str, str]]:
+    """Return what of a secret can be next: its id, its type, an option of that type, or of any if none is named."""
+    plugins = settings_of(context).plugins()
+    names = plugins.names("secret")
+    head, _, last = typed.rpartition(",")
+    if last.startswith("type="):
+        return _matching([f"{head}{',' if head else ''}type={name}" for name in names], typed)
+    named = [word.removeprefix("type=") for word in head.split(",") if word.startswith("type=")]
+    options = [option for name in named or names for option in _properties(plugins, "secret", name)]
+    return _options(typed, ["id", "type", *options])
+
+
+def _properties(plugins: Plugins, kind: str, name: str) -> list[str]:
+    schema: Mapping[str, Mapping[str, object]] = plugins.driver(kind, name).schema or {}
+    return list(schema.get("properties", {}))
+
+
+def _options(typed: str, names: Iterable[str], lead: str = "") -> list[tuple[str, str]]:
+    """Return which of the options *names* can be next in ``a=1,b=2``, what *typed* is behind *lead*."""
+    head, comma, last = typed.removeprefix(lead).rpartition(",")
+    given = {word.partition("=")[0] for word in head.split(",")}
     key, equals, _ = last.partition("=")
     if equals:
-        is_path = key in ("dest", "src")
-        return [("file", typed)] if is_path else []
-    return _matching(
-        [f"{head}{option}=" for option in schema.get("properties", {}) if option not in given], head + last
-    )
+        return [("file", typed)] if key in ("dest", "src") else []
+    return _matching([f"{lead}{head}{comma}{name}=" for name in names if name not in given], typed)
 
 
 _FILES = {"file", "iidfile", "metadata_file", "trace", "path", "import arguments", "load arguments"}
@@ -159,7 +188,7 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     "network": ("default", "host", "none", "private"),
     "platform": _PLATFORMS,
     "platforms": _PLATFORMS,
-    "secrets": ("id=",),
+    "plugins new kind": tuple(KINDS),
     "specifiers": _PLATFORMS,
     "ssh": ("default",),
     "template": _FORMATS,
@@ -169,6 +198,8 @@ _DRIVERS: Mapping[str, str] = {
     "backend": "snapshotter",
     "cache_from": "cache",
     "cache_to": "cache",
+    "engine": "engine",
+    "engines ls engines": "engine",
     "executor": "executor",
     "frontend": "frontend",
     "outputs": "exporter",
@@ -177,6 +208,8 @@ _DRIVERS: Mapping[str, str] = {
 _FINDERS: Mapping[str, Callable[[click.Context, str], list[str]]] = {
     "no_cache_filter": _stages,
     "no_plugin": _plugin_ids,
+    "form": _archive_forms,
+    "plugins check name": _plugin_ids,
     "plugins disable names": _plugin_ids,
     "plugins enable names": _plugin_ids,
     "plugins info names": _plugin_ids,

@@ -62,6 +62,17 @@ def found(line: str) -> list[str]:
         pytest.param("build -o type=nope,", [], id="options-of-nothing"),
         pytest.param("build --output=type=oc", ["word:--output=type=oci"], id="exporter-joined"),
         pytest.param("build --executor runc,r", ["open:runc,runtime="], id="option-of-an-executor"),
+        pytest.param("build --cache-to type=local,de", ["open:type=local,dest="], id="option-of-a-cache"),
+        pytest.param("build --secret i", ["open:id="], id="id-of-a-secret"),
+        pytest.param("build --secret id=x,t", ["open:id=x,type="], id="type-of-a-secret"),
+        pytest.param("build --secret id=x,type=f", ["word:id=x,type=file"], id="secret-provider"),
+        pytest.param("build --secret type=e", ["word:type=env"], id="secret-provider-first"),
+        pytest.param("build --secret id=x,type=file,s", ["open:id=x,type=file,src="], id="option-of-a-provider"),
+        pytest.param("build --secret id=x,e", ["open:id=x,env="], id="option-of-any-provider"),
+        pytest.param("build --secret id=x,src=f", ["file:id=x,src=f"], id="file-of-a-secret"),
+        pytest.param("save --format o", ["word:oci"], id="form-of-archives"),
+        pytest.param("plugins new exe", ["word:executor"], id="kind"),
+        pytest.param("plugins check exporter:ta", ["word:exporter:tar"], id="plugin-to-check"),
         pytest.param("-b overl", ["word:overlayfs"], id="backend"),
         pytest.param("build --network p", ["word:private"], id="network"),
         pytest.param("build --platform linux/arm6", ["word:linux/arm64"], id="platform"),
@@ -77,6 +88,23 @@ def found(line: str) -> list[str]:
     ],
 )
 def test_what_can_follow(line: str, expected: list[str]) -> None:
+    assert found(line) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("build --engine proc", ["word:processes"]),
+        ("build --engine processes,wo", ["open:processes,workers="]),
+        ("engines ls pro", ["word:processes"]),
+        ("engines ls a", []),
+    ],
+)
+def test_engines_are_found_where_some_are_installed(line: str, expected: list[str], tmp_path: Path) -> None:
+    directory = tmp_path / "config/img/plugins"
+    directory.mkdir(parents=True)
+    text = "from img_core.testing.engines import engine_plugin\nimg_engine = engine_plugin()\n"
+    (directory / "engine-processes.py").write_text(text)
     assert found(line) == expected
 
 
