@@ -10,6 +10,7 @@ inherit distutils-r1 pypi
 
 DESCRIPTION="Daemonless, unprivileged container image builder"
 HOMEPAGE="https://pypi.org/project/img-builder/"
+SRC_URI+=" embedded-runc? ( https://raw.githubusercontent.com/opencontainers/runc/v1.1.15/LICENSE -> runc-1.1.15-LICENSE )"
 
 LICENSE="MIT embedded-runc? ( Apache-2.0 )"
 SLOT="0"
@@ -44,7 +45,7 @@ python_compile() {
 	for directory in $(usev fuse plugins/img-snapshotter-fuse) $(usev embedded-runc plugins/img-runc-embedded); do
 		pushd "${directory}" >/dev/null || die
 		if use embedded-runc; then
-			export IMG_RUNC_BINARY="${BROOT}/usr/bin/runc"
+			export IMG_RUNC_BINARY="${BROOT}/usr/bin/runc" IMG_RUNC_LICENSE="${DISTDIR}/runc-1.1.15-LICENSE"
 			export IMG_RUNC_SHA256="$(sha256sum "${IMG_RUNC_BINARY}" | cut -d' ' -f1)"
 		fi
 		distutils_pep517_install "${BUILD_DIR}/install"
