@@ -21,6 +21,7 @@ from img_core.spec.executor import Mount, Process, StepIO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from img_core.files.passwd import RunUser
     from img_core.linux.cgroups.groups import StepGroups
@@ -61,7 +62,7 @@ class Runner:
 
     def run(self, task: Task[RunOp], place: StepPlace) -> None:
         """Run the process of *task* in *place*. Raises StepError if it fails."""
-        with self._prepared(task, place.rootfs) as (process, group):
+        with self._turn(), self._prepared(task, place.rootfs) as (process, group):
             status = self._captured(process, place.rootfs, task.vertex.digest)
             failure = _failure(task.op, status, killed=group is not None and group.was_killed())
             if failure is not None and self._scope.drivers.on_failure is not None:
@@ -74,8 +75,13 @@ class Runner:
 
     def enter(self, task: Task[RunOp], rootfs: Rootfs, message: str, use: Callable[[StepFailure], None]) -> None:
         """Prepare *rootfs* for *task*, which failed earlier for the reason *message*, and let *use* enter it."""
-        with self._prepared(task, rootfs) as (process, _group):
+        with self._turn(), self._prepared(task, rootfs) as (process, _group):
             use(self._entrance(task, process, rootfs, StepError(message)))
+
+    def _turn(self) -> AbstractContextManager[None]:
+        """Be alone, if the executor has to: from before what a step locks, for whoever waits for that is not done before."""
+        alone = self._scope.drivers.executor().alone
+        return self._scope.company.alone(self._scope.cancellation.check) if alone else nullcontext()
 
     def _entrance(self, task: Task[RunOp], process: Process, rootfs: Rootfs, error: StepError) -> StepFailure:
         from img_core.solver.failure import StepFailure, shell_of
@@ -92,9 +98,7 @@ class Runner:
             return self._execute(process, rootfs, step_io)
 
     def _execute(self, process: Process, rootfs: Rootfs, step_io: StepIO) -> ExitStatus:
-        scope, executor = self._scope, self._scope.drivers.executor()
-        with scope.company.alone(scope.cancellation.check) if executor.alone else nullcontext():
-            status = executor.run(process, rootfs, step_io)
+        status = self._scope.drivers.executor().run(process, rootfs, step_io)
         if status.canceled:
             raise Canceled(signum=self._scope.cancellation.signum)
         return status

@@ -284,6 +284,14 @@ def test_a_context_that_is_away_while_a_step_runs_is_read_before_or_after(box: B
     assert found == {"1": "right", "2": "right", "3": "right", "4": "wrong\n"}
 
 
+def test_steps_that_share_a_locked_cache_mount_take_turns(box: Box) -> None:
+    stage = "RUN --mount=type=cache,target=/c,sharing=locked,id=one touch /c/a && sleep 0.2 && echo > /made\n"
+    lines = "".join(f"FROM busybox AS s{n}\nRUN echo {n} > /n\n{stage}" for n in range(3))
+    collected = "".join(f"COPY --from=s{n} /made /{n}\n" for n in range(3))
+    box.put("/.img/in/locked/Dockerfile", f"{lines}FROM scratch\n{collected}")
+    box.img().run("build", "--no-cache", "/.img/in/locked", timeout=60).ok()
+
+
 #: kills builds at moments that are spread over their whole time, in one container; prints what it found
 KILLER = """
 import json, os, subprocess, sys, time
