@@ -144,7 +144,6 @@ class FaultyRegistry:
         self._uploads = _Uploads(self)
         self._lock = threading.Lock()
         self.requests: list[Recorded] = []
-        self.takes_whole = False  #: whether a blob may come with the first request of its upload
         self.stopping = threading.Event()
         self._server: ThreadingHTTPServer | None = None
         self._thread: threading.Thread | None = None
@@ -320,11 +319,6 @@ class _Uploads:
         source = self._registry.find(f"/v2/{query.get('from')}/blobs/{query.get('mount')}")
         if source is not None:
             self._finish(repository, source[1], query.get("mount", ""))
-            exchange.answer(201)
-            return
-        body = exchange.request.body
-        if self._registry.takes_whole and body and query.get("digest") == _digest(body):
-            self._registry.add_blob(repository, body)
             exchange.answer(201)
             return
         path = f"/v2/{repository}/blobs/uploads/{uuid.uuid4()}"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from img_core.files.on_path import program_on_path
 from img_core.spec.credentials import CredentialStore
 from img_lib_credentials import AuthFile, load_object
 
@@ -51,9 +51,8 @@ class DockerConfigStore(CredentialStore):
 
     def _default_helper(self) -> str | None:
         """Return what Docker uses on Linux where nothing is configured: `pass` if that is installed, else the desktop's keyring."""
-        path = self.environment.get("PATH")
-        name = "pass" if shutil.which("pass", path=path) else "secretservice"
-        return name if shutil.which(f"docker-credential-{name}", path=path) else None
+        name = "pass" if program_on_path("pass", self.environment) else "secretservice"
+        return name if program_on_path(f"docker-credential-{name}", self.environment) else None
 
     def _read_older(self) -> dict[str, Any] | None:  # Any: JSON
         """Return what versions of Docker before 1.7 left; they knew nothing but ``auths``."""

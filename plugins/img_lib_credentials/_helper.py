@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from typing import TYPE_CHECKING, Any
 
-from img_core.linux.dialogue import as_the_user
 from img_core.spec.errors import CredentialsError
 from img_core.spec.text import show
 from img_core.spec.values import Credentials
@@ -78,6 +75,11 @@ class Helper:
         return {key: username for key, username in answer.items() if isinstance(username, str)}
 
     def _run(self, verb: str, text: str) -> tuple[int, str]:
+        import shutil  # this and the next two: 10 ms, and few people have a helper
+        import subprocess
+
+        from img_core.linux.dialogue import as_the_user
+
         program = shutil.which(self._program, path=self._environment.get("PATH"))
         if program is None:
             raise CredentialsError(

@@ -24,9 +24,6 @@ _PROGRESS = 64 * 1024  # bytes that make a cut transfer count as progress
 _OCTETS = {"Content-Type": "application/octet-stream"}
 _TOO_LARGE = 413  # what a proxy says that allows only so many bytes per request
 _LARGEST_PART, _SMALLEST_PART = 64 << 20, 64 << 10
-_SMALL = (
-    16 << 10
-)  #: bytes that go with the first request: should the registry want another one, they were sent for nothing
 _AT_ONCE = 64 << 10  #: bytes that go with the digest, in one request: nobody has to go on in the middle of them
 
 
@@ -54,27 +51,16 @@ class Upload:
             begun = self._session.repeated(lambda: self._mount(source))
             if begun is None:
                 return Uploaded.MOUNTED
+        elif not source and self._at_once:  # the same request of our own repository: is it there, or where shall it go?
+            begun = self._session.repeated(lambda: self._mount(self._repository))
+            if begun is None:
+                return Uploaded.EXISTED
+            self._transfer(begun)  # perhaps for nothing, where nobody mounts; that is cheaper than to ask
+            return Uploaded.SENT
         if self._session.repeated(self._exists):
             return Uploaded.EXISTED
-        if begun is None and self._descriptor.size <= _SMALL:
-            begun = self._session.repeated(self._post)
-            if begun is None:
-                return Uploaded.SENT
         self._transfer(begun or self._begin())
         return Uploaded.SENT
-
-    def _post(self) -> str | None:
-        """Send a small blob in one request; return None if the registry took it, else the address of the upload that was begun."""
-        query = f"?digest={quote(self._descriptor.digest, safe=':')}"
-        try:
-            with self._send(
-                "POST", f"{quote(self._repository)}/blobs/uploads/{query}", _OCTETS, self._whole()
-            ) as response:
-                return None if response.status == 201 else location_of(response)
-        except Failure as failure:
-            if failure.transient:
-                raise
-            return self._begin()  # a registry may not know this way
 
     def _whole(self) -> bytes:
         """Return all of a small blob, read once however often it is sent: it may come from another registry."""
@@ -95,7 +81,8 @@ class Upload:
     def _mount(self, source: str) -> str | None:
         """Ask for a mount from *source*; return None if that worked, else the address of the upload that was begun instead."""
         query = f"?mount={quote(self._descriptor.digest, safe=':')}&from={quote(source, safe='')}"
-        self._scope = f"{self._base_scope} repository:{source}:pull"
+        if source != self._repository:
+            self._scope = f"{self._base_scope} repository:{source}:pull"
         try:
             with self._send("POST", f"{quote(self._repository)}/blobs/uploads/{query}") as response:
                 if response.status != 201:
