@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from containers import container_start
+from machines import many_builds, stages_on_workers
 from measure import Command, alternate, clean_environment, cpu, difference, remove, run
 from report import Report
 from scale import CURVES, growth, table, write
@@ -161,7 +162,7 @@ class Bench:
         self.report.add("start-up", alternate(15, candidates), unit="processor time")
 
 
-ALONE = {"container_start": container_start}
+ALONE = {"container_start": container_start, "stages_on_workers": stages_on_workers, "many_builds": many_builds}
 BUILDS = ("start_up", "cached", "run_steps", "archive", "many_files")
 TRANSFERS = ("list_many", "small", "shared_cache", "pull_and_unpack", "beside_a_writer", "pull_large", "push_large")
 
