@@ -94,7 +94,11 @@ class DaskEngine(Engine):
 
         distributed: Any = import_module("distributed")
         address = self.options.get("address")
-        settings = {"distributed.scheduler.allowed-failures": 0, "distributed.admin.log-format": "%(message)s"}
+        settings = {
+            "distributed.scheduler.allowed-failures": 0,
+            "distributed.admin.log-format": "%(message)s",
+            "temporary-directory": self.host.run_directory,  # it goes with us
+        }
         self._opened.enter_context(dask.config.set(settings))
         try:
             if not address:

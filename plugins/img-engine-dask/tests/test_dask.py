@@ -27,8 +27,34 @@ class TestModule(ModuleContract):
     module = "img_engine_dask.plugin"
 
 
-class TestHere(EngineContract):
+#: One test of a suite, which forks: what dask keeps in threads does not come along, so nothing of it may have been used before.
+_APART = """\
+import json, sys
+from pathlib import Path
+sys.path[:0] = json.loads(sys.argv[1])
+import test_dask
+from img_core.testing.contracts.engine import EngineContract
+suite = getattr(test_dask, sys.argv[2])
+suite.options = json.loads(sys.argv[3])
+EngineContract.test_what_runs_for_a_caller_who_was_killed_ends(suite(), Path(sys.argv[4]))
+"""
+
+
+class DaskContract(EngineContract):
+    """The contract, in which the test that forks has a process of its own."""
+
     engine_class = DaskEngine
+
+    def test_what_runs_for_a_caller_who_was_killed_ends(self, tmp_path: Path) -> None:
+        places = json.dumps([str(Path(__file__).parent), *sys.path])
+        words = [places, type(self).__name__, json.dumps(self.options), str(tmp_path)]
+        done = subprocess.run(
+            [sys.executable, "-c", _APART, *words], capture_output=True, text=True, check=False, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+
+
+class TestHere(DaskContract):
     options: ClassVar[dict[str, Any]] = {"workers": 2}
 
 
@@ -50,7 +76,13 @@ class Cluster:
         command = [sys.executable, "-m", "distributed.cli.dask_" + what, "--scheduler-file", str(self._file), *words]
         with (self._directory / "log").open("ab") as log:
             self.processes.append(
-                subprocess.Popen(command, stdout=log, stderr=log, cwd=self._directory, env={**os.environ})
+                subprocess.Popen(
+                    command,
+                    stdout=log,
+                    stderr=log,
+                    cwd=self._directory,
+                    env={**os.environ, "TMPDIR": str(self._directory)},
+                )
             )
 
     @property
@@ -76,9 +108,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     made.close()
 
 
-class TestCluster(EngineContract):
-    engine_class = DaskEngine
-
+class TestCluster(DaskContract):
     @pytest.fixture(autouse=True)
     def _joined(self, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(type(self), "options", {"address": cluster.address, "timeout": 60}, raising=False)
@@ -143,7 +173,10 @@ def test_a_build_on_this_machine_and_on_a_cluster_gives_the_same_image(
     context = write_context(tmp_path / "context", DOCKERFILE.replace("BASE", base), {"file": "2\n"})
     epoch = ("--build-arg", "SOURCE_DATE_EPOCH=1700000000", "--explain")
     alone.build(context, *epoch).ok()
+    (tmp_path / "tmp").mkdir()
+    here = here.with_environment(TMPDIR=str(tmp_path / "tmp"))
     done = here.build(context, "--engine", "dask,workers=2,home=0", *epoch).ok()
+    assert os.listdir(tmp_path / "tmp") == [], "dask keeps nothing outside of our directory"
     assert here.digest("built") == alone.digest("built")
     assert done.stderr.count(": on ") == 3, str(done)
     command = f"{sys.executable} -P -m img_core -s {tmp_path}/worker worker -"
