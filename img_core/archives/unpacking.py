@@ -19,23 +19,26 @@ if TYPE_CHECKING:
 
 __all__ = ["archive_digest", "content_digest", "is_archive", "unpack"]
 
+_LITTLE = 4096  #: bytes in which a compressed header nearly always is
+
 
 class _File:
-    """Reads a descriptor from its start, whatever its position is."""
+    """Reads a descriptor from its start, whatever its position is, and at most *most* bytes at a time."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, most: int = codecs.BLOCK) -> None:
         self._fd = fd
+        self._most = most
         self._offset = 0
 
     def read(self, size: int, /) -> bytes:
-        data = os.pread(self._fd, size, self._offset)
+        data = os.pread(self._fd, min(size, self._most), self._offset)
         self._offset += len(data)
         return data
 
 
 def is_archive(fd: int) -> bool:
     """Tell whether the file *fd* starts like a tar archive, compressed or not; its name does not matter."""
-    source = codecs.open_decompressed(_File(fd))
+    source = codecs.open_decompressed(_File(fd, _LITTLE))  # whatever a codec asks for
     header = b""
     try:
         while len(header) < BLOCK and (piece := source.read(BLOCK - len(header))):

@@ -17,7 +17,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import BinaryIO, Self
 
@@ -32,6 +32,7 @@ from img_core.spec.text import show_path as show
 __all__ = [
     "AtomicFile",
     "clean_path",
+    "copy_and_read",
     "copy_file",
     "disk_errors",
     "faults",
@@ -64,6 +65,7 @@ Path = bytes | str | os.PathLike[str]
 _SYNC = os.environ.get("IMG_SYNC", "1") != "0"
 _LITTLE = 32 << 20  #: bytes that a disk writes in a fraction of a second
 _SMALL = 128 * 1024  # below this, read and write beat reflinks and copy_file_range
+_BLOCK = 1 << 20
 _FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
@@ -372,17 +374,31 @@ def copy_file(source_fd: int, target_fd: int, size: int) -> int:
     Shares extents where the file system can, keeps holes, and needs no memory for large files. A result other than
     *size* means that the source changed meanwhile.
     """
+    return _copy_file(source_fd, target_fd, size, None)
+
+
+def copy_and_read(source_fd: int, target_fd: int, size: int, passing: Callable[[bytes], object]) -> int:
+    """Do what `copy_file` does, and give *passing* all bytes in order: those of the copy, while the source is read only once.
+
+    *target_fd* must be open for reading, too.
+    """
+    return _copy_file(source_fd, target_fd, size, passing)
+
+
+def _copy_file(source_fd: int, target_fd: int, size: int, passing: Callable[[bytes], object] | None) -> int:
     mutation("write")
     if size <= _SMALL:
         data = _read_up_to(source_fd, size)
         _write_all(target_fd, data)
+        if passing is not None:
+            passing(data)
         return len(data)
     if _clone(source_fd, target_fd, size):
-        return size
+        return size if passing is None else _pass(target_fd, 0, size, passing)
     info = os.fstat(source_fd)
     if info.st_blocks * 512 < info.st_size:
-        return _copy_sparse(source_fd, target_fd, min(size, info.st_size))
-    return _copy_range(source_fd, target_fd, 0, size)
+        return _copy_sparse(source_fd, target_fd, min(size, info.st_size), passing)
+    return _copy_range(source_fd, target_fd, 0, size, passing)
 
 
 def _clone(source_fd: int, target_fd: int, size: int) -> bool:
@@ -396,26 +412,47 @@ def _clone(source_fd: int, target_fd: int, size: int) -> bool:
     return True
 
 
-def _copy_sparse(source_fd: int, target_fd: int, size: int) -> int:
+def _copy_sparse(source_fd: int, target_fd: int, size: int, passing: Callable[[bytes], object] | None) -> int:
     """Copy only the parts that hold data."""
     position = 0
     while position < size:
         try:
-            start = os.lseek(source_fd, position, os.SEEK_DATA)
+            start = min(os.lseek(source_fd, position, os.SEEK_DATA), size)
         except OSError as err:
-            if err.errno == errno.ENXIO:  # only a hole is left
-                break
-            raise
-        end = min(os.lseek(source_fd, start, os.SEEK_HOLE), size)
-        if start >= size or _copy_range(source_fd, target_fd, start, end) != end - start:
-            break
-        position = end
+            if err.errno != errno.ENXIO:
+                raise
+            start = size  # only a hole is left
+        if passing is not None:
+            _pass_zeros(start - position, passing)
+        position = start if start == size else min(os.lseek(source_fd, start, os.SEEK_HOLE), size)
+        if _copy_range(source_fd, target_fd, start, position, passing) != position - start:
+            return start
     os.ftruncate(target_fd, size)
     return size
 
 
-def _copy_range(source_fd: int, target_fd: int, start: int, end: int) -> int:
+def _pass_zeros(count: int, passing: Callable[[bytes], object]) -> None:
+    while count:
+        zeros = bytes(min(count, _BLOCK))
+        passing(zeros)
+        count -= len(zeros)
+
+
+def _pass(fd: int, start: int, end: int, passing: Callable[[bytes], object], target_fd: int = -1) -> int:
+    """Give the bytes of *fd* from *start* to *end*, and write them to the same place of *target_fd*; return how many there were."""
+    position = start
+    while position < end and (data := os.pread(fd, min(end - position, _BLOCK), position)):
+        if target_fd >= 0:
+            _pwrite_all(target_fd, data, position)
+        passing(data)
+        position += len(data)
+    return position - start
+
+
+def _copy_range(source_fd: int, target_fd: int, start: int, end: int, passing: Callable[[bytes], object] | None) -> int:
     """Copy the bytes from *start* to *end* to the same place; return how many there were."""
+    if passing is not None:
+        return _pass(source_fd, start, end, passing, target_fd)
     position = start
     try:
         while position < end:
@@ -426,8 +463,7 @@ def _copy_range(source_fd: int, target_fd: int, start: int, end: int) -> int:
     except OSError as err:
         if err.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
             raise
-        while position < end and (data := os.pread(source_fd, min(end - position, 1 << 20), position)):
-            position += _pwrite_all(target_fd, data, position)
+        position += _pass(source_fd, position, end, lambda _data: None, target_fd)
     return position - start
 
 

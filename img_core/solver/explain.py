@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, TypeAlias
 
 from img_core.files import copy, fs
+from img_core.solver.trees import is_context
 from img_core.spec.graph import Copy, FileOp, MakeDirectory, RunOp, SourceOp, canonical_value
 from img_core.spec.source import PinnedTree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from img_core.solver.handler import Task
-    from img_core.solver.trees import Trees
+    from img_core.solver.handler import StepWork, Task
 
 __all__ = ["Known", "first_difference", "hashed", "named_inputs"]
 
@@ -79,14 +79,14 @@ def _text(description: str) -> str:
 # ---------------------------------------------------------------------------------------------------------------- naming
 
 
-def named_inputs(task: Task[RunOp] | Task[FileOp], base_identity: str, parts: Sequence[str], trees: Trees) -> Named:
-    """Return all that went into the key of a step by name, what it is built on last. *parts* are those of `StepHandler.key_parts`."""
-    vertex, op = task.vertex, task.op
-    named = list(_run(task, op, parts, trees)) if isinstance(op, RunOp) else list(_files(task, op, parts, trees))
+def named_inputs(work: StepWork[RunOp] | StepWork[FileOp]) -> Named:
+    """Return all that went into the key of a step by name, what it is built on last."""
+    task, vertex, op = work.task, work.task.vertex, work.task.op
+    named = list(_run(work, op) if isinstance(op, RunOp) else _files(work, op))
     if isinstance(op, RunOp):
         named.append(("the platform", str(vertex.platform or "")))
     if op.has_base:
-        named.append((_name_of(task, 0), base_identity))
+        named.append((_name_of(task, 0), work.base.identity))
     return named
 
 
@@ -98,7 +98,7 @@ def _name_of(task: Task[RunOp] | Task[FileOp], number: int) -> str:
     return f"step `{vertex.name}`"
 
 
-def _run(task: Task[RunOp] | Task[FileOp], op: RunOp, parts: Sequence[str], trees: Trees) -> Iterator[tuple[str, str]]:
+def _run(work: StepWork[RunOp] | StepWork[FileOp], op: RunOp) -> Iterator[tuple[str, str]]:
     yield "the command", json.dumps(op.args)
     for name, value in op.env:
         yield f"variable {name}", value
@@ -112,7 +112,7 @@ def _run(task: Task[RunOp] | Task[FileOp], op: RunOp, parts: Sequence[str], tree
         ("ulimits", "--ulimit"),
     ):
         yield told, json.dumps(canonical_value(getattr(op, name)))
-    contents = iter(parts)
+    contents = iter(work.key_parts)
     for mount in op.mounts:
         yield (
             f"mount {mount.type} {mount.id if mount.type in ('secret', 'ssh') else mount.target}",
@@ -120,51 +120,31 @@ def _run(task: Task[RunOp] | Task[FileOp], op: RunOp, parts: Sequence[str], tree
         )
         if mount.input is not None:
             action = Copy(mount.input, (mount.source or "/",), "/")
-            yield from _content(task, action, next(contents), trees)
+            yield from _content(work, action, next(contents))
 
 
-def _files(
-    task: Task[RunOp] | Task[FileOp], op: FileOp, parts: Sequence[str], trees: Trees
-) -> Iterator[tuple[str, str]]:
-    contents = iter(parts)
+def _files(work: StepWork[RunOp] | StepWork[FileOp], op: FileOp) -> Iterator[tuple[str, str]]:
+    contents = iter(work.key_parts)
     for action in op.actions:
         yield "the instruction", json.dumps(canonical_value(action, key=True))
     for action in op.actions:
         if isinstance(action, Copy):
-            yield from _content(task, action, next(contents), trees)
+            yield from _content(work, action, next(contents))
     if any(isinstance(action, MakeDirectory) for action in op.actions):
         yield "SOURCE_DATE_EPOCH", next(contents)
 
 
-def _content(task: Task[RunOp] | Task[FileOp], action: Copy, digest: str, trees: Trees) -> Iterator[tuple[str, str]]:
+def _content(work: StepWork[RunOp] | StepWork[FileOp], action: Copy, digest: str) -> Iterator[tuple[str, str]]:
+    task, trees = work.task, work.trees
     source = task.input(action.input)
-    if isinstance(source, PinnedTree) and source.directory is not None:
-        single = _single_files(source, action, trees)
-        if single is not None:
-            yield from single
+    if is_context(source):
+        with ExitStack() as opened:
+            selection = work.selections.get(action) or trees.select(
+                source, opened.enter_context(trees.open(source)), action
+            )
+            for path, single in copy.file_digests(selection, most=_FILES, largest=_SMALL) or ():
+                yield f"file {fs.show(path)}", single
     place = (
         f" of {_name_of(task, action.input)}" if action.input is not None and not isinstance(source, PinnedTree) else ""
     )
     yield f"files {' '.join(action.sources)}{place}", digest
-
-
-def _single_files(source: PinnedTree, action: Copy, trees: Trees) -> Named | None:
-    """Return a digest of each file of a context that *action* chooses, or None if there are too many; large ones may be left out."""
-    found: Named = []
-    with trees.open(source) as tree:
-        hashes: copy.FileHashes = trees.hashes(tree)
-        for match in copy.select(tree, action).matches:
-            files = (
-                [(match.path, match.info)]
-                if not match.folders
-                else [
-                    (os.path.join(folder.path, name), info) for folder in match.folders for name, info in folder.files
-                ]
-            )
-            if len(found) + len(files) > _FILES:
-                return None
-            for path, info in files:
-                if info.st_size <= _SMALL or hashes.get(info) is not None:
-                    one = copy.Selection(tree, (copy.Match(path, b"", info),))
-                    found.append((f"file {fs.show(path)}", copy.digest(one, hashes)))
-    return found

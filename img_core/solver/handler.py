@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
+from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from img_core.files import fs, space
@@ -19,17 +21,19 @@ from img_core.spec.graph import FileOp, MergeOp, RunOp, SourceOp
 from img_core.store.records import StepRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
 
+    from img_core.files.copy import Selection
     from img_core.solver.cache_import import Imports
     from img_core.solver.scope import BuildScope
     from img_core.solver.stacks import Evaluated
     from img_core.solver.trees import Trees
-    from img_core.spec.graph import Vertex
+    from img_core.spec.graph import Copy, Vertex
     from img_core.spec.snapshotter import Rootfs
     from img_core.store.snapshots import Snapshot
 
-__all__ = ["Done", "Handler", "StepHandler", "StepPlace", "Task"]
+__all__ = ["Done", "Handler", "StepHandler", "StepPlace", "StepWork", "Task"]
 
 O = TypeVar("O", SourceOp, RunOp, FileOp, MergeOp)  # noqa: E741
 S = TypeVar("S", RunOp, FileOp)
@@ -91,6 +95,46 @@ class Handler(ABC, Generic[O]):
         """End what was begun for the tasks of this build."""
 
 
+class StepWork(ABC, Generic[S]):
+    """One task at work on *base*: what it reads is looked at once, for its key and for its result. `close` it after use."""
+
+    selections: Mapping[Copy, Selection] = {}  #: what was chosen from contexts until now
+
+    def __init__(self, task: Task[S], trees: Trees) -> None:
+        self.task: Task[S] = task
+        self.base: Stack = task.stack(0) if task.op.has_base else EMPTY
+        self.definition = definition_of(task.vertex)
+        self.trees = trees
+
+    @cached_property
+    def key(self) -> str:
+        """The cache key."""
+        return step_key(self.task.vertex, self.base.identity, self.key_parts)
+
+    @cached_property
+    def key_parts(self) -> Sequence[str]:
+        """What goes into the cache key beside the operation and its base: digests of what it reads elsewhere."""
+        return self.read()
+
+    def is_new(self, *, use_cache: bool) -> bool:
+        """Tell whether nothing can be recorded of it, as far as that is known, and the key is best known when the work is done."""
+        return False
+
+    @abstractmethod
+    def read(self) -> Sequence[str]:
+        """Return the `key_parts`; called once."""
+
+    @abstractmethod
+    def do(self, place: StepPlace) -> None:
+        """Do the work in *place*. Raises ImgError."""
+
+    def recorded(self) -> None:
+        """Note that there is a record of it."""
+
+    def close(self) -> None:
+        """Close what was opened."""
+
+
 class StepHandler(Handler[S]):
     """Operations that change a root file system: each makes one layer, in a new snapshot, unless a record of it is found.
 
@@ -107,47 +151,59 @@ class StepHandler(Handler[S]):
         self._done: set[str] = set()  # vertices that were worked on
 
     @abstractmethod
-    def key_parts(self, task: Task[S]) -> Sequence[str]:
-        """Return what goes into the cache key beside the operation and its base: digests of what it reads elsewhere."""
-
-    @abstractmethod
-    def work(self, task: Task[S], key_parts: Sequence[str], place: StepPlace) -> None:
-        """Do the work in *place*. Raises ImgError."""
+    def work(self, task: Task[S]) -> StepWork[S]:
+        """Return *task* at work."""
 
     def run(self, task: Task[S]) -> Done:
         """Return the recorded result, or do the work, commit it and record it."""
-        scope, vertex = self.scope, task.vertex
-        base = task.stack(0) if task.op.has_base else EMPTY
-        parts = self.key_parts(task)
-        key, definition = step_key(vertex, base.identity, parts), definition_of(vertex)
-        use_cache = vertex.use_cache or vertex.digest in self._done  # of a build that was restarted
-        if use_cache and (found := self._recorded(key, definition, base, vertex)):
+        with closing(self.work(task)) as work:
+            done = self._new(work) or self._found_or_made(work)
+            work.recorded()
+            return done
+
+    def _new(self, work: StepWork[S]) -> Done | None:
+        """Do the work before its key is known, if nothing can be recorded of it."""
+        use_cache = self._uses_cache(work.task.vertex)
+        if not work.is_new(use_cache=use_cache):
+            return None
+        with self._alone("new", work.base.identity, work):
+            return self._made(work) if work.is_new(use_cache=use_cache) else None
+
+    def _found_or_made(self, work: StepWork[S]) -> Done:
+        if found := self._found(work):
             return Done(found, found=True)
-        # Equal work of two processes is done once: the second waits here and then finds the first one's record.
-        with scope.store.lock(f"step:{key}:{definition}", scope.cancellation.check):
-            if use_cache and (found := self._recorded(key, definition, base, vertex)):
+        with self._alone("step", work.key, work):
+            if found := self._found(work):
                 return Done(found, found=True)
-            with scope.events.again(vertex.digest):
-                record = StepRecord(key, definition, digest_of("result", key, definition), (), base.base)
-                return Done(self._made(task, parts, base, self._explained(task, parts, base, record)))
+            return self._made(work, self._explained(work))
+
+    def _alone(self, kind: str, name: str, work: StepWork[S]) -> AbstractContextManager[None]:
+        """Let equal work of two processes be done once: the second waits here and then finds the first one's record."""
+        return self.scope.store.lock(f"{kind}:{name}:{work.definition}", self.scope.cancellation.check)
+
+    def _uses_cache(self, vertex: Vertex) -> bool:
+        return vertex.use_cache or vertex.digest in self._done  # of a build that was restarted
 
     def find(self, task: Task[S]) -> Stack | None:
         """Return the recorded result."""
-        vertex, base = task.vertex, task.stack(0) if task.op.has_base else EMPTY
-        key = step_key(vertex, base.identity, self.key_parts(task))
-        return self._recorded(key, definition_of(vertex), base, vertex) if vertex.use_cache else None
+        with closing(self.work(task)) as work:
+            return self._found(work)
 
-    def _explained(self, task: Task[S], key_parts: Sequence[str], base: Stack, record: StepRecord) -> StepRecord:
-        """Tell why the step has to run; return *record* with what went into its key."""
+    def _found(self, work: StepWork[S]) -> Stack | None:
+        vertex, key = work.task.vertex, work.key
+        return self._recorded(key, work.definition, work.base, vertex) if self._uses_cache(vertex) else None
+
+    def _explained(self, work: StepWork[S]) -> StepRecord:
+        """Tell why the step has to run; return the record that it will have, with what went into its key, and without a result."""
         from img_core.solver.explain import first_difference, hashed, named_inputs
 
-        scope, vertex = self.scope, task.vertex
-        named = named_inputs(task, base.identity, key_parts, self.trees)
+        scope, vertex, named = self.scope, work.task.vertex, named_inputs(work)
         reason = (
             first_difference(vertex.name, named, scope.known_steps()) if vertex.use_cache else "no cache was wanted"
         )
         scope.events.explain(reason=reason)
-        return replace(record, inputs=hashed(record.key, named))
+        identity = digest_of("result", work.key, work.definition)
+        return StepRecord(work.key, work.definition, identity, (), work.base.base, inputs=hashed(work.key, named))
 
     def _recorded(self, key: str, definition: str, base: Stack, vertex: Vertex) -> Stack | None:
         """Return the recorded result of *vertex*, if there is one.
@@ -195,50 +251,61 @@ class StepHandler(Handler[S]):
         self.results[vertex.digest] = (record, stack)
         return stack
 
-    def _made(self, task: Task[S], key_parts: Sequence[str], base: Stack, record: StepRecord) -> Stack:
-        """Do the work on *base* in a new snapshot; keep it and the completed *record*, unless it gave what an older record has."""
-        scope, vertex = self.scope, task.vertex
+    def _made(self, work: StepWork[S], record: StepRecord | None = None) -> Done:
+        """Do the work in a new snapshot; keep it and the completed *record*, unless it gave what an older record has.
+
+        Without *record* it is only made now, when the work tells the key, and may turn out to be there already.
+        """
+        base: Stack = work.base
+        scope, vertex = self.scope, work.task.vertex
         snapshotter, directory = scope.drivers.snapshotter, scope.new_path("snapshot")
         parent = scope.layers.snapshots.top(base)
         if scope.imports is not None:
             scope.imports.made = True
         parents, began = parent.directories if parent else (), time.monotonic()
-        try:
-            with fs.disk_errors(directory):
-                with span("step", "prepare"):
-                    rootfs = snapshotter.prepare(directory, parents, mount_points=self.mount_points)
-                try:
-                    self.work(task, key_parts, StepPlace(rootfs, directory, parents))
-                finally:
-                    rootfs.close()
-                seconds = time.monotonic() - began
-                if before := [
-                    old for old in scope.store.records.steps(record.key) if old.definition == record.definition
-                ]:
-                    record, same = made_again(scope, record, before, (directory, parents))
-                    # Where everything runs, nothing is gained by the old layer, and who asked for it expects new times.
-                    if same and scope.looks_up and (found := self._result(same, base, vertex)):
-                        self._done.add(vertex.digest)
-                        snapshotter.remove(directory)
-                        return found
-                with span("step", "commit"):
-                    snapshot = scope.store.snapshots.commit(directory, parent, description=vertex.name)
-        except BaseException as err:
-            if os.path.lexists(directory) and not self._kept(err, vertex, directory, parent):
-                snapshotter.remove(directory)
-            raise
-        layer = Layer(snapshot=snapshot, created=snapshot.created, step=vertex.digest, name=snapshot.id)
-        record = replace(
-            record,
-            layers=tuple(map(recorded, (*base.own, layer))),
-            platform=str(vertex.platform or ""),
-            description=vertex.name,
-            seconds=seconds,
-            made=snapshot.created,
-        )
-        scope.store.records.add_step(record)
+        with scope.events.again(vertex.digest), ExitStack() as alone:
+            try:
+                with fs.disk_errors(directory):
+                    with span("step", "prepare"):
+                        rootfs = snapshotter.prepare(directory, parents, mount_points=self.mount_points)
+                    try:
+                        work.do(StepPlace(rootfs, directory, parents))
+                    finally:
+                        rootfs.close()
+                    seconds = time.monotonic() - began
+                    if record is None:
+                        alone.enter_context(self._alone("step", work.key, work))
+                        if found := self._found(work):
+                            snapshotter.remove(directory)
+                            return Done(found, found=True)
+                        record = self._explained(work)
+                    if before := [
+                        old for old in scope.store.records.steps(record.key) if old.definition == record.definition
+                    ]:
+                        record, same = made_again(scope, record, before, (directory, parents))
+                        # Where everything runs, nothing is gained by the old layer, and who asked for it expects new times.
+                        if same and scope.looks_up and (found := self._result(same, base, vertex)):
+                            self._done.add(vertex.digest)
+                            snapshotter.remove(directory)
+                            return Done(found)
+                    with span("step", "commit"):
+                        snapshot = scope.store.snapshots.commit(directory, parent, description=vertex.name)
+            except BaseException as err:
+                if os.path.lexists(directory) and not self._kept(err, vertex, directory, parent):
+                    snapshotter.remove(directory)
+                raise
+            layer = Layer(snapshot=snapshot, created=snapshot.created, step=vertex.digest, name=snapshot.id)
+            record = replace(
+                record,
+                layers=tuple(map(recorded, (*base.own, layer))),
+                platform=str(vertex.platform or ""),
+                description=vertex.name,
+                seconds=seconds,
+                made=snapshot.created,
+            )
+            scope.store.records.add_step(record)
         self._done.add(vertex.digest)
-        return self._stacked(base, layer, record, vertex)
+        return Done(self._stacked(base, layer, record, vertex))
 
     def _kept(self, error: BaseException, vertex: Vertex, directory: str, parent: Snapshot | None) -> bool:
         """Keep what a program left in *directory* that failed, if somebody wants to; tell whether. It is no result of any step."""

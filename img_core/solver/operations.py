@@ -5,24 +5,24 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from img_core.files import copy, fs
+from img_core.files import copy
 from img_core.files.ownership import Owners
 from img_core.linux.parallel import once
-from img_core.solver.handler import Done, Handler, StepHandler
+from img_core.solver.handler import Done, Handler, StepHandler, StepWork
 from img_core.solver.keys import digest_of
-from img_core.solver.stacks import Stack, image_stack
-from img_core.solver.trees import Trees
-from img_core.spec.errors import ImgError
+from img_core.solver.stacks import image_stack
+from img_core.solver.trees import Trees, is_context
 from img_core.spec.graph import IMAGE_SCHEME, Copy, FileOp, MakeDirectory, MergeOp, RunOp, SourceOp
-from img_core.spec.source import PinnedTree, Source, TreeSource
+from img_core.spec.source import Source, TreeSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from img_core.solver.failure import StepFailure
     from img_core.solver.handler import StepPlace, Task
     from img_core.solver.run import Runner
     from img_core.solver.scope import BuildScope
+    from img_core.solver.stacks import Evaluated
     from img_core.spec.graph import Op
     from img_core.spec.snapshotter import Rootfs
 
@@ -69,17 +69,9 @@ class RunHandler(StepHandler[RunOp]):
         self._runners: list[Runner] = []
         self._runner = once(self._new_runner)
 
-    def key_parts(self, task: Task[RunOp]) -> list[str]:
-        """Return digests of what mounts bring from other inputs."""
-        first = task.inputs[0] if task.op.has_base else None
-        base = first if isinstance(first, Stack) else None
-        return [
-            self.trees.mount_digest(mount, task.inputs, base) for mount in task.op.mounts if mount.input is not None
-        ]
-
-    def work(self, task: Task[RunOp], key_parts: Sequence[str], place: StepPlace) -> None:
-        """Run the process. Raises StepError if it fails."""
-        self._runner().run(task, place)
+    def work(self, task: Task[RunOp]) -> RunWork:
+        """Return *task* at work."""
+        return RunWork(task, self.trees, self._runner)
 
     def enter(self, task: Task[RunOp], rootfs: Rootfs, message: str, use: Callable[[StepFailure], None]) -> None:
         """Let *use* enter *rootfs*, which the process of *task* left when it failed for the reason *message*."""
@@ -102,68 +94,124 @@ class RunHandler(StepHandler[RunOp]):
             runner.close()
 
 
-class FileHandler(StepHandler[FileOp]):
-    """COPY, ADD, WORKDIR and heredocs: `img_core.files.copy` does the work."""
+class RunWork(StepWork[RunOp]):
+    """One RUN."""
 
-    def key_parts(self, task: Task[FileOp]) -> list[str]:
+    def __init__(self, task: Task[RunOp], trees: Trees, runner: Callable[[], Runner]) -> None:
+        super().__init__(task, trees)
+        self._runner = runner
+
+    def read(self) -> list[str]:
+        """Return digests of what mounts bring from other inputs."""
+        op, inputs = self.task.op, self.task.inputs
+        base = self.base if op.has_base else None
+        return [self.trees.mount_digest(mount, inputs, base) for mount in op.mounts if mount.input is not None]
+
+    def do(self, place: StepPlace) -> None:
+        """Run the process. Raises StepError if it fails."""
+        self._runner().run(self.task, place)
+
+
+class FileHandler(StepHandler[FileOp]):
+    """Copies files and makes directories."""
+
+    def work(self, task: Task[FileOp]) -> FileWork:
+        """Return *task* at work."""
+        return FileWork(task, self.trees, self.scope)
+
+
+class FileWork(StepWork[FileOp]):
+    """One COPY, or whatever changes files.
+
+    What is copied is read once. Where its content is known, by what stat(2) says of each file, that is for the copy. Else it is for the
+    key, which may be recorded; and where nothing can be recorded, copying gives the digest for the key on the way.
+    """
+
+    def __init__(self, task: Task[FileOp], trees: Trees, scope: BuildScope) -> None:
+        super().__init__(task, trees)
+        self.selections: dict[Copy, copy.Selection] = {}
+        self._copies = [action for action in task.op.actions if isinstance(action, Copy)]
+        self._known: set[Copy] = set()  # what needs no digest any more
+        self._opened = ExitStack()
+        self._scope = scope
+        self._mark = digest_of("recorded", self.definition)
+
+    def _is_marked(self) -> bool:
+        return self._scope.store.records.tree_digest(self.base.identity, self._mark) is not None
+
+    def is_new(self, *, use_cache: bool) -> bool:
+        """Tell whether some content is not known, and nothing was recorded of this instruction on this base."""
+        if not self._copies or (use_cache and (self._scope.imports is not None or self._is_marked())):
+            return False
+        return not all(map(self._is_known, self._copies))
+
+    def _is_known(self, action: Copy) -> bool:
+        """Tell whether the content of what *action* copies is known, or has to be read before: archives are no files that are copied."""
+        source = self._source(action)
+        if not is_context(source):
+            return self.trees.known(source, action) is not None
+        selection = self._selection(action)
+        return copy.known_digest(selection) is not None or (
+            action.unpack and copy.holds_archives(selection, _unpacking())
+        )
+
+    def _source(self, action: Copy) -> Evaluated:
+        return self.task.input(action.input)
+
+    def _selection(self, action: Copy) -> copy.Selection:
+        if action not in self.selections:
+            source = self._source(action)
+            tree = self._opened.enter_context(self.trees.open(source))
+            is_known = action in self._known
+            self.selections[action] = copy.select(tree, action) if is_known else self.trees.select(source, tree, action)
+        return self.selections[action]
+
+    def read(self) -> list[str]:
         """Return digests of what is copied, and the time that new directories get."""
-        first = task.inputs[0] if task.op.has_base else None
-        base = first if isinstance(first, Stack) else None
-        parts = [self.trees.digest(task.input(action.input), action, base) for action in _copies(task.op)]
-        if any(isinstance(action, MakeDirectory) for action in task.op.actions):
-            parts.append(str(self.scope.plan.source_date_epoch))
+        parts = list(map(self._digest, self._copies))
+        if any(isinstance(action, MakeDirectory) for action in self.task.op.actions):
+            parts.append(str(self._scope.plan.source_date_epoch))
         return parts
 
-    def work(self, task: Task[FileOp], key_parts: Sequence[str], place: StepPlace) -> None:
-        """Apply the actions; refuse the result if what they read changed meanwhile."""
-        owners = Owners(self.scope.host.mapping)
-        self._apply(
-            task, place, owners
-        )  # apart: what it knows of a hundred thousand files goes before they are looked at again
+    def _digest(self, action: Copy) -> str:
+        source = self._source(action)
+        if is_context(source) or action in self.selections:
+            return self.trees.selected(source, action, self._selection(action))
+        self._known.add(action)
+        return self.trees.digest(source, action, self.base if self.task.op.has_base else None)
+
+    def do(self, place: StepPlace) -> None:
+        """Apply the actions. Raises ImgError, also where what they read changes meanwhile."""
+        scope, epoch = self._scope, self._scope.plan.source_date_epoch
+        owners = Owners(scope.host.mapping)
+        warnings = copy.apply(
+            self.task.op.actions,
+            [self._selection(action) if isinstance(action, Copy) else None for action in self.task.op.actions],
+            place.rootfs.fd,
+            owners=owners,
+            now_ns=None if epoch is None else epoch * 10**9,
+            check=scope.cancellation.check,
+            archives=_unpacking(),
+        )
+        for warning in warnings:
+            scope.events.status(self.task.vertex.digest, f"warning: {warning}")
         if owners.recorded:
-            self.scope.drivers.snapshotter.record_owners(place.directory, owners.recorded)
-        self._check_unchanged(task, key_parts)
+            scope.drivers.snapshotter.record_owners(place.directory, owners.recorded)
 
-    def _apply(self, task: Task[FileOp], place: StepPlace, owners: Owners) -> None:
-        from img_core.archives import unpacking  # a cached build unpacks nothing
+    def recorded(self) -> None:
+        """Note for `is_new` that there is a record."""
+        if self._copies and not self._is_marked():
+            self._scope.store.records.set_tree_digest(self.base.identity, self._mark, "")
 
-        scope, epoch = self.scope, self.scope.plan.source_date_epoch
-        with ExitStack() as opened:
-            selections = [
-                copy.select(opened.enter_context(self.trees.open(task.input(action.input))), action)
-                if isinstance(action, Copy)
-                else None
-                for action in task.op.actions
-            ]
-            warnings = copy.apply(
-                task.op.actions,
-                selections,
-                place.rootfs.fd,
-                owners=owners,
-                now_ns=None if epoch is None else epoch * 10**9,
-                check=scope.cancellation.check,
-                archives=unpacking,
-            )
-            for warning in warnings:
-                scope.events.status(task.vertex.digest, f"warning: {warning}")
-
-    def _check_unchanged(self, task: Task[FileOp], key_parts: Sequence[str]) -> None:
-        """Refuse a copy of files that are not those the key was made of: it would be found under the wrong key ever after."""
-        for action, planned in zip(_copies(task.op), key_parts, strict=False):
-            source = task.input(action.input)
-            if (
-                isinstance(source, PinnedTree)
-                and source.directory is not None
-                and self.trees.digest(source, action) != planned
-            ):
-                raise ImgError(
-                    f"files of the build context changed while they were copied to `{fs.show(action.destination)}`",
-                    hint="run the build again when nothing writes there",
-                )
+    def close(self) -> None:
+        """Close what is copied from."""
+        self._opened.close()
 
 
-def _copies(op: FileOp) -> list[Copy]:
-    return [action for action in op.actions if isinstance(action, Copy)]
+def _unpacking() -> copy.Unpacker:
+    from img_core.archives import unpacking  # a cached build unpacks nothing
+
+    return unpacking
 
 
 class MergeHandler(Handler[MergeOp]):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import stat
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from img_core.files import copy, fs
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from img_core.solver.scope import BuildScope
     from img_core.solver.stacks import Evaluated
     from img_core.spec.graph import RunMount
-    from img_core.store.records import FileDigests
 
-__all__ = ["Trees"]
+__all__ = ["Trees", "is_context"]
 
 
 class Trees:
@@ -43,47 +42,58 @@ class Trees:
 
         If nobody asked for that digest before, no step is recorded for it: *base* will be needed, and is unpacked meanwhile.
         """
-        records, check = self._scope.store.records, self._scope.cancellation.check
-        if isinstance(source, PinnedTree) and source.directory is not None:
-            with self.open(source) as tree:
-                hashes = self.hashes(tree)
-                digest = copy.digest(copy.select(tree, action), hashes, whole=whole, check=check)
-                hashes.save()
-                return self._unpacked(tree, action, digest) if action.unpack else digest
-        # A finished stack, or a tree with an exact name, never changes: its digest is remembered, and a fully cached build opens no layer
-        # and fetches nothing.
-        files = digest_of("files", canonical_value(action), whole)
-        known = self._known(source, files)
+        known = None if is_context(source) else self.known(source, action, whole=whole)
         if known is None:
-            if base is not None:
+            if base is not None and not is_context(source):
                 self._scope.layers.unpack_soon(base)
             with self.open(source) as tree:
-                known = copy.digest(copy.select(tree, action), whole=whole, check=check)
-            if not _is_imported(source):  # the identity may stand for another result in our records
-                records.set_tree_digest(source.identity, files, known)
-        self.digests.setdefault(source.identity, {})[files] = known
+                known = self.selected(source, action, self.select(source, tree, action), whole=whole)
         return known
 
-    def _unpacked(self, tree: copy.SourceTree, action: Copy, digest: str) -> str:
-        """Return a digest of what *action* brings where archives are unpacked: how they are compressed, and called, does not count.
+    def select(self, source: Evaluated, tree: copy.SourceTree, action: Copy) -> copy.Selection:
+        """Return what *action* chooses from *tree*, which is that of *source*, with what is remembered of the files of a context."""
+        if not is_context(source):
+            return replace(copy.select(tree, action), reading=copy.Reading(marked=True))
+        root = os.fstat(tree.fd)
+        hashes = self._scope.store.records.file_digests(f"{root.st_dev}:{root.st_ino}")
+        return replace(copy.select(tree, action), reading=copy.Reading(hashes))
+
+    def selected(self, source: Evaluated, action: Copy, selection: copy.Selection, *, whole: bool = False) -> str:
+        """Return the digest of *selection*, which is what *action* chose from *source*, and remember it, or what was read for it."""
+        digest = copy.digest(selection, whole=whole, check=self._scope.cancellation.check)
+        if is_context(source):
+            assert selection.reading is not None
+            selection.reading.save()
+            return self._unpacked(selection, digest) if action.unpack else digest
+        files = _files(action, whole)
+        if not _is_imported(source):  # the identity may stand for another result in our records
+            self._scope.store.records.set_tree_digest(source.identity, files, digest)
+        return self.digests.setdefault(source.identity, {}).setdefault(files, digest)
+
+    def _unpacked(self, selection: copy.Selection, digest: str) -> str:
+        """Return a digest of what *selection* brings where archives are unpacked.
 
         *digest* is that of the files as they are; what it means is remembered, so that archives are read once.
         """
         records, subject = self._scope.store.records, f"archives {digest}"
         known = records.tree_digest(subject, "unpacked")
         if known is None:
-            parts = [
-                _archive_digest(tree, match) or copy.digest(copy.Selection(tree, (match,)), self.hashes(tree))
-                for match in copy.select(tree, action).matches
-            ]
-            known = digest_of("unpacked", *parts)
+            from img_core.archives import unpacking  # only where an archive is new
+
+            known = digest_of("unpacked", *copy.unpacked_digests(selection, unpacking))
             records.set_tree_digest(subject, "unpacked", known)
         return known
 
-    def hashes(self, tree: copy.SourceTree) -> FileDigests:
-        """Return the remembered digests of the files of *tree*."""
-        root = os.fstat(tree.fd)
-        return self._scope.store.records.file_digests(f"{root.st_dev}:{root.st_ino}")
+    def known(self, source: Evaluated, action: Copy, *, whole: bool = False) -> str | None:
+        """Return the remembered digest of what *action* would copy from *source*, which is no context.
+
+        A finished stack, or a tree with an exact name, never changes: a fully cached build opens no layer and fetches nothing.
+        """
+        files = _files(action, whole)
+        known = self._known(source, files)
+        if known is not None:
+            self.digests.setdefault(source.identity, {})[files] = known
+        return known
 
     def _known(self, source: Evaluated, files: str) -> str | None:
         imports = self._scope.imports
@@ -127,28 +137,21 @@ class Trees:
             return self._fetched[source.identity]
 
     def copy_into(self, directory: str, source: Evaluated, path: str, name: str) -> None:
-        """Copy *path* of *source* to *name* in *directory* (empty: the content of the directory *path* goes into *directory*).
+        """Copy *path* of *source* to *name* in *directory*; see `copy.copy_path`."""
+        with self.open(source) as tree:
+            copy.copy_path(
+                tree, path, directory, name, Owners(self._scope.host.mapping), self._scope.cancellation.check
+            )
 
-        A directory called *name* gets the mode that *path* has, unless that is the root of *source*.
-        """
-        action = Copy(0, (path or "/",), f"/{name}" if name else "/")
-        with fs.opened_directory(directory) as root_fd, self.open(source) as tree:
-            selection = copy.select(tree, action)
-            owners, check = Owners(self._scope.host.mapping), self._scope.cancellation.check
-            copy.apply((action,), (selection,), root_fd, owners=owners, check=check)
-            top = selection.matches[0]
-            if name and top.folders and top.path:
-                os.chmod(name, stat.S_IMODE(top.info.st_mode), dir_fd=root_fd)
+
+def is_context(source: Evaluated) -> bool:
+    """Tell whether *source* is a directory of the user, which may change at any time."""
+    return isinstance(source, PinnedTree) and source.directory is not None
+
+
+def _files(action: Copy, whole: bool) -> str:
+    return digest_of("files", canonical_value(action), whole)
 
 
 def _is_imported(source: Evaluated) -> bool:
     return isinstance(source, Stack) and bool(source.layers) and source.layers[-1].imported is not None
-
-
-def _archive_digest(tree: copy.SourceTree, match: copy.Match) -> str | None:
-    """Return a digest of what is in *match* if that is an archive; a damaged one is nothing of the kind until it is unpacked."""
-    if not stat.S_ISREG(match.info.st_mode):
-        return None
-    from img_core.archives.unpacking import archive_digest  # only where an archive is new
-
-    return archive_digest(tree.fd, match.path)

@@ -11,12 +11,12 @@ from img_core.spec.dataclass import dataclass
 from img_core.spec.values import DiffId, Digest
 
 if TYPE_CHECKING:
-    import os
     import sqlite3
 
+    from img_core.files.copy import FileDigests
     from img_core.files.sqlite import Database
 
-__all__ = ["FileDigests", "Pin", "RecordedLayer", "Records", "StepRecord", "forget_lost", "place"]
+__all__ = ["Pin", "RecordedLayer", "Records", "StepRecord", "forget_lost", "place"]
 
 _MANY = 500  # records to compare a step with
 
@@ -197,6 +197,8 @@ class Records:
 
     def file_digests(self, scope: str) -> FileDigests:
         """Return the remembered digests of the files of one tree; *scope* names it (its root's device and inode)."""
+        from img_core.files.copy import FileDigests
+
         return FileDigests(self._database, scope)
 
 
@@ -209,57 +211,3 @@ def forget_lost(cursor: sqlite3.Cursor) -> None:
     """Drop the records of steps whose results were removed."""
     for statement in _LOST:
         cursor.execute(statement)
-
-
-class FileDigests:
-    """Digests of files by inode, loaded at once and saved at once: a query per file would cost more than reading it.
-
-    Implements `img_core.files.copy.FileHashes`, which says when a digest may be remembered.
-    """
-
-    def __init__(self, database: Database, scope: str) -> None:
-        self._database = database
-        self._scope = scope
-        self._known: dict[tuple[int, int], tuple[int, int, int, str]] | None = None
-        self._new: dict[tuple[int, int], tuple[int, int, int, str]] = {}
-
-    def _load(self) -> dict[tuple[int, int], tuple[int, int, int, str]]:
-        rows = self._database.query(
-            "SELECT device, inode, size, mtime_ns, ctime_ns, digest FROM file_digest WHERE scope = ?", (self._scope,)
-        )
-        known = {}
-        while rows:  # each goes when it was read: there may be hundreds of thousands
-            row = rows.pop()
-            known[row[0], row[1]] = (row[2], row[3], row[4], row[5])
-        return known
-
-    def get(self, info: os.stat_result) -> str | None:
-        """Return what was put for the file with this lstat result, if it did not change since."""
-        if self._known is None:
-            self._known = self._load()
-        found = self._known.get((info.st_dev, _signed(info.st_ino)))
-        if found and found[:3] == (info.st_size, info.st_mtime_ns, info.st_ctime_ns):
-            return found[3]
-        return None
-
-    def put(self, info: os.stat_result, value: str) -> None:
-        """Remember *value* for the file with this lstat result."""
-        self._new[info.st_dev, _signed(info.st_ino)] = (info.st_size, info.st_mtime_ns, info.st_ctime_ns, value)
-
-    def save(self) -> None:
-        """Keep what was put."""
-        if not self._new:
-            return
-        with self._database.transaction() as cursor:
-            cursor.executemany(
-                "INSERT OR REPLACE INTO file_digest (scope, device, inode, size, mtime_ns, ctime_ns, digest) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                ((self._scope, *key, *value) for key, value in self._new.items()),
-            )
-        if self._known is not None:
-            self._known.update(self._new)
-        self._new.clear()
-
-
-def _signed(inode: int) -> int:
-    # SQLite integers are signed; some network file systems use all 64 bits of an inode number
-    return inode - (1 << 64) if inode >= 1 << 63 else inode

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import stat
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from img_core.files import fs
-from img_core.files.copy._digest import open_file, opened
+from img_core.files.copy._digest import changed_error, open_file, opened, same_version
 from img_core.files.copy._places import NewDirectory, TargetRoot
+from img_core.files.copy._select import select
 from img_core.files.copy._tree import SourceTree
 from img_core.files.copy._write import CopyWriter
 from img_core.files.modes import ModeChange, parse_mode
@@ -20,32 +21,14 @@ from img_core.spec.graph import Copy, MakeDirectory, WriteFile
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from img_core.files.copy._archives import Unpacker
     from img_core.files.copy._select import Match, Selection
     from img_core.files.ownership import Owners
     from img_core.spec.graph import FileAction
 
-__all__ = ["Unpacker", "apply"]
+__all__ = ["apply", "copy_path"]
 
 _MOST_WARNINGS = 50
-
-
-class Unpacker(Protocol):
-    """What is an archive, and how it is unpacked; `img_core.archives.unpacking` is one."""
-
-    def is_archive(self, fd: int, /) -> bool:
-        """Tell whether the file *fd* is an archive; its position and name do not matter."""
-
-    def unpack(
-        self,
-        fd: int,
-        target_fd: int,
-        path: bytes,
-        owners: Owners,
-        ids: tuple[int, int] | None,
-        warn: Callable[[str], None],
-        /,
-    ) -> None:
-        """Unpack the archive *fd* into the directory *target_fd*, which is *path* in the root; *ids* replace the owners in it."""
 
 
 def apply(
@@ -76,6 +59,25 @@ def apply(
             raise ImgError(f"cannot write `{shown}`: {os.strerror(err.errno or 0).lower()}") from err
     runner.root.finish()
     return runner.warnings
+
+
+def copy_path(
+    tree: SourceTree, path: str, directory: str, name: str, owners: Owners, check: Callable[[], None]
+) -> None:
+    """Copy *path* of *tree* to *name* in *directory* (empty: the content of the directory *path* goes into *directory*).
+
+    A directory called *name* gets the mode that *path* has, unless that is the root of *tree*. Otherwise as `apply`.
+    """
+    action = Copy(0, (path or "/",), f"/{name}" if name else "/")
+    root_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        selection = select(tree, action)
+        apply((action,), (selection,), root_fd, owners=owners, check=check)
+        top = selection.matches[0]
+        if name and top.folders and top.path:
+            os.chmod(name, stat.S_IMODE(top.info.st_mode), dir_fd=root_fd)
+    finally:
+        os.close(root_fd)
 
 
 def _destination(action: FileAction) -> str:
@@ -152,7 +154,7 @@ class _CopyRun:
         ids = resolve_owner(self.root.fd, copy.owner) if copy.owner else None
         self.ids = ids
         self.new = NewDirectory(self.mode.for_new_parent(), *(ids or (0, 0)))
-        self.writer = CopyWriter(self.root, selection.tree, ids, self.mode, runner.warn)
+        self.writer = CopyWriter(self.root, selection.tree, ids, self.mode, runner.warn, selection.reading)
 
     def run(self) -> None:
         for text in self.selection.warnings:
@@ -236,6 +238,10 @@ class _CopyRun:
                 archives.unpack(fd, target, path, self.root.owners, self.ids, self.runner.warn)
             finally:
                 os.close(target)
+            reading = self.selection.reading
+            is_same = reading is None or reading.confirm(fd, match.info, self.runner.check)
+            if not is_same or not same_version(os.fstat(fd), match.info):
+                raise changed_error(tree, match.path)
         finally:
             os.close(fd)
         return True

@@ -9,51 +9,30 @@ import errno
 import hashlib
 import os
 import stat
-import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from img_core.files import fs, xattrs
-from img_core.files.copy._select import HardLinks
+from img_core.files import fs
+from img_core.files.copy._reading import Reading, marks_of
+from img_core.files.copy._select import HardLinks, Match
 from img_core.files.copy._tree import SourceTree, open_directory, read_error
-from img_core.files.ownership import OWNER_ATTRIBUTE, read_owner
 from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from img_core.files.copy._select import Folder, Match, Selection
+    from img_core.files.copy._reading import FileHashes
+    from img_core.files.copy._select import Folder, Selection
     from img_core.files.copy._tree import FileInfo
 
-__all__ = ["FileHashes", "digest", "open_file"]
+__all__ = ["digest", "file_digests", "known_digest", "open_file"]
 
-_BLOCK = 1 << 20
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
-# A file that changed this recently may change again without a visible change of its times: clocks of file systems are coarse
-# (2 s on FAT, a tick on ext4, another machine's on NFS). Such a digest is not remembered.
-_SETTLED_NS = 2_000_000_000
 
-
-class FileHashes(Protocol):
-    """Remembers digests of files by device, inode, size, mtime and ctime."""
-
-    def get(self, info: Any) -> str | None:  # Any: a stat result, or something with the same five attributes
-        """Return what `put` got for a file with the same five values."""
-
-    def put(self, info: Any, value: str) -> None:  # Any: as above
-        """Remember *value*, an opaque text of some hundred characters at most."""
-
-
-class NoHashes:
-    """Remembers nothing."""
-
-    def get(self, info: Any) -> str | None:
-        """Know nothing."""
-        return None
-
-    def put(self, info: Any, value: str) -> None:
-        """Forget."""
+class _UnreadError(Exception):
+    """A file would have to be read."""
 
 
 def digest(
@@ -63,24 +42,53 @@ def digest(
     whole: bool = False,
     check: Callable[[], None] = lambda: None,
 ) -> str:
-    """Return ``sha256:…`` of what *selection* would bring. Reads every file that *hashes* does not know.
+    """Return ``sha256:…`` of what *selection* would bring. Reads every file that its `Reading`, or else *hashes*, does not know.
 
     With *whole* mode, owner and attributes of a named directory itself count, too, which are not copied but seen where it is mounted.
     *check* is called often and may raise to stop the work. Raises `ImgError` naming a file that cannot be read or changes meanwhile.
     """
-    hashes = NoHashes() if hashes is None else hashes
-    return _Digester(selection.tree, hashes, check, whole=whole).run(selection.matches)
+    reading = selection.reading or Reading(hashes, marked=selection.tree.keep_owner)
+    return _Digester(selection.tree, reading, check, whole=whole).run(selection.matches)
+
+
+def known_digest(selection: Selection) -> str | None:
+    """Return what `digest` would, if it had to read no file for that, else None."""
+
+    try:
+        reading = selection.reading or Reading()
+        return _Digester(selection.tree, reading, lambda: None, reads=False).run(selection.matches)
+    except _UnreadError:
+        return None
+
+
+def file_digests(selection: Selection, *, most: int, largest: int) -> list[tuple[bytes, str]] | None:
+    """Return ``(path in the tree, digest)`` of each file that *selection* brings, or None if there are more than *most*.
+
+    Files of more than *largest* bytes are left out where their `Reading` does not know them.
+    """
+    found: list[tuple[bytes, str]] = []
+    for match in selection.matches:
+        files = [(match.path, match.info)] if not match.folders else []
+        files += [(os.path.join(folder.path, name), info) for folder in match.folders for name, info in folder.files]
+        if len(found) + len(files) > most:
+            return None
+        for path, info in files:
+            if info.st_size <= largest or (selection.reading and selection.reading.get(info)):
+                found.append((path, digest(replace(selection, matches=(Match(path, b"", info),)))))
+    return found
 
 
 class _Digester:
-    def __init__(self, tree: SourceTree, hashes: FileHashes, check: Callable[[], None], *, whole: bool) -> None:
+    def __init__(
+        self, tree: SourceTree, reading: Reading, check: Callable[[], None], *, whole: bool = False, reads: bool = True
+    ) -> None:
         self.tree = tree
+        self.reading = reading
         self.whole = whole
+        self.reads = reads
         self.check = check
-        self.hashes = hashes
         self.sum = hashlib.sha256(b"img copy 2\n")
         self.links = HardLinks()
-        self.before = time.time_ns() - _SETTLED_NS
 
     def run(self, matches: tuple[Match, ...]) -> str:
         for match in matches:
@@ -110,7 +118,7 @@ class _Digester:
                     self._entry(fd, name, path + name, prefix + name, info)
 
     def _folder(self, folder: Folder, fd: int) -> None:
-        marks = _marks(fd) if self.tree.keep_owner else ""
+        marks = marks_of(fd) if self.tree.keep_owner else ""
         self._add_marked(b"directory", folder.name, folder.info, "", marks)
 
     def _entry(self, dir_fd: int, name: bytes, path: bytes, shown: bytes, info: FileInfo) -> None:
@@ -120,15 +128,16 @@ class _Digester:
             if first is not None and first != shown:
                 self._add(b"hard link", shown, info, first, b"")
                 return
-            value = self.hashes.get(info)
-            if value is None:
-                value = self._read(dir_fd, name, path, info)
+            value = self.reading.get(info) or self._read(dir_fd, name, path, info)
             content, _, marks = value.partition("+")
             self._add_marked(b"file", shown, info, content, marks)
             return
         ids = self.tree.owners.get(path, (info.st_uid, info.st_gid))
         if kind == stat.S_IFLNK:
-            self._add(b"link", shown, info, read_link(self.tree, dir_fd, name, path), b"%d:%d" % ids)
+            text = read_link(self.tree, dir_fd, name, path)
+            if not same_version(os.stat(name, dir_fd=dir_fd, follow_symlinks=False), info):
+                raise changed_error(self.tree, path)  # and perhaps copied before it did
+            self._add(b"link", shown, info, text, b"%d:%d" % ids)
         elif kind != stat.S_IFSOCK:  # a socket is not copied
             self._add(b"node", shown, info, b"%d" % info.st_rdev, b"%d:%d" % ids)
 
@@ -146,51 +155,20 @@ class _Digester:
         self.sum.update(b"%b\0%b\0%o\0%b\0%b\0\n" % (kind, name, info.st_mode, owner, value))
 
     def _read(self, dir_fd: int, name: bytes, path: bytes, info: FileInfo) -> str:
-        """Return the file's digest, and what else belongs to it behind a ``+``."""
+        """Return the value of the file; see `Reading`."""
+        if not self.reads:
+            raise _UnreadError
         fd = open_file(self.tree, dir_fd, name, path, info)
         try:
-            value = _hash(fd, info.st_size, self.check)
-            marks = _marks(fd)
-            now = os.fstat(fd)
+            is_same = self.reading.read(fd, info, self.check) and same_version(os.fstat(fd), info)
         except OSError as err:
             raise read_error(self.tree, path, err) from err
         finally:
             os.close(fd)
-        if not same_version(now, info):
+        value = self.reading.get(info)
+        if not is_same or value is None:
             raise changed_error(self.tree, path)
-        if marks:
-            value += "+" + marks
-        if max(info.st_mtime_ns, info.st_ctime_ns) < self.before:
-            self.hashes.put(info, value)
         return value
-
-
-def _hash(fd: int, size: int, check: Callable[[], None]) -> str:
-    data = os.read(fd, min(size, _BLOCK)) if size else b""
-    sum_ = hashlib.sha256(data)
-    if len(data) == size:  # nearly every file; one that grew meanwhile is noticed by its new times
-        return sum_.hexdigest()
-    while block := os.read(fd, _BLOCK):
-        check()
-        sum_.update(block)
-    return sum_.hexdigest()
-
-
-def _marks(fd: int) -> str:
-    """Return a text for the portable attributes and the recorded owner of *fd*; empty for none."""
-    try:
-        names = os.listxattr(fd)
-    except OSError:
-        return ""
-    if not names:
-        return ""
-    attributes, _ = xattrs.read(fd)
-    text = ""
-    if attributes:
-        joined = b"".join(b"%b\0%d\0%b" % (name, len(value), value) for name, value in sorted(attributes.items()))
-        text = hashlib.sha256(joined).hexdigest()
-    owner = read_owner(fd) if OWNER_ATTRIBUTE in names else None
-    return text + f"@{owner[0]}:{owner[1]}" if owner else text
 
 
 # --- opening without being fooled -------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from img_core.spec.errors import DockerfileError, NotFoundError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from img_core.files.copy._reading import Reading
     from img_core.spec.graph import Copy
 
 __all__ = ["Folder", "HardLinks", "Match", "Selection", "check_source", "select"]
@@ -85,11 +86,12 @@ class HardLinks:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
-    """What one `Copy` copies. *warnings* are for people."""
+    """What one `Copy` copies. *warnings* are for people. *reading* is what is known of the files; None: nothing, and nobody wants to."""
 
     tree: SourceTree
     matches: tuple[Match, ...]
     warnings: tuple[str, ...] = ()
+    reading: Reading | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from img_core.files.copy._places import TargetRoot
+    from img_core.files.copy._reading import Reading
     from img_core.files.copy._select import Folder, Match
     from img_core.files.copy._tree import FileInfo, SourceTree
     from img_core.files.modes import ModeChange
@@ -27,7 +28,7 @@ __all__ = ["CopyWriter"]
 
 Made = TypeVar("Made")
 
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class _Target:
 class CopyWriter:
     """Copies from one tree with one ``--chown`` and ``--chmod``.
 
-    *ids* None keeps what the tree says: the recorded or real owners of a stage, 0:0 for a build context.
+    *ids* None keeps what the tree says: the recorded or real owners of a stage, 0:0 for a build context. *reading* gets the values of the
+    files that are copied.
     """
 
     def __init__(
@@ -57,9 +59,11 @@ class CopyWriter:
         ids: tuple[int, int] | None,
         mode: ModeChange,
         warn: Callable[[str], None],
+        reading: Reading | None = None,
     ) -> None:
         self.root = root
         self.tree = tree
+        self.reading = reading
         self.ids = ids
         self.mode = mode
         self.warn = warn
@@ -208,7 +212,11 @@ class CopyWriter:
         try:
             copy = self._create(target, name)
             try:
-                if fs.copy_file(fd, copy, info.st_size) != info.st_size or not same_version(os.fstat(fd), info):
+                if self.reading is None:
+                    is_same = fs.copy_file(fd, copy, info.st_size) == info.st_size
+                else:
+                    is_same = self.reading.copy(fd, copy, info)
+                if not is_same or not same_version(os.fstat(fd), info):
                     raise changed_error(self.tree, path)
                 # In this order: a change of owner takes set-id bits and capabilities away.
                 self._own(copy, fd, info, path, inherits=target.inherits)

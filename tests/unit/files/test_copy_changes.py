@@ -6,11 +6,12 @@ import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from img_core.files.copy import SourceTree, _tree, apply, digest, select
+from img_core.files.copy import Reading, SourceTree, _tree, apply, digest, select
 from img_core.files.ownership import Owners
 from img_core.files.walker import Walk
 from img_core.spec.errors import ImgError
@@ -79,7 +80,7 @@ def context(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("work", ["key", "copy"])
+@pytest.mark.parametrize("work", ["key", "copy", "copy for the key"])
 @pytest.mark.parametrize("case", CHANGES)
 def test_what_changes_after_the_look_is_named_in_one_line(context: Path, tmp_path: Path, case: str, work: str) -> None:
     name, change, named = CHANGES[case]
@@ -87,7 +88,7 @@ def test_what_changes_after_the_look_is_named_in_one_line(context: Path, tmp_pat
     source, root = (os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in (context, tmp_path / "root"))
     try:
         action = Copy(0, ("dir",), "/")
-        selection = select(SourceTree(source), action)
+        selection = replace(select(SourceTree(source), action), reading=Reading() if "key" in work else None)
         change(context / name)
         with pytest.raises(ImgError) as caught:
             digest(selection) if work == "key" else apply([action], [selection], root, owners=Owners("single"))

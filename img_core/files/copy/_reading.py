@@ -1,0 +1,118 @@
+"""What is known of the content of files while they are looked at and copied: each is read once, for its digest and its copy."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from img_core.files import fs, xattrs
+from img_core.files.ownership import OWNER_ATTRIBUTE, read_owner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from img_core.files.copy._tree import FileInfo
+
+__all__ = ["FileHashes", "Reading", "marks_of"]
+
+_BLOCK = 1 << 20
+
+# A file that changed this recently may change again without a visible change of its times: clocks of file systems are coarse
+# (2 s on FAT, a tick on ext4, another machine's on NFS). Such a digest is not remembered.
+_SETTLED_NS = 2_000_000_000
+
+
+class FileHashes(Protocol):
+    """Remembers digests of files by device, inode, size, mtime and ctime."""
+
+    def get(self, info: Any) -> str | None:  # Any: a stat result, or something with the same five attributes
+        """Return what `put` got for a file with the same five values."""
+
+    def put(self, info: Any, value: str) -> None:  # Any: as above
+        """Remember *value*, an opaque text of some hundred characters at most."""
+
+    def save(self) -> None:
+        """Keep what was put."""
+
+
+class Reading:
+    """One look at the files of a tree, for a digest and for a copy: what *hashes* remembers of them, and what was read since.
+
+    The value of a file is its sha256; with *marked*, behind a ``+``, a digest of its portable attributes and the recorded owner, too.
+    """
+
+    def __init__(self, hashes: FileHashes | None = None, *, marked: bool = False) -> None:
+        self._hashes = hashes
+        self._marked = marked
+        self._before = time.time_ns() - _SETTLED_NS
+        self._here: dict[
+            tuple[int, ...], str
+        ] = {}  # what is not remembered, by all that tells two states of a file apart
+
+    def get(self, info: FileInfo) -> str | None:
+        """Return the value of the file that was seen with *info*, if that is known."""
+        return self._remembered(info) or self._here.get(_state(info))
+
+    def read(self, fd: int, info: FileInfo, check: Callable[[], None]) -> bool:
+        """Read the value of the open file *fd*; return False if it is too short, or had another value before."""
+        sum_, done = hashlib.sha256(), 0
+        while done < info.st_size and (data := os.read(fd, min(info.st_size - done, _BLOCK))):
+            sum_.update(data)
+            done += len(data)
+            check()
+        return done == info.st_size and self._keep(fd, info, sum_.hexdigest())
+
+    def copy(self, fd: int, target_fd: int, info: FileInfo) -> bool:
+        """Copy the open file *fd* into the empty file *target_fd*, and take its value from what passes; returns what `read` does.
+
+        A value that is remembered is right as long as the state of the file is the one it was seen in.
+        """
+        if self._remembered(info):
+            return fs.copy_file(fd, target_fd, info.st_size) == info.st_size
+        sum_ = hashlib.sha256()
+        done = fs.copy_and_read(fd, target_fd, info.st_size, sum_.update)
+        return done == info.st_size and self._keep(fd, info, sum_.hexdigest())
+
+    def confirm(self, fd: int, info: FileInfo, check: Callable[[], None]) -> bool:
+        """Return what `read` does, and read the open file *fd*, whose content somebody just used, only if its times cannot tell that."""
+        return bool(self._remembered(info)) or self.read(fd, info, check)
+
+    def save(self) -> None:
+        """Let what may be remembered be remembered."""
+        if self._hashes is not None:
+            self._hashes.save()
+
+    def _remembered(self, info: FileInfo) -> str | None:
+        return self._hashes.get(info) if self._hashes is not None else None
+
+    def _keep(self, fd: int, info: FileInfo, value: str) -> bool:
+        """Keep the value of a file; return False if it was read before and had another one: then its times do not tell that it changed."""
+        if self._marked and (marks := marks_of(fd)):
+            value += "+" + marks
+        if self._hashes is not None and max(info.st_mtime_ns, info.st_ctime_ns) < self._before:
+            self._hashes.put(info, value)
+            return True
+        return self._here.setdefault(_state(info), value) == value
+
+
+def _state(info: FileInfo) -> tuple[int, ...]:
+    return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
+
+
+def marks_of(fd: int) -> str:
+    """Return a text for the portable attributes and the recorded owner of *fd*; empty for none."""
+    try:
+        names = os.listxattr(fd)
+    except OSError:
+        return ""
+    if not names:
+        return ""
+    attributes, _ = xattrs.read(fd)
+    text = ""
+    if attributes:
+        joined = b"".join(b"%b\0%d\0%b" % (name, len(value), value) for name, value in sorted(attributes.items()))
+        text = hashlib.sha256(joined).hexdigest()
+    owner = read_owner(fd) if OWNER_ATTRIBUTE in names else None
+    return text + f"@{owner[0]}:{owner[1]}" if owner else text
