@@ -1,0 +1,105 @@
+"""The manifests of the how-to: they fit together, and their command lines build an image with a registry as the cache."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.img import remove_as_mapped_root, write_context
+from img_core.testing.processes import eventually
+
+PAGE = Path(__file__).resolve().parents[3] / "docs/how-to/several-machines.md"
+
+
+def manifests() -> dict[str, dict[str, Any]]:
+    """Return the documents of the page by kind and name."""
+    text = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    found = [document for block in text for document in yaml.safe_load_all(block)]
+    return {f"{item['kind']}/{item['metadata']['name']}": item for item in found}
+
+
+def pod(job: dict[str, Any]) -> dict[str, Any]:
+    spec: dict[str, Any] = job["spec"]["template"]["spec"]
+    return spec
+
+
+def test_they_fit_together() -> None:
+    found = manifests()
+    service, scheduler, workers = (
+        found[name] for name in ("Service/img-scheduler", "Job/img-scheduler", "Job/img-workers")
+    )
+    assert [item["apiVersion"] for item in (service, scheduler, workers)] == ["v1", "batch/v1", "batch/v1"]
+    assert service["spec"]["selector"].items() <= scheduler["spec"]["template"]["metadata"]["labels"].items()
+    port = service["spec"]["ports"][0]["port"]
+    assert str(port) in pod(scheduler)["containers"][0]["command"]
+    assert f"tcp://{service['metadata']['name']}:{port}" in pod(workers)["containers"][0]["command"]
+    assert f"address=tcp://{service['metadata']['name']}:{port}," in PAGE.read_text()
+    for job in (scheduler, workers):
+        assert pod(job)["restartPolicy"] in ("Never", "OnFailure"), "a Job takes nothing else"
+        volumes = {volume["name"] for volume in pod(job).get("volumes", [])}
+        for container in pod(job)["containers"]:
+            assert {mount["name"] for mount in container.get("volumeMounts", [])} <= volumes
+            assert container["image"]
+
+
+@contextmanager
+def started(command: list[str], directory: Path, **environment: str) -> Iterator[Path]:
+    """Run *command*, which begins with ``dask``, for a block; give the file with what it says."""
+    directory.mkdir()
+    program = "from dask.__main__ import main; main()"
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, *command[1:]], stdout=log, stderr=log, cwd=directory,
+            env={**os.environ, "TMPDIR": str(directory), **environment},
+        )  # fmt: skip
+    try:
+        yield directory / "log"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.rootless
+@pytest.mark.registry
+def test_their_commands_build_an_image(new_state: Any, registry: Any, tmp_path: Path) -> None:
+    found = manifests()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+
+    def command(name: str) -> tuple[list[str], dict[str, str]]:
+        container = pod(found[name])["containers"][0]
+        words = [word.replace("img-scheduler", "127.0.0.1").replace("8786", port) for word in container["command"]]
+        return words, {item["name"]: str(tmp_path / "pod") for item in container.get("env", [])}
+
+    alone, laptop = new_state("alone"), new_state("laptop")
+    base = f"{registry.address}/busybox"
+    for img in (alone, laptop):
+        img.run("tag", "busybox", base).ok()
+        img.run("push", base).ok()
+    text = f"FROM {base} AS one\nRUN echo 1 > /1; touch -r /bin/busybox /1\nFROM {base} AS two\nRUN echo 2 > /2; touch -r /bin/busybox /2\n"
+    context = write_context(tmp_path / "context", f"{text}FROM scratch\nCOPY --from=one /1 /\nCOPY --from=two /2 /\n")
+    epoch = ("--build-arg", "SOURCE_DATE_EPOCH=1700000000", "--explain")
+    alone.build(context, *epoch).ok()
+    engine = f"dask,address=tcp://127.0.0.1:{port},cache={registry.address}/me/app:cache,home=0"
+    scheduler, _ = command("Job/img-scheduler")
+    worker, environment = command("Job/img-workers")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with started(scheduler, tmp_path / "scheduler") as said:
+        eventually(lambda: "Scheduler at" in said.read_text(), "the scheduler")
+        with started(worker, tmp_path / "worker", PATH=path, **environment) as log:
+            eventually(lambda: "Registered to" in log.read_text(), "the worker")
+            done = laptop.build(context, "--engine", engine, *epoch).ok()
+    assert laptop.digest("built") == alone.digest("built")
+    assert done.stderr.count(": on ") == 2, str(done)
+    assert (tmp_path / "pod/img/img.db").exists(), "the worker has its state where the volume is"
+    remove_as_mapped_root(tmp_path / "pod")
