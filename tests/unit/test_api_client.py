@@ -87,6 +87,9 @@ def test_the_programs_of_the_pages_are_right(tmp_path: Path) -> None:
 WRONG = [
     "client.build('.', tag='a')",
     "client.build('.', no_cache='yes')",
+    "client.build_many(['.'], tags='a')",
+    "client.build_many(['.'], no_cache='yes')",
+    "client.build_many('.')[0].nothing",
     "client.check('.', platforms=1)",
     "client.pull('a', platform='linux/amd64')",
     "client.push('a', insecure='yes')",
@@ -111,6 +114,8 @@ async def main() -> None:
     client.build(".", tags=["a"], platforms="linux/amd64", definition="FROM scratch", no_cache=True, cancel=handle)
     client.prune(images="all", matching=lambda piece: piece.size > 1000)
     text: str = (await later.build(".", tags="a", no_cache=True, on_event=print, cancel=handle)).digest
+    text = client.build_many([{"context": ".", "tags": "a"}, "b"], engine="dask", on_event=print, cancel=handle)[0].digest
+    text = (await later.build_many(["a", "b"], no_cache=True))[1].build
     text = (await later.images(labels=True))[0].labels[text]
     text = (await later.inspect("a", platform="linux/arm64")).history[0].created_by
 """
