@@ -183,7 +183,7 @@ DEVICE_CALLS: Final = (("mknod", 1), ("mknodat", 2))
 #: handed to the supervisor (`fake_root`): what permissions of files hinder, and capabilities of files
 FAKE_ROOT_CALLS: Final = frozenset(
     """
-    access chdir chmod faccessat faccessat2 fchmod fchmodat fchmodat2 fgetxattr fremovexattr fsetxattr getxattr lgetxattr link linkat
+    access chdir chmod chroot faccessat faccessat2 fchmod fchmodat fchmodat2 fgetxattr fremovexattr fsetxattr getxattr lgetxattr link linkat
     lremovexattr lsetxattr open openat removexattr rename renameat renameat2 rmdir setxattr truncate unlink unlinkat
     """.split()  # noqa: SIM905
 )

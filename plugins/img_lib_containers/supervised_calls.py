@@ -19,7 +19,7 @@ class SupervisedCall:
     Without a *path* the file is the one behind the descriptor *directory*; without a *directory* a path starts at the working directory.
     """
 
-    #: entry, enter, access, mode, umask, write and those of attributes are for `fake_root` alone
+    #: entry, enter, access, mode, root, umask, write and those of attributes are for `fake_root` alone
     kind: str  #: owner, stat, stat64, statx, identity, open, directory, link, node, program or keep
     path: int = -1
     directory: int = -1
@@ -71,6 +71,7 @@ _CALLS: Final = {
     "fchmod": SupervisedCall("mode", directory=0, value=1),
     "fchmodat": SupervisedCall("mode", path=1, directory=0, value=2),
     "fchmodat2": SupervisedCall("mode", path=1, directory=0, value=2, flags=3),
+    "chroot": SupervisedCall("root", path=0),
     "umask": SupervisedCall("umask"),
     "truncate": SupervisedCall("write", path=0),
     "setxattr": SupervisedCall("set attribute", path=0, value=1),
@@ -172,6 +173,7 @@ NUMBERS: Final = {
     "fchmod": (91, 94, 52, 94),
     "fchmodat": (268, 306, 53, 333),
     "fchmodat2": (452, 452, 452, 452),
+    "chroot": (161, 61, 51, 61),
     "umask": (95, 60, 166, 60),
     "truncate": (76, 92, 45, 92),
     "setxattr": (188, 226, 5, 226),

@@ -7,6 +7,7 @@ directory.
 
 from __future__ import annotations
 
+import tarfile
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +16,11 @@ import pytest
 
 from harness.compare import VOLATILE, config_differences, tree_differences
 from harness.fixtures import NewState
+from harness.host import fixture_file, need
 from harness.img import write_context
 from harness.oci import ImageArchive
 from harness.unmodified import Box
+from integration.test_single_id import DOCKERFILE, EXPECTED, archive, package
 from integration.test_unmodified_containers import layer_paths
 from integration.test_unmodified_swap import CASES as SWAPPED
 
@@ -68,6 +71,24 @@ def reference(tmp_path_factory: pytest.TempPathFactory, seed: Path) -> Iterator[
     maker = NewState(tmp_path_factory.mktemp("reference"), seed)
     yield maker
     maker.close()
+
+
+@pytest.mark.slow
+def test_package_managers_and_programs_for_users_work(tmp_path: Path) -> None:
+    """Debian, with what the tests for a single id do, where the container's user is not number 0."""
+    need("runc")
+    box = Box(tmp_path / "layer", KINDS[-1])
+    box.put("/.img/in/base.tar", fixture_file("debian.tar").read_bytes())
+    box.put("/.img/in/Dockerfile", DOCKERFILE)
+    box.put("/.img/in/files.tar", archive())
+    box.put("/.img/in/owned.deb", package(tmp_path / "owned"))
+    img = box.img()
+    img.run("import", "/.img/in/base.tar", "debian").ok()
+    img.build(Path("/.img/in"), "--network=host", "-o", "type=tar,dest=/.img/in/out.tar", tag="").ok()
+    with tarfile.open(box.inside("/.img/in/out.tar")) as result:
+        owners = {member.name: (member.uid, member.gid) for member in result}
+    box.remove()
+    assert {path: owners.get(path) for path in EXPECTED} == EXPECTED
 
 
 @pytest.mark.parametrize("name", CASES)
