@@ -25,10 +25,11 @@ __all__ = ["equal_layers", "made_again", "recorded", "recorded_layer"]
 
 
 def recorded(layer: Layer) -> RecordedLayer:
-    """Return what a record says of *layer*."""
-    return RecordedLayer(
-        layer.name, layer.created or 0.0, layer.snapshot.id if layer.snapshot else None, _diff_id(layer)
-    )
+    """Return what a record says of *layer*: the same object as long as that is the same, because each step records all layers below it."""
+    snapshot, diff_id, known = layer.snapshot.id if layer.snapshot else None, _diff_id(layer), layer.recorded
+    if known is None or known.snapshot != snapshot or known.diff_id != diff_id:
+        layer.recorded = known = RecordedLayer(layer.name, layer.created or 0.0, snapshot, diff_id)
+    return known
 
 
 def recorded_layer(store: Store, record: StepRecord, base: Stack, step: str) -> Layer | None:

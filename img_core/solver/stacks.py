@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from img_core.spec.cache import CacheBackend, CacheRecord
     from img_core.spec.exporter import LayerForm
     from img_core.spec.values import ChainId, Descriptor, DiffId
+    from img_core.store.records import RecordedLayer
     from img_core.store.snapshots import Snapshot
 
 __all__ = [
@@ -84,6 +85,7 @@ class Layer:
         "name",
         "origin",
         "packed",
+        "recorded",
         "remote",
         "snapshot",
         "step",
@@ -117,6 +119,7 @@ class Layer:
         self.fetch = fetch
         self.created = created
         self.step = step  #: digest of the vertex that shows the work on this layer
+        self.recorded: RecordedLayer | None = None  #: what the last record of it says
         self.lock = threading.Lock()
 
 

@@ -86,6 +86,7 @@ class Records:
         self._backend = backend
         self._mapping = mapping
         self._stacks: dict[str, tuple[RecordedLayer, ...]] = {}  # of which others were found to be parts
+        self._kept: dict[str, RecordedLayer] = {}  # the top of each stack that this process kept, as it was then
 
     def steps(self, key: str) -> list[StepRecord]:
         """Return the records of *key*, the newest first; at most one of each definition was made by this backend and mapping."""
@@ -145,15 +146,7 @@ class Records:
             self._insert(cursor, step)
 
     def _insert(self, cursor: sqlite3.Cursor, step: StepRecord) -> None:
-        below, parent = step.base, None
-        for item in step.layers:
-            here = place(below, item.layer)
-            cursor.execute(
-                "INSERT INTO stack (id, parent, layer, diff_id, snapshot, created) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
-                " diff_id = coalesce(excluded.diff_id, diff_id), snapshot = coalesce(excluded.snapshot, snapshot)",
-                (here, parent, item.layer, item.diff_id, item.snapshot, item.created),
-            )
-            below = parent = here
+        below = self._insert_stack(cursor, step)
         cursor.execute(
             "INSERT OR REPLACE INTO step (key, definition, identity, stack, changes, mapping, platform, description, inputs, seconds, made)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -162,6 +155,28 @@ class Records:
                 json.dumps(step.inputs), step.seconds, time.time(),
             ),
         )  # fmt: skip
+
+    def _insert_stack(self, cursor: sqlite3.Cursor, step: StepRecord) -> str:
+        """Keep the layers of *step*, those of which something else was kept before; return the name of the stack."""
+        stacks, below = [], step.base
+        for item in step.layers:
+            stacks.append((place(below, item.layer), item))
+            below = stacks[-1][0]
+        parents = [None, *(name for name, _ in stacks)]
+        # Others may have removed what nothing seemed to need: then all of it is gone from somewhere on.
+        is_kept = (
+            cursor.execute("SELECT 1 FROM stack WHERE id = ?", (parents[-2],)).fetchone() if len(stacks) > 1 else None
+        )
+        for parent, (name, item) in zip(parents, stacks, strict=False):
+            if is_kept and self._kept.get(name) is item:
+                continue
+            cursor.execute(
+                "INSERT INTO stack (id, parent, layer, diff_id, snapshot, created) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+                " diff_id = coalesce(excluded.diff_id, diff_id), snapshot = coalesce(excluded.snapshot, snapshot)",
+                (name, parent, item.layer, item.diff_id, item.snapshot, item.created),
+            )
+            self._kept[name] = item
+        return below
 
     def pin(self, reference: str, platform: str) -> Pin | None:
         """Return what *reference* meant last, or None."""

@@ -288,3 +288,35 @@ def test_the_scope_knows_which_layers_will_be_wanted(bench: Bench, root: Vertex,
 def test_the_scope_is_complete_when_it_is_made(bench: Bench) -> None:
     with bench.lab.solver(World()) as (_, scope), pytest.raises(FrozenInstanceError):
         scope.definitions = frozenset()
+
+
+def test_a_step_of_a_long_chain_costs_what_one_of_a_short_chain_costs(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counts of what grows with all layers below, where something does: statements of the database, and opened files."""
+    opened, statements = 0, 0
+    open_ = os.open
+
+    def counting(*arguments: Any, **more: Any) -> int:  # Any: as `os.open`
+        nonlocal opened
+        opened += 1
+        return open_(*arguments, **more)
+
+    def count(_statement: str) -> None:
+        nonlocal statements
+        statements += 1
+
+    monkeypatch.setattr(os, "open", counting)
+    bench.lab.store.database._connection.set_trace_callback(count)
+    each: list[tuple[float, float]] = []
+    for name, length in (("short", 30), ("long", 150)):
+        chain: tuple[Vertex, ...] = ()
+        for number in range(length):
+            chain = (wrote(f"{name} {number}", *chain),)
+        opened = statements = 0
+        bench.build(*chain)
+        each.append((opened / length, statements / length))
+    short, long = each
+    assert min(short) > 1, "they were counted"
+    assert long[0] < short[0] * 1.1
+    assert long[1] < short[1] * 1.1

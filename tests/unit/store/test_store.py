@@ -17,7 +17,7 @@ from img_core.files import faults, fs, locks
 from img_core.images import oci
 from img_core.images.digests import chain_id
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError, StateError
-from img_core.spec.values import Descriptor, Digest
+from img_core.spec.values import Descriptor, DiffId, Digest
 from img_core.store import Store
 from img_core.store.collect import survey
 from img_core.store.records import RecordedLayer, StepRecord
@@ -438,6 +438,29 @@ def test_the_run_directory_of_a_killed_process_is_swept_and_a_living_one_is_not(
     assert locks.sweep(str(tmp_path)) == 1
     assert os.listdir(tmp_path / "run") == [os.path.basename(living.path)]
     living.close()
+
+
+def test_layers_that_others_removed_meanwhile_are_recorded_again(tmp_path: Path) -> None:
+    layers = tuple(RecordedLayer(name, 1.0) for name in "abc")
+    with Store(str(tmp_path / "state")) as store:
+        for number in (1, 2):
+            store.records.add_step(StepRecord(f"key{number}", "definition", "identity", layers[:number]))
+        with store.database.transaction() as cursor:
+            cursor.execute("DELETE FROM step")
+            cursor.execute("DELETE FROM stack")
+        store.records.add_step(StepRecord("key3", "definition", "identity", layers))
+    with Store(str(tmp_path / "state")) as store:
+        assert [step.layers for step in store.records.steps("key3")] == [layers]
+
+
+def test_what_became_known_of_a_layer_is_recorded_with_the_next_step(tmp_path: Path) -> None:
+    layers = [RecordedLayer(name, 1.0) for name in "abc"]
+    with Store(str(tmp_path / "state")) as store:
+        store.records.add_step(StepRecord("key1", "definition", "identity", tuple(layers[:2])))
+        layers[0] = RecordedLayer("a", 1.0, None, DiffId("sha256:" + "0" * 64))
+        store.records.add_step(StepRecord("key2", "definition", "identity", tuple(layers)))
+    with Store(str(tmp_path / "state")) as store:
+        assert [step.layers for step in store.records.steps("key1")] == [tuple(layers[:2])]
 
 
 def test_file_digests_are_forgotten_when_the_file_changes(tmp_path: Path) -> None:
