@@ -19,7 +19,7 @@ _PROBE: Final = "/.img-probe-"
 
 def reason_against(state: str, scratch: str) -> str:
     """Return why `swap` cannot work, or an empty string. *state* is the state directory, *scratch* a directory in it that is ours."""
-    if outside := _outside():
+    if outside := _outside(os.path.realpath(state)):
         return f"needs an image of img that lives in `/{HOME}` alone (contrib/container): here it uses `{fs.show(outside)}`"
     if not f"{os.path.realpath(state)}/".startswith(_HOME):
         return f"needs a state directory below `/{HOME}`, which stays in place: `{fs.show(state)}` does not"
@@ -37,12 +37,12 @@ def reason_against(state: str, scratch: str) -> str:
     return ""
 
 
-def _outside() -> str:
-    """Return a file of this program that is not below its home, or an empty string."""
+def _outside(state: str) -> str:
+    """Return a file of this program that is not below its home, or an empty string; files of the *state* directory are none."""
     paths = [os.__file__, __file__, *(path for path in sys.path if os.path.isabs(path) and os.path.exists(path))]
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
         mapped = (line.split(None, 5)[5].rstrip("\n") for line in maps if "/" in line)
         paths += [
             path for path in mapped if path.startswith("/") and not path.startswith(_SYSTEM) and os.path.exists(path)
         ]
-    return next((path for path in paths if not os.path.realpath(path).startswith(_HOME)), "")
+    return next((path for path in paths if not os.path.realpath(path).startswith((_HOME, f"{state}/"))), "")

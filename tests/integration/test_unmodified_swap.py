@@ -131,6 +131,32 @@ def test_what_cannot_be_is_refused_in_one_line(box: Box, instruction: str, statu
     assert names(box) == before
 
 
+def test_what_it_needs_is_said_in_one_line(box: Box, tmp_path: Path) -> None:
+    box.put("/.img/in/needs/Dockerfile", "FROM scratch\nRUN true\n")
+    (tmp_path / "volume").mkdir()
+    box.give(tmp_path / "volume")
+    situation = box.img().situation
+    assert isinstance(situation, Unmodified)
+    volume = situation.but(volumes=(("/.img/volume", f"{tmp_path}/volume"),))
+    elsewhere = replace(box.img(), state=Path("/var/state"))
+    in_volume = replace(box.img(), state=Path("/.img/volume/state"), situation=volume)
+    for img, words in (
+        (elsewhere, "needs a state directory below `/.img`"),
+        (in_volume, "in the container's own layer, not in a volume"),
+    ):
+        img.build(Path("/.img/in/needs"), "--no-cache", "--executor", "swap").refused(7, words)
+    foreign = Box(tmp_path / "layer", "root")
+    foreign.put("/context/Dockerfile", "FROM scratch\nRUN true\n")
+    img = foreign.img().on(
+        Unmodified(str(foreign.layer), capabilities=situation.capabilities, visible=situation.visible)
+    )
+    done = img.build(Path("/context"), "--no-cache")
+    foreign.remove()
+    done.refused(
+        7, "`chroot` needs the capability SYS_CHROOT", "`swap` needs an image of img that lives in `/.img` alone"
+    )
+
+
 AGENT = """
 import os, socket, subprocess, sys, threading
 os.makedirs("/agent", exist_ok=True)
