@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import pytest
 import yaml
 
 from harness.img import remove_as_mapped_root, write_context
+from harness.ports import free_ports
 from img_core.testing.processes import eventually
 
 PAGE = Path(__file__).resolve().parents[3] / "docs/how-to/several-machines.md"
@@ -73,8 +73,7 @@ def started(command: list[str], directory: Path, **environment: str) -> Iterator
 @pytest.mark.registry
 def test_their_commands_build_an_image(new_state: Any, registry: Any, tmp_path: Path) -> None:
     found = manifests()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
+    port = str(free_ports(1)[0])
 
     def command(name: str) -> tuple[list[str], dict[str, str]]:
         container = pod(found[name])["containers"][0]

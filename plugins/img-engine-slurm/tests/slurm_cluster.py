@@ -9,6 +9,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from harness.ports import free_ports
+
 __all__ = ["SlurmCluster", "program"]
 
 _CONFIGURATION = """\
@@ -57,7 +59,7 @@ class SlurmCluster:
 
         user = pwd.getpwuid(os.getuid()).pw_name
         host = socket.gethostname().partition(".")[0]
-        control, first, second = _ports(3)
+        control, first, second = free_ports(3)
         extra = os.environ.get("SLURM_PLUGIN_DIR", "")
         text = _CONFIGURATION.format(
             host=host, user=user, directory=directory, control=control, first=first, second=second,
@@ -100,12 +102,3 @@ class SlurmCluster:
         for process in reversed(self._processes):
             process.kill()
             process.wait()
-
-
-def _ports(count: int) -> list[int]:
-    """Return ports that nobody uses now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    found = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return found
