@@ -81,6 +81,10 @@ def command(
 def _arguments(name: str, target: Target, flags: Mapping[str, Any]) -> list[str]:
     """Return the arguments with which ``img build`` does what *target* says. Raises UsageError."""
     path = _local(target.get("context", "."))
+    if path == "-":
+        raise UsageError(
+            f"the context of target `{show(name)}` cannot come from standard input", hint="name a directory"
+        )
     for key, value in target.get("contexts", {}).items():
         if value.startswith("target:"):
             raise UsageError(

@@ -21,7 +21,7 @@ __all__ = ["BakeFile", "Target"]
 
 #: Looked for where none is named; what the second one says counts more.
 _USUAL = ("docker-bake.json", "docker-bake.override.json")
-_PRINTED = "`docker buildx bake --print > docker-bake.json` writes it as JSON without them"
+_PRINTED = "`docker buildx bake --print > docker-bake.json` writes what is meant as JSON"
 _VARIABLE = re.compile(r"\$(\$?)\{([^}]*)\}")
 
 #: Attributes of a target by how they are put together: maps key by key, these lists one behind the other; of all else the last counts.

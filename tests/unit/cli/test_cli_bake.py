@@ -115,9 +115,13 @@ def test_what_is_refused(tmp_path: Path, document: Any, names: list[str], change
     assert "\n" not in caught.value.message
 
 
-def test_another_target_as_a_context_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ImgError, match="is another target, which is not supported"):
-        _arguments("stage", read(tmp_path).chosen(["stage"])["stage"], {})
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [([], "is another target, which is not supported"), (["stage.context=-"], "cannot come from standard input")],
+)
+def test_a_context_that_is_refused(tmp_path: Path, changes: list[str], message: str) -> None:
+    with pytest.raises(ImgError, match=message):
+        _arguments("stage", read(tmp_path).chosen(["stage"], changes)["stage"], {})
 
 
 def test_without_a_file_it_says_which_one_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
