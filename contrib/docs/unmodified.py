@@ -18,9 +18,10 @@ HEAD = """# Images from unmodified containers
 <!-- Made by contrib/docs/unmodified.py from tests/compare/unmodified.py and the test of commands; a test keeps it up to date. -->
 
 `nox -s containers -- --every 1` builds the {count} Dockerfiles of `tests/compare/dockerfiles` in [containers that nobody
-changed](../how-to/unmodified-containers.md), as root of an ordinary one, of one with `hostUsers: false` and of one of CRI-O, and on the
-machine itself, where the executor `userns` and the snapshotter `overlayfs` work. All have the same clock (`SOURCE_DATE_EPOCH`,
-`rewrite-timestamp=true`). {same} of {count} images are equal to the last byte of each layer, but for logs and lock files that no two
+changed](../how-to/unmodified-containers.md), as root of an ordinary one, of one with `hostUsers: false` and of one of CRI-O, and there
+also without capabilities and as another user, and on the machine itself, where the executor `userns` and the snapshotter `overlayfs`
+work. All have the same clock (`SOURCE_DATE_EPOCH`, `rewrite-timestamp=true`). {same} of {count} images are equal to the last byte of
+each layer, but for logs and lock files that no two
 builds make alike. CI builds every twentieth. A Dockerfile that is not listed here and gives another image fails the comparison, and
 so does a listed one that gives the same.
 
@@ -48,6 +49,8 @@ WHERE = {
     "root": "as root of an ordinary container",
     "host-users-false": "as root with `hostUsers: false`",
     "cri-o-root": "as root of CRI-O",
+    "host-users-false-drop-all": "as root without capabilities, with `hostUsers: false`",
+    "restricted-open-root": "as another user, who may write in the root directory",
 }
 
 

@@ -13,6 +13,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from img_core.files import xattrs
 from img_core.files.faults import mutation
 from img_core.spec.errors import HostError, StateError
 
@@ -52,6 +53,11 @@ class Owners:
         #: who owns a file that nobody was given
         self.unrecorded = (os.geteuid(), os.getegid()) if mapping == "fake" else (0, 0)
         self.recorded: dict[bytes, Ids] = {}
+        self._opens = mapping == "fake"
+
+    def mode_of(self, fd: int, mode: int, needed: int) -> int:
+        """Return the mode that the open file *fd* gets; of the *needed* bits none may be missing where we have no right beyond them."""
+        return xattrs.opened(fd, mode, needed) if self._opens else mode
 
     def set_fd(self, fd: int, uid: int, gid: int, *, fresh: bool = False) -> None:
         """Give the open regular file or directory *fd* its owner; *fresh* promises that it has no record yet."""
@@ -168,12 +174,12 @@ def resolve(records: Iterable[OwnerRecord], changes: Changes, rootfs_fd: int | N
     """Find the paths of the inodes in *records* among the *changes* of the step, for `Snapshotter.record_owners`.
 
     *rootfs_fd* is the root that the step saw, if it is still open: a file that the step did not make keeps its old inode number
-    there, but not in the directory of its changes.
+    there, but not in the directory of its changes. There, too, is looked for what no change shows: a link of the base that got an owner.
     """
     wanted = {record.inode: (record.uid, record.gid) for record in records}  # later ones win, as they did in the step
     if not wanted:
         return {}
-    found = {}
+    found, known = {}, set()
     for path, info in changes:
         if info is None or stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode):
             continue
@@ -182,6 +188,19 @@ def resolve(records: Iterable[OwnerRecord], changes: Changes, rootfs_fd: int | N
             inode = os.stat(path, dir_fd=rootfs_fd, follow_symlinks=False).st_ino
         if inode in wanted:
             found[path] = wanted[inode]
+            known.add(inode)
+    left = {inode: owner for inode, owner in wanted.items() if inode not in known}
+    return {**found, **_in_tree(rootfs_fd, left)} if left and rootfs_fd is not None else found
+
+
+def _in_tree(root_fd: int, wanted: dict[int, Ids]) -> dict[bytes, Ids]:
+    """Find inodes that are neither files nor directories in a whole tree."""
+    found = {}
+    for path, directories, files, directory_fd in os.fwalk(b".", dir_fd=root_fd):
+        for name in (*directories, *files):
+            info = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+            if info.st_ino in wanted and not (stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode)):
+                found[os.path.join(path, name)[2:]] = wanted[info.st_ino]
     return found
 
 

@@ -145,7 +145,13 @@ def _covers_of_devices(stack: ExitStack) -> Covers:
     """Return the places in the container's own /dev, which stays where it is, until *stack* ends."""
     directory = os.open(_DEVICES, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     stack.callback(os.close, directory)
-    aside = tempfile.mkdtemp(prefix=".img-", dir=_DEVICES)
+    try:
+        aside = tempfile.mkdtemp(prefix=".img-", dir=_DEVICES)
+    except PermissionError as err:
+        raise StepError(
+            "cannot mount in `/dev`: it is the container's, where this user may not write",
+            hint="a here-document with `#!` is such a mount; without that line the shell reads it",
+        ) from err
     stack.callback(fs.remove_tree, aside)
     return stack.enter_context(Covers(directory, aside, hands_out=False))
 

@@ -46,7 +46,10 @@ _IDS_IN_STAT: Final = 28 if syscalls.MACHINE == "x86_64" else 24
 _IDS_IN_STATX: Final = 20
 _MODE_IN_STAT: Final = 24 if syscalls.MACHINE == "x86_64" else 16
 _MODE_IN_STATX: Final = 28
+_INODE_IN_STAT: Final = 8
+_INODE_IN_STATX: Final = 32
 _IDS: Final = struct.Struct("=II")
+_INODE: Final = struct.Struct("=Q")
 _MODE: Final = struct.Struct("=H")  # all that a mode has
 #: ``struct stat64`` of i386: device, inode, mode, links, ids, device, size, block size, blocks, three times, inode
 _STAT64: Final = struct.Struct("<Q4x5IQ4xqIQ6IQ")
@@ -155,6 +158,8 @@ def _status(asked: Asked, shown: Shown) -> bytes:
     finally:
         os.close(fd)
     _IDS.pack_into(data, at, *shown.owner)
+    if asked.caller.root and shown.name == asked.caller.root:  # which has a name of its own, and is not to be a loop
+        _INODE.pack_into(data, _INODE_IN_STATX if asked.call.kind == "statx" else _INODE_IN_STAT, os.stat("/").st_ino)
     if shown.mode >= 0:
         (mode,) = _MODE.unpack_from(data, mode_at)
         _MODE.pack_into(data, mode_at, stat.S_IFMT(mode) | shown.mode)

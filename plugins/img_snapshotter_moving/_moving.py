@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from img_core.files import fs
 from img_core.spec.errors import Unsupported
-from img_lib_layers.changes import disk_usage
+from img_lib_layers.changes import disk_usage, read_records
 from img_lib_layers.snapshots import FILES, RECORDS, DirectoryRoot, DirectorySnapshotter, open_directory, read_only
 from img_lib_layers.times import shows_memory_writes
 from img_snapshotter_moving import _kept
 from img_snapshotter_moving._changes import MovedChanges, find_equal
-from img_snapshotter_moving._index import TreeIndex, look, read_index, settle, write_index
+from img_snapshotter_moving._index import Look, TreeIndex, look, read_index, settle, write_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -222,7 +222,7 @@ class MovingSnapshotter(DirectorySnapshotter):
             before = read_index(f"{directory}/{_BEFORE}")
             found = settle(tree, directory, look(tree, before))
             if not _kept.is_kept(directory):
-                equal = find_equal(tree, before, found, parents)
+                equal = _equal(tree, directory, before, found, parents)
                 changes = MovedChanges(os.dup(tree), f"{directory}/{RECORDS}", before, found, equal)
                 try:
                     _kept.keep_changes(directory, changes, tree, lambda path, _info: changes.owner(path))
@@ -244,11 +244,17 @@ class MovingSnapshotter(DirectorySnapshotter):
         try:
             before = read_index(f"{place}/{_BEFORE}")
             found = look(tree, before)
-            equal = find_equal(tree, before, found, parents)
+            equal = _equal(tree, directory, before, found, parents)
         except BaseException:
             os.close(tree)
             raise
         return MovedChanges(tree, f"{directory}/{RECORDS}", before, found, equal, on_close)
+
+
+def _equal(tree: int, directory: str, before: TreeIndex, found: Look, parents: Sequence[str]) -> set[bytes]:
+    """Return what `find_equal` does, without what got an owner of which only the records of *directory* tell."""
+    equal = find_equal(tree, before, found, parents)
+    return equal - read_records(f"{directory}/{RECORDS}").keys() if equal else equal
 
 
 def _has_tree(directory: str) -> bool:

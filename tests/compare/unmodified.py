@@ -135,13 +135,27 @@ EXCEPTIONS: dict[str, tuple[str, ...]] = {
 }
 
 
+_NAMES = "The names in `/` hold `.img`, where img is: the Dockerfile writes them down."
+_SEEDS = tuple(f"random_copies/seed-{seed}" for seed in range(6))
+#: without capabilities
+_BELIEVED: dict[str, tuple[str, ...]] = {
+    _NAMES: _SEEDS,
+    "All files belong to one user, so `USER` keeps no step from writing those of others.": (
+        "users/user-in-a-read-only-place",
+    ),
+    "A secret is root's, whatever its `uid` and `gid` say.": ("mounts/secret",),
+    "A directory that was closed to its owner for a while is in the layer, unchanged.": ("random_steps/seed-5",),
+}
 #: And what one kind of container only cannot, or tells otherwise, by kind.
 EXCEPTIONS_OF: dict[str, dict[str, tuple[str, ...]]] = {
     "cri-o-root": {
         "Without the capability `SETFCAP` nobody can give a file capabilities.": ("applications/file-capabilities",),
-        "The names in `/` hold `.img`, where img is: the Dockerfile writes them down.": tuple(
-            f"random_copies/seed-{seed}" for seed in range(6)
-        ),
+        _NAMES: _SEEDS,
+    },
+    "host-users-false-drop-all": _BELIEVED,
+    "restricted-open-root": {
+        **_BELIEVED,
+        "`/dev` belongs to root, so the program of a here-document (`#!`) has no place.": ("heredocs/run-program",),
     },
 }
 

@@ -14,14 +14,17 @@ from harness.host import AS_ROOT, fixture_file, need
 from harness.unmodified import Box
 
 _NO_SET_USER_ID = "steps cannot gain privileges there, so set-user-id programs run as who starts them"
+_ONE_USER = "all files belong to one user there, so who a step believes to be is not kept from the files of others"
 #: kind of the container -> the commands that cannot work there, and why; docs/reference/unmodified-images.md is made from it
 KINDS: dict[str, dict[str, str]] = {
     "root": {"become-from-user": _NO_SET_USER_ID},
     "host-users-false": {"become-from-user": _NO_SET_USER_ID},
     "cri-o-root": {"setcap": "it takes the capability `SETFCAP`"},
+    "host-users-false-drop-all": {"user-step": _ONE_USER},
+    "restricted-open-root": {"user-step": _ONE_USER},
 }
 #: those that are tried without IMG_TEST_EVERY_CONTAINER
-SAMPLE = ("root", "cri-o-root")
+SAMPLE = ("root", "cri-o-root", "restricted-open-root")
 
 _PACKAGE = r"""mkdir -p /repo/p/DEBIAN /repo/p/usr/lib/thing && cd /repo && echo data > p/usr/lib/thing/data
 printf '%s\n' 'Package: thing' 'Version: 1' 'Architecture: all' 'Maintainer: a <a@b>' 'Description: x' 'Depends: passwd' > p/DEBIAN/control

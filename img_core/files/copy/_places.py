@@ -118,15 +118,15 @@ class TargetRoot:
         """
         times = dict.fromkeys(self._changed, self.now_ns) | self._times
         for path in times.keys() - {path for path, _ in self._made}:
-            finish_directory(self.fd, path, None, times[path])
+            finish_directory(self.fd, path, None, times[path], self.owners)
         for path, mode in reversed(self._made):
-            finish_directory(self.fd, path, mode, times.get(path, self.now_ns))
+            finish_directory(self.fd, path, mode, times.get(path, self.now_ns), self.owners)
         self._made.clear()
         self._changed.clear()
         self._times.clear()
 
 
-def finish_directory(root_fd: int, path: bytes, mode: int | None, mtime_ns: int | None) -> None:
+def finish_directory(root_fd: int, path: bytes, mode: int | None, mtime_ns: int | None, owners: Owners) -> None:
     """Give directory *path* below *root_fd* its *mode* and time, if it is still a directory: an archive may have replaced it.
 
     None leaves the one or the other alone.
@@ -141,7 +141,7 @@ def finish_directory(root_fd: int, path: bytes, mode: int | None, mtime_ns: int 
         raise
     try:
         if mode is not None:
-            os.fchmod(fd, mode)
+            os.fchmod(fd, owners.mode_of(fd, mode, 0o700))
         if mtime_ns is not None:
             os.utime(fd, ns=(mtime_ns, mtime_ns))
     finally:

@@ -141,7 +141,7 @@ class CopyWriter:
         mode = self.mode.apply(info.st_mode, directory=True)
         if self.mode.octal is not None and not mode & 0o100:
             self._tell_blind_directory(mode)
-        finish_directory(target_fd, name, mode, mtime_ns)
+        finish_directory(target_fd, name, mode, mtime_ns, self.root.owners)
 
     def _require_directory(self, target_fd: int, target_path: bytes, name: bytes) -> None:
         info = os.stat(name, dir_fd=target_fd, follow_symlinks=False)
@@ -221,7 +221,7 @@ class CopyWriter:
                 # In this order: a change of owner takes set-id bits and capabilities away.
                 self._own(copy, fd, info, path, inherits=target.inherits)
                 self._copy_xattrs(fd, copy, path)
-                os.fchmod(copy, self.mode.apply(info.st_mode, directory=False))
+                os.fchmod(copy, self.root.owners.mode_of(copy, self.mode.apply(info.st_mode, directory=False), 0o400))
                 os.utime(copy, ns=(info.st_mtime_ns, info.st_mtime_ns))
             finally:
                 os.close(copy)
@@ -239,7 +239,7 @@ class CopyWriter:
             while view:
                 view = view[os.write(copy, view) :]
             self.root.owners.set_fd(copy, *(self.ids or (0, 0)), fresh=True)
-            os.fchmod(copy, self.mode.apply(mode, directory=False))
+            os.fchmod(copy, self.root.owners.mode_of(copy, self.mode.apply(mode, directory=False), 0o400))
             os.utime(copy, ns=(mtime_ns, mtime_ns))
         finally:
             os.close(copy)

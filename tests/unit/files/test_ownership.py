@@ -116,3 +116,19 @@ def test_records_of_inodes_become_records_of_paths(changes: Changes) -> None:
         OwnerRecord(file.st_dev, file.st_ino, 4, 4),
     ]
     assert resolve(records, changes) == resolve(records, changes, changes.root_fd) == {b"dir/link": (2, 3)}
+
+
+class NoChanges(Changes):
+    """Nothing, of a tree that a step saw."""
+
+    def __iter__(self) -> Iterator[tuple[bytes, os.stat_result | None]]:
+        return iter(())
+
+
+def test_a_link_that_only_got_an_owner_is_found_in_the_tree(changes: Changes) -> None:
+    infos = [(changes.top / name).lstat() for name in ("dir/link", "pipe", "dir/file")]
+    records = [OwnerRecord(info.st_dev, info.st_ino, 7, 8) for info in infos]
+    unchanged = NoChanges(changes.top)
+    assert resolve(records, unchanged, changes.root_fd) == {b"dir/link": (7, 8), b"pipe": (7, 8)}
+    assert resolve(records, unchanged) == {}
+    unchanged.close()
