@@ -240,7 +240,7 @@ def engines(session: nox.Session) -> None:
     for name in ("img-engine-dask", "img-engine-slurm"):
         check_distribution(session, name)
     kills = ("tests/integration/test_engines.py", "-k", "killed_at_any_moment")
-    session.run("pytest", "-q", *kills, env={"IMG_TEST_KILLS": "20"})
+    session.run("pytest", "-q", "-o", "timeout=1500", *kills, env={"IMG_TEST_KILLS": "20"})
 
 
 @nox.session

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: Words of the core that are names of drivers, too, by file, each with what it means there.
 OTHER_MEANINGS = {
+    "api/_planned.py": {"dockerfile"},  # a field of a request
     "api/_secrets.py": {"env"},  # a word of `--secret`, whoever understands it
     "api/_transfers.py": {"archive"},  # what progress is shown of
     "linux/sandbox.py": {"tty"},  # the device
@@ -40,6 +41,8 @@ OTHER_MEANINGS = {
 #: Flags of the command line, which are the words of docker and of the original img: they have to choose a driver of that name.
 FLAGS = {
     "cli/_progress.py": {"tty"},  # `--progress tty` is an error where there is no terminal
+    "cli/bake/__init__.py": {"dockerfile"},  # what docker calls it in the files of bake
+    "cli/bake/_file.py": {"dockerfile"},
     "cli/build/__init__.py": {
         "quiet",
         "plain",
