@@ -109,5 +109,5 @@ def _shown(definition: Definition, number: int) -> Definition:
 def _name(request: BuildRequest) -> str:
     """Return what the steps of a build are shown with."""
     return next(
-        filter(None, (*request.tags, request.target, os.path.basename(os.path.abspath(request.context)))), "image"
+        filter(None, (*request.tags, request.target, os.path.basename(os.path.abspath(request.context)))), "build"
     )
