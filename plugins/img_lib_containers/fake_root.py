@@ -14,6 +14,7 @@ import errno
 import os
 import select
 import socket
+import stat
 from contextlib import suppress
 from typing import Final
 
@@ -33,6 +34,7 @@ _MAKING: Final = ("directory", "link", "node", "entry")
 _NEEDS: Final = {"enter": 0o100, "write": 0o200}
 _OF_ACCESS: Final = {os.O_RDONLY: 0o400, os.O_WRONLY: 0o200}
 _IN_DIRECTORY: Final = 0o300
+_SHORT: Final = 3  # paths that may mean the root directory
 _LONGEST_CAPABILITY: Final = 24
 
 
@@ -99,6 +101,8 @@ class FakeRoot(Answering):
         if kind == "keep" and notification.arguments[0] & 0xFFFFFFFF != syscalls.PR_SET_KEEPCAPS:
             seccomp.answer(self._listener, notification)
             return True
+        if kind in STAT_KINDS:
+            return super()._about_file(asked, notification)
         if kind == "umask":
             self._permissions.masked = True
             return False
@@ -130,7 +134,7 @@ class FakeRoot(Answering):
                 self._clear_opening(name, flags_of_opening(asked))
             elif kind in _NEEDS:
                 self._permissions.need(name, _NEEDS[kind])
-            elif kind not in STAT_KINDS:
+            else:
                 self._permissions.need(name, 0)
 
     def _clear_opening(self, name: bytes, flags: int) -> None:
@@ -161,15 +165,23 @@ class FakeRoot(Answering):
 
     def _look(self, asked: Asked) -> Shown | None:
         path = asked.path()
-        if path is not None and path.startswith(_SYSTEM):
-            return super()._look(asked)
+        if path is not None and (path.startswith(_SYSTEM) or len(path) < _SHORT):
+            return super()._look(asked) if path.startswith(_SYSTEM) else self._look_at(asked.file())
+        if path is None:
+            return self._look_at(asked.caller.descriptor(asked.directory))
+        name = self._name(asked, asked.directory, path)
         try:
-            name = asked.file()
+            info = os.stat(name, follow_symlinks=asked.follow)
         except PermissionError:
-            for each in self._names(asked):
-                self._permissions.free_way(each)
-            name = asked.file()
-        info = os.stat(name)
+            self._permissions.free_way(name)
+            info = os.stat(name, follow_symlinks=asked.follow)
+        if info.st_uid != self._uid:
+            return None
+        return self._look_at(asked.file() if stat.S_ISLNK(info.st_mode) else name, info)
+
+    def _look_at(self, name: str | bytes, info: os.stat_result | None = None) -> Shown | None:
+        """Return how the file behind *name* is shown; nearly all are ours and have no note."""
+        info = info or os.stat(name)
         owner = self.records.owner(name)
         mode = self._permissions.mode_of(name, info)
         if owner is None and info.st_uid == self._uid and (self._uid or mode != info.st_mode & 0o7777):

@@ -69,6 +69,8 @@ class Asked:
         self.caller = caller
         self.call = call
         self.arguments = notification.arguments
+        self._path: bytes | None = None
+        self._is_read = False
         self._flags = self.arguments[call.flags] if call.flags >= 0 else 0
         self.follow = call.follow and not self._flags & syscalls.AT_SYMLINK_NOFOLLOW
 
@@ -79,6 +81,12 @@ class Asked:
 
     def path(self) -> bytes | None:
         """Return the path, or None if it is about a descriptor. Raises `Refusal`."""
+        if not self._is_read:
+            self._path = self._read_path()
+            self._is_read = True
+        return self._path
+
+    def _read_path(self) -> bytes | None:
         if self.call.path < 0:
             return None
         pointer = self.arguments[self.call.path]
@@ -109,7 +117,7 @@ class Asked:
 class Shown(NamedTuple):
     """A file behind a magic link, and its owner and mode (-1: the real one) as a step is to see it."""
 
-    name: str
+    name: str | bytes
     owner: tuple[int, int]
     mode: int = -1
 

@@ -36,7 +36,7 @@ class OwnerRecords:
         self._device = device
         self.root_is_noted = root_is_noted
 
-    def owner(self, name: str) -> Ids | None:
+    def owner(self, name: str | bytes) -> Ids | None:
         """Return the owner that is noted of a file. Raises OSError if there is no such file."""
         noted = _noted(name)
         if noted is None and self.inodes:
@@ -99,7 +99,7 @@ def _merged(noted: Ids | None, uid: int, gid: int) -> Ids:
     return (old_uid if uid == KEEP else uid, old_gid if gid == KEEP else gid)
 
 
-def _noted(name: str) -> Ids | None:
+def _noted(name: str | bytes) -> Ids | None:
     try:
         return parse_owner(os.getxattr(name, OWNER_ATTRIBUTE))
     except OSError:
