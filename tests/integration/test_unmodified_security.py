@@ -19,7 +19,7 @@ from img_core.testing.registry import DockerRegistry
 
 HARNESS = Path(__file__).parents[1] / "harness"
 #: containers in which a step and its builder share a /proc, and what holds there all the same
-SHARED = ["cri-o-root", "restricted-open-root"]
+SHARED = ["cri-o-root", *["restricted-open-root"] * AS_ROOT]
 HOLDS = ("its_memory", "its_secrets", "its_trace", "its_descriptor", "its_loader")
 KINDS = ["root", "host-users-false", *SHARED] if AS_ROOT else SHARED
 
