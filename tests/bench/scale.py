@@ -1,4 +1,4 @@
-"""How cost grows with size: files of a context, steps, stages, layers of a base. Curves of time per unit and of memory should be flat.
+"""How cost grows with size: of files, steps, stages, layers of a base, bytes of a layer. Time per unit and memory should stay flat.
 
 ``nox -s bench -- --scale``, with the names of some curves for those only, and ``--part N`` for all sizes divided by N. What counts is the
 processor time of img and of all that it starts, which a machine that is busy with other work hardly changes.
@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
 
-from measure import clean_environment
+from measure import clean_environment, remove
 
 from img_core.testing.images import make_image, write_layout
 
@@ -89,12 +89,22 @@ def layers(context: Path, size: int) -> str:
     return "FROM base\nCOPY file /f0\n"
 
 
+def mebibytes(context: Path, size: int) -> str:
+    """COPY of one file of *size* MiB that cannot be compressed."""
+    block = os.urandom(1 << 20)
+    with (context / "file").open("wb") as file:
+        for _ in range(size):
+            file.write(block)
+    return "FROM scratch\nCOPY file /\n"
+
+
 #: Each with the largest size that has to work.
 CURVES: dict[str, tuple[Callable[[Path, int], str], int]] = {
     "files": (files, 100_000),
     "steps": (steps, 2_000),
     "stages": (stages, 200),
     "layers": (layers, 500),
+    "mebibytes": (mebibytes, 4_096),
 }
 
 
@@ -112,6 +122,7 @@ def growth(work: Path, name: str, part: int = 1) -> list[Point]:
             command += ["--build-context", f"base=oci-layout://{place / 'base'}:1"]
         command.append(str(place / "context"))
         (cold, megabytes), (cached, _) = measured(command), measured(command)
+        remove(place)
         points.append(Point(size, cold, cached, megabytes))
         print(f"{name} {size}: {cold:.2f} s, cached {cached:.2f} s, {megabytes:.0f} MiB", file=sys.stderr, flush=True)
     return points
