@@ -1,0 +1,45 @@
+"""Commands of an ordinary user under `img_lib_containers.fake_root`, in a directory of this machine: they see what root would see."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.host import AS_ROOT
+
+pytestmark = [pytest.mark.rootless, pytest.mark.skipif(AS_ROOT, reason="root needs not believe it")]
+
+#: what a command does: its script, and what it prints
+ROWS = {
+    "who am I": ("id -u; id -g; python3 -c 'import os; print(*os.getresuid())'", "0 0 0 0 0"),
+    "own files": ("echo > f; stat -c %u:%g f .; [ -O f ] && echo mine", "0:0 0:0 mine"),
+    "chown": ("echo > f; chown 12:34 f; chgrp 5 f; stat -c %u:%g f; ln -s f l; chown -h 6 l; stat -c %u l", "12:5 6"),
+    "install": ("install -o 33 -g 8 -m 440 /etc/hostname f; cp -a f g; stat -c '%u:%g %a' f g; echo > f; wc -l < f",
+                "33:8 440 33:8 440 1"),
+    "tar": ("echo > f; chown 7:8 f; chmod 4755 f; tar cf t f; rm f; tar xpf t; stat -c '%u:%g %a' f", "7:8 4755"),
+    "becoming a user": ("setpriv --reuid=33 --regid=34 --clear-groups sh -c 'id -u; id -g; id -G; echo > n; stat -c %u:%g n'",
+                        "33 34 34 33:34"),
+    "refused to a user": ("setpriv --reuid=33 --regid=33 --clear-groups sh -c 'echo > n; chown 0 n' 2>/dev/null || echo no", "no"),
+    "closed files": ("echo x > f; chmod 000 f; cat f; echo y >> f; cat f; stat -c %a f; [ -w f ] && ! [ -x f ] && echo w", "x x y 0 w"),
+    "closed directories": ("mkdir d; echo x > d/f; chmod 0 d; cat d/f; rm d/f; echo y > d/g; ls d; stat -c %a d; mv d e; rm -r e; ls",
+                           "x g 0"),
+    "mkfifo": ("mkfifo p; chown 3:4 p; stat -c '%u:%g %F' p", "3:4 fifo"),
+    "git": ("git init -q r && git -C r status -s && echo trusted", "trusted"),
+    "no path": ("python3 -c 'import os\ntry: os.stat(\"\")\nexcept FileNotFoundError: print(\"none\")'", "none"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ROWS)
+def test_commands_see_what_root_would_see(tmp_path: Path, what: str) -> None:
+    script, expected = ROWS[what]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)]),
+    }
+    command = [sys.executable, "-m", "harness.fake_root", str(tmp_path), "0", "0", "sh", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+    assert (done.stdout.split(), done.stderr, done.returncode) == (expected.split(), "", 0)
