@@ -62,6 +62,7 @@ class Database:
         """Bring an older file to our version; return whether this connection may write to it."""
         connection, ours = self._connection, self._schema.version
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA temp_store = MEMORY")  # no file elsewhere: /tmp may be full, or an image's meanwhile
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > ours:
             raise StateError(
@@ -165,7 +166,6 @@ class Database:
             )
             if free * size > _SLACK and free * 4 > pages:
                 fs.mutation("vacuum", self.path)
-                self._connection.execute("PRAGMA temp_store = MEMORY")  # as large as what is left
                 self._connection.execute("VACUUM main")
                 self._connection.execute("PRAGMA main.wal_checkpoint(TRUNCATE)")
 

@@ -493,3 +493,13 @@ def test_directories_of_the_state_do_not_inherit_the_group_of_a_shared_directory
     assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("state", "state/blobs")] == [0o700, 0o700]
     assert (tmp_path / "state").stat().st_gid == os.getegid()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["state", "there"]
+
+
+def test_the_database_makes_no_file_elsewhere(tmp_path: Path) -> None:
+    """Where temporary files would lie may be full, or an image's while a step takes the place of the root directory."""
+    large = """WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 60000)
+               SELECT hex(randomblob(60)) AS word FROM n ORDER BY word"""
+    with Store(str(tmp_path / "s")) as store, store.database.transaction() as cursor:
+        cursor.execute(large).fetchone()
+        opened = [os.readlink(entry.path) for entry in os.scandir("/proc/self/fd") if os.path.lexists(entry.path)]
+    assert [path for path in opened if "etilqs" in path] == []
