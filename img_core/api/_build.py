@@ -66,7 +66,11 @@ class Build:
         self._events = Events(session.notice)
         for listener in listeners:
             self._events.listen(listener)
-        self._builds = [Preparation(session, request, self._events, cancellation) for request in requests]
+        names = [request.title for request in requests] if len(requests) > 1 else [""]
+        self._builds = [
+            Preparation(session, request, self._events, cancellation, name)
+            for request, name in zip(requests, names, strict=True)
+        ]
         self._prepared = self._builds[0]
         self._names = [[new_name(tag) for tag in request.tags] for request in requests]
         self._origins: Mapping[str, tuple[int, Vertex]] = {}
@@ -146,7 +150,8 @@ class Build:
             for number, own in zip(found.numbers, found.plans, strict=True):
                 part = replace(outcome, images=images[: len(own.images)], names=self._names[number])
                 del images[: len(own.images)]
-                told.append(self._export(attested(prepared, part, every[number]), every[number], listeners))
+                part = attested(prepared, part, every[number])
+                told.append(self._export(self._builds[number], part, every[number], listeners))
             saved = caches.save(prepared.progress) if caches else {}
             results = {
                 number: self._result(number, {**metadata, **saved}, plan, len(steps), len(steps & solver.cached))
@@ -260,11 +265,14 @@ class Build:
         driver: type[Exporter] = self._session.plugins.driver("exporter", output.type)
         return driver.names_image
 
-    def _export(self, outcome: BuildOutcome, exporters: Sequence[Exporter], listeners: Telling) -> dict[str, Any]:
+    @staticmethod
+    def _export(
+        build: Preparation, outcome: BuildOutcome, exporters: Sequence[Exporter], listeners: Telling
+    ) -> dict[str, Any]:
         metadata: dict[str, Any] = {}
         for exporter in exporters:
-            with self._prepared.step(f"exporting to {exporter.name}") as step:
-                told = exporter.export(outcome.wanted_by(exporter), self._prepared.progress(step))
+            with build.step(f"exporting to {exporter.name}") as step:
+                told = exporter.export(outcome.wanted_by(exporter), build.progress(step))
             metadata.update(told)
             listeners.tell("img_exported", exporter=exporter.name, names=tuple(outcome.names), metadata=dict(told))
         return metadata

@@ -71,7 +71,7 @@ def planned(builds: Sequence[Preparation]) -> Planned:
         elif here != common:
             continue
         numbers.append(number)
-        found.append(PlannedBuild(plan, _name(build.request), build.trees(context)))
+        found.append(PlannedBuild(plan, build.request.title, build.trees(context)))
         excerpts[definition.name] = excerpt
         named += build.named()
     one = together(found)
@@ -104,10 +104,3 @@ def _shown(definition: Definition, number: int) -> Definition:
     path = definition.path
     name = min(path, os.path.relpath(path), key=len) if path else f"{definition.name}#{number + 1}"
     return Definition(definition.text, name, path)
-
-
-def _name(request: BuildRequest) -> str:
-    """Return what the steps of a build are shown with."""
-    return next(
-        filter(None, (*request.tags, request.target, os.path.basename(os.path.abspath(request.context)))), "build"
-    )

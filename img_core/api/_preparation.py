@@ -42,13 +42,16 @@ __all__ = ["Preparation"]
 
 class Preparation:
     """What is made for one *request* in one *session*: the pieces of a build, of a question about its definition, of the work for another
-    machine. What they do is shown by *events*, and stops with *cancellation*."""
+    machine. What they do is shown by *events*, as that of the build *among* others if it is named, and stops with *cancellation*."""
 
-    def __init__(self, session: Session, request: BuildRequest, events: Events, cancellation: Cancellation) -> None:
+    def __init__(
+        self, session: Session, request: BuildRequest, events: Events, cancellation: Cancellation, among: str = ""
+    ) -> None:
         self.session = session
         self.request = request
         self.events = events
         self.cancellation = cancellation
+        self._among = among
 
     def prepare(
         self, like: BuildResolver | None = None
@@ -315,6 +318,10 @@ class Preparation:
     @contextmanager
     def step(self, name: str) -> Iterator[str]:
         """Show a step that is not a vertex."""
+        if self._among:
+            from img_core.machines.together import named_among
+
+            name = named_among(self._among, name)
         try:
             with self.events.step(name):
                 yield name  # which is its identity, too

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
@@ -99,6 +100,12 @@ class BuildRequest:
     locked: str | None = None
     engine: str = ""
     offline: bool = False
+
+    @property
+    def title(self) -> str:
+        """What the steps of this build are shown with where there are others."""
+        words = (*self.tags, self.target, os.path.basename(os.path.abspath(self.context)))
+        return next(filter(None, words), "build")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from img_core.spec.frontend import PlannedImage
     from img_core.spec.graph import Vertex
 
-__all__ = ["PlannedBuild", "Together", "Trees", "together"]
+__all__ = ["PlannedBuild", "Together", "Trees", "named_among", "together"]
 
 #: Of each build context on this machine its directory, and the file that says what is hidden in it (empty: none, or the usual one).
 Trees = Mapping[str, tuple[str, str]]
@@ -78,6 +78,11 @@ def _names(builds: Sequence[PlannedBuild]) -> dict[tuple[str, str], str]:
     return known
 
 
+def named_among(build: str, step: str) -> str:
+    """Return the name of a *step* where there are other builds than *build*: ``[build 1/2] RUN x``, ``[build] exporting to image``."""
+    return f"[{build} {step[1:]}" if step.startswith("[") else f"[{build}] {step}"
+
+
 def _renamed(build: PlannedBuild, names: Mapping[tuple[str, str], str]) -> dict[str, tuple[Vertex, Vertex]]:
     """Return each step of *build*, and what it is among others, by its digest."""
     made = [entry.vertex for image in build.plan.images for entry in image.history if entry.vertex is not None]
@@ -87,7 +92,7 @@ def _renamed(build: PlannedBuild, names: Mapping[tuple[str, str], str]) -> dict[
         if isinstance(op, SourceOp) and op.scheme == CONTEXT_SCHEME and op.reference in build.trees:
             op = replace(op, reference=names[build.trees[op.reference]])
         if shown.startswith("[") and not shown.startswith("[internal]"):
-            shown = f"[{build.name} {shown[1:]}"
+            shown = named_among(build.name, shown)
         inputs = tuple(now[item.digest][1] for item in vertex.inputs)
         now[vertex.digest] = (vertex, replace(vertex, op=op, inputs=inputs, name=shown))
     return now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -226,7 +227,13 @@ def test_bake_builds_what_a_file_lists(img: Img, contexts: list[Path], tmp_path:
     }
     file, metadata = tmp_path / "bake.json", tmp_path / "metadata.json"
     file.write_text(json.dumps(document))
-    img.run("bake", "-f", file, "--set", "b.args.WHAT=b", "--metadata-file", metadata, "--progress", "plain").ok()
+    done = img.run(
+        "bake", "-f", file, "--set", "b.args.WHAT=b", "--metadata-file", metadata, "--progress", "plain"
+    ).ok()
+    steps = re.findall(r"^#(\d+) (.*exporting to image)$", done.stderr, re.MULTILINE)
+    named = {"[a:1] exporting to image", "[b:1] exporting to image", "exporting to image"}  # of another time: apart
+    assert {name for _, name in steps} == named
+    assert len({number for number, _ in steps}) == 3, done.stderr
     assert {f"docker.io/library/{name}" for name in ("a:1", "b:1", "b:2", "inline:latest")} <= set(img.names())
     told = json.loads(metadata.read_text())
     assert told.keys() == {"a", "b", "inline"}
