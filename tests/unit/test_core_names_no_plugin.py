@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-from img_core.spec.kinds import KINDS
+from img_core.spec.kinds import CONTRACTS, KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -120,3 +120,22 @@ def test_no_words_of_a_frontend_are_known() -> None:
         if words - allowed:
             found[name] = words - allowed
     assert found == {}
+
+
+def test_no_driver_is_in_the_core() -> None:
+    """By what its classes are made from, directly or by way of each other."""
+    made_from = {
+        (name, node.name): {ast.unparse(base).partition("[")[0].rpartition(".")[2] for base in node.bases}
+        for name, text in _modules()
+        if not name.startswith("spec/")
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ClassDef)
+    }
+    drivers = {contract.rpartition(":")[2] for kind, contract in CONTRACTS.items() if kind != "command"}
+    drivers |= {"TreeSource", "ImageSource"}  # the forms of sources, see img_core.spec.source
+    found: set[tuple[str, str]] = set()
+    while more := {place for place, bases in made_from.items() if bases & drivers} - found:
+        found |= more
+        drivers |= {name for _, name in more}
+    # It is nobody's choice: it tells what `--offline` keeps from being asked.
+    assert found == {("api/_registries.py", "OfflineRegistry")}
