@@ -6,7 +6,6 @@ What they take is bounded: in number and age when one begins, in size when a lar
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from contextlib import suppress
@@ -99,6 +98,8 @@ def find_log(state: str, name: str) -> LogName:
 
 def lines_of(file: BinaryIO) -> Iterator[dict[str, Any]]:  # Any: JSON
     """Give the lines of an open log, which are JSON objects; what a full disk or a killed command left of one is passed over."""
+    import json  # not for who only writes one, see `img_core.cli._repeated`
+
     for line in file:
         try:
             found = json.loads(line)

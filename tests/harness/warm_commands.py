@@ -226,6 +226,7 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> None:
     os.chdir(request["cwd"])
     os.umask(request["umask"])
     sys.argv = [sys.argv[0], *request["arguments"]]
+    sys.path[:2] = [request["cwd"]]  # as for ``python -m``, and without the directory of the tests
     from img_core.cli import main
 
     try:
