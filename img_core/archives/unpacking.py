@@ -76,7 +76,7 @@ def unpack(
     Nothing leaves *target_fd*: links of the archive and of the directory are resolved as if that were the root.
     Raises `ArchiveError`, `HostError` or `ImgError`.
     """
-    policy = OwnerPolicy("record" if owners.records else "set", ids)
+    policy = OwnerPolicy("record" if owners.records else "set", ids, open_to_owner=owners.opens)
     reader = TarReader(codecs.open_decompressed(_File(fd)))
     stats = extract(reader, target_fd, mode="plain", owners=policy)
     prefix = path + b"/" if path else b""

@@ -50,14 +50,13 @@ class Owners:
 
     def __init__(self, mapping: IdMapping) -> None:
         self.records = mapping in ("single", "fake", "none")
-        #: who owns a file that nobody was given
-        self.unrecorded = (os.geteuid(), os.getegid()) if mapping == "fake" else (0, 0)
         self.recorded: dict[bytes, Ids] = {}
-        self._opens = mapping == "fake"
+        #: files that we could not read, and directories that we could not use, get these permissions and a note of their mode
+        self.opens = mapping == "fake"
 
     def mode_of(self, fd: int, mode: int, needed: int) -> int:
         """Return the mode that the open file *fd* gets; of the *needed* bits none may be missing where we have no right beyond them."""
-        return xattrs.opened(fd, mode, needed) if self._opens else mode
+        return xattrs.opened(fd, mode, needed) if self.opens else mode
 
     def set_fd(self, fd: int, uid: int, gid: int, *, fresh: bool = False) -> None:
         """Give the open regular file or directory *fd* its owner; *fresh* promises that it has no record yet."""
@@ -67,7 +66,7 @@ class Owners:
                 os.fchown(fd, uid, gid)
             except OSError as err:
                 raise _explain(err, uid, gid) from err
-        elif (uid, gid) != self.unrecorded:
+        elif uid or gid:
             mutation("setxattr")
             try:
                 os.setxattr(fd, OWNER_ATTRIBUTE, b"%d:%d" % (uid, gid))
@@ -84,7 +83,7 @@ class Owners:
                 os.chown(name, uid, gid, dir_fd=dir_fd, follow_symlinks=False)
             except OSError as err:
                 raise _explain(err, uid, gid) from err
-        elif (uid, gid) != self.unrecorded:
+        elif uid or gid:
             self.recorded[path] = (uid, gid)
         else:
             self.recorded.pop(path, None)

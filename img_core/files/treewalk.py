@@ -6,17 +6,18 @@ import contextlib
 import os
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from img_core.files import fs
+from img_core.files import fs, xattrs
 from img_core.spec.errors import ImgError
 from img_core.spec.text import why
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Climber", "Entry", "reading", "tree_size", "walk"]
+__all__ = ["Climber", "Entry", "EntryLook", "look_of", "reading", "tree_size", "walk"]
 
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -36,16 +37,37 @@ class Entry:
     def open(self) -> int:
         """Open a regular file for reading. Raises ImgError when it is not the file any more that the walk has seen."""
         with reading(self.path):
-            fd = os.open(
-                self.name,
-                os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC,
-                dir_fd=self.parent_fd,
-            )
+            fd = os.open(self.name, _READ, dir_fd=self.parent_fd)
         info = os.fstat(fd)
         if (info.st_dev, info.st_ino) != (self.info.st_dev, self.info.st_ino) or not stat.S_ISREG(info.st_mode):
             os.close(fd)
             raise ImgError(f"file changed while it was read: `{fs.show(self.path)}`")
         return fd
+
+
+class EntryLook(NamedTuple):
+    """How an entry is to look in an image: *mode* as in a stat result, and its owner."""
+
+    mode: int
+    uid: int
+    gid: int
+
+
+def look_of(entry: Entry, recorded: tuple[int, int] | None) -> EntryLook:
+    """Return the look of *entry*, which lstat(2) does not tell where we can give files no owner, or need permissions that they lack.
+
+    *recorded* is what the tree says of its owner (`img_core.spec.exporter.Tree.owner`).
+    """
+    info, marks = entry.info, xattrs.Marks()
+    if stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode):
+        with reading(entry.path):
+            fd = os.open(entry.name, _READ, dir_fd=entry.parent_fd)
+            try:
+                marks = xattrs.read_all(fd)
+            finally:
+                os.close(fd)
+    owner = recorded or marks.owner_of(info.st_uid, info.st_gid)
+    return EntryLook(stat.S_IFMT(info.st_mode) | marks.mode_of(info.st_mode), *owner)
 
 
 @contextlib.contextmanager

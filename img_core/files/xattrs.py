@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from typing import NamedTuple
 
 __all__ = [
@@ -92,15 +93,29 @@ def opened(fd: int, mode: int, needed: int) -> int:
 
 
 class Marks(NamedTuple):
-    """The portable attributes of a file (None: it has none), and the owner and mode that are recorded on it."""
+    """What is known of a file beyond lstat(2): its portable attributes (None: it has none), and the owner and mode that are noted on it."""
 
     attributes: dict[bytes, bytes] | None = None
     owner: tuple[int, int] | None = None
     mode: int | None = None
 
+    def mode_of(self, mode: int) -> int:
+        """Return the permissions (12 bits) that a file is to have whose mode is *mode* on the disk."""
+        return stat.S_IMODE(mode) if self.mode is None else self.mode
+
+    def owner_of(self, uid: int, gid: int) -> tuple[int, int]:
+        """Return who is to own a file that belongs to *uid* and *gid* on the disk.
+
+        Who is not number 0 can have given no file away: what is ours and has no note is root's, as where our only id is mapped to 0.
+        """
+        if self.owner is not None:
+            return self.owner
+        ours = os.geteuid()
+        return (0 if uid == ours else uid), (0 if ours and gid == os.getegid() else gid)
+
 
 def read(fd: int) -> tuple[dict[bytes, bytes] | None, tuple[int, int] | None]:
-    """Return the portable attributes of *fd*, None for none, and the owner that is recorded on it."""
+    """Return the portable attributes of *fd*, None for none, and the owner that is noted on it; `read_all` knows its mode, too."""
     found = read_all(fd)
     return found.attributes, found.owner
 

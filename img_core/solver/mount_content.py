@@ -144,13 +144,13 @@ def _unpack(directory: str, layer: CacheLayer, found: Imported, scope: BuildScop
             yield chunk
 
     codec = layer_codec(layer.descriptor)
-    records = Owners(scope.host.mapping).records
+    owners = Owners(scope.host.mapping)
     with fs.opened_directory(directory) as root_fd:
         unpack_stream(
             chunks(),
             root_fd,
             "plain",
-            OwnerPolicy("record" if records else "set", devices=False),
+            OwnerPolicy("record" if owners.records else "set", devices=False, open_to_owner=owners.opens),
             compression=None if codec == "uncompressed" else codec,
             expected_digest=layer.descriptor.digest,
             expected_size=layer.descriptor.size,

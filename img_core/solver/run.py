@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from img_core.files import fs, ownership, passwd
+from img_core.files.ownership import Owners
 from img_core.linux.network.names import hosts_file, resolver_file
 from img_core.linux.pipes import captured
 from img_core.linux.spans import span
@@ -47,7 +48,9 @@ class Runner:
         self._host = scope.host
         drivers = scope.drivers
         mounts = scope.host.mapping not in ("container", "fake")
-        self._secrets = Secrets(scope.host.run_directory, drivers.secrets, drivers.agents, mounts=mounts)
+        self._secrets = Secrets(
+            scope.host.run_directory, drivers.secrets, drivers.agents, mounts=mounts, owners=Owners(scope.host.mapping)
+        )
         self._mounts = RunMounts(scope, trees, self._secrets)
         self._name_files_lock = threading.Lock()  #: guards the making of files that steps share
 

@@ -7,17 +7,20 @@ or in memory without a name where nothing can be mounted.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from img_core.files import fs
 from img_core.linux.private_files import PrivateFiles
 from img_core.linux.ssh_relay import Relay
-from img_core.spec.errors import ImgError, UsageError
+from img_core.spec.errors import HostError, ImgError, UsageError
 from img_core.spec.secret import SECRET_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import ExitStack
+
+    from img_core.files.ownership import Owners
 
 __all__ = ["Secrets"]
 
@@ -26,7 +29,7 @@ class Secrets:
     """What one build was given: *secrets* read one each, by its id; *agents* are the sockets of ssh agents.
 
     *run_directory* must be on a path of this process alone, in its own mount namespace.
-    Without *mounts* this process has none: then a secret is a file without a name.
+    Without *mounts* this process has none: then a secret is a file without a name. *owners* note its look if they must.
     """
 
     def __init__(
@@ -36,8 +39,10 @@ class Secrets:
         agents: Mapping[str, str] | None = None,
         *,
         mounts: bool = True,
+        owners: Owners | None = None,
     ) -> None:
         self._files = PrivateFiles(os.path.join(run_directory, "secrets"), mounts=mounts)
+        self._owners = owners if owners is not None and owners.opens else None
         self._secrets = dict(secrets)
         self._agents = dict(agents or {})
 
@@ -57,7 +62,14 @@ class Secrets:
 
     def file(self, opened: ExitStack, data: bytes, *, uid: int, gid: int, mode: int) -> int:
         """Return a descriptor of a file with *data* that only the step and we can see."""
-        return self._files.file(opened, data, uid=uid, gid=gid, mode=mode)
+        if self._owners is None:
+            return self._files.file(opened, data, uid=uid, gid=gid, mode=mode)
+        descriptor = self._files.file(opened, data, uid=0, gid=0, mode=0o600)
+        with suppress(HostError, OSError):  # before Linux 6.6 memory keeps no attributes
+            self._owners.set_fd(descriptor, uid, gid, fresh=True)
+            mode = self._owners.mode_of(descriptor, mode, 0o400)
+        os.fchmod(descriptor, mode | 0o400)
+        return descriptor
 
     def agent(self, opened: ExitStack, name: str, *, required: bool, uid: int, gid: int, mode: int) -> int | None:
         """Return a descriptor of a socket that leads to the agent *name*, or None if there is none."""

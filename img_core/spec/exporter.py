@@ -75,7 +75,7 @@ class Tree(Protocol):
         """A directory descriptor."""
 
     def owner(self, path: bytes) -> tuple[int, int] | None:
-        """Return the wanted owner of *path* where it differs from what lstat tells (single-id mapping), or None."""
+        """Return the owner of *path* that is noted beside the tree, or None; `img_core.files.treewalk.look_of` knows what else tells it."""
 
 
 class Writable(Protocol):

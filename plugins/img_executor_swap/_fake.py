@@ -29,8 +29,7 @@ class Supervision:
     def __init__(self, tree: str) -> None:
         self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._tree = tree
-        # Files of root get a note, too: who looks at a tree later sees that of the container's user.
-        self._records = FakeRecords(root_is_noted=os.getuid() != 0)
+        self._records = FakeRecords()
 
     def serve(self, pid: int) -> None:
         """Answer the calls of process *pid*, which has just been started, and of all below it, until it ends."""

@@ -128,8 +128,16 @@ class _Copier:
                 fs.mkdir(entry.name, 0o700, dir_fd=self._here.fd)
             self._here.down(entry.name)
             return
-        self._finish(self._here.fd, entry, attributes=True)
-        self._here.up()
+        made = os.dup(self._here.fd)
+        try:
+            self._here.up()  # first: its mode may close it to us
+            source = os.open(entry.name, _DIRECTORY, dir_fd=entry.parent_fd)
+            try:
+                self._finish(made, entry, source)
+            finally:
+                os.close(source)
+        finally:
+            os.close(made)
 
     def _hard_link(self, entry: Entry) -> bool:
         if entry.info.st_nlink < 2:
@@ -153,20 +161,20 @@ class _Copier:
             try:
                 if fs.copy_file(source, target, entry.info.st_size) != entry.info.st_size:
                     raise ImgError(f"file changed while it was read: `{fs.show(entry.path)}`")
-                self._finish(target, entry, attributes=True, source=source)
+                self._finish(target, entry, source)
             finally:
                 os.close(target)
         finally:
             os.close(source)
         self.done.size += entry.info.st_size
 
-    def _finish(self, fd: int, entry: Entry, *, attributes: bool, source: int | None = None) -> None:
-        """Set owner, mode, attributes and times of the open file or directory *fd*."""
+    def _finish(self, fd: int, entry: Entry, source: int) -> None:
+        """Set owner, mode, attributes and times of the open file or directory *fd*, the copy of *source*."""
         fs.mutation("metadata", entry.path)
-        found, recorded = self._attributes(entry, source) if attributes else (None, None)
-        mode = stat.S_IMODE(entry.info.st_mode)
+        marks = xattrs.read_all(source)
+        mode, found = marks.mode_of(entry.info.st_mode), marks.attributes
         if self._policy.owners:
-            self._own(entry, recorded, lambda uid, gid: os.fchown(fd, uid, gid))
+            self._own(entry, marks, lambda uid, gid: os.fchown(fd, uid, gid))
         else:
             mode &= ~_SPECIAL_BITS  # they would mean the caller now
             found = {name: value for name, value in (found or {}).items() if name.startswith(b"user.")}
@@ -175,27 +183,18 @@ class _Copier:
             xattrs.write(fd, found)
         os.utime(fd, ns=self._times(entry))
 
-    def _attributes(self, entry: Entry, source: int | None) -> tuple[dict[bytes, bytes] | None, tuple[int, int] | None]:
-        if source is not None:
-            return xattrs.read(source)
-        fd = os.open(entry.name, _DIRECTORY, dir_fd=entry.parent_fd)
-        try:
-            return xattrs.read(fd)
-        finally:
-            os.close(fd)
-
     def _finish_by_name(self, entry: Entry) -> None:
         """Like `_finish`, for what cannot be opened."""
         if self._policy.owners:
             self._own(
                 entry,
-                None,
+                xattrs.Marks(),
                 lambda uid, gid: os.chown(entry.name, uid, gid, dir_fd=self._here.fd, follow_symlinks=False),
             )
         os.utime(entry.name, ns=self._times(entry), dir_fd=self._here.fd, follow_symlinks=False)
 
-    def _own(self, entry: Entry, recorded: tuple[int, int] | None, change: Callable[[int, int], None]) -> None:
-        uid, gid = self._tree.owner(entry.path) or recorded or (entry.info.st_uid, entry.info.st_gid)
+    def _own(self, entry: Entry, marks: xattrs.Marks, change: Callable[[int, int], None]) -> None:
+        uid, gid = self._tree.owner(entry.path) or marks.owner_of(entry.info.st_uid, entry.info.st_gid)
         try:
             change(uid, gid)
         except OSError as err:
@@ -273,6 +272,7 @@ def _plan(
                 if move.over is None or not stat.S_ISDIR(move.over.st_mode):
                     moves.append(move)
                 elif stat.S_ISDIR((info := os.stat(name, dir_fd=source, follow_symlinks=False)).st_mode):
+                    _open_to_us(source, name, info)
                     joined.append((below, info))
                     pending.append(below)
                 else:
@@ -337,15 +337,26 @@ def _rename(name: bytes, source: int, target: int) -> None:
         fs.rename(name, name, source_dir_fd=source, dir_fd=target)
         return
     except PermissionError:
-        if not stat.S_ISDIR(os.stat(name, dir_fd=source, follow_symlinks=False).st_mode):
+        info = os.stat(name, dir_fd=source, follow_symlinks=False)
+        if not stat.S_ISDIR(info.st_mode):
             raise
-        fd = os.open(name, _DIRECTORY, dir_fd=source)
+    _open_to_us(source, name, info)
+    fs.rename(name, name, source_dir_fd=source, dir_fd=target)
+    _change_mode(target, name, stat.S_IMODE(info.st_mode))
+
+
+def _open_to_us(directory: int, name: bytes, info: os.stat_result) -> None:
+    """Give us the permissions of an owner in directory *name* of the new tree, unless it has them."""
+    if info.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+        _change_mode(directory, name, stat.S_IMODE(info.st_mode) | stat.S_IRWXU)
+
+
+def _change_mode(directory: int, name: bytes, mode: int) -> None:
+    """Change the mode of directory *name*, which perhaps we may not read."""
+    fs.mutation("chmod", name)
+    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     try:
-        mode = stat.S_IMODE(os.fstat(fd).st_mode)
-        fs.mutation("chmod", name)
-        os.fchmod(fd, mode | stat.S_IWUSR)
-        fs.rename(name, name, source_dir_fd=source, dir_fd=target)
-        os.fchmod(fd, mode)
+        os.chmod(f"/proc/self/fd/{fd}", mode)
     finally:
         os.close(fd)
 

@@ -18,7 +18,7 @@ from img_core.files import fs
 from img_core.linux import sandbox, syscalls
 from img_core.spec.errors import HostError, StepError
 from img_lib_containers.mountpoints import MountPoints
-from img_lib_layers.clone import clone_tree
+from img_lib_layers.clone import clone_tree, copy_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -246,7 +246,7 @@ def _copy_file(source_fd: int, parent: int, name: bytes) -> None:
         target = os.open(name, _CREATE, 0o600, dir_fd=parent)
         try:
             fs.copy_file(source, target, info.st_size)
-            _take_looks(target, info)
+            _take_looks(target, info, source)
         finally:
             os.close(target)
     finally:
@@ -264,8 +264,10 @@ def _placeholder(source_fd: int, parent: int, name: bytes) -> None:
         os.close(target)
 
 
-def _take_looks(fd: int, info: os.stat_result) -> None:
+def _take_looks(fd: int, info: os.stat_result, source: int = -1) -> None:
     os.fchown(fd, info.st_uid, info.st_gid)
+    if source >= 0:
+        copy_attributes(source, fd)
     os.fchmod(fd, stat.S_IMODE(info.st_mode))
     os.utime(fd, ns=(info.st_atime_ns, info.st_mtime_ns))
 

@@ -51,8 +51,8 @@ def deliver(connection: socket.socket, program: bytes) -> None:
 class FakeRecords(OwnerRecords):
     """Notes of one step of a user without capabilities: also of modes."""
 
-    def __init__(self, *, root_is_noted: bool) -> None:
-        super().__init__(-1, root_is_noted=root_is_noted)
+    def __init__(self) -> None:
+        super().__init__(-1)
         self.permissions = Permissions(os.getuid())
 
     def is_plain(self, owner: tuple[int, int], mode: int, *, directory: bool) -> bool:

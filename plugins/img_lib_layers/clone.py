@@ -16,7 +16,7 @@ from img_lib_layers.changes import scan
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["clone_tree"]
+__all__ = ["clone_tree", "copy_attributes"]
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -81,7 +81,7 @@ class _Cloner:
             try:
                 info = os.fstat(source)
                 self._own(target, info, inherits=True)
-                _copy_xattrs(source, target)
+                copy_attributes(source, target)
                 self.inodes[path] = os.fstat(target).st_ino
                 made.append((path, info))
                 return self._files(path, source, target, _inherits(target))
@@ -133,7 +133,7 @@ class _Cloner:
                     raise OSError(errno.EIO, os.strerror(errno.EIO))
                 # In this order: a change of owner takes set-id bits and capabilities away.
                 self._own(copy, info, inherits=inherits)
-                _copy_xattrs(original, copy)
+                copy_attributes(original, copy)
                 os.fchmod(copy, stat.S_IMODE(info.st_mode))
                 os.utime(copy, ns=(info.st_atime_ns, info.st_mtime_ns))
             finally:
@@ -167,7 +167,8 @@ def _inherits(fd: int) -> bool:
     return bool(os.fstat(fd).st_mode & stat.S_ISGID)
 
 
-def _copy_xattrs(source: int, target: int) -> None:
+def copy_attributes(source: int, target: int) -> None:
+    """Give the open file or directory *target* the attributes of *source*, among them what is noted of owner and mode."""
     try:
         names = os.listxattr(source)
     except OSError as err:

@@ -32,7 +32,7 @@ def main(directory: str, uid: str, gid: str, *command: str) -> int:
         os.execvp(command[0], command)
     theirs.close()
     _, listeners, _, _ = socket.recv_fds(ours, 64, 1)
-    fake = FakeRoot(listeners[0], FakeRecords(root_is_noted=False))
+    fake = FakeRoot(listeners[0], FakeRecords())
     fake.run_until(os.pidfd_open(pid))
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     children.end()

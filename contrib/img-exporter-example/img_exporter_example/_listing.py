@@ -6,7 +6,7 @@ import stat
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.files.output import check_output, open_output
-from img_core.files.treewalk import walk
+from img_core.files.treewalk import look_of, walk
 from img_core.spec import Exporter, UsageError
 from img_core.spec.text import show
 
@@ -65,8 +65,8 @@ class ListingExporter(Exporter):
 
 def _line(tree: Tree, entry: Entry) -> str:
     info = entry.info
-    # With one mapped id every file is ours; the tree remembers whose it should be.
-    uid, gid = tree.owner(entry.path) or (info.st_uid, info.st_gid)
+    # Where one user owns all files, lstat(2) tells neither whose they should be nor always their mode.
+    mode, uid, gid = look_of(entry, tree.owner(entry.path))
     size = info.st_size if stat.S_ISREG(info.st_mode) else 0
     # Names are bytes and may be hostile: `show` makes one printable line of them.
-    return f"{stat.filemode(info.st_mode)} {uid}:{gid} {size:>10} /{show(entry.path, limit=4096)}"
+    return f"{stat.filemode(mode)} {uid}:{gid} {size:>10} /{show(entry.path, limit=4096)}"

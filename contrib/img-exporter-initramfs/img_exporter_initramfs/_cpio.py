@@ -6,7 +6,8 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
-from img_core.files.treewalk import walk
+from img_core.files import xattrs
+from img_core.files.treewalk import look_of, walk
 from img_core.spec import ImgError
 from img_core.spec.text import show
 
@@ -107,11 +108,12 @@ def _member(tree: Tree, entry: Entry, writer: CpioWriter, number: int, epoch: in
     info = entry.info
     mtime = int(info.st_mtime)
     is_device = stat.S_ISCHR(info.st_mode) or stat.S_ISBLK(info.st_mode)
-    # With one mapped id every file is ours; the tree remembers whose it should be.
-    owner = tree.owner(entry.path) or (info.st_uid, info.st_gid)
+    # Where one user owns all files, lstat(2) tells neither whose they should be nor always their mode.
+    look = look_of(entry, tree.owner(entry.path))
+    owner = look.uid, look.gid
     links = 2 if stat.S_ISDIR(info.st_mode) else info.st_nlink
     common = {
-        "inode": number, "mode": info.st_mode, "links": links, "mtime": mtime if epoch is None else min(mtime, epoch),
+        "inode": number, "mode": look.mode, "links": links, "mtime": mtime if epoch is None else min(mtime, epoch),
         "device": info.st_rdev if is_device else 0,
     }  # fmt: skip
     if stat.S_ISLNK(info.st_mode):
@@ -125,7 +127,7 @@ def _member(tree: Tree, entry: Entry, writer: CpioWriter, number: int, epoch: in
             if whole:
                 _content(fd, entry, writer)
             writer.align(4)
-            return bool(set(os.listxattr(fd)) - {"user.img.owner"})
+            return xattrs.read_all(fd).attributes is not None
         finally:
             os.close(fd)
     else:

@@ -11,6 +11,7 @@ import shutil
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.archives.flatten import write_tree
+from img_core.files import xattrs
 from img_core.files.output import check_output, output_path
 from img_core.files.treewalk import walk
 from img_core.linux.programs import Programs
@@ -112,9 +113,9 @@ class SquashfsExporter(Exporter):
 
 def _root(tree: Tree) -> list[str]:
     """Return what the archive cannot say: mode and owner of the root itself."""
-    info = os.fstat(tree.fd)
-    uid, gid = tree.owner(b"") or (info.st_uid, info.st_gid)
-    return ["-root-mode", f"{info.st_mode & 0o7777:o}", "-root-uid", f"{uid}", "-root-gid", f"{gid}"]
+    info, marks = os.fstat(tree.fd), xattrs.read_all(tree.fd)
+    uid, gid = tree.owner(b"") or marks.owner_of(info.st_uid, info.st_gid)
+    return ["-root-mode", f"{marks.mode_of(info.st_mode):o}", "-root-uid", f"{uid}", "-root-gid", f"{gid}"]
 
 
 def _newest(tree: Tree) -> int:

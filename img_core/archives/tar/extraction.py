@@ -165,7 +165,6 @@ class _Extractor:
         if len(self.implied) > _IMPLIED or self.implied_bytes > _IMPLIED_BYTES:
             raise ArchiveError("bad tar archive: too many directories have no entry of their own")
         self.whiteouts.made_directory(above, name)
-        self.owners.own_implied(name, above, path)
 
     def _replaceable(self, directory: Directory, name: bytes) -> bool:
         return self.whiteouts.gives_way(directory, name)

@@ -45,6 +45,7 @@ _KINDS = {
     stat.S_IFBLK: BLOCK_DEVICE,
     stat.S_IFIFO: FIFO,
 }
+_UNMARKED = xattrs.Marks()
 _DECIMAL = 10**9
 _SMALL_STREAM = 512 * 1024  # compressed bytes; a thread does not pay off below
 
@@ -118,9 +119,9 @@ def write_layer(
     """Write the layer that *changes* describe to *sink*, which is called with bytes from one other thread.
 
     A change is a path relative to *root_fd* and its lstat result, or None for a deletion; directories come before their
-    content. *owner_of* may override the owner of a path, else the one recorded in ``user.img.owner`` counts, else the
-    real one. *clamp_mtime* is the latest time in seconds that an entry may have. Raises `ImgError` for a file that
-    changes meanwhile or cannot be read, and whatever *sink* raises.
+    content. *owner_of* may override the owner of a path, else that of `xattrs.Marks` counts, as its mode does. *clamp_mtime*
+    is the latest time in seconds that an entry may have. Raises `ImgError` for a file that changes meanwhile or cannot be
+    read, and whatever *sink* raises.
     """
     blob = _Blob(sink, codecs.compressor(compression, level), compression == "uncompressed")
     with Worker(blob.consume, name="img-layer") as worker:
@@ -154,6 +155,9 @@ class Packer:
         self._owner_of = owner_of
         self._latest = None if clamp_mtime is None else clamp_mtime * _DECIMAL
         self._links: dict[tuple[int, int], bytes] = {}
+        self._marks: dict[
+            tuple[int, int], xattrs.Marks
+        ] = {}  # of files with several names: whoever unpacks obeys each entry
         self._head: bytes | None = None
         self._parent: Directory | None = None
         self.entries = 0
@@ -186,7 +190,8 @@ class Packer:
         if info.st_nlink > 1 and kind != DIRECTORY:
             first = self._links.setdefault((info.st_dev, info.st_ino), path)
             if first is not path:
-                self._emit(path, info, HARD_LINK, linkname=first)
+                marks = self._marks.get((info.st_dev, info.st_ino), _UNMARKED)._replace(attributes=None)
+                self._emit(path, info, HARD_LINK, linkname=first, marks=marks)
                 return
         if kind in (REGULAR, DIRECTORY):
             self._add_open(path, info, kind)
@@ -211,9 +216,10 @@ class Packer:
             now = os.fstat(fd)
             if now.st_ino != info.st_ino or stat.S_IFMT(now.st_mode) != stat.S_IFMT(info.st_mode):
                 raise changed_while_reading(path)
-            attributes, owner, mode = xattrs.read_all(fd)
-            data = fd if kind == REGULAR else None
-            self._emit(path, info, kind, attributes=attributes, recorded=owner, mode=mode, data=data)
+            marks = xattrs.read_all(fd)
+            if info.st_nlink > 1 and kind == REGULAR:
+                self._marks[info.st_dev, info.st_ino] = marks
+            self._emit(path, info, kind, marks=marks, data=fd if kind == REGULAR else None)
         finally:
             os.close(fd)
 
@@ -224,19 +230,17 @@ class Packer:
         kind: bytes,
         *,
         linkname: bytes = b"",
-        attributes: dict[bytes, bytes] | None = None,
-        recorded: tuple[int, int] | None = None,
-        mode: int | None = None,
+        marks: xattrs.Marks = _UNMARKED,
         data: int | None = None,
     ) -> None:
         chosen = self._owner_of(path, info) if self._owner_of is not None else None
-        uid, gid = chosen or recorded or (info.st_uid, info.st_gid)
+        uid, gid = chosen or marks.owner_of(info.st_uid, info.st_gid)
         mtime = info.st_mtime_ns
         is_device = kind in (CHARACTER, BLOCK_DEVICE)
         self._writer.add(
             self._prefix + path,
             kind=kind,
-            mode=stat.S_IMODE(info.st_mode) if mode is None else mode,
+            mode=marks.mode_of(info.st_mode),
             uid=uid,
             gid=gid,
             size=info.st_size if data is not None else 0,
@@ -244,7 +248,7 @@ class Packer:
             linkname=self._prefix + linkname if kind == HARD_LINK else linkname,
             devmajor=os.major(info.st_rdev) if is_device else 0,
             devminor=os.minor(info.st_rdev) if is_device else 0,
-            xattrs=attributes,
+            xattrs=marks.attributes,
             data=data,
         )
 

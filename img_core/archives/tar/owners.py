@@ -20,7 +20,7 @@ __all__ = ["MemberOwners", "OwnerPolicy"]
 
 @dataclass(frozen=True, slots=True)
 class OwnerPolicy:
-    """*mode* ``set`` gives files their owner; ``record`` notes owners other than the caller (one mapped id).
+    """*mode* ``set`` gives files their owner; ``record`` notes owners other than root (one mapped id).
 
     ``caller`` makes files of the caller's own: without set-id bits, which would mean the caller, and with ``user.`` attributes only.
     With *open_to_owner* files that the caller could not read, or directories that it could not use, get the permissions for that, and a
@@ -45,7 +45,8 @@ class MemberOwners:
         self.mode_bits = 0o1777 if self._keep else 0o7777
         self._opens = policy.open_to_owner
         self.attributes = b"user." if self._keep else b""  #: what the names of attributes start with that are set
-        self._self = (os.geteuid(), os.getegid())
+        #: whose a file without a note is, see `xattrs.Marks`
+        self._self = (0, 0) if self._record else (os.geteuid(), os.getegid())
         self.recorded: list[tuple[bytes, int, int]] = []
 
     def _wanted(self, member: Member) -> tuple[int, int]:
@@ -83,15 +84,6 @@ class MemberOwners:
         if not self._opens:
             return mode
         return xattrs.opened(fd, mode, needed)
-
-    def own_implied(self, name: bytes, directory: Directory, path: bytes) -> None:
-        """Note that the new directory *name*, which the archive does not have, is root's."""
-        if self._record and self._self != (0, 0):
-            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory.fd)
-            try:
-                self._note(fd, (0, 0), path)
-            finally:
-                os.close(fd)
 
     def own_other(self, name: bytes, directory: Directory, member: Member, path: bytes) -> None:
         """Give the symlink, device or FIFO *name* its owner, by name because it cannot be opened."""

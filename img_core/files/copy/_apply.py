@@ -7,9 +7,9 @@ import stat
 import time
 from typing import TYPE_CHECKING
 
-from img_core.files import fs
+from img_core.files import fs, xattrs
 from img_core.files.copy._digest import changed_error, open_file, opened, same_version
-from img_core.files.copy._places import NewDirectory, TargetRoot
+from img_core.files.copy._places import NewDirectory, TargetRoot, finish_directory
 from img_core.files.copy._select import select
 from img_core.files.copy._tree import SourceTree
 from img_core.files.copy._write import CopyWriter
@@ -75,7 +75,9 @@ def copy_path(
         apply((action,), (selection,), root_fd, owners=owners, check=check)
         top = selection.matches[0]
         if name and top.folders and top.path:
-            os.chmod(name, stat.S_IMODE(top.info.st_mode), dir_fd=root_fd)
+            with opened(tree, top.path) as source:
+                marks = xattrs.read_all(source) if tree.keep_owner else xattrs.Marks()
+            finish_directory(root_fd, os.fsencode(name), marks.mode_of(top.info.st_mode), None, owners)
     finally:
         os.close(root_fd)
 

@@ -17,6 +17,7 @@ from img_core.files import fs
 from img_core.files.copy._reading import Reading, marks_of
 from img_core.files.copy._select import HardLinks, Match
 from img_core.files.copy._tree import SourceTree, open_directory, read_error
+from img_core.files.xattrs import Marks, parse_owner
 from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:
@@ -89,12 +90,15 @@ class _Digester:
         self.check = check
         self.sum = hashlib.sha256(b"img copy 2\n")
         self.links = HardLinks()
+        self.modes: dict[bytes, int] = {}  # of the first names of files with several
 
     def run(self, matches: tuple[Match, ...]) -> str:
         for match in matches:
             self.links.start(match)
-            for name, info in match.parents:
-                self._add(b"parent", name, info, b"", b"%d:%d" % (info.st_uid, info.st_gid))
+            for (name, info), path in zip(match.parents, match.origins, strict=True):
+                with opened(self.tree, path) as fd:
+                    _, mode, owner = self._parts(info, marks_of(fd) if self.tree.keep_owner else "")
+                self._add(b"parent", name, mode, b"", owner)
             if match.folders:
                 self._tree(match)
             else:
@@ -126,33 +130,43 @@ class _Digester:
         if kind == stat.S_IFREG:
             first = self.links.first(info, shown) if info.st_nlink > 1 else None
             if first is not None and first != shown:
-                self._add(b"hard link", shown, info, first, b"")
+                self._add(b"hard link", shown, self.modes.get(first, info.st_mode), first, b"")
                 return
             value = self.reading.get(info) or self._read(dir_fd, name, path, info)
             content, _, marks = value.partition("+")
-            self._add_marked(b"file", shown, info, content, marks)
+            mode = self._add_marked(b"file", shown, info, content, marks)
+            if first is not None:
+                self.modes[first] = mode
             return
-        ids = self.tree.owners.get(path, (info.st_uid, info.st_gid))
+        ids = Marks(owner=self.tree.owners.get(path)).owner_of(info.st_uid, info.st_gid)
         if kind == stat.S_IFLNK:
             text = read_link(self.tree, dir_fd, name, path)
             if not same_version(os.stat(name, dir_fd=dir_fd, follow_symlinks=False), info):
                 raise changed_error(self.tree, path)  # and perhaps copied before it did
-            self._add(b"link", shown, info, text, b"%d:%d" % ids)
+            self._add(b"link", shown, info.st_mode, text, b"%d:%d" % ids)
         elif kind != stat.S_IFSOCK:  # a socket is not copied
-            self._add(b"node", shown, info, b"%d" % info.st_rdev, b"%d:%d" % ids)
+            self._add(b"node", shown, info.st_mode, b"%d" % info.st_rdev, b"%d:%d" % ids)
 
-    def _add_marked(self, kind: bytes, name: bytes, info: FileInfo, content: str, marks: str) -> None:
-        """Add what can carry attributes. A recorded owner counts like a real one, so the mapping of ids does not matter."""
-        attributes, _, recorded = marks.partition("@")
-        owner = recorded.encode() or b"%d:%d" % (info.st_uid, info.st_gid)
+    def _add_marked(self, kind: bytes, name: bytes, info: FileInfo, content: str, marks: str) -> int:
+        """Add what can carry attributes, and return its mode."""
+        attributes, mode, owner = self._parts(info, marks)
+        self._add(kind, name, mode, f"{content}+{attributes}".encode(), owner)
+        return mode
+
+    def _parts(self, info: FileInfo, marks: str) -> tuple[str, int, bytes]:
+        """Return the attributes in the text *marks*, and mode and owner: noted ones count like real ones, whatever the mapping of ids."""
         if not self.tree.keep_owner:
-            attributes = ""
-        self._add(kind, name, info, f"{content}+{attributes}".encode(), owner)
+            return "", info.st_mode, b""
+        text, _, mode = marks.partition("%")
+        attributes, _, owner = text.partition("@")
+        noted = Marks(owner=parse_owner(owner.encode()), mode=int(mode, 8) if mode else None)
+        ids = noted.owner_of(info.st_uid, info.st_gid)
+        return attributes, stat.S_IFMT(info.st_mode) | noted.mode_of(info.st_mode), b"%d:%d" % ids
 
-    def _add(self, kind: bytes, name: bytes, info: FileInfo, value: bytes, owner: bytes) -> None:
+    def _add(self, kind: bytes, name: bytes, mode: int, value: bytes, owner: bytes) -> None:
         if not self.tree.keep_owner:
             owner = b""
-        self.sum.update(b"%b\0%b\0%o\0%b\0%b\0\n" % (kind, name, info.st_mode, owner, value))
+        self.sum.update(b"%b\0%b\0%o\0%b\0%b\0\n" % (kind, name, mode, owner, value))
 
     def _read(self, dir_fd: int, name: bytes, path: bytes, info: FileInfo) -> str:
         """Return the value of the file; see `Reading`."""

@@ -8,7 +8,6 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from img_core.files import fs, xattrs
-from img_core.files.ownership import OWNER_ATTRIBUTE, read_owner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +39,7 @@ class FileHashes(Protocol):
 class Reading:
     """One look at the files of a tree, for a digest and for a copy: what *hashes* remembers of them, and what was read since.
 
-    The value of a file is its sha256; with *marked*, behind a ``+``, a digest of its portable attributes and the recorded owner, too.
+    The value of a file is its sha256; with *marked*, behind a ``+``, a digest of its portable attributes and what is noted on it, too.
     """
 
     def __init__(self, hashes: FileHashes | None = None, *, marked: bool = False) -> None:
@@ -102,17 +101,13 @@ def _state(info: FileInfo) -> tuple[int, ...]:
 
 
 def marks_of(fd: int) -> str:
-    """Return a text for the portable attributes and the recorded owner of *fd*; empty for none."""
+    """Return a text for the portable attributes of *fd*, and the owner (behind ``@``) and mode (``%``) noted on it; empty for none."""
     try:
-        names = os.listxattr(fd)
+        attributes, owner, mode = xattrs.read_all(fd)
     except OSError:
         return ""
-    if not names:
-        return ""
-    attributes, _ = xattrs.read(fd)
     text = ""
     if attributes:
         joined = b"".join(b"%b\0%d\0%b" % (name, len(value), value) for name, value in sorted(attributes.items()))
         text = hashlib.sha256(joined).hexdigest()
-    owner = read_owner(fd) if OWNER_ATTRIBUTE in names else None
-    return text + f"@{owner[0]}:{owner[1]}" if owner else text
+    return text + (f"@{owner[0]}:{owner[1]}" if owner else "") + (f"%{mode:o}" if mode is not None else "")

@@ -46,7 +46,8 @@ class Match:
     """One file or directory that a source names. *path* is where it is in the tree, links resolved.
 
     *name* is what a file is called below the destination. *folders* are the directory itself and all below it, parents first; empty
-    for a file. *parents* (``--parents`` only) are the directories to make above it: ``(name below the destination, lstat result)``.
+    for a file. *parents* (``--parents`` only) are the directories to make above it: ``(name below the destination, lstat result)``;
+    *origins* are their paths in the tree.
     *source* is set with ``--parents`` only: matches of one source share hard links.
     """
 
@@ -56,6 +57,7 @@ class Match:
     folders: tuple[Folder, ...] = ()
     parents: tuple[tuple[bytes, FileInfo], ...] = ()
     source: bytes = b""
+    origins: tuple[bytes, ...] = ()
 
 
 class HardLinks:
@@ -275,28 +277,29 @@ class _Chooser:
             # The destination is made for a directory, whatever is left of it.
             empty = (Folder(candidate.path, b"", candidate.info, ()),)
             return Match(candidate.path, name, candidate.info, empty) if directory and not self.parents else None
-        parents = tuple(self._parents(name)) if self.parents else ()
+        above = tuple(self._parents(name)) if self.parents else ()
+        parents, origins = tuple((name, info) for name, _, info in above), tuple(path for _, path, _ in above)
         source = self.source if self.parents else b""
         if not directory:
-            return Match(candidate.path, name, candidate.info, (), parents, source)
+            return Match(candidate.path, name, candidate.info, (), parents, source, origins)
         folders = self._walk(candidate, name if self.parents else b"")
         if not folders:
             if wildcard or not self.tree.hides(candidate.path):
                 return None
             raise not_found(self.tree, candidate.spelled)
-        return Match(candidate.path, name, candidate.info, folders, parents, source)
+        return Match(candidate.path, name, candidate.info, folders, parents, source, origins)
 
     def _excluded(self, name: bytes, directory: bool) -> bool:
         assert self.exclude is not None
         return self.exclude.excludes(name) and not (directory and self.exclude.may_reinclude_below(name))
 
-    def _parents(self, name: bytes) -> Iterator[tuple[bytes, FileInfo]]:
+    def _parents(self, name: bytes) -> Iterator[tuple[bytes, bytes, FileInfo]]:
         parts = name.split(b"/")[:-1]
         for end in range(1, len(parts) + 1):
             prefix = b"/".join(parts[:end])
             found = resolve(self.tree, _join(self.base, prefix))
             if found is not None:
-                yield prefix, found[1]
+                yield prefix, *found
 
     def _walk(self, top: _Candidate, top_name: bytes) -> tuple[Folder, ...]:
         """Collect the directory *top* and what is below it, parents first and sorted."""

@@ -12,7 +12,7 @@ from img_core.files import fs, xattrs
 from img_core.files.copy._digest import changed_error, open_file, opened, read_link, same_version
 from img_core.files.copy._places import finish_directory
 from img_core.files.copy._select import HardLinks
-from img_core.files.ownership import read_owner
+from img_core.files.xattrs import Marks
 from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["CopyWriter"]
 
 Made = TypeVar("Made")
+
+_UNMARKED = Marks()
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -74,12 +76,15 @@ class CopyWriter:
 
     def folders(self, match: Match, target_fd: int, target_path: bytes, check: Callable[[], None]) -> None:
         """Copy the directory *match* into the open directory *target_fd*, which is *target_path* in the root."""
+        modes: list[int] = []
         for folder in match.folders:
             check()
             with opened(self.tree, folder.path) as source_fd:
                 path = _join(target_path, folder.name)
+                marks = self._marks(source_fd)
+                modes.append(marks.mode_of(folder.info.st_mode))
                 if folder.name:
-                    self._merge_folder(target_fd, target_path, folder, source_fd)
+                    self._merge_folder(target_fd, target_path, folder, marks)
                 if folder.passage:
                     self.root.note_change(path)
                 fd = fs.open_beneath(target_fd, folder.name or b".", os.O_PATH | os.O_DIRECTORY)
@@ -90,10 +95,11 @@ class CopyWriter:
                         self._entry(source_fd, name, source, info, target, name, target_fd)
                 finally:
                     os.close(fd)
-        for folder in reversed(match.folders):  # content disturbs the time, and a mode may forbid content
+        # content disturbs the time, and a mode may forbid content
+        for folder, mode in zip(reversed(match.folders), reversed(modes), strict=True):
             mtime_ns = None if folder.passage else folder.info.st_mtime_ns
             if folder.name:
-                self._finish_directory(target_fd, folder.name, folder.info, mtime_ns)
+                self._finish_directory(target_fd, folder.name, mode, mtime_ns)
             elif folder.path:  # the destination keeps its own mode and owner
                 self.root.note_time(target_path, folder.info.st_mtime_ns)
             else:  # the root of a context says when somebody worked there, and no builder takes that over
@@ -101,19 +107,21 @@ class CopyWriter:
 
     def parents(self, match: Match, target_fd: int, target_path: bytes) -> None:
         """Make the directories above *match* that ``--parents`` keeps; those that are there get the mode of the source only."""
-        for name, info in match.parents:
+        for (name, info), path in zip(match.parents, match.origins, strict=True):
+            with opened(self.tree, path) as source_fd:
+                marks = self._marks(source_fd)._replace(attributes=None)
             if self._make_directory(target_fd, target_path, name):
                 self.root.note_change(_join(target_path, name).rpartition(b"/")[0])
-                self._look_like(target_fd, name, info, None, b"", fresh=True)
-            self._finish_directory(target_fd, name, info, None)
+                self._look_like(target_fd, name, info, marks, path, fresh=True)
+            self._finish_directory(target_fd, name, marks.mode_of(info.st_mode), None)
 
-    def _merge_folder(self, target_fd: int, target_path: bytes, folder: Folder, source_fd: int) -> None:
+    def _merge_folder(self, target_fd: int, target_path: bytes, folder: Folder, marks: Marks) -> None:
         """Make *folder* below *target_fd*, or give the directory that is there its owner and attributes."""
         fresh = self._make_directory(target_fd, target_path, folder.name)
         if fresh:
             self.root.note_change(_join(target_path, folder.name).rpartition(b"/")[0])
         if fresh or not folder.passage:
-            self._look_like(target_fd, folder.name, folder.info, source_fd, folder.path, fresh=fresh)
+            self._look_like(target_fd, folder.name, folder.info, marks, folder.path, fresh=fresh)
 
     def _make_directory(self, target_fd: int, target_path: bytes, name: bytes) -> bool:
         """Make directory *name* below *target_fd*; False if there is one already."""
@@ -126,19 +134,18 @@ class CopyWriter:
         return True
 
     def _look_like(
-        self, target_fd: int, name: bytes, info: FileInfo, source_fd: int | None, path: bytes, *, fresh: bool
+        self, target_fd: int, name: bytes, info: FileInfo, marks: Marks, path: bytes, *, fresh: bool
     ) -> None:
-        """Give directory *name* the owner and the attributes of the one with *info*, *path* of the tree."""
+        """Give directory *name* the owner and the attributes of the one with *info* and *marks*, *path* of the tree."""
         fd = fs.open_beneath(target_fd, name, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            self._own(fd, source_fd, info, path, inherits=True, fresh=fresh)
-            if source_fd is not None:
-                self._copy_xattrs(source_fd, fd, path)
+            self._own(fd, marks, info, inherits=True, fresh=fresh)
+            self._copy_xattrs(marks, fd, path)
         finally:
             os.close(fd)
 
-    def _finish_directory(self, target_fd: int, name: bytes, info: FileInfo, mtime_ns: int | None) -> None:
-        mode = self.mode.apply(info.st_mode, directory=True)
+    def _finish_directory(self, target_fd: int, name: bytes, source_mode: int, mtime_ns: int | None) -> None:
+        mode = self.mode.apply(source_mode, directory=True)
         if self.mode.octal is not None and not mode & 0o100:
             self._tell_blind_directory(mode)
         finish_directory(target_fd, name, mode, mtime_ns, self.root.owners)
@@ -219,9 +226,11 @@ class CopyWriter:
                 if not is_same or not same_version(os.fstat(fd), info):
                     raise changed_error(self.tree, path)
                 # In this order: a change of owner takes set-id bits and capabilities away.
-                self._own(copy, fd, info, path, inherits=target.inherits)
-                self._copy_xattrs(fd, copy, path)
-                os.fchmod(copy, self.root.owners.mode_of(copy, self.mode.apply(info.st_mode, directory=False), 0o400))
+                marks = self._marks(fd)
+                self._own(copy, marks, info, inherits=target.inherits)
+                self._copy_xattrs(marks, copy, path)
+                mode = self.mode.apply(marks.mode_of(info.st_mode), directory=False)
+                os.fchmod(copy, self.root.owners.mode_of(copy, mode, 0o400))
                 os.utime(copy, ns=(info.st_mtime_ns, info.st_mtime_ns))
             finally:
                 os.close(copy)
@@ -290,47 +299,34 @@ class CopyWriter:
 
     # --- owners and attributes ---
 
-    def _wanted(self, info: FileInfo, recorded: tuple[int, int] | None) -> tuple[int, int]:
+    def _marks(self, fd: int) -> Marks:
+        """Return what of the open file or directory *fd* of the tree goes with a copy."""
+        return xattrs.read_all(fd) if self.tree.keep_owner else _UNMARKED
+
+    def _wanted(self, info: FileInfo, marks: Marks) -> tuple[int, int]:
         if self.ids is not None:
             return self.ids
-        if self.tree.keep_owner:
-            return recorded or (info.st_uid, info.st_gid)
-        return 0, 0
+        return marks.owner_of(info.st_uid, info.st_gid) if self.tree.keep_owner else (0, 0)
 
-    def _own(
-        self,
-        fd: int,
-        source_fd: int | None,
-        info: FileInfo,
-        path: bytes,
-        *,
-        inherits: bool,
-        fresh: bool = True,
-    ) -> None:
-        recorded = None
-        if self.ids is None and self.tree.keep_owner and self.root.owners.records and source_fd is not None:
-            recorded = read_owner(source_fd)
-        wanted = self._wanted(info, recorded)
-        if wanted != self.root.owners.unrecorded or inherits:
+    def _own(self, fd: int, marks: Marks, info: FileInfo, *, inherits: bool, fresh: bool = True) -> None:
+        wanted = self._wanted(info, marks)
+        if wanted != (0, 0) or inherits:
             self.root.owners.set_fd(fd, *wanted, fresh=fresh)
 
     def _own_at(self, path: bytes, info: FileInfo, target: _Target, name: bytes) -> None:
-        wanted = self._wanted(info, self.tree.owners.get(path))
-        if wanted != self.root.owners.unrecorded or target.inherits:
+        wanted = self._wanted(info, Marks(owner=self.tree.owners.get(path)))
+        if wanted != (0, 0) or target.inherits:
             self.root.owners.set_at(target.fd, name, target.of(name), *wanted)
 
-    def _copy_xattrs(self, source_fd: int, target_fd: int, path: bytes) -> None:
-        if not self.tree.keep_owner:
-            return
-        attributes, _ = xattrs.read(source_fd)
-        if not attributes:
+    def _copy_xattrs(self, marks: Marks, target_fd: int, path: bytes) -> None:
+        if not marks.attributes:
             return
         try:
-            lost = xattrs.write(target_fd, attributes)
+            lost = xattrs.write(target_fd, marks.attributes)
         except OSError as err:
             if err.errno not in (errno.ENOSPC, errno.E2BIG, errno.ERANGE):
                 raise
-            lost = list(attributes)
+            lost = list(marks.attributes)
         for name in lost:
             self.warn(f"`/{fs.show(path)}` lost its attribute `{fs.show(name)}`: not supported here")
 
