@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from img_core.files import fs
 from img_core.files.ownership import parse_records
+from img_core.files.xattrs import MODE, parse_mode
 from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = [
     "TreeChanges",
     "copy_look",
     "disk_usage",
+    "look",
     "read_records",
     "same_attributes",
     "same_entry",
@@ -135,18 +137,29 @@ def same_entry(path: bytes, first_fd: int, first: os.stat_result, second_fd: int
     Directories: mode, owner and attributes; their times say only that something inside changed. Everything else: also time, device
     number, link text and bytes.
     """
-    if not same_attributes(first, second):
-        return False
     kind = stat.S_IFMT(first.st_mode)
+    if kind != stat.S_IFMT(second.st_mode) or (first.st_uid, first.st_gid) != (second.st_uid, second.st_gid):
+        return False
     if kind == stat.S_IFDIR:
-        return visible_xattrs(first_fd, path) == visible_xattrs(second_fd, path)
+        return look(first.st_mode, visible_xattrs(first_fd, path)) == look(
+            second.st_mode, visible_xattrs(second_fd, path)
+        )
+    if kind != stat.S_IFREG and first.st_mode != second.st_mode:
+        return False
     if first.st_mtime_ns != second.st_mtime_ns or first.st_rdev != second.st_rdev:
         return False
     if kind == stat.S_IFLNK:
         return os.readlink(path, dir_fd=first_fd) == os.readlink(path, dir_fd=second_fd)
     if kind == stat.S_IFREG:
-        return first.st_size == second.st_size and _same_file(path, first_fd, second_fd)
+        return first.st_size == second.st_size and _same_file(path, first_fd, first, second_fd, second)
     return True
+
+
+def look(mode: int, attributes: Mapping[str, bytes]) -> tuple[int, dict[str, bytes]]:
+    """Return the permissions that a file is to have and its other *attributes*: a note of the mode says the former, whatever *mode* is."""
+    others = dict(attributes)
+    noted = parse_mode(others.pop(os.fsdecode(MODE), b""))
+    return stat.S_IMODE(mode) if noted is None else noted, others
 
 
 def visible_xattrs(root_fd: int, path: bytes) -> dict[str, bytes]:
@@ -168,13 +181,16 @@ def _xattrs(fd: int) -> dict[str, bytes]:
     return {name: os.getxattr(fd, name) for name in names if not name.startswith(_OVERLAY_XATTRS)}
 
 
-def _same_file(path: bytes, first_fd: int, second_fd: int) -> bool:
+def _same_file(
+    path: bytes, first_fd: int, first_info: os.stat_result, second_fd: int, second_info: os.stat_result
+) -> bool:
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     first = os.open(path, flags, dir_fd=first_fd)
     try:
         second = os.open(path, flags, dir_fd=second_fd)
         try:
-            return _xattrs(first) == _xattrs(second) and _same_bytes(first, second)
+            looks = look(first_info.st_mode, _xattrs(first)), look(second_info.st_mode, _xattrs(second))
+            return looks[0] == looks[1] and _same_bytes(first, second)
         finally:
             os.close(second)
     finally:

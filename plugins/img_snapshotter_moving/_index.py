@@ -12,11 +12,13 @@ import errno
 import hashlib
 import os
 import stat
+from binascii import unhexlify as unhex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from img_core.files import fs
 from img_core.spec.errors import HostError, ImgError, StateError
+from img_lib_layers.changes import look as noted_look
 from img_lib_layers.times import CLOCK_SECONDS, ticked, time_now
 
 if TYPE_CHECKING:
@@ -50,10 +52,20 @@ class Facts(NamedTuple):
 
     def alike(self, other: Facts) -> bool:
         """Tell whether both look the same to whoever does not read content: a directory's times and size say nothing about itself."""
-        mine = (self.mode, self.uid, self.gid, self.device, self.extra)
-        if mine != (other.mode, other.uid, other.gid, other.device, other.extra):
+        mine = (self._look(), self.uid, self.gid, self.device)
+        if mine != (other._look(), other.uid, other.gid, other.device):
             return False
         return stat.S_ISDIR(self.mode) or (self.size, self.modified) == (other.size, other.modified)
+
+    def _look(self) -> tuple[int, int, object]:
+        """Return kind, permissions and what else *extra* says; a note of the mode counts instead of the mode."""
+        kind = stat.S_IFMT(self.mode)
+        if kind not in (stat.S_IFREG, stat.S_IFDIR) or not self.extra:
+            return kind, stat.S_IMODE(self.mode), self.extra
+        pairs = (pair.partition(b"=") for pair in self.extra.split(b","))
+        names = {os.fsdecode(unhex(name)): unhex(value) for name, _, value in pairs}
+        mode, others = noted_look(self.mode, names)
+        return kind, mode, others or b""
 
 
 @dataclass(slots=True)

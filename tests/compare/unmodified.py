@@ -143,8 +143,6 @@ _BELIEVED: dict[str, tuple[str, ...]] = {
     "All files belong to one user, so `USER` keeps no step from writing those of others.": (
         "users/user-in-a-read-only-place",
     ),
-    "A secret is root's, whatever its `uid` and `gid` say.": ("mounts/secret",),
-    "A directory that was closed to its owner for a while is in the layer, unchanged.": ("random_steps/seed-5",),
 }
 #: And what one kind of container only cannot, or tells otherwise, by kind.
 EXCEPTIONS_OF: dict[str, dict[str, tuple[str, ...]]] = {
