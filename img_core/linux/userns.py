@@ -139,7 +139,10 @@ def _forced_mode() -> str | None:
 def _lacked_in_container() -> str:
     """Return what this process would need to go on without a namespace; empty if it has it."""
     if os.geteuid() != 0:
-        return "in a container, root needs no namespace: that of a pod with `hostUsers: false` is nobody on the node"
+        return (
+            "in a container, root needs no namespace: that of a pod with `hostUsers: false` is nobody on the node;"
+            " nor does another user with an image of img in `/.img` alone, if `/` has the mode 0777 (CRI-O)"
+        )
     if all(map(_has_capability, _CONTAINER_CAPABILITIES)):
         return ""
     from img_core.linux.sandbox import ALL_CAPABILITIES  # on the way to an error only
