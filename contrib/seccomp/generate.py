@@ -103,6 +103,8 @@ def fake_root_answer(name: str) -> Answer:
     """Answer of the filter for who has no capability, in place of that for a single mapped id."""
     if name in rules.FAKE_ROOT_CALLS:
         return Answer(RET_USER_NOTIF)
+    if name in rules.FAKE_ROOT_HIDDEN:
+        return UNKNOWN
     if any(condition.name == name for condition in (*rules.FAKE_PRIVILEGES, *rules.CLOSING_MASKS)):
         both = (*rules.FAKE_PRIVILEGES, *rules.CLOSING_MASKS, *rules.OWNER_CONDITIONS)
         return Answer(RET_ALLOW, tuple(condition for condition in both if condition.name == name), RET_USER_NOTIF)

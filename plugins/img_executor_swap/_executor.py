@@ -79,6 +79,10 @@ class SwapExecutor(Executor):
                 if not mount.target.startswith(_DEVICES):
                     covers.put(mount)
                     continue
+                if mount.target == process.args[0] and not os.access(_DEVICES, os.W_OK):
+                    program = _elsewhere(stack, mount.source_fd, self.host.run_directory)
+                    process = replace(process, args=(program, *process.args[1:]))
+                    continue
                 devices = devices or _covers_of_devices(stack)
                 devices.put(replace(mount, target=mount.target.removeprefix(_DEVICES)))
             log = own(stack, os.memfd_create("img-owners"))
@@ -141,6 +145,15 @@ def _check_target(target: str) -> None:
     )
 
 
+def _elsewhere(stack: ExitStack, source_fd: int, directory: str) -> str:
+    """Return a place below `HOME` for the program of a here-document, which has none in a /dev that is another user's."""
+    path = os.path.join(directory, f"program-{os.urandom(8).hex()}")
+    with open(f"/proc/self/fd/{source_fd}", "rb") as source:
+        fs.replace_file(path, source.read(), 0o755)
+    stack.callback(fs.unlink, path)
+    return path
+
+
 def _covers_of_devices(stack: ExitStack) -> Covers:
     """Return the places in the container's own /dev, which stays where it is, until *stack* ends."""
     directory = os.open(_DEVICES, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -148,10 +161,7 @@ def _covers_of_devices(stack: ExitStack) -> Covers:
     try:
         aside = tempfile.mkdtemp(prefix=".img-", dir=_DEVICES)
     except PermissionError as err:
-        raise StepError(
-            "cannot mount in `/dev`: it is the container's, where this user may not write",
-            hint="a here-document with `#!` is such a mount; without that line the shell reads it",
-        ) from err
+        raise StepError("cannot mount in `/dev`: it is the container's, where this user may not write") from err
     stack.callback(fs.remove_tree, aside)
     return stack.enter_context(Covers(directory, aside, hands_out=False))
 

@@ -22,7 +22,7 @@ from img_core.files.xattrs import CAPABILITY, RECORDED_CAPABILITY, portable_capa
 from img_core.linux import sandbox, syscalls
 from img_lib_containers import seccomp
 from img_lib_containers.answering import Answering
-from img_lib_containers.owner_answers import STAT_KINDS, Asked, Shown, flags_of_opening
+from img_lib_containers.owner_answers import STAT_KINDS, Asked, Shown, flags_of_opening, may_make
 from img_lib_containers.owner_calls import Refusal, open_proc
 from img_lib_containers.owner_records import OwnerRecords
 from img_lib_containers.permissions import Permissions
@@ -118,7 +118,7 @@ class FakeRoot(Answering):
             return self._attribute(asked, notification)
         if kind in _NEEDS or kind == "entry":
             return False
-        if kind == "open" and not flags_of_opening(asked) & os.O_CREAT:
+        if kind == "open" and not may_make(flags_of_opening(asked)):
             return False
         return super()._about_file(asked, notification)
 

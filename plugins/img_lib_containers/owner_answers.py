@@ -36,6 +36,7 @@ __all__ = [
     "has_no_note",
     "identity_of_program",
     "make",
+    "may_make",
     "show",
 ]
 
@@ -59,7 +60,8 @@ _OWN_DESCRIPTOR: Final = re.compile(rb"(?:/proc/(?:thread-)?self|/dev)/fd/([0-9]
 _ROOT: Final = (b"/", b"/.")
 _ITSELF: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONGEST_CHAIN: Final = 8  # of symlinks
-_WITHOUT_NAME: Final = os.O_TMPFILE & ~os.O_DIRECTORY | os.O_PATH
+_WITHOUT_NAME: Final = os.O_TMPFILE & ~os.O_DIRECTORY
+_MAKING: Final = os.O_CREAT | _WITHOUT_NAME
 
 
 class Asked:
@@ -280,13 +282,22 @@ def make(asked: Asked, listener: int, notification: Notification, records: Owner
 
 def _place(asked: Asked) -> tuple[bytes, bytes]:
     """Return the directory and the name of the file to be made; no name: there is nothing to make."""
-    if asked.call.kind == "open" and flags_of_opening(asked) & _WITHOUT_NAME:
-        return b"", b""
     path = asked.caller.read_path(asked.arguments[asked.call.path])
+    if asked.call.kind == "open":
+        flags = flags_of_opening(asked)
+        if flags & os.O_PATH:
+            return b"", b""
+        if flags & _WITHOUT_NAME:
+            return path, b"."  # a file without a name, in that directory
     if asked.call.kind == "directory":
         path = path.rstrip(b"/")
     head, slash, name = path.rpartition(b"/")
     return head + slash, b"" if name in (b".", b"..") else name
+
+
+def may_make(flags: int) -> bool:
+    """Tell whether open(2) with *flags* may make a file."""
+    return bool(flags & _MAKING)
 
 
 def flags_of_opening(asked: Asked) -> int:
@@ -304,7 +315,9 @@ def _made(asked: Asked, parent: int, name: bytes) -> tuple[int, int]:
         return os.open(name, _ITSELF, dir_fd=parent), 0o777
     mode = asked.arguments[asked.call.value] & ~int(asked.caller.status()["Umask"], 8)
     if kind == "open":
-        flags = flags_of_opening(asked) | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = flags_of_opening(asked) | os.O_CLOEXEC
+        if not flags & _WITHOUT_NAME:
+            flags |= os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         return os.open(name, flags, mode & 0o7777, dir_fd=parent), mode & 0o7777
     if kind == "directory":
         os.mkdir(name, mode & 0o1777, dir_fd=parent)

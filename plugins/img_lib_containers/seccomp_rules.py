@@ -27,6 +27,7 @@ __all__ = [
     "DEVICE_CALLS",
     "FAKE_PRIVILEGES",
     "FAKE_ROOT_CALLS",
+    "FAKE_ROOT_HIDDEN",
     "HIDDEN",
     "NAMESPACE_FLAGS",
     "OWNER_CALLS",
@@ -165,10 +166,12 @@ setresuid32 setreuid setreuid32 setuid setuid32
 #: handed to the supervisor, which remembers who processes are and whose files are (`owner_supervisor`)
 OWNER_CALLS: Final = frozenset(f"{_FILES_OF_OTHERS} {_IDENTITY}".split())
 
-#: handed to it, too: opening what may have to be made (O_CREAT), and PR_SET_KEEPCAPS
+#: handed to it, too: opening what may have to be made (O_CREAT, and without a name, see O_TMPFILE), and PR_SET_KEEPCAPS
 OWNER_CONDITIONS: Final = (
     Condition("open", 1, "masked==", 0o100, 0o100),
+    Condition("open", 1, "masked==", 0o20000000, 0o20000000),
     Condition("openat", 2, "masked==", 0o100, 0o100),
+    Condition("openat", 2, "masked==", 0o20000000, 0o20000000),
     Condition("prctl", 0, "==", 8),
 )
 
@@ -187,6 +190,9 @@ FAKE_ROOT_CALLS: Final = frozenset(
     lremovexattr lsetxattr open openat removexattr rename renameat renameat2 rmdir setxattr truncate unlink unlinkat
     """.split()  # noqa: SIM905
 )
+
+#: answered with ENOSYS: a supervisor would have to look behind its pointer, and programs fall back to openat
+FAKE_ROOT_HIDDEN: Final = frozenset({"openat2"})
 
 #: handed to it to be answered without any effect: PR_SET_DUMPABLE, which would hide a process from it, PR_CAPBSET_DROP,
 #: PR_SET_SECUREBITS, PR_CAP_AMBIENT

@@ -151,10 +151,7 @@ EXCEPTIONS_OF: dict[str, dict[str, tuple[str, ...]]] = {
         _NAMES: _SEEDS,
     },
     "host-users-false-drop-all": _BELIEVED,
-    "restricted-open-root": {
-        **_BELIEVED,
-        "`/dev` belongs to root, so the program of a here-document (`#!`) has no place.": ("heredocs/run-program",),
-    },
+    "restricted-open-root": _BELIEVED,
 }
 
 

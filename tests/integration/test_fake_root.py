@@ -13,6 +13,14 @@ from harness.host import AS_ROOT
 
 pytestmark = [pytest.mark.rootless, pytest.mark.skipif(AS_ROOT, reason="root needs not believe it")]
 
+#: make a file without a name, closed to its owner, and give it one
+UNNAMED = (
+    'import os; fd = os.open(".", os.O_TMPFILE | os.O_WRONLY, 0); os.write(fd, b"x");'
+    'os.link(f"/proc/self/fd/{fd}", "named", src_dir_fd=0)'
+)
+#: the error of a call that programs do without
+OPENAT2 = 'import ctypes; libc = ctypes.CDLL(None, use_errno=True); libc.syscall(437, -100, b".", 0, 0); print(ctypes.get_errno())'
+
 #: what a command does: its script, and what it prints
 ROWS = {
     "who am I": ("id -u; id -g; python3 -c 'import os; print(*os.getresuid())'", "0 0 0 0 0"),
@@ -29,6 +37,8 @@ ROWS = {
                            "x g 0"),
     "mkfifo": ("mkfifo p; chown 3:4 p; stat -c '%u:%g %F' p", "3:4 fifo"),
     "git": ("git init -q r && git -C r status -s && echo trusted", "trusted"),
+    "files without a name": (f"setpriv --reuid=33 --regid=34 --clear-groups python3 -c '{UNNAMED}'; stat -c '%u:%g %a' named", "33:34 0"),
+    "openat2": (f"python3 -c '{OPENAT2}'", "38"),
     "no path": ("python3 -c 'import os\ntry: os.stat(\"\")\nexcept FileNotFoundError: print(\"none\")'", "none"),
 }  # fmt: skip
 

@@ -37,6 +37,26 @@ CASES = {
         RUN umask 777 && echo x > /masked && mkdir /closed && echo y > /closed/file && chmod 444 /masked && echo z >> /masked
         RUN chmod 0 /d && tar cf /tmp/d.tar /d /s && rm -r /d /s && tar xpf /tmp/d.tar -C / && rm /tmp/d.tar
     """,
+    "what is only noted": """
+        FROM busybox AS made
+        RUN echo x > /s && chmod 000 /s && mkdir -p /d/e && echo y > /d/f && chown 33:8 /d/f && chmod 4050 /d/f
+        RUN ln /d/f /d/g && chmod 0 /d
+        FROM busybox
+        COPY --from=made /s /d /one/
+        COPY --from=made --parents /d/f /two/
+        COPY --chmod=000 file /closed
+        COPY --chmod=0200 tree /writable
+        RUN --mount=type=bind,from=made,source=/s,target=/m stat -c '%a %u:%g %n' /m > /l
+        RUN --mount=type=bind,from=made,source=/d,target=/n stat -c '%a %u:%g %n' /n /n/* >> /l
+        RUN --mount=type=secret,id=token,uid=3,gid=4,mode=0040 stat -c '%a %u:%g' /run/secrets/token >> /l; cat /run/secrets/token >> /l
+        RUN --mount=type=bind,target=/context stat -c '%a %u:%g %n' /context/* /context >> /l
+        RUN cat /one/f /closed /writable/a >> /l
+        RUN <<EOF
+        #!/bin/sh -e
+        umask 077
+        echo program > /out
+        EOF
+    """,
     "users": """
         FROM busybox
         RUN mkdir -p /srv/w && chown 33:8 /srv/w && chmod 2775 /srv/w && echo x > /srv/w/root && mkdir /srv/w/sub
