@@ -55,6 +55,19 @@ class FakeRecords(OwnerRecords):
         super().__init__(-1)
         self.permissions = Permissions(os.getuid())
 
+    def mode(self, name: str, status: os.stat_result) -> int:
+        """Return the mode that a file has for the step."""
+        return self.permissions.mode_of(name, status)
+
+    def change(self, name: str, uid: int, gid: int) -> None:
+        """Note what chown(2) wants, which takes set-id bits from a program, also those that are only noted."""
+        super().change(name, uid, gid)
+        status = os.stat(name)
+        mode = self.mode(name, status)
+        kept = mode & ~(stat.S_ISUID | (stat.S_ISGID if mode & stat.S_IXGRP else 0))
+        if stat.S_ISREG(status.st_mode) and kept != mode and not self.permissions.change(name, kept):
+            os.chmod(name, kept)
+
     def is_plain(self, owner: tuple[int, int], mode: int, *, directory: bool) -> bool:
         """Tell whether there is nothing to note of a new file."""
         closed = self.permissions.masked or self.permissions.is_closed(mode, directory=directory)
@@ -131,16 +144,26 @@ class FakeRoot(Answering):
             if kind in _MAKING:
                 self._permissions.need(_parent(name), _IN_DIRECTORY)
             elif kind == "open":
-                self._clear_opening(name, flags_of_opening(asked))
+                self._clear_opening(asked, name)
             elif kind in _NEEDS:
                 self._permissions.need(name, _NEEDS[kind])
+                if kind == "write":
+                    self._keep_set_id(asked, name)
             else:
                 self._permissions.need(name, 0)
 
-    def _clear_opening(self, name: bytes, flags: int) -> None:
+    def _keep_set_id(self, asked: Asked, name: bytes) -> None:
+        """Let a program keep its set-id bits when root writes it; others take them away, as the kernel does."""
+        if os.stat(name).st_mode & (stat.S_ISUID | stat.S_ISGID) and self._identity(asked.caller.pid).capable:
+            self._permissions.keep_set_id(name)
+
+    def _clear_opening(self, asked: Asked, name: bytes) -> None:
+        flags = flags_of_opening(asked)
         wanted = _OF_ACCESS.get(flags & os.O_ACCMODE, 0o600) | (0o200 if flags & os.O_TRUNC else 0)
         try:
             self._permissions.need(name, 0 if flags & os.O_PATH else wanted)
+            if wanted & 0o200 and not flags & os.O_PATH:
+                self._keep_set_id(asked, name)
         except FileNotFoundError:
             if flags & os.O_CREAT:
                 self._permissions.need(_parent(name), _IN_DIRECTORY)

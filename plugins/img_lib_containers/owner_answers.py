@@ -333,9 +333,10 @@ def _made(asked: Asked, parent: int, name: bytes) -> tuple[int, int]:
 def identity_of_program(asked: Asked, records: OwnerRecords, identity: ProcessIds) -> ProcessIds:
     """Return who the caller will be in the program that it executes. Raises OSError, `Refusal`."""
     name = asked.file()
-    mode = os.stat(name).st_mode
+    status = os.stat(name)
+    mode = records.mode(name, status)
     user = group = None
-    if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID) and not _is_script(name):
+    if stat.S_ISREG(status.st_mode) and mode & (stat.S_ISUID | stat.S_ISGID) and not _is_script(name):
         owner = records.owner(name) or (0, 0)
         user = owner[0] if mode & stat.S_ISUID else None
         group = owner[1] if mode & stat.S_ISGID and mode & stat.S_IXGRP else None

@@ -63,6 +63,11 @@ class OwnerRecords:
             key = status.st_dev, status.st_ino
             self.inodes[key] = _merged(self.inodes.get(key), uid, gid)
 
+    def mode(self, name: str, status: os.stat_result) -> int:
+        """Return the mode that a file has for the step."""
+        del name
+        return stat.S_IMODE(status.st_mode)
+
     def is_plain(self, owner: Ids, mode: int, *, directory: bool) -> bool:
         """Tell whether there is nothing to note of a new file."""
         del mode, directory

@@ -22,6 +22,7 @@ __all__ = ["Permissions"]
 _ALL_OF_A_DIRECTORY: Final = 0o700
 _ALL_OF_A_FILE: Final = 0o600
 _LEAST_OF_A_FILE: Final = 0o400
+_SET_ID: Final = stat.S_ISUID | stat.S_ISGID
 
 
 class Permissions:
@@ -40,6 +41,12 @@ class Permissions:
             info = os.stat(name)
         if info.st_uid == self._uid and info.st_mode & wanted != wanted:
             self._open(name, info, wanted)
+
+    def keep_set_id(self, name: bytes | str) -> None:
+        """Note the mode of a program with set-id bits, which the kernel takes away when somebody without capabilities writes it."""
+        info = os.stat(name)
+        if info.st_uid == self._uid and stat.S_ISREG(info.st_mode) and info.st_mode & _SET_ID:
+            self._note(name, info, self.mode_of(name, info))
 
     def free_way(self, name: bytes) -> None:
         """Make the directories on the way to *name* searchable, which somebody has closed in a way that we did not see."""

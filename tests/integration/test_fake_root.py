@@ -39,6 +39,14 @@ ROWS = {
     "git": ("git init -q r && git -C r status -s && echo trusted", "trusted"),
     "files without a name": (f"setpriv --reuid=33 --regid=34 --clear-groups python3 -c '{UNNAMED}'; stat -c '%u:%g %a' named", "33:34 0"),
     "openat2": (f"python3 -c '{OPENAT2}'", "38"),
+    "set-id bits stay when root writes": ("cp /bin/true f; chmod 6755 f; echo >> f; stat -c %a f; : > f; stat -c %a f; chmod 755 f; "
+                                          "stat -c %a f", "6755 6755 755"),
+    "set-id bits go when others write": ("echo > f; chown 33 f; chmod 4755 f; setpriv --reuid=33 --regid=33 --clear-groups sh -c "
+                                         "'echo >> f'; stat -c %a f", "755"),
+    "set-id bits go with the owner": ("echo > f; chmod 6050 f; chown 3 f; echo > g; chmod 4755 g; echo >> g; chown 3 g; stat -c %a f g",
+                                      "50 755"),
+    "a program that was written raises": ("cp $(command -v id) f; chown 5 f; chmod 4755 f; printf x >> f; setpriv --reuid=33 --regid=33 "
+                                          "--clear-groups ./f -u", "5"),
     "no path": ("python3 -c 'import os\ntry: os.stat(\"\")\nexcept FileNotFoundError: print(\"none\")'", "none"),
 }  # fmt: skip
 
