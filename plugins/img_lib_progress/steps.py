@@ -30,19 +30,21 @@ class NumberedStep:
     started: float
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=_TAIL_LINES))
     error: str = ""
-    _partial: bytes = b""
-    _partial_time: float = 0.0
+    #: the beginnings of lines and when they came, by stream: each has lines of its own
+    _partial: dict[int, tuple[bytes, float]] = field(default_factory=dict)
 
     def log(self, event: StepLog) -> list[str]:
         """Take output; return the complete lines, each with its time."""
-        lines, self._partial = split_lines(self._partial, event.data, limit=_LINE_LIMIT)
-        self._partial_time = event.time
+        pending, _ = self._partial.get(event.stream, (b"", 0.0))
+        lines, rest = split_lines(pending, event.data, limit=_LINE_LIMIT)
+        self._partial[event.stream] = (rest, event.time)
         return self._stamped(lines, event.time)
 
     def rest_of_log(self) -> list[str]:
-        """Return the last line if it had no end."""
-        rest, self._partial = self._partial, b""
-        return self._stamped([rest], self._partial_time) if rest else []
+        """Return the last line of each stream if it had no end."""
+        found = [line for rest, time in self._partial.values() if rest for line in self._stamped([rest], time)]
+        self._partial.clear()
+        return found
 
     def _stamped(self, lines: list[bytes], time: float) -> list[str]:
         stamped = [f"{log_time(time - self.started)} {clean_line(line)}" for line in lines]

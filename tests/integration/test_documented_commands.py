@@ -65,6 +65,7 @@ ELSEWHERE = {
     "python -m build": "the same",
     "pip install img-kaniko": "needs a package index; its tests run the installed command",
     "executor": "the same",
+    "img -s /cache": "a directory of the reader's machines; tests/integration/test_image_layouts.py has one",
     "img build --on-error=shell": "needs a terminal; tests/integration/test_debug.py has one",
     "img build --platform linux/amd64,linux/arm64": "needs an emulator that is installed as root",
 }

@@ -65,6 +65,14 @@ def test_lines_of_parallel_steps_are_not_mixed() -> None:
     assert text == ("#1 A\n#1 0.100 a1\n#1 0.300 a2\n#1 DONE 0.4s\n\n#2 B\n#2 0.100 b1\n#2 0.400 b2\n#2 DONE 0.5s\n\n")
 
 
+def test_lines_of_both_streams_of_a_step_are_not_mixed() -> None:
+    text = shown(
+        start("a", "A"), log("a", b"10", 0.1), StepLog("a", 2, b"aside\nmo", 0.2), log("a", b"41\n", 0.3),
+        StepLog("a", 2, b"re", 0.4), StepFinished("a", 0.5),
+    )  # fmt: skip
+    assert text == "#1 A\n#1 0.200 aside\n#1 0.300 1041\n#1 0.400 more\n#1 DONE 0.5s\n\n"
+
+
 def test_a_silent_step_gives_way_and_is_named_again() -> None:
     text = shown(
         start("a", "A"), start("b", "B", 0.1), log("b", b"b1\n", 5.0), StepFinished("b", 5.5), log("a", b"a1\n", 6.0),
