@@ -68,7 +68,10 @@ class Box:
         if self._has_own_img:
             situation = situation.but(prepared="")
             return Img(Path(f"{self.home}/data/img"), self._user_home, situation=situation, program=("/.img/bin/img",))
-        return Img(Path(f"{self.home}/state"), self._user_home, situation=situation)
+        state = Path(f"{self.home}/state")
+        if self.image is not None:  # whose programs are the only ones there
+            return Img(state, self._user_home, situation=situation, program=("img",))
+        return Img(state, self._user_home, situation=situation)
 
     @property
     def _user_home(self) -> Path:
