@@ -20,7 +20,8 @@ HEAD = """# Images from unmodified containers
 `nox -s containers -- --every 1` builds the {count} Dockerfiles of `tests/compare/dockerfiles` in [containers that nobody
 changed](../how-to/unmodified-containers.md), as root of an ordinary one, of one with `hostUsers: false` and of one of CRI-O, and there
 also without capabilities and as another user, and on the machine itself, where the executor `userns` and the snapshotter `overlayfs`
-work. All have the same clock (`SOURCE_DATE_EPOCH`, `rewrite-timestamp=true`). {same} of {count} images are equal to the last byte of
+work; in the last of these containers names that Dockerfiles make in `/` are below `/media`, and the base has a merged `/usr`. All have
+the same clock (`SOURCE_DATE_EPOCH`, `rewrite-timestamp=true`). {same} of {count} images are equal to the last byte of
 each layer, but for logs and lock files that no two
 builds make alike. CI builds every twentieth. A Dockerfile that is not listed here and gives another image fails the comparison, and
 so does a listed one that gives the same.
@@ -51,6 +52,7 @@ WHERE = {
     "cri-o-root": "as root of CRI-O",
     "host-users-false-drop-all": "as root without capabilities, with `hostUsers: false`",
     "restricted-open-root": "as another user, who may write in the root directory",
+    "restricted-prepared": "as another user, with directories of his in the root directory",
 }
 
 

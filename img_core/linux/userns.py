@@ -32,6 +32,8 @@ IdmapMode = Literal["full", "single", "root", "container", "fake"]
 
 # CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP: what a build takes where nothing can be mounted.
 _CONTAINER_CAPABILITIES: Final = (0, 1, 3, 4, 5, 6, 7, 8)
+#: where one who has no capabilities must be able to exchange names: the root directory, or one that an image made for him has below it
+_EXCHANGEABLE: Final = ("/", "/usr")
 
 _WHOLE_ID_SPACE: Final = 4294967295
 
@@ -78,7 +80,11 @@ def enter() -> Identity:
         if wanted in ("full", "single"):
             raise
         lacked = _lacked_in_container()
-        fake = bool(lacked or wanted == "fake") and wanted != "container" and os.access("/", os.W_OK)
+        fake = (
+            bool(lacked or wanted == "fake")
+            and wanted != "container"
+            and any(os.access(path, os.W_OK) for path in _EXCHANGEABLE)
+        )
         if lacked and not fake:
             hint = f"{err.hint}; {lacked}" if "container" in (err.hint or "") else err.hint
             raise HostError(err.message, hint=hint) from err
@@ -141,7 +147,8 @@ def _lacked_in_container() -> str:
     if os.geteuid() != 0:
         return (
             "in a container, root needs no namespace: that of a pod with `hostUsers: false` is nobody on the node;"
-            " nor does another user with an image of img in `/.img` alone, if `/` has the mode 0777 (CRI-O)"
+            " nor does another user with an image of img in `/.img` alone, if `/` has the mode 0777 (CRI-O), or with one whose"
+            " directories are his (target `restricted` in contrib/container)"
         )
     if all(map(_has_capability, _CONTAINER_CAPABILITIES)):
         return ""

@@ -49,7 +49,7 @@ class SwapExecutor(Executor):
 
     @classmethod
     def probe(cls, host: Host) -> None:
-        """Need the root of a container, all of img below `/.img`, and a root directory in which names can be moved."""
+        """Need the root of a container, all of img below `/.img`, and a root directory in which names can be moved, or below which."""
         if host.mapping not in ("container", "fake"):
             raise Unsupported("`swap` is for the root of a container that can make no namespace")
         if host.mapping == "fake" and seccomp.fake_root_program() is None:
@@ -102,7 +102,8 @@ class SwapExecutor(Executor):
             self._turn.release()
 
     def _run(self, spawner: Spawner, process: Process, root: int, io: StepIO, log: int) -> tuple[int, bool]:
-        place = RootPlace(os.readlink(f"/proc/self/fd/{root}"), os.path.join(self.host.run_directory, UNDO))
+        tree, note = os.readlink(f"/proc/self/fd/{root}"), os.path.join(self.host.run_directory, UNDO)
+        place = RootPlace(tree, note, below=_probe.is_below())
         with ExitStack() as stack:
             stdio = [standard_input(stack, io), io.stdout, io.stderr]
             payload = {**_payload(process, place), "terminal": io.terminal, "fake": self.host.mapping == "fake"}
@@ -180,4 +181,5 @@ def _payload(process: Process, place: RootPlace) -> dict[str, Any]:  # Any: JSON
         "single": False,
         "tree": place.tree,
         "note": place.note,
+        "below": place.below,
     }

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 from img_core.spec.executor import OwnerRecord
 from img_lib_containers import program, seccomp
 from img_lib_containers.fake_root import FakeRecords, FakeRoot, deliver
+from img_lib_containers.standing import StandingDirectories
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from img_executor_swap._place import RootPlace
 
 __all__ = ["Supervision", "become_fake", "read_log"]
 
@@ -24,11 +27,12 @@ _FILTER: Final = seccomp.fake_root_program()
 
 
 class Supervision:
-    """The supervisor of one step with the directory *tree*; `theirs` is the socket for the step's `become_fake`."""
+    """The supervisor of one step in *place*; `theirs` is the socket for the step's `become_fake`."""
 
-    def __init__(self, tree: str) -> None:
+    def __init__(self, place: RootPlace) -> None:
         self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._tree = tree
+        self._tree = place.tree
+        self._standing = StandingDirectories(place.standing, place.absent) if place.below else None
         self._records = FakeRecords()
 
     def serve(self, pid: int) -> None:
@@ -38,7 +42,7 @@ class Supervision:
             _, listeners, _, _ = socket.recv_fds(self._ours, 64, 1, socket.MSG_CMSG_CLOEXEC)
         if listeners:
             pidfd = os.pidfd_open(pid)
-            FakeRoot(listeners[0], self._records, root=self._tree).run_until(pidfd)
+            FakeRoot(listeners[0], self._records, root=self._tree, standing=self._standing).run_until(pidfd)
             os.close(pidfd)
 
     def finish(self, log: int) -> None:

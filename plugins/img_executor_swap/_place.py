@@ -2,45 +2,38 @@
 
 What the container has under a name waits beside it under a hidden one. Before the first name changes, a note says where the tree belongs
 and which names the container had. Together with the names that are there it tells at any moment what has been done, so whoever finds the
-note of a killed process can finish the way back (`undo`):
+note of a killed process can finish the way back (`undo`). How one directory changes its names with another is in `_exchange`.
 
-* a name that the container did not have, or whose own entry waits under the hidden name, is the tree's;
-* a hidden name is the container's.
+Who may not write in the root directory does the same one level deeper (`RootPlace.below`), in those directories of it that are his.
 
 Nothing here may look up a user or a host, load code or start a program: those files are the image's while its tree is in place.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
 import select
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from img_core.files import fs
 from img_core.linux import syscalls
+from img_executor_swap._exchange import HOME, LINK, SYSTEM, Exchange, in_the_way, stays
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["HOME", "RootPlace", "in_the_way", "turn", "undo"]
+__all__ = ["ANCHOR", "HOME", "SYSTEM", "RootPlace", "in_the_way", "is_ours", "turn", "undo"]
 
-#: the top-level directory in which all of img lives, state included; it stays where it is
-HOME: Final = ".img"
-#: what the container itself has, and keeps: the kernel's own files
-SYSTEM: Final = frozenset(("proc", "sys", "dev"))
-
-_HIDDEN: Final = ".img-aside-"
-#: a link to the note: who finds it may have another state directory than who left it
-_LINK: Final = ".img-note"
+#: the directory that every place below the root has
+ANCHOR: Final = "usr"
+#: what is a link into it where /usr is merged (hier(7))
+_MERGED: Final = ("bin", "sbin", "lib", "lib64", "lib32", "libx32")
 _ENTRY: Final = "img_executor_swap._place:undo"
-#: a mount point; a directory of a lower layer of an overlay
-_CANNOT_MOVE: Final = (errno.EBUSY, errno.EXDEV)
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _PATIENCE: Final = 10.0  # seconds
 
@@ -56,68 +49,108 @@ def turn(root: str) -> Iterator[None]:
         os.close(fd)
 
 
-def in_the_way(root: str, name: str) -> OSError:
-    """Return the error for an entry that a tree has and that the container cannot move."""
-    path = os.path.join(root, name)
-    return OSError(errno.EBUSY, f"the image has `/{name}`, and the container's own cannot be moved away", path)
+def is_ours(path: str) -> bool:
+    """Tell whether *path* is a directory of this user, no link to one, in which names can be moved."""
+    try:
+        info = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid() and os.access(path, os.W_OK | os.X_OK)
 
 
 @dataclass(slots=True)
 class RootPlace:
     """The place *root* that *tree* takes; *note* is the file that says so meanwhile. Paths are absolute.
 
-    *keeper* is the process that ends those of a step when nobody else can (0: none).
+    *keeper* is the process that ends those of a step when nobody else can (0: none). *below*: the names in the directories of the root
+    change, not its own; `absent` then has the paths of those that the tree lacks, and who makes or removes one for the step says so there.
     """
 
     tree: str
     note: str
     root: str = "/"
     keeper: int = 0
-    #: of the tree's root directory: last access and change before, and change when it is in place (ns)
-    _times: tuple[int, int, int] | None = field(default=None, init=False)
-    #: names of the container that cannot be moved and no tree has, and when each changed (ns)
+    below: bool = False
+    absent: set[bytes] = field(default_factory=set)
+    _exchanges: dict[str, Exchange] = field(default_factory=dict, init=False)
+    #: directories of other file systems beside those, and when each changed (ns)
     _volumes: dict[str, int] = field(default_factory=dict, init=False)
 
     def enter(self) -> None:
         """Put the tree into the place. Raises OSError; then some of it may be there, and `leave` brings it back."""
-        there, coming = os.listdir(self.root), [name for name in os.listdir(self.tree) if name not in SYSTEM]
-        if taken := [name for name in coming if _stays(name)]:
-            raise in_the_way(self.root, taken[0])
-        looks, before = os.stat(self.root), os.stat(self.tree)
+        self._exchanges = {name: Exchange(*self._pair(name), name) for name in self._names()}
+        if self.below:
+            self._check()
+        for exchange in self._exchanges.values():
+            exchange.check()
         payload = {
             "tree": self.tree,
             "note": self.note,
             "root": self.root,
             "keeper": [self.keeper, _started(self.keeper)],
-            "had": there,
-            "looks": [looks.st_uid, looks.st_gid, stat.S_IMODE(looks.st_mode)],
+            "below": self.below,
+            "absent": sorted(map(os.fsdecode, self.absent)),
+            "places": {name: exchange.record() for name, exchange in self._exchanges.items()},
         }
         fs.replace_file(self.note, json.dumps({"entry": _ENTRY, "payload": payload}).encode())
         fs.symlink(self.note, self._link)
-        for name in there:
-            if not _stays(name):
-                self._put_aside(name, wanted=name in coming)
-        for name in coming:
-            fs.rename(f"{self.tree}/{name}", os.path.join(self.root, name))
-        _give_looks(self.root, before)
-        self._times = (before.st_atime_ns, before.st_mtime_ns, os.stat(self.root).st_mtime_ns)
+        for exchange in self._exchanges.values():
+            exchange.enter()
 
-    def _put_aside(self, name: str, *, wanted: bool) -> None:
-        try:
-            fs.rename(os.path.join(self.root, name), os.path.join(self.root, _HIDDEN + name))
-        except OSError as err:
-            if err.errno not in _CANNOT_MOVE:
-                raise
-            if wanted:
-                raise in_the_way(self.root, name) from err
-            self._volumes[name] = self._changed(name)
+    def _pair(self, name: str) -> tuple[str, str]:
+        return (os.path.join(self.root, name), f"{self.tree}/{name}") if name else (self.root, self.tree)
 
-    def _changed(self, name: str) -> int:
-        return os.lstat(os.path.join(self.root, name)).st_mtime_ns
+    def _names(self) -> list[str]:
+        """Return the directories whose names change, relative to the root; the empty name is the root itself."""
+        if not self.below:
+            return [""]
+        names, found = sorted(name for name in os.listdir(self.root) if not stays(name)), []
+        device = os.lstat(self.tree).st_dev
+        for name in names:
+            path, info = os.path.join(self.root, name), os.lstat(os.path.join(self.root, name))
+            if info.st_dev != device and stat.S_ISDIR(info.st_mode):
+                self._volumes[name] = info.st_mtime_ns
+            elif is_ours(path):
+                found.append(name)
+        self.absent |= {b"/" + os.fsencode(name) for name in found if not os.path.lexists(f"{self.tree}/{name}")}
+        return found
+
+    def _check(self) -> None:
+        """Raise OSError for a name of the tree that has no place in the root directory, where none can be made."""
+        for name in sorted(set(os.listdir(self.tree)) - SYSTEM):
+            kind = os.lstat(f"{self.tree}/{name}").st_mode
+            if stays(name) or name in self._volumes:
+                raise in_the_way(name)
+            if name in self._exchanges:
+                if stat.S_ISDIR(kind):
+                    continue
+                raise OSError(
+                    f"`/{name}` is no directory in the image, but one in the container, where it cannot be exchanged"
+                )
+            if stat.S_ISLNK(kind) and _link_of(f"{self.tree}/{name}") == _link_of(os.path.join(self.root, name)):
+                continue
+            if name in _MERGED:
+                raise OSError(
+                    f"`/{name}` is no link to `{ANCHOR}/{name}` in the image, as it has to be in this container (merged /usr)"
+                )
+            what = "directory" if stat.S_ISDIR(kind) else "file"
+            raise OSError(
+                f"the image has the {what} `/{name}`, for which there is no place: in this container only root may make one in `/`, "
+                f"so img's own image must have a directory `/{name}`"
+                + (" and the file must lie in one" if what == "file" else "")
+            )
+
+    @property
+    def standing(self) -> frozenset[bytes]:
+        """The paths of the directories whose names change, once the tree is in place."""
+        return frozenset(b"/" + os.fsencode(name) for name in self._exchanges)
 
     def lost(self) -> str:
-        """Return the name of a volume in which a step has made or removed something, which no image will have; empty if there is none."""
-        return next((name for name, before in self._volumes.items() if self._changed(name) != before), "")
+        """Return the path of a volume in which a step has made or removed something, which no image will have; empty if there is none."""
+        for name, before in self._volumes.items():
+            if os.lstat(os.path.join(self.root, name)).st_mtime_ns != before:
+                return name
+        return next((lost for exchange in self._exchanges.values() if (lost := exchange.lost())), "")
 
     def leave(self) -> None:
         """Bring everything back, from whatever `enter` has done and whatever a step has made since. Does nothing without a note."""
@@ -126,14 +159,14 @@ class RootPlace:
                 payload = json.load(file)["payload"]
         except FileNotFoundError:
             return
-        self._bring_back(payload)
+        self._bring_back(payload["places"])
         if os.path.islink(self._link):
             fs.unlink(self._link)
         fs.unlink(self.note)
 
     @property
     def _link(self) -> str:
-        return os.path.join(self.root, _LINK)
+        return os.path.join(self.root, ANCHOR if self.below else "", LINK)
 
     def finish_other(self) -> None:
         """Bring back what another process was killed with, if there is something; nobody else has the turn."""
@@ -147,49 +180,22 @@ class RootPlace:
             return
         _finish(payload)
 
-    def _bring_back(self, payload: Mapping[str, Any]) -> None:  # Any: JSON
-        had, info = frozenset(payload["had"]), os.stat(self.root)
-        names = os.listdir(self.root)
-        hidden = [name for name in names if name.startswith(_HIDDEN)]
-        waiting = {name.removeprefix(_HIDDEN) for name in hidden}
+    def _bring_back(self, places: Mapping[str, Any]) -> None:  # Any: JSON
         if not os.path.isdir(self.tree):  # somebody has collected what is nobody's any more
             self.tree = f"{self.note}.tree"
             fs.mkdir(self.tree)
-        for name in names:
-            if not _stays(name) and (name not in had or name in waiting):
-                self._take(name)
-        if info.st_uid == os.geteuid():  # else `enter` could not give them either
-            _give_looks(self.tree, info)
-        if self._times is not None:
-            accessed, before, entered = self._times
-            os.utime(self.tree, ns=(accessed, before if info.st_mtime_ns == entered else info.st_mtime_ns))
-        for name in hidden:
-            fs.rename(os.path.join(self.root, name), os.path.join(self.root, name.removeprefix(_HIDDEN)))
-        uid, gid, mode = payload["looks"]
-        _set_looks(self.root, uid, gid, mode)
-
-    def _take(self, name: str) -> None:
-        target = f"{self.tree}/{name}"
-        if os.path.lexists(target):  # the step put something there, where it has no business
-            fs.remove_tree(target)
-        fs.rename(os.path.join(self.root, name), target)
+        for name, record in places.items():
+            exchange = self._exchanges.get(name) or Exchange(*self._pair(name), name)
+            exchange.tree = self._pair(name)[1]
+            exchange.leave(record, exists=b"/" + os.fsencode(name) not in self.absent)
 
 
-def _stays(name: str) -> bool:
-    return name in SYSTEM or name in (HOME, _LINK) or name.startswith(_HIDDEN)
-
-
-def _give_looks(path: str, info: os.stat_result) -> None:
-    _set_looks(path, info.st_uid, info.st_gid, stat.S_IMODE(info.st_mode))
-
-
-def _set_looks(path: str, uid: int, gid: int, mode: int) -> None:
-    now = os.stat(path)
-    if (now.st_uid, now.st_gid, stat.S_IMODE(now.st_mode)) == (uid, gid, mode):
-        return
-    with suppress(PermissionError):  # one who does not own it
-        os.chown(path, uid, gid)
-        os.chmod(path, mode)
+def _link_of(path: str) -> str:
+    """Return where a link leads, as seen from the root directory; empty if it is none."""
+    try:
+        return os.path.normpath(os.readlink(path)).lstrip("/")
+    except OSError:
+        return ""
 
 
 def undo(payload: Mapping[str, Any]) -> None:  # Any: JSON
@@ -200,7 +206,8 @@ def undo(payload: Mapping[str, Any]) -> None:  # Any: JSON
 
 def _finish(payload: Mapping[str, Any]) -> None:  # Any: JSON
     _wait_for_end(*payload["keeper"])  # with it the last process of the step is gone
-    RootPlace(payload["tree"], payload["note"], payload["root"]).leave()
+    absent = set(map(os.fsencode, payload["absent"]))
+    RootPlace(payload["tree"], payload["note"], payload["root"], below=payload["below"], absent=absent).leave()
 
 
 def _started(pid: int) -> str:

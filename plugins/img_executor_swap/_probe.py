@@ -8,13 +8,18 @@ import sys
 from typing import Final
 
 from img_core.files import fs
-from img_executor_swap._place import HOME, SYSTEM
+from img_executor_swap._place import ANCHOR, HOME, SYSTEM, is_ours
 
-__all__ = ["reason_against"]
+__all__ = ["is_below", "reason_against"]
 
 _HOME: Final = f"/{HOME}/"
 _SYSTEM: Final = tuple(f"/{name}/" for name in sorted(SYSTEM))
-_PROBE: Final = "/.img-probe-"
+_PROBE: Final = ".img-probe-"
+
+
+def is_below() -> bool:
+    """Tell whether names can be moved only in directories of the root directory, not in itself."""
+    return not os.access("/", os.W_OK) and is_ours(f"/{ANCHOR}")
 
 
 def reason_against(state: str, scratch: str) -> str:
@@ -24,7 +29,8 @@ def reason_against(state: str, scratch: str) -> str:
     if not f"{os.path.realpath(state)}/".startswith(_HOME):
         return f"needs a state directory below `/{HOME}`, which stays in place: `{fs.show(state)}` does not"
     name = os.urandom(8).hex()
-    source, target = os.path.join(scratch, name), f"{_PROBE}{name}"
+    place = f"/{ANCHOR}" if is_below() else "/"
+    source, target = os.path.join(scratch, name), os.path.join(place, _PROBE + name)
     try:
         fs.mkdir(source, 0o700)
         fs.rename(source, target)
@@ -33,7 +39,7 @@ def reason_against(state: str, scratch: str) -> str:
     except OSError as err:
         if err.errno == errno.EXDEV:
             return f"needs a state directory in the container's own layer, not in a volume: `{fs.show(state)}`"
-        return f"cannot move names in `/`: {os.strerror(err.errno or 0).lower()}"
+        return f"cannot move names in `{place}`: {os.strerror(err.errno or 0).lower()}"
     return ""
 
 

@@ -33,12 +33,12 @@ def main(request: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON
     log, stdin, stdout, stderr, *groups = fds
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     sandbox.forbid_imports()
-    place = RootPlace(request["tree"], request["note"], _ROOT, keeper=os.getppid())
+    place = RootPlace(request["tree"], request["note"], _ROOT, keeper=os.getppid(), below=request["below"])
     with turn(_ROOT):
         place.finish_other()
         try:
             place.enter()
-            supervision = Supervision(request["tree"]) if request["fake"] else None
+            supervision = Supervision(place) if request["fake"] else None
             status = _run(request, (stdin, stdout, stderr), groups, supervision)
             children.end()
             if supervision is not None:

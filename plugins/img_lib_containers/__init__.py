@@ -18,6 +18,7 @@ __all__ = [
     "seccomp",
     "seccomp_rules",
     "socket_calls",
+    "standing",
     "supervised_calls",
     "unix_sockets",
 ]

@@ -26,6 +26,7 @@ from img_lib_containers.owner_answers import STAT_KINDS, Asked, Shown, flags_of_
 from img_lib_containers.owner_calls import Refusal, open_proc
 from img_lib_containers.owner_records import OwnerRecords
 from img_lib_containers.permissions import Permissions
+from img_lib_containers.standing import StandingDirectories
 
 __all__ = ["FakeRecords", "FakeRoot", "deliver"]
 
@@ -82,11 +83,14 @@ class FakeRecords(OwnerRecords):
 class FakeRoot(Answering):
     """Answers the calls of one step. Changes the working directory and the mask of modes of this process.
 
-    *root* is the directory that is meant by ``/`` where that belongs to somebody else.
+    *root* is the directory that is meant by ``/`` where that belongs to somebody else; *standing* are directories there.
     """
 
-    def __init__(self, listener: int, records: FakeRecords, *, root: str = "") -> None:
+    def __init__(
+        self, listener: int, records: FakeRecords, *, root: str = "", standing: StandingDirectories | None = None
+    ) -> None:
         super().__init__(listener, open_proc(), records)
+        self._standing = standing
         os.umask(0)
         self._uid, self._gid = os.getuid(), os.getgid()
         self._permissions = records.permissions
@@ -114,6 +118,8 @@ class FakeRoot(Answering):
         if kind == "keep" and notification.arguments[0] & 0xFFFFFFFF != syscalls.PR_SET_KEEPCAPS:
             seccomp.answer(self._listener, notification)
             return True
+        if self._standing is not None and self._about_standing(self._standing, asked, notification):
+            return True
         if kind in STAT_KINDS:
             return super()._about_file(asked, notification)
         if kind == "umask":
@@ -134,6 +140,16 @@ class FakeRoot(Answering):
         if kind == "open" and not may_make(flags_of_opening(asked)):
             return False
         return super()._about_file(asked, notification)
+
+    def _about_standing(self, standing: StandingDirectories, asked: Asked, notification: seccomp.Notification) -> bool:
+        try:
+            path = standing.meant(asked)
+        except Refusal:  # the kernel will find it, too
+            return False
+        if not path or not standing.answer(path, asked, self.records, self._identity(notification.pid).owner):
+            return False
+        seccomp.answer(self._listener, notification)
+        return True
 
     # --- permissions --------------------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ class SupervisedCall:
     other_directory: int = -1
     value: int = -1  #: of the first argument that belongs to the kind: ids, a buffer, a mode, the text of a link
     follow: bool = True  #: a last component that is a link, unless *flags* hold AT_SYMLINK_NOFOLLOW
-    name: str = ""  #: of an identity call, without a number of bits
+    name: str = ""  #: of an identity call, without a number of bits; and of rmdir
     bits: int = 32  #: of an id
 
 
@@ -56,8 +56,8 @@ _CALLS: Final = {
     "mknod": SupervisedCall("node", path=0, value=1),
     "mknodat": SupervisedCall("node", path=1, directory=0, value=2),
     "unlink": SupervisedCall("entry", path=0),
-    "unlinkat": SupervisedCall("entry", path=1, directory=0),
-    "rmdir": SupervisedCall("entry", path=0),
+    "unlinkat": SupervisedCall("entry", path=1, directory=0, flags=2),
+    "rmdir": SupervisedCall("entry", path=0, name="rmdir"),
     "rename": SupervisedCall("entry", path=0, other=1),
     "renameat": SupervisedCall("entry", path=1, directory=0, other=3, other_directory=2),
     "renameat2": SupervisedCall("entry", path=1, directory=0, other=3, other_directory=2),

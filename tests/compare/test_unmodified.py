@@ -18,7 +18,14 @@ from harness.host import AS_ROOT
 from harness.img import environment
 
 #: kind -> how many images of a hundred may differ
-KINDS = {"root": 5, "host-users-false": 5, "cri-o-root": 7, "host-users-false-drop-all": 7, "restricted-open-root": 7}
+KINDS = {
+    "root": 5,
+    "host-users-false": 5,
+    "cri-o-root": 7,
+    "host-users-false-drop-all": 7,
+    "restricted-open-root": 7,
+    "restricted-prepared": 12,
+}
 WORST = "run/hard-links-across-steps"  #: an exception, which is in each sample
 
 

@@ -5,23 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from compare.builders import BEFORE
 from compare.dockerfiles import Case, write_files
-from harness.bases import write_oci_archive
+from harness.bases import below_media, merged_busybox, write_oci_archive
 from harness.build_server import BuildServer, build_server
 from harness.compare import VOLATILE, config_differences, tree_differences
 from harness.fixtures import load
 from harness.host import fixture_file
-from harness.img import Img
+from harness.img import Img, environment
 from harness.oci import ImageArchive
+from harness.prepared import OWNED
 from harness.unmodified import Box
 from harness.web import Page, WebServer, web_server
 
-__all__ = ["Twins"]
+__all__ = ["PREPARED", "Twins"]
+
+#: where no step can make a name in the root directory: Dockerfiles make theirs below ``/media`` there, see `below_media`
+PREPARED = "restricted-prepared"
 
 EPOCH = 1_200_000_000  #: later than all files of contexts and bases: whatever a build makes gets this time
 _DEBIAN = "docker.io/library/debian:latest"
@@ -46,12 +50,18 @@ class Twins:
     @contextmanager
     def started(cls, kind: str, busybox_archive: Path, here: BuildServer, directory: Path) -> Iterator[Twins]:
         """Start the one in a container of *kind* and give both."""
-        box = Box.make(directory / "layer", kind, busybox_archive)
+        base = merged_busybox(directory / "base.tar") if kind == PREPARED else busybox_archive
+        box = Box.make(directory / "layer", kind, base)
         shared = directory / "shared"
         shared.mkdir()
         inside = box.img(shared)
         with ExitStack() as opened:
             opened.callback(box.remove)
+            if kind == PREPARED:
+                # Of the image, and to be copied up before two containers share the layer: that takes the working directory of the overlay.
+                box.shell(f"chmod 755 {' '.join(f'/{name}' for name in OWNED)}").ok()
+                here = opened.enter_context(build_server(directory / "here", environment(directory)))
+                load(directory / "here", base, directory)
             web = opened.enter_context(web_server())
             there = opened.enter_context(build_server(inside.state, box.environment(), inside.situation))
             yield cls(box, here, there, inside, web, shared)
@@ -61,13 +71,7 @@ class Twins:
         if "FROM debian" in case.text:
             self._provide_debian()
         self.web.pages.update({path: Page(content, modified) for path, (content, modified) in case.pages.items()})
-        self._count += 1
-        place = self.directory / str(self._count)
-        write_files(
-            place / "context", {**case.files, "Dockerfile": case.text.replace("http://web/", f"{self.web.url}/")}
-        )
-        expected = self._built(self.here, case, place, "here.tar")
-        assert expected == "", expected
+        case, place = self._reference(case)
         self.box.give(place)
         if refusal := self._built(self.there, case, self.box.seen(place), "there.tar"):
             return [refusal]
@@ -84,12 +88,33 @@ class Twins:
             if mine != other
         ]
 
+    def _reference(self, case: Case) -> tuple[Case, Path]:
+        """Build *case* on this machine in a new directory; return it as it is to be built in the container, and the directory."""
+        if self.box.kind == PREPARED:
+            moved = replace(case, dockerfile=below_media(case.dockerfile), before=below_media(case.before))
+            place, expected = self._built_here(moved)
+            if not expected:
+                return moved, place
+        place, expected = self._built_here(case)  # for that one, what it starts from may have no such directory
+        assert expected == "" or self.box.kind == PREPARED, expected
+        return case, place
+
+    def _built_here(self, case: Case) -> tuple[Path, str]:
+        self._count += 1
+        place = self.directory / str(self._count)
+        write_files(
+            place / "context", {**case.files, "Dockerfile": case.text.replace("http://web/", f"{self.web.url}/")}
+        )
+        return place, self._built(self.here, case, place, "here.tar")
+
     def _built(self, server: BuildServer, case: Case, place: Path, name: str) -> str:
         """Build *case* in *place*, as *server* sees it, into *name*; return why that failed."""
         common: dict[str, Any] = {"no_cache": True, "network": "host"}
         arguments = {"SOURCE_DATE_EPOCH": str(EPOCH), **case.build_args}
         if case.before:
-            server.build(place / "context", case.text_before, tags=[BEFORE], build_args=arguments, **common).ok()
+            first = server.build(place / "context", case.text_before, tags=[BEFORE], build_args=arguments, **common)
+            if first.error:
+                return f"{first.error}\n{first.log}"
         output = {"dest": str(place / name), "compression": "uncompressed", "rewrite-timestamp": "true"}
         built = server.build(
             place / "context", None, outputs=[["oci", output]], target=case.target, build_args=arguments,
@@ -152,6 +177,20 @@ EXCEPTIONS_OF: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "host-users-false-drop-all": _BELIEVED,
     "restricted-open-root": _BELIEVED,
+    PREPARED: {
+        "The names in `/` are those of the container's image: the Dockerfile writes them down.": _SEEDS,
+        **{why: names for why, names in _BELIEVED.items() if why != _NAMES},
+        "A name in `/` that is none of the directories in img's own image.": (
+            "config/workdir-forms",
+            "run/exec-form",
+            "run/fifo-and-odd-names",
+        ),
+        "The base has no merged `/usr`.": ("config/base-without-a-path", "stages/run-on-scratch"),
+        "It removes `/usr`, where a base that is merged has its shell: elsewhere it fails, too.": (
+            "run/deleted-base-directories",
+        ),
+        "A directory cannot be moved to a name in `/`.": ("run/moved-directories",),
+    },
 }
 
 

@@ -6,13 +6,16 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import subprocess
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["BUSYBOX_CONFIG", "busybox_root", "write_oci_archive"]
+from harness.prepared import LINKS, OWNED
+
+__all__ = ["BUSYBOX_CONFIG", "below_media", "busybox_root", "merged_busybox", "write_oci_archive"]
 
 BUSYBOX = Path("/bin/busybox")
 BUSYBOX_CONFIG = {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["sh"]}
@@ -28,6 +31,8 @@ _DIRECTORIES = {
     "var/log": 0o2775,
     "srv/data": 0o755,
 }
+_MERGED = {name: mode for name, mode in _DIRECTORIES.items() if name != "bin"}
+_MERGED |= dict.fromkeys(("usr/lib", "usr/lib64", "usr/sbin", "media"), 0o755)
 _FILES = {
     "etc/passwd": _PASSWD,
     "etc/group": _GROUP,
@@ -37,21 +42,51 @@ _FILES = {
 }
 
 
-def busybox_root(*commands: str) -> bytes:
-    """Return a small root file system as a tar: busybox with *commands* (none: all), users, a few files and odd modes."""
+def busybox_root(*commands: str, merged: bool = False) -> bytes:
+    """Return a small root file system as a tar: busybox with *commands* (none: all), users, a few files and odd modes.
+
+    *merged*: ``/bin`` and the like are links into ``usr``, as newer distributions have them, and there is an empty directory ``/media``.
+    """
+    place = "usr/bin" if merged else "bin"
     listed = commands or subprocess.run([BUSYBOX, "--list"], capture_output=True, check=True, text=True).stdout.split()
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for name, mode in _DIRECTORIES.items():
+        for name, mode in (_MERGED if merged else _DIRECTORIES).items():
             archive.addfile(_member(name, kind=tarfile.DIRTYPE, mode=mode))
+        for name, target in LINKS.items() if merged else ():
+            archive.addfile(_member(name, kind=tarfile.SYMTYPE, mode=0o777, linkname=target))
         content = BUSYBOX.read_bytes()
-        archive.addfile(_member("bin/busybox", mode=0o755, size=len(content)), io.BytesIO(content))
+        archive.addfile(_member(f"{place}/busybox", mode=0o755, size=len(content)), io.BytesIO(content))
         for command in sorted(set(listed) - {"busybox"}):
-            archive.addfile(_member(f"bin/{command}", kind=tarfile.SYMTYPE, mode=0o777, linkname="busybox"))
+            archive.addfile(_member(f"{place}/{command}", kind=tarfile.SYMTYPE, mode=0o777, linkname="busybox"))
         for name, text in _FILES.items():
             archive.addfile(_member(name, size=len(text)), io.BytesIO(text.encode()))
         archive.addfile(_member("srv/data/hard", kind=tarfile.LNKTYPE, linkname="srv/data/one"))
     return buffer.getvalue()
+
+
+def merged_busybox(path: Path) -> Path:
+    """Write the `busybox_root` whose /usr is merged as an archive of the image ``busybox``."""
+    return write_oci_archive(
+        path, [busybox_root(merged=True)], name="docker.io/library/busybox:latest", config=BUSYBOX_CONFIG
+    )
+
+
+_KNOWN: Final = "|".join(("proc", "sys", "dev", *LINKS, *OWNED))
+_TOP: Final = re.compile(rf"(?<![\w./*$~}}-])/(?!(?:{_KNOWN})\b)(?=[A-Za-z])")
+_INTO_ROOT: Final = re.compile(r"(\b(?:COPY|ADD|cp) [^&;\n]*[^/&;\s]) /(?=\s|$)")
+_SOURCES: Final = re.compile(r"(?m)^(\s*(?:COPY|ADD) (?!.*--from).* )(\S+)$")
+
+
+def below_media(dockerfile: str) -> str:
+    """Return *dockerfile* with names below `/media` instead of those that it makes in the root directory, but for those of `OWNED`."""
+    lines = (_moved(line) for line in _INTO_ROOT.sub(r"\1 /media/", dockerfile).split("\n"))
+    return "\n".join(lines)
+
+
+def _moved(line: str) -> str:
+    kept = _SOURCES.match(line)
+    return kept[1] + _TOP.sub("/media/", kept[2]) if kept else _TOP.sub("/media/", line)
 
 
 def _member(

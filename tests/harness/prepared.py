@@ -20,7 +20,7 @@ DIRECTORIES = ("home", "in", "state", "tmp")
 OWNED = tuple(
     "usr etc var home root opt srv mnt media run tmp boot app src data work workspace build code".split()  # noqa: SIM905
 )
-LINKS = {name: f"usr/{name}" for name in ("bin", "sbin", "lib", "lib64")}
+LINKS = {name: f"usr/{name}" for name in ("bin", "sbin", "lib", "lib64", "lib32", "libx32")}
 
 _SOURCE = Path(__file__).parents[2]
 _PYTHON = HOME / "python"

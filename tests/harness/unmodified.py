@@ -111,6 +111,10 @@ class Box:
                     os.chown(each, self.user, self.user)
                 elif each.is_relative_to(upper):
                     os.chown(each, self._root, self._root)
+        elif self.user:  # as an ordinary user we can give nothing away, but let everybody write
+            for directory in path.parents:
+                if self.inside(self.home) in directory.parents and directory.stat().st_uid == os.getuid():
+                    directory.chmod(0o777)
 
     def give(self, directory: Path) -> None:
         """Make its user the owner of *directory* and all that is in it."""
@@ -120,6 +124,8 @@ class Box:
                 os.chown(path, self.user, self.user, follow_symlinks=False)
                 if not path.is_symlink():
                     path.chmod(stat.S_IMODE(mode))  # a new owner takes bits away
+        elif self.user:
+            directory.chmod(0o777)
 
     def seen(self, path: Path) -> Path:
         """Return where *path*, in one of the writable directories of this machine, is in it."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.bases import below_media
 from harness.host import AS_ROOT, fixture_file, need
 from harness.unmodified import Box
 
@@ -22,9 +23,10 @@ KINDS: dict[str, dict[str, str]] = {
     "cri-o-root": {"setcap": "it takes the capability `SETFCAP`"},
     "host-users-false-drop-all": {"user-step": _ONE_USER},
     "restricted-open-root": {"user-step": _ONE_USER},
+    "restricted-prepared": {"user-step": _ONE_USER},
 }
 #: those that are tried without IMG_TEST_EVERY_CONTAINER
-SAMPLE = ("root", "cri-o-root", "restricted-open-root")
+SAMPLE = ("root", "cri-o-root", "restricted-prepared")
 
 _PACKAGE = r"""mkdir -p /repo/p/DEBIAN /repo/p/usr/lib/thing && cd /repo && echo data > p/usr/lib/thing/data
 printf '%s\n' 'Package: thing' 'Version: 1' 'Architecture: all' 'Maintainer: a <a@b>' 'Description: x' 'Depends: passwd' > p/DEBIAN/control
@@ -170,11 +172,12 @@ def check_the_commands_work(kind: str, tmp_path: Path, busybox_archive: Path) ->
     rootfs = fixture_file("debian.tar")
     box = Box.make(tmp_path / "layer", kind, busybox_archive)
     box.put(f"{box.home}/in/debian.tar", rootfs.read_bytes())
-    box.put(f"{box.home}/in/commands/Dockerfile", dockerfile())
+    prepared = kind == "restricted-prepared"
+    box.put(f"{box.home}/in/commands/Dockerfile", below_media(dockerfile()) if prepared else dockerfile())
     box.img().run("import", f"{box.home}/in/debian.tar", "debian").ok()
     place = f"{box.home}/in/commands"
     box.img().build(Path(place), "--network=host", "--no-cache", "-o", f"type=local,dest={place}/out", tag="").ok()
-    out = box.inside(f"{place}/out")
+    out = box.inside(f"{place}/out") / ("media" if prepared else "")
     failed = set(COMMANDS) - set((out / "worked").read_text().split())
     words = {name: (out / name).read_text()[-300:] for name in failed ^ set(KINDS[kind]) if (out / name).exists()}
     box.remove()

@@ -83,9 +83,9 @@ def test_the_doctor_names_the_situation(box: Box) -> None:
     assert findings["snapshotter moving"]["text"] == "works, and is what `auto` takes"
 
 
-#: containers that have neither a namespace nor all that the executor `chroot` takes, and the two ways that there are
-LACKING = ("ordinary-user", "restricted", "restricted-prepared")
-WAYS = ("`hostUsers: false`", "in `/.img` alone")
+#: containers that have neither a namespace nor all that the executors `chroot` and `swap` take, and the ways that there are
+LACKING = ("ordinary-user", "restricted")
+WAYS = ("`hostUsers: false`", "in `/.img` alone", "target `restricted` in contrib/container")
 
 
 @pytest.mark.parametrize("kind", LACKING)

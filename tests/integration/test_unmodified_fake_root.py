@@ -1,12 +1,13 @@
 """Builds in containers whose user has no capability: a supervisor makes steps believe that they are root, and images are as root's.
 
-Under runc: `hostUsers: false` with all capabilities dropped, and Kubernetes' *restricted* where everybody may write in the root directory,
-as CRI-O has it of an image made so. Img lives in ``/.img`` alone (`harness.prepared`), and the tree of a step takes the place of the root
-directory.
+Under runc: `hostUsers: false` with all capabilities dropped, and Kubernetes' *restricted*, where everybody may write in the root directory,
+as CRI-O has it of an image made so, or where the image has directories of the user's. Img lives in ``/.img`` alone (`harness.prepared`),
+and the tree of a step takes the place of the root directory, or of those directories.
 """
 
 from __future__ import annotations
 
+import json
 import tarfile
 import textwrap
 from collections.abc import Iterator
@@ -14,17 +15,22 @@ from pathlib import Path
 
 import pytest
 
+from harness.bases import below_media, merged_busybox
 from harness.compare import VOLATILE, config_differences, tree_differences
 from harness.fixtures import NewState
 from harness.host import fixture_file, need
 from harness.img import write_context
 from harness.oci import ImageArchive
+from harness.prepared import OWNED
+from harness.situations import Unmodified
 from harness.unmodified import Box
 from integration.test_single_id import DOCKERFILE, EXPECTED, archive, package
 from integration.test_unmodified_containers import layer_paths
 from integration.test_unmodified_swap import CASES as SWAPPED
 
 KINDS = ("host-users-false-drop-all", "restricted-open-root")
+#: the container in which no step can make a name in the root directory, see `harness.bases.below_media`
+PREPARED = "restricted-prepared"
 CASES = {
     **SWAPPED,
     # what the kernel itself says of a process is the truth
@@ -74,13 +80,32 @@ CASES = {
         RUN find /srv /home /tmp -type f -user 33 | sort >> /seen
     """,
 }
+#: what directories are that the container has under the names that a step makes
+STANDING = """
+    FROM busybox
+    RUN test ! -e /app && ! [ -d /app/ ] && ! ls /app 2> /dev/null && mkdir /app && ! mkdir /app 2> /dev/null
+    RUN ls -la / > /dev/null && find / -xdev -maxdepth 2 -name nothing && du -sx / > /dev/null
+    RUN mkdir -p /app/x && chown 33:34 /app && chmod 2750 /app && touch /app/y && stat -c '%u:%g %a' /app /app/y > /var/app
+    RUN cd / && mkdir src && mkdir -m 700 -p code/below && echo x > /code/below/f && ! cd /build 2> /dev/null && ! rmdir /code 2> /dev/null
+    RUN cd /srv && rmdir ../src/ && ! [ -e /src ] && rm -rf /code && mkdir -p /code && mkdir /opt /boot && rmdir /boot
+    WORKDIR /workspace
+    COPY file .
+    RUN echo more >> file && rm -r /srv/data && mv /app/y . && grep -q localhost /etc/hosts && chmod 711 / && stat -c %a / > mode
+"""
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the archive of a base whose /usr is merged."""
+    return merged_busybox(tmp_path_factory.mktemp("base") / "busybox.tar")
+
+
+@pytest.fixture(scope="module", params=(*KINDS, PREPARED))
 def box(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, busybox_archive: Path
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, busybox_archive: Path, base: Path
 ) -> Iterator[Box]:
-    made = Box.make(tmp_path_factory.mktemp("box") / "layer", request.param, busybox_archive)
+    archive = base if request.param == PREPARED else busybox_archive
+    made = Box.make(tmp_path_factory.mktemp("box") / "layer", request.param, archive)
     yield made
     made.remove()
 
@@ -111,9 +136,13 @@ def test_package_managers_and_programs_for_users_work(tmp_path: Path) -> None:
     assert {path: owners.get(path) for path in EXPECTED} == EXPECTED
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_builds_give_the_same_image_as_elsewhere(box: Box, reference: NewState, tmp_path: Path, name: str) -> None:
-    dockerfile = textwrap.dedent(CASES[name])
+@pytest.mark.parametrize("name", [*CASES, "standing"])
+def test_builds_give_the_same_image_as_elsewhere(
+    box: Box, reference: NewState, base: Path, tmp_path: Path, name: str
+) -> None:
+    dockerfile = textwrap.dedent(CASES.get(name, STANDING))
+    if box.kind == PREPARED:
+        dockerfile = below_media(dockerfile).replace("ls -A / ", "ls -A /srv ")
     inside = Path("/.img/in", name.replace(" ", "-"))
     files = {"Dockerfile": dockerfile, "file": "content\n", "tree/a": "a\n", "tree/below/b": "b\n", "secret": "s3cret"}
     for path, content in files.items():
@@ -122,6 +151,8 @@ def test_builds_give_the_same_image_as_elsewhere(box: Box, reference: NewState, 
     flags = ("--no-cache", "--network=host")
     expected, found = tmp_path / "expected.tar", box.inside(f"{inside}/out.tar")
     there = reference(f"fake-{box.kind}-{name}".replace(" ", "-"))
+    if box.kind == PREPARED:
+        there.run("load", "-q", "-i", base).ok()
     secret = ("--secret", f"id=token,src={tmp_path}/secret")
     there.build(tmp_path, *flags, *secret, "-o", f"type=oci,dest={expected}", tag="").ok()
     secret = ("--secret", f"id=token,src={inside}/secret")
@@ -132,3 +163,37 @@ def test_builds_give_the_same_image_as_elsewhere(box: Box, reference: NewState, 
         *config_differences(ours.config, theirs.config),
     ]
     assert [layer_paths(layer) for layer in ours.layers()] == [layer_paths(layer) for layer in theirs.layers()]
+
+
+def test_the_doctor_names_the_situation(box: Box) -> None:
+    findings = {each["what"]: each for each in json.loads(box.img().run("doctor", "--json").text)["findings"]}
+    assert "steps only believe that they are root" in findings["user ids"]["text"]
+    assert "`hostUsers: false`" in findings["user ids"]["hint"]
+    assert findings["executor swap"]["text"] == "works, and is what `auto` takes"
+
+
+#: what has no place where no step can make a name in the root directory -> the error
+NO_PLACE = {
+    "FROM busybox\nWORKDIR /new\nRUN true\n": "img's own image must have a directory `/new`",
+    "FROM busybox\nCOPY Dockerfile /entrypoint\nRUN true\n": "the image has the file `/entrypoint`",
+    "FROM busybox\nRUN --mount=type=cache,target=/cache true\n": "img's own image must have a directory `/cache`",
+    "FROM scratch\nCOPY --from=busybox /usr/bin/busybox /bin/sh\nRUN true\n": "merged /usr",
+    "FROM busybox\nRUN touch /entrypoint\n": "exit code: 1",
+    "FROM busybox\nRUN true # in a volume\n": "the image has `/srv`, and the container's own cannot be moved away",
+}
+
+
+def test_what_has_no_place_is_refused_in_one_line(tmp_path: Path, base: Path) -> None:
+    box = Box.make(tmp_path / "layer", PREPARED, base)
+    (tmp_path / "volume").mkdir()
+    box.give(tmp_path / "volume")
+    for dockerfile, words in NO_PLACE.items():
+        box.put("/.img/in/refused/Dockerfile", dockerfile)
+        img = box.img()
+        assert isinstance(img.situation, Unmodified)
+        if "volume" in dockerfile:
+            img = img.on(img.situation.but(volumes=(("/srv", f"{tmp_path}/volume"),)))
+        img.build(Path("/.img/in/refused"), "--no-cache").refused(4 if "exit" in words else 7, words)
+        left = [path.name for name in OWNED for path in box.inside(name).glob("*")]
+        assert set(left) <= {"hosts", "resolv.conf"}
+    box.remove()
