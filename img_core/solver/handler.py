@@ -120,6 +120,9 @@ class StepWork(ABC, Generic[S]):
         """Tell whether nothing can be recorded of it, as far as that is known, and the key is best known when the work is done."""
         return False
 
+    def fetch(self) -> None:
+        """Bring here what work that `is_new` reads, while its base arrives."""
+
     @abstractmethod
     def read(self) -> Sequence[str]:
         """Return the `key_parts`; called once."""
@@ -167,7 +170,10 @@ class StepHandler(Handler[S]):
         if not work.is_new(use_cache=use_cache):
             return None
         with self._alone("new", work.base.identity, work):
-            return self._made(work) if work.is_new(use_cache=use_cache) else None
+            if not work.is_new(use_cache=use_cache):
+                return None
+            work.fetch()
+            return self._made(work)
 
     def _found_or_made(self, work: StepWork[S]) -> Done:
         if found := self._found(work):

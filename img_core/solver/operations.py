@@ -166,6 +166,14 @@ class FileWork(StepWork[FileOp]):
             self.selections[action] = copy.select(tree, action) if is_known else self.trees.select(source, tree, action)
         return self.selections[action]
 
+    def fetch(self) -> None:
+        """Bring here what is copied from elsewhere than a context, while the base arrives."""
+        fetched = [action for action in self._copies if not is_context(self._source(action))]
+        if fetched and self.task.op.has_base:
+            self._scope.layers.unpack_soon(self.base)
+        for action in fetched:
+            self._selection(action)
+
     def read(self) -> list[str]:
         """Return digests of what is copied, and the time that new directories get."""
         parts = list(map(self._digest, self._copies))
