@@ -3,6 +3,10 @@
 There the attributes of a bind mount can only be changed where it is attached. So a thread takes a mount namespace of its own for a
 moment, attaches the tree there, remounts what is in it the classic way, and takes a new detached copy. Nothing is ever visible
 outside of that thread, and the namespace ends with it.
+
+The caller goes on when the kernel knows the thread no longer. Python itself waits only until the thread has left the interpreter, and a
+process that changes its ids with a second thread lets both do it (nptl(7)): where a filter answers one of them, the results differ, and
+the C library aborts the process. Besides, a thread that ends may load a library, from the root directory of that moment.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import time
 from concurrent.futures import Future
 from threading import Thread
 from typing import Final
@@ -21,6 +26,8 @@ __all__ = ["copy_with_attributes"]
 # Every root file system of ours and every host has it, and in here nobody looks into it.
 _STAGE: Final = "/sys"
 _PLACE: Final = f"{_STAGE}/tree"
+
+_MOMENT: Final = 0.0002  # seconds; a thread's last steps take less
 
 _MS_NOATIME: Final = 0x400
 _MS_NODIRATIME: Final = 0x800
@@ -51,9 +58,11 @@ def copy_with_attributes(fd: int, attributes: int) -> int:
     *fd* is used up, but stays open. Raises OSError.
     """
     result: Future[int] = Future()
+    me: Future[str] = Future()
 
     def work() -> None:
         try:
+            me.set_result(os.readlink("/proc/thread-self"))
             result.set_result(_copy(fd, attributes))
         except BaseException as err:  # surfaces in the caller
             result.set_exception(err)
@@ -61,7 +70,10 @@ def copy_with_attributes(fd: int, attributes: int) -> int:
     thread = Thread(target=work)
     thread.start()
     thread.join()
-    return result.result()
+    copy = result.result()
+    while os.path.exists(f"/proc/{me.result()}"):
+        time.sleep(_MOMENT)
+    return copy
 
 
 def _copy(fd: int, attributes: int) -> int:

@@ -289,3 +289,16 @@ def test_attributes_reach_submounts_without_mount_setattr(tmp_path: Path) -> Non
         assert os.path.isdir("/sys/kernel")
 
     run_inside("single", body)
+
+
+def test_no_thread_outlives_a_change_of_attributes_without_mount_setattr() -> None:
+    """A second thread makes the C library change ids twice, and abort where a filter answers one of the two."""
+
+    def body() -> None:
+        flags = syscalls.OPEN_TREE_CLONE | syscalls.AT_RECURSIVE
+        for _ in range(200):
+            fd = copy_with_attributes(syscalls.open_tree(syscalls.AT_FDCWD, "/dev/null", flags), 0)
+            assert len(os.listdir("/proc/self/task")) == 1
+            os.close(fd)
+
+    run_inside("single", body)
