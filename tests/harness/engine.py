@@ -96,10 +96,10 @@ def configuration(wanted: Wanted, command: list[str], *, own_users: bool, real_r
     """Return the OCI runtime configuration, as containerd and dockerd write it when they are told nothing."""
     held = [f"CAP_{name}" for name in wanted["capabilities"]]
     effective = held if wanted["user"] == 0 else []
-    environment = dict(os.environ)
+    shown = {path: path for path in (*wanted["visible"], *(() if wanted["image"] else _PROGRAMS))}
+    environment = environment_there(_STAGE / "merged", [*shown, *wanted["writable"], *dict(wanted["volumes"])])
     if wanted["prepared"]:
         command, environment = prepared.command_in(command), prepared.environment_in(environment)
-    shown = {path: path for path in (*wanted["visible"], *(() if wanted["image"] else _PROGRAMS))}
     linux: dict[str, Any] = {
         "namespaces": [{"type": kind} for kind in ("pid", "ipc", "uts", "mount")],
         "maskedPaths": list(sandbox.MASKED_PATHS),
@@ -132,6 +132,17 @@ def configuration(wanted: Wanted, command: list[str], *, own_users: bool, real_r
         ),
         "linux": linux,
     }
+
+
+def environment_there(root: Path, shown: list[str]) -> dict[str, str]:
+    """Return our environment without what names a place that this machine has and the container lacks, such as TMPDIR."""
+
+    def is_away(value: str) -> bool:
+        if not value.startswith("/") or not os.path.exists(value):
+            return False
+        return not os.path.lexists(f"{root}{value}") and not any(Path(value).is_relative_to(path) for path in shown)
+
+    return {name: value for name, value in os.environ.items() if not is_away(value)}
 
 
 def device_rules() -> list[dict[str, Any]]:
