@@ -23,7 +23,7 @@ __all__ = ["Entry", "Service", "ServiceV1", "ServiceV2"]
 #: Says which entries are alike: here all that this plugin writes.
 _VERSION = oci.digest(b"img cache 1").removeprefix("sha256:")
 _CONFLICT = 409
-_PART = 32 << 20  # bytes of one request of v1
+_PART = 8 << 20  # bytes of one request of v1, which are in memory twice
 
 Content = Callable[[], Iterable[bytes]]
 
