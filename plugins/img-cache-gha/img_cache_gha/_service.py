@@ -24,6 +24,7 @@ __all__ = ["Entry", "Service", "ServiceV1", "ServiceV2"]
 _VERSION = oci.digest(b"img cache 1").removeprefix("sha256:")
 _CONFLICT = 409
 _PART = 8 << 20  # bytes of one request of v1, which are in memory twice
+_PIECE = 256 << 10  # bytes of it that are sent at once
 
 Content = Callable[[], Iterable[bytes]]
 
@@ -154,7 +155,7 @@ class ServiceV1(Service):
                 "Content-Range": f"bytes {start}-{start + len(part) - 1}/*",
             }
             self._objects.ask(
-                "PATCH", f"{self._base}/{path}", headers=headers, content=partial(bytes, part), doing=f"write {key}"
+                "PATCH", f"{self._base}/{path}", headers=headers, content=partial(_pieces, part), doing=f"write {key}"
             )
             start += len(part)
         self._json("POST", path, {"size": size}, doing=f"finish {key}")
@@ -167,7 +168,15 @@ def _parts(content: Iterable[bytes]) -> Iterator[bytes]:
     for chunk in content:
         gathered += chunk
         while len(gathered) >= _PART:
-            yield bytes(gathered[:_PART])
+            with memoryview(gathered) as all_of_it:
+                part = bytes(all_of_it[:_PART])
             del gathered[:_PART]
+            yield part
     if gathered:
         yield bytes(gathered)
+
+
+def _pieces(part: bytes) -> Iterator[bytes]:
+    """Give *part* in pieces: what sends them makes copies."""
+    for start in range(0, len(part), _PIECE):
+        yield part[start : start + _PIECE]
