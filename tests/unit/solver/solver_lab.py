@@ -197,7 +197,7 @@ class _FakeSecrets:
 
     values: Mapping[str, str] = {}
 
-    def __init__(self, run_directory: str, *_more: object, mounts: bool = True) -> None:
+    def __init__(self, run_directory: str, *_more: object, **_options: object) -> None:
         self._directory = run_directory
 
     def read(self, name: str, *, required: bool = False) -> bytes | None:
