@@ -147,6 +147,8 @@ def test_builds_give_the_same_image_as_elsewhere(
     files = {"Dockerfile": dockerfile, "file": "content\n", "tree/a": "a\n", "tree/below/b": "b\n", "secret": "s3cret"}
     for path, content in files.items():
         box.put(f"{inside}/{path}", content)
+    for path in ("tree", "tree/below"):
+        box.inside(f"{inside}/{path}").chmod(0o755)  # steps look at the modes of the context
     write_context(tmp_path, dockerfile, dict(files))
     flags = ("--no-cache", "--network=host")
     expected, found = tmp_path / "expected.tar", box.inside(f"{inside}/out.tar")
