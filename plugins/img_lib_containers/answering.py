@@ -51,8 +51,9 @@ class Answering:
         except Refusal as refusal:
             seccomp.answer(self._listener, notification, error=refusal.number)
         except OSError as err:
-            error = err.errno if err.errno in _OF_THE_DISK else 0
-            seccomp.answer(self._listener, notification, error=error or 0)
+            marks = call is not None and call.kind == "owner"
+            error = 0 if marks and err.errno not in _OF_THE_DISK else err.errno or errno.EIO
+            seccomp.answer(self._listener, notification, error=error)
         else:
             if not answered:
                 seccomp.proceed(self._listener, notification)
