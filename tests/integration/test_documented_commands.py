@@ -49,6 +49,7 @@ ELSEWHERE = {
     "export XDG_DATA_HOME=/scratch": "a directory of other people's machines",
     "python -m hatchling": "needs a package index; the wheels are built in tests/packaging",
     "img build -t img -f contrib/container": "needs Docker Hub; tried in test_containers.py with another base",
+    "img build -t img:restricted": "needs Docker Hub; tried in test_unmodified_swap.py with another base",
     "pip install .": "stands for a package of the reader's; tests/packaging installs the example",
     "img plugins info exporter:example": "the same",
     "img plugins check exporter:example": "the same",
