@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from img_core.linux.binfmt import Emulation
 from img_core.linux.sandbox import ALL_CAPABILITIES, held_capabilities
-from img_core.spec.errors import HostError, StepError, Unsupported
+from img_core.spec.errors import HostError, Unsupported
 from img_core.spec.executor import Executor, ExitStatus, Process, StepIO
 from img_executor_chroot._calls import ABIS
 from img_lib_containers.containers import (
-    check,
     check_target,
+    check_without_namespaces,
     own,
     parents_first,
     read_all,
+    request_of,
     standard_input,
     wait_or_kill,
 )
@@ -71,7 +72,7 @@ class ChrootExecutor(Executor):
         spawner = self.host.spawner
         if spawner is None:
             raise HostError("this command cannot start processes")
-        _check(process)
+        check_without_namespaces(process)
         with ExitStack() as stack:
             process = self._emulation.prepare(rootfs.fd, process, stack)
             covers = stack.enter_context(Covers(rootfs.fd, self.host.run_directory))
@@ -101,30 +102,10 @@ class ChrootExecutor(Executor):
             return code, canceled
 
 
-def _check(process: Process) -> None:
-    """Raise an error for what needs a namespace or a mount; nothing may pass as a weaker default."""
-    check(process)
-    if process.network == "private":
-        raise HostError(
-            "a network of its own needs a namespace, which this container may not make",
-            hint="use `--network=host` or `--network=none`",
-        )
-    if process.security == "insecure":
-        raise StepError("`--security=insecure` needs a privileged container")
-
-
 def _payload(process: Process, covers: Covers) -> dict[str, Any]:  # Any: JSON
     return {
-        "args": process.args,
-        "env": process.env,
-        "cwd": process.cwd,
-        "uid": process.uid,
-        "gid": process.gid,
-        "groups": process.groups,
-        "network": process.network,
+        **request_of(process),
         "cgroups": len(process.cgroup_fds),
-        "umask": process.umask,
-        "ulimits": process.ulimits,
         "single": False,
         "devices": not covers.real_devices,
         "mounts": [os.path.normpath(mount.target) for mount in process.mounts],

@@ -13,7 +13,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import select
 import stat
 import struct
 import time
@@ -84,19 +83,8 @@ class Supervisor:
 
     def run(self, pidfd: int) -> None:
         """Answer calls until the process behind *pidfd* has ended."""
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        poll.register(self._listener, select.POLLIN)
-        while True:
-            for fd, events in poll.poll():
-                if fd == pidfd:
-                    return
-                if not events & select.POLLIN:  # nobody is left who could call
-                    poll.unregister(fd)
-                    continue
-                notification = seccomp.receive(fd)
-                if notification is not None:
-                    self._serve(notification)
+        for notification in seccomp.notifications_until(self._listener, pidfd):
+            self._serve(notification)
 
     def _serve(self, notification: seccomp.Notification) -> None:
         try:

@@ -22,7 +22,15 @@ from img_executor_swap._fake import read_log
 from img_executor_swap._place import HOME, SYSTEM, RootPlace, turn
 from img_executor_swap._quiet import Quiet
 from img_lib_containers import seccomp
-from img_lib_containers.containers import check, check_target, own, parents_first, standard_input, wait_or_kill
+from img_lib_containers.containers import (
+    check_target,
+    check_without_namespaces,
+    own,
+    parents_first,
+    request_of,
+    standard_input,
+    wait_or_kill,
+)
 from img_lib_containers.covers import Covers
 
 if TYPE_CHECKING:
@@ -67,7 +75,7 @@ class SwapExecutor(Executor):
         spawner = self.host.spawner
         if spawner is None:
             raise HostError("this command cannot start processes")
-        _check(process)
+        check_without_namespaces(process)
         with ExitStack() as stack:
             process = self._emulation.prepare(rootfs.fd, process, stack)
             if not stack.enter_context(self._own_turn(io)):
@@ -123,18 +131,6 @@ def _bring_back(place: RootPlace) -> None:
             place.leave()
 
 
-def _check(process: Process) -> None:
-    """Raise an error for what needs a namespace or a mount; nothing may pass as a weaker default."""
-    check(process)
-    if process.network == "private":
-        raise HostError(
-            "a network of its own needs a namespace, which this container may not make",
-            hint="use `--network=host` or `--network=none`",
-        )
-    if process.security == "insecure":
-        raise StepError("`--security=insecure` needs a privileged container")
-
-
 def _check_target(target: str) -> None:
     check_target(target)
     if os.path.normpath(target).split("/")[1] not in (*SYSTEM, HOME):
@@ -169,15 +165,7 @@ def _covers_of_devices(stack: ExitStack) -> Covers:
 
 def _payload(process: Process, place: RootPlace) -> dict[str, Any]:  # Any: JSON
     return {
-        "args": process.args,
-        "env": process.env,
-        "cwd": process.cwd,
-        "uid": process.uid,
-        "gid": process.gid,
-        "groups": process.groups,
-        "network": process.network,
-        "umask": process.umask,
-        "ulimits": process.ulimits,
+        **request_of(process),
         "single": False,
         "tree": place.tree,
         "note": place.note,

@@ -17,6 +17,7 @@ from img_lib_containers.containers import (
     parents_first,
     prepared_mounts,
     read_all,
+    request_of,
     root_mount,
     standard_input,
     wait_or_kill,
@@ -115,19 +116,11 @@ class UsernsExecutor(Executor):
 
     def _payload(self, process: Process, ordered: Sequence[Mount]) -> dict[str, Any]:  # Any: JSON
         return {
-            "args": process.args,
-            "env": process.env,
-            "cwd": process.cwd,
-            "uid": process.uid,
-            "gid": process.gid,
-            "groups": process.groups,
+            **request_of(process),
             "hostname": process.hostname,
-            "network": process.network,
             "cgroups": len(process.cgroup_fds),
             "insecure": process.security == "insecure",
-            "umask": process.umask,
             "shm_size": process.shm_size,
-            "ulimits": process.ulimits,
             "targets": [os.path.normpath(mount.target) for mount in ordered],
             "single": self.host.mapping == "single",
             "staging": self.host.run_directory,

@@ -7,7 +7,7 @@ import resource
 import select
 import stat
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from img_core.linux import mounts, syscalls
 from img_core.spec.errors import HostError, StepError
@@ -25,10 +25,12 @@ __all__ = [
     "APT_CONFIG_PATH",
     "check",
     "check_target",
+    "check_without_namespaces",
     "own",
     "parents_first",
     "prepared_mounts",
     "read_all",
+    "request_of",
     "root_mount",
     "standard_input",
     "wait_or_kill",
@@ -56,6 +58,33 @@ def check(process: Process) -> None:
     for text in (*process.args, process.cwd, *(word for pair in process.env for word in pair)):
         if "\0" in text:
             raise StepError("an argument, the environment or the working directory contains a NUL byte")
+
+
+def check_without_namespaces(process: Process) -> None:
+    """Raise an error, like `check`, also for what needs a namespace or a mount; nothing may pass as a weaker default."""
+    check(process)
+    if process.network == "private":
+        raise HostError(
+            "a network of its own needs a namespace, which this container may not make",
+            hint="use `--network=host` or `--network=none`",
+        )
+    if process.security == "insecure":
+        raise StepError("`--security=insecure` needs a privileged container")
+
+
+def request_of(process: Process) -> dict[str, Any]:  # Any: JSON
+    """Return what every executor tells the zygote of *process*."""
+    return {
+        "args": process.args,
+        "env": process.env,
+        "cwd": process.cwd,
+        "uid": process.uid,
+        "gid": process.gid,
+        "groups": process.groups,
+        "network": process.network,
+        "umask": process.umask,
+        "ulimits": process.ulimits,
+    }
 
 
 def own(stack: ExitStack, fd: int) -> int:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import socket
 import stat
 from contextlib import suppress
@@ -99,19 +98,8 @@ class FakeRoot(Answering):
 
     def run_until(self, pidfd: int) -> None:
         """Answer calls until the process behind *pidfd* has ended."""
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        poll.register(self._listener, select.POLLIN)
-        while True:
-            for fd, events in poll.poll():
-                if fd == pidfd:
-                    return
-                if not events & select.POLLIN:  # nobody is left who could call
-                    poll.unregister(fd)
-                    continue
-                notification = seccomp.receive(fd)
-                if notification is not None:
-                    self.serve(notification)
+        for notification in seccomp.notifications_until(self._listener, pidfd):
+            self.serve(notification)
 
     def _about_file(self, asked: Asked, notification: seccomp.Notification) -> bool:
         kind = asked.call.kind

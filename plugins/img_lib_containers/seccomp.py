@@ -30,6 +30,7 @@ __all__ = [
     "install",
     "install_listener",
     "notifications",
+    "notifications_until",
     "owners_program",
     "proceed",
     "receive",
@@ -160,6 +161,23 @@ def notifications(listener: int) -> Iterator[Notification]:
                 yield notification
         elif events:  # POLLHUP: the last process is gone
             return
+
+
+def notifications_until(listener: int, pidfd: int) -> Iterator[Notification]:
+    """Give the calls that wait for an answer until the process behind *pidfd* has ended."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    poll.register(listener, select.POLLIN)
+    while True:
+        for fd, events in poll.poll():
+            if fd == pidfd:
+                return
+            if not events & select.POLLIN:  # nobody is left who could call
+                poll.unregister(fd)
+                continue
+            notification = receive(fd)
+            if notification is not None:
+                yield notification
 
 
 def still_waiting(listener: int, notification: Notification) -> bool:
