@@ -15,7 +15,7 @@ from img_core.spec.text import why
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Climber", "Entry", "EntryLook", "look_of", "reading", "tree_size", "walk"]
+__all__ = ["Climber", "Entry", "EntryLook", "look_of", "reading", "root_of", "tree_size", "walk"]
 
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -60,7 +60,7 @@ def look_of(entry: Entry, recorded: tuple[int, int] | None) -> EntryLook:
     """
     info, marks = entry.info, xattrs.Marks()
     if stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode):
-        with reading(entry.path):
+        with reading(entry.path or b"/"):
             fd = os.open(entry.name, _READ, dir_fd=entry.parent_fd)
             try:
                 marks = xattrs.read_all(fd)
@@ -68,6 +68,11 @@ def look_of(entry: Entry, recorded: tuple[int, int] | None) -> EntryLook:
                 os.close(fd)
     owner = recorded or marks.owner_of(info.st_uid, info.st_gid)
     return EntryLook(stat.S_IFMT(info.st_mode) | marks.mode_of(info.st_mode), *owner)
+
+
+def root_of(fd: int) -> Entry:
+    """Return the directory *fd* itself, which `walk` leaves out, as an entry with an empty path; *fd* may be one of ``O_PATH``."""
+    return Entry(b"", b".", fd, os.fstat(fd))
 
 
 @contextlib.contextmanager

@@ -72,7 +72,7 @@ class Tree(Protocol):
 
     @property
     def fd(self) -> int:
-        """A directory descriptor."""
+        """A directory to open from and to stat, of ``O_PATH`` where the tree is a mount: to read it, open ``.`` with it as *dir_fd*."""
 
     def owner(self, path: bytes) -> tuple[int, int] | None:
         """Return the owner of *path* that is noted beside the tree, or None; `img_core.files.treewalk.look_of` knows what else tells it."""

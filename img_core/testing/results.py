@@ -170,8 +170,8 @@ class ReadyImage:
 
     @contextlib.contextmanager
     def tree(self) -> Iterator[Tree]:
-        """See `BuiltImage.tree`."""
-        fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        """See `BuiltImage.tree`; the descriptor is as good for nothing but opening from it as that of a mount is."""
+        fd = os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             yield ReadyTree(fd, self.owners)
         finally:

@@ -68,7 +68,7 @@ class ProgramExporter(Exporter):
             "-cf",
             output,
             "--",
-            *sorted(os.listdir(root)),
+            *sorted(os.listdir(f"/proc/self/fd/{root}")),
         ]
         done = subprocess.run(
             [self.options["program"], *words], stderr=subprocess.PIPE, text=True, errors="replace", check=False,

@@ -11,9 +11,8 @@ import shutil
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.archives.flatten import write_tree
-from img_core.files import xattrs
 from img_core.files.output import check_output, output_path
-from img_core.files.treewalk import walk
+from img_core.files.treewalk import look_of, root_of, walk
 from img_core.linux.programs import Programs
 from img_core.spec import Exporter, Unsupported, UsageError
 
@@ -113,9 +112,8 @@ class SquashfsExporter(Exporter):
 
 def _root(tree: Tree) -> list[str]:
     """Return what the archive cannot say: mode and owner of the root itself."""
-    info, marks = os.fstat(tree.fd), xattrs.read_all(tree.fd)
-    uid, gid = tree.owner(b"") or marks.owner_of(info.st_uid, info.st_gid)
-    return ["-root-mode", f"{marks.mode_of(info.st_mode):o}", "-root-uid", f"{uid}", "-root-gid", f"{gid}"]
+    look = look_of(root_of(tree.fd), tree.owner(b""))
+    return ["-root-mode", f"{look.mode & 0o7777:o}", "-root-uid", f"{look.uid}", "-root-gid", f"{look.gid}"]
 
 
 def _newest(tree: Tree) -> int:

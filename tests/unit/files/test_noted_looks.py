@@ -18,7 +18,7 @@ from img_core.archives.tar.writer import TarWriter
 from img_core.files.copy import SourceTree, apply, copy_path, digest, select
 from img_core.files.fs import opened_directory
 from img_core.files.ownership import Owners
-from img_core.files.treewalk import look_of, walk
+from img_core.files.treewalk import look_of, root_of, walk
 from img_core.files.xattrs import MODE, OWNER
 from img_core.solver.result import TreeView
 from img_core.spec.graph import Copy
@@ -199,3 +199,11 @@ def test_keys_of_copies_hold_the_noted_look_and_no_other(tmp_path: Path) -> None
         with opened_directory(str(tmp_path)) as fd:
             keys.append(digest(select(SourceTree(fd, keep_owner=True), Copy(0, (f"{name}/*",), "/"))))
     assert keys[0] == keys[1] != keys[2]
+
+
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_PATH], ids=["directory", "mount"])
+def test_the_root_has_a_look_however_it_is_open(tmp_path: Path, flags: int) -> None:
+    note(tmp_path, 0o551, 33, 34)
+    with opened_directory(str(tmp_path), flags) as fd:
+        look = look_of(root_of(fd), None)
+    assert (stat.S_ISDIR(look.mode), stat.S_IMODE(look.mode), look.uid, look.gid) == (True, 0o551, 33, 34)
