@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -154,10 +155,12 @@ class Building(Workplace):
         on_line: Callable[[str], None],
         backend: str = "auto",
         executor: str = "auto",
+        max_parallelism: int = 0,
         cancel: CancelHandle | None = None,
     ) -> int:
         """Do the steps of *task*, a document that a build with an engine made, and save their results in the cache that it names.
 
+        At most *max_parallelism* run at the same time, or as many as the task says, and without that as there are processors for it.
         *on_line* gets JSON objects, one a call: events, and at the end ``result`` or ``error``. Returns the status of the command.
         Raises UsageError for what is no task.
         """
@@ -167,7 +170,8 @@ class Building(Workplace):
 
         read = SentTask.read(task, KEY_VERSION)
         with self._working(cancel) as (session, cancellation):
-            return Work(session, read, cancellation, on_line, backend=backend, executor=executor).do()
+            steps = read.steps_at_once(len(os.sched_getaffinity(0)), max_parallelism)
+            return Work(session, read, cancellation, on_line, backend=backend, executor=executor, steps=steps).do()
 
     def handed_out(
         self,

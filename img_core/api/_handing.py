@@ -219,7 +219,7 @@ class Handing:
 
     def _task(
         self, exact: Mapping[str, Vertex], contexts: Mapping[str, PackedContext], epoch: int | None,
-        parts: Sequence[CutPart], *, saved: bool,
+        parts: Sequence[CutPart], *, saved: bool, sharing: int,
     ) -> str:  # fmt: skip
         request, source, target = self._prepared.request, self._source, self._target
         secrets = {name: self._prepared.secret(name) for part in parts for name in part.secrets}
@@ -234,6 +234,8 @@ class Handing:
             request.insecure_registries,
             request.offline,
             {name: value for name, value in secrets.items() if value is not None},
+            int(self._engine.options.get("max-parallelism", request.max_parallelism)),
+            sharing,
         ).text(KEY_VERSION)
 
     def _exact(self, found: Cut) -> dict[str, Vertex]:

@@ -33,7 +33,7 @@ __all__ = ["Work"]
 
 
 class Work:
-    """The steps of one task, in one session. *tell* gets the lines."""
+    """The steps of one task, at most *steps* at the same time, in one session. *tell* gets the lines."""
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class Work:
         *,
         backend: str = "auto",
         executor: str = "auto",
+        steps: int,
     ) -> None:
         request = BuildRequest(
             backend=backend,
@@ -62,6 +63,7 @@ class Work:
         self._prepared = Preparation(session, request, self._events, cancellation)
         self._task = task
         self._tell = tell
+        self._steps = steps
         self._failed_step = ""
 
     def do(self) -> int:
@@ -99,7 +101,7 @@ class Work:
             scope = prepared.scope(
                 drivers, resolver, task.plan, layer_forms=tuple(caches.layer_forms), all_layers=True, imports=imports
             )
-            solver = opened.enter_context(Solver(scope))
+            solver = opened.enter_context(Solver(scope, max_workers=self._steps))
             solver.solve(ready=partial(_kept, caches, scope, solver))
             caches.save(prepared.progress)
             return solver

@@ -20,16 +20,17 @@ __all__ = ["command"]
 
 @click.command("worker", cls=Command)
 @click.option("--executor", default="auto", help="what runs the steps")
+@click.option("--max-parallelism", type=int, default=0, help="run at most so many steps at the same time")
 @click.argument("task", required=False, default="")
 @click.pass_context
-def command(context: click.Context, task: str, executor: str) -> None:
+def command(context: click.Context, task: str, executor: str, max_parallelism: int) -> None:
     """Do the steps of the task in a file, or from standard input with `-`, and save them in the cache that it names.
 
     What happens is printed as JSON, one object a line. Engines start this on other machines, see `img build --engine`.
     """
     if not task:
         raise UsageError("which task? name its file, or `-` for standard input")
-    context.exit(_work(settings_of(context), _read(task), executor))
+    context.exit(_work(settings_of(context), _read(task), executor, max_parallelism))
 
 
 def _read(path: str) -> str:
@@ -44,7 +45,7 @@ def _read(path: str) -> str:
         raise ImgError(f"cannot read the task `{path}`: {why(err)}") from err
 
 
-def _work(settings: Settings, task: str, executor: str) -> int:
+def _work(settings: Settings, task: str, executor: str, steps: int) -> int:
     from img_core.api import CancelHandle
     from img_core.cli._output import echo, flush
 
@@ -55,4 +56,11 @@ def _work(settings: Settings, task: str, executor: str) -> int:
     handle = CancelHandle()
     with settings.client() as client, signals_to(handle.cancel):
         client.enter()  # while there is a single thread
-        return client.work(task, on_line=tell, backend=settings.backend, executor=executor, cancel=handle)
+        return client.work(
+            task,
+            on_line=tell,
+            backend=settings.backend,
+            executor=executor,
+            max_parallelism=steps,
+            cancel=handle,
+        )

@@ -102,7 +102,8 @@ class _Place:
 class Pool:
     """Does the parts of *found*: those without needs first, several at the same time, each once, again elsewhere if a worker was lost.
 
-    *exact* has what stands for the steps on other machines, *task* makes the document of some parts, which are *saved* or not.
+    *exact* has what stands for the steps on other machines, *task* makes the document of some parts, which are *saved* or not, for a
+    machine that does tasks for as many places as are *sharing* it.
     """
 
     def __init__(
@@ -192,7 +193,8 @@ class Pool:
                     chosen = [
                         part for part in mine if (part.platform, part.secrets) == (mine[0].platform, mine[0].secrets)
                     ]
-                    count = share(chosen, len(self._places), *self._usual())
+                    idle = len(self._places) - self._running
+                    count = share(chosen, len(self._places), *self._usual(), idle=idle)
                     for part in chosen[:count]:
                         del self._waiting[part.digest]
                     self._running += 1
@@ -251,7 +253,7 @@ class Pool:
     def _do(self, place: _Place, parts: Sequence[CutPart]) -> str:
         """Do *parts*; return the name of the worker that could not, or nothing. Raises StepError, Canceled."""
         saved = place.worker is not None or any(part.digest in self._users for part in parts)
-        text = self._task(parts, saved=saved)
+        text = self._task(parts, saved=saved, sharing=self._sharing(place))
         step_of = {self._exact[step.digest].digest: step for part in parts for step in part.steps}
         hearing = _Hearing(step_of, self._around, place.name)
         reason, worker, began = "", place.name, time.monotonic()
@@ -284,6 +286,10 @@ class Pool:
             BuildWarning(f"{worker} did not do `{show(what)}`, which is done elsewhere: {show(reason)}")
         )
         return place.name
+
+    def _sharing(self, place: _Place) -> int:
+        """Return how many tasks the machine of *place* does at the same time."""
+        return sum(self._engine.is_here or other.name == place.name for other in self._places)
 
     def _elsewhere(self, place: _Place, parts: Sequence[CutPart], text: str, hearing: _Hearing) -> str:
         assert place.worker is not None
@@ -325,16 +331,22 @@ class Pool:
         return StepError(failure.message, hint=hint, status=failure.status, excerpt=excerpt)
 
 
-def share(parts: Sequence[CutPart], places: int, usual: float | None, overhead: float = OVERHEAD) -> int:
+def share(
+    parts: Sequence[CutPart], places: int, usual: float | None, overhead: float = OVERHEAD, *, idle: int = 0
+) -> int:
     """Return how many of *parts*, the first ones, are one task where they are shared among *places*: at least one, more if they are short.
 
     *usual* are the seconds of a part of which nobody knows any, by those that are done; None: none is. A task takes *overhead* beside.
+    *idle* are the places that have nothing to do now (0: all). Of parts of which nobody knows the time none of these takes more than its
+    share, however short others were.
     """
-    fair, few = -(-len(parts) // places), max(1, len(parts) // (_SHARE * places))
+    fair, few = -(-len(parts) // (idle or places)), max(1, len(parts) // (_SHARE * places))
     work = 0.0
     for count, part in enumerate(parts):
         seconds = usual if part.seconds is None else part.seconds
-        if seconds is None or work + seconds > _WORTH * overhead or (count >= fair and work + seconds > overhead):
+        if seconds is None or work + seconds > _WORTH * overhead:
+            return max(few, count)
+        if count >= fair and (part.seconds is None or work + seconds > overhead):
             return max(few, count)
         work += seconds
     return len(parts)

@@ -37,7 +37,8 @@ class SentTask:
 
     They are looked up in the cache *source* and saved to *target* (a driver's type and options each; None: nobody else needs them).
     *contexts* are by their names in the
-    plan. *secrets* are all that the steps may see; they are nowhere but in here.
+    plan. *secrets* are all that the steps may see; they are nowhere but in here. At most *parallelism* steps run at the same time
+    (0: as many as there are processors for one of the tasks that are *sharing* the machine).
     """
 
     plan: Plan
@@ -48,6 +49,13 @@ class SentTask:
     insecure: tuple[str, ...] = ()
     offline: bool = False
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    parallelism: int = 0
+    sharing: int = 1
+
+    def steps_at_once(self, processors: int, most: int = 0) -> int:
+        """Return how many steps may run at the same time on a machine of so many *processors*, whose own limit is *most* (0: none)."""
+        wanted = self.parallelism or max(1, processors // max(1, self.sharing))
+        return min(wanted, most or wanted)
 
     def text(self, keys: int) -> str:
         """Return the document; *keys* is the version of the keys of the cache."""

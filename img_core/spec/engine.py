@@ -39,6 +39,11 @@ _COMMON: Mapping[str, Any] = {  # Any: JSON
         "description": "what starts a worker, instead of `img worker -`; words as in a shell",
     },
     "dry-run": {"type": "boolean", "description": "show what would be handed out, and build nothing"},
+    "max-parallelism": {
+        "type": "integer",
+        "minimum": 1,
+        "description": "how many steps of a task run at the same time (as many as the worker has processors for a task)",
+    },
     "tries": {
         "type": "integer",
         "minimum": 1,

@@ -221,6 +221,17 @@ def test_what_a_worker_does_not_do_is_done_elsewhere(
     assert "a" not in ran_on(done).values(), str(done)
 
 
+def test_a_worker_runs_no_more_steps_at_once_than_it_may(machines: Machines, tmp_path: Path) -> None:
+    """Each step fails that runs beside another one; all are given to the worker together, after a short one."""
+    step = "RUN --mount=type=cache,target=/c mkdir /c/now && sleep 0.3 && rmdir /c/now && echo"
+    stages = "".join(f"FROM base AS s{n}\n{step} {n} > /out\n" for n in range(3))
+    copied = "".join(f"COPY --from=s{n} /out /{n}\n" for n in range(3))
+    text = f"FROM BASE AS base\nRUN echo base > /base\n{stages}FROM scratch\n{copied}"
+    context = write_context(tmp_path / "context", text)
+    done = machines.build(context, engine=",home=0,max-parallelism=1", workers="a").ok()
+    assert list(ran_on(done).values()).count("a") == 4, str(done)
+
+
 def test_when_all_workers_are_killed_this_machine_does_everything(
     machines: Machines, new_state: Callable[[str], Img], context: Path, tmp_path: Path
 ) -> None:

@@ -82,12 +82,36 @@ def test_a_part_that_comes_back_at_the_end_is_done_by_who_is_left(tmp_path: Path
 
     around = PoolScope(MagicMock(), cancellation, lambda *_step: None, lambda _place: "", at_home)
     found = Cut(tuple(parts("", "")))
-    pool = Pool(found, engine, engine.capacity(), around, {}, lambda chosen, saved: chosen[0].digest)
+    pool = Pool(found, engine, engine.capacity(), around, {}, lambda chosen, saved, sharing: chosen[0].digest)
     running = threading.Thread(target=pool.run, daemon=True)
     running.start()
     running.join(30)
     assert not running.is_alive(), "somebody waits for who has left"
     assert sorted(done) == sorted(part.digest for part in found.parts)
+    cancellation.close()
+
+
+@pytest.mark.parametrize(("is_here", "sharing"), [(False, {1, 2}), (True, {3})])
+def test_each_task_knows_how_many_share_its_machine(tmp_path: Path, is_here: bool, sharing: set[int]) -> None:
+    engine, cancellation, told = Lossy(host(tmp_path)), Cancellation(), set[int]()
+    engine.is_here = is_here  # type: ignore[misc]  # of this object
+    found = Cut(tuple(parts("", "", "")))
+
+    def task(chosen: list[CutPart], *, saved: bool, sharing: int) -> str:
+        told.add(sharing)
+        return ""
+
+    around = PoolScope(
+        MagicMock(),
+        cancellation,
+        lambda *_step: None,
+        lambda _place: "",
+        lambda _text, hear, _: hear(result_text(1, 0)),
+    )
+    pool = Pool(found, engine, (EngineWorker("far", (AMD64,), 2),), around, {}, task)
+    for place in pool._places:  # here, and twice there
+        pool._do(place, found.parts[:1])
+    assert told == sharing
     cancellation.close()
 
 
@@ -105,6 +129,7 @@ def timed(*seconds: float | None) -> list[CutPart]:
         pytest.param([0.015] * 200, 2, None, 100, id="short-ones-are-shared-evenly"),
         pytest.param([None] * 150, 2, 0.02, 75, id="short-ones-as-those-before"),
         pytest.param([None] * 150, 2, 5.0, 18, id="long-ones-as-those-before"),
+        pytest.param([None] * 4, 2, 0.1, 2, id="no-more-than-a-share-where-others-were-short"),
         pytest.param([0.05] * 8, 2, None, 8, id="what-is-left-is-not-worth-two-tasks"),
         pytest.param([0.25] * 40, 2, None, 8, id="some-short-ones"),
         pytest.param([60.0, 0.1, 0.1], 2, None, 1, id="a-long-one-goes-alone"),
@@ -112,3 +137,9 @@ def timed(*seconds: float | None) -> list[CutPart]:
 )
 def test_how_many_parts_are_one_task(seconds: list[float | None], places: int, usual: float | None, count: int) -> None:
     assert share(timed(*seconds), places, usual) == count
+
+
+def test_who_alone_is_idle_takes_what_is_left() -> None:
+    assert share(timed(*[None] * 2), 2, 0.1, idle=1) == 2
+    assert share(timed(*[0.015] * 100), 2, None, idle=1) == 100
+    assert share(timed(*[60.0] * 8), 2, None, idle=1) == 1

@@ -26,6 +26,8 @@ TASK = SentTask(
     ("registry.example",),
     True,
     {"token": b"\x00\xff"},
+    3,
+    2,
 )
 
 
@@ -34,6 +36,21 @@ def test_what_is_written_is_read(task: SentTask) -> None:
     read = SentTask.read(task.text(KEYS), KEYS)
     assert [root.digest for root in read.plan.roots()] == [STEP.digest]
     assert replace(read, plan=task.plan) == task  # vertices are equal by their digests
+
+
+@pytest.mark.parametrize(
+    ("parallelism", "sharing", "most", "steps"),
+    [
+        pytest.param(0, 1, 0, 8, id="a-machine-of-its-own"),
+        pytest.param(0, 3, 0, 2, id="one-of-three-tasks"),
+        pytest.param(0, 99, 0, 1, id="never-none"),
+        pytest.param(3, 2, 0, 3, id="as-many-as-asked-for"),
+        pytest.param(20, 1, 4, 4, id="no-more-than-the-machine-allows"),
+        pytest.param(0, 1, 20, 8, id="what-is-allowed-is-no-wish"),
+    ],
+)
+def test_how_many_steps_run_at_the_same_time(parallelism: int, sharing: int, most: int, steps: int) -> None:
+    assert replace(TASK, parallelism=parallelism, sharing=sharing).steps_at_once(8, most) == steps
 
 
 @pytest.mark.parametrize(
