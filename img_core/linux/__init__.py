@@ -24,6 +24,7 @@ __all__ = [
     "stdout",
     "syscalls",
     "userns",
+    "waiting",
     "worker",
     "zygote",
 ]

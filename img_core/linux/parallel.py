@@ -6,6 +6,7 @@ from _thread import get_ident  # `threading` is for who works in threads
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from img_core.linux import waiting
 from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def run_together(tasks: Iterable[Callable[[], object]], *, workers: int, stop: C
         if not started:
             raise
     try:
-        ended.wait()
+        waiting.until_set(ended)
         with lock:
             if errors:  # in the order of the tasks, so that the same failure gives the same message
                 raise errors[min(errors)]
@@ -148,7 +149,7 @@ def run_together(tasks: Iterable[Callable[[], object]], *, workers: int, stop: C
         raise
     finally:
         for thread in started:
-            thread.join()
+            waiting.join(thread)
 
 
 def once(make: Callable[[], Made]) -> Callable[[], Made]:

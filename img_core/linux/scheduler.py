@@ -6,6 +6,8 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from img_core.linux import waiting
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -64,7 +66,7 @@ class Scheduler(Generic[Vertex, Result]):
             self._add(root)
         count = min(self._workers, len(self._vertices))
         for thread in self._started(count):
-            thread.join()
+            waiting.join(thread)
         if self._failure is not None:
             raise self._failure
         self._cancellation.check()

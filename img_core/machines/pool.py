@@ -8,6 +8,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
+from img_core.linux import waiting
 from img_core.linux.cancellation import CancelHandle, CloseOnCancel
 from img_core.machines.cut import OVERHEAD
 from img_core.machines.event_lines import event_of
@@ -150,7 +151,7 @@ class Pool:
             for thread in threads:
                 thread.start()
             for thread in threads:
-                thread.join()
+                waiting.join(thread)
         finally:
             watch.stop()
         self._around.cancellation.check()

@@ -9,7 +9,7 @@ import stat
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from img_core.linux import mounts, syscalls
+from img_core.linux import mounts, syscalls, waiting
 from img_core.spec.errors import HostError, StepError
 from img_lib_containers.mountpoints import MountPoints
 
@@ -183,12 +183,12 @@ def _watch(pidfd: int, cancel_fd: int, sockets: SocketSupervisor | None) -> bool
     while sockets is not None and sockets.watched >= 0:
         watched = sockets.watched
         poll.register(watched, select.POLLIN)
-        ready = dict(poll.poll())
+        ready = dict(waiting.ready(poll))
         poll.unregister(watched)
         if ready.keys() != {watched}:
             return pidfd not in ready
         sockets.act(ready[watched])
-    return pidfd not in [fd for fd, _ in poll.poll()]
+    return pidfd not in [fd for fd, _ in waiting.ready(poll)]
 
 
 def read_all(fd: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -58,6 +59,16 @@ def test_signal_ends_the_step_at_once_and_the_build_with_it(
     orphans.gone(f"sleep {marker}")
     assert img.names() == ["docker.io/library/busybox:latest"]
     assert list((img.state / "run").iterdir()) == []
+
+
+def test_a_signal_that_the_kernel_gives_to_another_thread_is_heard(img: Img, tmp_path: Path) -> None:
+    """It interrupts no wait of the main thread, no more than one that comes right before that begins."""
+    marker = f"7{os.getpid()}"
+    builder = start_step(img, tmp_path, marker)
+    others = [int(task.name) for task in Path(f"/proc/{builder.pid}/task").iterdir() if int(task.name) != builder.pid]
+    assert others
+    assert ctypes.CDLL(None).tgkill(builder.pid, others[0], signal.SIGTERM) == 0
+    assert builder.wait(AT_ONCE) == 143, (tmp_path / "log").read_text()
 
 
 def processor_seconds(pid: int) -> float:
