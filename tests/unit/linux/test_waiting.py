@@ -94,7 +94,7 @@ def wait_for_machines(work: Work) -> None:
 
     cancellation = Cancellation()
     around = PoolScope(MagicMock(), cancellation, lambda *_step: None, lambda _place: "", at_home)
-    Pool(Cut((CutPart(VERTEX, (), ()),)), MagicMock(), (), around, {}, lambda chosen, saved: chosen[0].digest).run()
+    Pool(Cut((CutPart(VERTEX, (), ()),)), MagicMock(), (), around, {}, lambda chosen, **_how: chosen[0].digest).run()
     cancellation.close()
 
 
