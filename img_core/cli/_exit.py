@@ -17,6 +17,7 @@ from contextlib import contextmanager
 
 from img_core.cli._output import OutputClosed, flush, open_standard_descriptors, reader_is_gone, say, say_line
 from img_core.linux import stdout
+from img_core.linux.stopping import Stopped, signal_in, stop_where_dropped
 from img_core.spec.errors import Canceled, ImgError
 
 TYPE_CHECKING = False  # see `img_core.linux.stdout`
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-__all__ = ["BUG_EXIT_CODE", "Stopped", "enable_debug", "guarded", "is_debug", "show_error", "signals_to"]
+__all__ = ["BUG_EXIT_CODE", "enable_debug", "guarded", "is_debug", "show_error", "signals_to"]
 
 BUG_EXIT_CODE = 125
 _PIPE_EXIT_CODE = 128 + signal.SIGPIPE
@@ -47,14 +48,6 @@ class _State:
 _state = _State()
 
 
-class Stopped(KeyboardInterrupt):
-    """A signal asked us to stop. A KeyboardInterrupt, so that plugin boundaries let it pass."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.signum = signum
-
-
 def enable_debug() -> None:
     """Show tracebacks from now on."""
     _state.debug = True
@@ -68,6 +61,7 @@ def is_debug() -> bool:
 def guarded(command: Callable[[], None]) -> int:
     """Run *command*; show what went wrong and return the exit status."""
     open_standard_descriptors()
+    stop_where_dropped(_cancel_or_raise)
     for signum in _STOP_SIGNALS:
         if signal.getsignal(signum) is not signal.SIG_IGN:  # nohup(1) asked to ignore SIGHUP
             signal.signal(signum, _stop)
@@ -79,25 +73,29 @@ def guarded(command: Callable[[], None]) -> int:
             stdout.release()
     except OutputClosed:
         return _PIPE_EXIT_CODE
-    except ImgError as err:
+    except BaseException as err:
+        return _told(err)
+    return 0
+
+
+def _told(err: BaseException) -> int:
+    """Show *err*, which ended the command, and return the exit status."""
+    if signum := signal_in(err):
+        say("Error: canceled" if signum == signal.SIGINT else f"Error: stopped by {signal.Signals(signum).name}")
+        return 128 + signum
+    if isinstance(err, ImgError):
         if err.exit_code != _PIPE_EXIT_CODE:  # `img save x | head -c1` ends quietly
             show_error(err)
         return err.exit_code
-    except KeyboardInterrupt as err:
-        signum = getattr(err, "signum", signal.SIGINT)
-        say("Error: canceled" if signum == signal.SIGINT else f"Error: stopped by {signal.Signals(signum).name}")
-        return 128 + int(signum)
-    except SystemExit as err:
+    if isinstance(err, SystemExit):
         return err.code if isinstance(err.code, int) else int(err.code is not None)
-    except BaseException as err:
-        if isinstance(err, BrokenPipeError) and reader_is_gone():  # raised by who writes an archive to standard output
-            return _PIPE_EXIT_CODE
-        if (told := _disk_error(err) or _exhaustion(err) or _failure_of_a_plugin(err)) is not None:
-            show_error(told)
-            return told.exit_code
-        _report_bug(err)
-        return BUG_EXIT_CODE
-    return 0
+    if isinstance(err, BrokenPipeError) and reader_is_gone():  # raised by who writes an archive to standard output
+        return _PIPE_EXIT_CODE
+    if (told := _disk_error(err) or _exhaustion(err) or _failure_of_a_plugin(err)) is not None:
+        show_error(told)
+        return told.exit_code
+    _report_bug(err)
+    return BUG_EXIT_CODE
 
 
 @contextmanager
@@ -138,12 +136,16 @@ def _show_traceback(err: BaseException) -> None:
 
 def _stop(signum: int, _frame: FrameType | None) -> None:
     _state.signals += 1
-    if _state.signals == 1 and _state.cancel is not None:
-        _state.cancel(signum)
-    elif _state.signals == 1:
-        raise Stopped(signum)
+    if _state.signals == 1:
+        _cancel_or_raise(signum)
     if _state.signals >= _PATIENCE:  # the second one might hit us while we clean up after the first
         os._exit(128 + signum)
+
+
+def _cancel_or_raise(signum: int) -> None:
+    if _state.cancel is None:
+        raise Stopped(signum)
+    _state.cancel(signum)
 
 
 def _disk_error(err: BaseException) -> ImgError | None:

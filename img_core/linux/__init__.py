@@ -22,6 +22,7 @@ __all__ = [
     "spans",
     "ssh_relay",
     "stdout",
+    "stopping",
     "syscalls",
     "userns",
     "waiting",

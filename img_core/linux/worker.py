@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from img_core.linux import stdout
 from img_core.linux.cancellation import CancelHandle
+from img_core.linux.stopping import Stopped, signal_in, stop_where_dropped
 from img_core.spec.errors import Canceled, ImgError
 
 if TYPE_CHECKING:
@@ -163,10 +164,6 @@ class _Caller:
         return {**told, **{name: partial(self.ask, name) for name in call.asked}}
 
 
-class _Stopped(KeyboardInterrupt):
-    """A signal asked us to stop. A KeyboardInterrupt, so that plugin boundaries let it pass."""
-
-
 def _serve() -> None:
     caller = _Caller()
     call = _receive(sys.stdin.buffer)
@@ -180,10 +177,12 @@ def _serve() -> None:
 def _outcome(call: WorkerCall, caller: _Caller) -> tuple[str, Any]:  # Any: what pickle can carry
     try:
         return "result", _run(call, caller)
-    except ImgError as err:
-        return "error", err
-    except KeyboardInterrupt as err:
-        return "error", Canceled(signum=err.args[0] if err.args else 2)
+    except BaseException as err:
+        if signum := signal_in(err):
+            return "error", Canceled(signum=signum)
+        if isinstance(err, ImgError):
+            return "error", err
+        raise
 
 
 def _run(call: WorkerCall, caller: _Caller) -> Any:  # Any: what pickle can carry
@@ -196,15 +195,20 @@ def _run(call: WorkerCall, caller: _Caller) -> Any:  # Any: what pickle can carr
 
 
 def _stop_by_signal(handle: CancelHandle) -> None:
-    """Let the first signal stop what listens to *handle*, or raise `_Stopped` where we are if nothing does."""
+    """Let the first signal stop what listens to *handle*, or raise `Stopped` where we are if nothing does."""
     import signal
 
     def stop(signum: int, _frame: FrameType | None) -> None:
         is_first = not handle.canceled
         handle.cancel(signum)
-        if is_first and not handle.is_heard:
-            raise _Stopped(signum)
+        if is_first:
+            stop_here(signum)
 
+    def stop_here(signum: int) -> None:
+        if not handle.is_heard:
+            raise Stopped(signum)
+
+    stop_where_dropped(stop_here)
     for signum in _stop_signals():
         signal.signal(signum, stop)
 
