@@ -113,7 +113,12 @@ COMMANDS: dict[str, tuple[str, int]] = {
         "h = s.SharedMemory(create=True, size=99); h.close(); h.unlink(); print(m.Pool(2).map(abs, [-1, -2]))'",
         0,
     ),
-    "processes": ("sleep 60 & test $(pidof sleep) = $! && lscpu && nproc && kill $!", 0),
+    # The shell does not wait until what it has started is `sleep`, and pidof(8) does not show what waits for the disk.
+    "processes": (
+        'sleep 600 & for n in $(seq 300); do test "$(pidof sleep)" = $! && break || sleep 0.1; done '
+        "&& test $(pidof sleep) = $! && lscpu && nproc && kill $!",
+        0,
+    ),
     "sockets": (
         'getent hosts localhost; python3 -c \'import socket as s; a = s.socket(); a.bind(("127.0.0.1", 0)); a.listen(); '
         'b = s.create_connection(a.getsockname()); u = s.socket(s.AF_UNIX); u.bind("/tmp/s")\'',
