@@ -104,6 +104,15 @@ def _run(words: list[str]) -> None:
 
         if answered(words):
             return
+    _import_click()
     from img_core.cli._frame import run
 
     run(words)
+
+
+def _import_click() -> None:
+    """Import click without `uuid`, which one of its types of arguments needs, and what that brings along: a tenth of it."""
+    from img_core.spec._lazy import Later, standing_in
+
+    with standing_in([Later("uuid", placeholders=True)]):
+        import click  # noqa: F401

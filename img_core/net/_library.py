@@ -9,11 +9,11 @@ from __future__ import annotations
 import sys
 import threading
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from img_core.net.hosts import address_of, origin
+from img_core.spec._lazy import Later, names_from, standing_in
 
 if TYPE_CHECKING:
     import ssl
@@ -28,6 +28,7 @@ _importing = threading.Lock()  # of the library: several threads may send their 
 #: Modules that the library imports and needs for coroutines only, or for certificates that we do not use: together they take a third of the
 #: time of a small push, where all are installed.
 _LATER = ("trio", "anyio", "certifi")
+_COROUTINES = "httpcore._async"  #: its own part for coroutines, a tenth of its import
 
 #: As httpx has them: most connections at all, most that are kept when nobody uses them, and for how many seconds.
 _LIMITS = {"max_connections": 100, "max_keepalive_connections": 20, "keepalive_expiry": 5.0}
@@ -44,15 +45,38 @@ _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})  #: methods that say how long n
 def load() -> Any:
     """Return httpcore; its import gets stand-ins for what it does not need."""
     with _importing:
-        standing_in = {name: _Later(name) for name in _LATER if name not in sys.modules}
-        sys.modules.update(standing_in)
-        try:
-            import httpcore
-        finally:
-            for name, module in standing_in.items():
-                if sys.modules.get(name) is module:
-                    del sys.modules[name]
-        return httpcore
+        if "httpcore" not in sys.modules:
+            _import()
+        return sys.modules["httpcore"]
+
+
+def _import() -> None:
+    coroutines = Later(_COROUTINES, placeholders=True)
+    logging = Later("logging", {"getLogger": _Logger, "DEBUG": 10})
+    with standing_in([*map(Later, _LATER), coroutines, logging]):
+        import httpcore
+    library: Any = httpcore
+    for name in coroutines.asked:  # they were passed on: who asks for them gets the real ones
+        delattr(library, name)
+    library.__getattr__ = names_from("httpcore", {_COROUTINES: tuple(coroutines.asked)})
+
+
+class _Logger:
+    """A logger of the library: that of `logging` as soon as anybody has imported that; nobody else can have asked for what it says."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - as `logging` calls it
+        """Tell whether anybody wants to read messages of *level*."""
+        return "logging" in sys.modules and bool(self._real.isEnabledFor(level))
+
+    @property
+    def _real(self) -> Any:
+        return import_module("logging").getLogger(self.name)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
 
 
 def transport_errors() -> tuple[type[Exception], ...]:
@@ -175,12 +199,3 @@ def load_httpx() -> Any:
             if blocked:
                 del sys.modules["httpx._main"]
         return httpx
-
-
-class _Later(ModuleType):
-    """Stands for a module in those that import it while it is in `sys.modules`; the real one is imported with its first use."""
-
-    def __getattr__(self, name: str) -> object:
-        if name.startswith("__"):  # what the import system asks
-            raise AttributeError(name)
-        return getattr(import_module(self.__name__), name)
