@@ -60,8 +60,8 @@ class CopyUp:
         info = self._copy(node, self._stack.file(node), temporary, content=content)
         fd = os.open(temporary, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         os.unlink(temporary)
-        os.close(node.fd)
-        node.fd = fd
+        gone, node.fd = node.fd, fd
+        os.close(gone)
         self._moved(node, info, findable=False)
 
     def _moved(self, node: Node, info: os.stat_result, *, findable: bool = True) -> None:

@@ -35,16 +35,16 @@ class FuseRoot:
 
     def close(self) -> None:
         """Write what the kernel still holds and close the mount, which ends it; harmless when called twice."""
-        if self.fd < 0:
+        fd, self.fd = self.fd, -1
+        if fd < 0:
             return
         try:
             if self._work:
-                self._sync()
+                _sync(fd)
         except OSError as err:
             raise HostError(f"the server of a FUSE mount has failed: {os.strerror(err.errno or 0).lower()}") from err
         finally:
-            os.close(self.fd)
-            self.fd = -1
+            os.close(fd)
             self._end()
         if self._work:
             fs.remove_tree(self._work)
@@ -52,13 +52,14 @@ class FuseRoot:
     def _end(self) -> None:
         """Wait until nobody writes to the layer any more. Our server has answered all there was; it may serve other mounts."""
 
-    def _sync(self) -> None:
-        # A container may still be going down with its own reference to the mount: do not rely on the unmount to write all.
-        fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
-        try:
-            syscalls.syncfs(fd)
-        finally:
-            os.close(fd)
+
+def _sync(mount: int) -> None:
+    # A container may still be going down with its own reference to the mount: do not rely on the unmount to write all.
+    fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=mount)
+    try:
+        syscalls.syncfs(fd)
+    finally:
+        os.close(fd)
 
 
 def open_device() -> int:

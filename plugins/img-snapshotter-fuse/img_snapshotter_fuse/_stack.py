@@ -37,7 +37,10 @@ class Stack:
         return len(self._roots)
 
     def place(self, layer: int, path: bytes) -> bytes:
-        """Return a name for *path* in *layer* that every system call takes; valid until the next `forget_shortcuts`."""
+        """Return a name for *path* in *layer* that every system call takes.
+
+        It is valid until the next `forget_shortcuts`, and as long as an operation asks for some twenty others at most.
+        """
         if len(path) < _LONGEST:
             return self._prefixes[layer] + path
         cut = path.rindex(b"/", 0, _LONGEST)
@@ -54,21 +57,19 @@ class Stack:
         return b"/proc/self/fd/%d/" % fd + rest
 
     def _shortcut(self, layer: int, head: bytes, name: bytes) -> int:
-        fd = self._shortcuts.get((layer, head))
-        if fd is None:
+        fd = self._shortcuts.pop((layer, head), -1)
+        if fd < 0:
             fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             if len(self._shortcuts) >= _MOST_SHORTCUTS:
-                self.forget_shortcuts(keep=fd)
-            self._shortcuts[layer, head] = fd
+                # The one whose last use is longest ago: others are in names that an operation is going to use.
+                os.close(self._shortcuts.pop(next(iter(self._shortcuts))))
+        self._shortcuts[layer, head] = fd
         return fd
 
-    def forget_shortcuts(self, keep: int = -1) -> None:
-        """Directories have moved: names of deep ones have to be found again."""
-        if self._shortcuts:
-            for fd in self._shortcuts.values():
-                if fd != keep:
-                    os.close(fd)
-            self._shortcuts.clear()
+    def forget_shortcuts(self) -> None:
+        """Directories have moved: names of deep ones have to be found again, those that `place` returned among them."""
+        while self._shortcuts:
+            os.close(self._shortcuts.popitem()[1])
 
     def file(self, node: Node) -> bytes:
         """Return the name of a node's file where it is now."""

@@ -174,12 +174,16 @@ class Tree:
         self._hold(node, parent, name)
         hides = self.stack.lower_has(parent, name)
         self.version += 1
-        if found.layers and found.layer == 0:
-            self._discard(place)
-        if hides:
-            self._whiteout(place)
-        elif not found.layers:
-            os.unlink(place)
+        try:
+            if found.layers and found.layer == 0:
+                self._discard(place)
+            if hides:
+                self._whiteout(place)
+            elif not found.layers:
+                os.unlink(place)
+        finally:
+            if found.layers:
+                self.stack.forget_shortcuts()
 
     def _whiteout(self, place: bytes) -> None:
         """Put a whiteout at *place*, over a file if there is one."""
@@ -188,7 +192,7 @@ class Tree:
         os.rename(temporary, place)
 
     def _discard(self, place: bytes) -> None:
-        """Take away an upper directory with the whiteouts in it."""
+        """Take away an upper directory with the whiteouts in it. When *place* is not needed any more, shortcuts must be forgotten."""
         try:
             os.rmdir(place)
         except OSError as err:
@@ -197,7 +201,6 @@ class Tree:
             temporary = self._temporary()
             os.rename(place, temporary)
             fs.remove_tree(temporary)
-        self.stack.forget_shortcuts()
 
     def _hold(self, node: Node | None, parent: Node, name: bytes) -> None:
         """Keep the file of *node* for those who use it, now that it loses a name."""
@@ -234,12 +237,15 @@ class Tree:
         self.copy_up(node)
         self.copy_up(new_parent)
         self.version += 1
-        if flags & EXCHANGE:
-            assert new is not None
-            self._exchange(node, (parent, name), self.nodes.adopt(new_parent, new_name, new), (new_parent, new_name))
-        else:
-            self._move(node, (parent, name), new, (new_parent, new_name))
-        self.stack.forget_shortcuts()
+        try:
+            if flags & EXCHANGE:
+                assert new is not None
+                other = self.nodes.adopt(new_parent, new_name, new)
+                self._exchange(node, (parent, name), other, (new_parent, new_name))
+            else:
+                self._move(node, (parent, name), new, (new_parent, new_name))
+        finally:
+            self.stack.forget_shortcuts()
 
     def _check_rename(self, old: Found, new: Found | None, new_parent: Node, new_name: bytes, flags: int) -> None:
         if flags & NOREPLACE and new is not None:
