@@ -309,10 +309,10 @@ class Building(Workplace):
         """Give a session in the namespace, and what stops in it because of *cancel* or a signal."""
         from img_core.linux.cancellation import Cancellation
 
-        with ExitStack() as opened:
+        with ExitStack() as last, ExitStack() as opened:
             session = opened.enter_context(self._session(namespace=True))
             cancellation = Cancellation()
-            opened.callback(cancellation.close)
+            last.callback(cancellation.close)  # what the session closes looks at its descriptor
             if cancel is not None:
                 opened.enter_context(cancel.stopping(cancellation.cancel))
             yield session, cancellation

@@ -69,17 +69,16 @@ class _Remover:
                 if todo:
                     name = todo.pop()
                     info = os.fstat(here)
-                    below = self._open(here, name)
-                    os.close(here)
-                    here = below
+                    # In this order: a signal may raise right behind close(2), and nobody may close that number again.
+                    left, here = here, self._open(here, name)
+                    os.close(left)
                     stack.append((name, (info.st_dev, info.st_ino), self._unlink_files(here)))
                     continue
                 stack.pop()
                 if not stack:
                     return
-                up = os.open(b"..", _DIRECTORY, dir_fd=here)
-                os.close(here)
-                here = up
+                left, here = here, os.open(b"..", _DIRECTORY, dir_fd=here)
+                os.close(left)
                 info = os.fstat(here)
                 if (info.st_dev, info.st_ino) != above:
                     raise ImgError("a directory was moved while it was being removed")

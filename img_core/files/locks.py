@@ -125,11 +125,13 @@ class RunDirectory:
 
     def close(self) -> None:
         """Remove the directory with all that is left in it; what cannot be removed now is left to the next `sweep`."""
-        if self._descriptor >= 0:
-            with suppress(OSError):
-                fs.remove_tree(self.path)
-            os.close(self._descriptor)
-            self._descriptor = -1
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            try:
+                with suppress(OSError):
+                    fs.remove_tree(self.path)
+            finally:
+                os.close(descriptor)
 
 
 @contextmanager

@@ -66,8 +66,11 @@ class LogFile:
             line = line[os.write(self._descriptor, line) :]
 
     def close(self) -> None:
-        """End the log; if it is large, old ones make room for it."""
-        os.close(self._descriptor)
+        """End the log; if it is large, old ones make room for it. Raises OSError; harmless when called twice."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor < 0:
+            return
+        os.close(descriptor)
         if self.size > _LARGE:
             _shrink(self._directory, keep=self.path)
 

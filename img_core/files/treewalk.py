@@ -94,23 +94,25 @@ class Climber:
     def down(self, name: bytes) -> None:
         """Enter the directory *name*; a symlink is an `OSError`."""
         info = os.fstat(self.fd)
-        below = os.open(name, _DIRECTORY, dir_fd=self.fd)
-        os.close(self.fd)
-        self.fd = below
+        self._move(os.open(name, _DIRECTORY, dir_fd=self.fd))
         self._above.append((info.st_dev, info.st_ino))
 
     def up(self) -> None:
         """Return to the directory that `down` left."""
-        above = os.open(b"..", _DIRECTORY, dir_fd=self.fd)
-        os.close(self.fd)
-        self.fd = above
-        info = os.fstat(above)
+        self._move(os.open(b"..", _DIRECTORY, dir_fd=self.fd))
+        info = os.fstat(self.fd)
         if (info.st_dev, info.st_ino) != self._above.pop():
             raise ImgError("a directory was moved while it was in use")
 
     def close(self) -> None:
-        """Release the descriptor."""
-        os.close(self.fd)
+        """Release the descriptor; harmless when called twice."""
+        if self.fd >= 0:
+            self._move(-1)
+
+    def _move(self, to: int) -> None:
+        # Forgotten first: a signal may raise right behind close(2), and by then the number may be that of another file.
+        left, self.fd = self.fd, to
+        os.close(left)
 
 
 def walk(root_fd: int) -> Iterator[Entry]:

@@ -149,9 +149,9 @@ class Emulation:
 
     def close(self) -> None:
         """Forget the interpreters."""
-        if self._list >= 0:
-            os.close(self._list)
-            self._list = -1
+        own_list, self._list = self._list, -1
+        if own_list >= 0:
+            os.close(own_list)
 
 
 def _no_qemu(machine: _Machine) -> HostError:

@@ -26,15 +26,18 @@ class Cancellation:
     def __init__(self) -> None:
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)  #: becomes readable when set
         self._event = threading.Event()
+        self._closing = threading.RLock()  # guards the life of `fd`; a signal handler may interrupt who holds it
         self.signum = int(signal.SIGINT)
         self._interrupted: int | None = None  # the thread in which `cancel` raises
 
     def cancel(self, signum: int = int(signal.SIGINT)) -> None:
-        """Stop; safe in a signal handler and when called again."""
-        if not self._event.is_set():
-            self.signum = signum
-            self._event.set()
-            os.eventfd_write(self.fd, 1)
+        """Stop; safe in a signal handler, when called again, and in another thread while `close` is called."""
+        with self._closing:
+            if not self._event.is_set():
+                self.signum = signum
+                self._event.set()
+                if self.fd >= 0:
+                    os.eventfd_write(self.fd, 1)  # eight bytes: into another file, if the number were no longer ours
         if self._interrupted == threading.get_ident():
             self.check()
 
@@ -71,8 +74,11 @@ class Cancellation:
             raise Canceled(signum=self.signum)
 
     def close(self) -> None:
-        """Release the descriptor."""
-        os.close(self.fd)
+        """Release the descriptor; harmless when called twice."""
+        with self._closing:
+            fd, self.fd = self.fd, -1
+            if fd >= 0:
+                os.close(fd)
 
 
 class _Undisturbed:

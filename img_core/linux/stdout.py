@@ -59,9 +59,14 @@ def release() -> None:
 
 
 def close() -> None:
-    """In a process that was forked from a command: let go of the reserved descriptor, so that the reader sees our end alone."""
+    """In a process that was forked from a command: let go of the reserved descriptor, so that the reader sees our end alone.
+
+    Its number stays taken: the stream, which cannot be closed (it may hold what the command is going to write), would use another file's.
+    """
     if _Reserved.stream is not None:
-        os.close(_Reserved.stream.fileno())
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(null, _Reserved.stream.fileno(), inheritable=False)
+        os.close(null)
 
 
 def descriptor() -> int:

@@ -28,6 +28,7 @@ import select
 import signal
 import socket
 import sys
+from _thread import RLock  # `threading` is for who works in threads
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -62,6 +63,7 @@ class ZygoteProcess:
         self.error = error  #: after `wait`: the text of the exception that the entry raised, or an empty string
         self._replies = replies
         self._status: int | None = None
+        self._closing = RLock()  # guards the life of `pidfd`; a signal handler may kill where `close` is interrupted
 
     def wait(self) -> int:
         """Wait until it ended; return its exit status, or 128 + n if signal n ended it."""
@@ -72,17 +74,21 @@ class ZygoteProcess:
         return self._status
 
     def kill(self) -> None:
-        """Send SIGKILL; to the first process of a pid namespace this ends all processes in it."""
-        try:
-            syscalls.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        """Send SIGKILL; to the first process of a pid namespace this ends all processes in it. Does nothing after `close`."""
+        with self._closing:  # or the number could be that of another process by now
+            if self.pidfd < 0:
+                return
+            try:
+                syscalls.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
 
     def close(self) -> None:
-        """Release the descriptors; the process goes on."""
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
-            self.pidfd = -1
+        """Release the descriptors; the process goes on. Harmless when called twice."""
+        with self._closing:
+            pidfd, self.pidfd = self.pidfd, -1
+            if pidfd >= 0:
+                os.close(pidfd)
         self._replies.close()
 
     def __enter__(self) -> ZygoteProcess:
@@ -179,13 +185,12 @@ class Zygote:
         self._requests.close()
         if self.pidfd < 0:
             return
-        if self._first or not _ends_within(
-            self.pidfd, _PATIENCE
-        ):  # it ends all that it started when nobody can ask it any more
+        # It ends all that it started when nobody can ask it any more.
+        if self._first or not _ends_within(self.pidfd, _PATIENCE):
             syscalls.pidfd_send_signal(self.pidfd, signal.SIGKILL)
         os.waitpid(self.pid, 0)
-        os.close(self.pidfd)
-        self.pidfd = -1
+        pidfd, self.pidfd = self.pidfd, -1
+        os.close(pidfd)
 
 
 def _zygote_is_gone() -> HostError:

@@ -76,9 +76,9 @@ class SocketSupervisor:
             self._process.close()
 
     def _close_listener(self) -> None:
-        if self._listener >= 0:
-            os.close(self._listener)
-            self._listener = -1
+        listener, self._listener = self._listener, -1
+        if listener >= 0:
+            os.close(listener)
 
 
 # --- the supervisor ---------------------------------------------------------------------------------------------------

@@ -108,10 +108,10 @@ class TreeChanges(Generic[State]):
         return self._owners.get(path)
 
     def close(self) -> None:
-        """Release *root_fd*."""
-        if self.root_fd >= 0:
-            os.close(self.root_fd)
-            self.root_fd = -1
+        """Release *root_fd*; harmless when called twice."""
+        fd, self.root_fd = self.root_fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 def read_records(path: str) -> dict[bytes, tuple[int, int]]:

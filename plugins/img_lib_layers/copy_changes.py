@@ -42,9 +42,9 @@ class CopyChanges(TreeChanges[Directory]):
     def close(self) -> None:
         """Release both trees."""
         super().close()
-        if self._base_fd >= 0:
-            os.close(self._base_fd)
-            self._base_fd = -1
+        fd, self._base_fd = self._base_fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def _root_state(self) -> Directory:
         return Directory.NEW if self._base_fd < 0 else Directory.COPIED

@@ -40,10 +40,10 @@ class DirectoryRoot:
 
     def close(self) -> None:
         """Close it; harmless when called twice."""
-        if self.fd >= 0:
-            for fd in (self.fd, *self._more):
+        own, self.fd = self.fd, -1
+        if own >= 0:
+            for fd in (own, *self._more):
                 os.close(fd)
-            self.fd = -1
 
 
 def read_only(path: str) -> int:

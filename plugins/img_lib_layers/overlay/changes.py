@@ -43,9 +43,9 @@ class OverlayChanges(TreeChanges[Directory]):
     def close(self) -> None:
         """Release both trees."""
         super().close()
-        if self._view is not None:
-            self._view.close()
-            self._view = None
+        view, self._view = self._view, None
+        if view is not None:
+            view.close()
 
     def _root_state(self) -> Directory:
         return Directory.NEW if self._make_view is None else Directory.MERGED

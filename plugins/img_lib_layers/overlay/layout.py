@@ -24,10 +24,10 @@ class MountedRoot:
 
     def close(self) -> None:
         """Close the mount, which ends it unless a container still holds it; harmless when called twice."""
-        if self.fd < 0:
+        fd, self.fd = self.fd, -1
+        if fd < 0:
             return
-        os.close(self.fd)
-        self.fd = -1
+        os.close(fd)
         if self._work:
             fs.remove_tree(self._work)
 
