@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import socket
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,6 +25,7 @@ __all__ = [
     "eventually",
     "fork",
     "in_child",
+    "in_step",
     "is_alive",
     "kill_after",
     "kill_when_told",
@@ -82,7 +85,31 @@ def in_child(work: Callable[[], str]) -> str:
 
 def at_once(*works: Callable[[], object]) -> list[str]:
     """Do *works* at the same time, each in a process of its own; return the texts that they returned. Failures are AssertionErrors."""
-    started = [_told(work) for work in works]
+    return _answers([_told(work) for work in works])
+
+
+def in_step(first: Callable[[Callable[[], None]], object], second: Callable[[Callable[[], None]], object]) -> list[str]:
+    """Do both as `at_once`. Each is given a function that waits until the other has called its own as often, or has ended."""
+    here, there = socket.socketpair()
+    with here, there:
+        started = [_told(partial(_be_one, *pair)) for pair in ((first, here, there), (second, there, here))]
+    return _answers(started)
+
+
+def _be_one(work: Callable[[Callable[[], None]], object], own: socket.socket, other: socket.socket) -> object:
+    other.close()
+    own.settimeout(_PATIENCE)
+
+    def meet() -> None:
+        with suppress(ConnectionError):  # it has ended
+            own.sendall(b"!")
+            own.recv(1)
+
+    return work(meet)
+
+
+def _answers(started: Sequence[tuple[int, int]]) -> list[str]:
+    """Return the texts of works from `_told`."""
     texts = []
     for _, reader in started:
         with os.fdopen(reader, "rb") as answer:
@@ -128,19 +155,21 @@ def kill_when_told(work: Callable[[Callable[[], None]], object]) -> None:
         os.write(writer, b"!")
         threading.Event().wait(_PATIENCE)
 
-    child = fork(lambda: work(reached), session=True)
+    child = fork(lambda: work(reached), writer, session=True)
     os.close(writer)
-    with os.fdopen(reader, "rb", buffering=0) as news:
+    with os.fdopen(reader, "rb") as news:
         told = news.read(1)
+        failure = b"" if told == b"!" else told + news.read()
     _kill(child)
-    assert told, "it ended before it came to the place where it was to be killed"
+    text = failure.decode(errors="replace")
+    assert told == b"!", f"it ended before it came to the place where it was to be killed\n{text}"
 
 
 def _kill(child: int) -> None:
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     eventually(
-        lambda: not _session(child), lambda: f"a program goes on after who called it was killed: {_session(child)}", 5.0
+        lambda: not _session(child), lambda: f"a program goes on after who called it was killed: {_session(child)}"
     )
 
 

@@ -16,8 +16,8 @@ from img_core.files import faults, fs
 from img_core.spec.errors import ImgError, StateError, Unsupported
 from img_core.spec.host import Host
 from img_core.spec.snapshotter import Snapshotter
-from img_core.testing.contracts.snapshotter import OLD, Shelf, Tree
 from img_core.testing.namespaces import mappings, run_forked, run_inside
+from img_core.testing.shelves import OLD, Shelf, Tree
 from img_snapshotter_moving._index import Look, TreeIndex, look, settle
 from img_snapshotter_moving._moving import MovingSnapshotter
 from img_snapshotter_native._native import NativeSnapshotter

@@ -17,8 +17,9 @@ from img_core.linux import syscalls
 from img_core.spec.errors import ImgError, Unsupported
 from img_core.spec.host import Host
 from img_core.spec.snapshotter import Snapshotter
-from img_core.testing.contracts.snapshotter import OLD, Shelf, SnapshotterContract, Tree
+from img_core.testing.contracts.snapshotter import SnapshotterContract
 from img_core.testing.namespaces import mappings, run_inside
+from img_core.testing.shelves import OLD, Shelf, Tree
 from img_lib_layers.clone import clone_tree
 from img_snapshotter_moving._moving import MovingSnapshotter
 from img_snapshotter_native._native import NativeSnapshotter

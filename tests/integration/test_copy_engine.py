@@ -18,8 +18,8 @@ from img_core.files.ownership import OWNER_ATTRIBUTE, Owners
 from img_core.spec.errors import HostError, ImgError
 from img_core.spec.graph import Copy, FileAction, MakeDirectory
 from img_core.spec.host import IdMapping
-from img_core.testing.contracts.snapshotter import CAPABILITY, Shelf, Tree
 from img_core.testing.namespaces import mappings, run_inside
+from img_core.testing.shelves import CAPABILITY, Shelf, Tree
 from img_snapshotter_native._native import NativeSnapshotter
 from img_snapshotter_overlayfs._overlay import OverlaySnapshotter
 

@@ -10,214 +10,29 @@ real ids and in single-id mapping.
 # ruff: noqa: D102, S103 - a test's name is its claim; odd modes are what is tested
 from __future__ import annotations
 
-import errno
-import hashlib
 import os
-import shutil
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
-from img_core.archives.tar import write_layer
 from img_core.files import faults, fs
-from img_core.plugins._making import construct
 from img_core.spec.errors import ArchiveError, ImgError, IntegrityError, Unsupported
-from img_core.spec.host import Host, IdMapping
-from img_core.spec.snapshotter import LayerStream, Snapshotter
+from img_core.spec.host import IdMapping
+from img_core.spec.snapshotter import Snapshotter
 from img_core.spec.values import DiffId, Digest
 from img_core.testing import archives
 from img_core.testing.contracts.driver import DriverContract
 from img_core.testing.namespaces import mappings, run_inside
+from img_core.testing.processes import CEILING, LARGE, in_step, kill_when_told, memory_growth
+from img_core.testing.shelves import OLD, Shelf, Tree, Work, everything, example
 from img_core.testing.trees import fingerprint
 
-__all__ = ["Shelf", "SnapshotterContract", "Tree"]
-
-CAPABILITY = bytes.fromhex("0100000202000000000000000000000000000000")  # cap_chown=ep, revision 2
-OLD = 1_000_000_000  # a time before every test
-
-
-class Tree:
-    """A root file system to write into, by paths."""
-
-    def __init__(self, fd: int) -> None:
-        self.path = f"/proc/self/fd/{fd}"
-
-    def at(self, name: str) -> str:
-        return f"{self.path}/{name}"
-
-    def write(self, name: str, content: str | bytes = "", mode: int = 0o644) -> None:
-        path = self.at(name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        data = content.encode() if isinstance(content, str) else content
-        with open(path, "wb") as file:
-            file.write(data)
-        os.chmod(path, mode)
-
-    def mkdir(self, *names: str) -> None:
-        for name in names:
-            os.makedirs(self.at(name), exist_ok=True)
-
-    def remove(self, *names: str) -> None:
-        for name in names:
-            path = self.at(name)
-            if os.path.isdir(path) and not os.path.islink(path):
-                shutil.rmtree(path)
-            else:
-                os.unlink(path)
-
-    def relink(self, name: str, target: str) -> None:
-        self.remove(name)
-        os.symlink(target, self.at(name))
-
-    def move(self, old: str, new: str) -> None:
-        """Rename as mv(1) does: by copying where the file system asks for that."""
-        try:
-            os.rename(self.at(old), self.at(new))
-        except OSError as err:
-            if err.errno != errno.EXDEV:
-                raise
-            shutil.copytree(self.at(old), self.at(new), symlinks=True)
-            shutil.rmtree(self.at(old))
-
-    def read(self, name: str) -> str:
-        return Path(self.at(name)).read_text()
-
-
-Work = Callable[[Tree], None]
-
-
-@dataclass(slots=True)
-class Shelf:
-    """A state directory with snapshots in it, as the core would keep them."""
-
-    driver: Snapshotter
-    directory: str
-    mapping: IdMapping
-    count: int = 0
-
-    @classmethod
-    def make(
-        cls, snapshotter: type[Snapshotter], base: str, mapping: IdMapping, options: Mapping[str, Any] | None = None
-    ) -> Shelf:
-        directory = os.path.join(base, "state")
-        run = os.path.join(base, "run")
-        os.makedirs(directory, exist_ok=True)
-        os.makedirs(run, exist_ok=True)
-        return cls(
-            construct("snapshotter", snapshotter, (Host(mapping, directory, run),), options or {}), directory, mapping
-        )
-
-    def new(self) -> str:
-        self.count += 1
-        return os.path.join(self.directory, f"new-{self.count}")
-
-    def finish(self, directory: str) -> str:
-        """Rename as the core does when a snapshot is complete."""
-        final = os.path.join(self.directory, f"done-{self.count}")
-        os.rename(directory, final)
-        return final
-
-    def step(self, parents: Sequence[str], work: Work, *, mount_points: bool = False) -> str:
-        """Make a snapshot whose content *work* changes."""
-        directory = self.new()
-        root = self.driver.prepare(directory, parents, mount_points=mount_points)
-        try:
-            work(Tree(root.fd))
-        finally:
-            root.close()
-        return self.finish(directory)
-
-    def apply(self, parents: Sequence[str], blob: bytes, **wrong: Any) -> str:
-        """Make a snapshot from the uncompressed layer *blob*; *wrong* replaces what the stream claims."""
-        digest = "sha256:" + hashlib.sha256(blob).hexdigest()
-        claims = {"digest": Digest(digest), "size": len(blob), "diff_id": DiffId(digest), **wrong}
-        directory = self.new()
-        layer = LayerStream(iter([blob[at : at + 4096] for at in range(0, len(blob), 4096)]), TAR, **claims)
-        self.driver.apply(directory, parents, layer)
-        return self.finish(directory)
-
-    def tree(self, parents: Sequence[str], *, times: bool = False) -> dict[bytes, tuple[Any, ...]]:
-        """Describe the merged tree of *parents*."""
-        root = self.driver.view(parents)
-        try:
-            return fingerprint(f"/proc/self/fd/{root.fd}", times=times)
-        finally:
-            root.close()
-
-    def changes(self, directory: str, parents: Sequence[str]) -> list[str]:
-        """Return the changed paths; deletions with a minus, directories with a slash."""
-        changes = self.driver.changes(directory, parents)
-        try:
-            return [_shown(path, info) for path, info in changes]
-        finally:
-            changes.close()
-
-    def layer(self, directory: str, parents: Sequence[str]) -> bytes:
-        """Return the changes as an uncompressed layer."""
-        changes = self.driver.changes(directory, parents)
-        blocks: list[bytes] = []
-        try:
-            write_layer(
-                changes,
-                changes.root_fd,
-                blocks.append,
-                compression="uncompressed",
-                owner_of=lambda path, _info: changes.owner(path),
-            )
-        finally:
-            changes.close()
-        return b"".join(blocks)
-
-
-TAR = "application/vnd.oci.image.layer.v1.tar"
-
-
-def _shown(path: bytes, info: os.stat_result | None) -> str:
-    name = os.fsdecode(path)
-    if info is None:
-        return f"-{name}"
-    return f"{name}/" if stat.S_ISDIR(info.st_mode) else name
-
-
-def _example(tree: Tree) -> None:
-    tree.write("etc/conf", "1")
-    tree.write("dir/a", "a")
-    tree.write("dir/sub/b", "b")
-    tree.write("dir/sub/c", "c")
-    tree.write("keep", "k")
-    os.symlink("dir", tree.at("link"))
-
-
-def _everything(tree: Tree) -> None:
-    """Make one of everything that a file system can hold."""
-    tree.write("plain", "text")
-    tree.write("program", "#!", 0o6755)
-    tree.write("closed", "secret", 0)
-    tree.write("empty")
-    tree.write("first", "linked")
-    tree.mkdir("sticky", "deep/" + "/".join("d" * 20 for _ in range(100)), "private")
-    os.link(tree.at("first"), tree.at("sticky/second"))
-    os.chmod(tree.at("sticky"), 0o1777)
-    os.chmod(tree.at("private"), 0o2700)
-    os.symlink("../nowhere", tree.at("dangling"))
-    os.symlink("x" * 1000, tree.at("long"))
-    os.mkfifo(tree.at("pipe"), 0o620)
-    tree.write("n" * os.statvfs(tree.path).f_namemax, "long name")
-    with open(os.fsencode(tree.path) + b"/\xff\xfe\n\\", "wb") as file:
-        file.write(b"not text")
-    tree.write("sparse", "start")
-    os.truncate(tree.at("sparse"), 8 << 20)
-    os.setxattr(tree.at("plain"), "user.note", b"\0\1\2")
-    os.setxattr(tree.at("sticky"), "user.note", b"directory")
-    os.setxattr(tree.at("program"), "security.capability", CAPABILITY)
-    for name in ("plain", "sticky", "deep"):
-        os.utime(tree.at(name), (OLD, OLD))
-
+__all__ = ["SnapshotterContract"]
 
 #: runs a function with a new shelf inside of a namespace
 Inside = Callable[[Callable[[Shelf], None]], None]
@@ -269,7 +84,7 @@ class SnapshotterContract(DriverContract):
 
     def test_a_step_sees_its_parents_and_does_not_change_them(self, inside: Inside) -> None:
         def body(shelf: Shelf) -> None:
-            first = shelf.step([], _example)
+            first = shelf.step([], example)
             before = shelf.tree([first], times=True)
 
             def work(tree: Tree) -> None:
@@ -288,7 +103,7 @@ class SnapshotterContract(DriverContract):
 
     def test_a_view_is_read_only(self, inside: Inside) -> None:
         def body(shelf: Shelf) -> None:
-            first = shelf.step([], _example)
+            first = shelf.step([], example)
             for parents in ([], [first], [first, shelf.step([first], lambda tree: None)]):
                 root = shelf.driver.view(parents)
                 with pytest.raises(OSError, match="Read-only file system"):
@@ -299,7 +114,7 @@ class SnapshotterContract(DriverContract):
 
     def test_remove_leaves_nothing(self, inside: Inside) -> None:
         def body(shelf: Shelf) -> None:
-            done = shelf.step([], _everything)
+            done = shelf.step([], everything)
             half = shelf.new()
             root = shelf.driver.prepare(half, [done])
             Tree(root.fd).write("file")
@@ -333,7 +148,7 @@ class SnapshotterContract(DriverContract):
         def body(shelf: Shelf) -> None:
             from concurrent.futures import ThreadPoolExecutor
 
-            first = shelf.step([], _example)
+            first = shelf.step([], example)
 
             def make(number: int) -> str:
                 directory = os.path.join(shelf.directory, f"thread-{number}")
@@ -349,12 +164,76 @@ class SnapshotterContract(DriverContract):
 
         inside(body)
 
+    # --- processes ---
+
+    def test_two_processes_work_on_the_same_snapshots_at_once(self, inside: Inside) -> None:
+        def body(shelf: Shelf) -> None:
+            first = shelf.step([], example)
+            second = shelf.step([first], lambda tree: (tree.write("dir/a", "changed"), tree.remove("keep"))[0])  # type: ignore[func-returns-value]
+            stacks = [[first], [first, second]]
+            before = [shelf.tree(stack, times=True) for stack in stacks]
+
+            def work(name: str, meet: Callable[[], None]) -> None:
+                own = shelf.another(name)
+                for number in range(6):  # on the same stack, and on different ones
+                    which = (number + (number > 2 and name == "b")) % 2
+                    _live(own, stacks[which], before[which], meet)
+
+            in_step(partial(work, "a"), partial(work, "b"))
+            assert [shelf.tree(stack, times=True) for stack in stacks] == before
+            assert _left(shelf, first, second) == []
+
+        inside(body)
+
+    @pytest.mark.parametrize("moment", ["view", "prepare", "apply", "changes"])
+    def test_a_process_that_is_killed_leaves_the_other_right(self, inside: Inside, moment: str) -> None:
+        def body(shelf: Shelf) -> None:
+            first = shelf.step([], example)
+            stack = [first, shelf.step([first], lambda tree: tree.remove("keep"))]
+            before = shelf.tree(stack, times=True)
+
+            def die(when: str) -> None:
+                kill_when_told(lambda reached: _until(moment, shelf.another(f"killed-{when}"), stack, reached))
+
+            die("alone")
+            view = shelf.driver.view(stack)
+            mine = shelf.new()
+            root = shelf.driver.prepare(mine, stack)
+            Tree(root.fd).write("mine", "1")
+            die("beside-us")
+            assert Tree(root.fd).read("mine") == "1"
+            Tree(root.fd).write("mine", "2")
+            assert fingerprint(f"/proc/self/fd/{view.fd}") == before
+            for opened in (root, view):
+                opened.close()
+            mine = shelf.finish(mine)
+            assert shelf.changes(mine, stack) == ["mine"]
+            assert shelf.tree([*stack, mine], times=True).keys() - before.keys() == {b"mine"}
+            for name in _left(shelf, mine, *stack):
+                shelf.driver.remove(os.path.join(shelf.directory, name))
+            assert _left(shelf, mine, *stack) == []
+            assert shelf.tree(stack, times=True) == before
+
+        inside(body)
+
+    # --- memory ---
+
+    @pytest.mark.parametrize("inside", mappings()[:1], indirect=True)
+    @pytest.mark.parametrize("content", ["a large file", "many files"])
+    def test_much_takes_little_memory(self, inside: Inside, content: str) -> None:
+        def body(shelf: Shelf) -> None:
+            pieces = {"a large file": _large_file, "many files": _many_files}[content]
+            _go_around(shelf, partial(pieces, 1 << 20))  # imports what it needs
+            assert memory_growth(lambda: _go_around(shelf, partial(pieces, LARGE))) < CEILING
+
+        inside(body)
+
     # --- changes ---
 
     def test_everything_survives_a_snapshot(self, inside: Inside) -> None:
         def body(shelf: Shelf) -> None:
             def work(tree: Tree) -> None:
-                _everything(tree)
+                everything(tree)
                 seen.update(fingerprint(tree.path))
 
             seen: dict[bytes, Any] = {}
@@ -373,7 +252,7 @@ class SnapshotterContract(DriverContract):
 
     def test_looking_and_temporary_files_are_no_change(self, inside: Inside) -> None:
         def body(shelf: Shelf) -> None:
-            first = shelf.step([], _example)
+            first = shelf.step([], example)
 
             def work(tree: Tree) -> None:
                 assert tree.read("keep") == "k"
@@ -389,7 +268,7 @@ class SnapshotterContract(DriverContract):
 
     def test_changes_come_in_order_with_their_parents(self, inside: Inside) -> None:
         def body(shelf: Shelf) -> None:
-            first = shelf.step([], _example)
+            first = shelf.step([], example)
 
             def work(tree: Tree) -> None:
                 tree.write("dir/sub/b", "other")
@@ -434,7 +313,7 @@ class SnapshotterContract(DriverContract):
     )  # fmt: skip
     def test_kinds_of_changes(self, inside: Inside, work: Work, expected: list[str]) -> None:
         def body(shelf: Shelf) -> None:
-            first = shelf.step([], _example)
+            first = shelf.step([], example)
             second = shelf.step([first], work)
             assert shelf.changes(second, [first]) == expected
 
@@ -442,7 +321,7 @@ class SnapshotterContract(DriverContract):
 
     def test_a_replaced_directory_names_what_vanished(self, inside: Inside) -> None:
         def body(shelf: Shelf) -> None:
-            first = shelf.step([], _example)
+            first = shelf.step([], example)
 
             def work(tree: Tree) -> None:
                 tree.remove("dir")
@@ -486,10 +365,10 @@ class SnapshotterContract(DriverContract):
 
     # --- layers ---
 
-    @pytest.mark.parametrize("make", [_example, _everything])
+    @pytest.mark.parametrize("make", [example, everything])
     def test_a_layer_gives_what_the_step_made(self, inside: Inside, make: Work) -> None:
         def body(shelf: Shelf) -> None:
-            first = shelf.step([], _example)
+            first = shelf.step([], example)
 
             def work(tree: Tree) -> None:
                 tree.remove("dir")
@@ -506,7 +385,7 @@ class SnapshotterContract(DriverContract):
 
     def test_deletions_of_a_layer_hide_lower_files(self, inside: Inside) -> None:
         def body(shelf: Shelf) -> None:
-            first = shelf.step([], _example)
+            first = shelf.step([], example)
             blob = b"".join(
                 (
                     archives.directory(b"dir/"),
@@ -525,7 +404,7 @@ class SnapshotterContract(DriverContract):
     def test_parents_that_a_layer_does_not_describe_keep_their_look(self, inside: Inside) -> None:
         def body(shelf: Shelf) -> None:
             def base(tree: Tree) -> None:
-                _example(tree)
+                example(tree)
                 os.chmod(tree.at("dir"), 0o1711)
                 os.chmod(tree.at("dir/sub"), 0o700)
 
@@ -576,20 +455,26 @@ class SnapshotterContract(DriverContract):
     # --- faults ---
 
     @pytest.mark.parametrize("fault", ["crash", "full disk"])
-    def test_what_a_fault_leaves_can_be_removed(self, inside: Inside, fault: str) -> None:
+    @pytest.mark.parametrize("work", ["apply", "step"])
+    def test_what_a_fault_leaves_can_be_removed(self, inside: Inside, fault: str, work: str) -> None:
         def body(shelf: Shelf) -> None:
-            first = shelf.step([], _example)
-            layer = shelf.layer(shelf.step([first], lambda tree: (tree.remove("dir"), tree.write("dir/x"))[0]), [first])  # type: ignore[func-returns-value]
-            before = sorted(os.listdir(shelf.directory))
-            number, finished = 0, False
+            first = shelf.step([], example)
+            layer = shelf.layer(shelf.step([first], _replace_directory), [first])
+            before = _left(shelf, first), shelf.tree([first], times=True)
+
+            def meet_fault() -> None:
+                if work == "apply":
+                    shelf.apply([first], layer)
+                else:
+                    shelf.layer(shelf.step([first], _replace_directory), [first])
+
+            number, finished = 0, False  # it finishes at once if the driver does not change the disk through `fs`
             while not finished:
                 number += 1
-                finished = _with_fault(fault, number, lambda: shelf.apply([first], layer))
-                for name in set(os.listdir(shelf.directory)) - set(before):
+                finished = _with_fault(fault, number, meet_fault)
+                for name in set(_left(shelf, first)) - set(before[0]):
                     shelf.driver.remove(os.path.join(shelf.directory, name))
-                assert sorted(os.listdir(shelf.directory)) == before
-            assert number > 5
-            assert b"keep" in shelf.tree([first])
+                assert (_left(shelf, first), shelf.tree([first], times=True)) == before, f"mutation {number}"
 
         inside(body)
 
@@ -602,7 +487,7 @@ class SnapshotterContract(DriverContract):
                 return
 
             def work(tree: Tree) -> None:
-                _example(tree)
+                example(tree)
                 for name, uid, gid in (("keep", 1, 2), ("dir", 3, 4), ("link", 5, 6)):
                     os.chown(tree.at(name), uid, gid, follow_symlinks=False)
 
@@ -616,6 +501,110 @@ class SnapshotterContract(DriverContract):
             assert shelf.driver.owners([first, second]) == {}
 
         inside(body)
+
+
+def _left(shelf: Shelf, *but: str) -> list[str]:
+    """Return the names in the state of what is not one of the snapshots *but*."""
+    return sorted(set(os.listdir(shelf.directory)) - {os.path.basename(directory) for directory in but})
+
+
+def _replace_directory(tree: Tree) -> None:
+    tree.remove("dir")
+    tree.write("dir/x")
+
+
+def _live(shelf: Shelf, stack: Sequence[str], before: Mapping[bytes, Any], meet: Callable[[], None]) -> None:
+    """Do all that a build does on *stack*, which shows *before*; another process does the same from each *meet* to the next."""
+    meet()
+    view = shelf.driver.view(stack)
+    directory = shelf.new()
+    root = shelf.driver.prepare(directory, stack, mount_points=True)
+    meet()
+    _replace_directory(Tree(root.fd))
+    Tree(root.fd).write("of", shelf.prefix)
+    meet()
+    root.close()
+    made = shelf.finish(directory)
+    assert shelf.changes(made, stack) == _CHANGES
+    layer = shelf.layer(made, stack)
+    meet()
+    shelf.driver.owners(stack)
+    applied = shelf.apply(stack, layer)
+    merged = shelf.tree([*stack, made])
+    assert shelf.tree([*stack, applied]) == merged
+    assert {path: merged.get(path) for path in before if not path.startswith(b"dir")} == {
+        path: (*about[:-2], 0, 0) for path, about in before.items() if not path.startswith(b"dir")
+    }
+    assert fingerprint(f"/proc/self/fd/{view.fd}") == before
+    meet()
+    view.close()
+    for made_here in (applied, made):
+        shelf.driver.remove(made_here)
+
+
+#: what `_live` changes, if there was `example` below
+_CHANGES = ["dir/", "-dir/a", "-dir/sub", "dir/x", "of"]
+
+
+def _until(moment: str, shelf: Shelf, stack: Sequence[str], reached: Callable[[], None]) -> None:
+    """Use *shelf* until *moment*, then call *reached*."""
+    if moment == "view":
+        view = shelf.driver.view(stack)
+        assert fingerprint(f"/proc/self/fd/{view.fd}")
+    elif moment == "prepare":
+        _replace_directory(Tree(shelf.driver.prepare(shelf.new(), stack).fd))
+    elif moment == "changes":
+        made = shelf.step(stack, _replace_directory)
+        next(iter(shelf.driver.changes(made, stack)))
+    else:
+        shelf.arrive(stack, partial(_stopping, iter([0, 1]), reached))
+    reached()
+
+
+def _stopping(times: Iterator[int], reached: Callable[[], None]) -> Iterator[bytes]:
+    """Give a layer; the second time *reached* is called in its middle."""
+    again = next(times)
+    yield archives.entry(b"arrived", b"1")
+    if again:
+        reached()
+    yield archives.entry(b"late", b"2") + archives.END
+
+
+def _large_file(size: int) -> Iterator[bytes]:
+    """Give a layer with a file of *size* bytes."""
+    yield archives.header(b"file", size=size)
+    yield from (bytes(1 << 20) for _ in range(size >> 20))
+    yield archives.END
+
+
+def _many_files(size: int) -> Iterator[bytes]:
+    """Give a layer with files that have *size* bytes together, in a place whose path is nearly as long as a path may be."""
+    place = b""
+    for _ in range(15):
+        place += b"d" * 240 + b"/"
+        yield archives.pax({b"path": place}) + archives.directory(b"directory/")
+    for number in range(size // _SMALL):
+        yield archives.pax({b"path": b"%b%06d" % (place, number)}) + archives.entry(b"file", bytes(_SMALL))
+    yield archives.entry(b"file") + archives.END
+
+
+_SMALL = 32 << 10
+
+
+def _go_around(shelf: Shelf, pieces: Callable[[], Iterator[bytes]]) -> None:
+    """Unpack a layer in which there is a file `file`, change that in a step, and pack what both changed."""
+    first = shelf.arrive([], pieces)
+    second = shelf.step([first], _append)
+    for directory, parents in ((first, []), (second, [first])):
+        shelf.pack(directory, parents, lambda _block: None)
+    for directory in (second, first):
+        shelf.driver.usage(directory)
+        shelf.driver.remove(directory)
+
+
+def _append(tree: Tree) -> None:
+    with open(tree.at("file"), "ab") as file:
+        file.write(b"x")
 
 
 def _with_fault(fault: str, number: int, work: Callable[[], object]) -> bool:

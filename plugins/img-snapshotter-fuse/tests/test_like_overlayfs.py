@@ -17,8 +17,8 @@ from overlay_operations import CAPABILITY, MANY_IDS, OLD, OPERATIONS
 from img_core.files import fs
 from img_core.spec.host import IdMapping
 from img_core.spec.snapshotter import Rootfs
-from img_core.testing.contracts.snapshotter import Shelf, Tree
 from img_core.testing.namespaces import mappings, run_inside
+from img_core.testing.shelves import Shelf, Tree
 from img_core.testing.trees import fingerprint
 from img_snapshotter_overlayfs._overlay import OverlaySnapshotter
 

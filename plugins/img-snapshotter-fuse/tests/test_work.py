@@ -16,8 +16,8 @@ from img_snapshotter_fuse._snapshotter import FuseSnapshotter
 from img_core.files import fs
 from img_core.spec.errors import HostError, Unsupported
 from img_core.spec.host import Host
-from img_core.testing.contracts.snapshotter import Shelf, Tree
 from img_core.testing.namespaces import mappings, run_inside
+from img_core.testing.shelves import Shelf, Tree
 
 pytestmark = [
     pytest.mark.rootless,

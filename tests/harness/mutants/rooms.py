@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import threading
 from dataclasses import replace
 from typing import Any
@@ -37,6 +38,18 @@ class Filtered:
 
     def close(self) -> None:
         self._changes.close()
+
+
+class Greedy(Filtered):
+    """Changes that remember the content of every file."""
+
+    def __iter__(self) -> Any:
+        self._contents = []
+        for path, info in self._changes:
+            if info is not None and stat.S_ISREG(info.st_mode):
+                with open(f"/proc/self/fd/{self.root_fd}/".encode() + path, "rb") as file:
+                    self._contents.append(file.read())
+            yield path, info
 
 
 class Unsorted(Filtered):
@@ -159,6 +172,59 @@ def _one_for_all(self: Any, directory: str, parents: Any, *, mount_points: bool 
         raise
 
 
+def _reads_layers_whole(self: Any, directory: str, parents: Any, layer: Any) -> Applied:
+    content = b"".join(layer.chunks)
+    return Native.apply(self, directory, parents, replace(layer, chunks=[content]))
+
+
+def _unpacks_from_memory(self: Any, directory: str, parents: Any, layer: Any) -> Applied:
+    chunks = list(layer.chunks)
+    return Native.apply(self, directory, parents, replace(layer, chunks=chunks))
+
+
+def _knows_its_own(self: Any, directory: str, parents: Any, *, mount_points: bool = False) -> Any:
+    """Remember in the object how a snapshot was made, and look there for its parents; it has its name from the core later."""
+    made = self.__dict__.setdefault("made", set())
+    root = Native.prepare(self, directory, parents, mount_points=mount_points)
+    made.add(os.stat(directory).st_ino)
+    if not {os.stat(parent).st_ino for parent in parents} <= made:
+        raise KeyError(parents)
+    return root
+
+
+def _excludes(self: Any, directory: str, parents: Any, *, mount_points: bool = False) -> Any:
+    """Make a note of being at work, which goes when the root is closed, and refuse to work beside somebody else's."""
+    note = f"{os.path.dirname(self.host.state_directory)}/busy"
+    os.close(os.open(note, os.O_CREAT | os.O_EXCL))
+    root: Any = Native.prepare(self, directory, parents, mount_points=mount_points)
+    close = root.close
+
+    def end() -> None:
+        if root.fd >= 0:
+            os.unlink(note)
+        close()
+
+    root.close = end
+    return root
+
+
+def _lends(self: Any, directory: str, parents: Any, *, mount_points: bool = False) -> Any:
+    """Work on the tree of the parent, which gets a copy of what it was when the root is closed."""
+    kept = f"{directory}-kept"
+    root: Any = Native.prepare(self, directory, parents, mount_points=mount_points)
+    if parents:
+        os.rename(f"{parents[-1]}/fs", kept)
+        close = root.close
+
+        def back() -> None:
+            if root.fd >= 0:
+                os.rename(kept, f"{parents[-1]}/fs")
+            close()
+
+        root.close = back
+    return root
+
+
 def snapshotter(claim: str, **changes: Any) -> Mutant:
     mapping = "single" if "owners" in claim else "not single"  # one will do
     return mutant(SnapshotterContract, Native, f"({claim}) and {mapping}", **changes)
@@ -180,6 +246,13 @@ SNAPSHOTTERS = {
     "leaves something when removing": snapshotter("test_remove_leaves", remove=_leaves_index),
     "leaves something when probing": snapshotter("test_the_probe", probe=classmethod(_probes_loudly)),
     "mixes up threads": snapshotter("test_several_threads", prepare=_one_for_all),
+    "reads a layer as a whole": snapshotter("test_much_takes and large", apply=_reads_layers_whole),
+    "unpacks from memory": snapshotter("test_much_takes and many", apply=_unpacks_from_memory),
+    "keeps what it has packed": snapshotter("test_much_takes and many", changes=_without(None, Greedy)),
+    "knows what it made itself": snapshotter("test_two_processes", prepare=_knows_its_own),
+    "lets one process work at a time": snapshotter("test_two_processes", prepare=_excludes),
+    "lends the tree of a parent": snapshotter("test_a_process_that_is_killed and prepare", prepare=_lends),
+    "leaves a lock when it is killed": snapshotter("test_a_process_that_is_killed and prepare", prepare=_excludes),
     "counts nothing": snapshotter("test_usage_grows", usage=lambda self, directory: 0),
 }  # fmt: skip
 
