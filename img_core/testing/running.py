@@ -103,6 +103,8 @@ def _be_child(make: Callable[[], Mapping[str, type]], selected: str, writer: int
     status = 3
     try:
         report = _Report(writer)
+        # Nothing of this process and its children is cleaned up at their end, which is sudden; what they leave goes with *place*.
+        tempfile.tempdir = os.environ["TMPDIR"] = place
         with open(os.devnull, "r+b") as nothing:
             for fd in (0, 1, 2):
                 os.dup2(nothing.fileno(), fd)

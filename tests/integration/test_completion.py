@@ -37,6 +37,9 @@ def surroundings(new_state: NewState, tmp_path: Path) -> dict[str, str]:
     (programs / "img").write_text(f'#!/bin/sh\nexec {sys.executable} -m img_core "$@"\n')
     (programs / "img").chmod(0o755)
     given = img.environment()
+    runtime = tmp_path / "runtime"  # where fish keeps a directory for its user: not in that of all tests
+    runtime.mkdir(0o700)
+    given |= {"TMPDIR": str(runtime), "XDG_RUNTIME_DIR": str(runtime)}
     return {**given, "PATH": f"{programs}:{given['PATH']}", "TERM": "xterm", "PS1": "> ", "PROMPT": "> "}
 
 
