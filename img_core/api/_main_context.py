@@ -46,23 +46,28 @@ def prepare_context(
     addresses: Addresses,
     source: Callable[[str], TreeSource],
     run_directory: str,
+    fetched: dict[str, tuple[str, Callable[[], int | None]]],
 ) -> MainContext:
     """Fetch the context of *request* if it is remote, and read its definition. *run_directory* is private and goes with us.
 
-    Raises UsageError, NotFoundError, DockerfileError, and what the source raises.
+    *fetched* keeps what was fetched, by its identity: where it is, and what tells when it was made. Raises UsageError, NotFoundError,
+    DockerfileError, and what the source raises.
     """
     remote = addresses.tree(request.context)
     if remote is None:
         return _local(request, frontends, addresses, source, run_directory)
-    directory = _new_directory(run_directory, "remote-context")
     driver = source(remote.kind)
     pinned = driver.pin(SourceOp(remote.kind, remote.reference, _options(request, frontends)), None)
-    driver.fetch(pinned, directory)
+    if pinned.identity not in fetched:
+        directory = _new_directory(run_directory, "remote-context")
+        driver.fetch(pinned, directory)
+        fetched[pinned.identity] = directory, lambda: driver.modified(pinned)
+    directory, modified = fetched[pinned.identity]
     # Ignore files are there to keep things from being sent; nothing was sent (IG20).
     ignore_file = os.path.join(run_directory, "no-ignore-file")
     fs.replace_file(ignore_file, b"")
     definition = _definition(request, frontends.names, directory)
-    return MainContext(_inside(request, directory), definition, ignore_file, lambda: driver.modified(pinned))
+    return MainContext(_inside(request, directory), definition, ignore_file, modified)
 
 
 def _options(request: BuildRequest, frontends: Frontends) -> tuple[tuple[str, str], ...]:

@@ -140,6 +140,7 @@ class Preparation:
                 self._addresses,
                 lambda scheme: self.sources(trusted=True)(scheme),
                 self.session.host.run_directory,
+                self.session.fetched,
             )
 
     def _definition_name(self) -> str:

@@ -48,6 +48,8 @@ class Session:
         self.config = config
         self.plugins: Plugins = Plugins(config, trace)
         self.notice = notice
+        #: build contexts that were fetched from elsewhere, see `prepare_context`
+        self.fetched: dict[str, tuple[str, Callable[[], int | None]]] = {}
         self._opened = ExitStack()
         self._identity: Identity | None = None
         try:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import Any
 import pytest
 
 from harness.img import Img, remove_as_mapped_root, write_context
+from harness.web import Page, web_server
 from img_core.api import BuildRequest, Client, SecretSource
 from img_core.spec import StepError, UsageError
 from img_core.testing.registry import DockerRegistry
@@ -244,3 +248,78 @@ def test_bake_builds_what_a_file_lists(img: Img, contexts: list[Path], tmp_path:
         assert img.digest("alone") == img.digest(name) == told[name.partition(":")[0]]["containerimage.digest"]
     lines = img.run("bake", "-f", file, "a", "--print").ok().text
     assert json.loads(lines)["target"]["a"]["tags"] == ["a:1"]
+
+
+BAKE = """\
+variable "EPOCH" { default = "1700000000" }
+variable "URL" { default = "SERVER" }
+group "default" { targets = ["app", "tool"] }
+target "_all" { args = { SOURCE_DATE_EPOCH = EPOCH } }
+target "base" {
+  inherits = ["_all"]
+  context  = "CONTEXT"
+  target   = "base"
+}
+target "tool" {
+  inherits = ["_all"]
+  context  = URL
+  contexts = { under = "target:base" }
+  dockerfile-inline = "FROM under\\nCOPY file /tool\\n"
+  output   = ["type=oci,dest=OUT"]
+}
+target "app" {
+  name     = "app-${version}"
+  matrix   = { version = ["1", "2"] }
+  inherits = ["_all"]
+  context  = URL
+  contexts = { base = "target:base", tool = "target:tool" }
+  args     = { WHAT = version }
+  tags     = ["app:${version}"]
+  dockerfile-inline = <<-EOT
+    FROM base
+    ARG WHAT
+    COPY file /file
+    COPY --from=tool /tool /tool
+    RUN echo $${WHAT} | cat - /shared /tool > /own; touch -r /bin/busybox /own
+  EOT
+}
+"""
+
+
+def test_bake_builds_targets_on_other_targets(img: Img, contexts: list[Path], tmp_path: Path) -> None:
+    """A matrix, targets that are contexts of others, and a context that comes from a server: each is built, and fetched, once."""
+    file, packed = tmp_path / "docker-bake.hcl", io.BytesIO()
+    os.utime(contexts[1] / "file", (1, 1))
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.add(contexts[1] / "file", "file")
+    text = BAKE.replace("CONTEXT", str(contexts[0])).replace("OUT", f"{tmp_path}/out.tar")
+    with web_server() as server:
+        server.pages["/context.tar"] = Page(packed.getvalue())
+        file.write_text(text.replace("SERVER", f"{server.url}/context.tar"))
+        done = img.run("bake", "-f", file, "--progress", "plain").ok()
+        fetched = [headers for headers in server.answers("/context.tar") if "if-none-match" not in headers]
+    assert len(fetched) == 1
+    steps = set(re.findall(r"^#\d+ \[.*\] (RUN .*)$", done.stderr, re.MULTILINE))
+    assert len(steps) == 3, done.stderr  # the shared one, and one for each version
+    assert len(set(re.findall(r"^#(\d+) \[.*\] RUN echo shared", done.stderr, re.MULTILINE))) == 1
+    assert {"docker.io/library/app:1", "docker.io/library/app:2"} <= set(img.names())
+    assert (tmp_path / "out.tar").exists()
+    img.run("unpack", "-o", tmp_path / "two", "app:2").ok()
+    assert (tmp_path / "two/own").read_text() == "2\nshared\nb\n"
+
+    epoch = ("--build-arg", "SOURCE_DATE_EPOCH=1700000000")
+    img.build(contexts[0], *epoch, "--target", "base", tag="base").ok()
+    tool = write_context(tmp_path / "tool", "FROM base\nCOPY file /tool\n", {"file": "b\n"})
+    own = BAKE.partition("<<-EOT\n")[2].partition("  EOT")[0].replace("$${", "${")
+    app = write_context(tmp_path / "app", own, {"file": "b\n"})
+    for copied in (tool / "file", app / "file"):
+        os.utime(copied, (1, 1))
+    img.build(tool, *epoch, tag="tool").ok()
+    img.build(
+        app, *epoch, "--build-arg", "WHAT=2", "--build-context", "tool=docker-image://tool", "--no-cache", tag="alone"
+    ).ok()
+    assert img.digest("alone") == img.digest("app:2")
+
+    (tmp_path / "docker-bake.json").write_text(img.run("bake", "-f", file, "--print").ok().text)
+    again = img.run("bake", "-f", tmp_path / "docker-bake.json", "base", "--explain").ok()
+    assert "ran   " not in again.stderr

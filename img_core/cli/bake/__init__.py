@@ -17,11 +17,9 @@ from img_core.spec.errors import UsageError
 from img_core.spec.text import show
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from img_core.api import BuildRequest, BuildResult, CancelHandle, Client
-    from img_core.cli._explained import Explained
-    from img_core.cli._progress import Display
+    from img_core.api import BuildRequest, BuildResult
     from img_core.cli.bake._file import Target
 
 __all__ = ["command"]
@@ -46,7 +44,9 @@ _PASSED = (
 )
 @click.option("--executor", default="auto", help="what runs the steps, as for `img build`")
 @click.option("--explain", is_flag=True, help="tell at the end where each step was found, or why it had to run")
-@click.option("-f", "--file", "files", multiple=True, help="file with the targets as JSON (default docker-bake.json)")
+@click.option(
+    "-f", "--file", "files", multiple=True, help="file with the targets (default docker-bake.json and docker-bake.hcl)"
+)
 @click.option("--insecure-registry", is_flag=True, help="allow plain HTTP and unverified TLS for registries")
 @click.option("--load", is_flag=True, help="accepted: the results are in the local image store anyway")
 @click.option("--max-parallelism", type=int, default=0, help="build at most so many steps at the same time")
@@ -67,15 +67,16 @@ _PASSED = (
 def command(
     context: click.Context, /, files: tuple[str, ...], targets: tuple[str, ...], **flags: Any
 ) -> None:  # Any: flags
-    """Build several images together, as docker-bake.json lists them: what they share is done once."""
-    from img_core.cli.bake._file import BakeFile
+    """Build several images together, as docker-bake.hcl lists them: what they share is done once."""
+    from img_core.cli.bake._file import BakeFile, printed
 
-    chosen = BakeFile(files, os.environ).chosen(targets, flags["changes"])
+    file = BakeFile(files, os.environ)
+    chosen, asked = file.chosen(targets, flags["changes"]), file.asked(targets)
     if flags["shown"]:
-        document = {"group": {"default": {"targets": list(chosen)}}, "target": chosen}
+        document = {"group": {"default": {"targets": asked}}, "target": printed(chosen)}
         echo(json.dumps(document, indent=2))
         return
-    _build(context, {name: _arguments(name, chosen[name], flags) for name in chosen}, chosen)
+    _build(context, chosen, asked, flags)
 
 
 def _arguments(name: str, target: Target, flags: Mapping[str, Any]) -> list[str]:
@@ -85,14 +86,11 @@ def _arguments(name: str, target: Target, flags: Mapping[str, Any]) -> list[str]
         raise UsageError(
             f"the context of target `{show(name)}` cannot come from standard input", hint="name a directory"
         )
-    for key, value in target.get("contexts", {}).items():
-        if value.startswith("target:"):
-            raise UsageError(
-                f"context `{show(key)}` of target `{show(name)}` is another target, which is not supported",
-                hint="make it a stage of the same Dockerfile",
-            )
     words = [
-        f"{flag}={key}={_local(value)}" for kind, flag in _MAPS.items() for key, value in target.get(kind, {}).items()
+        f"{flag}={key}={_local(value)}"
+        for kind, flag in _MAPS.items()
+        for key, value in target.get(kind, {}).items()
+        if not (kind == "contexts" and value.startswith("target:"))
     ]
     words += [f"{flag}={value}" for kind, flag in _LISTS.items() for value in target.get(kind, [])]
     words += [f"{flag}={target[kind]}" for kind, flag in _TEXTS.items() if target.get(kind)]
@@ -110,41 +108,47 @@ def _local(value: str) -> str:
     return value.removeprefix("cwd://")
 
 
-def _build(context: click.Context, words: Mapping[str, list[str]], targets: Mapping[str, Target]) -> None:
-    """Build all targets, for each of which there are *words*, arguments of ``img build``, or print what would be handed out."""
-    from img_core.cli.build import agents, is_dry_run, parsed, perform
+def _build(
+    context: click.Context, targets: Mapping[str, Target], asked: Sequence[str], flags: Mapping[str, Any]
+) -> None:
+    """Build those *asked* for of *targets*, and before them what they read, or print what would be handed out."""
+    from img_core.cli.bake._file import linked_to
+    from img_core.cli.bake._rounds import Rounds
+    from img_core.cli.build import is_dry_run, perform
 
-    requests: list[BuildRequest] = []
     with ExitStack() as opened:
-        for name in words:
-            request, flags = parsed(context, words[name])
-            if flags["ssh"]:
-                request = replace(request, ssh=opened.enter_context(agents(flags["ssh"])))
-            if (text := targets[name].get("dockerfile-inline")) is not None:
-                request = replace(request, definition=text.encode())
-            requests.append(request)
-        shared = {**flags, "ssh": ()}
-
-        def every(first: BuildRequest) -> list[BuildRequest]:
-            return [replace(request, backend=first.backend) for request in requests]
-
-        def hand_out(client: Client, first: BuildRequest, _show: object, handle: CancelHandle) -> tuple[str, ...]:
-            return client.handed_out(every(first), cancel=handle)
-
-        def build(
-            client: Client, first: BuildRequest, show: Display | Explained | None, handle: CancelHandle
-        ) -> tuple[BuildResult, ...]:
-            return client.build_many(every(first), on_event=show, cancel=handle)
-
-        if is_dry_run(flags["engine"]):
-            for line in perform(settings_of(context), requests[0], shared, (), hand_out)[0]:
+        requests: dict[str, BuildRequest] = {}
+        for name, target in targets.items():
+            is_kept = name in asked and target.get("output") != ["type=cacheonly"]
+            own = target if is_kept else {key: target[key] for key in target if key not in ("tags", "output")}
+            flagged = flags if is_kept else {**flags, "push": False}
+            requests[name], values = _request(context, _arguments(name, own, flagged), own, opened)
+        shared = {**values, "ssh": ()}
+        rounds = Rounds(requests, {name: linked_to(target) for name, target in targets.items()}, asked)
+        first, settings = next(iter(requests.values())), settings_of(context)
+        if is_dry_run(shared["engine"]):
+            for line in perform(settings, first, shared, (), rounds.handed_out)[0]:
                 echo(line)
             return
-        names = ", ".join(words)
-        results, talkative = perform(settings_of(context), requests[0], shared, [f"Building {names}"], build)
-    _write(flags["metadata_file"], dict(zip(words, results, strict=True)))
+        names = ", ".join(asked)
+        results, talkative = perform(settings, first, shared, [f"Building {names}"], rounds.built)
+    _write(flags["metadata_file"], results)
     if talkative:
         say(f"Successfully built {names}")
+
+
+def _request(
+    context: click.Context, words: list[str], target: Target, opened: ExitStack
+) -> tuple[BuildRequest, dict[str, Any]]:  # Any: values of flags
+    """Return the request of ``img build`` for *words*, and the values of its flags; its agents of ssh end with *opened*."""
+    from img_core.cli.build import agents, parsed
+
+    request, values = parsed(context, words)
+    if values["ssh"]:
+        request = replace(request, ssh=opened.enter_context(agents(values["ssh"])))
+    if (text := target.get("dockerfile-inline")) is not None:
+        request = replace(request, definition=text.encode())
+    return request, values
 
 
 def _write(path: str, results: Mapping[str, BuildResult]) -> None:
