@@ -7,7 +7,7 @@ from typing import Any
 
 from img_core.cli.bake.hcl._operations import listed, mapped
 from img_core.cli.bake.hcl._parser import read_template
-from img_core.cli.bake.hcl._values import Block, Expression, HclError, Line
+from img_core.cli.bake.hcl._values import Block, Expression, HclError, SourceLine
 from img_core.spec.text import show
 
 __all__ = ["read_json"]
@@ -17,7 +17,7 @@ __all__ = ["read_json"]
 
 def read_json(document: Any, file: str, kinds: Mapping[str, tuple[str, ...]]) -> Block:
     """Return *document* as a block; *kinds* are the names of its blocks, and of the blocks in each. Raises HclError."""
-    place = Line(file)
+    place = SourceLine(file)
     if not isinstance(document, dict):
         raise HclError(place, "is not a JSON object")
     whole = Block("", (), place)
@@ -32,7 +32,7 @@ def read_json(document: Any, file: str, kinds: Mapping[str, tuple[str, ...]]) ->
     return whole
 
 
-def _block(kind: str, label: str, content: Mapping[str, Any], place: Line, inner: tuple[str, ...]) -> Block:
+def _block(kind: str, label: str, content: Mapping[str, Any], place: SourceLine, inner: tuple[str, ...]) -> Block:
     block = Block(kind, (label,), place)
     for name, item in content.items():
         if name not in inner:
@@ -46,7 +46,7 @@ def _block(kind: str, label: str, content: Mapping[str, Any], place: Line, inner
     return block
 
 
-def _expression(value: Any, place: Line) -> Expression:
+def _expression(value: Any, place: SourceLine) -> Expression:
     if isinstance(value, str):
         made = read_template(value, place)
         return Expression(place, made.value, value, value)

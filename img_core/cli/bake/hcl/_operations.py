@@ -9,8 +9,8 @@ from typing import Any
 from img_core.cli.bake.hcl._values import (
     Expression,
     HclError,
-    Line,
     Names,
+    SourceLine,
     as_boolean,
     as_number,
     as_text,
@@ -41,7 +41,7 @@ def equal(left: Any, right: Any) -> bool:
     return isinstance(left, bool) == isinstance(right, bool) and bool(left == right)
 
 
-def _guarded(place: Line, work: Callable[[Names], Any]) -> Expression:
+def _guarded(place: SourceLine, work: Callable[[Names], Any]) -> Expression:
     """Return an expression in which values that do not fit are errors of its place."""
 
     def value(scope: Names) -> Any:
@@ -57,7 +57,7 @@ def _guarded(place: Line, work: Callable[[Names], Any]) -> Expression:
     return Expression(place, value)
 
 
-_Made = Callable[[Line, Expression, Expression], Expression]
+_Made = Callable[[SourceLine, Expression, Expression], Expression]
 
 
 def _calculated(work: Callable[[Any, Any], Any]) -> _Made:
@@ -77,11 +77,11 @@ def _compared(wanted: bool) -> _Made:
     )
 
 
-def _either(place: Line, left: Expression, right: Expression) -> Expression:
+def _either(place: SourceLine, left: Expression, right: Expression) -> Expression:
     return _guarded(place, lambda scope: as_boolean(left.value(scope)) or as_boolean(right.value(scope)))
 
 
-def _both(place: Line, left: Expression, right: Expression) -> Expression:
+def _both(place: SourceLine, left: Expression, right: Expression) -> Expression:
     return _guarded(place, lambda scope: as_boolean(left.value(scope)) and as_boolean(right.value(scope)))
 
 
@@ -101,35 +101,35 @@ BINARY: tuple[Mapping[str, _Made], ...] = (
 )
 
 
-def unary(place: Line, sign: str, operand: Expression) -> Expression:
+def unary(place: SourceLine, sign: str, operand: Expression) -> Expression:
     """Return ``!operand`` or ``-operand``."""
     if sign == "!":
         return _guarded(place, lambda scope: not as_boolean(operand.value(scope)))
     return _guarded(place, lambda scope: -as_number(operand.value(scope)))
 
 
-def choose(place: Line, condition: Expression, yes: Expression, no: Expression) -> Expression:
+def choose(place: SourceLine, condition: Expression, yes: Expression, no: Expression) -> Expression:
     """Return ``condition ? yes : no``; only what is taken is evaluated."""
     return _guarded(place, lambda scope: (yes if as_boolean(condition.value(scope)) else no).value(scope))
 
 
-def listed(place: Line, items: Sequence[Expression]) -> Expression:
+def listed(place: SourceLine, items: Sequence[Expression]) -> Expression:
     """Return ``[items]``."""
     return Expression(place, lambda scope: [item.value(scope) for item in items], items=tuple(items))
 
 
-def mapped(place: Line, items: Sequence[tuple[Expression, Expression]]) -> Expression:
+def mapped(place: SourceLine, items: Sequence[tuple[Expression, Expression]]) -> Expression:
     """Return ``{key = value}``."""
     return _guarded(place, lambda scope: {as_text(key.value(scope)): item.value(scope) for key, item in items})
 
 
-def attribute(place: Line, value: Expression, name: str) -> Expression:
+def attribute(place: SourceLine, value: Expression, name: str) -> Expression:
     """Return ``value.name``."""
     found = element(place, value, Expression(place, lambda _scope: name))
     return Expression(place, found.value, name=f"{value.name}.{name}" if value.name else "")
 
 
-def element(place: Line, value: Expression, key: Expression) -> Expression:
+def element(place: SourceLine, value: Expression, key: Expression) -> Expression:
     """Return ``value[key]``."""
     return _guarded(place, lambda scope: item_of(value.value(scope), key.value(scope)))
 
@@ -149,7 +149,7 @@ def item_of(value: Any, key: Any) -> Any:
     raise ValueError(f"{kind_of(value)} has no elements")
 
 
-def splat(place: Line, value: Expression, names: Sequence[str]) -> Expression:
+def splat(place: SourceLine, value: Expression, names: Sequence[str]) -> Expression:
     """Return ``value[*].name``: what each element has there."""
 
     def work(scope: Names) -> Any:
@@ -163,7 +163,7 @@ def splat(place: Line, value: Expression, names: Sequence[str]) -> Expression:
 
 
 def iterated(
-    place: Line,
+    place: SourceLine,
     names: Sequence[str],
     over: Expression,
     key: Expression | None,
@@ -195,7 +195,7 @@ def pairs_of(value: Any) -> list[tuple[Any, Any]]:
     raise ValueError(f"{kind_of(value)} has no elements")
 
 
-def call(place: Line, name: str, arguments: Sequence[Expression], *, spread: bool) -> Expression:
+def call(place: SourceLine, name: str, arguments: Sequence[Expression], *, spread: bool) -> Expression:
     """Return ``name(arguments)``, the last one of which is *spread* (``...``) into several. ``try`` and ``can`` look at errors."""
     if name in ("try", "can"):
         return _tried(place, arguments, only_whether=name == "can")
@@ -223,7 +223,7 @@ def call(place: Line, name: str, arguments: Sequence[Expression], *, spread: boo
     return _guarded(place, work)
 
 
-def _tried(place: Line, arguments: Sequence[Expression], *, only_whether: bool) -> Expression:
+def _tried(place: SourceLine, arguments: Sequence[Expression], *, only_whether: bool) -> Expression:
     def work(scope: Names) -> Any:
         for argument in arguments:
             try:

@@ -19,7 +19,7 @@ from img_core.cli.bake.hcl._operations import (
     unary,
 )
 from img_core.cli.bake.hcl._templates import Parts, joined
-from img_core.cli.bake.hcl._values import Block, Expression, HclError, Line
+from img_core.cli.bake.hcl._values import Block, Expression, HclError, SourceLine
 from img_core.spec.text import show
 
 __all__ = ["read_hcl", "read_template"]
@@ -37,10 +37,10 @@ _DEEPEST = 40  #: expressions, or blocks, within each other
 def read_hcl(text: str, file: str) -> Block:
     """Return the whole file as a block without a name. Raises HclError."""
     parser = _Parser(text.removeprefix("\ufeff"), file)
-    return parser.body(Block("", (), Line(file, 1)), end="")
+    return parser.body(Block("", (), SourceLine(file, 1)), end="")
 
 
-def read_template(text: str, place: Line) -> Expression:
+def read_template(text: str, place: SourceLine) -> Expression:
     """Return the value of a text in which ``${…}`` stands for expressions, as those of JSON are. Raises HclError."""
     parser = _Parser(text, place.file, line=place.line)
     return joined(parser.parts(None, escapes=False), place)
@@ -58,10 +58,10 @@ class _Parser:
 
     # ------------------------------------------------------------------------------------------------------ characters
 
-    def _place(self, at: int | None = None) -> Line:
+    def _place(self, at: int | None = None) -> SourceLine:
         if not self._first:
-            return Line(self._file)
-        return Line(self._file, self._first + self._text.count("\n", 0, self._at if at is None else at))
+            return SourceLine(self._file)
+        return SourceLine(self._file, self._first + self._text.count("\n", 0, self._at if at is None else at))
 
     def _fail(self, message: str) -> NoReturn:
         raise HclError(self._place(), message)
@@ -244,7 +244,7 @@ class _Parser:
             return self._call(place, word)
         return Expression(place, lambda scope: scope.value(word, place), name=word)
 
-    def _call(self, place: Line, name: str) -> Expression:
+    def _call(self, place: SourceLine, name: str) -> Expression:
         arguments, spread = list[Expression](), False
         while not self._found(")", lines=True):
             arguments.append(self._expression(lines=True))
@@ -255,7 +255,7 @@ class _Parser:
                 break
         return call(place, name, arguments, spread=spread)
 
-    def _list(self, place: Line) -> Expression:
+    def _list(self, place: SourceLine) -> Expression:
         if self._is_loop():
             return self._loop(place, "]")
         items = list[Expression]()
@@ -266,7 +266,7 @@ class _Parser:
                 break
         return listed(place, items)
 
-    def _object(self, place: Line) -> Expression:
+    def _object(self, place: SourceLine) -> Expression:
         if self._is_loop():
             return self._loop(place, "}")
         items = list[tuple[Expression, Expression]]()
@@ -287,7 +287,7 @@ class _Parser:
         self._skip(lines=True)
         return re.compile(r"for\s").match(self._text, self._at) is not None
 
-    def _loop(self, place: Line, end: str) -> Expression:
+    def _loop(self, place: SourceLine, end: str) -> Expression:
         """Read ``for NAME[, NAME] in LIST : [KEY =>] VALUE [...] [if CONDITION]`` of a list or an object."""
         self._need("for", lines=True)
         self._skip(lines=True)
@@ -374,7 +374,7 @@ class _Parser:
         self._at += 2
         return _ESCAPES[kind]
 
-    def _heredoc(self, place: Line) -> Expression:
+    def _heredoc(self, place: SourceLine) -> Expression:
         match = _HEREDOC.match(self._text, self._at)
         if not match:
             self._fail("expected a word and the end of the line after `<<`")
@@ -388,5 +388,5 @@ class _Parser:
         return joined(inner.parts(None, escapes=False), place)
 
 
-def _constant(place: Line, value: Any) -> Expression:  # Any: a value
+def _constant(place: SourceLine, value: Any) -> Expression:  # Any: a value
     return Expression(place, lambda _scope: value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from img_core.cli.bake.hcl._values import Expression, HclError, Line, Names, as_text
+from img_core.cli.bake.hcl._values import Expression, HclError, Names, SourceLine, as_text
 
 __all__ = ["Parts", "joined"]
 
@@ -13,7 +13,7 @@ class Parts(list["str | Expression"]):
     """Plain pieces of a text, and expressions, in turns; a plain piece may be empty."""
 
 
-def joined(parts: Parts, place: Line) -> Expression:
+def joined(parts: Parts, place: SourceLine) -> Expression:
     """Return the text of *parts*; an expression alone keeps the type of its value."""
     expressions = [part for part in parts if isinstance(part, Expression)]
     if len(expressions) == 1 and all(part == "" for part in parts if isinstance(part, str)):

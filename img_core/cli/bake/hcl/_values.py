@@ -12,13 +12,13 @@ from typing import Any
 from img_core.spec.errors import UsageError
 from img_core.spec.text import show
 
-__all__ = ["Block", "Expression", "HclError", "Line", "Names", "as_boolean", "as_number", "as_text", "kind_of"]
+__all__ = ["Block", "Expression", "HclError", "Names", "SourceLine", "as_boolean", "as_number", "as_text", "kind_of"]
 
 # Any, below: values, see above.
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class SourceLine:
     """A line of a file; *line* 0: the file says none, as in JSON."""
 
     file: str
@@ -31,7 +31,7 @@ class Line:
 class HclError(UsageError):
     """Something in a file cannot be read, is not known, or has no value; the message begins with its place."""
 
-    def __init__(self, place: Line, message: str) -> None:
+    def __init__(self, place: SourceLine, message: str) -> None:
         super().__init__(f"{place}: {message}")
 
 
@@ -52,7 +52,7 @@ class Names:
         """Return a scope that has *names*, too, which hide others."""
         return Names(names.__getitem__, self._functions, self)
 
-    def value(self, name: str, place: Line) -> Any:
+    def value(self, name: str, place: SourceLine) -> Any:
         """Return the value of a variable. Raises HclError."""
         try:
             return self._variables(name)
@@ -61,7 +61,7 @@ class Names:
                 raise HclError(place, f"there is no variable `{show(name)}`") from None
         return self._outer.value(name, place)
 
-    def function(self, name: str, place: Line) -> Callable[..., Any]:
+    def function(self, name: str, place: SourceLine) -> Callable[..., Any]:
         """Return a function. Raises HclError."""
         found = self._functions.get(name)
         if found is None:
@@ -73,7 +73,7 @@ class Names:
 class Expression:
     """Something that has a value in a scope. *text* is how it is written where that is one line."""
 
-    place: Line
+    place: SourceLine
     value: Callable[[Names], Any]
     text: str = ""
     #: the names that it is if it only is a name, or parts of it (``target.x``)
@@ -88,7 +88,7 @@ class Block:
 
     kind: str
     labels: tuple[str, ...]
-    place: Line
+    place: SourceLine
     attributes: dict[str, Expression] = field(default_factory=dict)
     blocks: list[Block] = field(default_factory=list)
 
