@@ -103,12 +103,20 @@ def fake_root_answer(name: str) -> Answer:
     """Answer of the filter for who has no capability, in place of that for a single mapped id."""
     if name in rules.FAKE_ROOT_CALLS:
         return Answer(RET_USER_NOTIF)
+    exceptions = tuple(condition for condition in rules.FAKE_ROOT_EXCEPTIONS if condition.name == name)
+    if exceptions:
+        return Answer(RET_USER_NOTIF, exceptions, RET_ALLOW)
     if name in rules.FAKE_ROOT_HIDDEN:
         return UNKNOWN
     if any(condition.name == name for condition in (*rules.FAKE_PRIVILEGES, *rules.CLOSING_MASKS)):
         both = (*rules.FAKE_PRIVILEGES, *rules.CLOSING_MASKS, *rules.OWNER_CONDITIONS)
         return Answer(RET_ALLOW, tuple(condition for condition in both if condition.name == name), RET_USER_NOTIF)
     return owner_answer(name)
+
+
+def standing_answer(name: str) -> Answer:
+    """Answer of the filter for who has no capability either, and sees directories in ``/`` that the tree may lack."""
+    return Answer(RET_USER_NOTIF) if name in rules.STANDING_CALLS else fake_root_answer(name)
 
 
 def read_table(path: Path) -> dict[str, dict[str, int]]:
@@ -174,6 +182,7 @@ def programs() -> dict[str, bytes]:
         made[f"seccomp_{machine}.bpf"] = compile_family(table, family, sandbox_answer, UNKNOWN)
         made[f"owners_{machine}.bpf"] = compile_family(table, family, owner_answer, ALLOWED)
         made[f"fake_root_{machine}.bpf"] = compile_family(table, family, fake_root_answer, ALLOWED)
+        made[f"standing_{machine}.bpf"] = compile_family(table, family, standing_answer, ALLOWED)
         hidden = {condition.name for condition in rules.SOCKET_CALLS}
         if any(hidden & table[architecture].keys() for architecture in family):
             made[f"sockets_{machine}.bpf"] = compile_family(table, family, socket_answer, ALLOWED)

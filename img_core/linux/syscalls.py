@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
 import struct
 from ctypes import POINTER, byref, c_char_p, c_int, c_long, c_uint, c_ulong, c_void_p
@@ -145,11 +146,7 @@ def _syscall(number: int, *argument_types: type, library: ctypes.CDLL = _libc) -
     function = library["syscall"]
     function.argtypes = (c_long, *argument_types)
     function.restype = c_long
-
-    def call(*arguments: object) -> int:
-        return int(function(number, *arguments))
-
-    return call
+    return functools.partial(function, number)
 
 
 # --- namespaces and processes -----------------------------------------------------------------------------------------
@@ -395,9 +392,23 @@ def process_vm_read(pid: int, address: int, buffer: ctypes.Array[ctypes.c_char],
 
 def process_vm_write(pid: int, address: int, data: bytes) -> int:
     """Write *data* to the memory of a process, as far as it is writable there; return how many bytes were written."""
-    buffer = ctypes.create_string_buffer(data, len(data))
-    local, remote = _IOVEC.pack(ctypes.addressof(buffer), len(data)), _IOVEC.pack(address, len(data))
+    return process_vm_write_from(pid, address, ctypes.create_string_buffer(data, len(data)), len(data))
+
+
+def process_vm_write_from(pid: int, address: int, buffer: ctypes.Array[ctypes.c_char], size: int) -> int:
+    """Like `process_vm_write` with the first *size* bytes of *buffer*."""
+    local, remote = _IOVEC.pack(ctypes.addressof(buffer), size), _IOVEC.pack(address, size)
     return _check(_process_vm_writev(pid, local, 1, remote, 1, 0), "process_vm_writev")
+
+
+def stat_into(buffer: ctypes.Array[ctypes.c_char], name: bytes, flags: int) -> bool:
+    """Fill *buffer* (of 256 bytes) with the ``struct stat`` of the file *name*; return False if that fails."""
+    return _newfstatat(AT_FDCWD, name, buffer, flags) == 0
+
+
+def statx_into(buffer: ctypes.Array[ctypes.c_char], name: bytes, flags: int, mask: int) -> bool:
+    """Fill *buffer* (of 256 bytes) with the ``struct statx`` of the file *name*; return False if that fails."""
+    return _statx(AT_FDCWD, name, flags, mask, buffer) == 0
 
 
 def raw_stat(fd: int) -> bytes:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Supervision", "become_fake", "read_log"]
 
 # Read here, in the zygote: later there is only the image.
-_FILTER: Final = seccomp.fake_root_program()
+_FILTERS: Final = {below: seccomp.fake_root_program(standing=below) for below in (False, True)}
 
 
 class Supervision:
@@ -53,8 +53,9 @@ class Supervision:
 
 def become_fake(connection: socket.socket, request: Mapping[str, Any]) -> None:  # Any: JSON
     """In the step: be whom *request* names, for all who ask."""
-    assert _FILTER is not None
-    deliver(connection, _FILTER)
+    filters = _FILTERS[request["below"]]
+    assert filters is not None
+    deliver(connection, filters)
     program.become(request)
 
 

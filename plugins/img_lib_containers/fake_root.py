@@ -17,25 +17,33 @@ import stat
 from contextlib import suppress
 from typing import Final
 
-from img_core.files.xattrs import CAPABILITY, RECORDED_CAPABILITY, portable_capability
+from img_core.files.ownership import OWNER_ATTRIBUTE
+from img_core.files.xattrs import CAPABILITY, MODE, RECORDED_CAPABILITY, portable_capability
 from img_core.linux import sandbox, syscalls
 from img_lib_containers import seccomp
 from img_lib_containers.answering import Answering
+from img_lib_containers.identities import ROOT
 from img_lib_containers.owner_answers import STAT_KINDS, Asked, Shown, flags_of_opening, may_make
-from img_lib_containers.owner_calls import Refusal, open_proc
-from img_lib_containers.owner_records import OwnerRecords
+from img_lib_containers.owner_calls import Refusal, Viewpoint, open_proc
+from img_lib_containers.owner_records import KEEP, OwnerRecords
 from img_lib_containers.permissions import Permissions
 from img_lib_containers.standing import StandingDirectories
+from img_lib_containers.statuses import Status
+from img_lib_containers.supervised_calls import CALLS, SupervisedCall
 
 __all__ = ["FakeRecords", "FakeRoot", "deliver"]
 
 _SYSTEM: Final = (b"/proc/", b"/sys/", b"/dev/")
-_MAKING: Final = ("directory", "link", "node", "entry")
-_NEEDS: Final = {"enter": 0o100, "write": 0o200}
+_MAKING: Final = ("open", "directory", "link", "node")
+_SET_ID: Final = stat.S_ISUID | stat.S_ISGID
+_WITHOUT_NAME: Final = os.O_TMPFILE & ~os.O_DIRECTORY
 _OF_ACCESS: Final = {os.O_RDONLY: 0o400, os.O_WRONLY: 0o200}
-_IN_DIRECTORY: Final = 0o300
 _SHORT: Final = 3  # paths that may mean the root directory
 _LONGEST_CAPABILITY: Final = 24
+_ACCESS_LIST: Final = b"system.posix_acl_access"
+_LONGEST_LIST: Final = 65536  # XATTR_SIZE_MAX
+_MODE_MARK: Final = os.fsdecode(MODE)
+_AT_FDCWD: Final = syscalls.AT_FDCWD & 0xFFFFFFFF
 
 
 def deliver(connection: socket.socket, program: bytes) -> None:
@@ -61,12 +69,20 @@ class FakeRecords(OwnerRecords):
 
     def change(self, name: str, uid: int, gid: int) -> None:
         """Note what chown(2) wants, which takes set-id bits from a program, also those that are only noted."""
+        if uid in (KEEP, 0) and gid in (KEEP, 0) and self._has_no_mark(name):
+            os.chown(name, KEEP, KEEP)  # a new change time; and the kernel takes the bits
+            return
         super().change(name, uid, gid)
         status = os.stat(name)
         mode = self.mode(name, status)
         kept = mode & ~(stat.S_ISUID | (stat.S_ISGID if mode & stat.S_IXGRP else 0))
         if stat.S_ISREG(status.st_mode) and kept != mode and not self.permissions.change(name, kept):
             os.chmod(name, kept)
+
+    @staticmethod
+    def _has_no_mark(name: str) -> bool:
+        mode = os.stat(name).st_mode
+        return (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and not os.listxattr(name)
 
     def is_plain(self, owner: tuple[int, int], mode: int, *, directory: bool) -> bool:
         """Tell whether there is nothing to note of a new file."""
@@ -95,11 +111,19 @@ class FakeRoot(Answering):
         self._permissions = records.permissions
         if self._view is not None and root and os.stat("/").st_uid != self._uid:
             self._view.stand_in = root
+        self._device = os.stat("/").st_dev
+        self._status = Status()
 
     def run_until(self, pidfd: int) -> None:
         """Answer calls until the process behind *pidfd* has ended."""
         for notification in seccomp.notifications_until(self._listener, pidfd):
             self.serve(notification)
+
+    def serve(self, notification: seccomp.Notification) -> None:
+        """Answer one call; that of a program that lists files in the shortest way."""
+        call = CALLS.get(notification.architecture, {}).get(notification.number)
+        if call is None or call.kind not in ("stat", "statx") or not self._show_quickly(call, notification):
+            super().serve(notification)
 
     def _about_file(self, asked: Asked, notification: seccomp.Notification) -> bool:
         kind = asked.call.kind
@@ -113,8 +137,9 @@ class FakeRoot(Answering):
         if kind == "umask":
             self._permissions.masked = True
             return False
-        with suppress(OSError, Refusal):  # the kernel will find it, too
-            self._clear(asked)
+        if kind in ("open", "write"):
+            with suppress(OSError, Refusal):  # the kernel will find it, too
+                self._clear(asked)
         if kind == "mode":
             return self._change_mode(asked, notification)
         if kind == "root":
@@ -123,11 +148,29 @@ class FakeRoot(Answering):
             return self._access(asked, notification)
         if kind.endswith("attribute"):
             return self._attribute(asked, notification)
-        if kind in _NEEDS or kind == "entry":
+        if kind in ("write", "enter", "entry") or (kind == "open" and not may_make(flags_of_opening(asked))):
             return False
-        if kind == "open" and not may_make(flags_of_opening(asked)):
+        if kind in (*_MAKING, "program") and self._is_ordinary(asked):
             return False
         return super()._about_file(asked, notification)
+
+    def _is_ordinary(self, asked: Asked) -> bool:
+        """Tell of most of what root makes or executes that there is nothing to note."""
+        if self._identity(asked.caller.pid) != ROOT:
+            return False
+        try:
+            name = self._names(asked)
+            if asked.call.kind == "program":
+                info = os.stat(name[0])
+                return not self._permissions.mode_of(name[0], info) & _SET_ID
+            mode = 0o777 if asked.call.kind == "link" else asked.arguments[asked.call.value]
+            if asked.call.kind == "open" and flags_of_opening(asked) & _WITHOUT_NAME:
+                return False
+            if not self.records.is_plain(ROOT.owner, mode, directory=asked.call.kind == "directory"):
+                return False
+            return not os.stat(_parent(name[0])).st_mode & stat.S_ISGID
+        except (OSError, Refusal, IndexError):  # the longer way knows what to say, or leaves it to the kernel
+            return False
 
     def _about_standing(self, standing: StandingDirectories, asked: Asked, notification: seccomp.Notification) -> bool:
         try:
@@ -139,38 +182,82 @@ class FakeRoot(Answering):
         seccomp.answer(self._listener, notification)
         return True
 
+    # --- the family of stat -------------------------------------------------------------------------------------------
+
+    def _show_quickly(self, call: SupervisedCall, notification: seccomp.Notification) -> bool:
+        """Answer a call of the stat family; return False if it takes a closer look, see `_look`."""
+        arguments, view, status = notification.arguments, self._view, self._status
+        flags = arguments[call.flags] if call.flags >= 0 else 0
+        if view is None or (path := self._quick_path(call, notification, flags, view)) is None:
+            return False
+        name = _name_of(call, notification, path)
+        follow = not path or (call.follow and not flags & syscalls.AT_SYMLINK_NOFOLLOW)  # what is open is behind a link
+        if not status.read(name, follow=follow, mask=arguments[3] & 0xFFFFFFFF if call.kind == "statx" else None):
+            return False
+        if path and status.device != self._device and follow:  # perhaps behind a link to a descriptor
+            return False
+        owner, permissions = self._shown(name, status) if status.uid == self._uid else (None, 0)
+        if owner is None:
+            seccomp.proceed(self._listener, notification)
+            return True
+        status.show(owner, permissions)
+        if seccomp.still_waiting(self._listener, notification):
+            written = status.give(notification.pid, arguments[call.value])
+            seccomp.answer(self._listener, notification, error=0 if written else errno.EFAULT)
+        return True
+
+    def _quick_path(
+        self, call: SupervisedCall, notification: seccomp.Notification, flags: int, view: Viewpoint
+    ) -> bytes | None:
+        """Return the path that a call of the stat family has, empty if it is about a descriptor; None if there is more to it."""
+        if call.path < 0:
+            return b""
+        pointer = notification.arguments[call.path]
+        try:
+            path = view.read_path(notification.pid, pointer) if pointer else b""
+        except Refusal:
+            return None
+        if not path:
+            return b"" if flags & syscalls.AT_EMPTY_PATH else None
+        if path.startswith(_SYSTEM) or (len(path) < _SHORT and view.stand_in):
+            return None
+        return None if self._standing is not None and self._standing.may_mean(path) else path
+
+    def _shown(self, name: bytes, status: Status) -> tuple[tuple[int, int] | None, int]:
+        """Return owner and permissions that a file of ours is shown with; no owner: as it is."""
+        mode = status.mode
+        owner, permissions = None, stat.S_IMODE(mode)
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+            try:
+                marks = os.listxattr(name)
+            except OSError:
+                marks = []
+            if OWNER_ATTRIBUTE in marks:
+                owner = self.records.owner(name)
+            if _MODE_MARK in marks:
+                permissions = self._permissions.mode_of(name, os.stat(name))
+        if owner is None and self.records.inodes:
+            owner = self.records.inodes.get((status.device, status.inode))
+        if owner is None and (self._uid or permissions != stat.S_IMODE(mode)):
+            owner = (0, 0 if status.gid == self._gid else status.gid)
+        return owner, permissions
+
     # --- permissions --------------------------------------------------------------------------------------------------
 
     def _clear(self, asked: Asked) -> None:
-        """Give permissions whose lack would hinder the call. Raises OSError, `Refusal`."""
-        kind = asked.call.kind
-        for name in self._names(asked):
-            if kind in _MAKING:
-                self._permissions.need(_parent(name), _IN_DIRECTORY)
-            elif kind == "open":
-                self._clear_opening(asked, name)
-            elif kind in _NEEDS:
-                self._permissions.need(name, _NEEDS[kind])
-                if kind == "write":
-                    self._keep_set_id(asked, name)
-            else:
-                self._permissions.need(name, 0)
+        """Give permissions to write whose lack would hinder the call. Raises OSError, `Refusal`.
 
-    def _keep_set_id(self, asked: Asked, name: bytes) -> None:
-        """Let a program keep its set-id bits when root writes it; others take them away, as the kernel does."""
-        if os.stat(name).st_mode & (stat.S_ISUID | stat.S_ISGID) and self._identity(asked.caller.pid).capable:
-            self._permissions.keep_set_id(name)
-
-    def _clear_opening(self, asked: Asked, name: bytes) -> None:
-        flags = flags_of_opening(asked)
+        Those to read, and to use a directory, every file has: whoever makes one, or changes its mode, sees to that.
+        """
+        flags = flags_of_opening(asked) if asked.call.kind == "open" else os.O_WRONLY
+        if flags & os.O_PATH:
+            return
         wanted = _OF_ACCESS.get(flags & os.O_ACCMODE, 0o600) | (0o200 if flags & os.O_TRUNC else 0)
-        try:
-            self._permissions.need(name, 0 if flags & os.O_PATH else wanted)
-            if wanted & 0o200 and not flags & os.O_PATH:
-                self._keep_set_id(asked, name)
-        except FileNotFoundError:
-            if flags & os.O_CREAT:
-                self._permissions.need(_parent(name), _IN_DIRECTORY)
+        for name in self._names(asked):
+            info = self._permissions.need(name, wanted)
+            if wanted & 0o200 and info.st_mode & _SET_ID and self._identity(asked.caller.pid).capable:
+                # Root's writing leaves the bits of a program; that of others takes them away, as the kernel does.
+                self._permissions.keep_set_id(name)
 
     def _names(self, asked: Asked) -> list[bytes]:
         """Return names of the files that the call is about, see `permissions`; none for those of the system. Raises `Refusal`."""
@@ -204,6 +291,8 @@ class FakeRoot(Answering):
             info = os.stat(name, follow_symlinks=asked.follow)
         if info.st_uid != self._uid:
             return None
+        if info.st_dev != self._device and not (stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode)):
+            return None  # a link to a descriptor, which would be ours
         return self._look_at(asked.file() if stat.S_ISLNK(info.st_mode) else name, info)
 
     def _look_at(self, name: str | bytes, info: os.stat_result | None = None) -> Shown | None:
@@ -260,17 +349,20 @@ class FakeRoot(Answering):
         return True
 
     def _attribute(self, asked: Asked, notification: seccomp.Notification) -> bool:
-        """Keep capabilities of files where anybody may."""
+        """Keep capabilities of files where anybody may, and files readable for us whatever their lists say."""
         at, arguments = asked.call.value, notification.arguments
         try:
-            if asked.caller.read_path(arguments[at]) != CAPABILITY:
+            attribute = asked.caller.read_path(arguments[at])
+            if attribute != CAPABILITY and (attribute != _ACCESS_LIST or asked.call.kind != "set attribute"):
                 return False
             name = asked.file()
         except (OSError, Refusal):
             return False
         value = 0
         try:
-            if asked.call.kind.startswith("set"):
+            if attribute == _ACCESS_LIST:
+                self._set_list(asked, name)
+            elif asked.call.kind.startswith("set"):
                 self._set_capability(asked, name)
             elif asked.call.kind.startswith("get"):
                 value = self._tell_capability(asked, name)
@@ -280,6 +372,14 @@ class FakeRoot(Answering):
             raise Refusal(err.errno or errno.EIO) from err
         seccomp.answer(self._listener, notification, value=value)
         return True
+
+    def _set_list(self, asked: Asked, name: str) -> None:
+        """Set an access control list, see acl(5), one of whose entries is the owner's permissions."""
+        pointer, size, flags = asked.arguments[asked.call.value + 1 : asked.call.value + 4]
+        if size > _LONGEST_LIST:
+            raise Refusal(errno.E2BIG)
+        os.setxattr(name, _ACCESS_LIST, asked.caller.read_memory(pointer, size), flags & 0xFFFFFFFF)
+        self._permissions.change(name, stat.S_IMODE(os.stat(name).st_mode))
 
     def _set_capability(self, asked: Asked, name: str) -> None:
         pointer, size = asked.arguments[asked.call.value + 1 : asked.call.value + 3]
@@ -299,6 +399,16 @@ class FakeRoot(Answering):
         if room:
             asked.caller.write_memory(pointer, content)
         return len(content)
+
+
+def _name_of(call: SupervisedCall, notification: seccomp.Notification, path: bytes) -> bytes:
+    """Return a name of the file that a call is about, see `permissions`; without a *path* that of its descriptor."""
+    if path[:1] == b"/":
+        return path
+    number = notification.arguments[call.directory] & 0xFFFFFFFF if call.directory >= 0 else _AT_FDCWD
+    if number == _AT_FDCWD:
+        return b"%d/cwd/%b" % (notification.pid, path)
+    return b"%d/fd/%d/%b" % (notification.pid, number, path) if path else b"%d/fd/%d" % (notification.pid, number)
 
 
 def _parent(name: bytes) -> bytes:

@@ -259,7 +259,7 @@ def make(asked: Asked, listener: int, notification: Notification, records: Owner
         uid, gid = identity.owner
         if os.fstat(parent).st_mode & stat.S_ISGID:
             gid = (records.owner(f"self/fd/{parent}") or (0, 0))[1]
-        mode = 0 if asked.call.kind == "link" else asked.arguments[asked.call.value]
+        mode = 0o777 if asked.call.kind == "link" else asked.arguments[asked.call.value]
         if records.is_plain((uid, gid), mode, directory=asked.call.kind == "directory"):
             return False
         fd, mode = _made(asked, parent, name)
@@ -282,7 +282,7 @@ def make(asked: Asked, listener: int, notification: Notification, records: Owner
 
 def _place(asked: Asked) -> tuple[bytes, bytes]:
     """Return the directory and the name of the file to be made; no name: there is nothing to make."""
-    path = asked.caller.read_path(asked.arguments[asked.call.path])
+    path = asked.path() or b""
     if asked.call.kind == "open":
         flags = flags_of_opening(asked)
         if flags & os.O_PATH:

@@ -52,6 +52,23 @@ class Viewpoint:
         self._root = top.st_dev, top.st_ino
         os.chdir(proc)
 
+    def read_path(self, pid: int, pointer: int) -> bytes:
+        """Read a string from the memory of a process. Raises `Refusal`."""
+        buffer, text = self.buffer, b""
+        while len(text) < _LONGEST_PATH:
+            # Up to the next page border: the page after the string may not exist.
+            at = pointer + len(text)
+            size = _PAGE - at % _PAGE
+            try:
+                count = syscalls.process_vm_read(pid, at, buffer, size)
+            except OSError as err:
+                raise Refusal(errno.EFAULT) from err
+            head = buffer.value
+            if len(head) < count:
+                return text + head if text else head
+            text += buffer.raw[:count]
+        raise Refusal(errno.ENAMETOOLONG)
+
     def enter(self, pid: int) -> None:
         """Take over the root directory of a process."""
         root = os.stat(f"{pid}/root")
@@ -94,19 +111,7 @@ class Caller:
 
     def read_path(self, pointer: int) -> bytes:
         """Read a string from its memory."""
-        buffer, text = self._view.buffer, b""
-        while len(text) < _LONGEST_PATH:
-            # Up to the next page border: the page after the string may not exist.
-            size = _PAGE - (pointer + len(text)) % _PAGE
-            try:
-                count = syscalls.process_vm_read(self.pid, pointer + len(text), buffer, size)
-            except OSError as err:
-                raise Refusal(errno.EFAULT) from err
-            head = buffer.value
-            if len(head) < count:
-                return text + head
-            text += buffer.raw[:count]
-        raise Refusal(errno.ENAMETOOLONG)
+        return self._view.read_path(self.pid, pointer)
 
     def read_memory(self, pointer: int, size: int) -> bytes:
         """Read *size* bytes from its memory."""

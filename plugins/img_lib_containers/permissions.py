@@ -32,8 +32,8 @@ class Permissions:
         self._uid = uid
         self.masked = False  #: some process may make files that are closed to their owner
 
-    def need(self, name: bytes, wanted: int) -> None:
-        """Let the owner have the *wanted* bits of a file, links followed. Raises OSError if there is none."""
+    def need(self, name: bytes, wanted: int) -> os.stat_result:
+        """Let the owner have the *wanted* bits of a file, links followed; return what it was. Raises OSError if there is none."""
         try:
             info = os.stat(name)
         except PermissionError:
@@ -41,6 +41,7 @@ class Permissions:
             info = os.stat(name)
         if info.st_uid == self._uid and info.st_mode & wanted != wanted:
             self._open(name, info, wanted)
+        return info
 
     def keep_set_id(self, name: bytes | str) -> None:
         """Note the mode of a program with set-id bits, which the kernel takes away when somebody without capabilities writes it."""

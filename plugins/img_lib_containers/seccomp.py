@@ -50,6 +50,7 @@ _IOCTL_SEND: Final = 0xC0182101
 _IOCTL_SET_FLAGS: Final = 0x40082104
 _SYNC_WAKE_UP: Final = 1
 _IOCTL_ID_VALID: Final = 0x40082102
+_ID: Final = struct.Struct("=Q")
 _FLAG_CONTINUE: Final = 1
 # struct seccomp_notif_addfd: id, flags, srcfd, newfd, newfd_flags
 _ADDED: Final = struct.Struct("=QIIII")
@@ -73,9 +74,12 @@ def owners_program() -> bytes | None:
 
 
 @functools.cache
-def fake_root_program() -> bytes | None:
-    """Return the filter for a step without capabilities, see `fake_root`, or None on an architecture without one."""
-    return _program("fake_root")
+def fake_root_program(*, standing: bool = False) -> bytes | None:
+    """Return the filter for a step without capabilities, see `fake_root`, or None on an architecture without one.
+
+    *standing*: directories stand in ``/`` that the step may not have, see `standing`.
+    """
+    return _program("standing" if standing else "fake_root")
 
 
 @functools.cache
@@ -182,9 +186,8 @@ def notifications_until(listener: int, pidfd: int) -> Iterator[Notification]:
 
 def still_waiting(listener: int, notification: Notification) -> bool:
     """Tell whether the process still waits; if not, its pid may already name another one."""
-    buffer = ctypes.create_string_buffer(struct.pack("=Q", notification.id), 8)
     try:
-        syscalls.ioctl_buffer(listener, _IOCTL_ID_VALID, buffer)
+        fcntl.ioctl(listener, _IOCTL_ID_VALID, _ID.pack(notification.id))
     except OSError:
         return False
     return True

@@ -27,6 +27,7 @@ __all__ = [
     "DEVICE_CALLS",
     "FAKE_PRIVILEGES",
     "FAKE_ROOT_CALLS",
+    "FAKE_ROOT_EXCEPTIONS",
     "FAKE_ROOT_HIDDEN",
     "HIDDEN",
     "NAMESPACE_FLAGS",
@@ -34,6 +35,7 @@ __all__ = [
     "OWNER_CONDITIONS",
     "PRETENDED",
     "SOCKET_CALLS",
+    "STANDING_CALLS",
     "Condition",
     "builder_profile",
     "may_use_family",
@@ -183,11 +185,29 @@ DEVICE_CALLS: Final = (("mknod", 1), ("mknodat", 2))
 
 # --- without any capability: that filter, and what root may do with files of others ---------------------------------------
 
-#: handed to the supervisor (`fake_root`): what permissions of files hinder, and capabilities of files
+#: handed to the supervisor (`fake_root`): what permissions of files hinder that its owner may read, and capabilities of files
 FAKE_ROOT_CALLS: Final = frozenset(
     """
-    access chdir chmod chroot faccessat faccessat2 fchmod fchmodat fchmodat2 fgetxattr fremovexattr fsetxattr getxattr lgetxattr link linkat
-    lremovexattr lsetxattr open openat removexattr rename renameat renameat2 rmdir setxattr truncate unlink unlinkat
+    chmod chroot fchmod fchmodat fchmodat2 fgetxattr fremovexattr fsetxattr getxattr lgetxattr lremovexattr lsetxattr removexattr setxattr
+    truncate
+    """.split()  # noqa: SIM905
+)
+
+#: neither makes nor changes a file: no access but reading, none of O_CREAT, O_TRUNC, O_TMPFILE
+_READING: Final = 0o1 | 0o2 | 0o100 | 0o1000 | 0o20000000
+#: handed to it, too, unless they only read, or ask whether something is there or may be read: that is so for every file of the owner
+FAKE_ROOT_EXCEPTIONS: Final = (
+    Condition("open", 1, "masked==", 0, _READING),
+    Condition("openat", 2, "masked==", 0, _READING),
+    Condition("access", 1, "masked==", 0, 0o3),
+    Condition("faccessat", 2, "masked==", 0, 0o3),
+    Condition("faccessat2", 2, "masked==", 0, 0o3),
+)
+
+#: handed to it, too, where directories stand in `/` that a step is not to see (`standing`)
+STANDING_CALLS: Final = frozenset(
+    """
+    access chdir faccessat faccessat2 link linkat rename renameat renameat2 rmdir unlink unlinkat
     """.split()  # noqa: SIM905
 )
 

@@ -33,6 +33,10 @@ class StandingDirectories:
         self._names = {path[1:]: path for path in paths}
         self._absent = absent
 
+    def may_mean(self, path: bytes) -> bool:
+        """Tell whether a path has the last name of one, so that `meant` has to look."""
+        return path.rstrip(b"/").rpartition(b"/")[2] in self._names
+
     def meant(self, asked: Asked) -> bytes:
         """Return the path of the one that a call is about; empty if it is about none. Raises `Refusal`."""
         path = asked.path()

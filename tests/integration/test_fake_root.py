@@ -21,6 +21,18 @@ UNNAMED = (
 #: the error of a call that programs do without
 OPENAT2 = 'import ctypes; libc = ctypes.CDLL(None, use_errno=True); libc.syscall(437, -100, b".", 0, 0); print(ctypes.get_errno())'
 
+#: a link that leads nowhere, open itself: is it a link, and whose, for fstat(2) and statx(2)
+OPENED = (
+    'import ctypes, os, stat, struct; fd = os.open("l", os.O_PATH | os.O_NOFOLLOW); found = os.fstat(fd); more = bytes(256)\n'
+    'ctypes.CDLL(None).statx(fd, b"", 0x1100, 0x7FF, more); uid, _, mode = struct.unpack_from("=IIH", more, 20)\n'
+    "print(stat.S_ISLNK(found.st_mode), found.st_uid, stat.S_ISLNK(mode), uid)"
+)
+#: an access control list (acl(5)) whose entry for the owner allows nothing
+CLOSING_LIST = (
+    "import os, struct; none = 0xffffffff; rows = (1, 0, none), (2, 4, 7), (4, 0, none), (16, 4, none), (32, 0, none)\n"
+    'os.setxattr("f", "system.posix_acl_access", struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *row) for row in rows))'
+)
+
 #: what a command does: its script, and what it prints
 ROWS = {
     "who am I": ("id -u; id -g; python3 -c 'import os; print(*os.getresuid())'", "0 0 0 0 0"),
@@ -47,6 +59,12 @@ ROWS = {
                                       "50 755"),
     "a program that was written raises": ("cp $(command -v id) f; chown 5 f; chmod 4755 f; printf x >> f; setpriv --reuid=33 --regid=33 "
                                           "--clear-groups ./f -u", "5"),
+    "what is open is looked at itself": (f"ln -s gone l; python3 -c '{OPENED}'", "True 0 True 0"),
+    "a link to an open file": ("ln -s /dev/stdin l; echo | stat -Lc %F l; stat -c %F l", "fifo symbolic link"),
+    "descriptors and directories": ("mkdir d; echo > d/f; chown 3:4 d/f; cd d; stat -c %u:%g f ../d/f $PWD/f; stat -c %u - < f; "
+                                    "find .. -name f -uid 3", "3:4 3:4 3:4 3 ../d/f"),
+    "read by anybody": ("umask 777; echo x > f; mkdir d; : > d/g; cat f; ls d; rm -r d; stat -c %a f; ls", "x g 0 f"),
+    "lists that close": (f"echo x > f; python3 -c '{CLOSING_LIST}'; cat f; stat -c %a f", "x 40"),
     "no path": ("python3 -c 'import os\ntry: os.stat(\"\")\nexcept FileNotFoundError: print(\"none\")'", "none"),
 }  # fmt: skip
 

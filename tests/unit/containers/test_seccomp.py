@@ -156,13 +156,51 @@ def test_the_builders_profile_allows_what_steps_get_and_no_more_than_it_has_to()
 def test_the_supervisor_knows_the_calls_that_it_is_handed_by_their_numbers(table: Table) -> None:
     """What it does not know the kernel does."""
     conditions = (*seccomp_rules.OWNER_CONDITIONS, *seccomp_rules.FAKE_PRIVILEGES, *seccomp_rules.CLOSING_MASKS)
-    handed = seccomp_rules.OWNER_CALLS | seccomp_rules.FAKE_ROOT_CALLS | {condition.name for condition in conditions}
+    conditional = {condition.name for condition in (*conditions, *seccomp_rules.FAKE_ROOT_EXCEPTIONS)}
+    handed = seccomp_rules.OWNER_CALLS | seccomp_rules.FAKE_ROOT_CALLS | seccomp_rules.STANDING_CALLS | conditional
     assert handed == supervised_calls.NUMBERS.keys()
     for name, numbers in supervised_calls.NUMBERS.items():
         for architecture, number in zip(("x86_64", "i386", "aarch64", "arm"), numbers, strict=True):
             known = table[architecture].get(name, -1)
             old = architecture in ("i386", "arm") and "stat" in name
             assert number == known or (number == -1 and old), f"{name} of {architecture}"
+
+
+#: call, position of its flags, flags (open(2), access(2)), and whether a supervisor of who has no capability is asked
+ASKED = [
+    ("open", 1, os.O_RDONLY, False),
+    ("openat", 2, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW, False),
+    ("openat", 2, os.O_PATH, False),
+    ("openat", 2, os.O_WRONLY, True),
+    ("openat", 2, os.O_RDWR, True),
+    ("open", 1, os.O_RDONLY | os.O_TRUNC, True),
+    ("open", 1, os.O_RDONLY | os.O_CREAT, True),
+    ("openat", 2, 0o20000000, True),
+    ("access", 1, os.R_OK, False),
+    ("faccessat", 2, os.F_OK, False),
+    ("access", 1, os.W_OK, True),
+    ("faccessat2", 2, os.R_OK | os.X_OK, True),
+    ("chdir", 1, 0, False),
+    ("unlinkat", 1, 0, False),
+    ("renameat2", 1, 0, False),
+    ("chmod", 1, 0, True),
+]
+
+
+@pytest.mark.parametrize(("name", "position", "flags", "asked"), ASKED)
+def test_who_has_no_capability_reads_without_asking(
+    generator: ModuleType, table: Table, name: str, position: int, flags: int, asked: bool
+) -> None:
+    arguments = [0] * position + [flags]
+    for machine, family in generator.FAMILIES.items():
+        programs = [generator.programs()[f"{each}_{machine}.bpf"] for each in ("fake_root", "standing")]
+        for architecture in family:
+            if name not in table[architecture]:
+                continue
+            call = generator.AUDIT_ARCH[architecture], table[architecture][name]
+            hides = name in seccomp_rules.STANDING_CALLS  # a directory that is not to be seen
+            assert evaluate(programs[0], *call, *arguments) == (NOTIFY if asked else ALLOW)
+            assert evaluate(programs[1], *call, *arguments) == (NOTIFY if asked or hides else ALLOW)
 
 
 def test_rules_name_only_real_calls(table: Table) -> None:
