@@ -99,6 +99,11 @@ def _run(words: list[str]) -> None:
 
         echo(version_page())
         return
+    if os.path.isdir("/.img"):  # where a step may have the files of an image in `/`, settings among them
+        from img_core.cli._output import say
+        from img_core.files.rootlock import share
+
+        share(say)
     if "build" in words:  # perhaps as before, with nothing changed: a fifth of the time
         from img_core.cli._repeated import answered
 

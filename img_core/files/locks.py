@@ -17,7 +17,7 @@ from img_core.linux.spans import span
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["UNDO", "RunDirectory", "boot_of", "ensure_directory", "live_runs", "lock", "sweep"]
+__all__ = ["UNDO", "RunDirectory", "boot_of", "ensure_directory", "live_runs", "lock", "sweep", "undo"]
 
 #: The name of a file that a process puts into its run directory before it changes something outside of it: JSON with ``entry``
 #: (``module:function``) and ``payload``. If it is killed, `sweep` calls the function with the payload, which is a mapping.
@@ -186,8 +186,8 @@ def sweep(state: str) -> int:
     return removed
 
 
-def _undo(path: str) -> None:
-    """Have done what the dead owner of a run directory would have done at last, see `UNDO`."""
+def undo(path: str) -> None:
+    """Have done what the dead owner of a run directory would have done at last; *path* is that of its `UNDO`."""
     if not os.path.exists(path):
         return
     import json
@@ -207,7 +207,7 @@ def _remove_if_abandoned(parent: str, path: str) -> bool:
     try:
         with _held(parent, fcntl.LOCK_EX):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _undo(os.path.join(path, UNDO))
+        undo(os.path.join(path, UNDO))
         fs.remove_tree(path)
     except BlockingIOError:
         return False

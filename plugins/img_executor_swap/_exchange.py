@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from img_core.files import fs
+from img_core.files import fs, rootlock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 __all__ = ["HOME", "LINK", "SYSTEM", "Exchange", "in_the_way", "stays"]
 
 #: the top-level directory in which all of img lives, state included; it stays where it is
-HOME: Final = ".img"
+HOME: Final = rootlock.HOME.lstrip("/")
 #: what the container itself has, and keeps: the kernel's own files
 SYSTEM: Final = frozenset(("proc", "sys", "dev"))
 #: a link to the note: who finds it may have another state directory than who left it
-LINK: Final = ".img-note"
+LINK: Final = rootlock.NOTE
 
 _HIDDEN: Final = ".img-aside-"
 #: a mount point; a directory of a lower layer of an overlay

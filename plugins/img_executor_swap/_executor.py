@@ -7,11 +7,12 @@ import select
 import stat
 import tempfile
 import threading
+import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from img_core.files import fs
+from img_core.files import fs, rootlock
 from img_core.files.locks import UNDO
 from img_core.linux.binfmt import Emulation
 from img_core.linux.parallel import once
@@ -34,7 +35,7 @@ from img_lib_containers.containers import (
 from img_lib_containers.covers import Covers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from img_core.spec.host import Host, Spawner
     from img_core.spec.snapshotter import Rootfs
@@ -45,6 +46,7 @@ _quiet: Final = once(Quiet)
 _ENTRY: Final = "img_executor_swap._step:main"
 _DEVICES: Final = "/dev/"
 _KILLED: Final = 128 + 9
+_LONGEST_WAIT: Final = 600  # seconds
 _PAUSE: Final = 0.05  # seconds between two looks whether a step that waits for its turn is canceled
 
 
@@ -101,7 +103,7 @@ class SwapExecutor(Executor):
     def _own_turn(self, io: StepIO) -> Iterator[bool]:
         """Wait until no other step of this build is in place; give False if this one is canceled meanwhile."""
         while not self._turn.acquire(timeout=_PAUSE):
-            if io.cancel_fd >= 0 and select.select([io.cancel_fd], [], [], 0)[0]:
+            if _is_canceled(io):
                 yield False
                 return
         try:
@@ -116,6 +118,8 @@ class SwapExecutor(Executor):
             stdio = [standard_input(stack, io), io.stdout, io.stderr]
             payload = {**_payload(process, place), "terminal": io.terminal, "fake": self.host.mapping == "fake"}
             stack.enter_context(_quiet().during())
+            if not stack.enter_context(rootlock.alone(_patience(io))):
+                return _KILLED, True
             stack.callback(_bring_back, place)  # if the process that does it was killed
             spawned = spawner.spawn(_ENTRY, payload, fds=[log, *stdio, *process.cgroup_fds])
             stack.callback(spawned.close)
@@ -123,6 +127,26 @@ class SwapExecutor(Executor):
             if spawned.error and not canceled:
                 raise HostError(f"cannot run the step: {spawned.error}")
             return code, canceled
+
+
+def _patience(io: StepIO) -> Callable[[], bool]:
+    """Return what tells whether a step that waits for other commands is canceled. It raises HostError when they take too long."""
+    end = time.monotonic() + _LONGEST_WAIT
+
+    def check() -> bool:
+        if time.monotonic() > end:
+            minutes = _LONGEST_WAIT // 60
+            raise HostError(
+                f"another command of img has run in this container for {minutes} minutes, and a step needs `/` alone",
+                hint="end that command, or let it run in a container of its own",
+            )
+        return _is_canceled(io)
+
+    return check
+
+
+def _is_canceled(io: StepIO) -> bool:
+    return io.cancel_fd >= 0 and bool(select.select([io.cancel_fd], [], [], 0)[0])
 
 
 def _bring_back(place: RootPlace) -> None:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from img_core.files import fs
+from img_core.files import fs, rootlock
 from img_core.linux import syscalls
 from img_executor_swap._exchange import HOME, LINK, SYSTEM, Exchange, in_the_way, stays
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["ANCHOR", "HOME", "SYSTEM", "RootPlace", "in_the_way", "is_ours", "turn", "undo"]
 
 #: the directory that every place below the root has
-ANCHOR: Final = "usr"
+ANCHOR: Final = rootlock.PLACES[1]
 #: what is a link into it where /usr is merged (hier(7))
 _MERGED: Final = ("bin", "sbin", "lib", "lib64", "lib32", "libx32")
 _ENTRY: Final = "img_executor_swap._place:undo"

@@ -320,56 +320,117 @@ def test_steps_that_share_a_locked_cache_mount_take_turns(box: Box) -> None:
     box.img().run("build", "--no-cache", "/.img/in/locked", timeout=60).ok()
 
 
-#: kills builds at moments that are spread over their whole time, and in between while a step is in place; prints what it found
+#: kills builds at moments that are spread over their time, and in between while a step is in place; prints what it found.
+#: The builder starts as a fork of a process that has everything imported, so a moment takes no start of an interpreter.
 KILLER = """
-import json, os, subprocess, sys, time
-command = [sys.executable, "-m", "img_core", "-s", "/.img/state"]
-build = [*command, "build", "--no-cache", "-t", "built", "-o", "type=local,dest=/.img/in/killed/out"]
+import json, os, signal, subprocess, sys, time
+from img_core.cli import main
+import img_core.cli._frame, img_core.cli.build, img_core.cli.ls, img_core.api.session, img_executor_swap._executor
+state = ["-s", "/.img/state"]
+build = [*state, "build", "-q", "--no-cache", "-o", "type=local,dest=/.img/in/killed/out"]
 whole, endless = [*build, "/.img/in/killed/context"], [*build, "/.img/in/killed/endless"]
-quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+undoing = [*state, "ls"], [*state, "push", "nothing"], [*state, "history", "nothing"], [*state, "prune"]
 before, moments = sorted(os.listdir("/")), int(sys.argv[1])
+
+def start(words):
+    pid = os.fork()
+    if pid == 0:
+        os.setpgid(0, 0)
+        null = os.open("/dev/null", os.O_RDWR)
+        for fd in 0, 1, 2:
+            os.dup2(null, fd)
+        try:
+            main(words)
+        finally:
+            sys.stdout.flush()
+            os._exit(sys.exc_info()[1].code if isinstance(sys.exc_info()[1], SystemExit) else 99)
+    return pid
+
+def end(words):
+    return os.waitstatus_to_exitcode(os.waitpid(start(words), 0)[1])
+
+assert end(whole) == 0
 started = time.monotonic()
-subprocess.run(whole, check=True, **quiet)
+assert end(whole) == 0
 seconds, in_place, not_back = time.monotonic() - started, 0, []
 for moment in range(moments):
-    builder = subprocess.Popen((whole, endless)[moment % 2], **quiet)
-    try:
-        if moment % 2:
-            while not os.path.exists("/.img/in/begun"):
-                time.sleep(0.01)
-            in_place += os.path.exists("/.img-aside-etc") and os.path.exists("/bin/busybox")
-        else:
-            builder.wait(seconds * (0.2 + 0.8 * moment / moments))
-    except subprocess.TimeoutExpired:
-        pass
-    builder.kill()
-    builder.wait()
-    if moment % 4 == 1:  # else the next build finds what is left
-        subprocess.run([*command, ("prune", "doctor")[moment // 4 % 2]], **quiet)
-        if sorted(os.listdir("/")) != before:
-            not_back.append(moment)
+    pid = start((whole, endless)[moment % 2])
+    if moment % 2:
+        while not os.path.exists("/.img/in/begun"):
+            time.sleep(0.002)
+        in_place += os.path.exists("/.img-aside-etc") and os.path.exists("/bin/busybox")
+    else:
+        time.sleep(seconds * (0.1 + 0.9 * moment / moments))
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
     if moment % 2:
         os.unlink("/.img/in/begun")
-subprocess.run(whole, check=True)
+        if moment % 4 == 1:  # else the next build finds what is left
+            end(undoing[moment // 4 % 4])
+            if sorted(os.listdir("/")) != before:
+                not_back.append(moment)
+assert end(whole) == 0
 print(json.dumps({"in place": in_place, "not back": not_back, "lost": sorted(set(before) ^ set(os.listdir("/")))}))
 """
 
 
 def test_a_killed_build_is_undone_by_the_next_command(box: Box) -> None:
-    steps = "RUN mkdir /top && echo step > /etc/step && sleep 0.1 && mv /top /moved\nRUN sleep 0.1; rmdir /moved; ls / > /etc/names\n"
-    box.put("/.img/in/killed/context/Dockerfile", f"FROM busybox\n{steps}{steps}")
+    steps = "RUN mkdir /top && echo step > /etc/step && mv /top /moved\nRUN rmdir /moved; ls / > /etc/names\n"
+    box.put("/.img/in/killed/context/Dockerfile", f"FROM busybox\n{steps}")
     box.put(
         "/.img/in/killed/endless/Dockerfile", "FROM busybox\nRUN mkdir /top && touch /.img/in/begun && sleep 1000\n"
     )
     box.put("/.img/in/killed/killer.py", KILLER)
     situation = box.img().situation
     assert situation is not None
-    moments = 16 if AS_ROOT else 4
+    moments = 50 if AS_ROOT else 8
     command = situation.wrap(sys.executable, "/.img/in/killed/killer.py", str(moments))
     done = subprocess.run(command, capture_output=True, text=True, env=box.environment(), timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {"in place": moments // 2, "not back": [], "lost": []}
     assert box.inside("/.img/in/killed/out/etc/step").read_text() == "step\n"
+
+
+#: starts commands while a step has its files in place, one of which would say where it looks for images; prints what each said and when
+BESIDE = """
+import json, os, subprocess, sys, time
+command = [sys.executable, "-m", "img_core", "-s", "/.img/state"]
+build = [*command, "build", "--no-cache", "-q", "-o"]
+def run(*words):
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+first = run(*build, "type=local,dest=/.img/in/beside/out", "/.img/in/beside/context")
+while not os.path.exists("/.img/in/beside/begun"):
+    assert first.poll() is None, first.communicate()
+    time.sleep(0.01)
+others = {"ls": run(*command, "ls"), "build": run(*build, "type=local,dest=/.img/in/beside/other", "/beside")}
+said = {name: other.stderr.readline() for name, other in others.items()}
+waiting = [name for name, other in others.items() if other.poll() is None]
+open("/.img/in/beside/go", "w").close()
+codes = {name: (other.communicate(), other.returncode)[1] for name, other in {**others, "first": first}.items()}
+print(json.dumps({"said": said, "waiting": waiting, "codes": codes}))
+"""
+
+
+def test_another_command_waits_while_a_step_has_its_files_in_place(box: Box) -> None:
+    """It would take settings of the image for its own, and not find its context."""
+    steps = (
+        "RUN mkdir -p /etc/img /beside && echo 'no such = setting' > /etc/img/config.toml && touch /.img/in/beside/begun "
+        "&& while ! test -e /.img/in/beside/go; do sleep 0.1; done\nRUN true\n"
+    )
+    box.put("/.img/in/beside/context/Dockerfile", f"FROM busybox\n{steps}")
+    box.put("/beside/Dockerfile", "FROM busybox\nCOPY file /\nRUN cat /file > /copy\n")
+    box.put("/beside/file", "right")
+    box.put("/.img/in/beside/beside.py", BESIDE)
+    situation = box.img().situation
+    assert situation is not None
+    command = situation.wrap(sys.executable, "/.img/in/beside/beside.py")
+    done = subprocess.run(command, capture_output=True, text=True, env=box.environment(), timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert all("waiting for a build" in line for line in found["said"].values()), found
+    assert found["waiting"] == ["ls", "build"]
+    assert set(found["codes"].values()) == {0}, found
+    assert box.inside("/.img/in/beside/other/copy").read_text() == "right"
 
 
 #: target of Containerfile.swap -> the container it is for, and what is in its root directory while nothing is built
