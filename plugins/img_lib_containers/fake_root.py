@@ -36,6 +36,7 @@ __all__ = ["FakeRecords", "FakeRoot", "deliver"]
 _SYSTEM: Final = (b"/proc/", b"/sys/", b"/dev/")
 _MAKING: Final = ("open", "directory", "link", "node")
 _SET_ID: Final = stat.S_ISUID | stat.S_ISGID
+_NEW: Final = os.O_CREAT | os.O_EXCL
 _WITHOUT_NAME: Final = os.O_TMPFILE & ~os.O_DIRECTORY
 _OF_ACCESS: Final = {os.O_RDONLY: 0o400, os.O_WRONLY: 0o200}
 _SHORT: Final = 3  # paths that may mean the root directory
@@ -192,8 +193,12 @@ class FakeRoot(Answering):
             return False
         name = _name_of(call, notification, path)
         follow = not path or (call.follow and not flags & syscalls.AT_SYMLINK_NOFOLLOW)  # what is open is behind a link
-        if not status.read(name, follow=follow, mask=arguments[3] & 0xFFFFFFFF if call.kind == "statx" else None):
-            return False
+        mask = arguments[3] & 0xFFFFFFFF if call.kind == "statx" else None
+        if error := status.read(name, follow=follow, mask=mask):
+            if error == errno.EACCES:
+                return False
+            seccomp.proceed(self._listener, notification)  # and find it, too
+            return True
         if path and status.device != self._device and follow:  # perhaps behind a link to a descriptor
             return False
         owner, permissions = self._shown(name, status) if status.uid == self._uid else (None, 0)
@@ -250,7 +255,7 @@ class FakeRoot(Answering):
         Those to read, and to use a directory, every file has: whoever makes one, or changes its mode, sees to that.
         """
         flags = flags_of_opening(asked) if asked.call.kind == "open" else os.O_WRONLY
-        if flags & os.O_PATH:
+        if flags & os.O_PATH or flags & _NEW == _NEW:
             return
         wanted = _OF_ACCESS.get(flags & os.O_ACCMODE, 0o600) | (0o200 if flags & os.O_TRUNC else 0)
         for name in self._names(asked):

@@ -37,20 +37,20 @@ class Status:
         self.device = self.inode = self.mode = self.uid = self.gid = 0
         self._wide = False
 
-    def read(self, name: bytes, *, follow: bool, mask: int | None) -> bool:
-        """Look at the file *name*: as statx(2) with *mask*, or as stat(2). Return False if the kernel has an error to tell."""
+    def read(self, name: bytes, *, follow: bool, mask: int | None) -> int:
+        """Look at the file *name*: as statx(2) with *mask*, or as stat(2). Return the number of the error, 0 for none."""
         flags = 0 if follow else syscalls.AT_SYMLINK_NOFOLLOW
         self._wide = mask is not None
         if mask is not None:
             if not syscalls.statx_into(self.buffer, name, flags, mask | _BASIC):
-                return False
+                return ctypes.get_errno()
             self.uid, self.gid, self.mode, self.inode, major, minor = _STATX.unpack_from(self.buffer)
             self.device = os.makedev(major, minor)
         else:
             if not syscalls.stat_into(self.buffer, name, flags):
-                return False
+                return ctypes.get_errno()
             self.device, self.inode, self.mode, self.uid, self.gid = _STAT.unpack_from(self.buffer)
-        return True
+        return 0
 
     def show(self, owner: tuple[int, int], permissions: int) -> None:
         """Change owner and mode in the buffer; no *permissions* (-1) are those that are there."""
