@@ -189,7 +189,9 @@ def main() -> None:
         "--output", type=Path, metavar="DIRECTORY", help="write bench.md, bench.json and bench.svg there"
     )
     parser.add_argument(
-        "--containers", action="store_true", help="measure steps in unmodified containers, and nothing else; as root"
+        "--containers",
+        action="store_true",
+        help="measure steps in unmodified containers, and nothing else; as root. The parts are kinds of containers",
     )
     parser.add_argument("--scale", action="store_true", help=f"measure how cost grows instead: {', '.join(CURVES)}")
     parser.add_argument(
@@ -199,17 +201,18 @@ def main() -> None:
     if options.scale:
         scale(options.parts, options.part, options.output)
         return
-    if unknown := set(options.parts) - {*ALONE, *BUILDS, *TRANSFERS}:
+    if options.containers:
+        sys.path.insert(1, str(Path(__file__).parents[1]))  # we are a program
+        from unmodified import KINDS, steps_in_containers
+    known = KINDS if options.containers else [*ALONE, *BUILDS, *TRANSFERS]
+    if unknown := set(options.parts) - set(known):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     wanted = [] if options.containers else options.parts or [*ALONE, *BUILDS, *TRANSFERS]
     work = Path(tempfile.mkdtemp(prefix="img-bench-"))
     report = Report(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, Python {sys.version.split()[0]}")
     try:
         if options.containers:
-            sys.path.insert(1, str(Path(__file__).parents[1]))  # we are a program
-            from unmodified import steps_in_containers
-
-            steps_in_containers(options.rounds, report)
+            steps_in_containers(options.rounds, options.parts or [*KINDS], report)
         for name, part in ALONE.items():
             if name in wanted:
                 part(options.rounds, report)
