@@ -30,6 +30,7 @@ __all__ = [
     "open_input",
     "open_output",
     "output_path",
+    "replacement",
 ]
 
 DIRECTORY_MESSAGE = "invalid output option: output: destination file is a directory"
@@ -85,17 +86,11 @@ def open_output(dest: str | None) -> Iterator[OpenOutput]:
             text.flush()
         yield from _buffered(_Descriptor(stdout.descriptor()), "standard output")
         return
-    with destination_errors(dest):
-        final = os.path.realpath(dest)  # a symlink named by the user keeps its place, its target is replaced
-        mode = _existing_mode(final)
-        if mode is not None and not stat.S_ISREG(mode):
-            yield from _special(final, dest)
-            return
-        with fs.AtomicFile(os.path.dirname(final), mode=0o666, prefix=".img-") as file:
-            if mode is not None:
-                os.fchmod(file.fileno(), stat.S_IMODE(mode))
-            yield from _buffered(file, dest)
-            file.commit(final, sync=True)
+    if _is_special(dest):
+        yield from _special(dest)
+        return
+    with replacement(dest) as file:
+        yield from _buffered(file, dest)
 
 
 @contextlib.contextmanager
@@ -104,18 +99,38 @@ def output_path(dest: str) -> Iterator[str]:
 
     Raises ImgError when *dest* cannot be written, UsageError when it is a device or a pipe: programs want to seek.
     """
+    if _is_special(dest):
+        raise UsageError(f"cannot write `{fs.show(dest)}`: it is not a regular file")
+    with replacement(dest) as file:
+        yield file.path
+        with destination_errors(dest):
+            is_ours = os.stat(file.path).st_ino == os.fstat(file.fileno()).st_ino
+        if not is_ours:
+            raise ImgError(f"cannot write `{fs.show(dest)}`: another program replaced `{fs.show(file.path)}`")
+
+
+@contextlib.contextmanager
+def replacement(dest: str) -> Iterator[fs.AtomicFile]:
+    """Give a file that is *dest* when the block has ended well. Raises ImgError when *dest* cannot be written.
+
+    An error of the block is none of *dest*, and stays what it is.
+    """
+    final = os.path.realpath(dest)  # a symlink named by the user keeps its place, its target is replaced
     with destination_errors(dest):
-        final = os.path.realpath(dest)
-        mode = _existing_mode(final)
-        if mode is not None and not stat.S_ISREG(mode):
-            raise UsageError(f"cannot write `{fs.show(dest)}`: it is not a regular file")
-        with fs.AtomicFile(os.path.dirname(final), mode=0o666, prefix=".img-") as file:
-            if mode is not None:
+        opened = fs.AtomicFile(os.path.dirname(final), mode=0o666, prefix=".img-")
+    with opened as file:
+        with destination_errors(dest):
+            if (mode := _existing_mode(final)) is not None:
                 os.fchmod(file.fileno(), stat.S_IMODE(mode))
-            yield file.path
-            if os.stat(file.path).st_ino != os.fstat(file.fileno()).st_ino:
-                raise ImgError(f"cannot write `{fs.show(dest)}`: another program replaced `{fs.show(file.path)}`")
+        yield file
+        with destination_errors(dest):
             file.commit(final, sync=True)
+
+
+def _is_special(dest: str) -> bool:
+    with destination_errors(dest):
+        mode = _existing_mode(dest)
+    return mode is not None and not stat.S_ISREG(mode)
 
 
 def _existing_mode(path: str) -> int | None:
@@ -125,11 +140,12 @@ def _existing_mode(path: str) -> int | None:
         return None
 
 
-def _special(path: str, name: str) -> Iterator[OpenOutput]:
+def _special(dest: str) -> Iterator[OpenOutput]:
     """Write into a device or FIFO such as ``/dev/null``: replacing it by a file would surprise everybody."""
-    fd = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    with destination_errors(dest):
+        fd = os.open(dest, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
     try:
-        yield from _buffered(_Descriptor(fd), name)
+        yield from _buffered(_Descriptor(fd), dest)
     finally:
         os.close(fd)
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.files import fs
-from img_core.files.output import check_output, destination_errors, is_stdout
+from img_core.files.output import check_output, is_stdout, replacement
 from img_core.linux.dialogue import DialogueError, converse
 from img_core.spec.credentials import CredentialStore
 from img_core.spec.errors import CredentialsError, ImgError, NotFoundError, PluginError, UsageError
@@ -151,11 +151,7 @@ class ProgramExporter(Exporter):
             raise UsageError(f"type={self.name} writes one platform only")
         (image,) = result.images
         progress.status(f"calling {self.program.path}")
-        dest = os.path.realpath(self.options["dest"])
-        with (
-            destination_errors(self.options["dest"]),
-            fs.AtomicFile(os.path.dirname(dest), mode=0o666, prefix=".img-") as file,
-        ):
+        with replacement(self.options["dest"]) as file:
             with image.tree() as tree:
                 question = {
                     "options": {name: value for name, value in self.options.items() if name != "dest"},
@@ -172,7 +168,6 @@ class ProgramExporter(Exporter):
                     told=lambda message: progress.status(_status(message)), check=progress.check,
                 )  # fmt: skip
             progress.status("renaming")
-            file.commit(dest, sync=True)
         return metadata
 
 

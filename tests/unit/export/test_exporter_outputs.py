@@ -17,7 +17,7 @@ import pytest
 from img_core.archives.tar import TarReader
 from img_core.files import fs
 from img_core.files.fs import faults
-from img_core.files.output import open_output
+from img_core.files.output import open_output, output_path
 from img_core.images import oci
 from img_core.spec.errors import Canceled, ImgError, UsageError
 from img_core.spec.exporter import Exporter
@@ -145,6 +145,18 @@ def test_full_device_is_named(size: int, tmp_path: Path, result: ReadyResult) ->
     (result.images[0].directory / "large").write_bytes(bytes(size))
     with pytest.raises(ImgError, match=r"^no space left on device: `/dev/full`$"):
         export(TarExporter, result, tmp_path, dest="/dev/full")
+
+
+@pytest.mark.parametrize("opening", [open_output, output_path])
+@pytest.mark.parametrize("there", [False, True])
+def test_what_goes_wrong_elsewhere_is_no_error_of_the_output(tmp_path: Path, opening: Any, there: bool) -> None:
+    dest = tmp_path / "out"
+    if there:
+        dest.write_text("old")
+    with pytest.raises(OSError, match="bad descriptor") as caught, opening(str(dest)):
+        raise OSError(errno.EBADF, "bad descriptor")
+    assert caught.value.errno == errno.EBADF
+    assert os.listdir(tmp_path) == ["out"] * there
 
 
 def test_output_respects_the_umask_and_keeps_an_old_mode(tmp_path: Path, result: ReadyResult) -> None:
