@@ -34,6 +34,7 @@ __all__ = [
     "clean_path",
     "copy_and_read",
     "copy_file",
+    "copy_known",
     "disk_errors",
     "faults",
     "link",
@@ -383,6 +384,13 @@ def copy_and_read(source_fd: int, target_fd: int, size: int, passing: Callable[[
     *target_fd* must be open for reading, too.
     """
     return _copy_file(source_fd, target_fd, size, passing)
+
+
+def copy_known(source_fd: int, target_fd: int, content: bytes) -> None:
+    """Do what `copy_file` does with a file that holds *content*, without reading it."""
+    mutation("write")
+    if len(content) <= _SMALL or not _clone(source_fd, target_fd, len(content)):
+        _write_all(target_fd, content)
 
 
 def _copy_file(source_fd: int, target_fd: int, size: int, passing: Callable[[bytes], object] | None) -> int:

@@ -124,7 +124,7 @@ class FileWork(StepWork[FileOp]):
     """One COPY, or whatever changes files.
 
     What is copied is read once. Where its content is known, by what stat(2) says of each file, that is for the copy. Else it is for the
-    key, which may be recorded; and where nothing can be recorded, copying gives the digest for the key on the way.
+    key, which may be recorded, and kept for the copy; and where nothing can be recorded, copying gives the digest for the key on the way.
     """
 
     def __init__(self, task: Task[FileOp], trees: Trees, scope: BuildScope) -> None:
@@ -183,10 +183,14 @@ class FileWork(StepWork[FileOp]):
 
     def _digest(self, action: Copy) -> str:
         source = self._source(action)
-        if is_context(source) or action in self.selections:
-            return self.trees.selected(source, action, self._selection(action))
-        self._known.add(action)
-        return self.trees.digest(source, action, self.base if self.task.op.has_base else None)
+        if not is_context(source) and action not in self.selections:
+            known = self.trees.known(source, action)
+            if known is not None:
+                self._known.add(action)
+                return known
+            if self.task.op.has_base:  # no step is recorded for what nobody asked for before: the base will be needed
+                self._scope.layers.unpack_soon(self.base)
+        return self.trees.selected(source, action, self._selection(action))
 
     def do(self, place: StepPlace) -> None:
         """Apply the actions. Raises ImgError, also where what they read changes meanwhile."""

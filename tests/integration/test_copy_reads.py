@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -20,17 +21,30 @@ _CALLS = "read,pread64,readv,preadv,preadv2,copy_file_range,sendfile,splice,mmap
 #: ``name(5</path>, …) = 17``, and the source of sendfile(2), which comes second
 _READ = re.compile(r"^(\w+)\((?:\d+<[^>]*>, )?\d+<(/[^>]*)>.* = (\d+)$")
 
-SIZES = {"small": 5_000, "middle": 300_000, "sub/large": 3_000_001, "added": 200_000, "empty": 0}
-LOOKS = 20_000  # what may be read of a file to see whether it is an archive
-DOCKERFILE = """\
-FROM scratch AS stage
-COPY small middle /
-FROM scratch
-COPY . /all
-ADD added /
-COPY --link --chmod=600 sub /linked
-COPY --from=stage / /stage
-"""
+SIZES = {"changed": 300_000, "renamed": 5_000, "same": 70_000, "empty": 0}
+SETTLED_NS = (
+    2_100_000_000  # a younger file may have changed without a visible change of its times: see `img_core.files.copy`
+)
+#: Directories of the context, each with the instruction that brings it, in a stage of its own: so something is recorded on its base.
+COPIES = {
+    "plain": "COPY plain /",
+    "added": "ADD added /",
+    "owned": "COPY --chown=7:8 owned /owned",
+    "moded": "COPY --chmod=640 moded /moded",
+    "linked": "COPY --link --chmod=600 linked /linked",
+    "parents/a": "COPY --parents parents/./*/* /parents",
+    "named": "COPY named/* /named/",
+}
+STAGES = [f"FROM scratch AS s{number}\n{instruction}" for number, instruction in enumerate(COPIES.values())]
+DOCKERFILE = "\n".join(
+    [
+        *STAGES,
+        "FROM scratch",
+        *(f"COPY --from=s{number} / /{number}" for number in range(len(COPIES))),
+        "COPY . /all",
+        "",
+    ]
+)
 
 
 def traced_build(img: Img, context: Path, directory: Path) -> tuple[list[str], Counter[str]]:
@@ -49,24 +63,47 @@ def traced_build(img: Img, context: Path, directory: Path) -> tuple[list[str], C
     return made(done.stderr), found
 
 
+def fill(context: Path) -> None:
+    """Make the files, and wait until they are so old that their times tell whether they change."""
+    (context / "Dockerfile").write_text(DOCKERFILE)
+    for directory in COPIES:
+        (context / directory).mkdir(parents=True)
+        for name, size in SIZES.items():
+            (context / directory / name).write_bytes(os.urandom(size))
+    while time.time_ns() - (context / directory / name).stat().st_ctime_ns < SETTLED_NS:
+        time.sleep(0.05)
+
+
+def change(context: Path) -> None:
+    """Let each directory have a file that changed, one that is new, and one with another name."""
+    for directory in COPIES:
+        (context / directory / "changed").write_bytes(os.urandom(SIZES["changed"]))
+        (context / directory / "new").write_bytes(os.urandom(100_000))
+        (context / directory / "renamed").rename(context / directory / "again")
+
+
 def test_each_byte_of_a_context_is_read_once(img: Img, tmp_path: Path) -> None:
     need("strace")
     # One id, because newuidmap(1) has no set-user-id bit for who is traced.
     img = img.with_environment(**({} if AS_ROOT else {"IMG_IDMAP": "single"}))
     context = tmp_path / "context"
-    for name, size in SIZES.items():
-        (context / name).parent.mkdir(parents=True, exist_ok=True)
-        (context / name).write_bytes(os.urandom(size))
-    (context / "Dockerfile").write_text(DOCKERFILE)
-    steps, read = traced_build(img, context, tmp_path / "first")
-    assert len(steps) == 6, "the link is one of its own"
-    read.pop("Dockerfile")
-    most = {name: 2 * size for name, size in SIZES.items()} | {"Dockerfile": 10_000}  # two steps bring each
-    most["added"] += LOOKS
-    assert read["added"] in range(2 * SIZES["added"], most["added"])
-    assert {name: count for name, count in read.items() if name != "added"} == {
-        name: 2 * size for name, size in SIZES.items() if size and name != "added"
-    }
-    steps, read = traced_build(img, context, tmp_path / "second")
-    assert steps == []
-    assert not read - Counter(most)
+    context.mkdir()
+    fill(context)
+
+    def twice() -> dict[str, int]:
+        """Return what it is to read each file once for each of the two instructions that bring it."""
+        files = [path for directory in COPIES for path in (context / directory).iterdir()]
+        return {str(path.relative_to(context)): 2 * path.stat().st_size for path in files if path.stat().st_size}
+
+    def read_by(build: str) -> tuple[int, dict[str, int]]:
+        steps, read = traced_build(img, context, tmp_path / build)
+        read.pop("Dockerfile", 0)
+        return len(steps), read
+
+    made_first, read = read_by("first")
+    assert (made_first >= 2 * len(COPIES) + 1, read) == (True, twice())
+    made_now, read = read_by("unchanged")
+    assert (made_now, read) == (0, {})
+    change(context)
+    made_now, read = read_by("changed")
+    assert (made_now, read) == (made_first, twice())

@@ -18,6 +18,11 @@ __all__ = ["FileHashes", "Reading", "marks_of"]
 
 _BLOCK = 1 << 20
 
+# What is read for a key is kept for the copy, which follows if nothing is recorded for the key: so many bytes for one instruction,
+# of which each file takes some for itself. Beyond that the copy reads again, from the page cache.
+_HELD = 16 << 20
+_HELD_WITH_EACH = 500
+
 # A file that changed this recently may change again without a visible change of its times: clocks of file systems are coarse
 # (2 s on FAT, a tick on ext4, another machine's on NFS). Such a digest is not remembered.
 _SETTLED_NS = 2_000_000_000
@@ -49,6 +54,8 @@ class Reading:
         self._here: dict[
             tuple[int, ...], str
         ] = {}  # what is not remembered, by all that tells two states of a file apart
+        self._held: dict[tuple[int, ...], bytes] = {}  # content, likewise
+        self._may_hold = _HELD
 
     def get(self, info: FileInfo) -> str | None:
         """Return the value of the file that was seen with *info*, if that is known."""
@@ -56,18 +63,36 @@ class Reading:
 
     def read(self, fd: int, info: FileInfo, check: Callable[[], None]) -> bool:
         """Read the value of the open file *fd*; return False if it is too short, or had another value before."""
+        held: list[bytes] | None = [] if self._holds(fd, info) else None
         sum_, done = hashlib.sha256(), 0
         while done < info.st_size and (data := os.read(fd, min(info.st_size - done, _BLOCK))):
             sum_.update(data)
             done += len(data)
+            if held is not None:
+                held.append(data)
             check()
-        return done == info.st_size and self._keep(fd, info, sum_.hexdigest())
+        if done != info.st_size or not self._keep(fd, info, sum_.hexdigest()):
+            return False
+        if held is not None:
+            self._held[_state(info)] = b"".join(held)
+            self._may_hold -= done + _HELD_WITH_EACH
+        return True
+
+    def _holds(self, fd: int, info: FileInfo) -> bool:
+        """Tell whether the content of the open file *fd* is kept for a copy; holes are not, which a copy keeps."""
+        if not 0 < info.st_size <= self._may_hold - _HELD_WITH_EACH:
+            return False
+        return os.fstat(fd).st_blocks * 512 >= info.st_size
 
     def copy(self, fd: int, target_fd: int, info: FileInfo) -> bool:
         """Copy the open file *fd* into the empty file *target_fd*, and take its value from what passes; returns what `read` does.
 
         A value that is remembered is right as long as the state of the file is the one it was seen in.
         """
+        if (content := self._held.pop(_state(info), None)) is not None:
+            self._may_hold += len(content) + _HELD_WITH_EACH
+            fs.copy_known(fd, target_fd, content)
+            return True
         if self._remembered(info):
             return fs.copy_file(fd, target_fd, info.st_size) == info.st_size
         sum_ = hashlib.sha256()

@@ -180,6 +180,45 @@ def test_each_byte_is_read_once_and_the_digest_is_that_of_reading_before(
             assert path.read_bytes() == source.read_bytes()
 
 
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_what_was_read_for_the_key_is_not_read_for_the_copy(
+    disk: Disk, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case.fill(disk.context)
+    with disk.tree(case) as tree:
+        selection = reading_of(tree, case.action, Reading(marked=case.keep_owner))
+        before = digest(selection)
+        disk.count(monkeypatch)
+        disk.copy(case.action, selection)
+        assert digest(selection) == before
+    for name, count in disk.read.items():
+        status = (disk.context / name).stat()
+        if (
+            status.st_blocks * 512 >= status.st_size and not case.action.unpack
+        ):  # holes are kept by a copy, which looks for them
+            assert count == (case.times - 1) * status.st_size, name
+    monkeypatch.undo()
+    for path in disk.root.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            source = next(disk.context.rglob("large" if path.name in ("named", "second") else path.name))
+            assert path.read_bytes() == source.read_bytes()
+
+
+@pytest.mark.parametrize("most", [0, 1000, LARGE + 600, LARGE + 1200])
+def test_only_so_much_is_kept_between_key_and_copy(disk: Disk, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("img_core.files.copy._reading._HELD", most)
+    case = CASES["directories"]
+    case.fill(disk.context)
+    with disk.tree(case) as tree:
+        selection = reading_of(tree, case.action, Reading())
+        digest(selection)
+        disk.count(monkeypatch)
+        disk.copy(case.action, selection)
+    small, large = disk.read["dir/small"], disk.read["dir/sub/large"]
+    assert small + large >= (LARGE if most < LARGE else 0)
+    assert (small, large) == {0: (5, LARGE), 1000: (0, LARGE), LARGE + 1200: (0, 0)}.get(most, (small, large))
+
+
 @pytest.mark.parametrize("first", ["digest", "copy"])
 def test_what_is_remembered_is_read_for_the_copy_only(disk: Disk, first: str, monkeypatch: pytest.MonkeyPatch) -> None:
     case = CASES["directories"]
@@ -230,6 +269,7 @@ def test_archives_are_told_apart_and_confirmed(disk: Disk) -> None:
 def test_a_change_that_no_time_tells_is_found_between_key_and_copy(
     disk: Disk, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("img_core.files.copy._reading._HELD", 0)
     _archive(disk.context)
     name = {"file": "dir/small", "archive": "packed.tar.gz"}[kind]
     action = Copy(0, (name,), "/to/", unpack=True, add=True)
