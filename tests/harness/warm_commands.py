@@ -1,8 +1,8 @@
 """Runs commands of img in forks of a process that has imported it already: two thirds of a small command's processor time are imports.
 
 A fork is a process of its own with the arguments, environment, directory, descriptors and umask of its request, and ends as the command
-does. What Python decides when it starts it shares with its siblings, so a request that changes such a thing is none for this: see
-`WarmCommands.takes`. Tests of the start itself run the real program.
+does, unless it closes a descriptor twice (`closed_twice`). What Python decides when it starts it shares with its siblings, so a request
+that changes such a thing is none for this: see `WarmCommands.takes`. Tests of the start itself run the real program.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
+
+from harness import closed_twice
 
 __all__ = ["WarmCommands"]
 
@@ -226,6 +228,7 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> None:
     os.chdir(request["cwd"])
     os.umask(request["umask"])
     sys.argv = [sys.argv[0], *request["arguments"]]
+    closed_twice.watch()
     sys.path[:2] = [request["cwd"]]  # as for ``python -m``, and without the directory of the tests
     from img_core.cli import main
 
