@@ -21,6 +21,8 @@ from img_core.testing.contracts.secret import SecretProviderContract
 from img_core.testing.contracts.source import TreeSourceContract
 from img_core.testing.processes import LARGE
 from img_core.testing.results import ReadyResult
+from img_core.testing.running import run_suites
+from img_core.testing.suites import suites_for
 
 if missing := [word for word in ("jq", "flock", "sha256sum", "tar") if shutil.which(word) is None]:
     pytest.skip(f"this host lacks {', '.join(missing)}", allow_module_level=True)
@@ -45,6 +47,18 @@ class TestExporter(TarSuite):
 
     def attributes(self, dest: Path, result: ReadyResult) -> None:
         """GNU's form has none."""
+
+
+DRIVERS = [ROOT / "contrib/executables/img-exporter-gnutar", *sorted(SAMPLES.glob("img-[!l]*"))]
+
+
+@pytest.mark.parametrize("path", DRIVERS, ids=lambda path: path.name)
+def test_the_command_that_checks_plugins_takes_programs_for_modules(path: Path) -> None:
+    kind, name = path.name.removeprefix("img-").split("-", 1)
+    found = Found(kind, name, str(path), str(path), "")
+    outcomes = list(run_suites(lambda: suites_for(found, load_checked(found), {}, {}), select="TestModule"))
+    assert len(outcomes) >= 5
+    assert [(outcome.claim, outcome.reason) for outcome in outcomes if outcome.status != "passed"] == []
 
 
 class TestSource(TreeSourceContract):

@@ -20,8 +20,9 @@ from typing import Any, ClassVar
 import pytest
 
 from img_core.plugins import CONTRACT_VERSIONS, LISTENER, Found
+from img_core.plugins._discovery import load_module
 from img_core.plugins._making import construct
-from img_core.plugins._register import check_driver, load_checked
+from img_core.plugins._register import check_driver, driver_of, load_checked
 
 __all__ = ["DriverContract", "ModuleContract"]
 
@@ -144,4 +145,5 @@ class ModuleContract:
         if self.kind == LISTENER:
             return
         found = Found(self.kind, "checked", self.module, "the suite", "1")
-        assert load_checked(found) is load_checked(found)
+        module = load_module(found)
+        assert driver_of(found, module) is driver_of(found, module), "its hook has to return the same, made once"
