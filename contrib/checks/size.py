@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: a library. Lower it when the core became smaller.
 LIMIT = 11_950
 #: What stands beside the core in its package: the libraries, the command line and the test kit.
-BESIDE = {"linux", "files", "archives", "images", "net", "machines", "cli", "testing"}
+BESIDE = {"linux", "files", "archives", "images", "net", "cli", "testing"}
 
 _LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 

@@ -14,7 +14,7 @@ from pathlib import Path
 __all__ = ["Surface", "libraries", "main", "problems", "surface"]
 
 ROOT = Path(__file__).resolve().parents[2]
-CORE = ("spec", "linux", "files", "archives", "images", "net", "machines")
+CORE = ("spec", "linux", "files", "archives", "images", "net")
 
 #: name -> signature, e.g. ``tar.TarReader.read`` -> ``(size: int=…) -> bytes``
 Surface = dict[str, str]

@@ -165,7 +165,7 @@ class Building(Workplace):
         Raises UsageError for what is no task.
         """
         from img_core.api._work import Work
-        from img_core.machines.tasks import SentTask
+        from img_core.solver.tasks import SentTask
         from img_core.solver.keys import KEY_VERSION
 
         read = SentTask.read(task, KEY_VERSION)

@@ -15,9 +15,9 @@ from img_core.api._cache_places import directory_or_place
 from img_core.api._caches import Caches
 from img_core.images import platforms
 from img_core.images.reference import full_id
-from img_core.machines.cut import Cut, CutFacts, cut
-from img_core.machines.pool import Pool, PoolScope
-from img_core.machines.tasks import PackedContext, SentTask
+from img_lib_engines.cut import Cut, CutFacts, cut
+from img_lib_engines.pool import Pool, PoolScope
+from img_core.solver.tasks import PackedContext, SentTask
 from img_core.solver.keys import KEY_VERSION, definition_of
 from img_core.spec.errors import Canceled, ImgError, PluginError, Unsupported, UsageError
 from img_core.spec.frontend import BuildWarning, Plan, PlannedImage
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from img_core.api._request import CachePlace
     from img_core.api.session import Session
     from img_core.linux.cancellation import CancelHandle
-    from img_core.machines.cut import CutPart
+    from img_lib_engines.cut import CutPart
     from img_core.solver.images import BuildResolver
     from img_core.solver.scope import BuildScope, Drivers
     from img_core.solver.solver import Solver

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from img_core.files import fs, partial
 from img_core.files.logs import DIRECTORY, LogFile, ends_of, lines_of, list_logs
-from img_core.machines.event_lines import event_of, line_of
+from img_core.spec.event_lines import event_of, line_of
 from img_core.spec.errors import Canceled, ImgError, NotFoundError
 from img_core.spec.progress import StepFinished, StepLog, StepPlanned, StepStatus, WarningRaised
 from img_core.spec.text import redacted, why

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from img_core.api._request import BuildRequest
     from img_core.api.session import Session
     from img_core.linux.cancellation import Cancellation
-    from img_core.machines.together import Trees
+    from img_core.solver.together import Trees
     from img_core.solver.events import Events
     from img_core.solver.failure import StepFailure
     from img_core.solver.images import BuildResolver
@@ -320,7 +320,7 @@ class Preparation:
     def step(self, name: str) -> Iterator[str]:
         """Show a step that is not a vertex."""
         if self._among:
-            from img_core.machines.together import named_among
+            from img_core.solver.together import named_among
 
             name = named_among(self._among, name)
         try:

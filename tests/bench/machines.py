@@ -17,7 +17,7 @@ from report import Report
 __all__ = ["many_builds", "stages_on_workers"]
 
 _STAGES, _SECONDS, _BUILDS = 4, 2, 200
-_PLUGIN = "from img_core.testing.engines import engine_plugin\nimg_engine = engine_plugin()\n"
+_PLUGIN = "from img_lib_engines.processes import engine_plugin\nimg_engine = engine_plugin()\n"
 _EPOCH = "1700000000"
 
 #: Builds twice, the first time with the engine, and prints the processor time that each build took this process, and its memory.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from img_core.testing.contracts.engine import EngineContract
-from img_core.testing.engines import ProcessEngine
+from img_lib_engines.processes import ProcessEngine
 
 
 class TestProcesses(EngineContract):

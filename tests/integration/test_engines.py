@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.rootless, pytest.mark.registry]
 pytest_plugins = ["img_core.testing.fixtures"]
 
 EPOCH = ("--build-arg", "SOURCE_DATE_EPOCH=1700000000")
-PLUGIN = "from img_core.testing.engines import engine_plugin\nimg_engine = engine_plugin()\n"
+PLUGIN = "from img_lib_engines.processes import engine_plugin\nimg_engine = engine_plugin()\n"
 DOCKERFILE = """\
 FROM BASE AS base
 RUN echo base > /base; touch -r /bin/busybox /base

@@ -187,7 +187,7 @@ def test_many_small_builds_by_two_workers(
     for n in range(10):
         write_context(tmp_path / f"contexts/{n}", MANY.replace("BASE", base), {"file": str(n)})
     plugin = tmp_path / "engine-processes.py"
-    plugin.write_text("from img_core.testing.engines import engine_plugin\nimg_engine = engine_plugin()\n")
+    plugin.write_text("from img_lib_engines.processes import engine_plugin\nimg_engine = engine_plugin()\n")
     builds = [
         {"context": f"{tmp_path}/contexts/{n % 10}", "tags": f"app{n}", "build_args": {**EPOCH, "N": str(n)}}
         for n in range(count)

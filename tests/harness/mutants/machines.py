@@ -11,7 +11,7 @@ from harness.mutants import Mutant, mutant
 from img_core.spec.engine import EngineHandle, EngineTask, EngineWorker
 from img_core.spec.errors import ImgError
 from img_core.testing.contracts.engine import EngineContract
-from img_core.testing.engines import ProcessEngine
+from img_lib_engines.processes import ProcessEngine
 
 __all__ = ["ENGINES"]
 

@@ -103,7 +103,7 @@ def test_what_can_follow(line: str, expected: list[str]) -> None:
 def test_engines_are_found_where_some_are_installed(line: str, expected: list[str], tmp_path: Path) -> None:
     directory = tmp_path / "config/img/plugins"
     directory.mkdir(parents=True)
-    text = "from img_core.testing.engines import engine_plugin\nimg_engine = engine_plugin()\n"
+    text = "from img_lib_engines.processes import engine_plugin\nimg_engine = engine_plugin()\n"
     (directory / "engine-processes.py").write_text(text)
     assert found(line) == expected
 

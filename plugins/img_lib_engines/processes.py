@@ -2,7 +2,7 @@
 
 As a plugin of one file (``engine-processes.py``)::
 
-    from img_core.testing.engines import engine_plugin
+    from img_lib_engines.processes import engine_plugin
     img_engine = engine_plugin()
 """
 

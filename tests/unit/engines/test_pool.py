@@ -10,9 +10,9 @@ from unittest.mock import MagicMock
 import pytest
 
 from img_core.linux.cancellation import CancelHandle, Cancellation
-from img_core.machines.cut import Cut, CutPart
-from img_core.machines.pool import Pool, PoolScope, share, slots
-from img_core.machines.tasks import result_text
+from img_lib_engines.cut import Cut, CutPart
+from img_lib_engines.pool import Pool, PoolScope, share, slots
+from img_core.solver.tasks import result_text
 from img_core.spec.engine import Engine, EngineHandle, EngineTask, EngineWorker
 from img_core.spec.errors import ImgError
 from img_core.spec.graph import RunOp, Vertex

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import field, fields, replace
 from typing import Any
 
-from img_core.machines.plan_json import plan_digest, plan_from_json, plan_to_json, value_from_json, value_to_json
+from img_core.solver.plan_json import plan_digest, plan_from_json, plan_to_json, value_from_json, value_to_json
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError, UsageError
 from img_core.spec.frontend import Plan

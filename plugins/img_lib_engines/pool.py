@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from img_core.linux import waiting
 from img_core.linux.cancellation import CancelHandle, CloseOnCancel
-from img_core.machines.cut import OVERHEAD
-from img_core.machines.event_lines import event_of
-from img_core.machines.tasks import failure_of
+from img_lib_engines.cut import OVERHEAD
+from img_core.spec.event_lines import event_of
+from img_core.solver.tasks import failure_of
 from img_core.spec.dataclass import dataclass
 from img_core.spec.engine import EngineTask
 from img_core.spec.errors import Canceled, ImgError, StepError
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from img_core.linux.cancellation import Cancellation
-    from img_core.machines.cut import Cut, CutPart
-    from img_core.machines.tasks import TaskFailure
+    from img_lib_engines.cut import Cut, CutPart
+    from img_core.solver.tasks import TaskFailure
     from img_core.spec.engine import Engine, EngineHandle, EngineWorker
     from img_core.spec.graph import Location
     from img_core.spec.progress import Event

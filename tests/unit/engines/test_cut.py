@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from img_core.machines.cut import Cut, CutFacts, cut
+from img_lib_engines.cut import Cut, CutFacts, cut
 from img_core.spec.graph import Copy, FileOp, RunMount, RunOp, SourceOp, Vertex, inputs_first
 from img_core.testing.plans import AMD64, ARM64
 
