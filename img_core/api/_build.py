@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -119,9 +119,10 @@ class Build:
             journal.counted = _steps_of(plan)
             listeners = opened.enter_context(announced(prepared, plan))
             if engine is not None:
-                from img_core.api._handing import Handing
+                from img_core.api._sharing import Sharing
 
-                Handing(prepared, engine, drivers, resolver).run(plan, listeners.step_finished, found.excerpt)
+                with closing(Sharing(prepared, engine, drivers, found, listeners.step_finished)) as shared:
+                    engine.share(shared)
             exporters = [item for number in found.numbers for item in every[number]]
             forms = [item.layer_form for item in exporters if item.needs_layers]
             forms = list(dict.fromkeys([*forms, *(caches.layer_forms if caches else ())]))
@@ -167,7 +168,7 @@ class Build:
         request = replace(self._request, cache_to=(*self._request.cache_to, *more)) if more else self._request
         place = None
         if engine is not None:
-            from img_core.api._handing import engine_place
+            from img_core.api._sharing import engine_place
 
             place = engine_place(self._session, engine, export=False)
             request = replace(request, cache_from=(*request.cache_from, place))

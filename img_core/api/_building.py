@@ -165,8 +165,8 @@ class Building(Workplace):
         Raises UsageError for what is no task.
         """
         from img_core.api._work import Work
-        from img_core.solver.tasks import SentTask
         from img_core.solver.keys import KEY_VERSION
+        from img_core.solver.tasks import SentTask
 
         read = SentTask.read(task, KEY_VERSION)
         with self._working(cancel) as (session, cancellation):
@@ -211,7 +211,7 @@ class Building(Workplace):
         the order in which steps appear. What did not last is not in there: plans, and how parts of steps got on. Raises NotFoundError,
         for a number that no step has at the end.
         """
-        from img_core.api._journal import events_of
+        from img_core.files.event_log import events_of
         from img_core.files.logs import find_log
 
         state = self._trusted()

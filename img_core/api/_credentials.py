@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
     from img_core.plugins import Plugins
     from img_core.spec.credentials import CredentialStore
+    from img_core.spec.registry import Registry, RegistryContext
     from img_core.spec.values import Credentials
 
-__all__ = ["Accounts", "LoggedOut"]
+__all__ = ["Accounts", "LoggedOut", "open_registry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,6 @@ class Accounts:
         return asked
 
     def _verify(self, server: str, credentials: Credentials, insecure: Sequence[str]) -> bool:
-        from img_core.api._registries import open_registry
         from img_core.spec.registry import RegistryContext
 
         asked: list[str] = []
@@ -105,3 +105,12 @@ class Accounts:
             except CredentialsError as err:
                 self._notice(err.message)
         return dict(sorted(found.items()))
+
+
+def open_registry(plugins: Plugins, context: RegistryContext) -> Registry:
+    """Return a registry for one piece of work, of the first driver of the configured order that is installed and on.
+
+    Raises PluginError that says who switched it off.
+    """
+    made: Registry = plugins.make("registry", plugins.claiming("registry", lambda _driver: True), context)
+    return made

@@ -5,17 +5,16 @@ The first line says what is built, the last one how it ended; each of those betw
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from typing import TYPE_CHECKING, Any
 
 from img_core.files import fs, partial
-from img_core.files.logs import DIRECTORY, LogFile, ends_of, lines_of, list_logs
-from img_core.spec.event_lines import event_of, line_of
-from img_core.spec.errors import Canceled, ImgError, NotFoundError
-from img_core.spec.progress import StepFinished, StepLog, StepPlanned, StepStatus, WarningRaised
-from img_core.spec.text import redacted, why
+from img_core.files.event_log import EventLog
+from img_core.files.logs import DIRECTORY, ends_of, list_logs
+from img_core.spec.errors import Canceled, ImgError
+from img_core.spec.progress import StepFinished
+from img_core.spec.text import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -26,13 +25,9 @@ if TYPE_CHECKING:
     from img_core.spec.host import Host
     from img_core.spec.progress import Event
 
-__all__ = ["CUT", "LOG_VERSION", "Journal", "events_of", "recorded_builds"]
+__all__ = ["LOG_VERSION", "Journal", "recorded_builds"]
 
 LOG_VERSION = 1
-#: Bytes of a log; what steps print beyond that is not kept.
-_LIMIT = 32 << 20
-#: The line that says so.
-CUT = {"event": "cut"}
 
 
 class Journal:
@@ -42,54 +37,22 @@ class Journal:
     """
 
     def __init__(self, host: Host, request: BuildRequest, notice: Callable[[str], None]) -> None:
-        self._notice = notice
-        self._file: LogFile | None = None
-        self._began = time.time()
-        self._numbers: dict[str, int] = {}  #: of steps, in the order in which they appear, as whoever shows them counts
-        self._parts: set[tuple[str, str]] = set()  #: of steps, by step and text, that began and did not end
-        self._is_cut = False
         self._cached: set[str] = set()
         self._ran: set[str] = set()
         self.counted: Collection[str] = ()  #: digests of the steps that are looked up in the cache, once they are known
-        try:
-            self._file = LogFile(host.state_directory)
-        except OSError as err:
-            self._complain(err)
-        else:
-            self._write({"event": "build", "version": LOG_VERSION, "time": self._began, **_described(request, host)})
+        self._log = EventLog(host.state_directory, notice)
+        self._log.write({"event": "build", "version": LOG_VERSION, "time": time.time(), **_described(request, host)})
 
     @property
     def id(self) -> str:
         """What people call the build; empty if there is no log."""
-        return self._file.id if self._file else ""
+        return self._log.id
 
     def take(self, event: Event) -> None:
-        """Write *event* down, unless it tells nothing that lasts."""
-        if isinstance(event, StepPlanned) or (isinstance(event, StepStatus) and not self._lasts(event)):
-            return
+        """Write *event* down."""
         if isinstance(event, StepFinished) and event.step in self.counted and not event.canceled:
             (self._cached if event.cached else self._ran).add(event.step)
-        if self._file is None:
-            return
-        if isinstance(event, StepLog) and self._file.size + len(event.data) > _LIMIT:
-            if not self._is_cut:
-                self._is_cut = True
-                self._write(CUT)
-            return
-        line = line_of(event)
-        if not isinstance(event, WarningRaised):
-            line["number"] = self._numbers.setdefault(event.step, len(self._numbers) + 1)
-        self._write(line)
-
-    def _lasts(self, event: StepStatus) -> bool:
-        """Tell whether *event* is the beginning or the end of a part; how it gets on between does not last."""
-        part = (event.step, event.text)
-        if event.finished:
-            self._parts.discard(part)
-            return True
-        is_new = part not in self._parts
-        self._parts.add(part)
-        return is_new
+        self._log.take(event)
 
     def end(self, result: BuildResult | None, error: BaseException | None = None) -> None:
         """Write down how the build ended, and close the log."""
@@ -99,7 +62,7 @@ class Journal:
         elif result is not None:
             outcome = "ok"
         message = error.message if isinstance(error, ImgError) else repr(error) if error is not None else ""
-        self._write(
+        self._log.write(
             {
                 "event": "end",
                 "time": time.time(),
@@ -110,22 +73,7 @@ class Journal:
                 "ran": len(self._ran),
             }
         )
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def _write(self, line: dict[str, Any]) -> None:  # Any: JSON
-        if self._file is None:
-            return
-        try:
-            self._file.append(json.dumps(line, separators=(",", ":")).encode() + b"\n")
-        except OSError as err:
-            self._file.close()
-            self._file = None
-            self._complain(err)
-
-    def _complain(self, err: OSError) -> None:
-        self._notice(f"the log of this build is not complete: {why(err)}")
+        self._log.close()
 
 
 def _described(request: BuildRequest, host: Host) -> dict[str, Any]:  # Any: JSON
@@ -159,30 +107,6 @@ def recorded_builds(state: str, *, limit: int = 0) -> Iterator[RecordedBuild]:
             continue
         given += 1
         yield found
-
-
-def events_of(state: str, log: LogName, *, step: int = 0) -> Iterator[Event]:
-    """Give the events of a build in order; those of the step with the number *step*, unless that is 0. Raises NotFoundError."""
-    known, most = not step, 0
-    try:
-        with open(os.path.join(state, DIRECTORY, log.name), "rb") as file:
-            for line in lines_of(file):
-                number = line.get("number", 0)
-                most = max(most, number)
-                if (not step or number == step) and (event := _event(line)) is not None:
-                    known = True
-                    yield event
-    except FileNotFoundError:
-        raise NotFoundError(f'build "{log.id}": not found', hint="its log was removed just now") from None
-    if not known:
-        raise NotFoundError(f"build {log.id} has no step {step}", hint=f"it has {most}" if most else "it has none")
-
-
-def _event(line: dict[str, Any]) -> Event | None:  # Any: JSON
-    """Return the event of a line; None for another kind of line, also one that a later version wrote."""
-    if line == CUT:
-        return WarningRaised("the rest of what the steps printed was too much to be kept", 0.0)
-    return event_of(line)
 
 
 def _build(path: str, log: LogName) -> RecordedBuild:

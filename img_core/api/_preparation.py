@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from img_core.api._request import BuildRequest
     from img_core.api.session import Session
     from img_core.linux.cancellation import Cancellation
-    from img_core.solver.together import Trees
     from img_core.solver.events import Events
     from img_core.solver.failure import StepFailure
     from img_core.solver.images import BuildResolver
     from img_core.solver.scope import BuildScope, Drivers
+    from img_core.solver.together import Trees
     from img_core.spec.engine import Engine
     from img_core.spec.exporter import ExportProgress
     from img_core.spec.frontend import Frontend, Plan, PlanRequest

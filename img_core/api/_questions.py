@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from img_core.images import platforms
@@ -72,8 +72,8 @@ def lock(prepared: Preparation) -> Lock:
 
 def handed_out(*builds: Preparation) -> list[str]:
     """Return in lines what the engine would be given now for *builds*. Raises ImgError."""
-    from img_core.api._handing import Handing
     from img_core.api._planned import planned
+    from img_core.api._sharing import Sharing
 
     lines: list[str] = []
     while builds:
@@ -84,6 +84,7 @@ def handed_out(*builds: Preparation) -> list[str]:
                 raise UsageError("no engine was named")
             found = planned(builds)
             drivers = prepared.drivers(found.sources, prepared.request.network)
-            lines += Handing(prepared, engine, drivers, found.resolver).shown(found.plan)
+            with closing(Sharing(prepared, engine, drivers, found)) as shared:
+                lines += engine.preview(shared)
         builds = tuple(build for number, build in enumerate(builds) if number not in found.numbers)
     return lines

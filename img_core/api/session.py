@@ -154,7 +154,7 @@ class Session:
             return self.host
         from dataclasses import replace
 
-        from img_core.api._registries import OfflineRegistry
+        from img_core.images.offline import OfflineRegistry
         from img_core.spec.registry import RegistryContext
 
         return replace(self.host, registry=lambda **_more: OfflineRegistry(RegistryContext()))
@@ -167,8 +167,7 @@ class Session:
 
     def registry(self, *, insecure: Iterable[str] = (), brief: bool = False) -> Registry:
         """Return a registry that uses our credentials (see `Registries`); it is closed with the session at the latest."""
-        from img_core.api._credentials import Accounts
-        from img_core.api._registries import open_registry
+        from img_core.api._credentials import Accounts, open_registry
         from img_core.spec.registry import RegistryContext
 
         environment = self.config.environment

@@ -4,6 +4,7 @@ __all__ = [
     "appearing",
     "boots",
     "copy",
+    "event_log",
     "faults",
     "fingerprint",
     "fs",

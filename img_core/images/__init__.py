@@ -8,6 +8,7 @@ __all__ = [
     "lookup",
     "names",
     "oci",
+    "offline",
     "origins",
     "platforms",
     "pull",
@@ -15,4 +16,4 @@ __all__ = [
     "reference",
     "schemas",
 ]
-__version__ = "1.2"
+__version__ = "1.3"

@@ -24,6 +24,7 @@ __all__ = [
     "stdout",
     "stopping",
     "syscalls",
+    "typed_json",
     "userns",
     "waiting",
     "worker",

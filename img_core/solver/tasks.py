@@ -1,4 +1,4 @@
-"""What is sent to a worker, and what it answers: JSON, of a version that both have to speak."""
+"""What is sent to a worker: JSON, of a version that both have to speak. What it answers is in `img_core.spec.event_lines`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 from img_core.solver.plan_json import plan_digest, plan_from_json, plan_to_json, value_from_json, value_to_json
 from img_core.spec.dataclass import dataclass
-from img_core.spec.errors import ImgError, UsageError
+from img_core.spec.errors import UsageError
 from img_core.spec.frontend import Plan
 from img_core.spec.text import show
 from img_core.spec.values import Descriptor, DiffId
 
-__all__ = ["TASK_VERSION", "PackedContext", "SentTask", "TaskFailure", "failure_of", "failure_text", "result_text"]
+__all__ = ["TASK_VERSION", "PackedContext", "SentTask"]
 
 TASK_VERSION = 2
 _SCHEMA = "img-task"
@@ -100,33 +100,3 @@ class SentTask:
 
 def _roots(plan: Plan) -> list[str]:
     return [root.digest for root in plan.roots()]
-
-
-# --------------------------------------------------------------------------------------------------------------- answers
-
-
-def result_text(made: int, found: int) -> str:
-    """Return the last line of a worker whose task went well: how many steps it *made* and *found*."""
-    return json.dumps({"result": {"made": made, "found": found}})
-
-
-def failure_text(error: ImgError, *, step: str = "") -> str:
-    """Return the last line of a worker that failed; *step* is the digest of the vertex that did, if it was one."""
-    told = {"kind": type(error).__name__, "message": error.message, "hint": error.hint or "", "step": step}
-    return json.dumps({"error": {**told, "status": getattr(error, "status", None)}})
-
-
-@dataclass(frozen=True, slots=True)
-class TaskFailure:
-    """What a worker said of its failure: the *kind* of error, and the *step* if one failed, which ended with *status*."""
-
-    kind: str = ""
-    message: str = ""
-    hint: str = ""
-    step: str = ""
-    status: int | None = None
-
-
-def failure_of(told: Mapping[str, Any]) -> TaskFailure:
-    """Return the failure in a worker's last line; what is not in there is empty."""
-    return TaskFailure(**{item.name: told[item.name] for item in fields(TaskFailure) if item.name in told})

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "cache": "CACHE_MOUNT CacheBackend CacheContext CacheLayer CacheLoad CachePruned CacheRecord CacheReport",
     "credentials": "CredentialStore",
-    "engine": "Engine EngineHandle EngineTask EngineWorker engine_schema",
+    "engine": "Engine EngineHandle EngineTask EngineWorker SharedBuild engine_schema",
     "errors": (
         "ArchiveError Canceled CredentialsError DockerfileError HostError ImgError IntegrityError "
         "NotFoundError PluginError RegistryError StateError StepError Unsupported UsageError"

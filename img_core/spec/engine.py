@@ -1,24 +1,31 @@
 """Engines: where parts of a build run when one machine is not enough (``--engine NAME``).
 
+A build gives itself to its engine before its first step (`Engine.share`) and goes on when that is done: it finds the results of others in a
+cache that all machines reach. How the steps are divided is the engine's business; ours do it with the library ``img_lib_engines``.
+
 An engine moves a task to a worker and what the worker prints back; it moves no layers, no contexts and no code. Those who do the work are
-``img worker`` (see `img_core.api`), which reads the task from standard input; layers go through a cache that all machines reach.
+``img worker`` (see `img_core.api`), which reads the task from standard input.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from img_core.spec.dataclass import dataclass
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from img_core.spec.graph import Location, Vertex
     from img_core.spec.host import Host
+    from img_core.spec.progress import Event
 
-__all__ = ["Engine", "EngineHandle", "EngineTask", "EngineWorker", "engine_schema"]
+__all__ = ["Engine", "EngineHandle", "EngineTask", "EngineWorker", "SharedBuild", "engine_schema"]
 
-#: Options of every engine, which the core heeds; `engine_schema` puts those of a driver beside them.
+#: Options of every engine; `engine_schema` puts those of a driver beside them.
 _COMMON: Mapping[str, Any] = {  # Any: JSON
     "cache": {
         "type": "string",
@@ -100,6 +107,56 @@ class EngineHandle(ABC):
         """
 
 
+class SharedBuild(Protocol):
+    """A build, or several that are done together, as its engine sees it: steps are vertices of the graph below *roots*.
+
+    Methods may be called from several threads, `provide` before `task`. When *cancel_fd* becomes readable, the build has to end.
+    """
+
+    roots: Sequence[Vertex]
+    cancel_fd: int
+
+    def missing(self) -> Collection[str]:
+        """Return the digests of the steps that have to run or to be fetched: no result of them is known here or in the cache."""
+
+    def seconds(self, step: Vertex) -> float | None:
+        """Return how long *step* took the last time; None: nobody knows."""
+
+    def size(self, step: Vertex) -> int:
+        """Return how many bytes its result had then, which may have to be moved; 0: nobody knows."""
+
+    def stays(self, source: Vertex) -> str:
+        """Say why no other machine can have what *source* names; empty: any can."""
+
+    def provide(self, steps: Sequence[Vertex]) -> None:
+        """Put into the cache what *steps* read and none of them makes: results that are known here, and build contexts. Raises ImgError."""
+
+    def digest_there(self, step: Vertex) -> str:
+        """Return the digest of one of the steps that were provided for on workers, which name their sources by what these mean here."""
+
+    def task(self, targets: Sequence[Vertex], secrets: Collection[str] = (), *, saved: bool, sharing: int = 1) -> str:
+        """Return the document by which a worker makes what it does not find of *targets*; it may see *secrets*. With *saved* the results go
+        into the cache, as they must where anybody else needs them. So many tasks are *sharing* its machine. Raises ImgError."""
+
+    def do_here(self, document: str, tell: Callable[[str], None], cancel_fd: int) -> None:
+        """Do a task on this machine, until *cancel_fd* becomes readable; *tell* gets the lines of a worker. Raises ImgError."""
+
+    def step(self, name: str) -> AbstractContextManager[str]:
+        """Show the block as a step, which has its name as digest."""
+
+    def tell(self, event: Event) -> None:
+        """Show an event of a step of this build. Addresses in it must hold no passwords (`img_core.spec.text.redacted`)."""
+
+    def ended(self, step: Vertex, seconds: float, *, cached: bool = False, error: str = "") -> None:
+        """Note that *step* ended on a worker, after the event that shows it: listeners hear of it, and it is not shown again."""
+
+    def excerpt(self, place: Location) -> str:
+        """Return the lines of the definition around *place*."""
+
+    def check(self) -> None:
+        """Raise Canceled if the build has to end."""
+
+
 class Engine(ABC):
     """Hands tasks to workers, e.g. for ``--engine dask,address=…``.
 
@@ -125,6 +182,17 @@ class Engine(ABC):
         import shlex
 
         return shlex.split(given)
+
+    @abstractmethod
+    def share(self, build: SharedBuild) -> None:
+        """Do what is worth it of *build* on other machines, and return when that is done; what is not done, the build does.
+
+        Raises StepError for a step that failed, Canceled, UsageError; an engine that cannot be reached is a warning.
+        """
+
+    @abstractmethod
+    def preview(self, build: SharedBuild) -> Sequence[str]:
+        """Return in lines what `share` would hand out now; nothing is. Raises ImgError if the engine cannot be reached."""
 
     @abstractmethod
     def capacity(self) -> tuple[EngineWorker, ...]:

@@ -1,17 +1,20 @@
-"""Progress events as JSON objects, and back: in logs of builds, and in what workers tell."""
+"""Progress events as JSON objects, and back: in logs of builds, and in what workers print, whose last line says how their task ended."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from img_core.spec import progress
+from img_core.spec.dataclass import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from img_core.spec.errors import ImgError
     from img_core.spec.progress import Event
 
-__all__ = ["event_of", "line_of"]
+__all__ = ["TaskFailure", "event_of", "failure_of", "failure_text", "line_of", "result_text"]
 
 _EVENTS = {
     name: getattr(progress, name)
@@ -40,3 +43,30 @@ def event_of(line: Mapping[str, Any]) -> Event | None:  # Any: JSON
         fields["inputs"] = tuple(fields["inputs"])
     event: Event = made(**fields)
     return event
+
+
+def result_text(made: int, found: int) -> str:
+    """Return the last line of a worker whose task went well: how many steps it *made* and *found*."""
+    return json.dumps({"result": {"made": made, "found": found}})
+
+
+def failure_text(error: ImgError, *, step: str = "") -> str:
+    """Return the last line of a worker that failed; *step* is the digest of the vertex that did, if it was one."""
+    told = {"kind": type(error).__name__, "message": error.message, "hint": error.hint or "", "step": step}
+    return json.dumps({"error": {**told, "status": getattr(error, "status", None)}})
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailure:
+    """What a worker said of its failure: the *kind* of error, and the *step* if one failed, which ended with *status*."""
+
+    kind: str = ""
+    message: str = ""
+    hint: str = ""
+    step: str = ""
+    status: int | None = None
+
+
+def failure_of(told: Mapping[str, Any]) -> TaskFailure:
+    """Return the failure in a worker's last line; what is not in there is empty."""
+    return TaskFailure(**{name: told[name] for name in TaskFailure.__match_args__ if name in told})

@@ -6,6 +6,7 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
 from img_core.files import logs, partial
@@ -223,18 +224,8 @@ def _snapshots(
 
 def _highest_first(parents: Mapping[str, str | None]) -> list[str]:
     """Return the snapshots so that each comes before the one it is built on; times do not tell, for clocks jump."""
-    depths: dict[str, int] = {}
-    for identifier in parents:
-        path = []
-        current: str | None = identifier
-        while current and current not in depths:
-            path.append(current)
-            current = parents.get(current)
-        depth = depths[current] if current else 0
-        for item in reversed(path):
-            depth += 1
-            depths[item] = depth
-    return sorted(depths, key=lambda item: -depths[item])
+    below = {identifier: [parent] if parent else [] for identifier, parent in parents.items()}
+    return [item for item in reversed([*TopologicalSorter(below).static_order()]) if item in parents]
 
 
 def _cache_mounts(cursor: sqlite3.Cursor, state: str, held: set[str]) -> Iterator[Piece]:

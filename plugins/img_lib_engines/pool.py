@@ -6,87 +6,35 @@ import json
 import threading
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from img_core.linux import waiting
-from img_core.linux.cancellation import CancelHandle, CloseOnCancel
-from img_lib_engines.cut import OVERHEAD
-from img_core.spec.event_lines import event_of
-from img_core.solver.tasks import failure_of
+from img_core.linux.cancellation import Cancellation, CloseOnCancel
 from img_core.spec.dataclass import dataclass
 from img_core.spec.engine import EngineTask
 from img_core.spec.errors import Canceled, ImgError, StepError
-from img_core.spec.frontend import BuildWarning
-from img_core.spec.graph import Vertex
+from img_core.spec.event_lines import event_of, failure_of
 from img_core.spec.progress import StepFinished, StepLog, StepStarted, StepStatus, WarningRaised
-from img_core.spec.text import show
+from img_core.spec.text import redacted, show
+from img_lib_engines.cut import OVERHEAD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
-    from img_core.linux.cancellation import Cancellation
-    from img_lib_engines.cut import Cut, CutPart
-    from img_core.solver.tasks import TaskFailure
-    from img_core.spec.engine import Engine, EngineHandle, EngineWorker
-    from img_core.spec.graph import Location
+    from img_core.spec.engine import Engine, EngineHandle, EngineWorker, SharedBuild
+    from img_core.spec.event_lines import TaskFailure
+    from img_core.spec.graph import Vertex
     from img_core.spec.progress import Event
+    from img_lib_engines.cut import Cut, CutPart
 
-__all__ = ["EventSink", "Pool", "PoolScope", "share", "slots"]
+__all__ = ["Pool", "share", "slots"]
 
 _MOST = 64  #: tasks at the same time, of one platform
 _SHARE = 4  #: a task takes so small a share of what is ready for each who may take some
 _WORTH = 3  #: a task of short parts takes so many times as long as it takes to hand one over
 _HOME = "here"
 _KILLED = 137  #: the status of what was killed: perhaps for want of memory, of which others have more
-
-
-class EventSink(Protocol):
-    """Who shows what happens."""
-
-    def emit(self, event: Event) -> None:
-        """Hand *event* out."""
-
-    def started(self, step: str, name: str, inputs: tuple[str, ...] = ()) -> None:
-        """Announce that *step* begins."""
-
-    def status(
-        self, step: str, text: str, current: int = 0, total: int = 0, *, finished: bool = True, outcome: str = ""
-    ) -> None:
-        """Tell how a part of *step* gets on."""
-
-    def finished(
-        self,
-        step: str,
-        *,
-        cached: bool = False,
-        canceled: bool = False,
-        error: str = "",
-        source: str = "",
-        reason: str = "",
-    ) -> None:
-        """Announce that *step* ended."""
-
-    def done_elsewhere(self, step: str, name: str, inputs: tuple[str, ...]) -> None:
-        """Note that *step* was shown, and ended well."""
-
-    def warn(self, warning: BuildWarning) -> None:
-        """Pass a warning on."""
-
-
-@dataclass(frozen=True, slots=True)
-class PoolScope:
-    """What a pool belongs to: who shows *events*, what stops it, who hears of *finished* steps, what gives the *excerpt* of a definition.
-
-    *at_home* does a task in a process of this machine: it gets its document, what hears its lines, and what stops it.
-    """
-
-    events: EventSink
-    cancellation: Cancellation
-    finished: Callable[[Vertex, bool, float], None]
-    excerpt: Callable[[Location], str]
-    at_home: Callable[[str, Callable[[str], None], CancelHandle], None]
-    #: hears of steps that failed: which, False, the seconds that it took, and the reason
-    failed: Callable[[Vertex, bool, float, str], None] = lambda *_: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,26 +49,19 @@ class _Place:
 
 
 class Pool:
-    """Does the parts of *found*: those without needs first, several at the same time, each once, again elsewhere if a worker was lost.
-
-    *exact* has what stands for the steps on other machines, *task* makes the document of some parts, which are *saved* or not, for a
-    machine that does tasks for as many places as are *sharing* it.
-    """
+    """Does the parts of *found*, for which *build* provided: first those without needs, several at the same time, each once, and again
+    elsewhere if a worker was lost."""
 
     def __init__(
         self,
         found: Cut,
         engine: Engine,
         workers: Sequence[EngineWorker],
-        around: PoolScope,
-        exact: Mapping[str, Vertex],
-        task: Callable[..., str],
+        build: SharedBuild,
     ) -> None:
-        self._found = found
         self._engine = engine
-        self._around = around
-        self._task = task
-        self._exact = exact
+        self._build = build
+        self._stop = Cancellation()  #: of what this machine does
         self._users = {need for part in found.parts for need in part.needs}
         self._tries = int(engine.options.get("tries", 2))
         trusted = str(engine.options.get("trusted", ""))
@@ -138,11 +79,10 @@ class Pool:
         self._overheads: list[float] = []  #: seconds that each of these took beside
         self._error: BaseException | None = None
         self._handles: set[EngineHandle] = set()
-        self._cancels: set[CancelHandle] = set()
 
     def run(self) -> None:
         """Do them all. Raises StepError for the first step that failed, Canceled; nothing runs any more then."""
-        watch = CloseOnCancel(self._around.cancellation.fd, self)
+        watch = CloseOnCancel(self._build.cancel_fd, self)
         threads = [
             threading.Thread(target=self._serve, args=(place,), name=f"engine-{n}")
             for n, place in enumerate(self._places)
@@ -154,7 +94,8 @@ class Pool:
                 waiting.join(thread)
         finally:
             watch.stop()
-        self._around.cancellation.check()
+            self._stop.close()
+        self._build.check()
         if self._error is not None:
             raise self._error
 
@@ -162,12 +103,11 @@ class Pool:
         """Stop everything; from any thread."""
         with self._changed:
             self._error = self._error or Canceled()
-            handles, cancels = list(self._handles), list(self._cancels)
+            handles = list(self._handles)
             self._changed.notify_all()
+        self._stop.cancel()
         for handle in handles:
             self._engine.cancel(handle)
-        for cancel in cancels:
-            cancel.cancel()
 
     # ------------------------------------------------------------------------------------------------------------- choosing
 
@@ -254,14 +194,17 @@ class Pool:
     def _do(self, place: _Place, parts: Sequence[CutPart]) -> str:
         """Do *parts*; return the name of the worker that could not, or nothing. Raises StepError, Canceled."""
         saved = place.worker is not None or any(part.digest in self._users for part in parts)
-        text = self._task(parts, saved=saved, sharing=self._sharing(place))
-        step_of = {self._exact[step.digest].digest: step for part in parts for step in part.steps}
-        hearing = _Hearing(step_of, self._around, place.name)
+        secrets = {name for part in parts for name in part.secrets}
+        targets = [part.target for part in parts]
+        text = self._build.task(targets, secrets, saved=saved, sharing=self._sharing(place))
+        step_of = {self._build.digest_there(step): step for part in parts for step in part.steps}
+        hearing = _Hearing(step_of, self._build, place.name)
         reason, worker, began = "", place.name, time.monotonic()
         try:
-            worker = (
-                self._at_home(text, hearing) if place.worker is None else self._elsewhere(place, parts, text, hearing)
-            )
+            if place.worker is None:
+                self._build.do_here(text, hearing, self._stop.fd)
+            else:
+                worker = self._elsewhere(place, parts, text, hearing)
         except Canceled:
             raise
         except ImgError as err:
@@ -276,16 +219,15 @@ class Pool:
         if failure is not None and failure.kind == "StepError" and failure.status not in (None, _KILLED):
             step = step_of.get(failure.step)
             if step is not None:
-                self._around.failed(step, False, hearing.failed_after, failure.message)
+                self._build.ended(step, hearing.failed_after, error=failure.message)
             raise self._step_error(failure, step, worker)
         with self._changed:
             if self._error is not None:
                 return ""
         reason = failure.message if failure else reason or "it was lost"
         what = parts[0].target.name + (f" and {len(parts) - 1} more" if len(parts) > 1 else "")
-        self._around.events.warn(
-            BuildWarning(f"{worker} did not do `{show(what)}`, which is done elsewhere: {show(reason)}")
-        )
+        text = f"{worker} did not do `{show(what)}`, which is done elsewhere: {show(reason)}"
+        self._build.tell(WarningRaised(redacted(text), time.time()))
         return place.name
 
     def _sharing(self, place: _Place) -> int:
@@ -310,25 +252,11 @@ class Pool:
                 self._handles.discard(handle)
         return handle.worker or place.name
 
-    def _at_home(self, text: str, hearing: _Hearing) -> str:
-        cancel = CancelHandle()
-        with self._changed:
-            self._cancels.add(cancel)
-            stopped = self._error is not None
-        if stopped:
-            cancel.cancel()
-        try:
-            self._around.at_home(text, hearing, cancel)
-        finally:
-            with self._changed:
-                self._cancels.discard(cancel)
-        return _HOME
-
     def _step_error(self, failure: TaskFailure, step: Vertex | None, worker: str) -> StepError:
         hint = failure.hint or None
         if worker != _HOME:
             hint = f"it ran on {worker}; without `--engine` it runs here, and `img debug` can look at what it left"
-        excerpt = self._around.excerpt(step.location) if step is not None and step.location is not None else None
+        excerpt = self._build.excerpt(step.location) if step is not None and step.location is not None else None
         return StepError(failure.message, hint=hint, status=failure.status, excerpt=excerpt)
 
 
@@ -373,9 +301,9 @@ def slots(
 class _Hearing:
     """Takes the lines of one task: shows the events of its steps as ours, on the worker *place*, and keeps how it ended."""
 
-    def __init__(self, step_of: Mapping[str, Vertex], around: PoolScope, place: str) -> None:
+    def __init__(self, step_of: Mapping[str, Vertex], build: SharedBuild, place: str) -> None:
         self._step_of = step_of
-        self._around = around
+        self._build = build
         self._place = place
         self._began: dict[str, float] = {}  #: steps that run now
         self.is_done = False
@@ -400,47 +328,40 @@ class _Hearing:
             self._take(event)
 
     def _take(self, event: Event) -> None:
-        events = self._around.events
         if isinstance(event, WarningRaised):
-            events.warn(BuildWarning(f"{self._place}: {event.text}"))
+            self._build.tell(WarningRaised(redacted(f"{self._place}: {event.text}"), time.time()))
             return
         step = self._step_of.get(event.step)
         if step is None:
             return
-        inputs = tuple(item.digest for item in step.inputs)
-        now = time.time()  # clocks of machines differ
-        if isinstance(event, StepStarted):
-            self._began[step.digest] = time.monotonic()
-            self._first = self._first or self._began[step.digest]
-            events.started(step.digest, step.name, inputs)
-        elif isinstance(event, StepLog):
-            events.emit(StepLog(step.digest, event.stream, event.data, now))
-        elif isinstance(event, StepStatus):
-            events.status(
-                step.digest, event.text, event.current, event.total, finished=event.finished, outcome=event.outcome
-            )
-        elif isinstance(event, StepFinished):
-            self._finish(step, event, inputs)
+        event = replace(event, step=step.digest, time=time.time())  # clocks of machines differ
+        match event:
+            case StepStarted():
+                self._begin(step)
+            case StepFinished():
+                self._finish(step, event)
+            case StepLog() | StepStatus():
+                self._build.tell(event)
 
-    def _finish(self, step: Vertex, event: StepFinished, inputs: tuple[str, ...]) -> None:
-        began = self._began.pop(step.digest, time.monotonic())
-        self._around.events.finished(
-            step.digest,
-            cached=event.cached,
-            canceled=event.canceled,
-            error=event.error,
-            source=event.source,
-            reason=event.reason if self._place == _HOME or not event.reason else f"on {self._place}: {event.reason}",
-        )
+    def _begin(self, step: Vertex) -> None:
+        now = self._began[step.digest] = time.monotonic()
+        self._first = self._first or now
+        inputs = tuple(item.digest for item in step.inputs)
+        self._build.tell(StepStarted(step.digest, redacted(step.name), time.time(), inputs))
+
+    def _finish(self, step: Vertex, event: StepFinished) -> None:
+        if event.reason and self._place != _HOME:
+            event = replace(event, reason=f"on {self._place}: {event.reason}")
+        seconds = time.monotonic() - self._began.pop(step.digest, time.monotonic())
+        self._build.tell(event)
         if event.error:
-            self.failed_after = time.monotonic() - began
+            self.failed_after = seconds
         elif not event.canceled:
             self.seconds = time.monotonic() - self._first
-            self._around.events.done_elsewhere(step.digest, step.name, inputs)
-            self._around.finished(step, event.cached, time.monotonic() - began)
+            self._build.ended(step, seconds, cached=event.cached)
 
     def end(self) -> None:
         """Show that what was shown as running does not run any more."""
         for digest in list(self._began):
             del self._began[digest]
-            self._around.events.finished(digest, canceled=True)
+            self._build.tell(StepFinished(digest, time.time(), canceled=True))

@@ -16,9 +16,10 @@ from typing import Any, ClassVar
 
 from img_core.images.platforms import host_platform
 from img_core.linux.line_process import LineProcess
-from img_core.spec.engine import Engine, EngineHandle, EngineTask, EngineWorker, engine_schema
+from img_core.spec.engine import EngineHandle, EngineTask, EngineWorker, engine_schema
 from img_core.spec.errors import ImgError
 from img_core.spec.host import Host
+from img_lib_engines.sharing import TaskEngine
 
 __all__ = ["ProcessEngine", "engine_plugin"]
 
@@ -38,7 +39,7 @@ class _Handle(EngineHandle):
             raise self.error
 
 
-class ProcessEngine(Engine):
+class ProcessEngine(TaskEngine):
     """Does tasks in processes of this machine, on one state directory per worker."""
 
     name: ClassVar[str] = "processes"
@@ -146,12 +147,12 @@ class ProcessEngine(Engine):
         return self.command(sys.executable, "-c", program, "-s", state, "worker", "-")
 
 
-def engine_plugin() -> Callable[[], type[Engine]]:
+def engine_plugin() -> Callable[[], type[TaskEngine]]:
     """Return what a module of a plugin calls ``img_engine``."""
     from img_core.spec.hooks import hookimpl
 
-    def img_engine() -> type[Engine]:
+    def img_engine() -> type[TaskEngine]:
         return ProcessEngine
 
-    marked: Callable[[], type[Engine]] = hookimpl(img_engine)
+    marked: Callable[[], type[TaskEngine]] = hookimpl(img_engine)
     return marked

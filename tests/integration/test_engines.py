@@ -242,8 +242,8 @@ def test_when_all_workers_are_killed_this_machine_does_everything(
 
 def test_an_engine_that_cannot_be_reached_is_one_line(machines: Machines, context: Path, tmp_path: Path) -> None:
     (tmp_path / "engine-away.py").write_text(
-        "from img_core.spec import Engine, ImgError, hookimpl\n"
-        "class Away(Engine):\n    '''Never there.'''\n    name = 'away'\n    is_here = True\n"
+        "from img_core.spec import ImgError, hookimpl\nfrom img_lib_engines.sharing import TaskEngine\n"
+        "class Away(TaskEngine):\n    '''Never there.'''\n    name = 'away'\n    is_here = True\n"
         "    def capacity(self): raise ImgError('nobody answers at head:1')\n"
         "    def submit(self, task, tell): raise AssertionError\n    def cancel(self, handle): pass\n"
         "@hookimpl\ndef img_engine(): return Away\n"

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from img_core.api import _journal
-from img_core.api._journal import Journal, events_of, recorded_builds
+from img_core.api._journal import Journal, recorded_builds
 from img_core.api._request import BuildRequest, BuildResult
+from img_core.files import event_log
+from img_core.files.event_log import events_of
 from img_core.files.logs import LogFile, find_log
 from img_core.spec.errors import Canceled, NotFoundError, StepError
 from img_core.spec.progress import (
@@ -113,7 +114,7 @@ def test_what_is_built_is_told(request_: BuildRequest, context: str, definition:
 def test_output_without_end_is_cut_and_the_rest_of_the_build_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_journal, "_LIMIT", 10_000)
+    monkeypatch.setattr(event_log, "_LIMIT", 10_000)
     log = journal(tmp_path)
     log.take(StepStarted(ONE, "one", 1.0))
     for _ in range(100):

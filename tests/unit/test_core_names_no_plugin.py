@@ -138,4 +138,4 @@ def test_no_driver_is_in_the_core() -> None:
         found |= more
         drivers |= {name for _, name in more}
     # It is nobody's choice: it tells what `--offline` keeps from being asked.
-    assert found == {("api/_registries.py", "OfflineRegistry")}
+    assert found == {("images/offline.py", "OfflineRegistry")}

@@ -14,8 +14,9 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 from img_core.images.platforms import host_platform
-from img_core.spec import Engine, EngineHandle, EngineTask, EngineWorker, Host, ImgError, engine_schema
+from img_core.spec import EngineHandle, EngineTask, EngineWorker, Host, ImgError, engine_schema
 from img_engine_dask import _remote
+from img_lib_engines.sharing import TaskEngine
 
 __all__ = ["DaskEngine"]
 
@@ -54,7 +55,7 @@ class _Handle(EngineHandle):
             raise ImgError(f"worker {self.worker} ended with status {status}" + (f": {complaint}" if complaint else ""))
 
 
-class DaskEngine(Engine):
+class DaskEngine(TaskEngine):
     """Lets the workers of a dask cluster do tasks, or processes of this machine where there is none."""
 
     name: ClassVar[str] = "dask"

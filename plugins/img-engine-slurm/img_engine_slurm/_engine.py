@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 
 from img_core.images.platforms import host_platform
 from img_core.linux.line_process import LineProcess
-from img_core.spec import Engine, EngineHandle, EngineTask, EngineWorker, Host, ImgError, Unsupported, engine_schema
+from img_core.spec import EngineHandle, EngineTask, EngineWorker, Host, ImgError, Unsupported, engine_schema
 from img_core.spec.text import why
+from img_lib_engines.sharing import TaskEngine
 
 __all__ = ["SlurmEngine"]
 
@@ -64,7 +65,7 @@ class _Handle(EngineHandle):
             )
 
 
-class SlurmEngine(Engine):
+class SlurmEngine(TaskEngine):
     """Lets the nodes of a Slurm cluster do tasks, through srun."""
 
     name: ClassVar[str] = "slurm"

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from img_lib_engines.cut import Cut, CutFacts, cut
 from img_core.spec.graph import Copy, FileOp, RunMount, RunOp, SourceOp, Vertex, inputs_first
 from img_core.testing.plans import AMD64, ARM64
+from img_lib_engines.cut import Cut, CutFacts, cut
 
 BASE = Vertex(SourceOp("docker-image", "busybox"), platform=AMD64, name="base")
 

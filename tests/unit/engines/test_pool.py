@@ -9,15 +9,16 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from img_core.linux.cancellation import CancelHandle, Cancellation
-from img_lib_engines.cut import Cut, CutPart
-from img_lib_engines.pool import Pool, PoolScope, share, slots
-from img_core.solver.tasks import result_text
-from img_core.spec.engine import Engine, EngineHandle, EngineTask, EngineWorker
+from img_core.linux.cancellation import Cancellation
+from img_core.spec.engine import EngineHandle, EngineTask, EngineWorker
 from img_core.spec.errors import ImgError
+from img_core.spec.event_lines import result_text
 from img_core.spec.graph import RunOp, Vertex
 from img_core.spec.host import Host
 from img_core.testing.results import host
+from img_lib_engines.cut import Cut, CutPart
+from img_lib_engines.pool import Pool, share, slots
+from img_lib_engines.sharing import TaskEngine
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64"
 MANY = tuple(EngineWorker(f"amd-{number}", (AMD64,), 8) for number in range(40))
@@ -44,7 +45,7 @@ def test_slots(
     assert [worker.name for worker in slots(workers, parts(*wanted), AMD64, trusted)] == names
 
 
-class Lossy(Engine):
+class Lossy(TaskEngine):
     """Its one worker takes a task, and is lost when this machine has nothing else to do any more."""
 
     name = "lossy"
@@ -75,14 +76,15 @@ class Lost(EngineHandle):
 def test_a_part_that_comes_back_at_the_end_is_done_by_who_is_left(tmp_path: Path) -> None:
     engine, done, cancellation = Lossy(host(tmp_path)), list[str](), Cancellation()
 
-    def at_home(text: str, hear: Callable[[str], None], cancel: CancelHandle) -> None:
+    def do_here(text: str, hear: Callable[[str], None], cancel_fd: int) -> None:
         assert engine.taken.wait(30)
         done.append(text)
         hear(result_text(1, 0))
 
-    around = PoolScope(MagicMock(), cancellation, lambda *_step: None, lambda _place: "", at_home)
+    build = MagicMock(cancel_fd=cancellation.fd, do_here=do_here)
+    build.task = lambda targets, _secrets, **_more: targets[0].digest
     found = Cut(tuple(parts("", "")))
-    pool = Pool(found, engine, engine.capacity(), around, {}, lambda chosen, saved, sharing: chosen[0].digest)
+    pool = Pool(found, engine, engine.capacity(), build)
     running = threading.Thread(target=pool.run, daemon=True)
     running.start()
     running.join(30)

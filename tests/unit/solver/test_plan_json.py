@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from img_core.solver.plan_json import _hints, plan_digest, plan_from_json, plan_to_json
+from img_core.solver.plan_json import _JSON, plan_digest, plan_from_json, plan_to_json
 from img_core.spec.errors import UsageError
 from img_core.spec.frontend import HistoryEntry, Plan, PlannedImage
 from img_core.spec.graph import Copy, FileOp, Location, RunMount, RunOp, SourceOp, Vertex, WriteFile
@@ -52,7 +52,7 @@ def values(hint: Any, vertices: list[Vertex]) -> st.SearchStrategy[Any]:
 
 
 def made(cls: type, vertices: list[Vertex]) -> st.SearchStrategy[Any]:
-    hints = {item.name: _hints(cls)[item.name] for item in fields(cls) if item.init and item.name != "warnings"}  # type: ignore[arg-type]
+    hints = {item.name: _JSON.hints(cls)[item.name] for item in fields(cls) if item.init and item.name != "warnings"}  # type: ignore[arg-type]
     return st.builds(cls, **{name: values(hint, vertices) for name, hint in hints.items()})
 
 

@@ -1,4 +1,4 @@
-"""The registry driver that commands use: the first of the configured order that is installed and switched on."""
+"""The registry of who must ask none (``--offline``)."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 from img_core.images.digests import is_digest
 from img_core.spec.errors import RegistryError
-from img_core.spec.registry import Registry, RegistryContext
+from img_core.spec.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from img_core.plugins import Plugins
     from img_core.spec.values import Descriptor, Digest
 
-__all__ = ["OfflineRegistry", "open_registry"]
+__all__ = ["OfflineRegistry"]
 
 
 class OfflineRegistry(Registry):
@@ -28,14 +27,17 @@ class OfflineRegistry(Registry):
         raise RegistryError(f"with `--offline` {domain} is not asked")
 
     def resolve(self, repository: str, reference: str) -> NoReturn:
+        """See `Registry.resolve`; raises RegistryError."""
         raise _missing(repository, reference)
 
     def fetch_document(self, repository: str, reference: str) -> NoReturn:
+        """See `Registry.fetch_document`; raises RegistryError."""
         raise _missing(repository, reference)
 
     def fetch_blob(
         self, repository: str, descriptor: Descriptor, *, start: int = 0, verify: bool = True
     ) -> Iterator[bytes]:
+        """See `Registry.fetch_blob`; raises RegistryError."""
         raise _missing(repository, descriptor.digest)
 
     def upload(
@@ -46,24 +48,22 @@ class OfflineRegistry(Registry):
         *,
         mount_from: str | None = None,
     ) -> NoReturn:
+        """See `Registry.upload`; raises RegistryError."""
         self.ping(repository)
 
     def put_document(self, repository: str, reference: str, content: bytes, media_type: str) -> NoReturn:
+        """See `Registry.put_document`; raises RegistryError."""
         self.ping(repository)
 
     def tags(self, repository: str) -> NoReturn:
+        """See `Registry.tags`; raises RegistryError."""
         self.ping(repository)
 
     def referrers(self, repository: str, digest: Digest, *, artifact_type: str = "") -> NoReturn:
+        """See `Registry.referrers`; raises RegistryError."""
         self.ping(repository)
 
 
 def _missing(repository: str, reference: str) -> RegistryError:
     name = f"{repository}{'@' if is_digest(reference) else ':'}{reference}"
     return RegistryError(f"{name} is not kept here, and with `--offline` no registry is asked")
-
-
-def open_registry(plugins: Plugins, context: RegistryContext) -> Registry:
-    """Return a registry for one piece of work. Raises PluginError that says who switched the driver off."""
-    made: Registry = plugins.make("registry", plugins.claiming("registry", lambda _driver: True), context)
-    return made
