@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
-from img_core.spec.errors import ImgError, UsageError
+from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -163,16 +163,9 @@ class Workplace:
     def _in_worker(
         self, method: Callable[..., Any], arguments: tuple[Any, ...], named: Mapping[str, Any]
     ) -> Any:  # Any: depends on the method
-        from inspect import signature
+        from img_core.linux.worker import WorkerCall, bound, run_in_worker
 
-        from img_core.linux.cancellation import CancelHandle
-        from img_core.linux.worker import WorkerCall, run_in_worker
-
-        given = dict(signature(method).bind(self, *arguments, **named).arguments)
-        del given["self"]
-        cancel = given.pop("cancel", None) or CancelHandle()
-        functions = {name: value for name, value in given.items() if callable(value)}
-        plain = {name: _plain(method, name, value) for name, value in given.items() if name not in functions}
+        plain, functions, cancel = bound(method, self, arguments, named)
         call = WorkerCall(
             "img_core.api._workplace:perform",
             (method.__name__, plain, self._configuration),
@@ -216,15 +209,6 @@ def _in_words(err: Exception) -> ImgError | None:
     if isinstance(err, OSError) and err.errno in fs.DISK_ERRORS:
         return fs.disk_error(err, fs.place_of(err, "the state directory or the destination"))
     return exhaustion(err) or blamed(err)
-
-
-def _plain(method: Callable[..., Any], name: str, value: Any) -> Any:  # Any: an argument
-    """Return *value* in a form that another process understands. Raises UsageError for an open file."""
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if hasattr(value, "read"):
-        raise UsageError(f"`{name}` of {method.__name__}() must be a path, not {type(value).__name__}")
-    return tuple(value) if isinstance(value, Iterator) else value
 
 
 def words(given: str | Iterable[str]) -> tuple[str, ...]:

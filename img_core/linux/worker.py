@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, NoReturn
@@ -21,13 +22,13 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 from img_core.linux import stdout
 from img_core.linux.cancellation import CancelHandle
 from img_core.linux.stopping import Stopped, signal_in, stop_where_dropped
-from img_core.spec.errors import Canceled, ImgError
+from img_core.spec.errors import Canceled, ImgError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import FrameType
 
-__all__ = ["WorkerCall", "run_in_worker"]
+__all__ = ["WorkerCall", "bound", "run_in_worker"]
 
 #: Until the worker handles Ctrl-C itself, it dies by it without a word.
 _PROGRAM = (
@@ -50,6 +51,29 @@ class WorkerCall:
     told: tuple[str, ...] = ()
     asked: tuple[str, ...] = ()
     environment: Mapping[str, str] | None = None
+
+
+def bound(
+    method: Callable[..., Any], owner: object, arguments: tuple[Any, ...], named: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Callable[[Any], Any]], CancelHandle]:  # Any: depends on the method
+    """Return the arguments of a call of *method* of *owner* by name, in a form that another process understands: the plain ones, the
+    functions, and its ``cancel``. Raises UsageError for an open file, TypeError for what the method does not take."""
+    from inspect import signature
+
+    given = dict(signature(method).bind(owner, *arguments, **named).arguments)
+    del given["self"]
+    cancel = given.pop("cancel", None) or CancelHandle()
+    functions = {name: value for name, value in given.items() if callable(value)}
+    plain = {name: _plain(method, name, value) for name, value in given.items() if name not in functions}
+    return plain, functions, cancel
+
+
+def _plain(method: Callable[..., Any], name: str, value: Any) -> Any:  # Any: an argument
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "read"):
+        raise UsageError(f"`{name}` of {method.__name__}() must be a path, not {type(value).__name__}")
+    return tuple(value) if isinstance(value, Iterator) else value
 
 
 def run_in_worker(call: WorkerCall, functions: Mapping[str, Callable[[Any], Any]], cancel: CancelHandle) -> Any:

@@ -99,18 +99,12 @@ def test_each_task_knows_how_many_share_its_machine(tmp_path: Path, is_here: boo
     engine.is_here = is_here  # type: ignore[misc]  # of this object
     found = Cut(tuple(parts("", "", "")))
 
-    def task(chosen: list[CutPart], *, saved: bool, sharing: int) -> str:
+    def task(targets: list[Vertex], secrets: set[str], *, saved: bool, sharing: int) -> str:
         told.add(sharing)
         return ""
 
-    around = PoolScope(
-        MagicMock(),
-        cancellation,
-        lambda *_step: None,
-        lambda _place: "",
-        lambda _text, hear, _: hear(result_text(1, 0)),
-    )
-    pool = Pool(found, engine, (EngineWorker("far", (AMD64,), 2),), around, {}, task)
+    build = MagicMock(cancel_fd=cancellation.fd, task=task, do_here=lambda _text, hear, _fd: hear(result_text(1, 0)))
+    pool = Pool(found, engine, (EngineWorker("far", (AMD64,), 2),), build)
     for place in pool._places:  # here, and twice there
         pool._do(place, found.parts[:1])
     assert told == sharing
