@@ -1,25 +1,20 @@
 """The system calls that the supervisor answers, and those that act on processes, with their numbers and arguments.
 
-For the machine itself and for the 32-bit programs that its kernel runs, too. Numbers: asm/unistd.h of each; they never change.
+For the machine itself and for the 32-bit programs that its kernel runs, too.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from img_core.linux import syscalls
+from img_lib_containers import call_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ABIS", "CALLS", "X86_64", "Abi", "Call"]
-
-#: AUDIT_ARCH_… of linux/audit.h
-X86_64: Final = 0xC000003E
-_I386: Final = 0x40000003
-_AARCH64: Final = 0xC00000B7
-_ARM: Final = 0x40000028
+__all__ = ["ABIS", "CALLS", "Abi", "Call", "abis_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +68,17 @@ _OLD: Final = {
 }
 
 
+#: Names of calls on processes, and the position of the process among their arguments.
+_ON_PROCESSES: Final = {
+    **dict.fromkeys(("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_open"), 0),
+    "ptrace": 1,
+    **dict.fromkeys(("process_vm_readv", "process_vm_writev"), 0),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Abi:
-    """One way to call the kernel of this machine; *names* are those of the calls above, with their numbers."""
+    """One way to call the kernel of this machine: *architecture* is its AUDIT_ARCH_…"""
 
     architecture: int
     prctl: int
@@ -83,8 +86,9 @@ class Abi:
     prlimit: int
     #: calls that act on a process, and the position of its number
     on_processes: Mapping[int, int]
+    #: names of calls that the supervisor answers, with their numbers
+    names: Mapping[str, int]
     socketcall: int = -1
-    names: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def calls(self) -> dict[int, Call]:
@@ -92,56 +96,37 @@ class Abi:
         return {number: {**_AT, **_OLD}[name] for name, number in self.names.items()}
 
 
-# The calls on processes: kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open, then ptrace process_vm_readv process_vm_writev.
-_OF_X86_64: Final = Abi(
-    X86_64,
-    prctl=157,
-    socket=41,
-    prlimit=302,
-    on_processes={62: 0, 200: 0, 234: 0, 129: 0, 297: 0, 434: 0, 101: 1, 310: 0, 311: 0},
-    names={
-        "open": 2, "stat": 4, "lstat": 6, "access": 21, "execve": 59, "chdir": 80, "creat": 85, "readlink": 89, "chmod": 90,
-        "chown": 92, "lchown": 94, "statfs": 137, "getxattr": 191, "lgetxattr": 192, "listxattr": 194, "llistxattr": 195,
-        "openat": 257, "fchownat": 260, "newfstatat": 262, "readlinkat": 267, "fchmodat": 268, "faccessat": 269, "utimensat": 280,
-        "statx": 332, "openat2": 437, "faccessat2": 439, "fchmodat2": 452,
-    },
-)  # fmt: skip
-_OF_I386: Final = Abi(
-    _I386,
-    prctl=172,
-    socket=359,
-    prlimit=340,
-    on_processes={37: 0, 238: 0, 270: 0, 178: 0, 335: 0, 434: 0, 26: 1, 347: 0, 348: 0},
-    socketcall=102,
-    names={
-        "open": 5, "creat": 8, "execve": 11, "chdir": 12, "chmod": 15, "access": 33, "readlink": 85, "stat64": 195,
-        "lstat64": 196, "lchown": 198, "chown": 212, "getxattr": 229, "lgetxattr": 230, "listxattr": 232, "llistxattr": 233,
-        "statfs64": 268, "openat": 295, "fchownat": 298, "fstatat64": 300, "readlinkat": 305, "fchmodat": 306,
-        "faccessat": 307, "utimensat32": 320, "statx": 383, "utimensat": 412, "openat2": 437, "faccessat2": 439, "fchmodat2": 452,
-    },
-)  # fmt: skip
-_OF_AARCH64: Final = Abi(
-    _AARCH64,
-    prctl=167,
-    socket=198,
-    prlimit=261,
-    on_processes={129: 0, 130: 0, 131: 0, 138: 0, 240: 0, 434: 0, 117: 1, 270: 0, 271: 0},
-    names={
-        "getxattr": 8, "lgetxattr": 9, "listxattr": 11, "llistxattr": 12, "statfs": 43, "faccessat": 48, "chdir": 49,
-        "fchmodat": 53, "fchownat": 54, "openat": 56, "readlinkat": 78, "newfstatat": 79, "utimensat": 88, "execve": 221,
-        "statx": 291, "openat2": 437, "faccessat2": 439, "fchmodat2": 452,
-    },
-)  # fmt: skip
-_OF_ARM: Final = Abi(
-    _ARM,
-    prctl=172,
-    socket=281,
-    prlimit=369,
-    on_processes={37: 0, 238: 0, 268: 0, 178: 0, 363: 0, 434: 0, 26: 1, 376: 0, 377: 0},
-)
+def _answered(numbers: Mapping[str, int]) -> dict[str, int]:
+    found = {name: numbers[name] for name in {**_AT, **_OLD} if name in numbers}
+    # Programs use the forms with wide ids.
+    return found | {name: numbers[f"{name}32"] for name in ("chown", "lchown") if f"{name}32" in numbers}
 
-#: of this machine, its own first; none if we do not know it
-ABIS: Final = {"x86_64": (_OF_X86_64, _OF_I386), "aarch64": (_OF_AARCH64, _OF_ARM)}.get(syscalls.MACHINE, ())
+
+def _abi(architecture: int, *, answers: bool = True) -> Abi:
+    numbers = call_numbers.numbers_of(architecture)
+    return Abi(
+        architecture,
+        numbers["prctl"],
+        numbers["socket"],
+        numbers["prlimit64"],
+        {numbers[name]: position for name, position in _ON_PROCESSES.items()},
+        _answered(numbers) if answers else {},
+        numbers.get("socketcall", -1),
+    )
+
+
+def abis_of(machine: str) -> tuple[Abi, ...]:
+    """Return the ABIs of a *machine*, as uname(2) calls it, its own first; none if we do not know it."""
+    match machine:
+        case "x86_64":
+            return _abi(call_numbers.X86_64), _abi(call_numbers.I386)
+        case "aarch64":
+            return _abi(call_numbers.AARCH64), _abi(call_numbers.ARM, answers=False)
+    return ()
+
+
+#: of this machine
+ABIS: Final = abis_of(syscalls.MACHINE)
 
 #: architecture -> number -> how to read it
 CALLS: Final[dict[int, dict[int, Call]]] = {abi.architecture: abi.calls for abi in ABIS}

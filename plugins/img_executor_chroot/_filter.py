@@ -11,7 +11,8 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from img_core.linux import syscalls
-from img_executor_chroot._calls import ABIS, X86_64, Abi, Call
+from img_executor_chroot._calls import ABIS, Abi, Call
+from img_lib_containers.call_numbers import X86_64
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

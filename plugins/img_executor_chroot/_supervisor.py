@@ -83,7 +83,7 @@ class Supervisor:
 
     def run(self, pidfd: int) -> None:
         """Answer calls until the process behind *pidfd* has ended."""
-        for notification in seccomp.notifications_until(self._listener, pidfd):
+        for notification in seccomp.notifications(self._listener, pidfd):
             self._serve(notification)
 
     def _serve(self, notification: seccomp.Notification) -> None:

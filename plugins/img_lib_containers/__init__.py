@@ -2,6 +2,7 @@
 
 __all__ = [
     "answering",
+    "call_numbers",
     "containers",
     "covers",
     "fake_root",

@@ -117,7 +117,7 @@ class FakeRoot(Answering):
 
     def run_until(self, pidfd: int) -> None:
         """Answer calls until the process behind *pidfd* has ended."""
-        for notification in seccomp.notifications_until(self._listener, pidfd):
+        for notification in seccomp.notifications(self._listener, pidfd):
             self.serve(notification)
 
     def serve(self, notification: seccomp.Notification) -> None:

@@ -30,7 +30,6 @@ __all__ = [
     "install",
     "install_listener",
     "notifications",
-    "notifications_until",
     "owners_program",
     "proceed",
     "receive",
@@ -153,35 +152,24 @@ def receive(listener: int) -> Notification | None:
     return Notification(identity, pid, number, architecture, tuple(arguments))
 
 
-def notifications(listener: int) -> Iterator[Notification]:
-    """Give the calls that wait for an answer until the filter has no user left."""
+def notifications(listener: int, pidfd: int = -1) -> Iterator[Notification]:
+    """Give the calls that wait for an answer until the filter has no user left; with *pidfd*, until the process behind that has ended."""
     poll = select.poll()
-    poll.register(listener, select.POLLIN)
-    while True:
-        events = poll.poll()[0][1]
-        if events & select.POLLIN:
-            notification = receive(listener)
-            if notification is not None:
-                yield notification
-        elif events:  # POLLHUP: the last process is gone
-            return
-
-
-def notifications_until(listener: int, pidfd: int) -> Iterator[Notification]:
-    """Give the calls that wait for an answer until the process behind *pidfd* has ended."""
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    poll.register(listener, select.POLLIN)
+    for fd in (pidfd, listener):
+        if fd >= 0:
+            poll.register(fd, select.POLLIN)
     while True:
         for fd, events in poll.poll():
             if fd == pidfd:
                 return
-            if not events & select.POLLIN:  # nobody is left who could call
+            if events & select.POLLIN:
+                notification = receive(fd)
+                if notification is not None:
+                    yield notification
+            elif pidfd < 0:  # POLLHUP: nobody is left who could call
+                return
+            else:
                 poll.unregister(fd)
-                continue
-            notification = receive(fd)
-            if notification is not None:
-                yield notification
 
 
 def still_waiting(listener: int, notification: Notification) -> bool:

@@ -3,40 +3,11 @@
  * Its argument is the number of a process that it must not reach.
  * Build: cc -m32 -O1 -ffreestanding -nostdlib -static -fno-pic -fno-stack-protector -no-pie
  */
-typedef unsigned int word;
+#include "tell32.h"
 
-static int call(word number, word first, word second, word third, word fourth)
-{
-    int result;
-    __asm__ volatile("int $0x80" : "=a"(result) : "a"(number), "b"(first), "c"(second), "d"(third), "S"(fourth) : "memory");
-    return result;
-}
-
-enum { EXIT = 1, READ = 3, WRITE = 4, OPEN = 5, EXECVE = 11, CHDIR = 12, CHMOD = 15, PTRACE = 26, ACCESS = 33, KILL = 37 };
+enum { READ = 3, OPEN = 5, EXECVE = 11, CHDIR = 12, CHMOD = 15, PTRACE = 26, ACCESS = 33, KILL = 37 };
 enum { READLINK = 85, STAT64 = 195, CHOWN32 = 212, TKILL = 238, STATFS64 = 268, OPENAT = 295, FSTATAT64 = 300, UTIMENSAT = 320 };
 enum { PRLIMIT64 = 340, PROCESS_VM_READV = 347, HERE = -100 };
-
-static void say(const char *name, int value)
-{
-    char line[80];
-    int size = 0, digits = 0;
-    char reversed[12];
-    word rest = value < 0 ? -value : value;
-    while (name[size]) {
-        line[size] = name[size];
-        size++;
-    }
-    line[size++] = ' ';
-    if (value < 0)
-        line[size++] = '-';
-    do
-        reversed[digits++] = '0' + rest % 10;
-    while (rest /= 10);
-    while (digits)
-        line[size++] = reversed[--digits];
-    line[size++] = '\n';
-    call(WRITE, 1, (word)line, size, 0);
-}
 
 static word read_word(const char *path, word first)
 {

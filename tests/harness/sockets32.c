@@ -3,45 +3,21 @@
  * "NAME 0", "NAME -ERRNO", or "NAME flags" for what the new descriptor says of itself.
  * Build: cc -m32 -ffreestanding -nostdlib -static -fno-pic -fno-stack-protector -no-pie
  */
-typedef unsigned int word;
+#include "tell32.h"
 
-static int call(word number, word first, word second, word third)
-{
-    int result;
-    __asm__ volatile("int $0x80" : "=a"(result) : "a"(number), "b"(first), "c"(second), "d"(third) : "memory");
-    return result;
-}
-
-enum { EXIT = 1, WRITE = 4, CLOSE = 6, FCNTL = 55, SETRLIMIT = 75, SOCKETCALL = 102, SOCKET = 359 };
+enum { CLOSE = 6, FCNTL = 55, SETRLIMIT = 75, SOCKETCALL = 102, SOCKET = 359 };
 enum { SYS_SOCKET = 1, SYS_BIND = 2, SYS_LISTEN = 4, SYS_SOCKETPAIR = 8 };
 enum { STREAM = 1, DATAGRAM = 2, RAW = 3, SEQPACKET = 5, NONBLOCK = 04000, CLOEXEC = 02000000 };
 
-static void say(const char *name, int value)
+static int call3(word number, word first, word second, word third)
 {
-    char line[80];
-    int size = 0, digits = 0;
-    char reversed[12];
-    word rest = value < 0 ? -value : value;
-    while (name[size]) {
-        line[size] = name[size];
-        size++;
-    }
-    line[size++] = ' ';
-    if (value < 0)
-        line[size++] = '-';
-    do
-        reversed[digits++] = '0' + rest % 10;
-    while (rest /= 10);
-    while (digits)
-        line[size++] = reversed[--digits];
-    line[size++] = '\n';
-    call(WRITE, 1, (word)line, size);
+    return call(number, first, second, third, 0);
 }
 
 static int make(word family, word type, word protocol)
 {
     word arguments[3] = { family, type, protocol };
-    return call(SOCKETCALL, SYS_SOCKET, (word)arguments, 0);
+    return call3(SOCKETCALL, SYS_SOCKET, (word)arguments, 0);
 }
 
 static void attempt(const char *name, word family, word type, word protocol)
@@ -49,14 +25,14 @@ static void attempt(const char *name, word family, word type, word protocol)
     int fd = make(family, type, protocol);
     say(name, fd < 0 ? fd : 0);
     if (fd >= 0)
-        call(CLOSE, fd, 0, 0);
+        call3(CLOSE, fd, 0, 0);
 }
 
 static void listen_at(const char *name, int fd, word *address, word size)
 {
     word bound[3] = { fd, (word)address, size }, listening[2] = { fd, 1 };
-    int result = call(SOCKETCALL, SYS_BIND, (word)bound, 0);
-    say(name, result ? result : call(SOCKETCALL, SYS_LISTEN, (word)listening, 0));
+    int result = call3(SOCKETCALL, SYS_BIND, (word)bound, 0);
+    say(name, result ? result : call3(SOCKETCALL, SYS_LISTEN, (word)listening, 0));
 }
 
 void _start(void)
@@ -76,20 +52,20 @@ void _start(void)
     attempt("no_family", 1000, STREAM, 0);
     attempt("no_type", 2, 77, 0);
     attempt("negative_type", 2, -1, 0);
-    say("no_memory", call(SOCKETCALL, SYS_SOCKET, 16, 0));
-    fd = call(SOCKET, 40, STREAM, 0);
+    say("no_memory", call3(SOCKETCALL, SYS_SOCKET, 16, 0));
+    fd = call3(SOCKET, 40, STREAM, 0);
     say("vsock_by_number", fd < 0 ? fd : 0);
-    say("pair", call(SOCKETCALL, SYS_SOCKETPAIR, (word)pairs, 0));
+    say("pair", call3(SOCKETCALL, SYS_SOCKETPAIR, (word)pairs, 0));
 
     fd = make(2, STREAM | NONBLOCK | CLOEXEC, 0);
-    say("closes_on_exec", call(FCNTL, fd, 1 /* F_GETFD */, 0));
-    say("blocks_not", call(FCNTL, fd, 3 /* F_GETFL */, 0) & NONBLOCK);
+    say("closes_on_exec", call3(FCNTL, fd, 1 /* F_GETFD */, 0));
+    say("blocks_not", call3(FCNTL, fd, 3 /* F_GETFL */, 0) & NONBLOCK);
     listen_at("listens", fd, loopback, sizeof loopback);
     fd = make(2, STREAM, 0);
-    say("stays_on_exec", call(FCNTL, fd, 1, 0));
-    say("blocks", call(FCNTL, fd, 3, 0) & NONBLOCK);
+    say("stays_on_exec", call3(FCNTL, fd, 1, 0));
+    say("blocks", call3(FCNTL, fd, 3, 0) & NONBLOCK);
 
-    call(SETRLIMIT, 7 /* RLIMIT_NOFILE */, (word)none, 0);
+    call3(SETRLIMIT, 7 /* RLIMIT_NOFILE */, (word)none, 0);
     attempt("too_many", 1, STREAM, 0);
-    call(EXIT, 0, 0, 0);
+    call3(EXIT, 0, 0, 0);
 }

@@ -16,8 +16,8 @@ from img_executor_chroot._outside import StepTree
 ALLOW, NOTIFY, ERROR = 0x7FFF0000, 0x7FC00000, 0x00050000
 BUILDER, OTHER = 4711, 4712
 ABIS = {
-    "x86_64": (_calls._OF_X86_64, _calls._OF_I386),
-    "aarch64": (_calls._OF_AARCH64, _calls._OF_ARM),
+    "x86_64": _calls.abis_of("x86_64"),
+    "aarch64": _calls.abis_of("aarch64"),
 }
 NAMES = ("x86_64", "i386", "aarch64", "arm")
 TABLE = Path(__file__).parents[3] / "contrib/seccomp/syscalls.txt"
