@@ -7,8 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from img_core.files import fs
-from img_core.spec.errors import ImgError
-from img_core.spec.text import why
+from img_core.files.output import destination_errors
 from img_core.spec.toml import read_toml
 
 if TYPE_CHECKING:
@@ -29,9 +28,7 @@ def switch(config: Config, plugin: str, *, enabled: bool) -> str:
     lists = {key: [name for name in document.get(key, []) if name != plugin] for key in ("disabled", "enabled")}
     lists["enabled" if enabled else "disabled"].append(plugin)
     text = _HEAD + "".join(f"{key} = {json.dumps(sorted(names))}\n" for key, names in lists.items())
-    try:
+    with destination_errors(path):
         os.makedirs(directory, exist_ok=True)
         fs.replace_file(path, text.encode(), 0o644)
-    except OSError as err:
-        raise ImgError(f"cannot write `{fs.show(path)}`: {why(err)}") from err
     return path

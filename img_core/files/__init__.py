@@ -18,6 +18,7 @@ __all__ = [
     "partial",
     "passwd",
     "places",
+    "refusals",
     "shape",
     "space",
     "sqlite",

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from img_core.files import fs
+from img_core.files.output import destination_errors
 from img_core.spec.errors import ImgError, UsageError
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _has_alike(root_fd: int, entry: Entry) -> bool:
 def _staged(final: str) -> Iterator[int]:
     """Give a descriptor of a new directory that becomes *final* when the block succeeds, and vanishes when it fails."""
     parent = os.path.dirname(final)
-    with fs.disk_errors(parent):
+    with destination_errors(final):
         os.makedirs(parent, exist_ok=True)
         stage = os.path.join(parent, f".{os.path.basename(final)}.{secrets.token_hex(6)}")
         fs.mkdir(stage, 0o755)

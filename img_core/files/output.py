@@ -14,6 +14,7 @@ import stat
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from img_core.files import fs
+from img_core.files.refusals import refusals
 from img_core.linux import stdout
 from img_core.spec.errors import Canceled, ImgError, UsageError
 from img_core.spec.text import why
@@ -164,11 +165,10 @@ def open_input(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 @contextlib.contextmanager
 def destination_errors(name: str) -> Iterator[None]:
     """Turn the system's words about the destination *name* into one line."""
-    try:
-        with fs.disk_errors(name):
-            yield
-    except OSError as err:
-        raise ImgError(f"cannot write `{fs.show(name)}`: {why(err)}") from err
+    with refusals(
+        name, lambda reason: ImgError(f"cannot write `{fs.show(name)}`: {reason}", hint="name another place")
+    ):
+        yield
 
 
 class _Descriptor:

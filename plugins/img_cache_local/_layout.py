@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from img_core.files import fs
+from img_core.files.refusals import refusals
 from img_core.images import oci
 from img_core.images.digests import ALGORITHMS, Hasher, blob_path, is_digest
 from img_core.images.reference import is_tag
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError
-from img_core.spec.text import why
 from img_core.spec.values import Descriptor, Digest
 from img_lib_cache.places import Place
 
@@ -137,7 +137,7 @@ class SharedLayout(Place):
         hashed, path = Hasher(descriptor.digest), self._blob(descriptor.digest)
         with self._errors():
             self._prepare()
-            _make(os.path.dirname(path))
+            self._make(os.path.dirname(path))
             with fs.AtomicFile(os.path.dirname(path), mode=0o666, prefix=_TEMPORARY) as file:
                 for chunk in read(0):
                     hashed.update(chunk)
@@ -168,7 +168,7 @@ class SharedLayout(Place):
         if os.path.exists(os.path.join(self._directory, _TAGS, _READY)):
             return
         for part in ("", "blobs", _TAGS):
-            _make(os.path.join(self._directory, part).rstrip("/"))
+            self._make(os.path.join(self._directory, part).rstrip("/"))
         for tag, descriptor in self._index().items():  # of another tool: its tags stay
             if is_tag(tag):
                 self._write(_TAGS, f"{tag}.json", oci.canonical_json(descriptor))
@@ -235,20 +235,16 @@ class SharedLayout(Place):
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
         """Turn the system's words into one line; a missing file is told apart."""
-        try:
-            with fs.disk_errors(self._directory):
-                yield
-        except FileNotFoundError:
-            raise
-        except OSError as err:
-            reason = why(err)
-            raise ImgError(f"cannot use the cache in `{fs.show(self._directory)}`: {reason}") from err
+        with refusals(self._directory, self._unusable, passing=(FileNotFoundError,)):
+            yield
 
+    def _unusable(self, reason: str) -> ImgError:
+        return ImgError(f"cannot use the cache in `{fs.show(self._directory)}`: {reason}", hint="choose another place")
 
-def _make(directory: str) -> None:
-    """Make *directory* and those above it; others may do so at the same time."""
-    parent = os.path.dirname(directory)
-    if parent and not os.path.isdir(parent):
-        _make(parent)
-    with contextlib.suppress(FileExistsError):
-        fs.mkdir(directory)
+    def _make(self, directory: str) -> None:
+        """Make *directory* and those above it; others may do so at the same time."""
+        parent = os.path.dirname(directory)
+        if parent and not os.path.isdir(parent):
+            self._make(parent)
+        with contextlib.suppress(FileExistsError), refusals(self._directory, self._unusable):
+            fs.mkdir(directory)

@@ -9,9 +9,11 @@ import fcntl
 import json
 import os
 import stat
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from img_core.files import fs
+from img_core.files.refusals import refusals
 from img_core.images import oci
 from img_core.spec.errors import CredentialsError, ImgError
 from img_core.spec.values import Credentials
@@ -144,10 +146,8 @@ class AuthFile:
     def _write(self, document: Mapping[str, Any]) -> None:  # Any: JSON
         path = os.path.realpath(self._path or "")  # a link into a directory of dot files stays a link
         text = json.dumps(document, indent="\t", ensure_ascii=False) + "\n"
-        try:
+        with refusals(path, partial(_unwritten, path)):
             fs.replace_file(path, text.encode(), 0o600, sync=True)
-        except OSError as error:
-            raise CredentialsError(f"cannot write `{fs.show(path)}`: {error.strerror}") from error
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -155,11 +155,9 @@ class AuthFile:
         if self._path is None:
             raise CredentialsError("cannot keep credentials: there is no directory for them, because `HOME` is not set")
         directory = os.path.dirname(os.path.realpath(self._path))
-        try:
+        with refusals(directory, partial(_unwritten, directory)):
             _make_private(directory)
             lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise CredentialsError(f"cannot use `{fs.show(directory)}`: {error.strerror}") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -251,6 +249,13 @@ def _encode(credentials: Credentials) -> dict[str, str]:
     if credentials.registry_token:
         entry["registrytoken"] = credentials.registry_token
     return entry
+
+
+def _unwritten(path: str, reason: str) -> CredentialsError:
+    return CredentialsError(
+        f"cannot write `{fs.show(path)}`: {reason}",
+        hint="`DOCKER_CONFIG` and `REGISTRY_AUTH_FILE` name other places",
+    )
 
 
 def _make_private(directory: str) -> None:

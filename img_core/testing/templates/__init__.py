@@ -13,10 +13,11 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from img_core.files.refusals import why_refused
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError, UsageError
 from img_core.spec.kinds import GROUPS, KINDS
-from img_core.spec.text import show, suggestion, why
+from img_core.spec.text import show, suggestion
 
 __all__ = ["KINDS_WITH_TEMPLATE", "write_project"]
 
@@ -113,7 +114,7 @@ def write_project(kind: str, name: str, parent: str) -> str:
             shutil.rmtree(made, ignore_errors=True)
             raise
     except OSError as err:
-        raise ImgError(f"cannot write `{show(target)}`: {why(err)}") from err
+        raise ImgError(f"cannot write `{show(target)}`: {why_refused(err, target)}", hint="name another place") from err
     return target
 
 

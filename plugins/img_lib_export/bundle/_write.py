@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from img_core.archives.tar.member import DIRECTORY
 from img_core.archives.tar.writer import TarWriter
 from img_core.files import fs
+from img_core.files.output import destination_errors
 from img_core.images import oci, platforms
 from img_core.images.digests import blob_path
 from img_core.images.reference import Reference
@@ -227,15 +228,11 @@ def _ticking(chunks: Iterable[bytes], tick: Callable[[int], None], writer: TarWr
 
 
 def _make_directory(path: str, made: list[str]) -> None:
-    with fs.disk_errors(path):
+    with destination_errors(path):
         try:
             fs.mkdir(path)
         except FileExistsError:
             return
-        except OSError as err:
-            if err.errno is not None and not os.path.isdir(os.path.dirname(path) or "."):
-                raise ImgError(f"cannot create `{fs.show(path)}`: its parent is no directory") from err
-            raise
     made.append(path)
 
 

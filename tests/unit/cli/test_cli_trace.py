@@ -52,7 +52,7 @@ def test_a_trace_that_cannot_be_written_is_told(run: Img) -> None:
     done = run("ls", "--trace", "no/such/place.json")
     assert (done.returncode, done.stderr) == (
         1,
-        "Error: cannot write `no/such/place.json`: no such file or directory\n",
+        "Error: cannot write `no/such/place.json`: no such file or directory\nhint: name another place\n",
     )
     failed = run("tag", "nothing", "new", "--trace", "no/such/place.json")
     assert failed.returncode == 1
