@@ -117,7 +117,7 @@ def _run(words: list[str]) -> None:
 
 def _import_click() -> None:
     """Import click without `uuid`, which one of its types of arguments needs, and what that brings along: a tenth of it."""
-    from img_core.spec._lazy import Later, standing_in
+    from img_core.linux.later import Later, standing_in
 
     with standing_in([Later("uuid", placeholders=True)]):
         import click  # noqa: F401

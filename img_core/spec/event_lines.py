@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from img_core.spec import progress
-from img_core.spec.dataclass import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from img_core.spec.errors import ImgError
     from img_core.spec.progress import Event
 
-__all__ = ["TaskFailure", "event_of", "failure_of", "failure_text", "line_of", "result_text"]
+__all__ = ["event_of", "failure_text", "line_of", "result_text"]
 
 _EVENTS = {
     name: getattr(progress, name)
@@ -54,19 +53,3 @@ def failure_text(error: ImgError, *, step: str = "") -> str:
     """Return the last line of a worker that failed; *step* is the digest of the vertex that did, if it was one."""
     told = {"kind": type(error).__name__, "message": error.message, "hint": error.hint or "", "step": step}
     return json.dumps({"error": {**told, "status": getattr(error, "status", None)}})
-
-
-@dataclass(frozen=True, slots=True)
-class TaskFailure:
-    """What a worker said of its failure: the *kind* of error, and the *step* if one failed, which ended with *status*."""
-
-    kind: str = ""
-    message: str = ""
-    hint: str = ""
-    step: str = ""
-    status: int | None = None
-
-
-def failure_of(told: Mapping[str, Any]) -> TaskFailure:
-    """Return the failure in a worker's last line; what is not in there is empty."""
-    return TaskFailure(**{name: told[name] for name in TaskFailure.__match_args__ if name in told})

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import nullcontext, suppress
-from functools import partial
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from img_core.files import fs, locks, space
 from img_core.files.boots import name_of_boot
-from img_core.files.refusals import refusals
 from img_core.files.shape import check_shape
 from img_core.files.sqlite import SUSPECT, DamagedError, Purpose
 from img_core.images.digests import ALGORITHMS
@@ -57,7 +55,7 @@ class Store:
         self.state = os.path.abspath(state)
         check_shape(self.state, _DIRECTORIES, _is_file)
         if writable:
-            with refusals(self.state, partial(_unusable, self.state)):
+            with _refusals(self.state), fs.disk_errors(self.state):
                 locks.ensure_directory(self.state)
         if cleaning:
             space.give_up_reserve(self.state)
@@ -86,7 +84,7 @@ class Store:
 
     def _begin(self, mapping: str) -> tuple[str, locks.RunDirectory]:
         """Clean up after dead processes; return the name of this boot, and a directory for what we make."""
-        with refusals(self.state, partial(_unusable, self.state)):
+        with _refusals(self.state), fs.disk_errors(self.state):
             if mapping != "none":  # only there can files of other ids be removed
                 locks.sweep(self.state)
             with locks.lock(self.state, "boot"):
@@ -239,7 +237,15 @@ def _is_file(name: str) -> bool:
     return name in _FILES or name.startswith(f"{DATABASE}-leases-")
 
 
-def _unusable(state: str, reason: str) -> StateError:
-    return StateError(
-        f"state directory `{fs.show(state)}` cannot be used: {reason}", hint="choose another one with `-s DIR`"
-    )
+@contextmanager
+def _refusals(state: str) -> Iterator[None]:
+    """Turn the system's refusal to use the state directory into one line."""
+    try:
+        yield
+    except OSError as err:
+        from img_core.files.refusals import why_refused
+
+        raise StateError(
+            f"state directory `{fs.show(state)}` cannot be used: {why_refused(err, state)}",
+            hint="choose another one with `-s DIR`",
+        ) from err

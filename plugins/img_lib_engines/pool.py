@@ -14,7 +14,7 @@ from img_core.linux.cancellation import Cancellation, CloseOnCancel
 from img_core.spec.dataclass import dataclass
 from img_core.spec.engine import EngineTask
 from img_core.spec.errors import Canceled, ImgError, StepError
-from img_core.spec.event_lines import event_of, failure_of
+from img_core.spec.event_lines import event_of
 from img_core.spec.progress import StepFinished, StepLog, StepStarted, StepStatus, WarningRaised
 from img_core.spec.text import redacted, show
 from img_lib_engines.cut import OVERHEAD
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from img_core.spec.engine import Engine, EngineHandle, EngineWorker, SharedBuild
-    from img_core.spec.event_lines import TaskFailure
     from img_core.spec.graph import Vertex
     from img_core.spec.progress import Event
     from img_lib_engines.cut import Cut, CutPart
@@ -252,7 +251,7 @@ class Pool:
                 self._handles.discard(handle)
         return handle.worker or place.name
 
-    def _step_error(self, failure: TaskFailure, step: Vertex | None, worker: str) -> StepError:
+    def _step_error(self, failure: _Failure, step: Vertex | None, worker: str) -> StepError:
         hint = failure.hint or None
         if worker != _HOME:
             hint = f"it ran on {worker}; without `--engine` it runs here, and `img debug` can look at what it left"
@@ -298,6 +297,22 @@ def slots(
     return chosen
 
 
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """What a worker said of its failure: the *kind* of error, and the *step* if one failed, which ended with *status*."""
+
+    kind: str = ""
+    message: str = ""
+    hint: str = ""
+    step: str = ""
+    status: int | None = None
+
+
+def _failure_of(told: Mapping[str, Any]) -> _Failure:
+    """Return the failure in a worker's last line; what is not in there is empty."""
+    return _Failure(**{name: told[name] for name in _Failure.__match_args__ if name in told})
+
+
 class _Hearing:
     """Takes the lines of one task: shows the events of its steps as ours, on the worker *place*, and keeps how it ended."""
 
@@ -309,7 +324,7 @@ class _Hearing:
         self.is_done = False
         self.seconds = 0.0  #: from the beginning of the first step to the end of the last one
         self._first = 0.0
-        self.failure: TaskFailure | None = None
+        self.failure: _Failure | None = None
         self.failed_after = 0.0  #: seconds that the step took which failed
 
     def __call__(self, text: str) -> None:
@@ -323,7 +338,7 @@ class _Hearing:
         if "result" in line:
             self.is_done = True
         elif isinstance(line.get("error"), dict):
-            self.failure = failure_of(line["error"])
+            self.failure = _failure_of(line["error"])
         elif (event := event_of(line)) is not None:
             self._take(event)
 

@@ -12,14 +12,14 @@ from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
+from img_core.machines.cut import Cut, CutPart
+from img_core.machines.pool import Pool, PoolScope
+from img_core.machines.tasks import result_text
 
 from img_core.linux import waiting
 from img_core.linux.cancellation import CancelHandle, Cancellation
 from img_core.linux.parallel import run_together
 from img_core.linux.scheduler import Scheduler
-from img_core.machines.cut import Cut, CutPart
-from img_core.machines.pool import Pool, PoolScope
-from img_core.machines.tasks import result_text
 from img_core.spec.graph import RunOp, Vertex
 from img_lib_containers.containers import wait_or_kill
 
