@@ -246,5 +246,5 @@ class SharedLayout(Place):
         parent = os.path.dirname(directory)
         if parent and not os.path.isdir(parent):
             self._make(parent)
-        with contextlib.suppress(FileExistsError), refusals(self._directory, self._unusable):
+        with refusals(self._directory, self._unusable), contextlib.suppress(FileExistsError):
             fs.mkdir(directory)
