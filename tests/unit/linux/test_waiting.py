@@ -12,16 +12,16 @@ from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
-from img_core.machines.cut import Cut, CutPart
-from img_core.machines.pool import Pool, PoolScope
-from img_core.machines.tasks import result_text
 
 from img_core.linux import waiting
-from img_core.linux.cancellation import CancelHandle, Cancellation
+from img_core.linux.cancellation import Cancellation
 from img_core.linux.parallel import run_together
 from img_core.linux.scheduler import Scheduler
+from img_core.spec.event_lines import result_text
 from img_core.spec.graph import RunOp, Vertex
 from img_lib_containers.containers import wait_or_kill
+from img_lib_engines.cut import Cut, CutPart
+from img_lib_engines.pool import Pool
 
 Work = Callable[[], None]
 
@@ -88,13 +88,14 @@ def wait_for_steps(work: Work) -> None:
 
 
 def wait_for_machines(work: Work) -> None:
-    def at_home(_text: str, hear: Callable[[str], None], _cancel: CancelHandle) -> None:
+    def do_here(_text: str, hear: Callable[[str], None], _cancel_fd: int) -> None:
         work()
         hear(result_text(1, 0))
 
     cancellation = Cancellation()
-    around = PoolScope(MagicMock(), cancellation, lambda *_step: None, lambda _place: "", at_home)
-    Pool(Cut((CutPart(VERTEX, (), ()),)), MagicMock(), (), around, {}, lambda chosen, **_how: chosen[0].digest).run()
+    build = MagicMock(cancel_fd=cancellation.fd, do_here=do_here)
+    engine = MagicMock(options={})
+    Pool(Cut((CutPart(VERTEX, (), ()),)), engine, (), build).run()
     cancellation.close()
 
 
