@@ -17,7 +17,7 @@ from img_core.linux.spans import span
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["UNDO", "RunDirectory", "boot_of", "ensure_directory", "live_runs", "lock", "sweep", "undo"]
+__all__ = ["UNDO", "RunDirectory", "boot_of", "ensure_directory", "live_runs", "lock", "lock_file", "sweep", "undo"]
 
 #: The name of a file that a process puts into its run directory before it changes something outside of it: JSON with ``entry``
 #: (``module:function``) and ``payload``. If it is killed, `sweep` calls the function with the payload, which is a mapping.
@@ -76,15 +76,28 @@ def lock(directory: str, name: str, *, check: Callable[[], None] = lambda: None)
         request = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _byte_of(name), 1, 0)
         if not _try_lock(descriptor, request):
             with span("lock", name):
-                _wait_for_lock(descriptor, request, check)
+                _wait_until(lambda: _try_lock(descriptor, request), check)
         yield
     finally:
         os.close(descriptor)
 
 
-def _wait_for_lock(descriptor: int, request: bytes, check: Callable[[], None]) -> None:
+def lock_file(descriptor: int, check: Callable[[], None]) -> None:
+    """Take the flock(2) of the open file *descriptor*, which goes when that is closed; *check* as in `lock`."""
+
+    def taken() -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    _wait_until(taken, check)
+
+
+def _wait_until(taken: Callable[[], bool], check: Callable[[], None]) -> None:
     pause = 0.001
-    while not _try_lock(descriptor, request):
+    while not taken():
         check()
         time.sleep(pause)
         pause = min(pause * 2, 0.1)

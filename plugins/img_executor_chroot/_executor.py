@@ -75,7 +75,7 @@ class ChrootExecutor(Executor):
         check_without_namespaces(process)
         with ExitStack() as stack:
             process = self._emulation.prepare(rootfs.fd, process, stack)
-            covers = stack.enter_context(Covers(rootfs.fd, self.host.run_directory))
+            covers = stack.enter_context(Covers(rootfs.fd, self.host.run_directory, cancel_fd=io.cancel_fd))
             covers.put_system(process.shm_size)
             for mount in parents_first(process.mounts):
                 check_target(mount.target)

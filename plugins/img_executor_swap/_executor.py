@@ -82,7 +82,9 @@ class SwapExecutor(Executor):
             process = self._emulation.prepare(rootfs.fd, process, stack)
             if not stack.enter_context(self._own_turn(io)):
                 return ExitStatus(_KILLED, canceled=True)
-            covers = stack.enter_context(Covers(rootfs.fd, self.host.run_directory, hands_out=False))
+            covers = stack.enter_context(
+                Covers(rootfs.fd, self.host.run_directory, hands_out=False, cancel_fd=io.cancel_fd)
+            )
             devices = None
             for mount in parents_first(process.mounts):
                 _check_target(mount.target)

@@ -7,16 +7,17 @@ places is gone, as with mounts. Nothing runs in the tree while this works on it,
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
+import select
 import stat
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from img_core.files import fs
+from img_core.files.locks import lock_file
 from img_core.linux import sandbox, syscalls
-from img_core.spec.errors import HostError, StepError
+from img_core.spec.errors import Canceled, HostError, StepError
 from img_lib_containers.mountpoints import MountPoints
 from img_lib_layers.clone import clone_tree, copy_attributes
 
@@ -58,13 +59,15 @@ class Covers:
     """The places of one step. Use as a context manager; leaving gives the tree back.
 
     *aside* is a directory on the file system of the tree, outside of it, for what is in the way. Who *hands_out* what lives in memory
-    gets it in `memory`; else it becomes a file of the tree for as long as the step lasts.
+    gets it in `memory`; else it becomes a file of the tree for as long as the step lasts. Tree and directories serve one step at a time:
+    waiting for them raises Canceled when *cancel_fd*, if it is not -1, becomes readable.
     """
 
-    def __init__(self, root_fd: int, aside: str, *, hands_out: bool = True) -> None:
+    def __init__(self, root_fd: int, aside: str, *, hands_out: bool = True, cancel_fd: int = -1) -> None:
         self._root_fd = root_fd
         self._aside = aside
         self._hands_out = hands_out
+        self._cancel_fd = cancel_fd
         self._undo = ExitStack()  # newest first, so that every directory gets back the times it had
         self.real_devices = (
             True  #: False: /dev holds links with the names of devices, and somebody has to hand the devices out
@@ -73,9 +76,17 @@ class Covers:
 
     def __enter__(self) -> Covers:
         tree = os.open(".", _DIRECTORY, dir_fd=self._root_fd)
+        try:
+            lock_file(tree, self._check)
+        except BaseException:
+            os.close(tree)
+            raise
         self._undo.callback(os.close, tree)
-        fcntl.flock(tree, fcntl.LOCK_EX)  # a tree serves one step at a time
         return self
+
+    def _check(self) -> None:
+        if self._cancel_fd >= 0 and select.select([self._cancel_fd], [], [], 0)[0]:
+            raise Canceled
 
     def __exit__(self, *_exception: object) -> None:
         self._undo.close()
@@ -112,7 +123,7 @@ class Covers:
         origin = os.readlink(f"/proc/self/fd/{mount.source_fd}")
         source = os.open(f"/proc/self/fd/{mount.source_fd}", _DIRECTORY)
         self._undo.callback(os.close, source)
-        fcntl.flock(source, fcntl.LOCK_EX)  # it can be at one place at a time
+        lock_file(source, self._check)  # it can be at one place at a time
         inode = os.fstat(source).st_ino
 
         def lend(parent: int, name: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from img_core.files.ownership import Owners
 from img_core.files.treewalk import look_of, walk
 from img_core.files.xattrs import MODE, OWNER
 from img_core.solver.secrets import Secrets
+from img_core.spec.errors import Canceled
 from img_core.spec.executor import Mount
 from img_lib_containers.covers import Covers
 
@@ -61,3 +63,20 @@ def test_a_file_in_the_place_of_a_mount_has_its_look(tmp_path: Path, what: str) 
                 assert (tree / "place").read_text() == "content"
                 assert (mode & 0o7777, uid, gid) == expected
             assert not os.listdir(tree)
+
+
+@pytest.mark.parametrize("taken", ["tree", "lent"])
+def test_whoever_is_canceled_does_not_wait_for_the_step_of_another(tmp_path: Path, taken: str) -> None:
+    for name in ("tree", "lent", "aside"):
+        (tmp_path / name).mkdir()
+    cancel_fd = os.eventfd(1)
+    with (
+        opened_directory(str(tmp_path / "tree")) as root,
+        opened_directory(str(tmp_path / "lent")) as lent,
+        opened_directory(str(tmp_path / taken)) as other,
+    ):
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(Canceled), Covers(root, str(tmp_path / "aside"), cancel_fd=cancel_fd) as covers:
+            covers.put(Mount("/place", source_fd=lent))
+        assert os.listdir(lent) == os.listdir(root) == []
+    os.close(cancel_fd)
