@@ -109,9 +109,10 @@ def _staged(final: str) -> Iterator[int]:
     parent = os.path.dirname(final)
     with destination_errors(final):
         os.makedirs(parent, exist_ok=True)
-        stage = os.path.join(parent, f".{os.path.basename(final)}.{secrets.token_hex(6)}")
-        fs.mkdir(stage, 0o755)
+    stage = os.path.join(parent, f".{os.path.basename(final)}.{secrets.token_hex(6)}")
     try:
+        with fs.disk_errors(parent):
+            fs.mkdir(stage, 0o755)  # in here: a signal may come when it is made
         with fs.opened_directory(stage) as descriptor:
             yield descriptor
         if os.path.lexists(final):

@@ -304,18 +304,27 @@ def _fsync(fd: int) -> None:
 # ------------------------------------------------------------------------------------------------------ whole files
 
 
+_CLOSED = -1
+_PERHAPS_MADE = -2
+
+
 class AtomicFile:
     """A file that appears under its final name complete, or not at all.
 
     It is written under a temporary name in *directory*, which must be on the file system of the final name.
-    As a context manager it removes the temporary file unless `commit` was called.
+    As a context manager it removes the temporary file unless `commit` was called; so it does when a signal raises before the block.
     """
 
     def __init__(self, directory: Path, *, mode: int = 0o600, prefix: str = ".tmp-") -> None:
         self.path = os.path.join(os.fsdecode(directory), prefix + os.urandom(8).hex())
         self.size = 0  #: bytes written by `write`
         mutation("create", self.path)
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        self._fd = _PERHAPS_MADE
+        try:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        except OSError:
+            self._fd = _CLOSED
+            raise
 
     def fileno(self) -> int:
         """Return the open descriptor, for reading back, copying into or `os.fchmod`."""
@@ -341,15 +350,20 @@ class AtomicFile:
 
     def abort(self) -> None:
         """Remove the temporary file; harmless after `commit` and when called twice."""
-        if self._fd < 0:
+        if self._fd == _CLOSED:
             return
         self._close()
         with contextlib.suppress(FileNotFoundError):
             unlink(self.path)
 
     def _close(self) -> None:
-        fd, self._fd = self._fd, -1
-        os.close(fd)
+        fd, self._fd = self._fd, _CLOSED
+        if fd != _PERHAPS_MADE:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError, OSError):
+            self.abort()
 
     def __enter__(self) -> Self:
         return self

@@ -105,8 +105,8 @@ class LocalExporter(Exporter):
 def _staging(parent: str) -> Iterator[str]:
     """Give a new directory in *parent*; what is left of it at the end is removed."""
     path = os.path.join(parent, ".img-" + os.urandom(8).hex())
-    fs.mkdir(path, 0o700)
     try:
+        fs.mkdir(path, 0o700)  # in here: a signal may come when it is made
         yield path
     finally:
         if os.path.lexists(path):  # it was not renamed

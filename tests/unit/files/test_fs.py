@@ -7,7 +7,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -228,6 +230,30 @@ def test_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         fail_half_way()
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("where", ["in the call that makes it", "before the block"])
+def test_a_signal_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    opened = os.open
+
+    def interrupted(*arguments: Any) -> None:  # Any: those of what is interrupted
+        if where == "in the call that makes it":
+            os.close(opened(*arguments))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if where == "before the block":
+            patch.setattr(fs.AtomicFile, "__enter__", interrupted)
+        else:
+            patch.setattr(os, "open", interrupted)
+        with suppress(KeyboardInterrupt):  # it does not keep the frames alive, as `pytest.raises` does
+            make_a_file(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def make_a_file(directory: Path) -> None:
+    with fs.AtomicFile(directory):
+        pytest.fail("the block began")
 
 
 def test_replace_file_survives_a_crash_or_failure_at_every_mutation(tmp_path: Path) -> None:
