@@ -8,8 +8,9 @@ import signal
 from hypothesis import settings
 
 from harness.no_skips import pytest_runtest_makereport
+from harness.started import pytest_runtest_teardown
 
-__all__ = ["pytest_runtest_makereport"]
+__all__ = ["pytest_runtest_makereport", "pytest_runtest_teardown"]
 
 pytest_plugins = ["img_core.testing"]
 

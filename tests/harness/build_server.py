@@ -103,7 +103,7 @@ class BuildServer:
         assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.stdout.close()
-        self._process.wait()
+        self._process.wait(60)
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def git_daemon(root: Path) -> Iterator[str]:
         yield f"git://127.0.0.1:{port}"
     finally:
         os.killpg(daemon.pid, 15)
-        daemon.wait()
+        daemon.wait(60)
 
 
 def _wait_for(port: int) -> None:

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from harness.host import AS_ROOT, tool_path
 from harness.situations import Surrounding
+from harness.started import Started
 from harness.warm_commands import WarmCommands
 
 __all__ = [
@@ -149,13 +150,9 @@ class Img:
         """Run ``img build`` of *context* and name the result *tag*."""
         return self.run("build", *(("-t", tag) if tag else ()), *arguments, context, timeout=timeout)
 
-    def start(self, *arguments: str | Path, log: Path | None = None) -> subprocess.Popen[bytes]:
-        """Start a command in a process group of its own; its standard error goes to the file *log*."""
-        with (log or Path(os.devnull)).open("wb") as errors:
-            return subprocess.Popen(
-                self.command(*arguments), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors,
-                env=self.environment(), start_new_session=True,
-            )  # fmt: skip
+    def start(self, *arguments: str | Path, log: Path | None = None) -> Started:
+        """Start a command; its standard error goes to the file *log*."""
+        return Started(self.command(*arguments), self.environment(), log)
 
     def names(self) -> list[str]:
         """Return the names that ``img ls`` knows, in full."""

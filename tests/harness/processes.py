@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from harness.img import Img
+if TYPE_CHECKING:
+    from harness.img import Img
 
 __all__ = ["AT_ONCE", "Orphans", "descendants", "peak_memory", "run_and_watch", "running", "wait_until"]
 

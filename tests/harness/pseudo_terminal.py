@@ -9,6 +9,7 @@ import pty
 import select
 import struct
 import subprocess
+import sys
 import termios
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 
 from harness.img import Img
+from harness.started import tree
 from harness.terminal import Terminal
 
 __all__ = ["TerminalSession"]
@@ -97,6 +99,9 @@ class TerminalSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.process.poll() is None:
+            sys.stdout.write(
+                "\n".join(["left running:", *tree(self.process.pid), ""])
+            )  # for the report of a failed test
             self.process.kill()
             self.process.wait()
         os.close(self._master)

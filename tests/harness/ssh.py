@@ -86,7 +86,7 @@ def ssh_server(directory: Path) -> Iterator[SshServer]:
         yield _client(directory, port)
     finally:
         server.terminate()
-        server.wait()
+        server.wait(60)
 
 
 def _client(directory: Path, port: int) -> SshServer:
