@@ -77,6 +77,6 @@ def test_whoever_is_canceled_does_not_wait_for_the_step_of_another(tmp_path: Pat
     ):
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(Canceled), Covers(root, str(tmp_path / "aside"), cancel_fd=cancel_fd) as covers:
-            covers.put(Mount("/place", source_fd=lent))
+            covers.put(Mount("/place", source_fd=lent, readonly=False))
         assert os.listdir(lent) == os.listdir(root) == []
     os.close(cancel_fd)
