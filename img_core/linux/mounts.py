@@ -128,7 +128,9 @@ def overlay(
 
 def _short(path: str, stack: ExitStack) -> str:
     """Return *path*, or another name of it that fits into one option."""
-    if len(os.fsencode(path)) <= _LONGEST_OPTION:
+    if (
+        len(path) <= _LONGEST_OPTION // 4 or len(os.fsencode(path)) <= _LONGEST_OPTION
+    ):  # a character has four bytes at most
         return path
     fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     stack.callback(os.close, fd)

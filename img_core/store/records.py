@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from img_core.spec.dataclass import dataclass
 from img_core.spec.values import DiffId, Digest
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
     from img_core.files.copy import FileDigests
     from img_core.files.sqlite import Database
@@ -64,6 +65,10 @@ class StepRecord:
     made: float = 0.0
 
 
+def _is_stack(cursor: sqlite3.Cursor, name: str) -> bool:
+    return cursor.execute("SELECT 1 FROM stack WHERE id = ?", (name,)).fetchone() is not None
+
+
 def place(below: str, layer: str) -> str:
     """Return the name of the stack that has *layer* (see `RecordedLayer`) on the stack *below*, or on the base image with that chain id."""
     return hashlib.sha256(f"{below} {layer}".encode()).hexdigest()[:32]
@@ -78,6 +83,17 @@ class Pin:
     checked: float
 
 
+class _Kept(NamedTuple):
+    """A stack whose rows were all written: *layers* on the base with the chain id *base*, and *names* of the stacks that end with each."""
+
+    base: str
+    layers: tuple[RecordedLayer, ...]
+    names: tuple[str, ...]
+
+
+_TOPS = 32  #: most stacks whose layers are known by heart
+
+
 class Records:
     """Records of one state directory."""
 
@@ -87,6 +103,9 @@ class Records:
         self._mapping = mapping
         self._stacks: dict[str, tuple[RecordedLayer, ...]] = {}  # of which others were found to be parts
         self._kept: dict[str, RecordedLayer] = {}  # the top of each stack that this process kept, as it was then
+        self._tops: dict[
+            str, _Kept
+        ] = {}  # the last stacks that it kept, by their top layers: the next step adds one layer to one of them
 
     def steps(self, key: str) -> list[StepRecord]:
         """Return the records of *key*, the newest first; at most one of each definition was made by this backend and mapping."""
@@ -158,25 +177,41 @@ class Records:
 
     def _insert_stack(self, cursor: sqlite3.Cursor, step: StepRecord) -> str:
         """Keep the layers of *step*, those of which something else was kept before; return the name of the stack."""
-        stacks, below = [], step.base
-        for item in step.layers:
-            stacks.append((place(below, item.layer), item))
-            below = stacks[-1][0]
-        parents = [None, *(name for name, _ in stacks)]
+        names = list(self._names_below(cursor, step))
+        done = len(names)
+        for item in step.layers[done:]:
+            names.append(place(names[-1] if names else step.base, item.layer))
         # Others may have removed what nothing seemed to need: then all of it is gone from somewhere on.
-        is_kept = (
-            cursor.execute("SELECT 1 FROM stack WHERE id = ?", (parents[-2],)).fetchone() if len(stacks) > 1 else None
-        )
-        for parent, (name, item) in zip(parents, stacks, strict=False):
+        is_kept = len(names) > done + 1 and _is_stack(cursor, names[-2])
+        for index, item in enumerate(step.layers[done:], done):
+            name = names[index]
             if is_kept and self._kept.get(name) is item:
                 continue
             cursor.execute(
                 "INSERT INTO stack (id, parent, layer, diff_id, snapshot, created) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
                 " diff_id = coalesce(excluded.diff_id, diff_id), snapshot = coalesce(excluded.snapshot, snapshot)",
-                (name, parent, item.layer, item.diff_id, item.snapshot, item.created),
+                (name, names[index - 1] if index else None, item.layer, item.diff_id, item.snapshot, item.created),
             )
             self._kept[name] = item
-        return below
+        if not names:
+            return step.base
+        self._tops[step.layers[-1].layer] = _Kept(step.base, step.layers, tuple(names))
+        if len(self._tops) > _TOPS:
+            del self._tops[next(iter(self._tops))]
+        return names[-1]
+
+    def _names_below(self, cursor: sqlite3.Cursor, step: StepRecord) -> Sequence[str]:
+        """Return the names of the stacks below the top of *step*, lowest first, as far as their rows say already what they would.
+
+        Most steps add a layer to one of the last stacks, of whose layers only the upper ones changed since: they were packed meanwhile.
+        """
+        known = self._tops.get(step.layers[-2].layer) if len(step.layers) > 1 else None
+        if known is None or known.base != step.base or len(known.layers) != len(step.layers) - 1:
+            return ()
+        changed = 0
+        while (count := len(known.layers) - changed) > 0 and known.layers[:count] != step.layers[:count]:
+            changed = changed * 2 or 1
+        return known.names[:count] if count > 0 and _is_stack(cursor, known.names[count - 1]) else ()
 
     def pin(self, reference: str, platform: str) -> Pin | None:
         """Return what *reference* meant last, or None."""

@@ -106,19 +106,11 @@ class OverlayFormatSnapshotter(DirectorySnapshotter):
         counts, and that only at the top: each layer more makes a mount slower, and there is a most of them.
         """
         once = list(dict.fromkeys(reversed(parents)))
-        return [f"{parent}/{FILES}" for parent in once if parent == once[0] or not self._is_empty(parent)]
-
-    def _is_empty(self, parent: str) -> bool:
-        """Tell whether the layer *parent*, which is complete, has no entry and hides nothing."""
-        known = self._empties.get(parent)
-        if known is None:
-            files = f"{parent}/{FILES}"
-            with os.scandir(files) as entries:
-                known = next(entries, None) is None and not any(
-                    name.endswith(".overlay.opaque") for name in os.listxattr(files)
-                )
-            self._empties[parent] = known
-        return known
+        for parent in once[1:]:
+            if parent not in self._empties:
+                self._empties[parent] = _is_empty(f"{parent}/{FILES}")
+        empties = self._empties
+        return [f"{parent}/{FILES}" for parent in once if parent == once[0] or not empties[parent]]
 
     def _empty(self) -> str:
         return self._helper("overlay-empty", make_empty)
@@ -132,6 +124,12 @@ class OverlayFormatSnapshotter(DirectorySnapshotter):
                 make(path)
                 self._made[name] = path
             return path
+
+
+def _is_empty(files: str) -> bool:
+    """Tell whether the directory *files* of a complete layer has no entry and hides nothing."""
+    with os.scandir(files) as entries:
+        return next(entries, None) is None and not any(name.endswith(".overlay.opaque") for name in os.listxattr(files))
 
 
 def make_empty(path: str) -> None:
