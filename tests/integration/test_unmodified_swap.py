@@ -22,8 +22,9 @@ from harness.host import AS_ROOT, need
 from harness.img import Img, write_context
 from harness.oci import ImageArchive
 from harness.prepared import LINKS, OWNED
-from harness.situations import Unmodified
+from harness.situations import UNMODIFIED, Unmodified
 from harness.unmodified import Box
+from img_core.testing.registry import DockerRegistry
 from integration.test_containers import write_wheels
 from integration.test_unmodified_containers import BUILDS, layer_paths
 from integration.test_unmodified_templates import CONTRIB, write_base
@@ -461,8 +462,34 @@ def builder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Img, Path]:
     return img, write_wheels(directory / "wheels")
 
 
+#: a Pod that the policy "restricted" admits, and what of its settings makes the container that is tried
+MANIFEST = CONTRIB / "kubernetes/restricted/pod.yaml"
+ADMITTED = {
+    "runAsNonRoot": True,
+    "runAsUser": UNMODIFIED["restricted-prepared"]["user"],
+    "runAsGroup": UNMODIFIED["restricted-prepared"]["user"],
+    "seccompProfile": {"type": "RuntimeDefault"},
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+}
+
+
+def restricted_pod(registry: str) -> tuple[dict[str, str], str]:
+    """Return the variables and the command of that Pod, for an image that goes to *registry*."""
+    yaml = pytest.importorskip("yaml", reason="needs pyyaml, one of the development dependencies")
+    spec = yaml.safe_load(MANIFEST.read_text())["spec"]
+    (container,) = spec["containers"]
+    assert {**spec["securityContext"], **container["securityContext"]} == ADMITTED
+    assert container["image"] == "registry.example.com/tools/img:restricted"
+    assert container["command"] == ["/.img/bin/sh", "-c"]
+    assert all(each["mountPath"].startswith("/.img/") for each in container["volumeMounts"])
+    variables = {each["name"]: each["value"] for each in container["env"]}
+    (command,) = container["args"]
+    return {**variables, "TARGET": f"{registry}/team/app:latest", "CONTEXT": "."}, command
+
+
 def check_the_image_boots_and_builds(
-    builder: tuple[Img, Path], busybox_archive: Path, tmp_path: Path, target: str
+    builder: tuple[Img, Path], registry: DockerRegistry, busybox_archive: Path, tmp_path: Path, target: str
 ) -> None:
     kind, names = IMAGES[target]
     img, wheels = builder
@@ -481,12 +508,13 @@ def check_the_image_boots_and_builds(
     )
     box.put("/.img/work/base.tar", base.read_bytes())
     exported = " ".join(config["Env"])
-    script = "img load -q -i base.tar && img doctor && img build -o type=oci,dest=out.tar . && ls -A /"
+    variables, pushing = restricted_pod(registry.address) if target else ({}, "true")
+    script = f"img load -q -i base.tar && img doctor && img build -o type=oci,dest=out.tar . && {pushing} && ls -A /"
     situation = box.img().situation
     assert situation is not None
     done = subprocess.run(
         situation.wrap("/.img/bin/sh", "-c", f"export {exported}; cd /.img/work && {script}"), capture_output=True, text=True, timeout=120,
-        env=box.environment(), check=False,
+        env={**box.environment(), **variables}, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "executor swap" in done.stdout
