@@ -41,6 +41,7 @@ _WITHOUT_NAME: Final = os.O_TMPFILE & ~os.O_DIRECTORY
 _OF_ACCESS: Final = {os.O_RDONLY: 0o400, os.O_WRONLY: 0o200}
 _SHORT: Final = 3  # paths that may mean the root directory
 _LONGEST_CAPABILITY: Final = 24
+_KINDS_ANYWHERE: Final = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
 _ACCESS_LIST: Final = b"system.posix_acl_access"
 _LONGEST_LIST: Final = 65536  # XATTR_SIZE_MAX
 _MODE_MARK: Final = os.fsdecode(MODE)
@@ -112,7 +113,7 @@ class FakeRoot(Answering):
         self._permissions = records.permissions
         if self._view is not None and root and os.stat("/").st_uid != self._uid:
             self._view.stand_in = root
-        self._device = os.stat("/").st_dev
+        self._device, self._of_processes = os.stat("/").st_dev, os.stat("/proc").st_dev
         self._status = Status()
 
     def run_until(self, pidfd: int) -> None:
@@ -199,7 +200,7 @@ class FakeRoot(Answering):
                 return False
             seccomp.proceed(self._listener, notification)  # and find it, too
             return True
-        if path and status.device != self._device and follow:  # perhaps behind a link to a descriptor
+        if path and self._is_ours(status.device, status.mode):
             return False
         owner, permissions = self._shown(name, status) if status.uid == self._uid else (None, 0)
         if owner is None:
@@ -227,6 +228,11 @@ class FakeRoot(Answering):
         if path.startswith(_SYSTEM) or (len(path) < _SHORT and view.stand_in):
             return None
         return None if self._standing is not None and self._standing.may_mean(path) else path
+
+    def _is_ours(self, device: int, mode: int) -> bool:
+        """Tell whether a path may have led to a process or a descriptor of ours instead of the caller's."""
+        kind = stat.S_IFMT(mode)
+        return device == self._of_processes or (device != self._device and kind not in _KINDS_ANYWHERE)
 
     def _shown(self, name: bytes, status: Status) -> tuple[tuple[int, int] | None, int]:
         """Return owner and permissions that a file of ours is shown with; no owner: as it is."""
@@ -284,10 +290,12 @@ class FakeRoot(Answering):
 
     def _look(self, asked: Asked) -> Shown | None:
         path = asked.path()
-        if path is not None and (path.startswith(_SYSTEM) or len(path) < _SHORT):
-            return super()._look(asked) if path.startswith(_SYSTEM) else self._look_at(asked.file())
         if path is None:
             return self._look_at(asked.caller.descriptor(asked.directory))
+        if path.startswith(_SYSTEM):
+            return super()._look(asked)
+        if len(path) < _SHORT and asked.caller.root:
+            return self._look_at(asked.file())
         name = self._name(asked, asked.directory, path)
         try:
             info = os.stat(name, follow_symlinks=asked.follow)
@@ -296,8 +304,8 @@ class FakeRoot(Answering):
             info = os.stat(name, follow_symlinks=asked.follow)
         if info.st_uid != self._uid:
             return None
-        if info.st_dev != self._device and not (stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode)):
-            return None  # a link to a descriptor, which would be ours
+        if self._is_ours(info.st_dev, info.st_mode):
+            return None
         return self._look_at(asked.file() if stat.S_ISLNK(info.st_mode) else name, info)
 
     def _look_at(self, name: str | bytes, info: os.stat_result | None = None) -> Shown | None:

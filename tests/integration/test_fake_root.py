@@ -60,6 +60,8 @@ ROWS = {
     "a program that was written raises": ("cp $(command -v id) f; chown 5 f; chmod 4755 f; printf x >> f; setpriv --reuid=33 --regid=33 "
                                           "--clear-groups ./f -u", "5"),
     "what is open is looked at itself": (f"ln -s gone l; python3 -c '{OPENED}'", "True 0 True 0"),
+    "its own processes": ("[ /./proc/self/exe -ef $(command -v stat) ]; ln -s /proc/self me; [ $(stat -Lc %i me) != $(stat -Lc %i me) ] "
+                          "&& echo each; cd /proc; stat -Lc %F self/fd/0 < /dev/null", "each character special file"),
     "a link to an open file": ("ln -s /dev/stdin l; echo | stat -Lc %F l; stat -c %F l", "fifo symbolic link"),
     "descriptors and directories": ("mkdir d; echo > d/f; chown 3:4 d/f; cd d; stat -c %u:%g f ../d/f $PWD/f; stat -c %u - < f; "
                                     "find .. -name f -uid 3", "3:4 3:4 3:4 3 ../d/f"),
