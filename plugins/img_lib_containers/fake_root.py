@@ -41,7 +41,6 @@ _WITHOUT_NAME: Final = os.O_TMPFILE & ~os.O_DIRECTORY
 _OF_ACCESS: Final = {os.O_RDONLY: 0o400, os.O_WRONLY: 0o200}
 _SHORT: Final = 3  # paths that may mean the root directory
 _LONGEST_CAPABILITY: Final = 24
-_KINDS_ANYWHERE: Final = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
 _ACCESS_LIST: Final = b"system.posix_acl_access"
 _LONGEST_LIST: Final = 65536  # XATTR_SIZE_MAX
 _MODE_MARK: Final = os.fsdecode(MODE)
@@ -113,7 +112,7 @@ class FakeRoot(Answering):
         self._permissions = records.permissions
         if self._view is not None and root and os.stat("/").st_uid != self._uid:
             self._view.stand_in = root
-        self._device, self._of_processes = os.stat("/").st_dev, os.stat("/proc").st_dev
+        self._elsewhere = _devices_of_descriptors()
         self._status = Status()
 
     def run_until(self, pidfd: int) -> None:
@@ -231,8 +230,7 @@ class FakeRoot(Answering):
 
     def _is_ours(self, device: int, mode: int) -> bool:
         """Tell whether a path may have led to a process or a descriptor of ours instead of the caller's."""
-        kind = stat.S_IFMT(mode)
-        return device == self._of_processes or (device != self._device and kind not in _KINDS_ANYWHERE)
+        return device in self._elsewhere or stat.S_ISCHR(mode)  # no step can make one
 
     def _shown(self, name: bytes, status: Status) -> tuple[tuple[int, int] | None, int]:
         """Return owner and permissions that a file of ours is shown with; no owner: as it is."""
@@ -412,6 +410,16 @@ class FakeRoot(Answering):
         if room:
             asked.caller.write_memory(pointer, content)
         return len(content)
+
+
+def _devices_of_descriptors() -> frozenset[int]:
+    """Return the devices of /proc, and of pipes and sockets without a name."""
+    ours = os.pipe()
+    with socket.socket(socket.AF_UNIX) as unnamed:
+        found = frozenset(os.fstat(fd).st_dev for fd in (ours[0], unnamed.fileno()))
+    for fd in ours:
+        os.close(fd)
+    return found | {os.stat("/proc").st_dev}
 
 
 def _name_of(call: SupervisedCall, notification: seccomp.Notification, path: bytes) -> bytes:

@@ -47,7 +47,7 @@ ROWS = {
     "closed files": ("echo x > f; chmod 000 f; cat f; echo y >> f; cat f; stat -c %a f; [ -w f ] && ! [ -x f ] && echo w", "x x y 0 w"),
     "closed directories": ("mkdir d; echo x > d/f; chmod 0 d; cat d/f; rm d/f; echo y > d/g; ls d; stat -c %a d; mv d e; rm -r e; ls",
                            "x g 0"),
-    "mkfifo": ("mkfifo p; chown 3:4 p; stat -c '%u:%g %F' p", "3:4 fifo"),
+    "mkfifo": ("mkfifo p; chown 3:4 p; ln -s p l; stat -c '%u:%g %F' p; stat -Lc %u:%g p l", "3:4 fifo 3:4 3:4"),
     "git": ("git init -q r && git -C r status -s && echo trusted", "trusted"),
     "files without a name": (f"setpriv --reuid=33 --regid=34 --clear-groups python3 -c '{UNNAMED}'; stat -c '%u:%g %a' named", "33:34 0"),
     "openat2": (f"python3 -c '{OPENAT2}'", "38"),
