@@ -19,7 +19,6 @@ __all__ = [
     "passwd",
     "places",
     "refusals",
-    "rootlock",
     "shape",
     "space",
     "sqlite",

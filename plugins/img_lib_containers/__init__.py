@@ -20,7 +20,6 @@ __all__ = [
     "seccomp_rules",
     "socket_calls",
     "standing",
-    "statuses",
     "supervised_calls",
     "unix_sockets",
 ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -51,6 +53,7 @@ class TransferBench:
         """A Debian base from the registry to files that can be used, and to a directory; with empty storage."""
         if source := self._debian():
             self._compare("FROM Debian, RUN true, empty storage", self._pulls_into_storage(source))
+            self._compare("the same, and its layer without a builder", self._pulls_into_nothing(source))
             self._compare("pull and unpack of Debian into a directory", self._pulls_into_directory(source))
 
     def _debian(self) -> str:
@@ -155,6 +158,26 @@ class TransferBench:
             "img build (FROM, RUN true)": [[*self._img, "-s", self._path("state"), *build]],
             "buildah from": [[*buildah, "from", "--tls-verify=false", source]],
         }
+
+    def _pulls_into_nothing(self, source: str) -> dict[str, list[Command]]:
+        """The build, and the least that can be done with the layer of *source*, without any check of its content."""
+        img, files = self._pulls_into_storage(source)["img build (FROM, RUN true)"], self._path("files")
+        repository = source.removeprefix(f"{self._registry.address}/").rpartition(":")[0]
+        address = f"http://{self._registry.address}/v2/{repository}/blobs/{self._layer_of(source)}"
+        least = (
+            f"mkdir {files} && curl -sS {address} | gzip -dc | tar x -C {files} --exclude=./dev"  # nodes are not for us
+        )
+        return {"img build (FROM, RUN true)": img, "curl | gzip -dc | tar x": [["sh", "-ec", least]]}
+
+    def _layer_of(self, source: str) -> str:
+        """Return the digest of the only layer of *source*."""
+        text = subprocess.run(
+            ["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{source}"],
+            env=self._environment,
+            check=True,
+            capture_output=True,
+        ).stdout
+        return str(json.loads(text)["layers"][0]["digest"])
 
     def _pulls_into_directory(self, source: str) -> dict[str, list[Command]]:
         img = [*self._img, "-s", self._path("state")]
