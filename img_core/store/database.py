@@ -23,7 +23,7 @@ __all__ = ["StateDatabase"]
 _TABLES = """
 CREATE TABLE blob (
     digest TEXT PRIMARY KEY, size INTEGER NOT NULL, media_type TEXT NOT NULL, created REAL NOT NULL,
-    boot TEXT NOT NULL, synced INTEGER NOT NULL DEFAULT 0
+    boot TEXT NOT NULL, synced INTEGER NOT NULL DEFAULT 0, used REAL NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE TABLE blob_reference (
     parent TEXT NOT NULL REFERENCES blob(digest) ON DELETE CASCADE,
@@ -31,9 +31,10 @@ CREATE TABLE blob_reference (
     PRIMARY KEY (parent, child)
 ) WITHOUT ROWID;
 CREATE INDEX blob_reference_child ON blob_reference(child);
+CREATE TABLE blob_origin (digest TEXT NOT NULL, repository TEXT NOT NULL, PRIMARY KEY (digest, repository)) WITHOUT ROWID;
 CREATE TABLE image (
     name TEXT PRIMARY KEY, digest TEXT NOT NULL REFERENCES blob(digest), media_type TEXT NOT NULL, size INTEGER NOT NULL,
-    created REAL NOT NULL, updated REAL NOT NULL
+    created REAL NOT NULL, updated REAL NOT NULL, content_size INTEGER, replaced INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE TABLE layer (
     diff_id TEXT NOT NULL, digest TEXT NOT NULL REFERENCES blob(digest) ON DELETE CASCADE, PRIMARY KEY (diff_id, digest)
@@ -42,61 +43,14 @@ CREATE INDEX layer_digest ON layer(digest);
 CREATE TABLE snapshot (
     id TEXT PRIMARY KEY, directory TEXT NOT NULL, backend TEXT NOT NULL, mapping TEXT NOT NULL, parent TEXT REFERENCES snapshot(id),
     chain_id TEXT, diff_id TEXT, description TEXT NOT NULL, created REAL NOT NULL, used REAL NOT NULL,
-    boot TEXT NOT NULL, synced INTEGER NOT NULL DEFAULT 0
+    boot TEXT NOT NULL, synced INTEGER NOT NULL DEFAULT 0, size INTEGER
 ) WITHOUT ROWID;
 CREATE INDEX snapshot_chain ON snapshot(chain_id, backend, mapping);
 CREATE INDEX snapshot_parent ON snapshot(parent);
 CREATE INDEX snapshot_directory ON snapshot(directory);
-CREATE TABLE step (
-    key TEXT NOT NULL, backend TEXT NOT NULL, mapping TEXT NOT NULL, identity TEXT NOT NULL,
-    snapshot TEXT NOT NULL REFERENCES snapshot(id) ON DELETE CASCADE, used REAL NOT NULL,
-    PRIMARY KEY (key, backend, mapping)
-) WITHOUT ROWID;
-CREATE TABLE pin (
-    reference TEXT NOT NULL, platform TEXT NOT NULL, top TEXT NOT NULL, manifest TEXT NOT NULL, checked REAL NOT NULL,
-    PRIMARY KEY (reference, platform)
-) WITHOUT ROWID;
-CREATE TABLE tree_digest (key TEXT PRIMARY KEY, digest TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE file_digest (
-    scope TEXT NOT NULL, inode INTEGER NOT NULL, device INTEGER NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-    ctime_ns INTEGER NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (scope, device, inode)
-) WITHOUT ROWID;
-"""
-
-#: What a database of an older version lacks: version to statements that lead to the next one.
-_UPGRADES = {
-    1: """
-CREATE TABLE blob_origin (digest TEXT NOT NULL, repository TEXT NOT NULL, PRIMARY KEY (digest, repository)) WITHOUT ROWID;
-CREATE TABLE lease (
-    run TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (run, kind, id)
-) WITHOUT ROWID
-""",
-    2: """
-ALTER TABLE blob ADD COLUMN used REAL NOT NULL DEFAULT 0;
-ALTER TABLE snapshot ADD COLUMN size INTEGER;
 CREATE TABLE cache_mount (
     name TEXT PRIMARY KEY, description TEXT NOT NULL, created REAL NOT NULL, used REAL NOT NULL
-) WITHOUT ROWID
-""",
-    3: "ALTER TABLE image ADD COLUMN content_size INTEGER",
-    4: "DROP TABLE lease",  # they have a file of their own since
-    # Older records do not tell steps apart that differ in what is not in their key: each step has to run once more.
-    5: """
-DROP TABLE step;
-CREATE TABLE step (
-    key TEXT NOT NULL, definition TEXT NOT NULL, backend TEXT NOT NULL, mapping TEXT NOT NULL, identity TEXT NOT NULL,
-    snapshot TEXT NOT NULL REFERENCES snapshot(id) ON DELETE CASCADE, made REAL NOT NULL,
-    PRIMARY KEY (key, backend, mapping, definition)
 ) WITHOUT ROWID;
-DROP TABLE tree_digest;
-CREATE TABLE tree_digest (
-    identity TEXT NOT NULL, files TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (identity, files)
-) WITHOUT ROWID
-""",
-    6: "ALTER TABLE image ADD COLUMN replaced INTEGER NOT NULL DEFAULT 0",
-    # A step belongs to layers, and a snapshot is one way to have them here: see `img_core.store.records`. Each has to run once more.
-    7: """
-DROP TABLE step;
 CREATE TABLE stack (
     id TEXT PRIMARY KEY, parent TEXT REFERENCES stack(id), layer TEXT NOT NULL, diff_id TEXT,
     snapshot TEXT REFERENCES snapshot(id) ON DELETE SET NULL, created REAL NOT NULL
@@ -109,13 +63,24 @@ CREATE TABLE step (
     mapping TEXT NOT NULL, platform TEXT NOT NULL, description TEXT NOT NULL, inputs TEXT NOT NULL, seconds REAL NOT NULL,
     made REAL NOT NULL, PRIMARY KEY (key, definition, stack)
 ) WITHOUT ROWID;
-CREATE INDEX step_stack ON step(stack)
-""",
-}
+CREATE INDEX step_stack ON step(stack);
+CREATE TABLE pin (
+    reference TEXT NOT NULL, platform TEXT NOT NULL, top TEXT NOT NULL, manifest TEXT NOT NULL, checked REAL NOT NULL,
+    PRIMARY KEY (reference, platform)
+) WITHOUT ROWID;
+CREATE TABLE tree_digest (
+    identity TEXT NOT NULL, files TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (identity, files)
+) WITHOUT ROWID;
+CREATE TABLE file_digest (
+    scope TEXT NOT NULL, inode INTEGER NOT NULL, device INTEGER NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    ctime_ns INTEGER NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (scope, device, inode)
+) WITHOUT ROWID
+"""
 
 _LEASES = "CREATE TABLE leases.lease (run TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (run, kind, id)) WITHOUT ROWID"
 
-_SCHEMA = Schema(_TABLES, _UPGRADES)
+#: That of release 0.1.0; earlier versions were in no release.
+_SCHEMA = Schema(_TABLES, {}, first=8)
 
 
 class StateDatabase(Database):

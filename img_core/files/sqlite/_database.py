@@ -27,15 +27,16 @@ _SLACK = 64 << 10  # bytes that stay free within the database
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """Statements, separated by semicolons: *tables* makes version 1, *upgrades* lead from each version to the next."""
+    """Statements, separated by semicolons: *tables* makes version *first*, *upgrades* lead from each version to the next."""
 
     tables: str
     upgrades: Mapping[int, str]
+    first: int = 1
 
     @property
     def version(self) -> int:
         """The version of a new database."""
-        return len(self.upgrades) + 1
+        return len(self.upgrades) + self.first
 
 
 class Database:
@@ -69,6 +70,11 @@ class Database:
                 f"database `{fs.show(self.path)}` has version {version}, newer than the {ours} that this img understands",
                 hint="use the newer img, or another state directory with `-s`",
             )
+        if 0 < version < self._schema.first:
+            raise StateError(
+                f"database `{fs.show(self.path)}` has version {version}, older than any that was released",
+                hint="use another state directory with `-s`",
+            )
         reading = purpose is Purpose.READ
         if self._way is Way.FROZEN or (reading and (version == ours or self._way is Way.ALONE)):
             return False
@@ -86,7 +92,7 @@ class Database:
             while version < self._schema.version:
                 for statement in (self._schema.upgrades[version] if version else self._schema.tables).split(";"):
                     cursor.execute(statement)
-                version += 1
+                version = version + 1 if version else self._schema.first
             cursor.execute(f"PRAGMA user_version = {version}")
 
     @contextmanager

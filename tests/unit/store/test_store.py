@@ -322,12 +322,13 @@ def test_where_layers_were_left_survives_a_damaged_database(tmp_path: Path) -> N
         assert store.origins(layer) == ["example.com/base", "example.com/copy"]
 
 
-def test_a_newer_database_is_refused_by_version(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [99, 7], ids=["newer", "of-no-release"])
+def test_a_database_of_a_version_that_is_not_known_is_refused(tmp_path: Path, version: int) -> None:
     with Store(str(tmp_path)) as store:
         add_image(store)
     with sqlite3.connect(tmp_path / "img.db") as connection:
-        connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(StateError, match="version 99"):
+        connection.execute(f"PRAGMA user_version = {version}")
+    with pytest.raises(StateError, match=f"version {version}"):
         Store(str(tmp_path))
 
 
