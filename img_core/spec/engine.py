@@ -25,21 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine", "EngineHandle", "EngineTask", "EngineWorker", "SharedBuild", "engine_schema"]
 
-#: Options of every engine; `engine_schema` puts those of a driver beside them.
+#: Options that the core heeds, or that every engine has; `engine_schema` puts those of a driver beside them.
 _COMMON: Mapping[str, Any] = {  # Any: JSON
     "cache": {
         "type": "string",
         "description": "what moves layers: a directory that all machines see, or an image name of a registry",
-    },
-    "home": {
-        "type": "integer",
-        "minimum": 0,
-        "maximum": 64,
-        "description": "how many tasks this machine does at the same time beside the workers (1)",
-    },
-    "trusted": {
-        "type": "string",
-        "description": "workers that may get secrets, their names separated by `;`; others get none",
     },
     "command": {
         "type": "string",
@@ -50,12 +40,6 @@ _COMMON: Mapping[str, Any] = {  # Any: JSON
         "type": "integer",
         "minimum": 1,
         "description": "how many steps of a task run at the same time (as many as the worker has processors for a task)",
-    },
-    "tries": {
-        "type": "integer",
-        "minimum": 1,
-        "maximum": 10,
-        "description": "on how many workers a task is tried before this machine does it (2)",
     },
 }
 

@@ -16,10 +16,10 @@ from typing import Any, ClassVar
 
 from img_core.images.platforms import host_platform
 from img_core.linux.line_process import LineProcess
-from img_core.spec.engine import EngineHandle, EngineTask, EngineWorker, engine_schema
+from img_core.spec.engine import EngineHandle, EngineTask, EngineWorker
 from img_core.spec.errors import ImgError
 from img_core.spec.host import Host
-from img_lib_engines.sharing import TaskEngine
+from img_lib_engines.sharing import TaskEngine, task_schema
 
 __all__ = ["ProcessEngine", "engine_plugin"]
 
@@ -44,7 +44,7 @@ class ProcessEngine(TaskEngine):
 
     name: ClassVar[str] = "processes"
     is_here: ClassVar[bool] = True
-    schema: ClassVar[Mapping[str, Any] | None] = engine_schema(  # Any: JSON
+    schema: ClassVar[Mapping[str, Any] | None] = task_schema(  # Any: JSON
         workers={"type": "string", "description": "NAME[=PLATFORM] of each, separated by `;`; by default a;b"},
         states={"type": "string", "description": "the directory that holds a state directory for each worker"},
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.images import platforms
-from img_core.spec.engine import Engine
+from img_core.spec.engine import Engine, engine_schema
 from img_core.spec.errors import Canceled, ImgError, PluginError, Unsupported, UsageError
 from img_core.spec.progress import StepStatus, WarningRaised
 from img_core.spec.text import redacted
@@ -19,14 +20,40 @@ if TYPE_CHECKING:
     from img_core.spec.engine import EngineWorker, SharedBuild
     from img_core.spec.graph import Vertex
 
-__all__ = ["TaskEngine"]
+__all__ = ["TaskEngine", "task_schema"]
+
+_OPTIONS: Mapping[str, Any] = {  # Any: JSON
+    "home": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 64,
+        "description": "how many tasks this machine does at the same time beside the workers (1)",
+    },
+    "trusted": {
+        "type": "string",
+        "description": "workers that may get secrets, their names separated by `;`; others get none",
+    },
+    "tries": {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 10,
+        "description": "on how many workers a task is tried before this machine does it (2)",
+    },
+}
 
 _SPEED = 50e6  #: bytes a second that a layer is moved with, for an estimate
 _STEP = "[internal] hand out parts of the build"
 
 
+def task_schema(**properties: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON
+    """Return the `Engine.schema` of an engine with options of its own beside those that `TaskEngine` heeds (``_`` is written ``-``)."""
+    return engine_schema(**_OPTIONS, **properties)
+
+
 class TaskEngine(Engine):
     """An engine that is told how to move a task, and no more: it shares builds by their parts (`img_lib_engines.cut`)."""
+
+    schema: ClassVar[Mapping[str, Any] | None] = task_schema()  # Any: JSON
 
     def share(self, build: SharedBuild) -> None:
         """See `Engine.share`."""

@@ -14,9 +14,9 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 from img_core.images.platforms import host_platform
-from img_core.spec import EngineHandle, EngineTask, EngineWorker, Host, ImgError, engine_schema
+from img_core.spec import EngineHandle, EngineTask, EngineWorker, Host, ImgError
 from img_engine_dask import _remote
-from img_lib_engines.sharing import TaskEngine
+from img_lib_engines.sharing import TaskEngine, task_schema
 
 __all__ = ["DaskEngine"]
 
@@ -59,7 +59,7 @@ class DaskEngine(TaskEngine):
     """Lets the workers of a dask cluster do tasks, or processes of this machine where there is none."""
 
     name: ClassVar[str] = "dask"
-    schema: ClassVar[Mapping[str, Any] | None] = engine_schema(  # Any: JSON
+    schema: ClassVar[Mapping[str, Any] | None] = task_schema(  # Any: JSON
         address={
             "type": "string",
             "description": "address of the scheduler, e.g. tcp://head:8786; without it this machine",

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 
 from img_core.images.platforms import host_platform
 from img_core.linux.line_process import LineProcess
-from img_core.spec import EngineHandle, EngineTask, EngineWorker, Host, ImgError, Unsupported, engine_schema
+from img_core.spec import EngineHandle, EngineTask, EngineWorker, Host, ImgError, Unsupported
 from img_core.spec.text import why
-from img_lib_engines.sharing import TaskEngine
+from img_lib_engines.sharing import TaskEngine, task_schema
 
 __all__ = ["SlurmEngine"]
 
@@ -69,7 +69,7 @@ class SlurmEngine(TaskEngine):
     """Lets the nodes of a Slurm cluster do tasks, through srun."""
 
     name: ClassVar[str] = "slurm"
-    schema: ClassVar[Mapping[str, Any] | None] = engine_schema(  # Any: JSON
+    schema: ClassVar[Mapping[str, Any] | None] = task_schema(  # Any: JSON
         partition={"type": "string", "description": "partition of the jobs"},
         account={"type": "string", "description": "account of the jobs"},
         time={"type": "string", "description": "limit of time of a job, e.g. 30 or 1:00:00"},
