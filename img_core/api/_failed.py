@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["DIRECTORY", "FailedStep", "available", "failed_step", "forget", "kind_of", "remember"]
 
 DIRECTORY = "failed"
-_VERSION = 3
+_VERSION = 4
 _LAST = ("", "last")
 
 
@@ -175,29 +175,18 @@ def _alone(vertex: Vertex) -> Vertex:
 
 def _document(step: FailedStep) -> dict[str, Any]:  # Any: JSON
     image = PlannedImage(step.vertex.platform or host_platform(), step.vertex, {}, ())
-    return {
-        "version": _VERSION,
-        "build": step.build,
-        "kind": step.kind,
-        "snapshot": step.snapshot,
-        "message": step.message,
-        "request": value_to_json(step.request),
-        "plan": plan_to_json(Plan((image,))),
-    }
+    return {"version": _VERSION, "plan": plan_to_json(Plan((image,))), **value_to_json(step)}
 
 
 def _step(note: Mapping[str, Any]) -> FailedStep:  # Any: JSON
+    own = {name: value for name, value in note.items() if name not in ("version", "plan")}
     try:
         if note["version"] != _VERSION:
             raise ValueError(note["version"])
         vertex = plan_from_json(note["plan"]).images[0].root
-        if vertex is None:
-            raise ValueError("no step")
-        build, kind, snapshot, message = (str(note[name]) for name in ("build", "kind", "snapshot", "message"))
-        return FailedStep(
-            build, kind, snapshot, message, value_from_json(BuildRequest, note["request"], "request"), vertex
-        )
+        step: FailedStep = value_from_json(FailedStep, own, "step", (vertex,))
     except (KeyError, TypeError, ValueError, IndexError, UsageError) as err:
         raise StateError(
             "what is kept of the failed step cannot be read", hint="another version of img built it: build it again"
         ) from err
+    return step

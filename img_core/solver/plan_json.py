@@ -20,7 +20,7 @@ from img_core.spec.graph import Vertex, inputs_first
 from img_core.spec.text import show
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 __all__ = [
     "PLAN_SCHEMA",
@@ -57,7 +57,7 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
 
 
 def value_to_json(value: Any) -> Any:
-    """Return a frozen value of any class of ours, which holds no vertices, as JSON types."""
+    """Return a frozen value of any class of ours as JSON types; of vertices that it holds only that there is one."""
     return _JSON.written(value, lambda _vertex: 0)
 
 
@@ -77,9 +77,12 @@ def plan_from_json(document: Any) -> Plan:
     return plan
 
 
-def value_from_json(cls: type, document: Any, where: str) -> Any:
-    """Return the object of *cls* that `value_to_json` made *document* of; *where* it stands is for messages. Raises UsageError."""
-    return _JSON.read(cls, document, (), where)
+def value_from_json(cls: type, document: Any, where: str, vertices: Sequence[Vertex | None] = ()) -> Any:
+    """Return the object of *cls* that `value_to_json` made *document* of, with the first of *vertices*; *where* it stands is for messages.
+
+    Raises UsageError.
+    """
+    return _JSON.read(cls, document, vertices, where)
 
 
 def plan_digest(document: Mapping[str, Any]) -> str:
