@@ -65,6 +65,11 @@ def contracts() -> list[dict[str, object]]:
             "layers": [f"img_frontend_dockerfile.{room}" for room in ("_frontend", "planning", "lint", "syntax")],
         },
         {
+            "name": "no circles among the modules of a room",
+            "type": "acyclic_siblings",
+            "ancestors": core(["api", "solver", "plugins", "store", "spec"]),
+        },
+        {
             "name": "arrows point one way",
             "type": "layers",
             "layers": [" | ".join(core(level)) for level in [*CORE, *LIBRARIES, ["spec"]]],

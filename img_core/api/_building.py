@@ -187,16 +187,14 @@ class Building(Workplace):
 
     def workers(self, engine: str, *, cancel: CancelHandle | None = None) -> tuple[EngineWorker, ...]:
         """Return who could do tasks of *engine* now (its name, perhaps with options: ``dask,address=…``). Raises ImgError."""
-        from img_core.spec.engine import EngineWorker
-
-        return tuple(EngineWorker(*item) for item in self._asked_engine(engine, cancel=cancel))
+        return self._asked_engine(engine, cancel=cancel)
 
     @apart
-    def _asked_engine(self, engine: str, *, cancel: CancelHandle | None) -> list[tuple[str, tuple[str, ...], int]]:
+    def _asked_engine(self, engine: str, *, cancel: CancelHandle | None) -> tuple[EngineWorker, ...]:
         with self._session(namespace=True) as session:
             made: Engine = session.plugins.make("engine", engine, session.host, host=session.host)
             with closing(made):
-                return [(item.name, item.platforms, item.slots) for item in made.capacity()]
+                return made.capacity()
 
     def builds(self, *, limit: int = 0) -> tuple[RecordedBuild, ...]:
         """Return the builds of this state directory that have a log, newest first; at most *limit*, unless that is 0."""

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from img_core.api._archive_calls import Archives
 from img_core.api._building import Building
 from img_core.api._cache_calls import CacheCalls
 from img_core.api._kept import KeptImages
 from img_core.api._registry_calls import RegistryCalls
 from img_core.api._space import Space
+from img_core.spec.errors import ImgError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from img_core.linux.cancellation import CancelHandle
 
 __all__ = ["Client"]
 
@@ -35,3 +43,36 @@ class Client(Building, KeptImages, RegistryCalls, Archives, Space, CacheCalls):
     (`img_core.spec.progress`) in the order in which they happen, from the thread of the call; if it raises, the work stops and the
     exception comes back. *cancel* stops the call from elsewhere, see `CancelHandle`.
     """
+
+
+def perform(
+    call: tuple[str, Mapping[str, Any], Mapping[str, Any]],  # Any: plain data
+    functions: Mapping[str, Callable[[Any], Any]],
+    cancel: CancelHandle,
+) -> Any:  # Any: depends on the method
+    """Call a method of a client that works in this process: *call* is its name, its arguments, and how the client is configured.
+
+    *functions* are arguments, too, but for ``notice``, which is the client's.
+    """
+    method, arguments, configuration = call
+    given = {name: function for name, function in functions.items() if name != "notice"}
+    try:
+        client = Client(**configuration, notice=functions["notice"], in_process=True)
+        return getattr(client, method)(**arguments, **given, cancel=cancel)
+    except ImgError:
+        raise
+    except Exception as err:
+        if (failure := _in_words(err)) is None:
+            raise
+        raise failure from err
+
+
+def _in_words(err: Exception) -> ImgError | None:
+    """Return what *err* means if it is no bug of ours."""
+    from img_core.files import fs
+    from img_core.linux.exhausted import exhaustion
+    from img_core.plugins import blamed
+
+    if isinstance(err, OSError) and err.errno in fs.DISK_ERRORS:
+        return fs.disk_error(err, fs.place_of(err, "the state directory or the destination"))
+    return exhaustion(err) or blamed(err)

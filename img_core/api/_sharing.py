@@ -230,21 +230,23 @@ class Sharing:
 
     def do_here(self, document: str, tell: Callable[[str], None], cancel_fd: int) -> None:
         """See `SharedBuild.do_here`."""
-        from img_core.api._client import Client
+        from img_core.api._workplace import in_worker
 
         config, request = self._prepared.session.config, self._prepared.request
-        client = Client(
-            state=config.state_directory,
-            no_plugins=config.no_plugins,
-            plugin_files=config.plugin_files,
-            environment=config.environment,
-            notice=self._prepared.session.notice,
-        )
+        configuration = {
+            "state": config.state_directory,
+            "no_plugins": config.no_plugins,
+            "plugin_files": config.plugin_files,
+            "environment": config.environment,
+        }
+        arguments = {"task": document, "backend": request.backend, "executor": request.executor}
         handle, stopping = CancelHandle(), ExitStack()
         stopping.callback(handle.cancel)
         watch = CloseOnCancel(cancel_fd, stopping)
         try:
-            client.work(document, on_line=tell, backend=request.backend, executor=request.executor, cancel=handle)
+            in_worker(
+                configuration, "work", arguments, {"notice": self._prepared.session.notice, "on_line": tell}, handle
+            )
         finally:
             watch.stop()
 

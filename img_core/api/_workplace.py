@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
-from img_core.spec.errors import ImgError
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -24,10 +22,10 @@ if TYPE_CHECKING:
 
     Listener = Callable[[Event], None]
 
-__all__ = ["Workplace", "apart", "perform", "words"]
+__all__ = ["Workplace", "apart", "in_worker", "words"]
 
 #: Functions among the arguments of calls whose answers nobody waits for.
-_TOLD = ("on_event", "on_line")
+_TOLD = ("notice", "on_event", "on_line")
 
 Place = TypeVar("Place", bound="Workplace")
 Arguments = ParamSpec("Arguments")
@@ -163,52 +161,30 @@ class Workplace:
     def _in_worker(
         self, method: Callable[..., Any], arguments: tuple[Any, ...], named: Mapping[str, Any]
     ) -> Any:  # Any: depends on the method
-        from img_core.linux.worker import WorkerCall, bound, run_in_worker
+        from img_core.linux.worker import bound
 
         plain, functions, cancel = bound(method, self, arguments, named)
-        call = WorkerCall(
-            "img_core.api._workplace:perform",
-            (method.__name__, plain, self._configuration),
-            told=("notice", *(name for name in functions if name in _TOLD)),
-            asked=tuple(name for name in functions if name not in _TOLD),
-            environment=self._configuration["environment"],  # type: ignore[arg-type]  # see above
-        )
-        return run_in_worker(call, {"notice": self._notice, **functions}, cancel)
+        return in_worker(self._configuration, method.__name__, plain, {"notice": self._notice, **functions}, cancel)
 
 
-def perform(
-    call: tuple[str, Mapping[str, Any], Mapping[str, Any]],  # Any: plain data
+def in_worker(
+    configuration: Mapping[str, Any],
+    method: str,
+    arguments: Mapping[str, Any],
     functions: Mapping[str, Callable[[Any], Any]],
     cancel: CancelHandle,
-) -> Any:  # Any: depends on the method
-    """Call a method of a client that works in this process: *call* is its name, its arguments, and how the client is configured.
+) -> Any:  # Any: plain data, and what depends on the method
+    """Call *method* of a client with that *configuration* in a process of its own; return what it does. *functions* stay here."""
+    from img_core.linux.worker import WorkerCall, run_in_worker
 
-    *functions* are arguments, too, but for ``notice``, which is the client's.
-    """
-    from img_core.api._client import Client
-
-    method, arguments, configuration = call
-    given = {name: function for name, function in functions.items() if name != "notice"}
-    try:
-        client = Client(**configuration, notice=functions["notice"], in_process=True)
-        return getattr(client, method)(**arguments, **given, cancel=cancel)
-    except ImgError:
-        raise
-    except Exception as err:
-        if (failure := _in_words(err)) is None:
-            raise
-        raise failure from err
-
-
-def _in_words(err: Exception) -> ImgError | None:
-    """Return what *err* means if it is no bug of ours."""
-    from img_core.files import fs
-    from img_core.linux.exhausted import exhaustion
-    from img_core.plugins import blamed
-
-    if isinstance(err, OSError) and err.errno in fs.DISK_ERRORS:
-        return fs.disk_error(err, fs.place_of(err, "the state directory or the destination"))
-    return exhaustion(err) or blamed(err)
+    call = WorkerCall(
+        "img_core.api._client:perform",
+        (method, arguments, configuration),
+        told=tuple(name for name in functions if name in _TOLD),
+        asked=tuple(name for name in functions if name not in _TOLD),
+        environment=configuration["environment"],
+    )
+    return run_in_worker(call, functions, cancel)
 
 
 def words(given: str | Iterable[str]) -> tuple[str, ...]:

@@ -17,16 +17,15 @@ from img_core.spec.graph import Copy, FileOp, MakeDirectory, RunOp, SourceOp, ca
 from img_core.spec.source import PinnedTree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
-    from img_core.solver.handler import StepWork, Task
+    from img_core.solver.work import StepWork, Task
+    from img_core.store.records import KnownStep
 
-__all__ = ["Known", "first_difference", "hashed", "named_inputs"]
+__all__ = ["first_difference", "hashed", "named_inputs"]
 
 #: name → text, in the order in which people want to hear of them
 Named: TypeAlias = "list[tuple[str, str]]"
-#: a recorded step: key, description, and its inputs by name, as hashes
-Known: TypeAlias = "tuple[str, str, Sequence[tuple[str, str]]]"
 
 _FILES = 256  # more are told together
 _SMALL = 1 << 20  # bytes of a file that is read again to be told by itself
@@ -45,7 +44,7 @@ def _hash(key: str, name: str, text: str) -> str:
 # ------------------------------------------------------------------------------------------------------------- comparing
 
 
-def first_difference(description: str, inputs: Named, known: Iterable[Known]) -> str:
+def first_difference(description: str, inputs: Named, known: Iterable[KnownStep]) -> str:
     """Return the name of the first of *inputs* that the most similar of the *known* steps does not have, or has otherwise.
 
     Similar is what is called alike or shares half of the inputs; the most similar has the fewest others.

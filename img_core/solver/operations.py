@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from img_core.files import copy
 from img_core.files.ownership import Owners
 from img_core.linux.parallel import once
-from img_core.solver.handler import Done, Handler, StepHandler, StepWork
+from img_core.solver.handler import Handler, StepHandler
 from img_core.solver.keys import digest_of
 from img_core.solver.stacks import image_stack
 from img_core.solver.trees import Trees, is_context
+from img_core.solver.work import Done, StepWork
 from img_core.spec.graph import IMAGE_SCHEME, Copy, FileOp, MakeDirectory, MergeOp, RunOp, SourceOp
 from img_core.spec.source import Source, TreeSource
 
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from img_core.solver.failure import StepFailure
-    from img_core.solver.handler import StepPlace, Task
     from img_core.solver.run import Runner
     from img_core.solver.scope import BuildScope
     from img_core.solver.stacks import Evaluated
+    from img_core.solver.work import StepPlace, Task
     from img_core.spec.graph import Op
     from img_core.spec.snapshotter import Rootfs
 

@@ -13,15 +13,17 @@ from img_core.solver.stacks import Layer
 from img_core.store.records import RecordedLayer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from img_core.solver.scope import BuildScope
     from img_core.solver.stacks import Stack
+    from img_core.spec.snapshotter import Snapshotter
     from img_core.spec.values import ChainId, DiffId
     from img_core.store import Store
     from img_core.store.records import StepRecord
 
-__all__ = ["equal_layers", "made_again", "recorded", "recorded_layer"]
+    Changes = Callable[[str, tuple[str, ...]], str]
+
+__all__ = ["changes_digest", "equal_layers", "made_again", "recorded", "recorded_layer"]
 
 
 def recorded(layer: Layer) -> RecordedLayer:
@@ -83,40 +85,45 @@ def _chain(layers: Sequence[Layer], top: DiffId) -> ChainId | None:
 
 
 def made_again(
-    scope: BuildScope, record: StepRecord, before: Sequence[StepRecord], made: tuple[str, tuple[str, ...]]
+    store: Store,
+    changes_in: Changes,
+    record: StepRecord,
+    before: Sequence[StepRecord],
+    made: tuple[str, tuple[str, ...]],
 ) -> tuple[StepRecord, StepRecord | None]:
     """Return *record* with its identity, and the one of the records *before* that holds the same files as the new layer, if any.
 
-    *made* is the directory of the new snapshot, with its parents. A result that differs gets an identity by its content, so that what was
-    built on the old one is not found; one that is the same keeps the old one's, so that it is. It costs reading the new layer once, and the
-    old one unless that was done before.
+    *made* is the directory of the new snapshot, with its parents; *changes_in* gives the `changes_digest` of one. What differs gets
+    an identity by its content, so that what was built on the old one is not found; one that is the same keeps the old one's, so that it is.
+    It costs reading the new layer once, and the old one unless that was done before.
     """
-    changes = _changes(scope, *made)
+    changes = changes_in(*made)
     for old in before:
-        if changes == (old.changes or _changes_of(scope, old)):
+        if changes == (old.changes or _changes_of(store, changes_in, old)):
             return replace(record, identity=old.identity, changes=changes), old
     return replace(record, identity=digest_of("again", record.key, record.definition, changes), changes=changes), None
 
 
-def _changes_of(scope: BuildScope, record: StepRecord) -> str:
-    snapshots = scope.store.snapshots
-    snapshot = snapshots.get(record.layers[-1].snapshot or "")
-    return _changes(scope, snapshot.directory, snapshot.parents) if snapshot else ""
+def _changes_of(store: Store, changes_in: Changes, record: StepRecord) -> str:
+    snapshot = store.snapshots.get(record.layers[-1].snapshot or "")
+    return changes_in(snapshot.directory, snapshot.parents) if snapshot else ""
 
 
-def _changes(scope: BuildScope, directory: str, parents: tuple[str, ...]) -> str:
+def changes_digest(
+    snapshotter: Snapshotter, check: Callable[[], None], directory: str, parents: tuple[str, ...]
+) -> str:
     """Return a digest of what a snapshot changes: paths, kinds, modes, owners, links, attributes, deletions and bytes, but no times.
 
-    It is the diff id of the layer with all times at 1970.
+    It is the diff id of the layer with all times at 1970. *check* raises Canceled if the build has to end.
     """
     from img_core.archives.tar import write_layer  # only where a step ran again
 
-    changes = scope.drivers.snapshotter.changes(directory, parents)
+    changes = snapshotter.changes(directory, parents)
     try:
         return write_layer(
             changes,
             changes.root_fd,
-            lambda _data: scope.cancellation.check(),
+            lambda _data: check(),
             compression="uncompressed",
             owner_of=lambda path, _status: changes.owner(path),
             clamp_mtime=0,

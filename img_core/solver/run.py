@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from img_core.linux.cgroups.groups import StepGroups
     from img_core.linux.network.private import PrivateNetwork
     from img_core.solver.failure import StepFailure
-    from img_core.solver.handler import StepPlace, Task
     from img_core.solver.scope import BuildScope
     from img_core.solver.trees import Trees
+    from img_core.solver.work import StepPlace, Task
     from img_core.spec.executor import ExitStatus
     from img_core.spec.graph import RunOp
     from img_core.spec.snapshotter import Rootfs

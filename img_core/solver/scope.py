@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from img_core.linux.cancellation import Cancellation
     from img_core.solver.cache_import import Imports
     from img_core.solver.events import Events
-    from img_core.solver.explain import Known
     from img_core.solver.failure import StepFailure
     from img_core.solver.images import BuildResolver
     from img_core.solver.stacks import Layer
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from img_core.spec.source import TreeSource
     from img_core.spec.values import Descriptor, Platform
     from img_core.store import Store
+    from img_core.store.records import KnownStep
 
 __all__ = ["BuildScope", "Drivers", "in_images"]
 
@@ -79,7 +79,7 @@ class BuildScope:
     packed: Callable[[Layer, Descriptor], None] = lambda _layer, _blob: None
     company: Company = field(default_factory=Company, init=False)  #: of the evaluations of vertices
     layers: Layers = field(init=False)
-    known_steps: Callable[[], Sequence[Known]] = field(init=False)  #: before this build, to explain why a step runs
+    known_steps: Callable[[], Sequence[KnownStep]] = field(init=False)  #: before this build, to explain why a step runs
     definitions: frozenset[str] = field(init=False)  #: of all steps of the build, see `keys.definition_of`
     blobs_wanted: frozenset[str] = field(init=False)  #: digests of the vertices whose layers an exporter will want
     looks_up: bool = field(
@@ -99,7 +99,7 @@ class BuildScope:
         wanted = [vertex.digest for vertex in steps] if self.all_layers else in_images(self.plan.roots())
         object.__setattr__(self, "blobs_wanted", frozenset(wanted if self.layer_forms else ()))
 
-    def _known_steps(self) -> Sequence[Known]:
+    def _known_steps(self) -> Sequence[KnownStep]:
         return [*self.store.records.known_steps(), *(self.imports.known_steps() if self.imports else ())]
 
     @property

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from img_core.linux.scheduler import Scheduler
-from img_core.solver.handler import Done, Task
 from img_core.solver.operations import FileHandler, RunHandler, handlers
 from img_core.solver.result import BuildOutcome, ImageOutcome, workers
 from img_core.solver.stacks import EMPTY, Layer, RestartError, Stack
+from img_core.solver.work import Done, Task
 from img_core.spec.errors import Canceled, ImgError
 from img_core.spec.graph import FileOp, MergeOp, RunOp, SourceOp
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from img_core.spec.dataclass import dataclass
 from img_core.spec.values import DiffId, Digest
@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from img_core.files.copy import FileDigests
     from img_core.files.sqlite import Database
 
-__all__ = ["Pin", "RecordedLayer", "Records", "StepRecord", "forget_lost", "place"]
+__all__ = ["KnownStep", "Pin", "RecordedLayer", "Records", "StepRecord", "forget_lost", "place"]
 
 _MANY = 500  # records to compare a step with
+
+#: a recorded step: key, description, and its inputs by name, as hashes
+KnownStep: TypeAlias = "tuple[str, str, Sequence[tuple[str, str]]]"
 
 #: Steps whose result is not here any more, neither unpacked nor as a blob, and stacks that are part of no step's.
 _LOST = (
@@ -118,7 +121,7 @@ class Records:
             for row in rows
         ]  # fmt: skip
 
-    def known_steps(self) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    def known_steps(self) -> list[KnownStep]:
         """Return key, description and inputs of the steps that were recorded last."""
         rows = self._database.query("SELECT key, description, inputs FROM step ORDER BY made DESC LIMIT ?", (_MANY,))
         return [(row["key"], row["description"], json.loads(row["inputs"])) for row in rows]

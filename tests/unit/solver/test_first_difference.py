@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from img_core.solver.explain import Known, first_difference, hashed
+from img_core.solver.explain import first_difference, hashed
+from img_core.store.records import KnownStep
 
 STEP = [("the command", "make"), ("variable A", "1"), ("variable B", "2"), ("step `[1/2] COPY . /`", "identity")]
 
 
-def known(key: str = "key", description: str = "[2/2] RUN make", **changes: str) -> Known:
+def known(key: str = "key", description: str = "[2/2] RUN make", **changes: str) -> KnownStep:
     inputs = [(name, changes.get(name.split()[-1].strip("`/"), text)) for name, text in STEP]
     return key, description, hashed(key, [item for item in inputs if item[1]])
 
@@ -38,7 +39,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(("before", "reason"), CASES.values(), ids=CASES)
-def test_the_first_difference_is_named(before: list[Known], reason: str) -> None:
+def test_the_first_difference_is_named(before: list[KnownStep], reason: str) -> None:
     assert first_difference("[2/2] RUN make", STEP, before) == reason
 
 
