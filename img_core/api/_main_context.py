@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from img_core.api._definition import Definition, open_context, read_definition, read_definition_in
 from img_core.files import fs
 from img_core.spec.dataclass import dataclass
-from img_core.spec.errors import ImgError, NotFoundError
+from img_core.spec.errors import NotFoundError
 from img_core.spec.graph import CONTEXT_SCHEME, SourceOp
+from img_core.spec.text import why
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,16 +105,14 @@ def _inside(request: BuildRequest, directory: str) -> str:
     clean = os.path.normpath("/" + request.context_subdirectory).lstrip("/")
     if not clean:
         return directory
-    root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.close(fs.open_beneath(root, os.fsencode(clean), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        with fs.opened_directory(directory) as root:
+            os.close(fs.open_beneath(root, os.fsencode(clean), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     except OSError as err:
         raise NotFoundError(
-            f"sub-directory `{fs.show(clean)}` of the build context: {os.strerror(err.errno or 0).lower()}",
+            f"sub-directory `{fs.show(clean)}` of the build context: {why(err)}",
             hint="links in its path are not followed",
         ) from err
-    finally:
-        os.close(root)
     return os.path.join(directory, clean)
 
 
@@ -170,19 +169,8 @@ class KnownContexts:
     def why_missing(self, op: SourceOp, path: str, *, parents: bool) -> str | None:
         """Say why COPY of *path* from the local context *op* would find nothing; None if it may find something."""
         from img_core.files import copy
-        from img_core.files.ignore import IgnoreMatcher
 
         pinned = self._sources(op.scheme).pin(op, None)
         if pinned.directory is None:
             return None
-        descriptor = os.open(pinned.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            text, name = pinned.ignore, pinned.ignore_name
-            ignore = IgnoreMatcher.from_file(text, name) if text is not None else None
-            tree = copy.SourceTree(descriptor, ignore=ignore, ignore_name=name)
-            copy.check_source(tree, path, parents=parents)
-        except ImgError as err:
-            return f"{err.message} ({err.hint})" if err.hint else err.message
-        finally:
-            os.close(descriptor)
-        return None
+        return copy.why_missing(pinned.directory, path, pinned.ignore, pinned.ignore_name, parents=parents)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from img_core.files.copy._digest import digest, file_digests, known_digest
 from img_core.files.copy._reading import FileHashes, Reading
 from img_core.files.copy._remembered import FileDigests
-from img_core.files.copy._select import Folder, Match, Selection, check_source, select
+from img_core.files.copy._select import Folder, Match, Selection, check_source, select, why_missing
 from img_core.files.copy._tree import SourceTree
 from img_core.spec._lazy import names_from
 
@@ -39,6 +39,7 @@ __all__ = [
     "known_digest",
     "select",
     "unpacked_digests",
+    "why_missing",
 ]
 
 __getattr__ = names_from(

@@ -12,7 +12,7 @@ from img_core.files.copy._tree import FileInfo, SourceTree, follow, list_directo
 from img_core.files.ignore import IgnoreMatcher
 from img_core.files.wildcards import compile_wildcards
 from img_core.spec.dataclass import dataclass
-from img_core.spec.errors import DockerfileError, NotFoundError
+from img_core.spec.errors import DockerfileError, ImgError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from img_core.files.copy._reading import Reading
     from img_core.spec.graph import Copy
 
-__all__ = ["Folder", "HardLinks", "Match", "Selection", "check_source", "select"]
+__all__ = ["Folder", "HardLinks", "Match", "Selection", "check_source", "select", "why_missing"]
 
 _WILDCARD = re.compile(r"[*?\[\\]")
 _PIVOT = b"/./"
@@ -124,6 +124,22 @@ def select(tree: SourceTree, copy: Copy) -> Selection:
 def check_source(tree: SourceTree, source: str, *, parents: bool) -> None:
     """Raise what `select` would raise for a *source* that does not exist; patterns are not looked at."""
     _Chooser(tree, os.fsencode(source), None, parents).literal()
+
+
+def why_missing(
+    directory: str, source: str, ignore: str | None = None, ignore_name: str = "", *, parents: bool = False
+) -> str | None:
+    """Say why nothing would be copied of *source* in *directory*, with what the text *ignore* of the file *ignore_name* hides in there.
+
+    None if something may be.
+    """
+    matcher = IgnoreMatcher.from_file(ignore, ignore_name) if ignore is not None else None
+    try:
+        with fs.opened_directory(directory) as root:
+            check_source(SourceTree(root, ignore=matcher, ignore_name=ignore_name), source, parents=parents)
+    except ImgError as err:
+        return f"{err.message} ({err.hint})" if err.hint else err.message
+    return None
 
 
 class _Chooser:
