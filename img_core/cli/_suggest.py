@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from img_core.spec.errors import NotFoundError
 from img_core.spec.words import edits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["command_hint", "flag_hint", "nearest"]
+    from img_core.plugins import Found, PluginInfo
+
+__all__ = ["command_hint", "flag_hint", "nearest", "no_such_plugin"]
 
 _LOGIN = "log in with `img login`, or name a file with `--authfile`"
 _CONFIGURED = "registries are configured in files, see docs/reference/registries.md"
@@ -104,6 +107,13 @@ def command_hint(word: str, known: Iterable[str], prefix: str) -> str | None:
 
 def _meant(text: str | None) -> str | None:
     return f"did you mean `{text}`?" if text else None
+
+
+def no_such_plugin(word: str, known: Iterable[Found | PluginInfo]) -> NotFoundError:
+    """Return the error for *word*, a name or ``kind:name`` that none of *known* has."""
+    names = {f"{one.kind}:{one.name}" if ":" in word else one.name for one in known}
+    hint = _meant(nearest(word, names)) or "`img plugins ls` shows what is installed"
+    return NotFoundError(f'plugin "{word}": not found', hint=hint)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

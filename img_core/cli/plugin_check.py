@@ -10,8 +10,9 @@ import click
 from img_core.cli._base import Command, settings_of
 from img_core.cli._format import render
 from img_core.cli._output import echo
+from img_core.cli._suggest import no_such_plugin
 from img_core.plugins import LISTENER, Choice, parse_choice
-from img_core.spec.errors import HostError, ImgError, NotFoundError, UsageError
+from img_core.spec.errors import HostError, ImgError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,10 +70,11 @@ def _chosen(plugins: Plugins, text: str) -> tuple[Found, Choice]:
     """Return the one plugin that *text* means, and the options for it. Raises NotFoundError, UsageError, PluginError."""
     word, comma, options = text.partition(",")
     kind, _, name = word.rpartition(":")
-    matching = [found for found in plugins.installed() if found.name == name and kind in ("", found.kind)]
+    installed = plugins.installed()
+    matching = [found for found in installed if found.name == name and kind in ("", found.kind)]
     kinds = sorted({found.kind for found in matching})
     if not matching:
-        raise NotFoundError(f'plugin "{word}": not found', hint="`img plugins ls` shows what is installed")
+        raise no_such_plugin(word, installed)
     if len(kinds) > 1:
         raise UsageError(f"`{word}` may be any of {', '.join(f'`{kind}:{name}`' for kind in kinds)}")
     return plugins.usable(kinds[0], name), parse_choice(kinds[0], name + comma + options)

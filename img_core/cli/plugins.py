@@ -12,11 +12,12 @@ from img_core.cli._base import CommandGroup, settings_of
 from img_core.cli._commands import is_taken
 from img_core.cli._format import render, table
 from img_core.cli._output import echo, warn
+from img_core.cli._suggest import no_such_plugin
 from img_core.cli.plugin_check import command as check_plugin
 from img_core.cli.plugin_install import command as install_plugin
 from img_core.cli.plugin_new import command as new_plugin
 from img_core.plugins import KINDS, LISTENER, PluginInfo, Plugins, environment_name, parse_plugin_id
-from img_core.spec.errors import NotFoundError, PluginError
+from img_core.spec.errors import PluginError
 from img_core.spec.text import show
 
 if TYPE_CHECKING:
@@ -104,8 +105,9 @@ def _switch(context: click.Context, names: Sequence[str], *, enabled: bool) -> N
     settings = settings_of(context)
     for name in names:
         kind, word = parse_plugin_id(name, "the command line")
-        if word != "*" and not any((info.kind, info.name) == (kind, word) for info in _installed(settings.plugins())):
-            raise NotFoundError(f'plugin "{name}": not found', hint="`img plugins ls` shows what is installed")
+        inventory = _installed(settings.plugins())
+        if word != "*" and not any((info.kind, info.name) == (kind, word) for info in inventory):
+            raise no_such_plugin(name, inventory)
         switch(settings.config(), f"{kind}:{word}", enabled=enabled)
         toggle = Plugins(settings.config()).toggle(kind, word)
         if toggle.enabled is not enabled:
@@ -120,7 +122,7 @@ def _installed(plugins: Plugins) -> Sequence[PluginInfo]:
 def _matching(inventory: Sequence[PluginInfo], name: str) -> list[PluginInfo]:
     found = [info for info in inventory if name in (info.name, f"{info.kind}:{info.name}")]
     if not found:
-        raise NotFoundError(f'plugin "{name}": not found', hint="`img plugins ls` shows what is installed")
+        raise no_such_plugin(name, inventory)
     return found
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "passwd",
     "places",
     "refusals",
+    "rootlock",
     "shape",
     "space",
     "sqlite",

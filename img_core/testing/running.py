@@ -16,12 +16,13 @@ from typing import Any, NoReturn
 
 import pytest
 
-from img_core.spec.errors import ImgError
+from img_core.spec.errors import ImgError, UsageError
 
 __all__ = ["Outcome", "collected", "run_suites"]
 
 #: What would change how pytest works; with ``CI`` it shows differences as a whole, which takes minutes for large ones.
 _VARIABLES = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_CURRENT_TEST", "CI", "BUILD_NUMBER")
+_NO_EXPRESSION = 4  #: pytest's status where it cannot read what it is given (its `ExitCode.USAGE_ERROR`)
 _PATIENCE = 300.0  #: seconds of silence after which a test is taken for stuck
 
 
@@ -81,6 +82,8 @@ def _outcomes(make: Callable[[], Mapping[str, type]], select: str, place: str) -
         if running:
             os.kill(child, signal.SIGKILL)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status == _NO_EXPRESSION:
+        raise UsageError(f"`{select}` is no expression over names of tests", hint="e.g. `kill or disk`")
     if running:
         yield Outcome(running, "failed", reason="it ends the process, or never comes to an end")
     elif status:
@@ -117,7 +120,8 @@ def _be_child(make: Callable[[], Mapping[str, type]], selected: str, writer: int
             report.tell(Outcome("it can be loaded", "failed", 0.0, " ".join(text.split()), details))
             status = 0
         else:
-            status = 0 if _pytest(report, selected, place) in (0, 1, 5) else 3
+            ended = _pytest(report, selected, place)
+            status = 0 if ended in (0, 1, 5) else ended if ended == _NO_EXPRESSION else 3
     finally:
         os._exit(status)
 

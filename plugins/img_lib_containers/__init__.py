@@ -20,6 +20,7 @@ __all__ = [
     "seccomp_rules",
     "socket_calls",
     "standing",
+    "statuses",
     "supervised_calls",
     "unix_sockets",
 ]

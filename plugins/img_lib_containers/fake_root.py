@@ -112,7 +112,7 @@ class FakeRoot(Answering):
         self._permissions = records.permissions
         if self._view is not None and root and os.stat("/").st_uid != self._uid:
             self._view.stand_in = root
-        self._device = os.stat("/").st_dev
+        self._elsewhere = _devices_of_descriptors()
         self._status = Status()
 
     def run_until(self, pidfd: int) -> None:
@@ -199,7 +199,7 @@ class FakeRoot(Answering):
                 return False
             seccomp.proceed(self._listener, notification)  # and find it, too
             return True
-        if path and status.device != self._device and follow:  # perhaps behind a link to a descriptor
+        if path and self._is_ours(status.device, status.mode):
             return False
         owner, permissions = self._shown(name, status) if status.uid == self._uid else (None, 0)
         if owner is None:
@@ -227,6 +227,10 @@ class FakeRoot(Answering):
         if path.startswith(_SYSTEM) or (len(path) < _SHORT and view.stand_in):
             return None
         return None if self._standing is not None and self._standing.may_mean(path) else path
+
+    def _is_ours(self, device: int, mode: int) -> bool:
+        """Tell whether a path may have led to a process or a descriptor of ours instead of the caller's."""
+        return device in self._elsewhere or stat.S_ISCHR(mode)  # no step can make one
 
     def _shown(self, name: bytes, status: Status) -> tuple[tuple[int, int] | None, int]:
         """Return owner and permissions that a file of ours is shown with; no owner: as it is."""
@@ -284,10 +288,12 @@ class FakeRoot(Answering):
 
     def _look(self, asked: Asked) -> Shown | None:
         path = asked.path()
-        if path is not None and (path.startswith(_SYSTEM) or len(path) < _SHORT):
-            return super()._look(asked) if path.startswith(_SYSTEM) else self._look_at(asked.file())
         if path is None:
             return self._look_at(asked.caller.descriptor(asked.directory))
+        if path.startswith(_SYSTEM):
+            return super()._look(asked)
+        if len(path) < _SHORT and asked.caller.root:
+            return self._look_at(asked.file())
         name = self._name(asked, asked.directory, path)
         try:
             info = os.stat(name, follow_symlinks=asked.follow)
@@ -296,8 +302,8 @@ class FakeRoot(Answering):
             info = os.stat(name, follow_symlinks=asked.follow)
         if info.st_uid != self._uid:
             return None
-        if info.st_dev != self._device and not (stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode)):
-            return None  # a link to a descriptor, which would be ours
+        if self._is_ours(info.st_dev, info.st_mode):
+            return None
         return self._look_at(asked.file() if stat.S_ISLNK(info.st_mode) else name, info)
 
     def _look_at(self, name: str | bytes, info: os.stat_result | None = None) -> Shown | None:
@@ -404,6 +410,16 @@ class FakeRoot(Answering):
         if room:
             asked.caller.write_memory(pointer, content)
         return len(content)
+
+
+def _devices_of_descriptors() -> frozenset[int]:
+    """Return the devices of /proc, and of pipes and sockets without a name."""
+    ours = os.pipe()
+    with socket.socket(socket.AF_UNIX) as unnamed:
+        found = frozenset(os.fstat(fd).st_dev for fd in (ours[0], unnamed.fileno()))
+    for fd in ours:
+        os.close(fd)
+    return found | {os.stat("/proc").st_dev}
 
 
 def _name_of(call: SupervisedCall, notification: seccomp.Notification, path: bytes) -> bytes:

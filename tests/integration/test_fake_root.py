@@ -47,7 +47,7 @@ ROWS = {
     "closed files": ("echo x > f; chmod 000 f; cat f; echo y >> f; cat f; stat -c %a f; [ -w f ] && ! [ -x f ] && echo w", "x x y 0 w"),
     "closed directories": ("mkdir d; echo x > d/f; chmod 0 d; cat d/f; rm d/f; echo y > d/g; ls d; stat -c %a d; mv d e; rm -r e; ls",
                            "x g 0"),
-    "mkfifo": ("mkfifo p; chown 3:4 p; stat -c '%u:%g %F' p", "3:4 fifo"),
+    "mkfifo": ("mkfifo p; chown 3:4 p; ln -s p l; stat -c '%u:%g %F' p; stat -Lc %u:%g p l", "3:4 fifo 3:4 3:4"),
     "git": ("git init -q r && git -C r status -s && echo trusted", "trusted"),
     "files without a name": (f"setpriv --reuid=33 --regid=34 --clear-groups python3 -c '{UNNAMED}'; stat -c '%u:%g %a' named", "33:34 0"),
     "openat2": (f"python3 -c '{OPENAT2}'", "38"),
@@ -60,6 +60,8 @@ ROWS = {
     "a program that was written raises": ("cp $(command -v id) f; chown 5 f; chmod 4755 f; printf x >> f; setpriv --reuid=33 --regid=33 "
                                           "--clear-groups ./f -u", "5"),
     "what is open is looked at itself": (f"ln -s gone l; python3 -c '{OPENED}'", "True 0 True 0"),
+    "its own processes": ("[ /./proc/self/exe -ef $(command -v stat) ]; ln -s /proc/self me; [ $(stat -Lc %i me) != $(stat -Lc %i me) ] "
+                          "&& echo each; cd /proc; stat -Lc %F self/fd/0 < /dev/null", "each character special file"),
     "a link to an open file": ("ln -s /dev/stdin l; echo | stat -Lc %F l; stat -c %F l", "fifo symbolic link"),
     "descriptors and directories": ("mkdir d; echo > d/f; chown 3:4 d/f; cd d; stat -c %u:%g f ../d/f $PWD/f; stat -c %u - < f; "
                                     "find .. -name f -uid 3", "3:4 3:4 3:4 3 ../d/f"),

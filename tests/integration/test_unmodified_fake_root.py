@@ -27,6 +27,7 @@ from harness.unmodified import Box
 from integration.test_single_id import DOCKERFILE, EXPECTED, archive, package
 from integration.test_unmodified_containers import layer_paths
 from integration.test_unmodified_swap import CASES as SWAPPED
+from integration.test_unmodified_swap import check_killed_builds_are_undone
 
 KINDS = ("host-users-false-drop-all", "restricted-open-root")
 #: the container in which no step can make a name in the root directory, see `harness.bases.below_media`
@@ -172,6 +173,12 @@ def test_the_doctor_names_the_situation(box: Box) -> None:
     assert "steps only believe that they are root" in findings["user ids"]["text"]
     assert "`hostUsers: false`" in findings["user ids"]["hint"]
     assert findings["executor swap"]["text"] == "works, and is what `auto` takes"
+
+
+def test_a_killed_build_is_undone_where_names_move_one_level_deeper(tmp_path: Path, base: Path) -> None:
+    box = Box.make(tmp_path / "layer", PREPARED, base)
+    check_killed_builds_are_undone(box, 8)
+    box.remove()
 
 
 #: what has no place where no step can make a name in the root directory -> the error

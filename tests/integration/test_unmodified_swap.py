@@ -22,8 +22,9 @@ from harness.host import AS_ROOT, need
 from harness.img import Img, write_context
 from harness.oci import ImageArchive
 from harness.prepared import LINKS, OWNED
-from harness.situations import Unmodified
+from harness.situations import UNMODIFIED, Unmodified
 from harness.unmodified import Box
+from img_core.testing.registry import DockerRegistry
 from integration.test_containers import write_wheels
 from integration.test_unmodified_containers import BUILDS, layer_paths
 from integration.test_unmodified_templates import CONTRIB, write_base
@@ -330,7 +331,16 @@ state = ["-s", "/.img/state"]
 build = [*state, "build", "-q", "--no-cache", "-o", "type=local,dest=/.img/in/killed/out"]
 whole, endless = [*build, "/.img/in/killed/context"], [*build, "/.img/in/killed/endless"]
 undoing = [*state, "ls"], [*state, "push", "nothing"], [*state, "history", "nothing"], [*state, "prune"]
-before, moments = sorted(os.listdir("/")), int(sys.argv[1])
+moments = int(sys.argv[1])
+
+def names():
+    found = set(os.listdir("/"))
+    for name in found - {"proc", "sys", "dev", ".img"}:
+        if os.path.isdir("/" + name) and not os.path.islink("/" + name):
+            found |= {name + "/" + each for each in os.listdir("/" + name)}
+    return found
+
+before = names()
 
 def start(words):
     pid = os.fork()
@@ -358,7 +368,7 @@ for moment in range(moments):
     if moment % 2:
         while not os.path.exists("/.img/in/begun"):
             time.sleep(0.002)
-        in_place += os.path.exists("/.img-aside-etc") and os.path.exists("/bin/busybox")
+        in_place += os.path.exists("/bin/busybox") and any(os.path.lexists(place + "/.img-note") for place in ("", "/usr"))
     else:
         time.sleep(seconds * (0.1 + 0.9 * moment / moments))
     os.kill(pid, signal.SIGKILL)
@@ -367,28 +377,30 @@ for moment in range(moments):
         os.unlink("/.img/in/begun")
         if moment % 4 == 1:  # else the next build finds what is left
             end(undoing[moment // 4 % 4])
-            if sorted(os.listdir("/")) != before:
+            if names() != before:
                 not_back.append(moment)
 assert end(whole) == 0
-print(json.dumps({"in place": in_place, "not back": not_back, "lost": sorted(set(before) ^ set(os.listdir("/")))}))
+print(json.dumps({"in place": in_place, "not back": not_back, "lost": sorted(before ^ names())}))
 """
 
 
-def test_a_killed_build_is_undone_by_the_next_command(box: Box) -> None:
-    steps = "RUN mkdir /top && echo step > /etc/step && mv /top /moved\nRUN rmdir /moved; ls / > /etc/names\n"
+def check_killed_builds_are_undone(box: Box, moments: int) -> None:
+    steps = "RUN mkdir /srv/top && echo step > /etc/step && mv /srv/top /srv/moved\nRUN rmdir /srv/moved; ls / > /etc/names\n"
+    endless = "RUN mkdir /srv/top && touch /.img/in/begun && sleep 1000\n"
     box.put("/.img/in/killed/context/Dockerfile", f"FROM busybox\n{steps}")
-    box.put(
-        "/.img/in/killed/endless/Dockerfile", "FROM busybox\nRUN mkdir /top && touch /.img/in/begun && sleep 1000\n"
-    )
+    box.put("/.img/in/killed/endless/Dockerfile", f"FROM busybox\n{endless}")
     box.put("/.img/in/killed/killer.py", KILLER)
     situation = box.img().situation
     assert situation is not None
-    moments = 50 if AS_ROOT else 8
     command = situation.wrap(sys.executable, "/.img/in/killed/killer.py", str(moments))
     done = subprocess.run(command, capture_output=True, text=True, env=box.environment(), timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {"in place": moments // 2, "not back": [], "lost": []}
     assert box.inside("/.img/in/killed/out/etc/step").read_text() == "step\n"
+
+
+def test_a_killed_build_is_undone_by_the_next_command(box: Box) -> None:
+    check_killed_builds_are_undone(box, 50 if AS_ROOT else 8)
 
 
 #: starts commands while a step has its files in place, one of which would say where it looks for images; prints what each said and when
@@ -450,8 +462,34 @@ def builder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Img, Path]:
     return img, write_wheels(directory / "wheels")
 
 
+#: a Pod that the policy "restricted" admits, and what of its settings makes the container that is tried
+MANIFEST = CONTRIB / "kubernetes/restricted/pod.yaml"
+ADMITTED = {
+    "runAsNonRoot": True,
+    "runAsUser": UNMODIFIED["restricted-prepared"]["user"],
+    "runAsGroup": UNMODIFIED["restricted-prepared"]["user"],
+    "seccompProfile": {"type": "RuntimeDefault"},
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+}
+
+
+def restricted_pod(registry: str) -> tuple[dict[str, str], str]:
+    """Return the variables and the command of that Pod, for an image that goes to *registry*."""
+    yaml = pytest.importorskip("yaml", reason="needs pyyaml, one of the development dependencies")
+    spec = yaml.safe_load(MANIFEST.read_text())["spec"]
+    (container,) = spec["containers"]
+    assert {**spec["securityContext"], **container["securityContext"]} == ADMITTED
+    assert container["image"] == "registry.example.com/tools/img:restricted"
+    assert container["command"] == ["/.img/bin/sh", "-c"]
+    assert all(each["mountPath"].startswith("/.img/") for each in container["volumeMounts"])
+    variables = {each["name"]: each["value"] for each in container["env"]}
+    (command,) = container["args"]
+    return {**variables, "TARGET": f"{registry}/team/app:latest", "CONTEXT": "."}, command
+
+
 def check_the_image_boots_and_builds(
-    builder: tuple[Img, Path], busybox_archive: Path, tmp_path: Path, target: str
+    builder: tuple[Img, Path], registry: DockerRegistry, busybox_archive: Path, tmp_path: Path, target: str
 ) -> None:
     kind, names = IMAGES[target]
     img, wheels = builder
@@ -470,12 +508,13 @@ def check_the_image_boots_and_builds(
     )
     box.put("/.img/work/base.tar", base.read_bytes())
     exported = " ".join(config["Env"])
-    script = "img load -q -i base.tar && img doctor && img build -o type=oci,dest=out.tar . && ls -A /"
+    variables, pushing = restricted_pod(registry.address) if target else ({}, "true")
+    script = f"img load -q -i base.tar && img doctor && img build -o type=oci,dest=out.tar . && {pushing} && ls -A /"
     situation = box.img().situation
     assert situation is not None
     done = subprocess.run(
         situation.wrap("/.img/bin/sh", "-c", f"export {exported}; cd /.img/work && {script}"), capture_output=True, text=True, timeout=120,
-        env=box.environment(), check=False,
+        env={**box.environment(), **variables}, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "executor swap" in done.stdout

@@ -96,5 +96,5 @@ class Environment:
             **self.variables,
         }  # fmt: skip
         return subprocess.run(
-            command, capture_output=True, text=True, env=environment, check=check, cwd=self.home, timeout=120
+            command, capture_output=True, text=True, env=environment, check=check, cwd=self.home, timeout=600
         )

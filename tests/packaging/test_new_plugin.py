@@ -155,7 +155,7 @@ USES: dict[str, Callable[[Environment], None]] = {
 #: of suites that take long, the tests that are run here: all of them are run for the drivers that these templates build on
 SOME = {
     "executor": "Module or driver or (full and (exit_code or output or mounts))",
-    "snapshotter": "not 130 and not kinds",
+    "snapshotter": "not (single or thirty or kinds or fault or much)",
 }
 
 

@@ -63,7 +63,8 @@ ARCH = """\
 . ./PKGBUILD
 (build)
 for one in "${pkgname[@]}"; do
-    (pkgname=$one pkgdir="$OUT/$one"; mkdir -p "$pkgdir"; "package_$one"; echo "${depends[*]}" > "$OUT/$one.depends")
+    (pkgname=$one pkgdir="$OUT/$one"; mkdir -p "$pkgdir"; "package_$one"; echo "${depends[*]}" > "$OUT/$one.depends"
+     echo "${license[*]}" > "$OUT/$one.license")
 done
 """
 ALPINE = """\
@@ -72,8 +73,10 @@ pkgdir="$OUT/img-builder"
 (cd "$builddir"; build; package)
 echo "$depends" > "$OUT/img-builder.depends"
 echo "$subpackages" > "$OUT/subpackages"
+echo "$arch $(for one in $subpackages; do [[ $one != *:*:* ]] || echo "${one#img-builder-}" | cut -d: -f1,3; done)" > "$OUT/arch"
 for one in fuse runc-embedded; do
-    (subpkgdir="$OUT/img-builder-$one"; mkdir -p "$subpkgdir"; "_${one#runc-}"; echo "$depends" > "$OUT/img-builder-$one.depends")
+    (subpkgdir="$OUT/img-builder-$one"; mkdir -p "$subpkgdir"; "_${one#runc-}"; echo "$depends" > "$OUT/img-builder-$one.depends"
+     echo "$license" > "$OUT/img-builder-$one.license")
 done
 """
 GENTOO = """\
@@ -94,6 +97,7 @@ for USE in "" "fuse" "embedded-runc" "fuse embedded-runc"; do
     (cd img_builder-0.1.0; python_compile; python_install_all)
 done
 echo "$RDEPEND" > "$OUT/img-builder.depends"
+echo "$LICENSE" > "$OUT/img-builder-runc-embedded.license"
 """
 
 
@@ -181,12 +185,18 @@ def check_needs(directory: Path, prefix: str, wheels: dict[str, Path]) -> None:
         assert [each for each in needed(wheels[name]) if f"{prefix}{each}" not in words] == []
 
 
+def check_licence(directory: Path) -> None:
+    """Insist that the package with runc inside names the licence of that, too."""
+    assert {"MIT", "Apache-2.0"} <= set((directory / "img-builder-runc-embedded.license").read_text().split())
+
+
 def test_arch_packages_what_is_in_the_wheels(wheels: dict[str, Path], tmp_path: Path) -> None:
     out = run(RECIPES / "arch/PKGBUILD", "PKGBUILD", ARCH, wheels, tmp_path)
     check_core(out / "img-builder", wheels["core"], "usr/share/licenses/img-builder/LICENSE")
     check(out / "img-builder-fuse", wanted(wheels["fuse"]))
     check(out / "img-builder-runc-embedded", wanted(wheels["embedded"]))
     check_needs(out, "python-", wheels)
+    check_licence(out)
 
 
 def test_alpine_packages_what_is_in_the_wheels(wheels: dict[str, Path], tmp_path: Path) -> None:
@@ -195,9 +205,12 @@ def test_alpine_packages_what_is_in_the_wheels(wheels: dict[str, Path], tmp_path
     check(out / "img-builder-fuse", wanted(wheels["fuse"]))
     check(out / "img-builder-runc-embedded", wanted(wheels["embedded"]))
     check_needs(out, "py3-", wheels)
+    check_licence(out)
     subpackages = (out / "subpackages").read_text()
     for suffix in ("doc", "bash-completion", "zsh-completion", "fish-completion"):
         assert f"img-builder-{suffix}" in subpackages, "abuild moves these files into a package of their own"
+    arch, *of_its_own = (out / "arch").read_text().split()
+    assert (arch, of_its_own) == ("all", ["fuse:noarch"]), "abuild gives a subpackage that names none that of the whole"
 
 
 def test_gentoo_installs_what_is_in_the_wheels(wheels: dict[str, Path], tmp_path: Path) -> None:
@@ -210,6 +223,7 @@ def test_gentoo_installs_what_is_in_the_wheels(wheels: dict[str, Path], tmp_path
     check(out / "img-builder+fuse+embedded-runc", core | fuse | embedded)
     (out / "img-builder-fuse.depends").write_text((out / "img-builder.depends").read_text())
     check_needs(out, "dev-python/", wheels)
+    check_licence(out)
 
 
 def test_the_wheels_share_no_file(wheels: dict[str, Path]) -> None:

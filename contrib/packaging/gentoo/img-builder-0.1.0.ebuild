@@ -28,6 +28,7 @@ RDEPEND="
 	>=dev-python/stevedore-4.0[${PYTHON_USEDEP}]
 	dev-python/truststore[${PYTHON_USEDEP}]
 	>=dev-python/xattr-0.10.1[${PYTHON_USEDEP}]
+	embedded-runc? ( sys-libs/libseccomp )
 	fuse? (
 		sys-fs/fuse:3
 		>=dev-python/pyfuse3-3.4[${PYTHON_USEDEP}]

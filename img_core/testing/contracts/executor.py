@@ -482,7 +482,7 @@ class ExecutorContract(DriverContract):
         script = f"trap '' TERM INT; setsid sleep {seconds} & sleep {seconds} & echo ready; wait"
         outcome = lab.shell(script, cancel="ready")
         assert outcome.canceled
-        assert outcome.seconds < 3 + self.budget  # at once, on a machine that has much to do
+        assert outcome.seconds < 10 + self.budget  # at once, on a machine that has much to do
         assert processes_with(seconds) == []
 
     @pytest.mark.parametrize("mapping", ["full", "single"])

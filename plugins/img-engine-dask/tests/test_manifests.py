@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
+from harness.host import need
 from harness.img import remove_as_mapped_root, write_context
 from harness.ports import free_ports
+from harness.unmodified import Box
 from img_core.testing.processes import eventually
 
 PAGE = Path(__file__).resolve().parents[3] / "docs/how-to/several-machines.md"
@@ -52,14 +54,24 @@ def test_they_fit_together() -> None:
             assert container["image"]
 
 
+def as_it_is(*words: str) -> list[str]:
+    """Run a program of this machine on this machine."""
+    return [*words]
+
+
 @contextmanager
-def started(command: list[str], directory: Path, **environment: str) -> Iterator[Path]:
-    """Run *command*, which begins with ``dask``, for a block; give the file with what it says."""
+def started(
+    command: list[str],
+    directory: Path,
+    wrap: Callable[..., list[str]],
+    **environment: str,
+) -> Iterator[Path]:
+    """Run *command*, which begins with ``dask``, for a block, as *wrap* has it; give the file with what it says."""
     directory.mkdir()
     program = "from dask.__main__ import main; main()"
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", program, *command[1:]], stdout=log, stderr=log, cwd=directory,
+            wrap(sys.executable, "-c", program, *command[1:]), stdout=log, stderr=log, cwd=directory,
             env={**os.environ, "TMPDIR": str(directory), **environment},
         )  # fmt: skip
     try:
@@ -71,14 +83,15 @@ def started(command: list[str], directory: Path, **environment: str) -> Iterator
 
 @pytest.mark.rootless
 @pytest.mark.registry
-def test_their_commands_build_an_image(new_state: Any, registry: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["a-process", "a-container-that-nobody-changed"])
+def test_their_commands_build_an_image(new_state: Any, registry: Any, tmp_path: Path, place: str) -> None:
     found = manifests()
     port = str(free_ports(1)[0])
 
     def command(name: str) -> tuple[list[str], dict[str, str]]:
         container = pod(found[name])["containers"][0]
         words = [word.replace("img-scheduler", "127.0.0.1").replace("8786", port) for word in container["command"]]
-        return words, {item["name"]: str(tmp_path / "pod") for item in container.get("env", [])}
+        return words, {item["name"]: item["value"] for item in container.get("env", [])}
 
     alone, laptop = new_state("alone"), new_state("laptop")
     base = f"{registry.address}/busybox"
@@ -92,13 +105,26 @@ def test_their_commands_build_an_image(new_state: Any, registry: Any, tmp_path: 
     engine = f"dask,address=tcp://127.0.0.1:{port},cache={registry.address}/me/app:cache,home=0"
     scheduler, _ = command("Job/img-scheduler")
     worker, environment = command("Job/img-workers")
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    with started(scheduler, tmp_path / "scheduler") as said:
+    environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    volume, box, wrap = tmp_path / "pod", None, as_it_is
+    if place == "a-process":
+        environment["XDG_DATA_HOME"] = str(volume)
+    else:
+        need("runc")
+        box = Box(tmp_path / "layer", "root")
+        volume, situation = box.inside(environment["XDG_DATA_HOME"]), box.img().situation
+        assert situation is not None
+        wrap = situation.wrap
+        environment |= {"HOME": "/root", "TMPDIR": "/tmp"}
+    with started(scheduler, tmp_path / "scheduler", as_it_is) as said:
         eventually(lambda: "Scheduler at" in said.read_text(), "the scheduler")
-        with started(worker, tmp_path / "worker", PATH=path, **environment) as log:
-            eventually(lambda: "Registered to" in log.read_text(), "the worker")
+        with started(worker, tmp_path / "worker", wrap, **environment) as log:
+            eventually(lambda: "Registered to" in log.read_text(), lambda: log.read_text())
             done = laptop.build(context, "--engine", engine, *epoch).ok()
     assert laptop.digest("built") == alone.digest("built")
     assert done.stderr.count(": on ") == 2, str(done)
-    assert (tmp_path / "pod/img/img.db").exists(), "the worker has its state where the volume is"
-    remove_as_mapped_root(tmp_path / "pod")
+    assert (volume / "img/img.db").exists(), "the worker has its state where the volume is"
+    if box is not None:
+        box.remove()
+    else:
+        remove_as_mapped_root(volume)

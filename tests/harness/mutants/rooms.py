@@ -334,11 +334,11 @@ class AlwaysInsecure(_Changed):
 
 
 class NeverCancels(UsernsExecutor):
-    """Nobody looks at the descriptor that asks to stop, for five seconds."""
+    """Nobody looks at the descriptor that asks to stop, for twelve seconds."""
 
     def run(self, process: Process, rootfs: Any, io: StepIO) -> ExitStatus:
         late, writer = os.pipe()
-        timer = threading.Timer(5, os.write, (writer, b"!"))
+        timer = threading.Timer(12, os.write, (writer, b"!"))
         timer.start()
         try:
             return super().run(process, rootfs, replace(io, cancel_fd=late))

@@ -525,7 +525,7 @@ def _never_looks(self: Any, pinned: PinnedTree, directory: str) -> None:
     try:
         Words.fetch(self, pinned, directory)
     except Canceled:
-        threading.Event().wait(13)
+        threading.Event().wait(20)
         raise
 
 
