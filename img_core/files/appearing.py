@@ -111,7 +111,7 @@ def _staged(final: str) -> Iterator[int]:
         os.makedirs(parent, exist_ok=True)
     stage = os.path.join(parent, f".{os.path.basename(final)}.{secrets.token_hex(6)}")
     try:
-        with fs.disk_errors(parent):
+        with destination_errors(final):
             fs.mkdir(stage, 0o755)  # in here: a signal may come when it is made
         with fs.opened_directory(stage) as descriptor:
             yield descriptor

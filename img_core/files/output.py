@@ -14,7 +14,6 @@ import stat
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from img_core.files import fs
-from img_core.files.refusals import refusals
 from img_core.linux import stdout
 from img_core.spec.errors import Canceled, ImgError, UsageError
 from img_core.spec.text import why
@@ -165,10 +164,14 @@ def open_input(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 @contextlib.contextmanager
 def destination_errors(name: str) -> Iterator[None]:
     """Turn the system's words about the destination *name* into one line."""
-    with refusals(
-        name, lambda reason: ImgError(f"cannot write `{fs.show(name)}`: {reason}", hint="name another place")
-    ):
-        yield
+    try:
+        with fs.disk_errors(name):
+            yield
+    except OSError as err:
+        from img_core.files.refusals import why_refused
+
+        reason = why_refused(err, name)
+        raise ImgError(f"cannot write `{fs.show(name)}`: {reason}", hint="name another place") from err
 
 
 class _Descriptor:
