@@ -67,17 +67,18 @@ class LocalExporter(Exporter):
     def export(self, result: Result, progress: ExportProgress) -> Mapping[str, Any]:
         """Copy the files, then publish them."""
         self.check()
-        final = os.path.realpath(
-            self._dest
-        )  # the user may name a symlink; whatever is in the directory is not followed
-        with destination_errors(self._dest):
-            if os.path.isdir(final):
-                with _staging(final) as stage:
-                    self._fill(stage, result, progress)
+        # The user may name a symlink; whatever is in the directory is not followed.
+        final = os.path.realpath(self._dest)
+        with contextlib.ExitStack() as made:
+            with destination_errors(self._dest):
+                exists = os.path.isdir(final)
+                parent = final if exists else made.enter_context(_parents(os.path.dirname(final)))
+                stage = made.enter_context(_staging(parent))
+            self._fill(stage, result, progress)  # it reads, too: whose error it is, it says itself
+            with destination_errors(self._dest):
+                if exists:
                     self._merge(stage, final)
-            else:
-                with _parents(os.path.dirname(final)) as parent, _staging(parent) as stage:
-                    self._fill(stage, result, progress)
+                else:
                     fs.rename(stage, final)
         return {}
 
@@ -110,7 +111,8 @@ def _staging(parent: str) -> Iterator[str]:
         yield path
     finally:
         if os.path.lexists(path):  # it was not renamed
-            fs.remove_tree(path)
+            with destination_errors(path):
+                fs.remove_tree(path)
 
 
 @contextlib.contextmanager
@@ -138,10 +140,11 @@ def _parents(directory: str) -> Iterator[str]:
 def _target(stage: str, top: bytes) -> Iterator[int]:
     """Open the directory that gets one image: the stage itself, or *top* in it."""
     path = os.fsencode(stage)
-    if top:
-        path = os.path.join(path, top)
-        fs.mkdir(path, 0o755)
-    fd = os.open(path, _DIRECTORY)
+    with destination_errors(stage):
+        if top:
+            path = os.path.join(path, top)
+            fs.mkdir(path, 0o755)
+        fd = os.open(path, _DIRECTORY)
     try:
         yield fd
     finally:

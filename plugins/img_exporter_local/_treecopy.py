@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from img_core.files import fs, xattrs
-from img_core.files.treewalk import Climber, walk
+from img_core.files.treewalk import Climber, reading, walk
 from img_core.spec.errors import HostError, ImgError, UsageError
 from img_core.spec.text import why
 
@@ -92,7 +92,7 @@ class _Copier:
         self._here.close()
 
     def take(self, entry: Entry) -> None:
-        """Make one entry; ``OSError`` here is about the destination."""
+        """Make one entry; ``OSError`` here is about the destination: what reads the tree is within `reading`."""
         try:
             with fs.disk_errors(entry.path):
                 self._take(entry)
@@ -110,7 +110,9 @@ class _Copier:
             if not self._hard_link(entry):
                 self._file(entry)
         elif stat.S_ISLNK(mode):
-            fs.symlink(os.readlink(entry.name, dir_fd=entry.parent_fd), entry.name, dir_fd=self._here.fd)
+            with reading(entry.path):
+                to = os.readlink(entry.name, dir_fd=entry.parent_fd)
+            fs.symlink(to, entry.name, dir_fd=self._here.fd)
             self._finish_by_name(entry)
         elif stat.S_ISFIFO(mode):
             fs.mutation("mkfifo", entry.path)
@@ -131,7 +133,8 @@ class _Copier:
         made = os.dup(self._here.fd)
         try:
             self._here.up()  # first: its mode may close it to us
-            source = os.open(entry.name, _DIRECTORY, dir_fd=entry.parent_fd)
+            with reading(entry.path):
+                source = os.open(entry.name, _DIRECTORY, dir_fd=entry.parent_fd)
             try:
                 self._finish(made, entry, source)
             finally:
@@ -154,7 +157,8 @@ class _Copier:
         return True
 
     def _file(self, entry: Entry) -> None:
-        source = entry.open()
+        with reading(entry.path):
+            source = entry.open()
         try:
             fs.mutation("create", entry.path)
             target = os.open(entry.name, _CREATE, 0o600, dir_fd=self._here.fd)
@@ -171,7 +175,8 @@ class _Copier:
     def _finish(self, fd: int, entry: Entry, source: int) -> None:
         """Set owner, mode, attributes and times of the open file or directory *fd*, the copy of *source*."""
         fs.mutation("metadata", entry.path)
-        marks = xattrs.read_all(source)
+        with reading(entry.path):
+            marks = xattrs.read_all(source)
         mode, found = marks.mode_of(entry.info.st_mode), marks.attributes
         if self._policy.owners:
             self._own(entry, marks, lambda uid, gid: os.fchown(fd, uid, gid))

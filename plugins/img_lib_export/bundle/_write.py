@@ -238,7 +238,8 @@ def _make_directory(path: str, made: list[str]) -> None:
 
 def _others(directory: str, plan: _Plan, store: ImageStore) -> list[Descriptor]:
     """Return the entries of the existing index.json that keep their place."""
-    root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with destination_errors(directory):
+        root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         content = DirectoryContents(root, store).document("index.json")
     finally:
@@ -256,11 +257,16 @@ def _entry_name(entry: Descriptor) -> str:
 
 
 def _write_file(path: str, chunks: Iterable[bytes], made: list[str]) -> None:
+    """Write what *chunks* gives; an error of reading that is none of *path*."""
     existed = os.path.lexists(path)
-    with fs.disk_errors(path), fs.AtomicFile(os.path.dirname(path), mode=0o644, prefix=".img-") as file:
+    with destination_errors(path):
+        opened = fs.AtomicFile(os.path.dirname(path), mode=0o644, prefix=".img-")
+    with opened as file:
         for chunk in chunks:
-            file.write(chunk)
-        file.commit(path, sync=os.path.basename(path) == "index.json")
+            with destination_errors(path):
+                file.write(chunk)
+        with destination_errors(path):
+            file.commit(path, sync=os.path.basename(path) == "index.json")
     if not existed:
         made.append(path)
 

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.files import fs
-from img_core.files.output import check_output, destination_errors, is_stdout, open_output
+from img_core.files.output import check_output, is_stdout, open_output
 from img_core.images.names import all_names
 from img_core.spec.errors import UsageError
 from img_core.spec.exporter import Exporter, NamedImage
@@ -89,6 +89,5 @@ class BundleExporter(Exporter):
                 tick.finish()
         elif self._dest:
             progress.status("copying files")
-            with destination_errors(self._dest):
-                write_directory(self._dest, [image], result.store, docker=self.docker, platform=platform, tick=tick)
+            write_directory(self._dest, [image], result.store, docker=self.docker, platform=platform, tick=tick)
         return image_metadata(assembled, names)

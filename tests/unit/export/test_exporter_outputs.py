@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from img_core.archives.tar import TarReader
-from img_core.files import fs
+from img_core.files import fs, xattrs
 from img_core.files.fs import faults
 from img_core.files.output import open_output, output_path
 from img_core.images import oci
@@ -157,6 +157,49 @@ def test_what_goes_wrong_elsewhere_is_no_error_of_the_output(tmp_path: Path, ope
         raise OSError(errno.EBADF, "bad descriptor")
     assert caught.value.errno == errno.EBADF
     assert os.listdir(tmp_path) == ["out"] * there
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "attributes"])
+@pytest.mark.parametrize("there", [False, True])
+def test_what_cannot_be_read_is_no_error_of_a_directory_that_is_written(
+    tmp_path: Path, result: ReadyResult, monkeypatch: pytest.MonkeyPatch, kind: str, there: bool
+) -> None:
+    real_open, dest = os.open, tmp_path / "out"
+
+    def fails(*_arguments: object, **_more: object) -> Any:
+        raise OSError(errno.EIO, "Input/output error")
+
+    def opens(path: Any, flags: int, *rest: Any, **more: Any) -> int:
+        reads = path == b"motd" and not flags & os.O_CREAT
+        return fails() if reads else real_open(path, flags, *rest, **more)
+
+    if there:
+        dest.mkdir()
+    places: dict[str, tuple[object, str, Any]] = {
+        "file": (os, "open", opens),
+        "link": (os, "readlink", fails),
+        "attributes": (xattrs, "read_all", fails),
+    }
+    monkeypatch.setattr(*places[kind])
+    with pytest.raises(ImgError, match=r"^cannot read `.*` of the image: input/output error$"):
+        export(LocalExporter, result, tmp_path, dest=str(dest))
+    monkeypatch.undo()
+    assert os.listdir(dest) == [] if there else not dest.exists()
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EACCES, errno.EBADF])
+@pytest.mark.parametrize("kind", [OciExporter, DockerExporter])
+def test_what_cannot_be_read_is_no_error_of_a_layout_that_is_written(
+    kind: type[Exporter], tmp_path: Path, result: ReadyResult, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    def fails(*_arguments: object) -> Iterator[bytes]:
+        yield b"{"
+        raise OSError(error, "of the store")
+
+    monkeypatch.setattr(DirectoryStore, "chunks", fails)
+    with pytest.raises(OSError, match="of the store"):
+        export(kind, result, tmp_path, dest=str(tmp_path / "out"), tar=False)
+    assert not (tmp_path / "out").exists()
 
 
 def test_output_respects_the_umask_and_keeps_an_old_mode(tmp_path: Path, result: ReadyResult) -> None:
