@@ -326,9 +326,15 @@ class _Loop:
         pid, pidfd = syscalls.clone(flags) if flags else _fork()
         if pid == 0:
             self._become(entry, request["payload"], fds, replies)
+        try:
+            _reply(replies, {"started": pid}, [pidfd])
+        except OSError:  # nobody could end it
+            syscalls.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            os.close(pidfd)
+            raise
         self._running[pidfd] = (pid, replies)
         self._poll.register(pidfd, select.POLLIN)
-        _reply(replies, {"started": pid}, [pidfd])
 
     def _become(self, entry: Entry, payload: dict[str, Any], fds: list[int], replies: socket.socket) -> NoReturn:
         """Turn the new process into what was asked for; nothing of the other requests stays open in it."""
@@ -373,10 +379,12 @@ class _Loop:
 
 
 def _reply(replies: socket.socket, answer: Mapping[str, object], fds: Sequence[int] = ()) -> None:
+    """Send *answer*, if anybody waits for it. Raises OSError when *fds* cannot be sent: too many are on their way, for example."""
     try:
         socket.send_fds(replies, [json.dumps(answer).encode()], list(fds))
-    except (BrokenPipeError, ConnectionResetError):
-        pass  # nobody waits for it any more
+    except OSError as err:
+        if fds and not isinstance(err, BrokenPipeError | ConnectionResetError):
+            raise
 
 
 def _read_memory(fd: int) -> Any:  # Any: JSON

@@ -307,6 +307,30 @@ def test_zygote_survives_a_lack_of_descriptors() -> None:
     assert output == "HostError 3"
 
 
+def test_process_that_nobody_can_be_told_of_is_ended_and_the_zygote_lives() -> None:
+    output = program("""
+        import errno, socket
+        send, failures = socket.send_fds, [OSError(errno.ETOOMANYREFS, "too many references")]
+        def send_fds(sock, buffers, fds):
+            if failures and b'"started"' in buffers[0]:
+                raise failures.pop()
+            return send(sock, buffers, fds)
+        userns.enter()
+        socket.send_fds = send_fds
+        zygote = Zygote.start()
+        try:
+            zygote.spawn("test_userns:wait_forever", {})
+        except Exception as err:
+            print(err)
+        with open(f"/proc/{zygote.pid}/task/{zygote.pid}/children") as file:
+            print(file.read().split())
+        print(zygote.spawn("test_userns:say", {"text": "xxx"}, fds=[2]).wait())
+    """)
+    refusal, children, status = output.splitlines()
+    assert refusal == "cannot start a process for `test_userns:wait_forever`: OSError: [Errno 109] too many references"
+    assert (children, status) == ("[]", "3")
+
+
 def test_terminal_signals_do_not_reach_the_zygote() -> None:
     output = program("""
         userns.enter()
