@@ -73,7 +73,7 @@ class Database:
         if 0 < version < self._schema.first:
             raise StateError(
                 f"database `{fs.show(self.path)}` has version {version}, older than any that was released",
-                hint="use another state directory with `-s`",
+                hint="it stays as it is: take images out with `img save` of the img that made it, and name a new state directory with `-s`",
             )
         reading = purpose is Purpose.READ
         if self._way is Way.FROZEN or (reading and (version == ours or self._way is Way.ALONE)):

@@ -322,14 +322,24 @@ def test_where_layers_were_left_survives_a_damaged_database(tmp_path: Path) -> N
         assert store.origins(layer) == ["example.com/base", "example.com/copy"]
 
 
-@pytest.mark.parametrize("version", [99, 7], ids=["newer", "of-no-release"])
-def test_a_database_of_a_version_that_is_not_known_is_refused(tmp_path: Path, version: int) -> None:
+@pytest.mark.parametrize(
+    ("version", "hint"),
+    [(99, "use the newer img"), (7, "it stays as it is"), (1, "`img save` of the img that made it")],
+    ids=["newer", "of-no-release", "the-first"],
+)
+def test_a_database_of_a_version_that_is_not_known_is_refused_and_stays(
+    tmp_path: Path, version: int, hint: str
+) -> None:
     with Store(str(tmp_path)) as store:
         add_image(store)
     with sqlite3.connect(tmp_path / "img.db") as connection:
         connection.execute(f"PRAGMA user_version = {version}")
-    with pytest.raises(StateError, match=f"version {version}"):
-        Store(str(tmp_path))
+    content = (tmp_path / "img.db").read_bytes()
+    for writable, cleaning in ((True, False), (False, False), (True, True)):
+        with pytest.raises(StateError, match=f"version {version}") as refusal:
+            Store(str(tmp_path), writable=writable, cleaning=cleaning)
+        assert hint in (refusal.value.hint or "")
+    assert (tmp_path / "img.db").read_bytes() == content
 
 
 def test_a_crash_at_any_mutation_leaves_a_state_that_lists_only_complete_images(tmp_path: Path) -> None:
