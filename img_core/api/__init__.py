@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "_async": "AsyncClient",
     "_cache_places": "cache_places",
-    "_client": "Client",
+    "_client": "Client CommandLine",
     "_credentials": "LoggedOut",
     "_lock": "Lock",
     "_registry_calls": "refuse_id",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from img_core.api._archive_calls import Archives
 from img_core.api._building import Building
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from img_core.linux.cancellation import CancelHandle
 
-__all__ = ["Client"]
+__all__ = ["Client", "CommandLine"]
 
 
 class Client(Building, KeptImages, RegistryCalls, Archives, Space, CacheCalls):
@@ -43,6 +43,14 @@ class Client(Building, KeptImages, RegistryCalls, Archives, Space, CacheCalls):
     (`img_core.spec.progress`) in the order in which they happen, from the thread of the call; if it raises, the work stops and the
     exception comes back. *cancel* stops the call from elsewhere, see `CancelHandle`.
     """
+
+
+class CommandLine(Protocol):
+    """What people said on the command line that a command of a plugin runs in; click's ``pass_obj`` gives it."""
+
+    def client(self) -> Client:
+        """Return a client as the flags ask for it, ``-s`` and ``--no-plugin`` for example. Raises UsageError."""
+        ...
 
 
 def perform(

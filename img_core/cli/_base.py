@@ -30,6 +30,7 @@ __all__ = [
     "refuse_more",
     "remaining_words",
     "settings_of",
+    "with_global_flags",
 ]
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
@@ -64,6 +65,13 @@ def global_options() -> list[click.Parameter]:
         _global(["--no-plugin"], help="do not load a plugin (kind:name, e.g. executor:runc)", multiple=True),
         _global(["--trace"], metavar="FILE", help="write what took how long to a file, for https://ui.perfetto.dev"),
     ]
+
+
+def with_global_flags(command: click.Command) -> click.Command:
+    """Let *command*, which is of a plugin, take the global flags behind its word, too, but for spellings that are its own."""
+    own = {spelling for item in command.params for spelling in item.opts}
+    command.params = [*command.params, *(item for item in global_options() if own.isdisjoint(item.opts))]
+    return command
 
 
 def _global(names: list[str], **attributes: Any) -> click.Option:  # Any: click

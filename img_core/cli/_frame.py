@@ -20,6 +20,7 @@ from img_core.cli._base import (
     help_row,
     remaining_words,
     settings_of,
+    with_global_flags,
 )
 from img_core.cli._commands import ALIASES, COMMANDS, GROUP_COMMANDS, GROUPS, HELP
 from img_core.cli._help import help_page, usage_block
@@ -104,7 +105,7 @@ class RootCommand(GoFlags, click.Group):
         if name not in plugins.names("command"):
             return None
         command: click.Command = plugins.driver("command", name)
-        return command
+        return with_global_flags(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

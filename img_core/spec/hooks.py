@@ -124,7 +124,10 @@ def img_progress() -> type[Progress] | None:
 
 @hookspec(firstresult=True)
 def img_command() -> click.Command | None:
-    """Return a further command of ``img``: ``scan`` in ``img.commands`` adds ``img scan``."""
+    """Return a further command of ``img``: ``scan`` in ``img.commands`` adds ``img scan``.
+
+    It takes the global flags as all commands do; what they say is in the `img_core.api.CommandLine` that ``click.pass_obj`` gives.
+    """
 
 
 @hookspec(firstresult=True)

@@ -32,7 +32,7 @@ class CommandContract:
         assert " " not in self.word
 
     def test_it_says_in_a_line_what_it_does(self) -> None:
-        assert self.command.get_short_help_str(200).strip(), "`img --help` shows the first sentence of its docstring"
+        assert self.command.get_short_help_str(200).strip(), "its help begins with the first sentence of its docstring"
 
     def test_it_explains_its_flags(self) -> None:
         flags = [item for item in self.command.params if isinstance(item, click.Option) and not item.hidden]

@@ -27,6 +27,25 @@ def img_command():
 """
 
 
+OBEDIENT = """
+import os
+import click
+from img_core.spec import hookimpl
+
+@click.command()
+@click.option("-d", "--own", is_flag=True)
+@click.pass_obj
+def hello(line, own):
+    with line.client() as client:
+        config = client.config
+        click.echo("own" if own else f"{os.path.basename(config.state_directory)} {' '.join(config.no_plugins)}")
+
+@hookimpl
+def img_command():
+    return hello
+"""
+
+
 @pytest.fixture
 def with_hello(run: Run, tmp_path: Path) -> Run:
     """Return `run` with a plugin installed that adds ``img hello``."""
@@ -44,6 +63,25 @@ def test_a_plugin_adds_a_command(with_hello: Run) -> None:
     assert with_hello("hello", "--name", "world").stdout == "hello world\n"
     assert with_hello("-s", "x", "hello").stdout == "hello you\n"
     assert any(line.startswith("  hello ") for line in with_hello("--help").stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-s", "there", "hello"],
+        ["hello", "-s", "there"],
+        ["-s", "here", "hello", "--state", "there"],
+        ["hello", "--own"],
+    ],
+    ids=" ".join,
+)
+def test_global_flags_say_what_the_client_of_an_added_command_is(
+    with_hello: Run, tmp_path: Path, words: list[str]
+) -> None:
+    (tmp_path / "site" / "img_command_hello.py").write_text(OBEDIENT)
+    done = with_hello(*words, "--no-plugin", "exporter:tar")
+    assert done.stdout.split() == (["own"] if "--own" in words else ["there", "exporter:tar"])
+    assert "--no-plugin" in with_hello("hello", "--help").stdout
 
 
 def test_a_command_that_is_switched_off_is_unknown(with_hello: Run) -> None:
