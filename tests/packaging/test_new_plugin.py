@@ -52,10 +52,11 @@ def author(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Environment
 
 
 def configure(author: Environment, kind: str) -> None:
-    """Let the plugin be the one of its kind."""
+    """Let the plugin be asked, as the project's README says."""
     directory = author.home / ".config/img"
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "config.toml").write_text(f'[order]\n{kind} = ["{NAME}"]\n')
+    readme = (author.home / f"img-{kind}-{NAME}/README.md").read_text()
+    (directory / "config.toml").write_text(readme.partition("```toml\n")[2].partition("```")[0])
 
 
 def export(author: Environment) -> None:
@@ -112,7 +113,8 @@ def show(author: Environment) -> None:
 
 
 def count(author: Environment) -> None:
-    assert ok(author.img(NAME)).stdout.endswith(" images\n")
+    assert int(ok(author.img(NAME)).stdout)
+    assert ok(author.img("-s", "nowhere", NAME)).stdout == "0\n"
 
 
 def listen(author: Environment) -> None:

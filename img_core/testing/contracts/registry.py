@@ -121,6 +121,13 @@ class RegistryContract(DriverContract):
             read = pool.map(lambda content: _same(registry.fetch_blob(app, _blob(content)), content), contents)
         assert all(read)
 
+    def test_tags_that_are_put_at_once_are_all_kept(self, registry: Registry, app: str) -> None:
+        image = self._push(registry, app, "1")
+        tags = [f"at-once-{number}" for number in range(24)]
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda tag: registry.put_document(app, tag, image.content, image.top.media_type), tags))
+        assert set(registry.tags(app)) >= {"1", *tags}
+
     def test_two_processes_at_once_find_what_the_other_sent(self, domain: str, app: str) -> None:
         contents = {name: name.encode() * 300_000 for name in ("one", "two")}
 

@@ -28,13 +28,17 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 @dataclass(frozen=True, slots=True)
 class _Template:
-    """What differs between kinds: the class of the contract, what it is about, and a command that uses it."""
+    """What differs between kinds: the class of the contract, what it is about, and a command that uses it.
+
+    *order* is the line of ``config.toml`` without which nobody asks it.
+    """
 
     base: str
     about: str
     use: str
     suite: str = ""
     holder: str = ""
+    order: str = ""
 
 
 _TEMPLATES: Mapping[str, _Template] = {
@@ -46,7 +50,9 @@ _TEMPLATES: Mapping[str, _Template] = {
         "TreeSource", "Build contexts for img from addresses {{name}}://….",
         "img build --build-context files={{name}}://one,two .",
     ),
-    "registry": _Template("Registry", "Registries of img in a directory.", "img push registry.example/app"),
+    "registry": _Template(
+        "Registry", "Registries of img in a directory.", "img push registry.example/app", order='registry = ["{{name}}"]'
+    ),
     "executor": _Template(
         "Executor", "Run the steps of img's builds with an OCI runtime.", "img build --executor {{name}} ."
     ),
@@ -58,9 +64,13 @@ _TEMPLATES: Mapping[str, _Template] = {
         "Exporter", "Export the list of files of an image with img.", "img build -o type={{name}},dest=files.txt .",
         "ExporterContract", "exporter",
     ),
-    "importer": _Template("Importer", "Load {{name}} archives into img.", "img load -i image.{{name}}"),
+    "importer": _Template(
+        "Importer", "Load {{name}} archives into img.", "img load -i image.{{name}}",
+        order='importer = ["archive", "layout", "{{name}}"]',
+    ),
     "credentials": _Template(
         "CredentialStore", "Keep credentials of registries for img.", "img login registry.example",
+        order='credentials = ["{{name}}"]',
     ),
     "secret": _Template(
         "SecretProvider", "Secrets for img's builds from a file with many.",
@@ -82,6 +92,18 @@ _TEMPLATES: Mapping[str, _Template] = {
     "command": _Template("", "The command `img {{name}}`.", "img {{name}}"),
     "listener": _Template("", "Note each step of img's builds in a file.", "{{variable}}=steps.txt img build ."),
 }  # fmt: skip
+
+_ASKED = """```
+
+It is asked once `~/.config/img/config.toml` says so:
+
+```toml
+[order]
+ORDER
+```
+
+```console
+"""
 
 KINDS_WITH_TEMPLATE = tuple(_TEMPLATES)
 
@@ -150,7 +172,9 @@ def _words(kind: str, name: str) -> dict[str, str]:
         "suite": template.suite,
         "holder": template.holder,
     }
-    return {**words, "about": _filled(template.about, words), "use": _filled(template.use, words)}
+    asked = _ASKED.replace("ORDER", template.order) if template.order else ""
+    texts = {"about": template.about, "use": template.use, "asked": asked}
+    return {**words, **{place: _filled(text, words) for place, text in texts.items()}}
 
 
 def _umask() -> int:
