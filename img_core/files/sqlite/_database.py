@@ -78,11 +78,15 @@ class Database:
         reading = purpose is Purpose.READ
         if self._way is Way.FROZEN or (reading and (version == ours or self._way is Way.ALONE)):
             return False
-        if self._way is Way.SHARED:
+        shared = self._way is Way.SHARED
+        if shared:
+            # A new one holds nothing that a cut of power could take, so nobody waits for the disk; its first checkpoint syncs all of it.
+            connection.execute(f"PRAGMA main.synchronous = {'NORMAL' if version else 'OFF'}")
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
         if version < ours:
             self._upgrade()
+        if shared:
+            connection.execute("PRAGMA main.synchronous = NORMAL")
         return not reading
 
     def _upgrade(self) -> None:
