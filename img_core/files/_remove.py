@@ -47,9 +47,21 @@ def remove_entry(parent_fd: int, name: bytes, *, cross_devices: bool = False) ->
             raise
         if not stat.S_ISDIR(os.stat(name, dir_fd=parent_fd, follow_symlinks=False).st_mode):
             raise
+    if _removed_empty(parent_fd, name):
+        return
     _Remover(cross_devices).remove(parent_fd, name)
     mutation("rmdir", name)
     os.rmdir(name, dir_fd=parent_fd)
+
+
+def _removed_empty(parent_fd: int, name: bytes) -> bool:
+    """Try to remove a directory as if it were empty; what `_Remover` needs costs 3 ms to import, and most run directories are empty."""
+    mutation("rmdir", name)
+    try:
+        os.rmdir(name, dir_fd=parent_fd)
+    except OSError:  # it has entries, or is a mount: the other way tells
+        return False
+    return True
 
 
 class _Remover:
