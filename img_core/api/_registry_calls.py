@@ -59,7 +59,7 @@ class RegistryCalls(Workplace):
         from img_core.images.pull import pull_image
         from img_core.images.reference import Reference
         from img_core.spec.errors import UsageError
-        from img_core.spec.graph import IMAGE_SCHEME
+        from img_core.spec.source_op import IMAGE_SCHEME
 
         wanted = [known.parse(text) for text in words(platforms)]
         if wanted and all_platforms:

@@ -73,7 +73,7 @@ def complete(
     """
     from img_core.images.origins import fetch_left
     from img_core.images.pull import fetch_layers
-    from img_core.spec.graph import IMAGE_SCHEME
+    from img_core.spec.source_op import IMAGE_SCHEME
 
     store = session.store
     images = store.images

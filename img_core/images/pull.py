@@ -10,7 +10,7 @@ from img_core.images import oci, platforms
 from img_core.images.reference import Reference
 from img_core.linux.parallel import run_together
 from img_core.spec.errors import Canceled
-from img_core.spec.graph import IMAGE_SCHEME, SourceOp
+from img_core.spec.source_op import IMAGE_SCHEME, SourceOp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from img_core.linux.later import Later, standing_in
+from img_core.net import _hostnames
 from img_core.net.hosts import address_of, origin
 from img_core.spec._lazy import names_from
 
@@ -47,6 +48,7 @@ def load() -> Any:
     """Return httpcore; its import gets stand-ins for what it does not need."""
     with _importing:
         if "httpcore" not in sys.modules:
+            _hostnames.prepare()
             _import()
         return sys.modules["httpcore"]
 

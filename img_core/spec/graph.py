@@ -13,6 +13,7 @@ from dataclasses import field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from img_core.spec.dataclass import dataclass
+from img_core.spec.source_op import CONTEXT_SCHEME, IMAGE_SCHEME, SourceOp
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,10 +38,6 @@ __all__ = [
     "WriteFile",
 ]
 
-#: Schemes that frontends and solver rely on, whichever plugins serve them: an image by its reference, a build context on this machine.
-IMAGE_SCHEME = "docker-image"
-CONTEXT_SCHEME = "local"
-
 #: Marks a field that can change what a step does, but not whether it runs again: it is in the identity and not in the cache key.
 NOT_IN_KEY = {"in_key": lambda _owner: False}
 #: Marks a field of a mount that is in the cache key where it names a secret or an agent, and not where it names a cache.
@@ -54,27 +51,6 @@ class Location:
     file: str
     first_line: int
     last_line: int
-
-
-@dataclass(frozen=True, slots=True)
-class SourceOp:
-    """Files or an image from outside the graph; no inputs.
-
-    *scheme* selects the source driver: ``docker-image`` (*reference* is a normalised image reference), ``local`` (*reference* is the
-    name of a build context), ``git``, ``https``. An image source is a stack of layers; every other source is a directory tree.
-    """
-
-    scheme: str
-    reference: str
-    options: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def identifier(self) -> str:
-        """What locks and policies call it, as BuildKit does: ``docker-image://REFERENCE``, ``git://HOST/PATH#REF``, the URL of a file."""
-        own, separator, rest = self.reference.partition("://")
-        if not separator:
-            return f"{self.scheme}://{self.reference}"
-        return self.reference if own in (self.scheme, self.scheme.removesuffix("s")) else f"{self.scheme}://{rest}"
 
 
 @dataclass(frozen=True, slots=True)

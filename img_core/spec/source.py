@@ -14,9 +14,9 @@ from img_core.spec.text import show
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from img_core.spec.graph import SourceOp
     from img_core.spec.host import Host
     from img_core.spec.progress import TransferStatus
+    from img_core.spec.source_op import SourceOp
     from img_core.spec.values import Descriptor, Digest, Platform
 
 __all__ = ["ImageSource", "PinnedImage", "PinnedTree", "Source", "SourceContext", "TreeSource"]

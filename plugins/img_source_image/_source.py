@@ -10,16 +10,16 @@ from img_core.images.digests import is_digest
 from img_core.images.lookup import look_up
 from img_core.images.reference import Reference
 from img_core.spec.errors import IntegrityError, RegistryError
-from img_core.spec.graph import IMAGE_SCHEME
 from img_core.spec.source import ImageSource, PinnedImage, SourceContext
+from img_core.spec.source_op import IMAGE_SCHEME
 from img_core.spec.values import Digest
 from img_source_image._layouts import Layouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from img_core.spec.graph import SourceOp
     from img_core.spec.registry import Registry
+    from img_core.spec.source_op import SourceOp
     from img_core.spec.values import Descriptor, Platform
 
 __all__ = ["RegistrySource"]
