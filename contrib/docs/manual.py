@@ -111,6 +111,7 @@ def page(name: str, short: str, command: click.Command) -> str:
         found = [p for p in each.params if isinstance(p, click.Option) and not p.hidden and p.name not in own]
         lines += [".SH OPTIONS"] if found and not word else []
         lines += options(found)
+        lines += [".PP", sentence(each.epilog)] if each.epilog else []
     lines += [".SH GLOBAL OPTIONS", *options(global_options()), ".SH SEE ALSO", ".BR img (1)", ""]
     return "\n".join(lines)
 

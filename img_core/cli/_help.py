@@ -28,8 +28,10 @@ def usage_block(parameters: Iterable[click.Parameter]) -> list[Row]:
 
 
 def _names(option: click.Option) -> str:
-    short = next((name for name in option.opts if not name.startswith("--")), "")
-    return (f"{short}, " if short else "    ") + _long_name(option) + _value_word(option)
+    long = _long_name(option)
+    short = next((name for name in option.opts if not name.startswith("--") and name != long), "")
+    indent = "" if long[:2] != "--" else "    "
+    return (f"{short}, " if short else indent) + long + _value_word(option)
 
 
 def _long_name(option: click.Option) -> str:

@@ -8,11 +8,12 @@ from img_core.cli._base import Command, settings_of
 from img_core.cli._commands import is_taken
 from img_core.cli._output import echo
 from img_core.spec.errors import UsageError
+from img_core.spec.kinds import KINDS
 
 __all__ = ["command"]
 
 
-@click.command("new", cls=Command)
+@click.command("new", cls=Command, epilog=f"Kinds: {', '.join(KINDS)}.")
 @click.argument("kind", metavar="KIND")
 @click.argument("name", metavar="NAME")
 @click.option("--directory", default=".", help="where the project's directory is made", show_default="the current one")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from img_core.spec.errors import PluginError, UsageError
 from img_core.spec.kinds import GROUPS
-from img_core.spec.text import show
+from img_core.spec.text import show, why
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -82,15 +82,25 @@ def import_file(path: str) -> types.ModuleType:
 
 
 def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        info = os.fstat(file.fileno())  # of what is read, whatever the name means by then
-        if not stat.S_ISREG(info.st_mode):
-            raise PluginError(f"`{show(path)}` is not a file")
-        if info.st_uid not in (0, os.geteuid(), os.getuid()):
-            raise PluginError(f"`{show(path)}` belongs to somebody else", hint="plugins run with all your rights")
-        if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise PluginError(f"`{show(path)}` can be written by others", hint=f"`chmod go-w {show(path)}`")
-        return file.read()
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            _check(path, os.fstat(file.fileno()))  # of what is read, whatever the name means by then
+            return file.read()
+    except OSError as err:
+        raise PluginError(f"`{show(path)}` cannot be read: {why(err)}") from err
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # it may be a FIFO
+
+
+def _check(path: str, info: os.stat_result) -> None:
+    if not stat.S_ISREG(info.st_mode):
+        raise PluginError(f"`{show(path)}` is not a file")
+    if info.st_uid not in (0, os.geteuid(), os.getuid()):
+        raise PluginError(f"`{show(path)}` belongs to somebody else", hint="plugins run with all your rights")
+    if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PluginError(f"`{show(path)}` can be written by others", hint=f"`chmod go-w {show(path)}`")
 
 
 def _python_files(directory: str) -> Iterable[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,25 @@ def test_a_file_that_others_may_write_is_not_run(img: Img, directory: Path, tmp_
     found = row(img.run("plugins", "ls", "--format", "json"))
     assert (found["status"], "can be written by others" in found["reason"]) == ("broken", True)
     assert not (tmp_path / "imported").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (os.mkfifo, "` is not a file"),
+        (os.mkdir, "cannot be read: is a directory"),
+        (lambda path: os.symlink("nowhere", path), "cannot be read: no such file or directory"),
+        (lambda path: os.symlink("/dev/zero", path), "` is not a file"),
+    ],
+    ids=["fifo", "directory", "dangling", "endless"],
+)
+def test_what_is_no_file_is_told_and_not_waited_for(
+    img: Img, directory: Path, make: Callable[[Path], None], reason: str
+) -> None:
+    make(directory / "exporter-list.py")
+    img.run("ls").ok()
+    found = row(img.run("plugins", "ls", "--format", "json").ok())
+    assert (found["status"], reason in found["reason"]) == ("broken", True), found
 
 
 WAYS = {
