@@ -57,7 +57,7 @@ class TaskEngine(Engine):
 
     def share(self, build: SharedBuild) -> None:
         """See `Engine.share`."""
-        workers = self._workers(build)
+        workers = _reached(self, build)
         if not workers:
             return
         found = _cut(build, workers)
@@ -72,14 +72,16 @@ class TaskEngine(Engine):
         """See `Engine.preview`."""
         return list(_lines(_cut(build, self.capacity())))
 
-    def _workers(self, build: SharedBuild) -> tuple[EngineWorker, ...]:
-        try:
-            return self.capacity()
-        except (Canceled, UsageError, PluginError, Unsupported):
-            raise
-        except ImgError as err:
-            build.tell(WarningRaised(redacted(f"engine `{self.name}` is not used: {err.message}"), time.time()))
-            return ()
+
+def _reached(engine: Engine, build: SharedBuild) -> tuple[EngineWorker, ...]:
+    """Return the workers of *engine*; none, and a warning, if it does not answer. No method: drivers have methods of their own."""
+    try:
+        return engine.capacity()
+    except (Canceled, UsageError, PluginError, Unsupported):
+        raise
+    except ImgError as err:
+        build.tell(WarningRaised(redacted(f"engine `{engine.name}` is not used: {err.message}"), time.time()))
+        return ()
 
 
 def _cut(build: SharedBuild, workers: Sequence[EngineWorker]) -> Cut:
