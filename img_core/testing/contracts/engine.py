@@ -152,12 +152,13 @@ class EngineContract(DriverContract):
         self, engine: Engine, tmp_path: Path, end: list[Any]
     ) -> None:
         ran = tmp_path / "ran"
-        heard, handle = submit(engine, [["note", str(ran)], ["say", "so far"], end])
+        lines = [f"{number} " + "so far" * 100 for number in range(500)]
+        heard, handle = submit(engine, [["note", str(ran)], *(["say", line] for line in lines), end])
         try:
             wait(handle)
         except ImgError as err:
             assert "\n" not in err.message
-        assert heard == ["so far"]
+        assert heard == lines
         assert len(ran.read_text().splitlines()) == 1
         after, other = submit(engine, [["say", "goes on"]])
         wait(other)

@@ -22,8 +22,9 @@ __all__ = ["SlurmEngine"]
 _SECONDS = 60.0  #: that ``sinfo`` and ``scancel`` may take
 #: States of a node, as sinfo(1) writes them, that can take a task now or soon.
 _USABLE = ("idle", "mix", "alloc", "comp")
-#: Tells on which node a task runs before it begins.
-_ANNOUNCED = 'printf \'{"img-node":"%s"}\\n\' "$SLURMD_NODENAME"; exec "$@"'
+#: Tells on which node a task runs before it begins, and makes a status of the signal that ended it: after SIGKILL and SIGTERM srun drops
+#: what is still on its way (``task_exit_signal`` in Slurm's src/api/step_launch.c). What signals the job signals the task, too.
+_ANNOUNCED = 'printf \'{"img-node":"%s"}\\n\' "$SLURMD_NODENAME"; trap : TERM INT HUP; "$@"; exit $?'
 #: Makes a root of our user namespace the user again, whom Slurm knows: see `_as_user`.
 _NESTED = """\
 import ctypes, os, sys
