@@ -13,6 +13,7 @@ from img_core.api._preparation import Preparation
 from img_core.api._request import BuildRequest, CachePlace, SecretSource
 from img_core.files import fs, space
 from img_core.solver.events import Events
+from img_core.solver.solver import Solver
 from img_core.solver.tasks import SentTask
 from img_core.spec.errors import Canceled, HostError, ImgError, StepError
 from img_core.spec.event_lines import failure_text, line_of, result_text
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from img_core.api.session import Session
     from img_core.linux.cancellation import Cancellation
     from img_core.solver.scope import BuildScope
-    from img_core.solver.solver import Solver
     from img_core.solver.tasks import PackedContext
     from img_core.spec.progress import Event
     from img_core.spec.values import Descriptor
@@ -87,8 +87,6 @@ class Work:
             self._tell(json.dumps(line_of(event), separators=(",", ":")))
 
     def _solved(self) -> Solver:
-        from img_core.solver.solver import Solver
-
         session, task, prepared = self._session, self._task, self._prepared
         with ExitStack() as opened:
             opened.enter_context(fs.disk_errors(session.store.state))

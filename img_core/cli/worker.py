@@ -30,7 +30,7 @@ def command(context: click.Context, task: str, executor: str, max_parallelism: i
     """
     if not task:
         raise UsageError("which task? name its file, or `-` for standard input")
-    context.exit(_work(settings_of(context), _read(task), executor, max_parallelism))
+    context.exit(_work(settings_of(context), task, executor, max_parallelism))
 
 
 def _read(path: str) -> str:
@@ -45,7 +45,7 @@ def _read(path: str) -> str:
         raise ImgError(f"cannot read the task `{path}`: {why(err)}") from err
 
 
-def _work(settings: Settings, task: str, executor: str, steps: int) -> int:
+def _work(settings: Settings, path: str, executor: str, steps: int) -> int:
     from img_core.api import CancelHandle
     from img_core.cli._output import echo, flush
 
@@ -54,13 +54,16 @@ def _work(settings: Settings, task: str, executor: str, steps: int) -> int:
         flush()
 
     handle = CancelHandle()
-    with settings.client() as client, signals_to(handle.cancel):
-        client.enter()  # while there is a single thread
-        return client.work(
-            task,
-            on_line=tell,
-            backend=settings.backend,
-            executor=executor,
-            max_parallelism=steps,
-            cancel=handle,
-        )
+    with settings.client() as client:
+        # While there is a single thread; and engines may start us before they have a task.
+        client.expect_work(backend=settings.backend)
+        task = _read(path)
+        with signals_to(handle.cancel):
+            return client.work(
+                task,
+                on_line=tell,
+                backend=settings.backend,
+                executor=executor,
+                max_parallelism=steps,
+                cancel=handle,
+            )

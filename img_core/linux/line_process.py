@@ -15,7 +15,7 @@ from img_core.linux import syscalls
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["LineProcess"]
+__all__ = ["LineProcess", "WaitingProcess"]
 
 _TAIL = 20  #: lines of standard error that are kept
 _GRACE = 5.0  #: seconds that a program has to end by itself
@@ -35,13 +35,24 @@ class LineProcess:
         *,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._tell = tell
+        self._start(command, environment)
+        self.begin(text, tell)
+
+    def _start(self, command: Sequence[str], environment: Mapping[str, str] | None) -> None:
         self._errors: deque[str] = deque(maxlen=_TAIL)
         self._process = self._started(list(command), environment)
-        work = [(self._write, text), (self._read, None), (self._read_errors, None)]
-        self._threads = [threading.Thread(target=do, args=(item,), daemon=True) for do, item in work]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[threading.Thread] = []
+        self._beside(self._read_errors)
+
+    def begin(self, text: str, tell: Callable[[str], None]) -> None:
+        """Give it its *text*, and *tell* what it prints; once, and only what waits for that (`WaitingProcess`)."""
+        self._beside(self._write, text)
+        self._beside(self._read, tell)
+
+    def _beside(self, do: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=do, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def _started(self, command: list[str], environment: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
         """Start the program in a thread that lasts as long: the kernel signals the end of the thread that made a process (prctl(2))."""
@@ -102,6 +113,9 @@ class LineProcess:
         status = self._process.wait()
         for thread in self._threads:
             thread.join()
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            stream.close()  # of one that never began
         return status
 
     def stop(self) -> None:
@@ -125,14 +139,21 @@ class LineProcess:
         with suppress(BrokenPipeError), self._process.stdin as stream:
             stream.write(text.encode())
 
-    def _read(self, _nothing: object) -> None:
+    def _read(self, tell: Callable[[str], None]) -> None:
         assert self._process.stdout is not None
         with self._process.stdout as stream:
             while line := stream.readline(_LONGEST):
-                self._tell(line.decode("utf-8", "backslashreplace").rstrip("\n"))
+                tell(line.decode("utf-8", "backslashreplace").rstrip("\n"))
 
-    def _read_errors(self, _nothing: object) -> None:
+    def _read_errors(self) -> None:
         assert self._process.stderr is not None
         with self._process.stderr as stream:
             while line := stream.readline(_LONGEST):
                 self._errors.append(line.decode("utf-8", "backslashreplace").rstrip("\n"))
+
+
+class WaitingProcess(LineProcess):
+    """Runs *command* like `LineProcess`, which waits for its text until `begin`."""
+
+    def __init__(self, command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> None:
+        self._start(command, environment)

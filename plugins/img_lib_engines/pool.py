@@ -22,10 +22,11 @@ from img_lib_engines.cut import OVERHEAD
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from img_core.spec.engine import Engine, EngineHandle, EngineWorker, SharedBuild
+    from img_core.spec.engine import EngineHandle, EngineWorker, SharedBuild
     from img_core.spec.graph import Vertex
     from img_core.spec.progress import Event
     from img_lib_engines.cut import Cut, CutPart
+    from img_lib_engines.sharing import TaskEngine
 
 __all__ = ["Pool", "share", "slots"]
 
@@ -48,13 +49,13 @@ class _Place:
 
 
 class Pool:
-    """Does the parts of *found*, for which *build* provided: first those without needs, several at the same time, each once, and again
+    """Does the parts of *found* and provides for them: first those without needs, several at the same time, each once, and again
     elsewhere if a worker was lost."""
 
     def __init__(
         self,
         found: Cut,
-        engine: Engine,
+        engine: TaskEngine,
         workers: Sequence[EngineWorker],
         build: SharedBuild,
     ) -> None:
@@ -87,6 +88,9 @@ class Pool:
             for n, place in enumerate(self._places)
         ]
         try:
+            # Workers get ready while this machine still packs what they need.
+            self._engine.expect(list(dict.fromkeys(place.name for place in self._places if place.worker)))
+            self._build.provide([step for part in self._waiting.values() for step in part.steps])
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -167,6 +171,10 @@ class Pool:
 
         return str(host_platform())
 
+    def _has_more(self, place: _Place) -> bool:
+        with self._changed:
+            return any(self._may_do(place, part) for part in self._waiting.values())
+
     def _give_up(self) -> None:
         """Leave to the build what nobody here may do, and what needs such a part."""
         for part in list(self._waiting.values()):
@@ -244,6 +252,8 @@ class Pool:
             stopped = self._error is not None
         if stopped:
             self._engine.cancel(handle)
+        elif self._has_more(place):
+            self._engine.expect([place.name])
         try:
             handle.wait()
         finally:

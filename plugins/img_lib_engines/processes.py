@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar
 
 from img_core.images.platforms import host_platform
@@ -19,6 +19,7 @@ from img_core.linux.line_process import LineProcess
 from img_core.spec.engine import EngineHandle, EngineTask, EngineWorker
 from img_core.spec.errors import ImgError
 from img_core.spec.host import Host
+from img_lib_engines.ready import Ready
 from img_lib_engines.sharing import TaskEngine, task_schema
 
 __all__ = ["ProcessEngine", "engine_plugin"]
@@ -56,11 +57,16 @@ class ProcessEngine(TaskEngine):
         self._free = dict.fromkeys(self._platforms, 1)
         self._changed = threading.Condition()
         self._handles: set[_Handle] = set()
-        self._closed = False
+        self._ready = Ready()
 
     def capacity(self) -> tuple[EngineWorker, ...]:
         """See `Engine.capacity`."""
         return tuple(EngineWorker(name, (platform,)) for name, platform in self._platforms.items())
+
+    def expect(self, workers: Collection[str]) -> None:
+        """See `TaskEngine.expect`."""
+        for worker in workers:
+            self._ready.expect(worker, self._command(worker), self._environment(worker))
 
     def submit(self, task: EngineTask, tell: Callable[[str], None]) -> EngineHandle:
         """See `Engine.submit`."""
@@ -90,6 +96,7 @@ class ProcessEngine(TaskEngine):
             self.cancel(handle)
         for handle in handles:
             handle.ended.wait()
+        self._ready.close()
 
     def _fitting(self, task: EngineTask) -> list[str]:
         return [
@@ -127,9 +134,7 @@ class ProcessEngine(TaskEngine):
         return ""
 
     def _run(self, worker: str, task: EngineTask, tell: Callable[[str], None], handle: _Handle) -> None:
-        process = LineProcess(
-            self._command(worker), task.document, tell, environment={**self.host.environment, "IMG_TEST_WORKER": worker}
-        )
+        process = self._ready.begun(worker, self._command(worker), task.document, tell, self._environment(worker))
         with self._changed:
             handle.process = process
             canceled = handle.canceled
@@ -139,6 +144,9 @@ class ProcessEngine(TaskEngine):
         if status and not handle.canceled:
             told = process.complaint
             handle.error = ImgError(f"worker {worker} ended with status {status}" + (f": {told}" if told else ""))
+
+    def _environment(self, worker: str) -> dict[str, str]:
+        return {**self.host.environment, "IMG_TEST_WORKER": worker}
 
     def _command(self, worker: str) -> list[str]:
         state = os.path.join(str(self.options.get("states") or self.host.state_directory + "-workers"), worker)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.images import platforms
@@ -65,8 +65,13 @@ class TaskEngine(Engine):
             build.tell(StepStatus(_STEP, redacted(line), time.time()))
         if found.parts:
             with build.step(_STEP):
-                build.provide([step for part in found.parts for step in part.steps])
                 Pool(found, self, workers, build).run()
+
+    def expect(self, workers: Collection[str]) -> None:
+        """Hear that each of *workers* (names) gets a task soon, or one more: what a task needs may be started there now, until `close`.
+
+        Nothing has to be done, and none may come.
+        """
 
     def preview(self, build: SharedBuild) -> Sequence[str]:
         """See `Engine.preview`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack, suppress
 from importlib import import_module
 from typing import Any, ClassVar
@@ -140,6 +140,21 @@ class DaskEngine(TaskEngine):
 
     # ------------------------------------------------------------------------------------------------------------ doing
 
+    def expect(self, workers: Collection[str]) -> None:
+        """See `TaskEngine.expect`; what waits on other machines ends by itself. Nobody waits for a worker that does not answer."""
+        if self.is_here:
+            self._expect(workers)
+        else:
+            threading.Thread(target=self._expect, args=(workers,), daemon=True).start()
+
+    def _expect(self, workers: Collection[str]) -> None:
+        with suppress(Exception):  # of dask: a worker or the scheduler is gone, or older than this; tasks tell
+            chosen = [address for address, worker in self._workers().items() if worker.name in workers]
+            if not self.is_here and chosen:
+                self._client.run(_remote.expect, self._command(), workers=chosen, on_error="ignore")
+            for address in chosen if self.is_here else ():
+                _remote.get_ready(address, self._command())
+
     def submit(self, task: EngineTask, tell: Callable[[str], None]) -> EngineHandle:
         """See `Engine.submit`."""
         client = self._client
@@ -230,6 +245,8 @@ class DaskEngine(TaskEngine):
                         handle.future.result(timeout=_LATE)
             self._opened.close()
         self._connected = None
+        if self.is_here:
+            _remote.READY.close()
 
 
 def _declared(worker: Mapping[str, Any]) -> tuple[str, ...]:

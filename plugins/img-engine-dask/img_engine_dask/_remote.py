@@ -11,13 +11,17 @@ from typing import Any
 from img_core.images.platforms import host_platform
 from img_core.linux.line_process import LineProcess
 from img_core.spec.text import why
+from img_lib_engines.ready import Ready
 
-__all__ = ["Document", "perform", "platform", "stop"]
+__all__ = ["READY", "Document", "expect", "get_ready", "perform", "platform", "stop"]
 
 _LOOK = 1.0  #: seconds between two looks at whether a task is still wanted
 _RUNNING: dict[str, LineProcess] = {}
 _STOPPED: set[str] = set()
 _GUARD = threading.Lock()  # of both
+
+#: processes that wait for a task, by the address of their worker (several may be threads of one process) and by their command
+READY = Ready()
 
 
 class Document:
@@ -34,6 +38,16 @@ class Document:
 def platform() -> str:
     """Return the platform of the worker's machine."""
     return str(host_platform())
+
+
+def expect(command: Sequence[str], dask_worker: Any) -> None:  # Any: dask says no types
+    """Get ready for the next task of this worker, which dask names."""
+    get_ready(dask_worker.address, command)
+
+
+def get_ready(address: str, command: Sequence[str]) -> None:
+    """Start *command* for the next task of the worker of this process with that *address*; the task will say if that is not possible."""
+    READY.expect((address, *command), _found(command))
 
 
 def perform(name: str, document: Document, command: Sequence[str], topic: str) -> tuple[int, int, str]:
@@ -55,7 +69,7 @@ def perform(name: str, document: Document, command: Sequence[str], topic: str) -
         if name in _STOPPED:
             return -15, 0, "it was canceled"
         try:
-            process = LineProcess(_found(command), document.text, tell)
+            process = READY.begun((worker.address, *command), _found(command), document.text, tell)
         except OSError as err:
             return 127, 0, f"`{command[0]}` cannot be started: {why(err)}"
         _RUNNING[name] = process

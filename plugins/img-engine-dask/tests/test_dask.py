@@ -16,8 +16,8 @@ from img_engine_dask._engine import DaskEngine
 from harness.img import remove_as_mapped_root, write_context
 from img_core.spec import ImgError
 from img_core.testing.contracts.driver import ModuleContract
-from img_core.testing.contracts.engine import EngineContract, quietly_wait, submit
-from img_core.testing.processes import eventually
+from img_core.testing.contracts.engine import EngineContract, quietly_wait, submit, wait
+from img_core.testing.processes import eventually, is_alive
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of dask
 
@@ -52,6 +52,24 @@ class DaskContract(EngineContract):
             [sys.executable, "-c", _APART, *words], capture_output=True, text=True, check=False, timeout=300
         )
         assert done.returncode == 0, done.stderr
+
+    def test_what_a_worker_expects_is_started_before_it_comes(self, engine: Any, tmp_path: Path) -> None:
+        program, started = tmp_path / "worker.py", tmp_path / "started"
+        program.write_text(
+            f"import os, sys\nwith open({str(started)!r}, 'a') as file:\n    print(os.getpid(), file=file)\n"
+            "sys.stdin.read()\nprint(os.getpid(), flush=True)\n"
+        )
+        first = engine.capacity()[0].name
+        engine.expect([first])
+        eventually(lambda: started.exists() and started.read_text().endswith("\n"), "the process to start")
+        heard, handle = submit(engine, workers=(first,))
+        wait(handle)
+        assert heard == started.read_text().split()
+        engine.expect([first])
+        eventually(lambda: started.read_text().count("\n") == 2, "the next process to start")
+        engine.close()
+        if engine.is_here:
+            assert not is_alive(int(started.read_text().split()[1]))
 
 
 class TestHere(DaskContract):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -139,3 +139,47 @@ def test_who_alone_is_idle_takes_what_is_left() -> None:
     assert share(timed(*[None] * 2), 2, 0.1, idle=1) == 2
     assert share(timed(*[0.015] * 100), 2, None, idle=1) == 100
     assert share(timed(*[60.0] * 8), 2, None, idle=1) == 1
+
+
+class Expecting(TaskEngine):
+    """Does every task at once; *heard* is what its two workers were told to expect, and which tasks they got."""
+
+    name = "expecting"
+
+    def __init__(self, on: Host, heard: list[str]) -> None:
+        super().__init__(on, {"home": 0})
+        self.heard = heard
+
+    def capacity(self) -> tuple[EngineWorker, ...]:
+        return (EngineWorker("far", (AMD64,), 2),)
+
+    def expect(self, workers: Collection[str]) -> None:
+        self.heard.extend(f"expect {name}" for name in workers)
+
+    def submit(self, task: EngineTask, tell: Callable[[str], None]) -> EngineHandle:
+        self.heard.append("task")
+        tell(result_text(1, 0))
+        return Done()
+
+    def cancel(self, handle: EngineHandle) -> None:
+        raise AssertionError("nobody cancels")
+
+
+class Done(EngineHandle):
+    def wait(self) -> None:
+        pass
+
+
+def test_workers_expect_tasks_before_these_can_be_handed_over_and_as_long_as_there_are_more(tmp_path: Path) -> None:
+    heard, cancellation = list[str](), Cancellation()
+    base, other = parts("", "")
+    after = CutPart(Vertex(RunOp(("after",))), (), (base.digest,), "", 60.0)
+    first = CutPart(base.target, (), (), "", 60.0)
+    build = MagicMock(cancel_fd=cancellation.fd, provide=lambda _steps: heard.append("provide"))
+    engine = Expecting(host(tmp_path), heard)
+    Pool(Cut((first, after)), engine, (EngineWorker("far", (AMD64,)),), build).run()
+    assert heard == ["expect far", "provide", "task", "expect far", "task"]
+    del heard[:]
+    Pool(Cut((first, other)), engine, engine.capacity(), build).run()
+    assert heard[:2] == ["expect far", "provide"]  # two tasks at the same time are one worker
+    cancellation.close()
