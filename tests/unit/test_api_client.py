@@ -16,7 +16,18 @@ from img_core.api import AsyncClient, Client
 ROOT = Path(img_core.api.__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "docs/reference/python-api.md"]
 #: What only a client in this process has.
-IN_PROCESS = {"archive_exporter", "close", "config", "debug", "definition_name", "enter", "host", "located", "plugins"}
+IN_PROCESS = {
+    "archive_exporter",
+    "close",
+    "config",
+    "debug",
+    "definition_name",
+    "enter",
+    "expect_work",
+    "host",
+    "located",
+    "plugins",
+}
 
 
 def methods(kind: type) -> set[str]:
