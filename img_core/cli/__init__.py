@@ -116,8 +116,11 @@ def _run(words: list[str]) -> None:
 
 
 def _import_click() -> None:
-    """Import click without `uuid`, which one of its types of arguments needs, and what that brings along: a tenth of it."""
+    """Import click without `uuid`, which one of its types of arguments needs, and what that brings along: a tenth of it.
+
+    Nor what reads sources for `inspect`, which it uses for other things.
+    """
     from img_core.linux.later import Later, standing_in
 
-    with standing_in([Later("uuid", placeholders=True)]):
+    with standing_in([Later("uuid", placeholders=True), Later("linecache"), Later("tokenize")]):
         import click  # noqa: F401

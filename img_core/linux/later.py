@@ -35,10 +35,14 @@ class Later(ModuleType):
             return type(name, (), {})
         from importlib import import_module
 
+        self._step_aside()  # for who wants a name of it at once
         return getattr(import_module(self.__name__), name)
 
     def _finish(self) -> None:
         self._placeholders = False
+        self._step_aside()
+
+    def _step_aside(self) -> None:
         if sys.modules.get(self.__name__) is self:
             del sys.modules[self.__name__]
 

@@ -39,6 +39,17 @@ def test_a_stand_in_is_imported_with_its_first_use(tmp_path: Path, monkeypatch: 
     assert not hasattr(later, "no_such_name")
 
 
+def test_what_is_asked_of_it_at_once_is_the_real_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version of a library may want a name while it is imported."""
+    (tmp_path / "wanted_at_once.py").write_text("ANSWER = 42\n")
+    (tmp_path / "its_impatient_user.py").write_text("from wanted_at_once import ANSWER\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with standing_in([Later("wanted_at_once")]):
+        import its_impatient_user  # type: ignore[import-not-found]
+    assert its_impatient_user.ANSWER == 42
+    assert not isinstance(sys.modules["wanted_at_once"], Later)
+
+
 def test_what_is_imported_already_stays() -> None:
     import json
 
@@ -51,6 +62,9 @@ def test_what_is_imported_already_stays() -> None:
     ("code", "said"),
     [
         (_LIBRARY + "print({'logging', 'httpcore._async'} & set(sys.modules))", "set()"),
+        (_CLICK + "print({'uuid', 'linecache', 'tokenize'} & set(sys.modules))", "set()"),
+        (_CLICK + "import inspect, textwrap; print(inspect.getsource(textwrap.dedent)[:10])", "def dedent"),
+        (_CLICK + "import inspect; print(inspect.signature(print).parameters['sep'].default == ' ')", "True"),
         (_LIBRARY + "print(library.AsyncConnectionPool.__module__)", "httpcore._async.connection_pool"),
         (_LIBRARY + "from httpcore import AsyncHTTPProxy as a; print(a.__name__)", "AsyncHTTPProxy"),
         (_LIBRARY + "import httpx; print(httpx.AsyncClient.__name__, library.AsyncConnectionPool.__name__)",
