@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from img_core.api._workplace import Workplace, apart
@@ -173,19 +173,10 @@ class Building(Workplace):
             steps = read.steps_at_once(len(os.sched_getaffinity(0)), max_parallelism)
             return Work(session, read, cancellation, on_line, backend=backend, executor=executor, steps=steps).do()
 
-    def expect_work(self, *, backend: str = "auto") -> None:
-        """Load what `work` will need, while nobody waits for it; a client that works in this process enters its namespace (`enter`).
-
-        What this host lacks, `work` says.
-        """
+    def expect_work(self) -> None:
+        """Load what `work` will need, while nobody waits for it; only of use to a client that works in this process."""
         import img_core.api._work
         import img_core.archives.tar.extraction  # noqa: F401  # for later
-        from img_core.spec.errors import ImgError
-
-        self.enter()
-        if self._entered is not None:
-            with suppress(ImgError):
-                self._entered.snapshotter(backend)
 
     def handed_out(
         self,

@@ -6,7 +6,7 @@ import json
 import os
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from img_core.api._caches import Caches
 from img_core.api._preparation import Preparation
@@ -20,14 +20,12 @@ from img_core.spec.event_lines import failure_text, line_of, result_text
 from img_core.spec.progress import StepFinished, StepPlanned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from img_core.api.session import Session
     from img_core.linux.cancellation import Cancellation
-    from img_core.solver.scope import BuildScope
     from img_core.solver.tasks import PackedContext
     from img_core.spec.progress import Event
-    from img_core.spec.values import Descriptor
 
 __all__ = ["Work"]
 
@@ -100,7 +98,7 @@ class Work:
                 drivers, resolver, task.plan, layer_forms=tuple(caches.layer_forms), all_layers=True, imports=imports
             )
             solver = opened.enter_context(Solver(scope, max_workers=self._steps))
-            solver.solve(ready=partial(_kept, caches, scope, solver))
+            solver.solve(ready=lambda outcome: caches.ready(outcome, scope, solver, ()))
             caches.save(prepared.progress)
             return solver
 
@@ -114,15 +112,7 @@ class Work:
         opened.callback(layers.close)
         name = "[internal] load build context"
         with self._prepared.step(name):
-            fetch = partial(_fetched, caches, packed.descriptor)
+            fetch = partial(caches.first.fetch, packed.descriptor)
             layer = Layer(descriptor=packed.descriptor, diff_id=packed.diff_id, fetch=fetch, step=name)
             rootfs = opened.enter_context(layers.snapshots.view(Stack((layer,), packed.diff_id)))
         return f"/proc/{os.getpid()}/fd/{rootfs.fd}/context"
-
-
-def _fetched(caches: Caches, descriptor: Descriptor, start: int) -> Iterator[bytes]:
-    return caches.first.fetch(descriptor, start)
-
-
-def _kept(caches: Caches, scope: BuildScope, solver: Solver, outcome: Any) -> None:  # Any: what a solver gives
-    caches.ready(outcome, scope, solver, ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +14,7 @@ from img_core.spec.errors import ImgError, UsageError
 from img_core.spec.text import why
 
 if TYPE_CHECKING:
+    from img_core.api import Client
     from img_core.cli._settings import Settings
 
 __all__ = ["command"]
@@ -45,6 +47,14 @@ def _read(path: str) -> str:
         raise ImgError(f"cannot read the task `{path}`: {why(err)}") from err
 
 
+def _get_ready(client: Client, backend: str, executor: str) -> None:
+    """Load what tasks need and see what this host has; what it lacks, the task says."""
+    client.expect_work()
+    for kind, name in (("snapshotter", backend), ("executor", executor)):
+        with suppress(ImgError):
+            client.plugins.make(kind, name, client.host, host=client.host)
+
+
 def _work(settings: Settings, path: str, executor: str, steps: int) -> int:
     from img_core.api import CancelHandle
     from img_core.cli._output import echo, flush
@@ -55,8 +65,8 @@ def _work(settings: Settings, path: str, executor: str, steps: int) -> int:
 
     handle = CancelHandle()
     with settings.client() as client:
-        # While there is a single thread; and engines may start us before they have a task.
-        client.expect_work(backend=settings.backend)
+        client.enter()  # while there is a single thread
+        _get_ready(client, settings.backend, executor)  # engines may start us before they have a task
         task = _read(path)
         with signals_to(handle.cancel):
             return client.work(
