@@ -7,10 +7,9 @@ import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from img_core.linux.binfmt import Emulation
 from img_core.linux.sandbox import ALL_CAPABILITIES, held_capabilities
 from img_core.spec.errors import HostError, Unsupported
-from img_core.spec.executor import Executor, ExitStatus, Process, StepIO
+from img_core.spec.executor import ExitStatus, Process, StepIO
 from img_executor_chroot._calls import ABIS
 from img_lib_containers.containers import (
     check_target,
@@ -23,6 +22,7 @@ from img_lib_containers.containers import (
     wait_or_kill,
 )
 from img_lib_containers.covers import Covers
+from img_lib_containers.spawning import SpawningExecutor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,10 +37,11 @@ _PROBE: Final = "img_executor_chroot._probe:main"
 _CANNOT_WATCH: Final = 1
 
 
-class ChrootExecutor(Executor):
+class ChrootExecutor(SpawningExecutor):
     """Runs a step with its tree as root directory, below a process that answers for what is not in the tree."""
 
     name = "chroot"
+    refuse = staticmethod(check_without_namespaces)
     schema: ClassVar[Mapping[str, Any]] = {"type": "object", "properties": {}, "additionalProperties": False}
 
     @classmethod
@@ -63,24 +64,14 @@ class ChrootExecutor(Executor):
         finally:
             spawned.close()
 
-    def __init__(self, host: Host, options: Mapping[str, Any] | None = None) -> None:
-        super().__init__(host, options)
-        self._emulation = Emulation(host.mapping, host.environment)
-
-    def run(self, process: Process, rootfs: Rootfs, io: StepIO) -> ExitStatus:
-        """Run *process* to its end, see `Executor.run`."""
-        spawner = self.host.spawner
-        if spawner is None:
-            raise HostError("this command cannot start processes")
-        check_without_namespaces(process)
-        with ExitStack() as stack:
-            process = self._emulation.prepare(rootfs.fd, process, stack)
-            covers = stack.enter_context(Covers(rootfs.fd, self.host.run_directory, cancel_fd=io.cancel_fd))
-            covers.put_system(process.shm_size)
-            for mount in parents_first(process.mounts):
-                check_target(mount.target)
-                covers.put(mount)
-            return ExitStatus(*self._run(spawner, process, rootfs.fd, io, covers))
+    def run_step(self, spawner: Spawner, process: Process, rootfs: Rootfs, io: StepIO, stack: ExitStack) -> ExitStatus:
+        """Run *process* with its tree as root directory."""
+        covers = stack.enter_context(Covers(rootfs.fd, self.host.run_directory, cancel_fd=io.cancel_fd))
+        covers.put_system(process.shm_size)
+        for mount in parents_first(process.mounts):
+            check_target(mount.target)
+            covers.put(mount)
+        return ExitStatus(*self._run(spawner, process, rootfs.fd, io, covers))
 
     def _run(self, spawner: Spawner, process: Process, root: int, io: StepIO, covers: Covers) -> tuple[int, bool]:
         report_read, report_write = os.pipe()

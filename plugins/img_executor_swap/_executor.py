@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from img_core.files import fs, rootlock
 from img_core.files.locks import UNDO
-from img_core.linux.binfmt import Emulation
 from img_core.linux.parallel import once
 from img_core.spec.errors import HostError, StepError, Unsupported
-from img_core.spec.executor import Executor, ExitStatus, Process, StepIO
+from img_core.spec.executor import ExitStatus, Process, StepIO
 from img_executor_swap import _probe
 from img_executor_swap._fake import read_log
 from img_executor_swap._place import HOME, SYSTEM, RootPlace, turn
@@ -33,6 +32,7 @@ from img_lib_containers.containers import (
     wait_or_kill,
 )
 from img_lib_containers.covers import Covers
+from img_lib_containers.spawning import SpawningExecutor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -50,10 +50,11 @@ _LONGEST_WAIT: Final = 600  # seconds
 _PAUSE: Final = 0.05  # seconds between two looks whether a step that waits for its turn is canceled
 
 
-class SwapExecutor(Executor):
+class SwapExecutor(SpawningExecutor):
     """Runs a step with its tree in the place of the container's own root directory, one step at a time."""
 
     name = "swap"
+    refuse = staticmethod(check_without_namespaces)
     alone: ClassVar[bool] = True
     schema: ClassVar[Mapping[str, Any]] = {"type": "object", "properties": {}, "additionalProperties": False}
 
@@ -69,37 +70,30 @@ class SwapExecutor(Executor):
 
     def __init__(self, host: Host, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(host, options)
-        self._emulation = Emulation(host.mapping, host.environment)
         self._turn = threading.Lock()  #: guards the note and the root directory, which serve one step at a time
 
-    def run(self, process: Process, rootfs: Rootfs, io: StepIO) -> ExitStatus:
-        """Run *process* to its end, see `Executor.run`."""
-        spawner = self.host.spawner
-        if spawner is None:
-            raise HostError("this command cannot start processes")
-        check_without_namespaces(process)
-        with ExitStack() as stack:
-            process = self._emulation.prepare(rootfs.fd, process, stack)
-            if not stack.enter_context(self._own_turn(io)):
-                return ExitStatus(_KILLED, canceled=True)
-            covers = stack.enter_context(
-                Covers(rootfs.fd, self.host.run_directory, hands_out=False, cancel_fd=io.cancel_fd)
-            )
-            devices = None
-            for mount in parents_first(process.mounts):
-                _check_target(mount.target)
-                if not mount.target.startswith(_DEVICES):
-                    covers.put(mount)
-                    continue
-                if mount.target == process.args[0] and not os.access(_DEVICES, os.W_OK):
-                    program = _elsewhere(stack, mount.source_fd, self.host.run_directory)
-                    process = replace(process, args=(program, *process.args[1:]))
-                    continue
-                devices = devices or _covers_of_devices(stack)
-                devices.put(replace(mount, target=mount.target.removeprefix(_DEVICES)))
-            log = own(stack, os.memfd_create("img-owners"))
-            code, canceled = self._run(spawner, process, rootfs.fd, io, log)
-            return ExitStatus(code, canceled, read_log(log))
+    def run_step(self, spawner: Spawner, process: Process, rootfs: Rootfs, io: StepIO, stack: ExitStack) -> ExitStatus:
+        """Run *process* with its tree in the place of `/`."""
+        if not stack.enter_context(self._own_turn(io)):
+            return ExitStatus(_KILLED, canceled=True)
+        covers = stack.enter_context(
+            Covers(rootfs.fd, self.host.run_directory, hands_out=False, cancel_fd=io.cancel_fd)
+        )
+        devices = None
+        for mount in parents_first(process.mounts):
+            _check_target(mount.target)
+            if not mount.target.startswith(_DEVICES):
+                covers.put(mount)
+                continue
+            if mount.target == process.args[0] and not os.access(_DEVICES, os.W_OK):
+                program = _elsewhere(stack, mount.source_fd, self.host.run_directory)
+                process = replace(process, args=(program, *process.args[1:]))
+                continue
+            devices = devices or _covers_of_devices(stack)
+            devices.put(replace(mount, target=mount.target.removeprefix(_DEVICES)))
+        log = own(stack, os.memfd_create("img-owners"))
+        code, canceled = self._run(spawner, process, rootfs.fd, io, log)
+        return ExitStatus(code, canceled, read_log(log))
 
     @contextmanager
     def _own_turn(self, io: StepIO) -> Iterator[bool]:

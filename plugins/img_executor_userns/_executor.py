@@ -8,11 +8,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_core.linux import mounts, syscalls
-from img_core.linux.binfmt import Emulation
 from img_core.spec.errors import HostError, StepError, Unsupported
-from img_core.spec.executor import Executor, ExitStatus, Mount, Process, StepIO
+from img_core.spec.executor import ExitStatus, Mount, Process, StepIO
 from img_lib_containers.containers import (
-    check,
     own,
     parents_first,
     prepared_mounts,
@@ -24,6 +22,7 @@ from img_lib_containers.containers import (
 )
 from img_lib_containers.owner_supervisor import OwnerSupervisor
 from img_lib_containers.socket_calls import SocketSupervisor
+from img_lib_containers.spawning import SpawningExecutor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +40,7 @@ _NAMESPACES = (
 _ENTRY = "img_executor_userns._init:main"
 
 
-class UsernsExecutor(Executor):
+class UsernsExecutor(SpawningExecutor):
     """Runs a step as the first process of its own pid, mount, ipc, uts and cgroup (and network) namespaces."""
 
     name = "userns"
@@ -59,34 +58,24 @@ class UsernsExecutor(Executor):
         except OSError as err:
             raise Unsupported(f"`userns` cannot make bind mounts: {err.strerror}") from err
 
-    def __init__(self, host: Host, options: Mapping[str, Any] | None = None) -> None:
-        super().__init__(host, options)
-        self._emulation = Emulation(host.mapping, host.environment)
-
-    def run(self, process: Process, rootfs: Rootfs, io: StepIO) -> ExitStatus:
-        """Run *process* to its end, see `Executor.run`."""
-        spawner = self.host.spawner
-        if spawner is None:
-            raise HostError("this command cannot start processes")
-        check(process)
-        with ExitStack() as stack:
-            process = self._emulation.prepare(rootfs.fd, process, stack)
-            ordered = parents_first(process.mounts)
-            detached = stack.enter_context(prepared_mounts(rootfs.fd, ordered))
-            root_fd = own(stack, root_mount(rootfs.fd, process))
-            owners = sockets = None
-            if self.host.mapping == "single":
-                owners = stack.enter_context(OwnerSupervisor(spawner, rootfs.fd, process))
-            else:
-                sockets = stack.enter_context(SocketSupervisor(spawner))
-            supervisor = owners or sockets
-            assert supervisor is not None
-            network_fd = process.network_fd if process.network == "private" else io.stderr
-            stdio = (standard_input(stack, io), io.stdout, io.stderr)
-            fds = [supervisor.container_fd, network_fd, *stdio, root_fd, *process.cgroup_fds, *detached]
-            payload = {**self._payload(process, ordered), "terminal": io.terminal}
-            code, canceled = self._run(spawner, process, payload, fds, io.cancel_fd, sockets)
-            return ExitStatus(code, canceled, owners.finish() if owners else ())
+    def run_step(self, spawner: Spawner, process: Process, rootfs: Rootfs, io: StepIO, stack: ExitStack) -> ExitStatus:
+        """Run *process* in namespaces of its own."""
+        ordered = parents_first(process.mounts)
+        detached = stack.enter_context(prepared_mounts(rootfs.fd, ordered))
+        root_fd = own(stack, root_mount(rootfs.fd, process))
+        owners = sockets = None
+        if self.host.mapping == "single":
+            owners = stack.enter_context(OwnerSupervisor(spawner, rootfs.fd, process))
+        else:
+            sockets = stack.enter_context(SocketSupervisor(spawner))
+        supervisor = owners or sockets
+        assert supervisor is not None
+        network_fd = process.network_fd if process.network == "private" else io.stderr
+        stdio = (standard_input(stack, io), io.stdout, io.stderr)
+        fds = [supervisor.container_fd, network_fd, *stdio, root_fd, *process.cgroup_fds, *detached]
+        payload = {**self._payload(process, ordered), "terminal": io.terminal}
+        code, canceled = self._run(spawner, process, payload, fds, io.cancel_fd, sockets)
+        return ExitStatus(code, canceled, owners.finish() if owners else ())
 
     def _run(
         self,

@@ -19,6 +19,7 @@ __all__ = [
     "seccomp",
     "seccomp_rules",
     "socket_calls",
+    "spawning",
     "standing",
     "statuses",
     "supervised_calls",

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from img_core.files import fs
 from img_core.linux import mounts, syscalls
-from img_core.linux.binfmt import Emulation, is_native_32_bits
+from img_core.linux.binfmt import is_native_32_bits
 from img_core.spec.errors import HostError, Unsupported
-from img_core.spec.executor import Executor, ExitStatus, Process, StepIO
+from img_core.spec.executor import ExitStatus, Process, StepIO
 from img_lib_containers.containers import (
     APT_CONFIG,
     APT_CONFIG_PATH,
-    check,
     own,
     parents_first,
     prepared_mounts,
@@ -28,6 +27,7 @@ from img_lib_containers.containers import (
 from img_lib_containers.oci_runtime._config import BoundMount, Surroundings, runtime_config
 from img_lib_containers.owner_supervisor import OwnerSupervisor
 from img_lib_containers.socket_calls import SocketSupervisor
+from img_lib_containers.spawning import SpawningExecutor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ _NOT_FOUND: Final = 127
 _CANNOT_EXECUTE: Final = 126
 
 
-class OciRuntimeExecutor(Executor):
+class OciRuntimeExecutor(SpawningExecutor):
     """Runs steps with an OCI runtime; a subclass says with which one."""
 
     @classmethod
@@ -70,42 +70,32 @@ class OciRuntimeExecutor(Executor):
         finally:
             spawned.close()
 
-    def __init__(self, host: Host, options: Mapping[str, Any] | None = None) -> None:
-        super().__init__(host, options)
-        self._emulation = Emulation(host.mapping, host.environment)
-
-    def run(self, process: Process, rootfs: Rootfs, io: StepIO) -> ExitStatus:
-        """Run *process* to its end, see `Executor.run`."""
-        spawner = self.host.spawner
-        if spawner is None:
-            raise HostError("this command cannot start processes")
-        check(process)
+    def run_step(self, spawner: Spawner, process: Process, rootfs: Rootfs, io: StepIO, stack: ExitStack) -> ExitStatus:
+        """Run *process* with the runtime."""
         runtime = self.find_runtime(self.host, self.options)
-        with ExitStack() as stack:
-            process = self._emulation.prepare(rootfs.fd, process, stack)
-            bundle = _Bundle.make(self.host.run_directory, stack)
-            ordered = parents_first(process.mounts)
-            detached = [*stack.enter_context(prepared_mounts(rootfs.fd, ordered))]
-            targets = [mount.target for mount in ordered]
-            readonly = [mount.readonly and mount.kind == "bind" for mount in ordered]
-            apt_config = ""
-            if self.host.mapping == "single" and _wants_apt_config(process, rootfs):
-                apt_config = APT_CONFIG_PATH
-                detached.append(own(stack, bundle.apt_config()))
-                targets.append(apt_config)
-                readonly.append(True)
-            sources = [f"{bundle.stage}/{number}" for number in range(len(targets))]
-            around = Surroundings(
-                root=bundle.root,
-                system=bundle.system,
-                mounts=[BoundMount(*place) for place in zip(sources, targets, readonly, strict=True)],
-                single=self.host.mapping == "single",
-                with_32_bits=is_native_32_bits(rootfs.fd, process),
-                apt_config=apt_config,
-                terminal=os.get_terminal_size(io.stdin) if io.terminal else None,
-            )
-            bundle.write("config.json", json.dumps(runtime_config(process, around)).encode())
-            return self._run(spawner, runtime, process, rootfs, io, bundle, sources, detached, stack)
+        bundle = _Bundle.make(self.host.run_directory, stack)
+        ordered = parents_first(process.mounts)
+        detached = [*stack.enter_context(prepared_mounts(rootfs.fd, ordered))]
+        targets = [mount.target for mount in ordered]
+        readonly = [mount.readonly and mount.kind == "bind" for mount in ordered]
+        apt_config = ""
+        if self.host.mapping == "single" and _wants_apt_config(process, rootfs):
+            apt_config = APT_CONFIG_PATH
+            detached.append(own(stack, bundle.apt_config()))
+            targets.append(apt_config)
+            readonly.append(True)
+        sources = [f"{bundle.stage}/{number}" for number in range(len(targets))]
+        around = Surroundings(
+            root=bundle.root,
+            system=bundle.system,
+            mounts=[BoundMount(*place) for place in zip(sources, targets, readonly, strict=True)],
+            single=self.host.mapping == "single",
+            with_32_bits=is_native_32_bits(rootfs.fd, process),
+            apt_config=apt_config,
+            terminal=os.get_terminal_size(io.stdin) if io.terminal else None,
+        )
+        bundle.write("config.json", json.dumps(runtime_config(process, around)).encode())
+        return self._run(spawner, runtime, process, rootfs, io, bundle, sources, detached, stack)
 
     def _run(
         self,
