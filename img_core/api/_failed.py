@@ -36,6 +36,11 @@ __all__ = ["DIRECTORY", "FailedStep", "available", "failed_step", "forget", "kin
 DIRECTORY = "failed"
 _VERSION = 4
 _LAST = ("", "last")
+#: The fields of a request that a step needs, beside secrets.
+_NEEDED = (
+    "context context_subdirectory dockerfile definition network limits contexts ssh insecure_registries backend executor "
+    "frontend offline"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,22 +143,8 @@ def _read(path: str) -> dict[str, Any] | None:  # Any: JSON
 
 def _needed(request: BuildRequest) -> BuildRequest:
     """Return *request* without what a step does not need: values of build arguments and contents of secrets stay with the build."""
-    return BuildRequest(
-        context=request.context,
-        context_subdirectory=request.context_subdirectory,
-        dockerfile=request.dockerfile,
-        definition=request.definition,
-        network=request.network,
-        limits=request.limits,
-        contexts=request.contexts,
-        secrets={name: source for name, source in request.secrets.items() if source.value is None},
-        ssh=request.ssh,
-        insecure_registries=request.insecure_registries,
-        backend=request.backend,
-        executor=request.executor,
-        frontend=request.frontend,
-        offline=request.offline,
-    )
+    secrets = {name: source for name, source in request.secrets.items() if source.value is None}
+    return BuildRequest(secrets=secrets, **{name: getattr(request, name) for name in _NEEDED.split()})
 
 
 def _alone(vertex: Vertex) -> Vertex:

@@ -227,14 +227,8 @@ class BuildResolver:
             contents = list(self._store.images.contents(Descriptor(blobs.media_type(digest), digest, size)))
         except ImgError:  # a document is missing or damaged
             return None
-        choice = platforms.choose(platform, [content.config.platform for content in contents])
-        if choice is None and [content.manifest.digest for content in contents] == [digest]:
-            choice = 0  # a single image is the one for any platform
-        if choice is None:
-            return None
-        name, content = str(reference), contents[choice]
-        fetch = partial(fetch_left, self._store, self._source, name, content)
-        return ResolvedImage(name, content, fetch, top=digest)
+        is_single = [content.manifest.digest for content in contents] == [digest]
+        return self._here(str(reference), contents, platform, digest, for_any=is_single)
 
     def _ask(self, reference: Reference, platform: Platform) -> ResolvedImage:
         """Ask the registry; when it cannot be reached, take what it said last."""
@@ -272,14 +266,18 @@ class BuildResolver:
         if image is None:
             return None
         contents = list(self._store.images.contents(image.descriptor))
+        return self._here(name, contents, platform, image.descriptor.digest, for_any=len(contents) == 1)
+
+    def _here(
+        self, name: str, contents: Sequence[ImageContent], platform: Platform, top: Digest, *, for_any: bool
+    ) -> ResolvedImage | None:
+        """Return the one of *contents* for *platform*; the first if it is *for_any*, as docker does (the frontend warns); or None."""
         choice = platforms.choose(platform, [content.config.platform for content in contents])
-        if choice is None and len(contents) == 1:
-            choice = 0  # used for any platform, as docker does; the frontend warns
-        if choice is None:
+        if choice is None and not for_any:
             return None
-        content = contents[choice]
+        content = contents[choice or 0]
         fetch = partial(fetch_left, self._store, self._source, name, content)
-        return ResolvedImage(name, content, fetch, top=image.descriptor.digest)
+        return ResolvedImage(name, content, fetch, top=top)
 
     def _remembered(self, name: str, pin: Pin) -> ResolvedImage | None:
         size = self._store.blobs.size(pin.manifest)

@@ -48,12 +48,6 @@ class Image:
         """Whether it is known by its id only, which docker calls dangling."""
         return self.name == self.descriptor.digest
 
-    @property
-    def keeps_pin(self) -> bool:
-        """Whether the digest in its name, if it has one, is its own; an older img did not check that."""
-        pin = self.name.partition("@")[2]
-        return not pin or pin == self.descriptor.digest
-
     def as_id(self) -> Image:
         """Return the same image, called by its id."""
         return replace(self, name=self.descriptor.digest)
@@ -107,7 +101,7 @@ class Images:
         wanted = Reference.parse(repository).name
         for row in self._database.query("SELECT * FROM image WHERE digest = ? ORDER BY name", (digest,)):
             image = _image(row)
-            if not image.is_untagged and image.keeps_pin and Reference.parse(image.name).name == wanted:
+            if not image.is_untagged and Reference.parse(image.name).name == wanted:
                 return image
         return None
 
@@ -302,7 +296,6 @@ def check_pin(name: str, descriptor: Descriptor) -> None:
 
 def _image(row: sqlite3.Row) -> Image:
     descriptor = Descriptor(row["media_type"], Digest(row["digest"]), row["size"])
-    known = row.keys()  # a read-only state of an older img has fewer
-    size = row["content_size"] if "content_size" in known else None
-    replaced = bool(row["replaced"]) if "replaced" in known else False
-    return Image(row["name"], descriptor, row["created"], row["updated"], size, replaced)
+    return Image(
+        row["name"], descriptor, row["created"], row["updated"], row["content_size"], replaced=bool(row["replaced"])
+    )

@@ -229,10 +229,9 @@ def _highest_first(parents: Mapping[str, str | None]) -> list[str]:
 
 
 def _cache_mounts(cursor: sqlite3.Cursor, state: str, held: set[str]) -> Iterator[Piece]:
-    directory = os.path.join(state, "cache-mounts")
     known = {row["name"]: row for row in cursor.execute("SELECT * FROM cache_mount").fetchall()}
-    for name in sorted(_names(directory)):
-        row, path = known.get(name), os.path.join(directory, name)
+    for name, path in _entries(state, "cache-mounts"):
+        row = known.get(name)
         moment = os.lstat(path).st_mtime if row is None else 0.0
         description = row["description"] if row else "cached mount"
         created, used = (row["created"], row["used"]) if row else (moment, moment)
@@ -240,9 +239,7 @@ def _cache_mounts(cursor: sqlite3.Cursor, state: str, held: set[str]) -> Iterato
 
 
 def _sources(state: str) -> Iterator[Piece]:
-    directory = os.path.join(state, "sources")
-    for name in sorted(_names(directory)):
-        path = os.path.join(directory, name)
+    for name, path in _entries(state, "sources"):
         moment = os.lstat(path).st_mtime  # of the last note: each replaces a file in there
         yield Piece(SOURCE, name, f"notes of the source `{name}`", 0, moment, moment, path=path)
 
@@ -259,26 +256,21 @@ def _logs(state: str) -> Iterator[Piece]:
 
 def _abandoned(cursor: sqlite3.Cursor, state: str) -> Iterator[Piece]:
     """Give what lies where snapshots and blobs are kept, without a row, and what was damaged and set aside."""
-    for directory in (state, os.path.join(state, "names")):
-        for name in _names(directory):
-            if ".damaged-" in name:
-                yield replace(_abandoned_piece(os.path.join(directory, name)), description="damaged, and set aside")
+    for name, path in (*_entries(state), *_entries(state, "names")):
+        if ".damaged-" in name:
+            yield replace(_abandoned_piece(path), description="damaged, and set aside")
     known = {(row["backend"], row["directory"]) for row in cursor.execute("SELECT backend, directory FROM snapshot")}
-    for backend in _names(os.path.join(state, "snapshots")):
-        directory = os.path.join(state, "snapshots", backend)
-        for name in _names(directory):
+    for backend, directory in _entries(state, "snapshots"):
+        for name, path in _entries(directory):
             if len(name) == _SNAPSHOT_LENGTH and (backend, name) not in known:
-                yield _abandoned_piece(os.path.join(directory, name))
+                yield _abandoned_piece(path)
     digests = {row["digest"] for row in cursor.execute("SELECT digest FROM blob")}
     for algorithm in ALGORITHMS:
-        directory = os.path.join(state, "blobs", algorithm)
-        for name in _names(directory):
+        for name, path in _entries(state, "blobs", algorithm):
             digest = f"{algorithm}:{name}"
             if is_digest(digest) and digest not in digests:
-                yield _abandoned_piece(os.path.join(directory, name))
-    directory = os.path.join(state, partial.DIRECTORY)
-    for name in _names(directory):
-        path = os.path.join(directory, name)
+                yield _abandoned_piece(path)
+    for _, path in _entries(state, partial.DIRECTORY):
         with suppress(FileNotFoundError):  # its transfer ended just now
             piece, in_use = _abandoned_piece(path), partial.held(path)
             yield replace(piece, description="blob that arrived in part", in_use=in_use, partial=True)
@@ -290,9 +282,11 @@ def _abandoned_piece(path: str) -> Piece:
     return Piece(ABANDONED, name, "left by an interrupted command", 0, info.st_mtime, info.st_mtime, path=path)
 
 
-def _names(directory: str) -> list[str]:
+def _entries(*directory: str) -> list[tuple[str, str]]:
+    """Return name and path of what is in a directory, by name; nothing if there is none."""
+    path = os.path.join(*directory)
     try:
-        return os.listdir(directory)
+        return [(name, os.path.join(path, name)) for name in sorted(os.listdir(path))]
     except (FileNotFoundError, NotADirectoryError):
         return []
 
