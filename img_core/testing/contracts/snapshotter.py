@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -20,8 +20,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from img_core.files import faults, fs
-from img_core.spec.errors import ArchiveError, ImgError, IntegrityError, Unsupported
+from img_core.files import fs
+from img_core.spec.errors import ArchiveError, IntegrityError, Unsupported
 from img_core.spec.host import IdMapping
 from img_core.spec.snapshotter import Snapshotter
 from img_core.spec.values import DiffId, Digest
@@ -29,6 +29,7 @@ from img_core.testing import archives
 from img_core.testing.contracts.driver import DriverContract
 from img_core.testing.namespaces import mappings, run_inside
 from img_core.testing.processes import CEILING, LARGE, in_step, kill_when_told, memory_growth
+from img_core.testing.shelf_lives import go_around, large_file, live, many_files, replace_directory, until, with_fault
 from img_core.testing.shelves import OLD, Shelf, Tree, Work, everything, example
 from img_core.testing.trees import fingerprint
 
@@ -177,7 +178,7 @@ class SnapshotterContract(DriverContract):
                 own = shelf.another(name)
                 for number in range(6):  # on the same stack, and on different ones
                     which = (number + (number > 2 and name == "b")) % 2
-                    _live(own, stacks[which], before[which], meet)
+                    live(own, stacks[which], before[which], meet)
 
             in_step(partial(work, "a"), partial(work, "b"))
             assert [shelf.tree(stack, times=True) for stack in stacks] == before
@@ -193,7 +194,7 @@ class SnapshotterContract(DriverContract):
             before = shelf.tree(stack, times=True)
 
             def die(when: str) -> None:
-                kill_when_told(lambda reached: _until(moment, shelf.another(f"killed-{when}"), stack, reached))
+                kill_when_told(lambda reached: until(moment, shelf.another(f"killed-{when}"), stack, reached))
 
             die("alone")
             view = shelf.driver.view(stack)
@@ -222,9 +223,9 @@ class SnapshotterContract(DriverContract):
     @pytest.mark.parametrize("content", ["a large file", "many files"])
     def test_much_takes_little_memory(self, inside: Inside, content: str) -> None:
         def body(shelf: Shelf) -> None:
-            pieces = {"a large file": _large_file, "many files": _many_files}[content]
-            _go_around(shelf, partial(pieces, 1 << 20))  # imports what it needs
-            assert memory_growth(lambda: _go_around(shelf, partial(pieces, LARGE))) < CEILING
+            pieces = {"a large file": large_file, "many files": many_files}[content]
+            go_around(shelf, partial(pieces, 1 << 20))  # imports what it needs
+            assert memory_growth(lambda: go_around(shelf, partial(pieces, LARGE))) < CEILING
 
         inside(body)
 
@@ -459,19 +460,19 @@ class SnapshotterContract(DriverContract):
     def test_what_a_fault_leaves_can_be_removed(self, inside: Inside, fault: str, work: str) -> None:
         def body(shelf: Shelf) -> None:
             first = shelf.step([], example)
-            layer = shelf.layer(shelf.step([first], _replace_directory), [first])
+            layer = shelf.layer(shelf.step([first], replace_directory), [first])
             before = _left(shelf, first), shelf.tree([first], times=True)
 
             def meet_fault() -> None:
                 if work == "apply":
                     shelf.apply([first], layer)
                 else:
-                    shelf.layer(shelf.step([first], _replace_directory), [first])
+                    shelf.layer(shelf.step([first], replace_directory), [first])
 
             number, finished = 0, False  # it finishes at once if the driver does not change the disk through `fs`
             while not finished:
                 number += 1
-                finished = _with_fault(fault, number, meet_fault)
+                finished = with_fault(fault, number, meet_fault)
                 for name in set(_left(shelf, first)) - set(before[0]):
                     shelf.driver.remove(os.path.join(shelf.directory, name))
                 assert (_left(shelf, first), shelf.tree([first], times=True)) == before, f"mutation {number}"
@@ -506,123 +507,6 @@ class SnapshotterContract(DriverContract):
 def _left(shelf: Shelf, *but: str) -> list[str]:
     """Return the names in the state of what is not one of the snapshots *but*."""
     return sorted(set(os.listdir(shelf.directory)) - {os.path.basename(directory) for directory in but})
-
-
-def _replace_directory(tree: Tree) -> None:
-    tree.remove("dir")
-    tree.write("dir/x")
-
-
-def _live(shelf: Shelf, stack: Sequence[str], before: Mapping[bytes, Any], meet: Callable[[], None]) -> None:
-    """Do all that a build does on *stack*, which shows *before*; another process does the same from each *meet* to the next."""
-    meet()
-    view = shelf.driver.view(stack)
-    directory = shelf.new()
-    root = shelf.driver.prepare(directory, stack, mount_points=True)
-    meet()
-    _replace_directory(Tree(root.fd))
-    Tree(root.fd).write("of", shelf.prefix)
-    meet()
-    root.close()
-    made = shelf.finish(directory)
-    assert shelf.changes(made, stack) == _CHANGES
-    layer = shelf.layer(made, stack)
-    meet()
-    shelf.driver.owners(stack)
-    applied = shelf.apply(stack, layer)
-    merged = shelf.tree([*stack, made])
-    assert shelf.tree([*stack, applied]) == merged
-    assert {path: merged.get(path) for path in before if not path.startswith(b"dir")} == {
-        path: (*about[:-2], 0, 0) for path, about in before.items() if not path.startswith(b"dir")
-    }
-    assert fingerprint(f"/proc/self/fd/{view.fd}") == before
-    meet()
-    view.close()
-    for made_here in (applied, made):
-        shelf.driver.remove(made_here)
-
-
-#: what `_live` changes, if there was `example` below
-_CHANGES = ["dir/", "-dir/a", "-dir/sub", "dir/x", "of"]
-
-
-def _until(moment: str, shelf: Shelf, stack: Sequence[str], reached: Callable[[], None]) -> None:
-    """Use *shelf* until *moment*, then call *reached*."""
-    if moment == "view":
-        view = shelf.driver.view(stack)
-        assert fingerprint(f"/proc/self/fd/{view.fd}")
-    elif moment == "prepare":
-        _replace_directory(Tree(shelf.driver.prepare(shelf.new(), stack).fd))
-    elif moment == "changes":
-        made = shelf.step(stack, _replace_directory)
-        next(iter(shelf.driver.changes(made, stack)))
-    else:
-        shelf.arrive(stack, partial(_stopping, iter([0, 1]), reached))
-    reached()
-
-
-def _stopping(times: Iterator[int], reached: Callable[[], None]) -> Iterator[bytes]:
-    """Give a layer; the second time *reached* is called in its middle."""
-    again = next(times)
-    yield archives.entry(b"arrived", b"1")
-    if again:
-        reached()
-    yield archives.entry(b"late", b"2") + archives.END
-
-
-def _large_file(size: int) -> Iterator[bytes]:
-    """Give a layer with a file of *size* bytes."""
-    yield archives.header(b"file", size=size)
-    yield from (bytes(1 << 20) for _ in range(size >> 20))
-    yield archives.END
-
-
-def _many_files(size: int) -> Iterator[bytes]:
-    """Give a layer with files that have *size* bytes together, in a place whose path is nearly as long as a path may be."""
-    place = b""
-    for _ in range(15):
-        place += b"d" * 240 + b"/"
-        yield archives.pax({b"path": place}) + archives.directory(b"directory/")
-    for number in range(size // _SMALL):
-        yield archives.pax({b"path": b"%b%06d" % (place, number)}) + archives.entry(b"file", bytes(_SMALL))
-    yield archives.entry(b"file") + archives.END
-
-
-_SMALL = 32 << 10
-
-
-def _go_around(shelf: Shelf, pieces: Callable[[], Iterator[bytes]]) -> None:
-    """Unpack a layer in which there is a file `file`, change that in a step, and pack what both changed."""
-    first = shelf.arrive([], pieces)
-    second = shelf.step([first], _append)
-    for directory, parents in ((first, []), (second, [first])):
-        shelf.pack(directory, parents, lambda _block: None)
-    for directory in (second, first):
-        shelf.driver.usage(directory)
-        shelf.driver.remove(directory)
-
-
-def _append(tree: Tree) -> None:
-    with open(tree.at("file"), "ab") as file:
-        file.write(b"x")
-
-
-def _with_fault(fault: str, number: int, work: Callable[[], object]) -> bool:
-    """Do *work* in a process that meets *fault* at its mutation *number*; tell whether it got through."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            faults.install(crash_at=number) if fault == "crash" else faults.install(fail_at=number)
-            work()
-            status = 0
-        except (ImgError, OSError):
-            status = 2
-        finally:
-            os._exit(status)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status in (0, 2, 137), f"mutation {number}: status {status}"
-    return status == 0
 
 
 def _check_records(shelf: Shelf) -> None:
