@@ -25,7 +25,7 @@ PAGES = ROOT / "docs/reference"
 SPEC = ROOT / "img_core/spec"
 NOTE = "<!-- Made by contrib/docs/contracts.py from the code; a test keeps it up to date. -->"
 #: modules of `img_core.spec` that drivers and listeners of several kinds use
-SHARED = ("errors", "graph", "host", "values")
+SHARED = ("errors", "graph", "source_op", "host", "values")
 
 
 def contracts() -> str:

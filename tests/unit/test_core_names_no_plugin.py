@@ -23,7 +23,7 @@ OTHER_MEANINGS = {
     "net/hosts.py": {"https"},
     "net/redirects.py": {"https"},
     "net/transport.py": {"https"},
-    "spec/graph.py": {"docker-image", "local"},  # schemes of the graph, whichever plugin serves them
+    "spec/source_op.py": {"docker-image", "local"},  # schemes of the graph, whichever plugin serves them
     "plugins/_toggles.py": {"runc-embedded"},  # a variable of the original img switches that one off
     "images/platforms.py": {"local"},  # `--platform local`
     "archives/tar/extraction.py": {"plain"},  # how an archive is unpacked
