@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,14 +50,16 @@ def test_a_name_stays_good_while_an_operation_asks_for_others(tmp_path: Path) ->
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Tree:
+def tree(tmp_path: Path) -> Iterator[Tree]:
     """A lower layer with a file in the directory ``gone``, very deep."""
     for name in ("lower", "upper", "work"):
         (tmp_path / name).mkdir()
     fd = below(tmp_path / "lower", *[PART] * DEPTH, b"gone")
     os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
     os.close(fd)
-    return Tree([str(tmp_path / "lower")], str(tmp_path / "upper"), str(tmp_path / "work"))
+    before = os.umask(0)  # as the server, whose requests tell the mask of who asks
+    yield Tree([str(tmp_path / "lower")], str(tmp_path / "upper"), str(tmp_path / "work"))
+    os.umask(before)
 
 
 def looked_up(tree: Tree, parent: Node, name: bytes) -> Node:
