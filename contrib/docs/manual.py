@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -147,7 +148,9 @@ def escaped(text: str) -> str:
 
 
 def main() -> None:
-    directory = Path(sys.argv[1])
+    parser = ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("directory", type=Path)
+    directory = parser.parse_args().directory
     for name, text in pages().items():
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).write_text(text)
