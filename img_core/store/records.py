@@ -106,9 +106,8 @@ class Records:
         self._mapping = mapping
         self._stacks: dict[str, tuple[RecordedLayer, ...]] = {}  # of which others were found to be parts
         self._kept: dict[str, RecordedLayer] = {}  # the top of each stack that this process kept, as it was then
-        self._tops: dict[
-            str, _Kept
-        ] = {}  # the last stacks that it kept, by their top layers: the next step adds one layer to one of them
+        # The last stacks that it kept, by their top layers: the next step adds one layer to one of them.
+        self._tops: dict[str, _Kept] = {}
 
     def steps(self, key: str) -> list[StepRecord]:
         """Return the records of *key*, the newest first; at most one of each definition was made by this backend and mapping."""
