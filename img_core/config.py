@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = [
+    "ADAPTERS",
     "DEFAULT_ARCHIVE",
     "DEFAULT_CACHE",
     "DEFAULT_CACHE_OPTION",
@@ -61,6 +62,9 @@ DIRECTORY_CACHE, DIRECTORY_CACHE_OPTIONS = "local", ("src", "dest")
 
 #: The module that makes drivers of programs on PATH, see `img_core.plugins._programs`.
 PROGRAM_DRIVERS = "img_lib_programs.drivers"
+
+#: kind -> what makes a driver class for the version before ours of its contract into one for ours
+ADAPTERS = {"engine": "img_lib_engines.version_1:adapted"}
 
 #: What the cache may take: a size, a share of its file system, or ``all``; `img_core.store.automatic` keeps to it after builds.
 DEFAULT_BUDGET = "10%"

@@ -16,8 +16,9 @@ __all__ = ["Surface", "libraries", "main", "problems", "surface"]
 ROOT = Path(__file__).resolve().parents[2]
 CORE = ("spec", "linux", "files", "archives", "images", "net")
 
-#: name -> signature, e.g. ``tar.TarReader.read`` -> ``(size: int=…) -> bytes``
+#: name -> signature, e.g. ``tar.TarReader.read`` -> ``(size: int=…) -> bytes``, with `ABSTRACT` before what drivers have to write
 Surface = dict[str, str]
+ABSTRACT = "abstract "
 
 
 def libraries(root: Path) -> list[Path]:
@@ -67,7 +68,8 @@ def _members(shown: str, node: ast.ClassDef) -> Iterator[tuple[str, str]]:
     for item in node.body:
         match item:
             case ast.FunctionDef(name=name) if not name.startswith("_") or name == "__init__":
-                yield f"{shown}.{name}", _signature(item)
+                abstract = any(ast.unparse(word) == "abstractmethod" for word in item.decorator_list)
+                yield f"{shown}.{name}", (ABSTRACT if abstract else "") + _signature(item)
             case ast.AnnAssign(target=ast.Name(id=name)) if not name.startswith("_"):
                 yield f"{shown}.{name}", ast.unparse(item.annotation) + ("" if item.value is None else " = …")
 
@@ -121,16 +123,29 @@ def _parse(path: Path) -> ast.Module:
 def problems(recorded: Mapping[str, str], now: Mapping[str, str], version: str, before: str) -> list[str]:
     """Say why *version* is not enough for the change from *recorded*, of version *before*, to *now*.
 
-    The first number is raised when something went or means something else, the second when something came.
+    The first number is raised when something went or means something else, the second when something came. An abstract method that came
+    to a class that was there means that who wrote the class before has not what it takes now.
     """
     major, minor = (int(part) for part in version.split("."))
     old_major, old_minor = (int(part) for part in before.split("."))
-    changed = sorted(name for name in recorded if now.get(name) != recorded[name])
+    changed = sorted(
+        [name for name in recorded if _form(now.get(name)) != _form(recorded[name])]
+        + [name for name in now.keys() - recorded.keys() if now[name].startswith(ABSTRACT) and _class(name) in recorded]
+    )
     if changed:
         return [] if major > old_major else [f"{', '.join(changed[:5])} changed: it needs version {old_major + 1}.0"]
     if now.keys() - recorded.keys() and (major, minor) <= (old_major, old_minor):
         return [f"{', '.join(sorted(now.keys() - recorded.keys())[:5])} came: it needs version {major}.{old_minor + 1}"]
     return []
+
+
+def _form(signature: str | None) -> str | None:
+    """Return what callers see of a signature: who writes the method is no matter of theirs."""
+    return signature and signature.removeprefix(ABSTRACT)
+
+
+def _class(name: str) -> str:
+    return name.rpartition(".")[0]
 
 
 def _file(root: Path, library: Path) -> Path:

@@ -27,7 +27,16 @@ if TYPE_CHECKING:
 
     from img_core.plugins._files import Row
 
-__all__ = ["OWN_DISTRIBUTION", "Found", "blamed", "describe_failure", "discover", "is_own", "load_module"]
+__all__ = [
+    "OWN_DISTRIBUTION",
+    "Found",
+    "blamed",
+    "describe_failure",
+    "discover",
+    "import_named",
+    "is_own",
+    "load_module",
+]
 
 #: The distribution of the plugins that are shipped with the core.
 OWN_DISTRIBUTION = "img-builder"
@@ -115,8 +124,8 @@ def load_module(found: Found) -> object:
         _others.setdefault(module.partition(":")[0].partition(".")[0].strip(), found)
     try:
         if is_program(found.module):
-            return _import(PROGRAM_DRIVERS).program_module(found.kind, found.name, found.module, str(found))
-        return import_file(found.module) if is_file(found.module) else _import(found.module)
+            return import_named(PROGRAM_DRIVERS).program_module(found.kind, found.name, found.module, str(found))
+        return import_file(found.module) if is_file(found.module) else import_named(found.module)
     except (KeyboardInterrupt, ImgError):
         raise
     except BaseException as err:  # SystemExit and AssertionError of a plugin must not end the program
@@ -132,7 +141,7 @@ def _mending(found: Found) -> str:
     return f"{remedy}, or do without: `--no-plugin {found.kind}:{found.name}`"
 
 
-def _import(value: str) -> Any:  # Any: whatever is called so
+def import_named(value: str) -> Any:  # Any: whatever is called so
     """Import what an entry point's *value* names: ``module`` or ``module:attribute``, perhaps with extras in brackets, which say nothing
     here (packaging.python.org, entry points specification).
     """

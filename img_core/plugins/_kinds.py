@@ -11,7 +11,7 @@ from img_core.spec.text import suggestion
 __all__ = ["ALWAYS_WITH_OPTIONS", "CONTRACT_VERSIONS", "PluginId", "contract", "parse_plugin_id"]
 
 #: kind -> the version of its contract in `img_core.spec` that this core speaks; the first number of that package's version is the highest.
-CONTRACT_VERSIONS = dict.fromkeys(KINDS, 1)
+CONTRACT_VERSIONS = {**dict.fromkeys(KINDS, 1), "engine": 2}
 
 #: Kinds whose drivers get their options by position, also if they declare none: so says version 1 of their contract.
 ALWAYS_WITH_OPTIONS = frozenset({"exporter", "cache"})

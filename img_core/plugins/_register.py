@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from img_core.plugins._discovery import describe_failure, load_module
+from img_core.config import ADAPTERS
+from img_core.plugins._discovery import describe_failure, import_named, load_module
 from img_core.plugins._kinds import CONTRACT_VERSIONS, contract
 from img_core.plugins._listeners import shielded
 from img_core.plugins._tracing import traced
@@ -18,14 +19,11 @@ from img_core.spec.hooks import DRIVER_HOOKS, PROJECT
 from img_core.spec.kinds import LISTENER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from img_core.plugins._discovery import Found
 
 __all__ = ["check_driver", "driver_of", "hook_manager", "load_checked", "register_listener"]
-
-#: kind -> what makes a driver class for the version before ours of its contract into one for ours
-ADAPTERS: dict[str, Callable[[Any], Any]] = {}
 
 
 def hook_manager() -> pluggy.PluginManager:
@@ -51,16 +49,15 @@ def driver_of(found: Found, module: object) -> Any:  # Any: a class, or a click 
         raise
     except BaseException as err:
         raise _bad(found, f"fails in `{wanted}`: {describe_failure(err)}") from err
-    check_driver(found, driver)
-    return driver if found.kind == "command" else _adapted(found, driver)
+    return check_driver(found, driver)
 
 
-def check_driver(found: Found, driver: Any) -> None:  # Any: as `driver_of` returns
-    """Raise PluginError unless *driver* is what a plugin of its kind has to give."""
+def check_driver(found: Found, driver: Any) -> Any:  # Any: as `driver_of` returns
+    """Return *driver*, of a version before ours adapted to ours. Raises PluginError unless it is what a plugin of its kind has to give."""
     if found.kind == "command":
         _check_command(found, driver)
-    else:
-        _check_class(found, driver)
+        return driver
+    return _checked_class(found, driver)
 
 
 def load_checked(found: Found) -> Any:  # Any: as `driver_of`; None for a listener
@@ -126,16 +123,18 @@ def _validation_text(err: pluggy.PluginValidationError) -> str:
     return hook.partition("(")[0].strip() or hook or "; ".join(telling) or "validation failed"
 
 
-def _check_class(found: Found, driver: Any) -> None:
+def _checked_class(found: Found, driver: Any) -> Any:
     base = contract(found.kind)
     if not isinstance(driver, type) or not issubclass(driver, base):
         raise _bad(found, f"`{DRIVER_HOOKS[found.kind]}` must return a subclass of {base.__name__}, not {driver!r}")
+    _check_api(found, driver.api)  # type: ignore[attr-defined]  # every contract has it
+    driver = _adapted(found, driver)
     if inspect.isabstract(driver):
         missing = ", ".join(sorted(getattr(driver, "__abstractmethods__", ())))
         raise _bad(found, f"{driver.__name__} lacks {missing}")
     if not isinstance(getattr(driver, "name", None), str):
         raise _bad(found, f"{driver.__name__} has no `name`")
-    _check_api(found, driver.api)  # type: ignore[attr-defined]  # every contract has it
+    return driver
 
 
 def _check_api(found: Found, api: object) -> None:
@@ -159,7 +158,7 @@ def _adapted(found: Found, driver: Any) -> Any:  # Any: as `driver_of` returns
         return driver
     told = f"plugin {found} speaks version {driver.api[1]} of the {found.kind} contract; this img is the last that takes it"
     warnings.warn(told, FutureWarning, stacklevel=2)
-    return ADAPTERS[found.kind](driver)
+    return import_named(ADAPTERS[found.kind])(driver)
 
 
 def _check_command(found: Found, driver: object) -> None:

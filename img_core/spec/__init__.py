@@ -57,7 +57,7 @@ _HOMES = {
     "values": "ChainId Credentials Descriptor DiffId Digest Platform",
 }
 #: Its first number is the version of the contracts, of which the libraries are a part; the second one is raised for what is new.
-__version__ = "1.3"
+__version__ = "2.0"
 __all__ = sorted(name for names in _HOMES.values() for name in names.split())
 
 __getattr__ = names_from(__name__, {home: tuple(names.split()) for home, names in _HOMES.items()})

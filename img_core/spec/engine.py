@@ -149,6 +149,7 @@ class Engine(ABC):
     """
 
     name: ClassVar[str]  #: the word after ``--engine``
+    #: who says nothing is written for version 1, which had neither `share` nor `preview`; with both it is ``(2, 2)``
     api: ClassVar[tuple[int, int]] = (1, 1)
     schema: ClassVar[Mapping[str, Any] | None] = engine_schema()  #: JSON Schema of its options; Any: JSON
     #: workers run on this machine as this user, so that a directory of ours is a cache that they reach

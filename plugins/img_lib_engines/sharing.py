@@ -53,6 +53,7 @@ def task_schema(**properties: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON
 class TaskEngine(Engine):
     """An engine that is told how to move a task, and no more: it shares builds by their parts (`img_lib_engines.cut`)."""
 
+    api: ClassVar[tuple[int, int]] = (2, 2)
     schema: ClassVar[Mapping[str, Any] | None] = task_schema()  # Any: JSON
 
     def share(self, build: SharedBuild) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from img_core.config import Config, ToggleDirectory
-from img_core.plugins import CONTRACT_VERSIONS, GROUPS, KINDS, Plugins, _register, notify, typed_options
+from img_core.config import ADAPTERS, Config, ToggleDirectory
+from img_core.plugins import CONTRACT_VERSIONS, GROUPS, KINDS, Plugins, notify, typed_options
 from img_core.spec import Exporter, Host, HostError, PluginError, Unsupported, UsageError
 
 if TYPE_CHECKING:
@@ -201,6 +201,10 @@ VERSIONS = {
 }
 
 
+def adapted(old: type) -> type:
+    return type("Adapted", (old,), {})
+
+
 @pytest.mark.parametrize("what", VERSIONS)
 def test_a_version_of_a_contract_and_the_one_before_are_taken(
     what: str, install: Install, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
@@ -208,7 +212,7 @@ def test_a_version_of_a_contract_and_the_one_before_are_taken(
     api, ours, adapting, expected = VERSIONS[what]
     monkeypatch.setitem(CONTRACT_VERSIONS, "exporter", ours)
     if adapting:
-        monkeypatch.setitem(_register.ADAPTERS, "exporter", lambda old: type("Adapted", (old,), {}))
+        monkeypatch.setitem(ADAPTERS, "exporter", f"{__name__}:adapted")
     install("img-exporter-old", "img.exporters", "old", exporter("old", f"api = {api}"), version="0.9")
     install("img-frontend-old", "img.frontends", "old", FRONTEND)
     with warnings.catch_warnings(record=True) as told:

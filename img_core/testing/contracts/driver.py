@@ -80,7 +80,9 @@ class DriverContract:
     def test_the_core_accepts_it(self) -> None:
         check_driver(Found(self.kind, self.driver.name, self.driver.__module__, "the suite", "1"), self.driver)
         lowest, highest = self.driver.api
-        assert lowest <= CONTRACT_VERSIONS[self.kind] <= highest
+        assert lowest <= (ours := CONTRACT_VERSIONS[self.kind]) <= highest, (
+            f"a driver for this img says `api = ({ours}, {ours})`"
+        )
 
     def test_its_name_is_a_word_that_people_can_type(self) -> None:
         name = self.driver.name

@@ -36,7 +36,7 @@ def test_every_library_is_listed_with_what_is_in_it(surface: ModuleType) -> None
     assert {"spec", "linux", "files", "archives", "images", "net", "img_lib_layers"} <= set(found)
     assert (
         found["spec"]["exporter.Exporter.export"]
-        == "(self, result: Result, progress: ExportProgress) -> Mapping[str, Any]"
+        == "abstract (self, result: Result, progress: ExportProgress) -> Mapping[str, Any]"
     )
     assert found["files"]["copy.select"] == "(tree: SourceTree, copy: Copy) -> Selection"  # from a private module
     assert found["images"]["contents.ImageContent.manifest"] == "Descriptor"
@@ -52,6 +52,10 @@ def test_every_library_is_listed_with_what_is_in_it(surface: ModuleType) -> None
         pytest.param({}, "1.3", "a changed: it needs version 2.0", id="gone"),
         pytest.param({"a": "(x)"}, "1.3", "a changed: it needs version 2.0", id="another-signature"),
         pytest.param({"b": "()"}, "2.0", "", id="gone-and-raised"),
+        pytest.param({"a": "()", "a.b": "abstract ()"}, "1.3", "a.b changed: it needs version 2.0", id="demanded"),
+        pytest.param({"a": "()", "a.b": "abstract ()"}, "2.0", "", id="demanded-and-raised"),
+        pytest.param({"a": "()", "b": "class()", "b.c": "abstract ()"}, "1.3", "", id="demanded-of-what-came"),
+        pytest.param({"a": "abstract ()"}, "1.2", "", id="recorded-before-abstract-was"),
     ],
 )
 def test_the_smaller_number_is_for_what_came_and_the_first_for_what_went(
