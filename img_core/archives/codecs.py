@@ -4,8 +4,8 @@ Reading never trusts the stream: output comes in bounded pieces, a stream that e
 but further members or zero padding behind it (zlib itself is silent about both).
 
 Writing feeds the compressor blocks of exactly `BLOCK` bytes, because the bytes that isal makes depend on how its input is
-cut; isal levels 0 to 2 give the same bytes on every processor, level 3 does not. A compressed digest is still never a
-cache key: another version of a library may compress differently.
+cut (and, unless prevented, on where its memory is: `_Begun`); isal levels 0 to 2 give the same bytes on every processor,
+level 3 does not. A compressed digest is still never a cache key: another version of a library may compress differently.
 """
 
 from __future__ import annotations
@@ -351,6 +351,31 @@ class _Blocks:
         return head + tail
 
 
+class _Begun:
+    """Begins a stream of isal, levels 1 and 2, so that its bytes do not depend on the address of *inner*.
+
+    The fast loop of ISA-L 2.x for x86 (``igzip_icf_body_h1_gr_bt.asm``) computes the hash of a stream's third byte from a register that
+    holds an address; in one layer of some thousand this hides a match. The loop for the last bytes before a flush has no such fault and
+    is what takes the first ones here. It costs about eight bytes.
+    """
+
+    _FIRST = 8  # more than the three that get no hash, and no more than the sixteen that the fast loop leaves
+
+    def __init__(self, inner: Any, flush_mode: int) -> None:  # Any: as above
+        self._inner = inner
+        self._flush_mode: int | None = flush_mode
+
+    def compress(self, data: memoryview | bytes, /) -> bytes:
+        if self._flush_mode is None:
+            return self._inner.compress(data)  # type: ignore[no-any-return]
+        head: bytes = self._inner.compress(data[: self._FIRST]) + self._inner.flush(self._flush_mode)
+        self._flush_mode = None
+        return head + self._inner.compress(data[self._FIRST :])  # type: ignore[no-any-return]
+
+    def flush(self) -> bytes:
+        return self._inner.flush()  # type: ignore[no-any-return]
+
+
 class _Plain:
     """The compressor that does not compress."""
 
@@ -367,7 +392,8 @@ def _gzip_compressor(level: int | None) -> Compressor:
         try:
             from isal import isal_zlib
 
-            return _Blocks(isal_zlib.compressobj(1 if level is None else level, isal_zlib.DEFLATED, 31))
+            inner = isal_zlib.compressobj(1 if level is None else level, isal_zlib.DEFLATED, 31)
+            return _Blocks(inner if level == 0 else _Begun(inner, isal_zlib.Z_SYNC_FLUSH))
         except ImportError:
             pass
     import zlib
