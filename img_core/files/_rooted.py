@@ -108,3 +108,12 @@ def walk(root: int, path: bytes, flags: int, mode: int, resolve: int) -> int:
 
 def _fail(code: int, path: bytes) -> OSError:
     return OSError(code, os.strerror(code), path)
+
+
+def read_up_to(fd: int, size: int) -> bytes:
+    """Return what is left of a file, but no more than *size* bytes."""
+    parts: list[bytes] = []
+    while size and (part := os.read(fd, min(size, 1 << 20))):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)

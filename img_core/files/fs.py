@@ -14,20 +14,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from img_core.files import _rooted, faults
 from img_core.files._remove import remove_entry, remove_tree
 from img_core.files.faults import mutation
 from img_core.files.walker import Walk
 from img_core.linux.spans import span
+from img_core.spec._lazy import names_from
 from img_core.spec.errors import ImgError
 from img_core.spec.text import show_path as show
+
+if TYPE_CHECKING:
+    from img_core.files._contents import copy_and_read, copy_file, copy_known
 
 __all__ = [
     "AtomicFile",
@@ -61,13 +64,12 @@ __all__ = [
     "unlink",
 ]
 
+__getattr__ = names_from(__name__, {"img_core.files._contents": ("copy_and_read", "copy_file", "copy_known")})
+
 Path = bytes | str | os.PathLike[str]
 
 _SYNC = os.environ.get("IMG_SYNC", "1") != "0"
 _LITTLE = 32 << 20  #: bytes that a disk writes in a fraction of a second
-_SMALL = 128 * 1024  # below this, read and write beat reflinks and copy_file_range
-_BLOCK = 1 << 20
-_FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
@@ -160,20 +162,12 @@ def read_bounded(root_fd: int, path: bytes, limit: int) -> bytes:
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise ImgError(f"not a regular file: `{show(path)}`")
-        data = _read_up_to(fd, limit + 1)
+        data = _rooted.read_up_to(fd, limit + 1)
     finally:
         os.close(fd)
     if len(data) > limit:
         raise ImgError(f"larger than {limit} bytes: `{show(path)}`")
     return data
-
-
-def _read_up_to(fd: int, size: int) -> bytes:
-    parts: list[bytes] = []
-    while size and (part := os.read(fd, min(size, 1 << 20))):
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
 
 
 def make_directories(root_fd: int, path: bytes, mode: int = 0o755, uid: int = -1, gid: int = -1) -> int:
@@ -381,124 +375,3 @@ def replace_file(path: Path, data: bytes, mode: int = 0o600, *, sync: bool = Fal
         os.fchmod(file.fileno(), mode)
         file.write(data)
         file.commit(path, sync=sync)
-
-
-def copy_file(source_fd: int, target_fd: int, size: int) -> int:
-    """Copy *size* bytes from the start of *source_fd* into the empty file *target_fd*; return how many there were.
-
-    Shares extents where the file system can, keeps holes, and needs no memory for large files. A result other than
-    *size* means that the source changed meanwhile.
-    """
-    return _copy_file(source_fd, target_fd, size, None)
-
-
-def copy_and_read(source_fd: int, target_fd: int, size: int, passing: Callable[[bytes], object]) -> int:
-    """Do what `copy_file` does, and give *passing* all bytes in order: those of the copy, while the source is read only once.
-
-    *target_fd* must be open for reading, too.
-    """
-    return _copy_file(source_fd, target_fd, size, passing)
-
-
-def copy_known(source_fd: int, target_fd: int, content: bytes) -> None:
-    """Do what `copy_file` does with a file that holds *content*, without reading it."""
-    mutation("write")
-    if len(content) <= _SMALL or not _clone(source_fd, target_fd, len(content)):
-        _write_all(target_fd, content)
-
-
-def _copy_file(source_fd: int, target_fd: int, size: int, passing: Callable[[bytes], object] | None) -> int:
-    mutation("write")
-    if size <= _SMALL:
-        data = _read_up_to(source_fd, size)
-        _write_all(target_fd, data)
-        if passing is not None:
-            passing(data)
-        return len(data)
-    if _clone(source_fd, target_fd, size):
-        return size if passing is None else _pass(target_fd, 0, size, passing)
-    info = os.fstat(source_fd)
-    if info.st_blocks * 512 < info.st_size:
-        return _copy_sparse(source_fd, target_fd, min(size, info.st_size), passing)
-    return _copy_range(source_fd, target_fd, 0, size, passing)
-
-
-def _clone(source_fd: int, target_fd: int, size: int) -> bool:
-    try:
-        fcntl.ioctl(target_fd, _FICLONE, source_fd)
-    except OSError:
-        return False  # another file system, or one without reflinks
-    if os.fstat(target_fd).st_size != size:  # it clones the whole file, whatever its size is by now
-        os.ftruncate(target_fd, 0)
-        return False
-    return True
-
-
-def _copy_sparse(source_fd: int, target_fd: int, size: int, passing: Callable[[bytes], object] | None) -> int:
-    """Copy only the parts that hold data."""
-    position = 0
-    while position < size:
-        try:
-            start = min(os.lseek(source_fd, position, os.SEEK_DATA), size)
-        except OSError as err:
-            if err.errno != errno.ENXIO:
-                raise
-            start = size  # only a hole is left
-        if passing is not None:
-            _pass_zeros(start - position, passing)
-        position = start if start == size else min(os.lseek(source_fd, start, os.SEEK_HOLE), size)
-        if _copy_range(source_fd, target_fd, start, position, passing) != position - start:
-            return start
-    os.ftruncate(target_fd, size)
-    return size
-
-
-def _pass_zeros(count: int, passing: Callable[[bytes], object]) -> None:
-    while count:
-        zeros = bytes(min(count, _BLOCK))
-        passing(zeros)
-        count -= len(zeros)
-
-
-def _pass(fd: int, start: int, end: int, passing: Callable[[bytes], object], target_fd: int = -1) -> int:
-    """Give the bytes of *fd* from *start* to *end*, and write them to the same place of *target_fd*; return how many there were."""
-    position = start
-    while position < end and (data := os.pread(fd, min(end - position, _BLOCK), position)):
-        if target_fd >= 0:
-            _pwrite_all(target_fd, data, position)
-        passing(data)
-        position += len(data)
-    return position - start
-
-
-def _copy_range(source_fd: int, target_fd: int, start: int, end: int, passing: Callable[[bytes], object] | None) -> int:
-    """Copy the bytes from *start* to *end* to the same place; return how many there were."""
-    if passing is not None:
-        return _pass(source_fd, start, end, passing, target_fd)
-    position = start
-    try:
-        while position < end:
-            count = os.copy_file_range(source_fd, target_fd, min(end - position, 1 << 30), position, position)
-            if not count:
-                return position - start
-            position += count
-    except OSError as err:
-        if err.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM):
-            raise
-        position += _pass(source_fd, position, end, lambda _data: None, target_fd)
-    return position - start
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-def _pwrite_all(fd: int, data: bytes, position: int) -> int:
-    view = memoryview(data)
-    while view:
-        count = os.pwrite(fd, view, position)
-        view = view[count:]
-        position += count
-    return len(data)

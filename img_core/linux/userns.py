@@ -23,6 +23,21 @@ import pwd
 from typing import Final, Literal
 
 from img_core.linux import syscalls
+from img_core.linux._id_maps import (
+    CannotMapError,
+    IdRange,
+    MapPlan,
+    RealIdentity,
+    has_capability,
+    identity_plan,
+    map_target,
+    read_all,
+    read_map,
+    read_text,
+    sub_id_plan,
+    sub_id_ranges,
+    write_once,
+)
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import HostError, UsageError
 
@@ -36,15 +51,6 @@ _CONTAINER_CAPABILITIES: Final = (0, 1, 3, 4, 5, 6, 7, 8)
 _EXCHANGEABLE: Final = ("/", "/usr")
 
 _WHOLE_ID_SPACE: Final = 4294967295
-
-
-@dataclass(frozen=True, slots=True)
-class IdRange:
-    """*count* ids from *inside* on are those from *outside* on in the parent namespace."""
-
-    inside: int
-    outside: int
-    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,7 @@ def enter() -> Identity:
         reason, entered = err.message, False
         # Without a pid namespace of theirs nothing else keeps steps from our memory, see ptrace(2).
         syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
-    uid_ranges, gid_ranges = _read_map("uid"), _read_map("gid")
+    uid_ranges, gid_ranges = read_map("uid"), read_map("gid")
     identity = Identity(
         mode=_mode_of(uid_ranges, gid_ranges) if entered or reason is None else "fake" if fake else "container",
         uid_ranges=uid_ranges,
@@ -116,23 +122,14 @@ def current() -> Identity | None:
     return _entered[-1] if _entered else None
 
 
-@dataclass(frozen=True, slots=True)
-class _RealIdentity:
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-    user: str
-    home: str
-
-
-def _real_identity() -> _RealIdentity:
+def _real_identity() -> RealIdentity:
     uid = os.getuid()
     try:
         entry = pwd.getpwuid(uid)
         user, home = entry.pw_name, entry.pw_dir
     except KeyError:  # common in containers: `docker run --user 2000`
         user, home = str(uid), "/"
-    return _RealIdentity(uid, os.getgid(), tuple(os.getgroups()), user, os.environ.get("HOME") or home)
+    return RealIdentity(uid, os.getgid(), tuple(os.getgroups()), user, os.environ.get("HOME") or home)
 
 
 def _forced_mode() -> str | None:
@@ -150,11 +147,11 @@ def _lacked_in_container() -> str:
             " nor does another user with an image of img in `/.img` alone, if `/` has the mode 0777 (CRI-O), or with one whose"
             " directories are his (target `restricted` in contrib/container)"
         )
-    if all(map(_has_capability, _CONTAINER_CAPABILITIES)):
+    if all(map(has_capability, _CONTAINER_CAPABILITIES)):
         return ""
     from img_core.linux.sandbox import ALL_CAPABILITIES  # on the way to an error only
 
-    lacked = ", ".join(ALL_CAPABILITIES[number] for number in _CONTAINER_CAPABILITIES if not _has_capability(number))
+    lacked = ", ".join(ALL_CAPABILITIES[number] for number in _CONTAINER_CAPABILITIES if not has_capability(number))
     return f"in a container root needs no namespace if it has also the capabilities {lacked}"
 
 
@@ -185,18 +182,6 @@ def _require_single_thread() -> None:
         )
 
 
-def _read_text(path: str) -> str:
-    with open(path, encoding="utf-8", errors="replace") as file:  # pathlib would cost 6 ms at every start
-        return file.read()
-
-
-def _has_capability(number: int) -> bool:
-    for line in _read_text("/proc/self/status").splitlines():
-        if line.startswith("CapEff:"):
-            return bool(int(line.split()[1], 16) >> number & 1)
-    return False
-
-
 # --- entering ---------------------------------------------------------------------------------------------------------
 
 
@@ -204,11 +189,11 @@ class _NoNamespaceError(HostError):
     """No namespace can be made here; this process is what it was."""
 
 
-def _make_namespaces(real: _RealIdentity, wanted: str | None) -> tuple[str | None, bool]:
+def _make_namespaces(real: RealIdentity, wanted: str | None) -> tuple[str | None, bool]:
     """Make what this process may make; return the reason of a fallback to a single id (or None), and whether ids are mapped now."""
     if wanted in ("container", "fake"):
         raise _NoNamespaceError(f"`IMG_IDMAP={wanted}` asks for none", hint="this takes the root of a container")
-    if wanted != "single" and os.geteuid() == 0 and _has_capability(syscalls.CAP_SYS_ADMIN):
+    if wanted != "single" and os.geteuid() == 0 and has_capability(syscalls.CAP_SYS_ADMIN):
         _unshare(syscalls.CLONE_NEWNS)
         reason, entered = None, False
     else:
@@ -217,15 +202,15 @@ def _make_namespaces(real: _RealIdentity, wanted: str | None) -> tuple[str | Non
     return reason, entered
 
 
-def _enter_user_namespace(real: _RealIdentity, wanted: str | None) -> str | None:
+def _enter_user_namespace(real: RealIdentity, wanted: str | None) -> str | None:
     """Unshare and get mapped; return the reason of a fallback to a single id, or None."""
     if wanted == "single":
         _unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
         _map_single_id(real)
         return "`IMG_IDMAP=single` asks for it"
     try:
-        plan = _identity_plan() if real.uid == 0 else _sub_id_plan(real)
-    except _CannotMapError as err:
+        plan = identity_plan() if real.uid == 0 else sub_id_plan(real)
+    except CannotMapError as err:
         if wanted == "full":
             raise HostError(f"cannot map subordinate ids: {err}") from err
         _unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
@@ -238,98 +223,6 @@ def _enter_user_namespace(real: _RealIdentity, wanted: str | None) -> str | None
         raise HostError(f"cannot map subordinate ids: {reason}")
     _map_single_id(real)
     return reason
-
-
-class _CannotMapError(Exception):
-    """No full mapping can be tried; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class _MapPlan:
-    """How the helper maps: by the setuid tools (paths given), or by writing the map files itself."""
-
-    uid_ranges: tuple[IdRange, ...]
-    gid_ranges: tuple[IdRange, ...]
-    newuidmap: str | None = None
-    newgidmap: str | None = None
-
-
-def _identity_plan() -> _MapPlan:
-    """Map every id to itself: we are root in a container that lacks SYS_ADMIN, but may set ids."""
-    if not (_has_capability(syscalls.CAP_SETUID) and _has_capability(syscalls.CAP_SETGID)):
-        raise _CannotMapError("root lacks the capabilities SETUID and SETGID in this container")
-    uids, gids = (tuple(IdRange(r.inside, r.inside, r.count) for r in _read_map(kind)) for kind in ("uid", "gid"))
-    return _MapPlan(uids, gids)
-
-
-def _sub_id_plan(real: _RealIdentity) -> _MapPlan:
-    tools = {name: _find_tool(name) for name in ("newuidmap", "newgidmap")}
-    missing = [name for name, path in tools.items() if path is None]
-    if missing:
-        raise _CannotMapError(f"`{missing[0]}` is not on PATH (package `uidmap` or `shadow-utils`)")
-    ranges = {}
-    for kind, own_id in (("uid", real.uid), ("gid", real.gid)):
-        sub_ranges = sub_id_ranges(f"/etc/sub{kind}", user=real.user, uid=real.uid)
-        sub_ranges = sub_ranges or _directory_ranges(kind, real.user)
-        if not sub_ranges:
-            raise _CannotMapError(f"`/etc/sub{kind}` gives no ids to `{real.user}`")
-        ranges[kind] = _lay_out(own_id, sub_ranges)
-    return _MapPlan(ranges["uid"], ranges["gid"], tools["newuidmap"], tools["newgidmap"])
-
-
-def sub_id_ranges(path: str, *, user: str, uid: int) -> list[tuple[int, int]]:
-    """Return all ``(start, count)`` ranges that *path* (see subuid(5)) gives to a user, by name and by uid."""
-    try:
-        lines = _read_text(path).splitlines()
-    except OSError:
-        return []
-    ranges = []
-    for line in lines:
-        owner, _, rest = line.strip().partition(":")
-        start, _, count = rest.partition(":")
-        if owner in (user, str(uid)) and start.isdecimal() and count.isdecimal() and int(count) > 0:
-            ranges.append((int(start), int(count)))
-    return list(dict.fromkeys(ranges))
-
-
-def _directory_ranges(kind: str, user: str) -> list[tuple[int, int]]:
-    """Ask getsubids(1) for ranges that a directory service gives (``subid:`` in nsswitch.conf); often it is not installed."""
-    tool = _find_tool("getsubids")
-    if tool is None:
-        return []
-    output_read, output_write = os.pipe()
-    command = [tool, *(["-g"] if kind == "gid" else []), user]
-    try:
-        actions = [(os.POSIX_SPAWN_DUP2, output_write, 1), (os.POSIX_SPAWN_CLOSE, 2)]
-        pid = os.posix_spawn(tool, command, os.environ, file_actions=actions)
-    except OSError:  # as good as not installed: an image without the loader of its programs, say
-        os.close(output_read)
-        return []
-    finally:
-        os.close(output_write)
-    text = _read_all(output_read).decode(errors="replace")
-    os.close(output_read)
-    os.waitpid(pid, 0)
-    words = [line.split() for line in text.splitlines()]  # `0: user start count`
-    return [(int(w[2]), int(w[3])) for w in words if len(w) == 4 and w[2].isdecimal() and w[3].isdecimal()]
-
-
-def _lay_out(own_id: int, sub_ranges: list[tuple[int, int]]) -> tuple[IdRange, ...]:
-    """Put our own id at 0 and the ranges one after the other from 1 on, as other rootless builders do."""
-    laid_out = [IdRange(0, own_id, 1)]
-    position = 1
-    for start, count in sub_ranges:
-        laid_out.append(IdRange(position, start, count))
-        position += count
-    return tuple(laid_out)
-
-
-def _find_tool(name: str) -> str | None:
-    for directory in os.environ.get("PATH", os.defpath).split(os.pathsep):
-        candidate = f"{directory or '.'}/{name}"
-        if os.access(candidate, os.X_OK):
-            return candidate
-    return None
 
 
 def _unshare(flags: int) -> None:
@@ -364,7 +257,7 @@ def _eperm_hint() -> str:
         ("kernel/apparmor_restrict_unprivileged_userns", "0"),
     ):
         try:
-            value = _read_text(f"/proc/sys/{name}").strip()
+            value = read_text(f"/proc/sys/{name}").strip()
         except OSError:
             continue
         if value != wanted:
@@ -372,7 +265,7 @@ def _eperm_hint() -> str:
     return "a container's seccomp profile or a security module forbids it; try --security-opt seccomp=unconfined"
 
 
-def _unshare_with_helper(plan: _MapPlan) -> str | None:
+def _unshare_with_helper(plan: MapPlan) -> str | None:
     """Unshare while a forked helper, which stays outside, maps us; return why it could not, or None."""
     us = os.getpid()
     gate_read, gate_write = os.pipe()
@@ -386,90 +279,33 @@ def _unshare_with_helper(plan: _MapPlan) -> str | None:
     try:
         _unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS)
         os.write(gate_write, b"!")
-        return _read_all(report_read).decode(errors="replace") or None
+        return read_all(report_read).decode(errors="replace") or None
     finally:
         os.close(gate_write)  # without the byte the helper just ends
         os.close(report_read)
         os.waitpid(helper, 0)
 
 
-def _helper_main(target: int, plan: _MapPlan, gate: int, report: int) -> None:
+def _helper_main(target: int, plan: MapPlan, gate: int, report: int) -> None:
     """Map process *target* once the gate opens, write what went wrong to *report*, and end."""
     try:
         if os.read(gate, 1):
-            os.write(report, _map_target(target, plan).encode())
+            os.write(report, map_target(target, plan).encode())
     except BaseException as err:  # the forked copy must never return into the caller's code
         os.write(report, (str(err) or type(err).__name__).encode())
     finally:
         os._exit(0)
 
 
-def _map_target(target: int, plan: _MapPlan) -> str:
-    if plan.newuidmap is None or plan.newgidmap is None:
-        return _write_maps(target, plan)
-    return _run_map_tools(target, (plan.newgidmap, plan.gid_ranges), (plan.newuidmap, plan.uid_ranges))
-
-
-def _write_maps(target: int, plan: _MapPlan) -> str:
-    for kind, ranges in (("gid", plan.gid_ranges), ("uid", plan.uid_ranges)):
-        text = "".join(f"{r.inside} {r.outside} {r.count}\n" for r in ranges)
-        try:
-            _write_once(f"/proc/{target}/{kind}_map", text)
-        except OSError as err:
-            return f"the kernel refused the {kind} map: {err.strerror}"
-    return ""
-
-
-def _run_map_tools(target: int, *tools: tuple[str, tuple[IdRange, ...]]) -> str:
-    """Run both tools at the same time; return the first complaint."""
-    running, complaints = [], []
-    for path, ranges in tools:
-        numbers = [str(number) for r in ranges for number in (r.inside, r.outside, r.count)]
-        output_read, output_write = os.pipe()
-        actions = [(os.POSIX_SPAWN_DUP2, output_write, 1), (os.POSIX_SPAWN_DUP2, output_write, 2)]
-        try:
-            pid = os.posix_spawn(path, [path, str(target), *numbers], os.environ, file_actions=actions)
-        except OSError as err:
-            complaints.append(f"`{path}` cannot be run: {err.strerror}")
-            os.close(output_read)
-        else:
-            running.append((path, pid, output_read))
-        finally:
-            os.close(output_write)
-    for path, pid, output_read in running:
-        output = _read_all(output_read).decode(errors="replace").strip()
-        _, status = os.waitpid(pid, 0)
-        if status != 0:
-            words = output.splitlines()[-1] if output else f"exit status {os.waitstatus_to_exitcode(status)}"
-            complaints.append(f"`{path}` failed: {words}")
-    return complaints[0] if complaints else ""
-
-
-def _read_all(fd: int) -> bytes:
-    chunks = []
-    while chunk := os.read(fd, 65536):
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-def _write_once(path: str, text: str) -> None:
-    # Map files take one write(2); and the error must not surface in a destructor.
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)
-
-
-def _map_single_id(real: _RealIdentity) -> None:
+def _map_single_id(real: RealIdentity) -> None:
     """Map our own ids to 0 from inside; a map that a helper has written already stays."""
     try:
-        if not _read_map("gid"):
+        if not read_map("gid"):
             # The kernel lets an unprivileged process write gid_map only after it gave up setgroups(2).
-            _write_once("/proc/self/setgroups", "deny")
-            _write_once("/proc/self/gid_map", f"0 {real.gid} 1")
-        if not _read_map("uid"):
-            _write_once("/proc/self/uid_map", f"0 {real.uid} 1")
+            write_once("/proc/self/setgroups", "deny")
+            write_once("/proc/self/gid_map", f"0 {real.gid} 1")
+        if not read_map("uid"):
+            write_once("/proc/self/uid_map", f"0 {real.uid} 1")
     except OSError as err:
         raise HostError(f"cannot map our own id in the user namespace: {err.strerror}", hint=_eperm_hint()) from err
 
@@ -486,11 +322,6 @@ def _make_mounts_slave() -> None:
             f"the user namespace has no right to mount: {err.strerror}",
             hint="AppArmor may restrict it: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
         ) from err
-
-
-def _read_map(kind: str) -> tuple[IdRange, ...]:
-    lines = _read_text(f"/proc/self/{kind}_map").splitlines()
-    return tuple(IdRange(*map(int, line.split())) for line in lines)
 
 
 def _mode_of(uid_ranges: tuple[IdRange, ...], gid_ranges: tuple[IdRange, ...]) -> IdmapMode:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.rootless
 USERNS = "img_executor_userns._executor:UsernsExecutor"
 HELPERS = """
 import json, os, signal, sys, threading, time
-from img_core.linux import syscalls, userns
+from img_core.linux import _id_maps, syscalls, userns
 from img_core.linux.zygote import Zygote
 """
 
@@ -117,7 +117,7 @@ def test_ranges_of_a_directory_service_are_asked_for(tmp_path: Path) -> None:
     (tmp_path / "getsubids").write_text('#!/bin/sh\n[ "$1" = -g ] && echo "0: $2 7 8" || echo "0: $1 5 6"\n')
     (tmp_path / "getsubids").chmod(0o755)
     path = f"{tmp_path}:{os.environ['PATH']}"
-    output = program("print(userns._directory_ranges('uid', 'ann'), userns._directory_ranges('gid', 'ann'))", PATH=path)
+    output = program("print(_id_maps._directory_ranges('uid', 'ann'), _id_maps._directory_ranges('gid', 'ann'))", PATH=path)
     assert output == "[(5, 6)] [(7, 8)]"
 
 
@@ -125,8 +125,8 @@ def test_ranges_of_a_directory_service_are_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tool", "expression", "expected"),
     [
-        ("getsubids", "userns._directory_ranges('uid', 'ann')", "[]"),
-        ("newuidmap", "userns._run_map_tools(1, (userns._find_tool('newuidmap'), ()))", "cannot be run: No such file"),
+        ("getsubids", "_id_maps._directory_ranges('uid', 'ann')", "[]"),
+        ("newuidmap", "_id_maps._run_map_tools(1, (_id_maps._find_tool('newuidmap'), ()))", "cannot be run: No such file"),
     ],
 )
 def test_a_tool_without_its_interpreter_is_as_good_as_missing(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from img_core.archives import unpacking
-from img_core.files import fs
+from img_core.files import _contents, fs
 from img_core.files.copy import (
     FileDigests,
     Reading,
@@ -306,7 +306,7 @@ def test_shared_extents_are_read_in_the_copy(tmp_path: Path, monkeypatch: pytest
         os.pwrite(target, content, 0)
         return True
 
-    monkeypatch.setattr(fs, "_clone", clone)
+    monkeypatch.setattr(_contents, "_clone", clone)
     passed: list[bytes] = []
     with (tmp_path / "source").open("rb") as source, (tmp_path / "target").open("w+b") as target:
         monkeypatch.setattr(os, "read", _never)

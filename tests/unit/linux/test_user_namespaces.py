@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from img_core.linux import syscalls, userns
+from img_core.linux import _id_maps, syscalls, userns
 from img_core.linux.userns import IdRange
 from img_core.spec.errors import UsageError
 
@@ -22,7 +22,7 @@ def test_missing_sub_id_table_gives_nothing(tmp_path: Path) -> None:
 
 
 def test_ranges_are_laid_out_one_after_the_other_behind_our_own_id() -> None:
-    laid_out = userns._lay_out(1000, [(100000, 65536), (300000, 10)])
+    laid_out = _id_maps._lay_out(1000, [(100000, 65536), (300000, 10)])
     assert laid_out == (IdRange(0, 1000, 1), IdRange(1, 100000, 65536), IdRange(65537, 300000, 10))
 
 
