@@ -18,7 +18,7 @@ PLUGINS = ROOT / "plugins"
 #: The core above its libraries, from the top; a list stands for rooms that do not know each other.
 CORE = [["cli"], ["api"], ["solver"], ["plugins", "store"], ["config"]]
 #: The libraries, from the top.
-LIBRARIES = [["net", "archives"], ["images", "files"], ["linux"]]
+LIBRARIES = [["net", "archives"], ["images", "files"], ["linux", "forms"]]
 
 
 def packages() -> tuple[list[str], list[str]]:

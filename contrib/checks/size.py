@@ -17,9 +17,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: Lines of code that the core may have. It is to be read in an afternoon: what is concrete belongs into a plugin, what is general into
 #: a library. Lower it when the core became smaller.
-LIMIT = 12_000
+LIMIT = 11_850
 #: What stands beside the core in its package: the libraries, the command line and the test kit.
-BESIDE = {"linux", "files", "archives", "images", "net", "cli", "testing"}
+BESIDE = {"linux", "forms", "files", "archives", "images", "net", "cli", "testing"}
 
 _LAYOUT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 

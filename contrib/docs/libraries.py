@@ -15,7 +15,7 @@ __all__ = ["LIBRARIES", "comment", "pages", "public_modules"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / "docs/reference/libraries"
-CORE = ("linux", "files", "archives", "images", "net")
+CORE = ("linux", "forms", "files", "archives", "images", "net")
 LIBRARIES = [
     *(ROOT / "img_core" / name for name in CORE),
     *sorted(path.parent for path in ROOT.glob("plugins/img_lib_*/__init__.py")),

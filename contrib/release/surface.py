@@ -14,7 +14,7 @@ from pathlib import Path
 __all__ = ["Surface", "libraries", "main", "problems", "surface"]
 
 ROOT = Path(__file__).resolve().parents[2]
-CORE = ("spec", "linux", "files", "archives", "images", "net")
+CORE = ("spec", "linux", "forms", "files", "archives", "images", "net")
 
 #: name -> signature, e.g. ``tar.TarReader.read`` -> ``(size: int=…) -> bytes``, with `ABSTRACT` before what drivers have to write
 Surface = dict[str, str]

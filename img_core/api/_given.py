@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from img_core.api._cache_places import parse_places, unique_places
 from img_core.api._request import BuildRequest, CachePlace, Limits, Output, SecretSource, SshAgent
+from img_core.forms.arguments import Arguments
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["BuildOptions", "request_of"]
+
+_ARGUMENTS = Arguments("build()")
 
 Words = str | Iterable[str]
 StrPath = str | os.PathLike[str]
@@ -72,105 +75,24 @@ def request_of(
     return BuildRequest(**{name: _FORMS[name](name, value) for name, value in given.items()})
 
 
-def _refuse(name: str, value: object, expected: str) -> UsageError:
-    return UsageError(f"`{name}` of build() must be {expected}, not {type(value).__name__}")
-
-
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise _refuse(name, value, "text")
-    return value
-
-
-def _path(name: str, value: object) -> str:
-    if not isinstance(value, str | os.PathLike):
-        raise _refuse(name, value, "text or a path")
-    return _text(name, os.fspath(value))
-
-
-def _optional_path(name: str, value: object) -> str | None:
-    return None if value is None else _path(name, value)
-
-
 def _locked(name: str, value: object) -> str | None:
     """Return the path of a lock file; True means that beside the definition, False none."""
     if isinstance(value, bool):
         return "" if value else None
-    return _optional_path(name, value)
+    return _ARGUMENTS.optional_path(name, value)
 
 
 def _definition(name: str, value: object) -> bytes | None:
     if value is None or isinstance(value, bytes):
         return value
-    return _text(name, value).encode("utf-8", "surrogateescape")
-
-
-def _words(name: str, value: object) -> tuple[str, ...]:
-    """Return several words; one alone may be given as it is."""
-    if isinstance(value, str):
-        return (value,)
-    if not isinstance(value, Iterable) or isinstance(value, bytes | Mapping):
-        raise _refuse(name, value, "text, or several texts")
-    return tuple(_text(name, item) for item in value)
-
-
-def _list(name: str, value: object) -> tuple[str, ...]:
-    """Return several words, which commas may join, as on the command line."""
-    return tuple(part.strip() for word in _words(name, value) for part in word.split(",") if part.strip())
-
-
-def _boolean(name: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise _refuse(name, value, "True or False")
-    return value
-
-
-def _number(name: str, value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise _refuse(name, value, "a whole number")
-    return value
-
-
-def _map(of: Callable[[str, Any], Any]) -> Callable[[str, object], dict[str, Any]]:  # Any: values
-    def read(name: str, value: object) -> dict[str, Any]:
-        if not isinstance(value, Mapping):
-            raise _refuse(name, value, "a mapping")
-        return {_text(name, key): of(f"{name}[{key!r}]", item) for key, item in value.items()}
-
-    return read
-
-
-def _argument(name: str, value: object) -> str | None:
-    return None if value is None else _text(name, value)
-
-
-def _pairs(name: str, value: object) -> tuple[tuple[str, str], ...]:
-    items = value.items() if isinstance(value, Mapping) else value
-    if isinstance(items, str | bytes) or not isinstance(items, Iterable):
-        raise _refuse(name, value, "a mapping, or pairs")
-    return tuple((_text(name, host), _text(name, address)) for host, address in items)
-
-
-def _tuple(name: str, value: object) -> tuple[Any, ...]:  # Any: checked where they are used
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise _refuse(name, value, "a list of tuples")
-    return tuple(value)
-
-
-def _instance(kind: type) -> Callable[[str, object], Any]:
-    def read(name: str, value: object) -> object:
-        if not isinstance(value, kind):
-            raise _refuse(name, value, f"a `{kind.__name__}`")
-        return value
-
-    return read
+    return _ARGUMENTS.text(name, value).encode("utf-8", "surrogateescape")
 
 
 def _secret(name: str, value: object) -> SecretSource:
     if isinstance(value, bytes):
         return SecretSource(value=value)
     if not isinstance(value, SecretSource):
-        raise _refuse(name, value, "bytes or a `SecretSource`")
+        raise _ARGUMENTS.refused(name, value, "bytes or a `SecretSource`")
     return value
 
 
@@ -178,7 +100,7 @@ def _outputs(name: str, value: object) -> tuple[Output, ...]:
     if isinstance(value, Output | Mapping):
         value = [value]
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise _refuse(name, value, f"a mapping such as `{_OUTPUT}`, or several")
+        raise _ARGUMENTS.refused(name, value, f"a mapping such as `{_OUTPUT}`, or several")
     return tuple(_choice(Output, name, item, _OUTPUT) for item in value)
 
 
@@ -191,7 +113,7 @@ def _places(name: str, value: object) -> tuple[CachePlace, ...]:
     if isinstance(value, str | CachePlace | Mapping):
         value = [value]
     if isinstance(value, bytes) or not isinstance(value, Iterable):
-        raise _refuse(name, value, f"text, a mapping such as `{_CACHE}`, or several")
+        raise _ARGUMENTS.refused(name, value, f"text, a mapping such as `{_CACHE}`, or several")
     found: list[CachePlace] = []
     for item in value:
         found += parse_places(item, name) if isinstance(item, str) else [_choice(CachePlace, name, item, _CACHE)]
@@ -204,38 +126,38 @@ def _choice(kind: type[Chosen], name: str, item: object, example: str) -> Chosen
         options = dict(item)
         if "type" not in options:
             raise UsageError(f"an item of `{name}` has no `type`", hint=f"e.g. `{example}`")
-        item = kind(_text(f"{name}['type']", options.pop("type")), options)
+        item = kind(_ARGUMENTS.text(f"{name}['type']", options.pop("type")), options)
     if not isinstance(item, kind):
         article = "an" if kind.__name__[0] in "AEIOU" else "a"
-        raise _refuse(f"an item of {name}", item, f"{article} `{kind.__name__}` or a mapping")
+        raise _ARGUMENTS.refused(f"an item of {name}", item, f"{article} `{kind.__name__}` or a mapping")
     options = {key: os.fspath(each) if isinstance(each, os.PathLike) else each for key, each in item.options.items()}
     return kind(item.type, options)
 
 
 #: The forms in which fields may be given, by their types as `BuildRequest` writes them.
 _OF_TYPE: Mapping[str, Callable[[str, Any], Any]] = {  # Any: each is checked
-    "str": _text,
-    "str | None": _optional_path,
+    "str": _ARGUMENTS.text,
+    "str | None": _ARGUMENTS.optional_path,
     "bytes | None": _definition,
-    "bool": _boolean,
-    "int": _number,
-    "Limits": _instance(Limits),
-    "tuple[str, ...]": _list,
-    "tuple[tuple[str, str], ...]": _pairs,
-    "tuple[tuple[str, int, int], ...]": _tuple,
+    "bool": _ARGUMENTS.boolean,
+    "int": _ARGUMENTS.number,
+    "Limits": _ARGUMENTS.instance(Limits),
+    "tuple[str, ...]": _ARGUMENTS.listed,
+    "tuple[tuple[str, str], ...]": _ARGUMENTS.pairs,
+    "tuple[tuple[str, int, int], ...]": _ARGUMENTS.several,
     "tuple[Output, ...]": _outputs,
     "tuple[CachePlace, ...]": _places,
-    "Mapping[str, str]": _map(_text),
-    "Mapping[str, str | None]": _map(_argument),
-    "Mapping[str, SecretSource]": _map(_secret),
-    "Mapping[str, SshAgent]": _map(_instance(SshAgent)),
-    "Mapping[str, Any]": _map(lambda _name, value: value),
+    "Mapping[str, str]": _ARGUMENTS.mapping(_ARGUMENTS.text),
+    "Mapping[str, str | None]": _ARGUMENTS.mapping(_ARGUMENTS.optional_text),
+    "Mapping[str, SecretSource]": _ARGUMENTS.mapping(_secret),
+    "Mapping[str, SshAgent]": _ARGUMENTS.mapping(_ARGUMENTS.instance(SshAgent)),
+    "Mapping[str, Any]": _ARGUMENTS.mapping(lambda _name, value: value),
 }
 #: Those of fields of which the type does not tell all.
 _OF_FIELD: Mapping[str, Callable[[str, Any], Any]] = {
-    "context": _path,
-    "contexts": _map(_path),
-    "tags": _words,
+    "context": _ARGUMENTS.path,
+    "contexts": _ARGUMENTS.mapping(_ARGUMENTS.path),
+    "tags": _ARGUMENTS.words,
     "locked": _locked,
 }
 _FORMS = {item.name: _OF_FIELD.get(item.name) or _OF_TYPE[str(item.type)] for item in fields(BuildRequest)}

@@ -120,7 +120,7 @@ def _import_click() -> None:
 
     Nor what reads sources for `inspect`, which it uses for other things.
     """
-    from img_core.linux.later import Later, standing_in
+    from img_core.spec._lazy import Later, standing_in
 
     with standing_in([Later("uuid", placeholders=True), Later("linecache"), Later("tokenize")]):
         import click  # noqa: F401

@@ -12,10 +12,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
-from img_core.linux.later import Later, standing_in
 from img_core.net import _hostnames
 from img_core.net.hosts import address_of, origin
-from img_core.spec._lazy import names_from
+from img_core.spec._lazy import Later, names_from, standing_in
 
 if TYPE_CHECKING:
     import ssl

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from img_core.forms.options import merged_options
 from img_core.plugins._discovery import Found, blamed, discover, is_own, load_module
 from img_core.plugins._files import is_file, named_files, plugins_in, strays
 from img_core.plugins._kinds import ALWAYS_WITH_OPTIONS, CONTRACT_VERSIONS, parse_plugin_id
@@ -19,20 +20,17 @@ from img_core.plugins._options import (
     AUTO,
     Choice,
     environment_name,
-    merged_options,
     option_places,
-    parse_boolean,
     parse_choice,
-    typed_options,
 )
 from img_core.plugins._programs import PROGRAM_KINDS, find_program, is_program, programs
 from img_core.plugins._telling import Telling
 from img_core.plugins._toggles import DISABLED_VARIABLE, Toggle, Toggles
-from img_core.plugins._tracing import is_traced, timed
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import HostError, ImgError, PluginError, Unsupported, UsageError
 from img_core.spec.kinds import GROUPS, KINDS, LISTENER
 from img_core.spec.text import suggestion
+from img_core.spec.words import truth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -63,10 +61,8 @@ __all__ = [
     "blamed",
     "environment_name",
     "notify",
-    "parse_boolean",
     "parse_choice",
     "parse_plugin_id",
-    "typed_options",
 ]
 
 
@@ -279,7 +275,7 @@ class Plugins:
         for name in self._listener_names():
             found = self.usable(LISTENER, name)
             with self._timed(LISTENER, name, "loaded in"):
-                register_listener(manager, found, load_module(found), with_trace=is_traced(self._config.environment))
+                register_listener(manager, found, load_module(found), with_trace=self._is_traced)
         return manager
 
     def _listener_names(self) -> list[str]:
@@ -290,7 +286,16 @@ class Plugins:
 
     def _timed(self, kind: str, name: str, what: str) -> AbstractContextManager[None]:
         """Return what writes how long its ``with`` block took, if the user wants to see that."""
-        return timed(f"{kind}:{name}", what) if is_traced(self._config.environment) else nullcontext()
+        if not self._is_traced:
+            return nullcontext()
+        from img_core.plugins._tracing import timed
+
+        return timed(f"{kind}:{name}", what)
+
+    @cached_property
+    def _is_traced(self) -> bool:
+        """Whether the user wants to see the calls of plugins."""
+        return bool(truth(self._config.environment.get("IMG_TRACE_PLUGINS", "")))
 
     def options(self, kind: str, name: str, given: Mapping[str, Any], *, complete: bool = True) -> dict[str, Any]:
         """Return the options of a driver, converted and checked by its schema; raises UsageError.

@@ -1,5 +1,4 @@
-"""Options of drivers: words of the command line, lines of configuration files and variables, the first of which win, become typed values,
-by a JSON Schema."""
+"""Where options of drivers come from: words behind a name on the command line, tables of configuration files, and variables."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import UsageError
 from img_core.spec.text import suggestion
-from img_core.spec.words import key_values, truth
+from img_core.spec.words import key_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -20,177 +19,14 @@ __all__ = [
     "AUTO",
     "Choice",
     "environment_name",
-    "merged_options",
     "option_places",
-    "parse_boolean",
     "parse_choice",
-    "typed_options",
 ]
 
 #: Stands for the configured order of a kind.
 AUTO = "auto"
 
 _SEPARATORS = re.compile(r"[^A-Z0-9]+")
-
-#: Keywords that the simple checks below cover, or that only describe.
-_SIMPLE_PROPERTY = {
-    *("type", "enum", "minimum", "maximum"),
-    *("title", "description", "default", "examples", "deprecated", "x-environment"),
-}
-_SIMPLE_SCHEMA = {"$schema", "$id", "title", "description", "type", "required", "additionalProperties"}
-_TABLES = {"properties", "patternProperties"}
-
-#: type of JSON Schema -> the classes of its values in Python, and how people call it
-_TYPES: Mapping[str, tuple[type | tuple[type, ...], str]] = {
-    "string": (str, "text"),
-    "boolean": (bool, "true or false"),
-    "integer": (int, "a whole number"),
-    "number": ((int, float), "a number"),
-    "array": ((list, tuple), "a list"),
-    "object": (dict, "a table"),
-    "null": (type(None), "nothing"),
-}
-
-
-def typed_options(schema: Mapping[str, Any] | None, given: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """Return *given* converted and checked by *schema*; *what* (``type=tar``) names the driver in messages.
-
-    A missing *schema* means that the driver has no options. Unknown options are refused unless the schema allows them by
-    ``additionalProperties`` or ``patternProperties``. Raises UsageError.
-    """
-    return merged_options(schema, [("", given)], what)
-
-
-def merged_options(
-    schema: Mapping[str, Any] | None,
-    places: Iterable[tuple[str, Mapping[str, Any]]],
-    what: str,
-    *,
-    complete: bool = True,
-) -> dict[str, Any]:
-    """Do as `typed_options` with what several *places* say, the last of which wins; messages name the place, unless that is empty.
-
-    Without *complete* each option is looked at for itself: some may be missing.
-    """
-    schema = schema or {}
-    typed: dict[str, Any] = {}
-    for place, given in places:
-        try:
-            typed.update({name: _convert(name, value, _schema_of(name, schema, what)) for name, value in given.items()})
-        except UsageError as err:
-            if not place:
-                raise
-            raise UsageError(f"{err.message}, in {place}", hint=err.hint) from None
-    if not complete:
-        return typed
-    for name in schema.get("required", ()):
-        if name not in typed:
-            raise UsageError(f"option `{name}` is required for {what}")
-    if not _is_simple(schema):
-        _check_with_jsonschema(schema, typed, what)
-    return typed
-
-
-def _schema_of(name: str, schema: Mapping[str, Any], what: str) -> Mapping[str, Any]:
-    """Return the schema of one option. Raises UsageError if there is no such option."""
-    properties = schema.get("properties", {})
-    if name in properties:
-        found: Mapping[str, Any] = properties[name]
-        return found
-    for pattern, found in schema.get("patternProperties", {}).items():
-        if re.search(pattern, name):
-            return found
-    extra = schema.get("additionalProperties", False)
-    if extra is False:
-        hint = suggestion(name, list(properties)) if properties else "it takes no options"
-        raise UsageError(f"unknown option `{name}` for {what}", hint=hint)
-    return extra if isinstance(extra, dict) else {}
-
-
-def parse_boolean(name: str, text: str) -> bool:
-    """Return the truth that *text* spells, in the spellings of Go. Raises UsageError naming *name*."""
-    found = truth(text)
-    if found is not None:
-        return found
-    raise UsageError(f"non-bool value specified for {name}: `{text}`", hint="use `true` or `false`")
-
-
-def _convert(name: str, value: Any, schema: Mapping[str, Any]) -> Any:  # Any: JSON
-    if isinstance(value, str):
-        value = _from_text(name, value, schema.get("type", "string"))
-    elif "type" in schema:
-        _check_type(name, value, schema["type"])
-    if "enum" in schema and value not in schema["enum"]:
-        known = [str(item) for item in schema["enum"]]
-        raise UsageError(f"`{name}` cannot be `{value}`", hint=suggestion(str(value), known))
-    if isinstance(value, int | float):
-        low, high = schema.get("minimum"), schema.get("maximum")
-        if (low is not None and value < low) or (high is not None and value > high):
-            raise UsageError(f"`{name}` must be {_range(low, high)}, not {value}")
-    return value
-
-
-def _check_type(name: str, value: object, kind: str | list[str]) -> None:
-    """Refuse a *value* of a configuration file or of Python that is of none of the schema's types. Raises UsageError."""
-    kinds = [kind] if isinstance(kind, str) else kind
-    if isinstance(value, bool):  # which is an int in Python
-        kinds_that_fit = {"boolean"}
-    else:
-        kinds_that_fit = {word for word, (classes, _) in _TYPES.items() if isinstance(value, classes)}
-    if not kinds_that_fit & set(kinds):
-        raise UsageError(f"`{name}` must be {' or '.join(_TYPES[word][1] for word in kinds)}, not {value!r}")
-
-
-def _from_text(name: str, text: str, kind: str | list[str]) -> Any:  # Any: JSON
-    """Convert *text* to the first of the schema's types that can hold it."""
-    kinds = [kind] if isinstance(kind, str) else kind
-    if "boolean" in kinds and (len(kinds) == 1 or truth(text) is not None):
-        return parse_boolean(name, text)
-    if "integer" in kinds:
-        try:
-            return int(text)
-        except ValueError:
-            if "string" not in kinds:
-                raise UsageError(f"`{name}` must be a whole number, not `{text}`") from None
-    if "number" in kinds:
-        try:
-            return float(text)
-        except ValueError:
-            if "string" not in kinds:
-                raise UsageError(f"`{name}` must be a number, not `{text}`") from None
-    if "array" in kinds:
-        return [part for part in text.split(",") if part]
-    return text
-
-
-def _range(low: object, high: object) -> str:
-    if low is None:
-        return f"at most {high}"
-    return f"at least {low}" if high is None else f"{low} to {high}"
-
-
-def _is_simple(schema: Mapping[str, Any]) -> bool:
-    """Tell whether the checks here say all that *schema* says."""
-    inner = [item for table in _TABLES for item in schema.get(table, {}).values()]
-    extra = schema.get("additionalProperties")
-    return (
-        set(schema) <= _SIMPLE_SCHEMA | _TABLES
-        and not isinstance(extra, dict)
-        and all(set(item) <= _SIMPLE_PROPERTY for item in inner)
-    )
-
-
-def _check_with_jsonschema(schema: Mapping[str, Any], options: Mapping[str, Any], what: str) -> None:
-    from jsonschema import Draft202012Validator  # 75 ms; only for a schema that says more than types and enumerations
-    from jsonschema.exceptions import best_match
-
-    error = best_match(Draft202012Validator(schema).iter_errors(options))
-    if error is not None:
-        where = f"`{error.path[0]}`" if error.path else "options"
-        raise UsageError(f"bad {where} for {what}: {error.message}")
-
-
-# ------------------------------------------------------------------------------------------------ where they come from
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from img_core.config import ADAPTERS
 from img_core.plugins._discovery import describe_failure, import_named, load_module
 from img_core.plugins._kinds import CONTRACT_VERSIONS, contract
 from img_core.plugins._listeners import shielded
-from img_core.plugins._tracing import traced
 from img_core.spec import hooks
 from img_core.spec.errors import PluginError
 from img_core.spec.hooks import DRIVER_HOOKS, PROJECT
@@ -92,6 +91,8 @@ class _Shielded:
                 wrapper = getattr(item, "wrapper", False) or item.hookwrapper
                 function = item.function
                 if with_trace:
+                    from img_core.plugins._tracing import traced
+
                     function = traced(f"{found.kind}:{found.name}", caller.name, function, wrapper=wrapper)
                 setattr(self, caller.name, shielded(str(found), caller.name, function, wrapper=wrapper))
 

@@ -8,19 +8,10 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from img_core.spec.words import truth
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator
 
-__all__ = ["VARIABLE", "is_traced", "timed", "traced"]
-
-VARIABLE = "IMG_TRACE_PLUGINS"
-
-
-def is_traced(environment: Mapping[str, str]) -> bool:
-    """Tell whether the user wants to see the calls of plugins."""
-    return bool(truth(environment.get(VARIABLE, "")))
+__all__ = ["timed", "traced"]
 
 
 @contextmanager

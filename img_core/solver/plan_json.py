@@ -4,7 +4,7 @@
 
     {"schema": "img-plan", "version": 1, "plan": {"$": "Plan", "images": […]}, "vertices": [{"$": "Vertex", "op": {"$": "RunOp", …}}, …]}
 
-The form is that of `img_core.linux.typed_json`. A vertex that is written and read has the same `Vertex.digest`.
+The form is that of `img_core.forms.typed_json`. A vertex that is written and read has the same `Vertex.digest`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from img_core.linux.typed_json import TypedJson
+from img_core.forms.typed_json import TypedJson
 from img_core.spec import frontend, graph, values
 from img_core.spec.errors import UsageError
 from img_core.spec.frontend import Plan

@@ -117,7 +117,9 @@ def test_ranges_of_a_directory_service_are_asked_for(tmp_path: Path) -> None:
     (tmp_path / "getsubids").write_text('#!/bin/sh\n[ "$1" = -g ] && echo "0: $2 7 8" || echo "0: $1 5 6"\n')
     (tmp_path / "getsubids").chmod(0o755)
     path = f"{tmp_path}:{os.environ['PATH']}"
-    output = program("print(_id_maps._directory_ranges('uid', 'ann'), _id_maps._directory_ranges('gid', 'ann'))", PATH=path)
+    output = program(
+        "print(_id_maps._directory_ranges('uid', 'ann'), _id_maps._directory_ranges('gid', 'ann'))", PATH=path
+    )
     assert output == "[(5, 6)] [(7, 8)]"
 
 
@@ -126,7 +128,11 @@ def test_ranges_of_a_directory_service_are_asked_for(tmp_path: Path) -> None:
     ("tool", "expression", "expected"),
     [
         ("getsubids", "_id_maps._directory_ranges('uid', 'ann')", "[]"),
-        ("newuidmap", "_id_maps._run_map_tools(1, (_id_maps._find_tool('newuidmap'), ()))", "cannot be run: No such file"),
+        (
+            "newuidmap",
+            "_id_maps._run_map_tools(1, (_id_maps._find_tool('newuidmap'), ()))",
+            "cannot be run: No such file",
+        ),
     ],
 )
 def test_a_tool_without_its_interpreter_is_as_good_as_missing(

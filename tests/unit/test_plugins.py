@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from img_core.config import ADAPTERS, Config, ToggleDirectory
-from img_core.plugins import CONTRACT_VERSIONS, GROUPS, KINDS, Plugins, notify, typed_options
+from img_core.forms.options import typed_options
+from img_core.plugins import CONTRACT_VERSIONS, GROUPS, KINDS, Plugins, notify
 from img_core.spec import Exporter, Host, HostError, PluginError, Unsupported, UsageError
 
 if TYPE_CHECKING:
@@ -456,7 +457,7 @@ def test_simple_schemas_do_not_need_jsonschema() -> None:
     import subprocess
 
     code = (
-        "import sys; from img_core.plugins import typed_options; "
+        "import sys; from img_core.forms.options import typed_options; "
         "typed_options({'properties': {'a': {'type': 'integer', 'minimum': 1}}}, {'a': '3'}, 'x'); "
         "sys.exit('jsonschema' in sys.modules)"
     )

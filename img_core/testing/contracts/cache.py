@@ -189,7 +189,7 @@ class CacheContract(DriverContract):
 
     def test_the_options_of_export_and_import_are_accepted(self, place: Place, maker: Maker) -> None:
         from img_core.archives.codecs import compressor
-        from img_core.plugins._options import typed_options
+        from img_core.forms.options import typed_options
 
         for options, export in ((place.export, True), (place.source, False)):
             typed_options(self.backend.schema, options, "it")

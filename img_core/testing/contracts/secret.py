@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from img_core.plugins import typed_options
+from img_core.forms.options import typed_options
 from img_core.plugins._making import construct
 from img_core.spec.errors import ImgError
 from img_core.spec.secret import SECRET_LIMIT, SecretProvider

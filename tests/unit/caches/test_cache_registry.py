@@ -328,7 +328,7 @@ def test_bad_options_are_one_line(tmp_path: Path, options: dict[str, Any], expor
     ],
 )
 def test_the_schema_refuses(options: dict[str, str], words: str) -> None:
-    from img_core.plugins._options import typed_options
+    from img_core.forms.options import typed_options
 
     with pytest.raises(UsageError) as caught:
         typed_options(RegistryCache.schema, options, "type=registry")

@@ -13,7 +13,7 @@ import pytest
 
 from harness.repository import ROOT
 
-LIBRARIES = [f"img_core.{name}" for name in ("linux", "files", "archives", "images", "net")] + sorted(
+LIBRARIES = [f"img_core.{name}" for name in ("linux", "forms", "files", "archives", "images", "net")] + sorted(
     path.parent.name for path in ROOT.glob("plugins/img_lib_*/__init__.py")
 )
 

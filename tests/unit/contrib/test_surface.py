@@ -33,7 +33,7 @@ def test_the_version_of_the_contracts_is_the_highest_one_that_drivers_are_checke
 
 def test_every_library_is_listed_with_what_is_in_it(surface: ModuleType) -> None:
     found = {library.name: surface.surface(library) for library in surface.libraries(ROOT)}
-    assert {"spec", "linux", "files", "archives", "images", "net", "img_lib_layers"} <= set(found)
+    assert {"spec", "linux", "forms", "files", "archives", "images", "net", "img_lib_layers"} <= set(found)
     assert (
         found["spec"]["exporter.Exporter.export"]
         == "abstract (self, result: Result, progress: ExportProgress) -> Mapping[str, Any]"
