@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from img_core.files import fs, space
 from img_core.linux.spans import span
 from img_core.solver.keys import digest_of
-from img_core.solver.recorded import changes_digest, made_again, recorded, recorded_layer
+from img_core.solver.recorded import certainly_same, changes_digest, made_again, recorded, recorded_layer
 from img_core.solver.stacks import Layer
 from img_core.solver.work import Done, StepPlace
 from img_core.spec.errors import ImgError, StepError
@@ -202,9 +202,11 @@ class StepHandler(Handler[S]):
                             snapshotter.remove(directory)
                             return Done(found, found=True)
                         record = self._explained(work)
-                    if before := [
-                        old for old in scope.store.records.steps(record.key) if old.definition == record.definition
-                    ]:
+                    steps = scope.store.records.steps(record.key)
+                    before = [old for old in steps if old.definition == record.definition]
+                    if work.exact and not scope.looks_up and (old := certainly_same(scope.store, before)):
+                        record = replace(record, identity=old.identity, changes=old.changes)
+                    elif before:
                         changes_in = partial(changes_digest, snapshotter, scope.cancellation.check)
                         record, same = made_again(scope.store, changes_in, record, before, (directory, parents))
                         # Where everything runs, nothing is gained by the old layer, and who asked for it expects new times.

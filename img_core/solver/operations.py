@@ -128,6 +128,8 @@ class FileWork(StepWork[FileOp]):
     key, which may be recorded, and kept for the copy; and where nothing can be recorded, copying gives the digest for the key on the way.
     """
 
+    exact = True
+
     def __init__(self, task: Task[FileOp], trees: Trees, scope: BuildScope) -> None:
         super().__init__(task, trees)
         self.selections: dict[Copy, copy.Selection] = {}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Changes = Callable[[str, tuple[str, ...]], str]
 
-__all__ = ["changes_digest", "equal_layers", "made_again", "recorded", "recorded_layer"]
+__all__ = ["certainly_same", "changes_digest", "equal_layers", "made_again", "recorded", "recorded_layer"]
 
 
 def recorded(layer: Layer) -> RecordedLayer:
@@ -102,6 +102,14 @@ def made_again(
         if changes == (old.changes or _changes_of(store, changes_in, old)):
             return replace(record, identity=old.identity, changes=changes), old
     return replace(record, identity=digest_of("again", record.key, record.definition, changes), changes=changes), None
+
+
+def certainly_same(store: Store, before: Sequence[StepRecord]) -> StepRecord | None:
+    """Return the one of the records *before* that holds what a step has made again whose key tells all that it makes, but for times.
+
+    That is one of this backend and this mapping of ids: with others a copy may have lost attributes or devices.
+    """
+    return next((old for old in before if store.snapshots.get(old.layers[-1].snapshot or "")), None)
 
 
 def _changes_of(store: Store, changes_in: Changes, record: StepRecord) -> str:

@@ -68,6 +68,7 @@ class StepPlace:
 class StepWork(ABC, Generic[S]):
     """One task at work on *base*: what it reads is looked at once, for its key and for its result. `close` it after use."""
 
+    exact = False  #: whether the key tells all that it makes, but for times
     selections: Mapping[Copy, Selection] = {}  #: what was chosen from contexts until now
 
     def __init__(self, task: Task[S], trees: Trees) -> None:

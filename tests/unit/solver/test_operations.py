@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import FrozenInstanceError
 from itertools import count
 from pathlib import Path
@@ -64,6 +64,7 @@ class FakeSnapshotter(Snapshotter):
         self.options: dict[str, Any] = {}
         self.prepared: list[tuple[str, int, bool]] = []  # directory, number of parents, for a process
         self.removed: list[str] = []
+        self.looked_at: list[str] = []  # for their changes
         self.roots: list[OpenRoot] = []
 
     def prepare(self, directory: str, parents: Sequence[str], *, mount_points: bool = False) -> Rootfs:
@@ -79,6 +80,7 @@ class FakeSnapshotter(Snapshotter):
         raise AssertionError("nothing here has a base image")
 
     def changes(self, directory: str, parents: Sequence[str]) -> Changes:
+        self.looked_at.append(directory)
         return FilesOf(directory)
 
     def record_owners(self, directory: str, owners: Mapping[bytes, tuple[int, int]]) -> None:
@@ -155,8 +157,8 @@ def run(text: str, *inputs: Vertex, **more: Any) -> Vertex:  # Any: of the field
     return Vertex(RunOp((text,), has_base=bool(inputs)), inputs, name=text, **more)
 
 
-def wrote(text: str, *inputs: Vertex) -> Vertex:
-    return Vertex(FileOp((WriteFile("f", text.encode(), "/f"),), has_base=bool(inputs)), inputs, name=text)
+def wrote(text: str, *inputs: Vertex, **more: Any) -> Vertex:  # Any: of the fields
+    return Vertex(FileOp((WriteFile("f", text.encode(), "/f"),), has_base=bool(inputs)), inputs, name=text, **more)
 
 
 CONTEXT = Vertex(SourceOp("local", "context"), name="context")
@@ -209,6 +211,19 @@ def test_a_step_that_gave_the_same_again_keeps_its_result_and_what_is_built_on_i
         assert again.identity == first.identity
         assert [layer.snapshot for layer in again.layers] == [layer.snapshot for layer in first.layers], "times, too"
     assert len(os.listdir(Path(bench.lab.store.state, "snapshots", "native"))) == 2
+
+
+@pytest.mark.parametrize(("step", "looked"), [(wrote, 0), (run, 2)], ids=["file", "run"])
+def test_what_the_key_tells_is_not_read_again_when_everything_runs(
+    bench: Bench, step: Callable[..., Vertex], looked: int
+) -> None:
+    """Its new layer counts, with new times; what was built on the old one is not found on it."""
+    (first,) = bench.build(run("two", step("one")))
+    (second,) = bench.build(step("one", use_cache=False))
+    assert len(bench.snapshotter.looked_at) == looked, "the new layer and the old one, of a step that may give anything"
+    assert first.layers[0].snapshot != second.layers[0].snapshot
+    (third,) = bench.build(run("two", step("one")))
+    assert (third.identity, bench.found) == (first.identity, {"one": True, "two": False})
 
 
 def test_content_that_comes_back_is_known_by_its_identity(bench: Bench) -> None:
