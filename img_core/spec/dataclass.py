@@ -1,14 +1,17 @@
-"""``@dataclass(frozen=True, slots=True)`` at a third of the price: a cached build pays it for a hundred classes.
+"""``@dataclass(frozen=True, slots=True)`` at a tenth of the price: a push or a cached build pays it for a hundred classes.
 
-Before Python 3.13 `dataclasses.dataclass` compiles six functions per class, 0.25 ms in all. Here only ``__init__`` is compiled; the other
-methods are closures, which nobody calls in a loop. The standard library still finds the fields, so `dataclasses.fields`, `replace` and
-friends work, and type checkers see its own decorator. Other forms than this one are left to it, and so is everything on newer versions.
+Before Python 3.13 `dataclasses.dataclass` compiles six functions per class, 0.25 ms in all. Here a class gets its slots at once, and
+the rest when somebody asks for any of it, makes a value above all: most commands make values of a third of the classes that they import.
+Then only ``__init__`` is compiled; the other methods are closures, which nobody calls in a loop. The standard library still finds the
+fields, so `dataclasses.fields`, `replace` and friends work, and type checkers see its own decorator. Other forms than this one are left to
+it, and so is everything on newer versions.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import sys
+from _thread import RLock
 from dataclasses import MISSING, FrozenInstanceError
 from typing import TYPE_CHECKING, Any
 
@@ -19,36 +22,89 @@ __all__ = ["dataclass", "frozen_slotted"]
 
 # Any, below: values of fields, and `self`, which is an object of whatever class is being made.
 
+_FIELDS = "__dataclass_fields__"
+_ALWAYS = ("__init__", "__getstate__", "__setstate__", "__repr__", _FIELDS, "__dataclass_params__", "__match_args__")
+
+_completing = RLock()  # guards what `_complete` changes: a class, and before it those that it is built on
+
 
 def frozen_slotted(cls: type, *, eq: bool = True) -> type:
-    """Return what ``dataclasses.dataclass(frozen=True, slots=True, eq=eq)`` makes of *cls*, which has no keyword-only fields."""
-    derived = any(
-        dataclasses.is_dataclass(base) for base in cls.__bases__
-    )  # from frozen ones, as it must be one itself
-    if (
-        cls.__doc__ is None
-    ):  # else the standard library writes a signature there, with a tokenizer that takes 5 ms to get ready
-        cls.__doc__ = f"{cls.__name__}({', '.join(vars(cls).get('__annotations__', ()))})"
-    plain: Any = dataclasses.dataclass(init=False, repr=False, eq=False, frozen=derived)(cls)
-    plain.__dataclass_params__.frozen, plain.__dataclass_params__.eq = True, eq
-    fields = dataclasses.fields(plain)
-    names = [field.name for field in fields]
+    """Return what ``dataclasses.dataclass(frozen=True, slots=True, eq=eq)`` makes of *cls*, which has no keyword-only fields.
+
+    What is wrong with a field is told when the first value is made.
+    """
+    annotations = vars(cls).get("__annotations__", {})
+    if cls.__doc__ is None:
+        # Else the standard library writes a signature there, with a tokenizer that takes 5 ms to get ready.
+        cls.__doc__ = f"{cls.__name__}({', '.join(annotations)})"
+    own = [name for name, hint in annotations.items() if not _is_of_class(hint)]
+    names = list(dict.fromkeys([*(name for base in cls.__mro__[:0:-1] for name in _names(base)), *own]))
     inherited = {name for base in cls.__mro__[1:] for name in vars(base).get("__slots__", ())}
     not_kept = {*names, "__dict__", "__weakref__"}  # a default among them would hide its slot
-    namespace = {name: value for name, value in vars(plain).items() if name not in not_kept}
+    namespace: dict[str, Any] = {name: value for name, value in vars(cls).items() if name not in not_kept}
     namespace["__slots__"] = tuple(name for name in names if name not in inherited)
-    namespace["__init__"] = _init(cls, fields)
     namespace["__setattr__"], namespace["__delattr__"] = _refuse_to_set, _refuse_to_delete
-    namespace["__getstate__"], namespace["__setstate__"] = _state(names)
-    namespace.setdefault("__repr__", _repr([field.name for field in fields if field.repr]))
-    if eq:
-        namespace.setdefault("__eq__", _eq([field.name for field in fields if field.compare]))
-        if namespace.get("__hash__") is None:
-            hashed = [field.name for field in fields if (field.compare if field.hash is None else field.hash)]
-            namespace["__hash__"] = _hash(hashed)
+    for name in (*_ALWAYS, "__eq__") if eq else _ALWAYS:
+        namespace.setdefault(name, _Attribute(name, cls, names, eq=eq))
+    if eq and namespace.get("__hash__") is None:
+        namespace["__hash__"] = _Attribute("__hash__", cls, names, eq=eq)
     made = type(cls)(cls.__name__, cls.__bases__, namespace)
     made.__qualname__ = cls.__qualname__
     return made
+
+
+def _is_of_class(hint: object) -> bool:
+    """Tell whether an annotation says that its name belongs to the class and is no field."""
+    return (hint if isinstance(hint, str) else repr(hint)).removeprefix("typing.").startswith("ClassVar")
+
+
+class _Attribute:
+    """Stands for the attribute *name* of a class until somebody asks for it; *names* are the fields of what was *written*."""
+
+    __slots__ = ("eq", "name", "names", "written")
+
+    def __init__(self, name: str, written: type, names: list[str], *, eq: bool) -> None:
+        self.name, self.written, self.names, self.eq = name, written, names, eq
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        made = next((cls for cls in owner.__mro__ if vars(cls).get(self.name) is self), None)
+        if made is not None:  # else another thread was quicker
+            _complete(made, self.written, eq=self.eq)
+        return getattr(owner if instance is None else instance, self.name)
+
+
+def _names(cls: type) -> list[str]:
+    """Return the names of the fields that *cls* is known to have, without asking it for more than that."""
+    found = vars(cls).get(_FIELDS)
+    if isinstance(found, _Attribute):
+        return found.names
+    return [field.name for field in dataclasses.fields(cls)] if found else []
+
+
+def _complete(made: type, written: type, *, eq: bool) -> None:
+    """Replace every `_Attribute` of *made*, which was *written*. Raises TypeError and ValueError as the standard library."""
+    with _completing:
+        if not isinstance(vars(made)[_FIELDS], _Attribute):
+            return  # by another thread
+        # Frozen is what is built on something frozen, says the standard library.
+        derived = any(dataclasses.is_dataclass(base) for base in written.__bases__)
+        plain: Any = dataclasses.dataclass(init=False, repr=False, eq=False, frozen=derived)(written)
+        plain.__dataclass_params__.frozen, plain.__dataclass_params__.eq = True, eq
+        fields = dataclasses.fields(plain)
+        names = [field.name for field in fields]
+        attributes = {name: value for name, value in vars(plain).items() if name in _ALWAYS}
+        attributes["__init__"] = _init(written, fields)
+        attributes["__getstate__"], attributes["__setstate__"] = _state(names)
+        attributes["__repr__"] = _repr([field.name for field in fields if field.repr])
+        attributes["__eq__"] = _eq([field.name for field in fields if field.compare])
+        attributes["__hash__"] = _hash([field.name for field in fields if _is_hashed(field)])
+        for name, value in attributes.items():
+            if isinstance(vars(made).get(name), _Attribute):
+                setattr(made, name, value)
+
+
+def _is_hashed(field: dataclasses.Field[Any]) -> bool:
+    return field.compare if field.hash is None else field.hash
 
 
 def _init(cls: type, fields: Sequence[dataclasses.Field[Any]]) -> Callable[..., None]:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import importlib
 import inspect
 import pickle
+import pkgutil
 import subprocess
 import sys
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import pytest
 
+import img_core
 from img_core.spec.dataclass import frozen_slotted
 
 
@@ -138,6 +142,97 @@ def test_a_class_of_either_kind_can_be_built_on(cls: Any) -> None:
         value: Any = made(1, z=4)  # type: ignore[call-arg]
         assert (value.a, value.made, value.z) == (1, 2, 4)
         assert not hasattr(value, "__dict__")
+        assert (value.kind, value.__slots__, value.__match_args__[-1]) == ("class", ("z",), "z")
+        assert [field.name for field in dataclasses.fields(made)][-2:] == ["constant", "z"]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        dataclasses.fields,
+        dataclasses.is_dataclass,
+        inspect.signature,
+        lambda cls: cls.__match_args__,
+        lambda cls: cls.__init__,
+        lambda cls: cls(1),
+        lambda cls: type("Heir", (cls,), {})(1),
+    ],
+)
+def test_what_a_class_has_is_made_when_somebody_asks(ask: Callable[[Any], object]) -> None:
+    """Not when the class is made: most commands use a third of the classes that they import."""
+    calls = []
+
+    def factory() -> dict[str, int]:
+        calls.append(1)
+        return {}
+
+    class Point:
+        x: int
+        notes: dict[str, int] = dataclasses.field(default_factory=factory)
+
+    made: Any = frozen_slotted(Point)
+    before = vars(made)["__init__"]
+    assert not inspect.isfunction(before)
+    ask(made)
+    assert inspect.isfunction(vars(made)["__init__"])
+    assert repr(made(1)) == f"{made.__qualname__}(x=1, notes={{}})"
+    assert calls
+
+
+def test_a_base_is_finished_after_what_is_built_on_it_was_made() -> None:
+    class Base:
+        kind: ClassVar[str] = "base"
+        x: int
+
+    class Heir(frozen_slotted(Base)):  # type: ignore[misc]
+        y: int = 2
+
+    made: Any = frozen_slotted(Heir)
+    assert made.__slots__ == ("y",)
+    assert (made(1).x, made(1).y, made(1).kind) == (1, 2, "base")
+    assert made.__bases__[0](5).x == 5
+
+
+def test_threads_that_ask_at_once_get_the_same_class() -> None:
+    class Point:
+        x: int
+        notes: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    for _ in range(20):
+        made: Any = frozen_slotted(_copied(Point))
+        start = threading.Barrier(8)
+        found: list[object] = []
+
+        def make(made: Any = made, start: threading.Barrier = start, found: list[object] = found) -> None:
+            start.wait(60)
+            found.append(repr(made(1)))
+
+        threads = [threading.Thread(target=make) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert found == [repr(made(1))] * 8
+
+
+def test_every_class_of_ours_has_the_fields_that_the_standard_library_finds() -> None:
+    """Its slots are made before the standard library was asked."""
+    for found in pkgutil.walk_packages(img_core.__path__, "img_core."):
+        if not found.name.startswith(("img_core.testing", "img_core.__main__")):
+            importlib.import_module(found.name)
+    makers = [cls for cls in _classes(object) if "__dataclass_fields__" in vars(cls) and "__slots__" in vars(cls)]
+    ours = [cls for cls in makers if cls.__module__.startswith("img_core.")]
+    assert len(ours) > 100
+    for cls in ours:
+        kept = {name for base in cls.__mro__ for name in vars(base).get("__slots__", ())}
+        assert {field.name for field in dataclasses.fields(cls)} <= kept, cls
+
+
+def _classes(cls: type) -> Iterator[type]:
+    heirs: list[type] = type.__subclasses__(cls)
+    for heir in heirs:
+        yield heir
+        yield from _classes(heir)
 
 
 def test_abstract_methods_and_methods_of_its_own_stay() -> None:
