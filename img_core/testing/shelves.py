@@ -20,7 +20,7 @@ from img_core.spec.snapshotter import LayerStream, Snapshotter
 from img_core.spec.values import DiffId, Digest
 from img_core.testing.trees import fingerprint
 
-__all__ = ["CAPABILITY", "OLD", "TAR", "Shelf", "Tree", "Work", "everything", "example"]
+__all__ = ["CAPABILITY", "OLD", "TAR", "Inside", "Shelf", "Tree", "Work", "everything", "example"]
 
 CAPABILITY = bytes.fromhex("0100000202000000000000000000000000000000")  # cap_chown=ep, revision 2
 OLD = 1_000_000_000  # a time before every test
@@ -80,6 +80,8 @@ class Tree:
 
 
 Work = Callable[[Tree], None]
+#: runs a function with a new shelf inside of a namespace
+Inside = Callable[[Callable[["Shelf"], None]], None]
 
 
 @dataclass(slots=True)

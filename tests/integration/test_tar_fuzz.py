@@ -26,7 +26,7 @@ from img_core.archives.tar.extraction import Mode
 from img_core.files import fs
 from img_core.spec.errors import ArchiveError, HostError, ImgError
 from img_core.testing import archives
-from img_core.testing.archives import Mutation, mutations
+from img_core.testing.archive_mutations import Mutation, mutations
 from img_core.testing.trees import fingerprint, unpack_with_gnu_tar
 
 COUNT = int(os.environ.get("IMG_FUZZ_COUNT", "2000"))

@@ -14,12 +14,11 @@ Needs no build: records are made up, their blobs are real.
 from __future__ import annotations
 
 import errno
-import hashlib
 import random
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,69 +27,20 @@ import pytest
 
 from img_core.files.fs import faults
 from img_core.images import oci
-from img_core.spec.cache import CACHE_MOUNT, CacheBackend, CacheContext, CacheLayer, CacheLoad, CacheRecord, CacheReport
+from img_core.spec.cache import CACHE_MOUNT, CacheBackend, CacheContext, CacheLoad, CacheRecord, CacheReport
 from img_core.spec.errors import ImgError
 from img_core.spec.registry import Registries, Registry, RegistryContext
 from img_core.spec.values import DiffId
+from img_core.testing.contracts._cache_parts import NOW, Damage, Maker, Place
 from img_core.testing.contracts.driver import DriverContract
 from img_core.testing.processes import CEILING, LARGE, at_once, fork, memory_growth, status_of
 from img_core.testing.results import DirectoryStore, Recorder, host
 
 __all__ = ["CacheContract", "Damage", "Maker", "Place"]
 
-_NOW = 1_750_000_000.0
 _ROUNDS = 20
 _TIMES = 5  #: that two processes save at once
 _MANY = 5000
-
-#: Changes what is stored, with a source of chance; returns how to undo it.
-Damage = Callable[[random.Random], Callable[[], None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a test keeps its cache: options of an export and of an import, and what the tests may do behind the backend's back.
-
-    *state* returns all that is stored, to compare before and after. *damage* changes one thing that is stored. Where a save changes our own
-    disk, *on_disk* lets the suite crash it and fail it at every change.
-    """
-
-    export: Mapping[str, Any]  # Any: JSON
-    source: Mapping[str, Any]  # Any: JSON
-    state: Callable[[], object]
-    damage: Mapping[str, Damage] = field(default_factory=dict)
-    on_disk: bool = False
-
-
-class Maker:
-    """Makes records whose layers are blobs of *store*."""
-
-    def __init__(self, store: DirectoryStore) -> None:
-        self.store = store
-        self._layers: dict[str, CacheLayer] = {}
-
-    def layer(self, name: str) -> CacheLayer:
-        """Return a layer; equal names give equal ones."""
-        if name not in self._layers:
-            content = name.encode() * 50
-            diff_id = DiffId("sha256:" + hashlib.sha256(content).hexdigest())
-            self._layers[name] = CacheLayer(self.store.put(content, oci.OCI_LAYER), diff_id, _NOW)
-        return self._layers[name]
-
-    def record(self, name: str, *layers: str) -> CacheRecord:
-        """Return the record of a step that made the last of *layers*."""
-        key = hashlib.sha256(name.encode()).hexdigest()
-        stack = tuple(map(self.layer, layers))
-        return CacheRecord(
-            key, hashlib.sha256(b"definition " + name.encode()).hexdigest(), key, f"sha256:{'b' * 64}", stack,
-            created=_NOW, last=_NOW, seconds=1.5, platform="linux/amd64", description=f"RUN {name}",
-            inputs=(("op", key[:8]),), trees=((key[:16], key[16:32]),),
-        )  # fmt: skip
-
-    def chain(self, name: str, count: int) -> list[CacheRecord]:
-        """Return the records of *count* steps on each other."""
-        names = [f"{name} {number}" for number in range(count)]
-        return [self.record(step, *names[: number + 1]) for number, step in enumerate(names)]
 
 
 class CacheContract(DriverContract):
@@ -139,7 +89,7 @@ class CacheContract(DriverContract):
     def context(self, store: DirectoryStore) -> CacheContext:
         """Return a context with *store*."""
         registries: Registries = self.registries
-        return CacheContext(host(store.directory.parent / "host"), store, registries, now=_NOW)
+        return CacheContext(host(store.directory.parent / "host"), store, registries, now=NOW)
 
     def make(self, store: DirectoryStore, options: Mapping[str, Any], *, export: bool) -> CacheBackend:  # Any: JSON
         """Return a backend as a build makes it."""
@@ -233,15 +183,15 @@ class CacheContract(DriverContract):
 
     def test_a_newer_result_replaces_an_older_one(self, place: Place, maker: Maker) -> None:
         old = maker.record("a", "x")
-        new = replace(maker.record("a", "y"), identity="other", created=_NOW + 1, last=_NOW + 1)
+        new = replace(maker.record("a", "y"), identity="other", created=NOW + 1, last=NOW + 1)
         self.save(place, maker, [old])
         self.save(place, maker, [new])
         assert self.load(place, maker).records == (new,)
 
     def test_what_is_in_a_cache_mount_is_replaced_as_a_whole(self, place: Place, maker: Maker) -> None:
         step, (mount_layer, newer_layer) = maker.record("a"), map(maker.layer, ("x", "y"))
-        old = CacheRecord("m", CACHE_MOUNT, "1", "", (mount_layer,), created=_NOW, last=_NOW, description="cache mount")
-        new = replace(old, identity="2", layers=(newer_layer,), created=_NOW + 1, last=_NOW + 1)
+        old = CacheRecord("m", CACHE_MOUNT, "1", "", (mount_layer,), created=NOW, last=NOW, description="cache mount")
+        new = replace(old, identity="2", layers=(newer_layer,), created=NOW + 1, last=NOW + 1)
         self.save(place, maker, [old, step])
         self.save(place, maker, [new])
         assert self.save(place, maker, [old]).new == 0, "an older one is no news"
@@ -262,7 +212,7 @@ class CacheContract(DriverContract):
         import time
 
         records = maker.chain("a", 3)
-        monkeypatch.setattr(time, "time", lambda: _NOW)
+        monkeypatch.setattr(time, "time", lambda: NOW)
         self.save(place, maker, records)
         before = place.state()
         for again in (records, records[:2], [replace(records[0], layers=None)], []):
@@ -332,7 +282,7 @@ class CacheContract(DriverContract):
     def test_what_was_not_used_for_long_is_pruned(self, place: Place, maker: Maker) -> None:
         import time
 
-        old = [replace(record, last=_NOW - 1000) for record in maker.chain("old", 2)]
+        old = [replace(record, last=NOW - 1000) for record in maker.chain("old", 2)]
         new = [replace(record, last=time.time()) for record in maker.chain("new", 2)]
         self.save(place, maker, old)
         self.save(place, maker, new)
@@ -347,7 +297,7 @@ class CacheContract(DriverContract):
         assert set(self.load(place, maker).records) == set(new)
 
     def test_what_was_used_last_stays_within_a_size(self, place: Place, maker: Maker) -> None:
-        records = [replace(maker.record(name, name * 10), last=_NOW + age) for age, name in enumerate("abcd")]
+        records = [replace(maker.record(name, name * 10), last=NOW + age) for age, name in enumerate("abcd")]
         self.save(place, maker, records)
         made = self.make(maker.store, place.export, export=True)
         try:

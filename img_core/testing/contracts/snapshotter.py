@@ -7,39 +7,35 @@ Every test runs in a process of its own inside of a user namespace: as an ordina
 real ids and in single-id mapping.
 """
 
-# ruff: noqa: D102, S103 - a test's name is its claim; odd modes are what is tested
+# ruff: noqa: D102 - a test's name is its claim; odd modes are what is tested
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 
 from img_core.files import fs
-from img_core.spec.errors import ArchiveError, IntegrityError, Unsupported
+from img_core.spec.errors import Unsupported
 from img_core.spec.host import IdMapping
 from img_core.spec.snapshotter import Snapshotter
-from img_core.spec.values import DiffId, Digest
-from img_core.testing import archives
-from img_core.testing.contracts.driver import DriverContract
+from img_core.testing.contracts._snapshotter_changes import ChangePromises
+from img_core.testing.contracts._snapshotter_layers import LayerPromises
 from img_core.testing.namespaces import mappings, run_inside
 from img_core.testing.processes import CEILING, LARGE, in_step, kill_when_told, memory_growth
 from img_core.testing.shelf_lives import go_around, large_file, live, many_files, replace_directory, until, with_fault
-from img_core.testing.shelves import OLD, Shelf, Tree, Work, everything, example
+from img_core.testing.shelves import Inside, Shelf, Tree, everything, example
 from img_core.testing.trees import fingerprint
 
 __all__ = ["SnapshotterContract"]
 
-#: runs a function with a new shelf inside of a namespace
-Inside = Callable[[Callable[[Shelf], None]], None]
 
-
-class SnapshotterContract(DriverContract):
+class SnapshotterContract(ChangePromises, LayerPromises):
     """The promises of `img_core.spec.Snapshotter`, each as a test."""
 
     kind = "snapshotter"
@@ -226,230 +222,6 @@ class SnapshotterContract(DriverContract):
             pieces = {"a large file": large_file, "many files": many_files}[content]
             go_around(shelf, partial(pieces, 1 << 20))  # imports what it needs
             assert memory_growth(lambda: go_around(shelf, partial(pieces, LARGE))) < CEILING
-
-        inside(body)
-
-    # --- changes ---
-
-    def test_everything_survives_a_snapshot(self, inside: Inside) -> None:
-        def body(shelf: Shelf) -> None:
-            def work(tree: Tree) -> None:
-                everything(tree)
-                seen.update(fingerprint(tree.path))
-
-            seen: dict[bytes, Any] = {}
-            first = shelf.step([], work)
-            assert shelf.tree([first], times=True) == seen
-            second = shelf.step([first], lambda tree: None)
-            assert shelf.tree([first, second], times=True) == seen
-            assert shelf.changes(second, [first]) == []
-            assert set(shelf.changes(first, [])) == {
-                os.fsdecode(path)
-                + ("/" if int(item[0], 8) & 0o040000 == 0o040000 and not int(item[0], 8) & 0o100000 else "")
-                for path, item in seen.items()
-            }
-
-        inside(body)
-
-    def test_looking_and_temporary_files_are_no_change(self, inside: Inside) -> None:
-        def body(shelf: Shelf) -> None:
-            first = shelf.step([], example)
-
-            def work(tree: Tree) -> None:
-                assert tree.read("keep") == "k"
-                with open(tree.at("dir/a"), "rb+"):
-                    pass  # overlayfs copies it up
-                tree.write("dir/tmp")
-                tree.remove("dir/tmp")
-                os.utime(tree.at("dir/sub"))
-
-            assert shelf.changes(shelf.step([first], work), [first]) == []
-
-        inside(body)
-
-    def test_changes_come_in_order_with_their_parents(self, inside: Inside) -> None:
-        def body(shelf: Shelf) -> None:
-            first = shelf.step([], example)
-
-            def work(tree: Tree) -> None:
-                tree.write("dir/sub/b", "other")
-                tree.write("dir/new/x", "x")
-                tree.write("a", "a")
-                tree.remove("keep")
-                os.chmod(tree.at("etc"), 0o700)
-
-            second = shelf.step([first], work)
-            assert shelf.changes(second, [first]) == [
-                "a",
-                "dir/",
-                "dir/new/",
-                "dir/new/x",
-                "dir/sub/",
-                "dir/sub/b",
-                "etc/",
-                "-keep",
-            ]
-
-        inside(body)
-
-    @pytest.mark.parametrize(
-        ("work", "expected"),
-        [
-            (lambda tree: os.chmod(tree.at("keep"), 0o600), ["keep"]),
-            (lambda tree: os.utime(tree.at("keep"), (OLD, OLD)), ["keep"]),
-            (lambda tree: os.utime(tree.at("link"), (OLD, OLD), follow_symlinks=False), ["link"]),
-            (lambda tree: os.setxattr(tree.at("keep"), "user.x", b"1"), ["keep"]),
-            (lambda tree: os.setxattr(tree.at("dir/sub"), "user.x", b"1"), ["dir/", "dir/sub/"]),
-            (lambda tree: tree.remove("dir"), ["-dir"]),
-            (lambda tree: tree.remove("dir/sub/b"), ["dir/", "dir/sub/", "-dir/sub/b"]),
-            (lambda tree: (tree.remove("dir"), tree.write("dir", "now a file")), ["dir"]),
-            (lambda tree: (tree.remove("keep"), tree.write("keep/file", "now a directory")), ["keep/", "keep/file"]),
-            (lambda tree: (tree.remove("link"), tree.write("link/a", "a")), ["link/", "link/a"]),
-            (lambda tree: tree.relink("link", "etc"), ["link"]),
-            (lambda tree: tree.move("keep", "moved"), ["-keep", "moved"]),
-            (lambda tree: tree.move("dir/sub", "dir/zzz"), ["dir/", "-dir/sub", "dir/zzz/", "dir/zzz/b", "dir/zzz/c"]),
-            (lambda tree: os.link(tree.at("keep"), tree.at("also")), ["also", "keep"]),
-            (lambda tree: os.mkfifo(tree.at("pipe")), ["pipe"]),
-        ],
-    )  # fmt: skip
-    def test_kinds_of_changes(self, inside: Inside, work: Work, expected: list[str]) -> None:
-        def body(shelf: Shelf) -> None:
-            first = shelf.step([], example)
-            second = shelf.step([first], work)
-            assert shelf.changes(second, [first]) == expected
-
-        inside(body)
-
-    def test_a_replaced_directory_names_what_vanished(self, inside: Inside) -> None:
-        def body(shelf: Shelf) -> None:
-            first = shelf.step([], example)
-
-            def work(tree: Tree) -> None:
-                tree.remove("dir")
-                tree.write("dir/sub/c", "new")
-                tree.write("dir/z")
-
-            second = shelf.step([first], work)
-            assert shelf.changes(second, [first]) == ["dir/", "-dir/a", "dir/sub/", "-dir/sub/b", "dir/sub/c", "dir/z"]
-            assert b"dir/a" not in shelf.tree([first, second])
-
-        inside(body)
-
-    def test_a_directory_moved_into_the_place_of_another_is_compared(self, inside: Inside) -> None:
-        def body(shelf: Shelf) -> None:
-            def make(tree: Tree) -> None:
-                for name, text in (("one/x", "1"), ("one/same", "s"), ("two/x", "2"), ("two/same", "s")):
-                    tree.write(name, text)
-                    os.utime(tree.at(name), (OLD, OLD))
-
-            first = shelf.step([], make)
-
-            def work(tree: Tree) -> None:
-                tree.remove("one")
-                tree.move("two", "one")
-
-            second = shelf.step([first], work)
-            assert shelf.changes(second, [first]) == ["one/", "one/x", "-two"]
-
-        inside(body)
-
-    def test_mount_points_leave_no_trace(self, inside: Inside) -> None:
-        def body(shelf: Shelf) -> None:
-            first = shelf.step([], lambda tree: tree.write("bin/sh"))
-            second = shelf.step([first], lambda tree: None, mount_points=True)
-            assert shelf.changes(second, [first]) == []
-            third = shelf.step([first, second], lambda tree: tree.write("etc/new"), mount_points=True)
-            assert shelf.changes(third, [first, second]) == ["etc/", "etc/new"]
-            assert set(shelf.tree([first, second, third])) == {b"bin", b"bin/sh", b"etc", b"etc/new"}
-
-        inside(body)
-
-    # --- layers ---
-
-    @pytest.mark.parametrize("make", [example, everything])
-    def test_a_layer_gives_what_the_step_made(self, inside: Inside, make: Work) -> None:
-        def body(shelf: Shelf) -> None:
-            first = shelf.step([], example)
-
-            def work(tree: Tree) -> None:
-                tree.remove("dir")
-                tree.mkdir("dir/sub")
-                tree.remove("keep", "link")
-                make(tree)
-
-            made = shelf.step([first], work)
-            applied = shelf.apply([first], shelf.layer(made, [first]))
-            assert shelf.tree([first, applied]) == shelf.tree([first, made])
-            assert shelf.layer(applied, [first]) == shelf.layer(made, [first])
-
-        inside(body)
-
-    def test_deletions_of_a_layer_hide_lower_files(self, inside: Inside) -> None:
-        def body(shelf: Shelf) -> None:
-            first = shelf.step([], example)
-            blob = b"".join(
-                (
-                    archives.directory(b"dir/"),
-                    archives.entry(b"dir/.wh..wh..opq"),
-                    archives.entry(b"dir/new", b"n"),
-                    archives.entry(b".wh.keep"),
-                    archives.entry(b".wh.nothing"),
-                    archives.END,
-                )
-            )
-            second = shelf.apply([first], blob)
-            assert set(shelf.tree([first, second])) == {b"dir", b"dir/new", b"etc", b"etc/conf", b"link"}
-
-        inside(body)
-
-    def test_parents_that_a_layer_does_not_describe_keep_their_look(self, inside: Inside) -> None:
-        def body(shelf: Shelf) -> None:
-            def base(tree: Tree) -> None:
-                example(tree)
-                os.chmod(tree.at("dir"), 0o1711)
-                os.chmod(tree.at("dir/sub"), 0o700)
-
-            first = shelf.step([], base)
-            between = shelf.step([first], lambda tree: os.chmod(tree.at("dir/sub"), 0o750))
-            second = shelf.apply([first, between], archives.entry(b"dir/sub/new", b"n") + archives.END)
-            merged = shelf.tree([first, between, second])
-            assert [merged[name][0] for name in (b"dir", b"dir/sub")] == [oct(0o41711), oct(0o40750)]
-            assert b"dir/sub/new" in merged
-
-        inside(body)
-
-    @pytest.mark.parametrize(
-        "wrong",
-        [
-            {"digest": Digest("sha256:" + "0" * 64)},
-            {"diff_id": DiffId("sha256:" + "0" * 64)},
-            {"size": 5},
-            {"size": 10**9},
-        ],
-    )
-    def test_a_layer_that_is_not_what_it_claims_is_refused(self, inside: Inside, wrong: Mapping[str, Any]) -> None:
-        def body(shelf: Shelf) -> None:
-            with pytest.raises(IntegrityError):
-                shelf.apply([], archives.entry(b"f", b"x" * 10_000) + archives.END, **wrong)
-
-        inside(body)
-
-    @pytest.mark.parametrize("name", [b"../up", b"a/../../up"])
-    def test_a_layer_cannot_leave_its_root(self, inside: Inside, name: bytes) -> None:
-        def body(shelf: Shelf) -> None:
-            with pytest.raises(ArchiveError):
-                shelf.apply([], archives.entry(name, b"x") + archives.END)
-            assert not any("up" in names for _, _, names in os.walk(shelf.directory))
-
-        inside(body)
-
-    def test_one_hundred_and_thirty_layers(self, inside: Inside) -> None:
-        def body(shelf: Shelf) -> None:
-            parents: list[str] = []
-            for number in range(130):
-                parents.append(shelf.step(parents, lambda tree, number=number: tree.write(f"dir/{number}")))  # type: ignore[misc]
-            assert len(shelf.tree(parents)) == 131
-            assert shelf.changes(parents[-1], parents[:-1]) == ["dir/", "dir/129"]
 
         inside(body)
 
