@@ -18,6 +18,7 @@ __all__ = [
     "program",
     "seccomp",
     "seccomp_rules",
+    "shortcuts",
     "socket_calls",
     "spawning",
     "standing",

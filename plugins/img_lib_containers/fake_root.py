@@ -17,19 +17,17 @@ import stat
 from contextlib import suppress
 from typing import Final
 
-from img_core.files.ownership import OWNER_ATTRIBUTE
-from img_core.files.xattrs import CAPABILITY, MODE, RECORDED_CAPABILITY, portable_capability
+from img_core.files.xattrs import CAPABILITY, RECORDED_CAPABILITY, portable_capability
 from img_core.linux import sandbox, syscalls
 from img_lib_containers import seccomp
 from img_lib_containers.answering import Answering
 from img_lib_containers.identities import ROOT
 from img_lib_containers.owner_answers import STAT_KINDS, Asked, Shown, flags_of_opening, may_make
-from img_lib_containers.owner_calls import Refusal, Viewpoint, open_proc
+from img_lib_containers.owner_calls import Refusal, open_proc
 from img_lib_containers.owner_records import KEEP, OwnerRecords
 from img_lib_containers.permissions import Permissions
+from img_lib_containers.shortcuts import Shortcuts
 from img_lib_containers.standing import StandingDirectories
-from img_lib_containers.statuses import Status
-from img_lib_containers.supervised_calls import CALLS, SupervisedCall
 
 __all__ = ["FakeRecords", "FakeRoot", "deliver"]
 
@@ -43,8 +41,7 @@ _SHORT: Final = 3  # paths that may mean the root directory
 _LONGEST_CAPABILITY: Final = 24
 _ACCESS_LIST: Final = b"system.posix_acl_access"
 _LONGEST_LIST: Final = 65536  # XATTR_SIZE_MAX
-_MODE_MARK: Final = os.fsdecode(MODE)
-_AT_FDCWD: Final = syscalls.AT_FDCWD & 0xFFFFFFFF
+_NOTES: Final = b"user.img."
 
 
 def deliver(connection: socket.socket, program: bytes) -> None:
@@ -85,10 +82,10 @@ class FakeRecords(OwnerRecords):
         mode = os.stat(name).st_mode
         return (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and not os.listxattr(name)
 
-    def is_plain(self, owner: tuple[int, int], mode: int, *, directory: bool) -> bool:
+    def is_plain(self, owner: tuple[int, int], mode: int, kind: str) -> bool:
         """Tell whether there is nothing to note of a new file."""
-        closed = self.permissions.masked or self.permissions.is_closed(mode, directory=directory)
-        return not closed and super().is_plain(owner, mode, directory=directory)
+        closed = self.permissions.masked or self.permissions.is_closed(mode, directory=kind == "directory")
+        return not closed and super().is_plain(owner, mode, kind)
 
     def own(self, name: str, owner: tuple[int, int], mode: int) -> None:
         """Note owner and mode of a new file."""
@@ -113,18 +110,18 @@ class FakeRoot(Answering):
         if self._view is not None and root and os.stat("/").st_uid != self._uid:
             self._view.stand_in = root
         self._elsewhere = _devices_of_descriptors()
-        self._status = Status()
+        self._shortcuts: Shortcuts | None = None
+        if self._view is not None:
+            self._shortcuts = Shortcuts(
+                listener, self._view, records, self._identities, elsewhere=self._elsewhere, standing=standing
+            )
 
     def run_until(self, pidfd: int) -> None:
         """Answer calls until the process behind *pidfd* has ended."""
-        for notification in seccomp.notifications(self._listener, pidfd):
-            self.serve(notification)
-
-    def serve(self, notification: seccomp.Notification) -> None:
-        """Answer one call; that of a program that lists files in the shortest way."""
-        call = CALLS.get(notification.architecture, {}).get(notification.number)
-        if call is None or call.kind not in ("stat", "statx") or not self._show_quickly(call, notification):
-            super().serve(notification)
+        shortcuts = self._shortcuts
+        for raw in seccomp.raw_calls(self._listener, pidfd):
+            if shortcuts is None or not shortcuts.take(raw):
+                self.serve(seccomp.Notification.of(raw))
 
     def _about_file(self, asked: Asked, notification: seccomp.Notification) -> bool:
         kind = asked.call.kind
@@ -167,7 +164,7 @@ class FakeRoot(Answering):
             mode = 0o777 if asked.call.kind == "link" else asked.arguments[asked.call.value]
             if asked.call.kind == "open" and flags_of_opening(asked) & _WITHOUT_NAME:
                 return False
-            if not self.records.is_plain(ROOT.owner, mode, directory=asked.call.kind == "directory"):
+            if not self.records.is_plain(ROOT.owner, mode, asked.call.kind):
                 return False
             return not os.stat(_parent(name[0])).st_mode & stat.S_ISGID
         except (OSError, Refusal, IndexError):  # the longer way knows what to say, or leaves it to the kernel
@@ -182,74 +179,6 @@ class FakeRoot(Answering):
             return False
         seccomp.answer(self._listener, notification)
         return True
-
-    # --- the family of stat -------------------------------------------------------------------------------------------
-
-    def _show_quickly(self, call: SupervisedCall, notification: seccomp.Notification) -> bool:
-        """Answer a call of the stat family; return False if it takes a closer look, see `_look`."""
-        arguments, view, status = notification.arguments, self._view, self._status
-        flags = arguments[call.flags] if call.flags >= 0 else 0
-        if view is None or (path := self._quick_path(call, notification, flags, view)) is None:
-            return False
-        name = _name_of(call, notification, path)
-        follow = not path or (call.follow and not flags & syscalls.AT_SYMLINK_NOFOLLOW)  # what is open is behind a link
-        mask = arguments[3] & 0xFFFFFFFF if call.kind == "statx" else None
-        if error := status.read(name, follow=follow, mask=mask):
-            if error == errno.EACCES:
-                return False
-            seccomp.proceed(self._listener, notification)  # and find it, too
-            return True
-        if path and self._is_ours(status.device, status.mode):
-            return False
-        owner, permissions = self._shown(name, status) if status.uid == self._uid else (None, 0)
-        if owner is None:
-            seccomp.proceed(self._listener, notification)
-            return True
-        status.show(owner, permissions)
-        if seccomp.still_waiting(self._listener, notification):
-            written = status.give(notification.pid, arguments[call.value])
-            seccomp.answer(self._listener, notification, error=0 if written else errno.EFAULT)
-        return True
-
-    def _quick_path(
-        self, call: SupervisedCall, notification: seccomp.Notification, flags: int, view: Viewpoint
-    ) -> bytes | None:
-        """Return the path that a call of the stat family has, empty if it is about a descriptor; None if there is more to it."""
-        if call.path < 0:
-            return b""
-        pointer = notification.arguments[call.path]
-        try:
-            path = view.read_path(notification.pid, pointer) if pointer else b""
-        except Refusal:
-            return None
-        if not path:
-            return b"" if flags & syscalls.AT_EMPTY_PATH else None
-        if path.startswith(_SYSTEM) or (len(path) < _SHORT and view.stand_in):
-            return None
-        return None if self._standing is not None and self._standing.may_mean(path) else path
-
-    def _is_ours(self, device: int, mode: int) -> bool:
-        """Tell whether a path may have led to a process or a descriptor of ours instead of the caller's."""
-        return device in self._elsewhere or stat.S_ISCHR(mode)  # no step can make one
-
-    def _shown(self, name: bytes, status: Status) -> tuple[tuple[int, int] | None, int]:
-        """Return owner and permissions that a file of ours is shown with; no owner: as it is."""
-        mode = status.mode
-        owner, permissions = None, stat.S_IMODE(mode)
-        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
-            try:
-                marks = os.listxattr(name)
-            except OSError:
-                marks = []
-            if OWNER_ATTRIBUTE in marks:
-                owner = self.records.owner(name)
-            if _MODE_MARK in marks:
-                permissions = self._permissions.mode_of(name, os.stat(name))
-        if owner is None and self.records.inodes:
-            owner = self.records.inodes.get((status.device, status.inode))
-        if owner is None and (self._uid or permissions != stat.S_IMODE(mode)):
-            owner = (0, 0 if status.gid == self._gid else status.gid)
-        return owner, permissions
 
     # --- permissions --------------------------------------------------------------------------------------------------
 
@@ -302,7 +231,9 @@ class FakeRoot(Answering):
             info = os.stat(name, follow_symlinks=asked.follow)
         if info.st_uid != self._uid:
             return None
-        if self._is_ours(info.st_dev, info.st_mode):
+        if info.st_dev in self._elsewhere or stat.S_ISCHR(
+            info.st_mode
+        ):  # of ours instead of the caller's: no step can make one
             return None
         return self._look_at(asked.file() if stat.S_ISLNK(info.st_mode) else name, info)
 
@@ -364,6 +295,8 @@ class FakeRoot(Answering):
         at, arguments = asked.call.value, notification.arguments
         try:
             attribute = asked.caller.read_path(arguments[at])
+            if attribute.startswith(_NOTES) and self._shortcuts is not None and not asked.call.kind.startswith("get"):
+                self._shortcuts.forget()
             if attribute != CAPABILITY and (attribute != _ACCESS_LIST or asked.call.kind != "set attribute"):
                 return False
             name = asked.file()
@@ -420,16 +353,6 @@ def _devices_of_descriptors() -> frozenset[int]:
     for fd in ours:
         os.close(fd)
     return found | {os.stat("/proc").st_dev}
-
-
-def _name_of(call: SupervisedCall, notification: seccomp.Notification, path: bytes) -> bytes:
-    """Return a name of the file that a call is about, see `permissions`; without a *path* that of its descriptor."""
-    if path[:1] == b"/":
-        return path
-    number = notification.arguments[call.directory] & 0xFFFFFFFF if call.directory >= 0 else _AT_FDCWD
-    if number == _AT_FDCWD:
-        return b"%d/cwd/%b" % (notification.pid, path)
-    return b"%d/fd/%d/%b" % (notification.pid, number, path) if path else b"%d/fd/%d" % (notification.pid, number)
 
 
 def _parent(name: bytes) -> bytes:

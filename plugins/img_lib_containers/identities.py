@@ -56,6 +56,11 @@ class Identities:
         self._all = [ROOT]
         self._numbers = {ROOT: 0}
 
+    @property
+    def are_all_root(self) -> bool:
+        """Tell whether nobody has ever become somebody else."""
+        return len(self._all) == 1
+
     def of(self, pid: int) -> ProcessIds:
         """Return the identity of a process (or thread). Raises OSError if it is gone."""
         soft, hard = resource.prlimit(pid, _CARRIER)

@@ -260,7 +260,7 @@ def make(asked: Asked, listener: int, notification: Notification, records: Owner
         if os.fstat(parent).st_mode & stat.S_ISGID:
             gid = (records.owner(f"self/fd/{parent}") or (0, 0))[1]
         mode = 0o777 if asked.call.kind == "link" else asked.arguments[asked.call.value]
-        if records.is_plain((uid, gid), mode, directory=asked.call.kind == "directory"):
+        if records.is_plain((uid, gid), mode, asked.call.kind):
             return False
         fd, mode = _made(asked, parent, name)
     except (OSError, Refusal):  # it is there already, among others

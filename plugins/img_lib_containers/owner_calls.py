@@ -48,25 +48,24 @@ class Viewpoint:
         self.proc = proc
         self.stand_in = ""  #: a path of the directory that the root directory stands for, if that cannot be changed
         self.buffer = ctypes.create_string_buffer(_PAGE)
+        self._memory = syscalls.MemoryReader(self.buffer)
         top = os.stat("/")
         self._root = top.st_dev, top.st_ino
         os.chdir(proc)
 
     def read_path(self, pid: int, pointer: int) -> bytes:
         """Read a string from the memory of a process. Raises `Refusal`."""
-        buffer, text = self.buffer, b""
+        text = b""
         while len(text) < _LONGEST_PATH:
             # Up to the next page border: the page after the string may not exist.
             at = pointer + len(text)
-            size = _PAGE - at % _PAGE
-            try:
-                count = syscalls.process_vm_read(pid, at, buffer, size)
-            except OSError as err:
-                raise Refusal(errno.EFAULT) from err
-            head = buffer.value
+            count = self._memory.read(pid, at, _PAGE - at % _PAGE)
+            if count < 0:
+                raise Refusal(errno.EFAULT)
+            head = self.buffer.value
             if len(head) < count:
                 return text + head if text else head
-            text += buffer.raw[:count]
+            text += self.buffer.raw[:count]
         raise Refusal(errno.ENAMETOOLONG)
 
     def enter(self, pid: int) -> None:

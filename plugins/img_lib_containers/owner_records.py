@@ -41,13 +41,14 @@ class OwnerRecords:
         noted = _noted(name)
         if noted is None and self.inodes:
             status = os.stat(name)
-            noted = self.inodes.get((status.st_dev, status.st_ino))
+            if not _carries(status.st_mode):  # else it has the number of one that is gone
+                noted = self.inodes.get((status.st_dev, status.st_ino))
         return noted
 
     def change(self, name: str, uid: int, gid: int) -> None:
         """Note what chown(2) wants; `KEEP` keeps that half. Raises OSError, `Refusal`."""
         status = os.stat(name)
-        if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+        if _carries(status.st_mode):
             try:
                 self._mark(name, uid, gid)
             except OSError as err:
@@ -68,16 +69,17 @@ class OwnerRecords:
         del name
         return stat.S_IMODE(status.st_mode)
 
-    def is_plain(self, owner: Ids, mode: int, *, directory: bool) -> bool:
-        """Tell whether there is nothing to note of a new file."""
-        del mode, directory
-        return owner == _ROOT and not self.root_is_noted
+    def is_plain(self, owner: Ids, mode: int, kind: str) -> bool:
+        """Tell whether there is nothing to note of a new file; *kind* is that of the call that makes it."""
+        del mode
+        # One that carries no note may have the number of one that is gone.
+        return owner == _ROOT and not self.root_is_noted and not (self.inodes and kind in ("link", "node"))
 
     def own(self, name: str, owner: Ids, mode: int) -> None:
         """Note the owner of a new file; *mode* is what it was made with. Raises OSError."""
         del mode
         status = os.stat(name)
-        if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+        if _carries(status.st_mode):
             if owner != _ROOT or self.root_is_noted:
                 _write(name, owner)
         elif self._is_ours(status):
@@ -97,6 +99,11 @@ class OwnerRecords:
             os.removexattr(name, OWNER_ATTRIBUTE)
         else:
             _write(name, owner)
+
+
+def _carries(mode: int) -> bool:
+    """Tell whether a file can carry a note itself."""
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def _merged(noted: Ids | None, uid: int, gid: int) -> Ids:

@@ -23,8 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
+    "RAW_ARCHITECTURE",
+    "RAW_ARGUMENTS",
+    "RAW_NUMBER",
+    "RAW_PID",
     "Notification",
+    "RawCall",
     "answer",
+    "answer_raw",
     "answer_with_descriptor",
     "fake_root_program",
     "install",
@@ -32,13 +38,23 @@ __all__ = [
     "notifications",
     "owners_program",
     "proceed",
+    "proceed_raw",
+    "raw_calls",
     "receive",
     "refusing",
     "sandbox_program",
     "sockets_program",
     "stay_on_one_processor",
     "still_waiting",
+    "waits_raw",
 ]
+
+#: what the kernel tells of a call: `struct seccomp_notif` as numbers. For a supervisor that answers thousands; others get a `Notification`
+RawCall = tuple[int, ...]
+RAW_PID: Final = 1
+RAW_NUMBER: Final = 3
+RAW_ARCHITECTURE: Final = 4
+RAW_ARGUMENTS: Final = 6  # of the first of six
 
 # linux/seccomp.h; struct seccomp_notif: id, pid, flags, then struct seccomp_data: nr, arch, instruction_pointer, args[6]
 _NOTIFICATION: Final = struct.Struct("=QIIiIQ6Q")
@@ -132,6 +148,11 @@ class Notification:
     architecture: int
     arguments: tuple[int, ...]
 
+    @classmethod
+    def of(cls, raw: RawCall) -> Notification:
+        """Return what *raw* tells."""
+        return cls(raw[0], raw[RAW_PID], raw[RAW_NUMBER], raw[RAW_ARCHITECTURE], raw[RAW_ARGUMENTS:])
+
 
 def stay_on_one_processor(listener: int) -> None:
     """Have the supervisor and the caller, of whom one waits for the other, take turns on one processor (Linux 6.6)."""
@@ -141,6 +162,11 @@ def stay_on_one_processor(listener: int) -> None:
 
 def receive(listener: int) -> Notification | None:
     """Wait for the next call; None when it was withdrawn (its process was killed meanwhile)."""
+    raw = _receive_raw(listener)
+    return None if raw is None else Notification.of(raw)
+
+
+def _receive_raw(listener: int) -> RawCall | None:
     buffer = bytearray(_NOTIFICATION.size)  # the kernel wants zeroes
     try:
         fcntl.ioctl(listener, _IOCTL_RECEIVE, buffer, True)
@@ -148,24 +174,35 @@ def receive(listener: int) -> Notification | None:
         if err.errno in (errno.ENOENT, errno.EINTR):
             return None
         raise
-    identity, pid, _flags, number, architecture, _pointer, *arguments = _NOTIFICATION.unpack(buffer)
-    return Notification(identity, pid, number, architecture, tuple(arguments))
+    return _NOTIFICATION.unpack(buffer)
 
 
 def notifications(listener: int, pidfd: int = -1) -> Iterator[Notification]:
     """Give the calls that wait for an answer until the filter has no user left; with *pidfd*, until the process behind that has ended."""
+    return map(Notification.of, raw_calls(listener, pidfd))
+
+
+def raw_calls(listener: int, pidfd: int = -1) -> Iterator[RawCall]:
+    """Give the same as the kernel tells them."""
     poll = select.poll()
     for fd in (pidfd, listener):
         if fd >= 0:
             poll.register(fd, select.POLLIN)
+    wait, ioctl, unpack = poll.poll, fcntl.ioctl, _NOTIFICATION.unpack
+    buffer, zeroes = bytearray(_NOTIFICATION.size), bytes(_NOTIFICATION.size)
     while True:
-        for fd, events in poll.poll():
+        for fd, events in wait():
             if fd == pidfd:
                 return
-            if events & select.POLLIN:
-                notification = receive(fd)
-                if notification is not None:
-                    yield notification
+            if events & 1:  # POLLIN
+                buffer[:] = zeroes  # the kernel wants that
+                try:
+                    ioctl(fd, _IOCTL_RECEIVE, buffer, True)
+                except OSError as err:
+                    if err.errno in (errno.ENOENT, errno.EINTR):
+                        continue
+                    raise
+                yield unpack(buffer)
             elif pidfd < 0:  # POLLHUP: nobody is left who could call
                 return
             else:
@@ -174,8 +211,17 @@ def notifications(listener: int, pidfd: int = -1) -> Iterator[Notification]:
 
 def still_waiting(listener: int, notification: Notification) -> bool:
     """Tell whether the process still waits; if not, its pid may already name another one."""
+    return _waits(listener, notification.id)
+
+
+def waits_raw(listener: int, raw: RawCall) -> bool:
+    """Do what `still_waiting` does."""
+    return _waits(listener, raw[0])
+
+
+def _waits(listener: int, identity: int) -> bool:
     try:
-        fcntl.ioctl(listener, _IOCTL_ID_VALID, _ID.pack(notification.id))
+        fcntl.ioctl(listener, _IOCTL_ID_VALID, _ID.pack(identity))
     except OSError:
         return False
     return True
@@ -189,6 +235,16 @@ def proceed(listener: int, notification: Notification) -> None:
 def answer(listener: int, notification: Notification, *, value: int = 0, error: int = 0) -> None:
     """Let the call return *value*, or fail with *error*, without the kernel doing anything."""
     _respond(listener, _RESPONSE.pack(notification.id, value, -error, 0))
+
+
+def proceed_raw(listener: int, raw: RawCall) -> None:
+    """Do what `proceed` does."""
+    _respond(listener, _RESPONSE.pack(raw[0], 0, 0, _FLAG_CONTINUE))
+
+
+def answer_raw(listener: int, raw: RawCall, *, error: int = 0) -> None:
+    """Do what `answer` does, without a value."""
+    _respond(listener, _RESPONSE.pack(raw[0], 0, -error, 0))
 
 
 def answer_with_descriptor(listener: int, notification: Notification, fd: int, *, close_on_exec: bool) -> None:

@@ -211,8 +211,8 @@ STANDING_CALLS: Final = frozenset(
     """.split()  # noqa: SIM905
 )
 
-#: answered with ENOSYS: a supervisor would have to look behind its pointer, and programs fall back to openat
-FAKE_ROOT_HIDDEN: Final = frozenset({"openat2"})
+#: answered with ENOSYS: a supervisor would have to look behind their pointers, and programs fall back to older calls
+FAKE_ROOT_HIDDEN: Final = frozenset({"getxattrat", "openat2", "removexattrat", "setxattrat"})
 
 #: handed to it to be answered without any effect: PR_SET_DUMPABLE, which would hide a process from it, PR_CAPBSET_DROP,
 #: PR_SET_SECUREBITS, PR_CAP_AMBIENT

@@ -21,6 +21,11 @@ UNNAMED = (
 #: the error of a call that programs do without
 OPENAT2 = 'import ctypes; libc = ctypes.CDLL(None, use_errno=True); libc.syscall(437, -100, b".", 0, 0); print(ctypes.get_errno())'
 
+#: the same of setxattrat(2), getxattrat(2), removexattrat(2)
+NEWER_ATTRIBUTES = (
+    "import ctypes; libc = ctypes.CDLL(None, use_errno=True)\n"
+    'for number in 463, 464, 466:\n    libc.syscall(number, -100, b".", 0, b"user.img.owner", 0, 0)\n    print(ctypes.get_errno())'
+)
 #: a link that leads nowhere, open itself: is it a link, and whose, for fstat(2) and statx(2)
 OPENED = (
     'import ctypes, os, stat, struct; fd = os.open("l", os.O_PATH | os.O_NOFOLLOW); found = os.fstat(fd); more = bytes(256)\n'
@@ -67,6 +72,16 @@ ROWS = {
                                     "find .. -name f -uid 3", "3:4 3:4 3:4 3 ../d/f"),
     "read by anybody": ("umask 777; echo x > f; mkdir d; : > d/g; cat f; ls d; rm -r d; stat -c %a f; ls", "x g 0 f"),
     "lists that close": (f"echo x > f; python3 -c '{CLOSING_LIST}'; cat f; stat -c %a f", "x 40"),
+    "what changes after a look": ("echo > f; mkdir d; stat f d > s; chown 3:4 f d; stat -c %u:%g f d; chmod 4711 f; chmod 0 d; stat "
+                                  "-c %a f d; chown 0:0 f d; stat -c '%u:%g %a' f d; chmod 755 f d; stat -c %a f d",
+                                  "3:4 3:4 4711 0 0:0 711 0:0 0 755 755"),
+    "an owner that a step notes itself": ("echo > f; stat f > s; python3 -c 'import os; os.setxattr(\"f\", \"user.img.owner\", b\"5:6\")'; "
+                                          "stat -c %u:%g f; chown 0:0 f; stat -c %u:%g f", "5:6 0:0"),
+    "the number of one that is gone": ("touch f; ln -s a l; chown -h 33:34 l; rm l; ln -s b l; stat -c %u:%g l; chown -h 33 l; rm l; "
+                                       "echo > n; stat -c %u n; ls -n n | cut -d' ' -f3; mkfifo p; stat -c %u p", "0:0 0 0 0"),
+    "a group handed down": ("mkdir d; chown :7 d; chmod 2755 d; stat -c '%g %a' d; echo > d/f; mkdir d/e; ln -s x d/l; "
+                            "stat -c '%g %a' d/f d/e; stat -c %g d/l", "7 2755 7 644 7 2755 7"),
+    "newer calls about attributes": (f"python3 -c '{NEWER_ATTRIBUTES}'", "38 38 38"),
     "no path": ("python3 -c 'import os\ntry: os.stat(\"\")\nexcept FileNotFoundError: print(\"none\")'", "none"),
 }  # fmt: skip
 
