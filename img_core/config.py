@@ -11,11 +11,11 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from img_core.files.places import base_directory
+from img_core.forms.toml import read_toml
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import UsageError
 from img_core.spec.kinds import KINDS, WITHOUT_OPTIONS
 from img_core.spec.text import show, suggestion
-from img_core.spec.toml import read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -221,7 +221,7 @@ def _configured_budget(document: Mapping[str, Any], path: str) -> str:  # Any: T
     budget = table.get("keep-storage")
     if budget is None:
         return ""
-    from img_core.spec.words import budget_bytes
+    from img_core.forms.words import budget_bytes
 
     try:
         budget_bytes(str(budget), 0)

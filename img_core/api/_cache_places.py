@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from img_core.api._request import CachePlace
 from img_core.config import DEFAULT_CACHE, DEFAULT_CACHE_OPTION, DIRECTORY_CACHE, DIRECTORY_CACHE_OPTIONS
+from img_core.forms.words import RecordError, key_values
 from img_core.spec.errors import UsageError
 from img_core.spec.text import show
-from img_core.spec.words import RecordError, key_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

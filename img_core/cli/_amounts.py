@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import time
 
+from img_core.forms.words import parse_size
 from img_core.spec.errors import UsageError
-from img_core.spec.words import parse_size
 
 __all__ = ["age", "duration", "size"]
 

@@ -11,9 +11,9 @@ from img_core.cli._help import help_page, usage_block
 from img_core.cli._output import echo
 from img_core.cli._settings import AUTO_BACKEND, Settings
 from img_core.config import DEFAULT_ORDER, default_state_directory
+from img_core.forms.words import truth
 from img_core.linux import stdout
 from img_core.spec.errors import UsageError
-from img_core.spec.words import truth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

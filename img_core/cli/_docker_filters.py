@@ -15,9 +15,9 @@ from img_core.cli._amounts import age
 from img_core.cli._filters import parse_filters
 from img_core.cli._images import find_image
 from img_core.cli._usage import field
+from img_core.forms.words import truth
 from img_core.images.reference import Reference, full_id
 from img_core.spec.errors import UsageError
-from img_core.spec.words import truth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -6,8 +6,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from img_core.forms.words import binary_size
 from img_core.spec.errors import UsageError
-from img_core.spec.words import binary_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

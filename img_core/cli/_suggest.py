@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from img_core.forms.words import edits
 from img_core.spec.errors import NotFoundError
-from img_core.spec.words import edits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from img_core.files import fs
 from img_core.files.output import destination_errors
-from img_core.spec.toml import read_toml
+from img_core.forms.toml import read_toml
 
 if TYPE_CHECKING:
     from img_core.config import Config

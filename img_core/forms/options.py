@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from img_core.forms.words import truth
 from img_core.spec.errors import UsageError
 from img_core.spec.text import suggestion
-from img_core.spec.words import truth
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

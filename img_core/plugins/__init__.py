@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from img_core.forms.options import merged_options
+from img_core.forms.words import truth
 from img_core.plugins._discovery import Found, blamed, discover, is_own, load_module
 from img_core.plugins._files import is_file, named_files, plugins_in, strays
 from img_core.plugins._kinds import ALWAYS_WITH_OPTIONS, CONTRACT_VERSIONS, parse_plugin_id
@@ -30,7 +31,6 @@ from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import HostError, ImgError, PluginError, Unsupported, UsageError
 from img_core.spec.kinds import GROUPS, KINDS, LISTENER
 from img_core.spec.text import suggestion
-from img_core.spec.words import truth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

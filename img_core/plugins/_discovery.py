@@ -191,7 +191,7 @@ def _checkout_entry_points() -> EntryPoints:
     """Return the entry points of the source tree we run from, so that an uninstalled checkout works (e.g. in a distribution's build)."""
     from importlib.metadata import EntryPoints
 
-    from img_core.spec.toml import read_toml
+    from img_core.forms.toml import read_toml
 
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     project = read_toml(os.path.join(root, "pyproject.toml")).get("project", {})

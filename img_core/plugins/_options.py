@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from img_core.forms.words import key_values
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import UsageError
 from img_core.spec.text import suggestion
-from img_core.spec.words import key_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

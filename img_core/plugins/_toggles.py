@@ -14,10 +14,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from img_core.forms.toml import read_toml
 from img_core.plugins._kinds import parse_plugin_id
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import UsageError
-from img_core.spec.toml import read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

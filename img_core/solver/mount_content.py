@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from img_core.files import fs, treewalk
 from img_core.files.ownership import Owners
+from img_core.forms.words import binary_size
 from img_core.images.layer_types import layer_codec, layer_type
 from img_core.solver.keys import digest_of
 from img_core.solver.stacks import Rejection, RestartError
@@ -18,7 +19,6 @@ from img_core.spec.cache import CACHE_MOUNT, CacheLayer, CacheRecord
 from img_core.spec.errors import Canceled, ImgError
 from img_core.spec.text import why
 from img_core.spec.values import Descriptor, DiffId, Digest
-from img_core.spec.words import binary_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

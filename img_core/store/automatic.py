@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from img_core.files import fs
-from img_core.spec.words import budget_bytes
+from img_core.forms.words import budget_bytes
 from img_core.store.collect import Policy, prune
 
 if TYPE_CHECKING:

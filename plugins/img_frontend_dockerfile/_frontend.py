@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from img_core.forms.words import truth
 from img_core.spec.frontend import Frontend, IgnoreNames, Plan, PlanRequest
-from img_core.spec.words import truth
 from img_frontend_dockerfile.planning.calls import describe_targets, outline
 from img_frontend_dockerfile.planning.plan import Planning, find_target, wants_index
 from img_frontend_dockerfile.syntax.source import DockerfileText, Span

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from img_core.forms.words import parse_size, truth
 from img_core.spec.errors import UsageError
 from img_core.spec.exporter import LayerForm
-from img_core.spec.words import parse_size, truth
 
 __all__ = ["EXPORT", "IMPORT", "duration", "layer_form", "mounts", "only_for", "schema", "size"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from img_core.forms.words import binary_size
 from img_core.spec.text import escaped
-from img_core.spec.words import binary_size
 
 __all__ = ["clean_line", "log_time", "rate_text", "size_text", "split_lines"]
 

@@ -28,12 +28,12 @@ import os
 from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any
 
+from img_core.forms.toml import read_toml
 from img_core.images.reference import DEFAULT_DOMAIN
 from img_core.net.hosts import authority, origin
 from img_core.net.trust import Trust
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import UsageError
-from img_core.spec.toml import read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
+from img_core.forms.words import truth
 from img_core.net.git_urls import QUERY_KEYS
 from img_core.spec.errors import UsageError
 from img_core.spec.text import show
-from img_core.spec.words import truth
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -65,10 +65,10 @@ def test_a_short_module_has_a_reason() -> None:
 @pytest.mark.parametrize(
     ("pattern", "home"),
     [
-        pytest.param(r'["\']1["\'], ["\'](?:t|true)["\']', "img_core/spec/words.py", id="truth"),
-        pytest.param(r"\[kmgt?p?\]", "img_core/spec/words.py", id="sizes"),
-        pytest.param(r"\b(?:import csv|from csv)\b|\bbare \" in non-quoted", "img_core/spec/words.py", id="records"),
-        pytest.param(r"\bimport tomllib\b", "img_core/spec/toml.py", id="configuration-files"),
+        pytest.param(r'["\']1["\'], ["\'](?:t|true)["\']', "img_core/forms/words.py", id="truth"),
+        pytest.param(r"\[kmgt?p?\]", "img_core/forms/words.py", id="sizes"),
+        pytest.param(r"\b(?:import csv|from csv)\b|\bbare \" in non-quoted", "img_core/forms/words.py", id="records"),
+        pytest.param(r"\bimport tomllib\b", "img_core/forms/toml.py", id="configuration-files"),
         pytest.param(r"rwxXst", "img_core/files/modes.py", id="modes"),
         pytest.param(r'encode\("unicode_escape"', "img_core/spec/text.py", id="escapes"),
         pytest.param(r"\(err\.strerror or str\(err\)\)\.lower", "img_core/spec/text.py", id="reasons"),

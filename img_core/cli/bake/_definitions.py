@@ -19,8 +19,8 @@ from img_core.cli.bake.hcl import (
     as_text,
     kind_of,
 )
+from img_core.forms.words import split_record, truth
 from img_core.spec.text import show
-from img_core.spec.words import split_record, truth
 
 __all__ = ["KINDS", "Definitions"]
 

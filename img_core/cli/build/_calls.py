@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from img_core.cli._output import echo
+from img_core.forms.words import key_values, truth
 from img_core.spec.errors import UsageError
-from img_core.spec.words import key_values, truth
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from img_core.api import Output
+from img_core.forms.words import key_values
 from img_core.spec.errors import UsageError
-from img_core.spec.words import key_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

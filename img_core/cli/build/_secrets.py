@@ -7,10 +7,10 @@ import stat
 from typing import TYPE_CHECKING
 
 from img_core.api import SecretSource
+from img_core.forms.words import split_record
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import UsageError
 from img_core.spec.text import show, why
-from img_core.spec.words import split_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -21,10 +21,10 @@ from typing import Any, ClassVar
 import pytest
 
 from img_core.forms.options import typed_options
+from img_core.forms.words import key_values
 from img_core.plugins._making import construct
 from img_core.spec.errors import ImgError
 from img_core.spec.secret import SECRET_LIMIT, SecretProvider
-from img_core.spec.words import key_values
 from img_core.testing.contracts.driver import DriverContract
 
 __all__ = ["SecretProviderContract"]

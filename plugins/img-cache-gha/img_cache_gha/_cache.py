@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from img_cache_gha._entries import Entries
 from img_cache_gha._service import Service, ServiceV1, ServiceV2
+from img_core.forms.words import truth
 from img_core.net.hosts import origin
 from img_core.spec.cache import CacheContext, CacheLoad, CacheRecord, CacheReport
 from img_core.spec.errors import UsageError
 from img_core.spec.text import show
-from img_core.spec.words import truth
 from img_lib_cache import options as shared
 from img_lib_cache.backend import DocumentCache
 from img_lib_cache.objects import Objects

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlencode
 
+from img_core.forms.words import key_values, truth
 from img_core.spec.errors import UsageError
 from img_core.spec.text import show
-from img_core.spec.words import key_values, truth
 
 __all__ = ["Context", "context_of", "git_login"]
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from img_core.forms.words import truth
 from img_core.spec.errors import UsageError
 from img_core.spec.text import show, suggestion
-from img_core.spec.words import truth
 
 __all__ = ["FLAGS", "Flag", "Given", "parse"]
 

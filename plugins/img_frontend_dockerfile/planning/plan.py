@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from img_core.forms.words import truth
 from img_core.spec.errors import DockerfileError
 from img_core.spec.text import show
-from img_core.spec.words import truth
 from img_frontend_dockerfile.lint.file_rules import lint_base_defaults, lint_program
 from img_frontend_dockerfile.lint.findings import WarningList
 from img_frontend_dockerfile.planning.epoch import epoch_of, settle_epoch

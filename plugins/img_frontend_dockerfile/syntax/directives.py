@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 
+from img_core.forms.words import truth
 from img_core.spec.dataclass import dataclass
-from img_core.spec.words import truth
 from img_frontend_dockerfile.syntax.source import DockerfileText, Fault, Span
 from img_frontend_dockerfile.syntax.text import quote
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from img_core.forms.words import RecordError, parse_size, split_record, truth
 from img_core.spec.dataclass import dataclass
-from img_core.spec.words import RecordError, parse_size, split_record, truth
 from img_frontend_dockerfile.syntax.source import Fault
 from img_frontend_dockerfile.syntax.text import did_you_mean, quote
 

@@ -6,7 +6,7 @@ import re
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from img_core.spec.words import edits
+from img_core.forms.words import edits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -20,8 +20,8 @@ from img_core.cli.build._outputs import output_name, parse_output
 from img_core.cli.build._secrets import SshGrant, parse_secrets, parse_ssh
 from img_core.cli.build._ssh_agent import agents
 from img_core.cli.build._values import parse_build_args, parse_hosts, parse_labels, parse_ulimits
+from img_core.forms.words import split_record
 from img_core.spec import UsageError
-from img_core.spec.words import split_record
 
 if TYPE_CHECKING:
     from unit.cli.conftest import Run

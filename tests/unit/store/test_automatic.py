@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from test_collect import add_image, add_snapshot, opened
 
-from img_core.spec.words import budget_bytes
+from img_core.forms.words import budget_bytes
 from img_core.store import Store, automatic
 from img_core.store.automatic import collect_excess
 from img_core.store.collect import survey

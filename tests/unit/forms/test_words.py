@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from img_core.forms.words import RecordError, edits, key_values, parse_size, split_record, truth
 from img_core.spec.text import escaped, show, show_path
-from img_core.spec.words import RecordError, edits, key_values, parse_size, split_record, truth
 
 
 @pytest.mark.parametrize(
