@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from img_core.api._build import Build
-    from img_core.api._given import BuildOptions, StrPath, Words
+    from img_core.api._given import BuildOptions, QuestionOptions, StrPath, Words
     from img_core.api._lock import Lock
     from img_core.api._request import BuildRequest, BuildResult, Output
     from img_core.api._secrets import SecretPlaces
@@ -94,57 +94,47 @@ class Building(Workplace):
         self,
         context: StrPath | BuildRequest = ".",
         *,
-        build_args: Mapping[str, str | None] | None = None,
         cancel: CancelHandle | None = None,
-        **options: Unpack[BuildOptions],
+        **options: Unpack[QuestionOptions],
     ) -> tuple[BuildWarning, ...]:
         """Return all findings about a build definition; build nothing. Arguments and errors as `build`."""
-        found: tuple[BuildWarning, ...] = self._asked(
-            "check", [self._requested(context, build_args, options)], cancel=cancel
-        )
+        found: tuple[BuildWarning, ...] = self._asked("check", [self._requested(context, options)], cancel=cancel)
         return found
 
     def outline(
         self,
         context: StrPath | BuildRequest = ".",
         *,
-        build_args: Mapping[str, str | None] | None = None,
         cancel: CancelHandle | None = None,
-        **options: Unpack[BuildOptions],
+        **options: Unpack[QuestionOptions],
     ) -> Mapping[str, Any]:  # Any: JSON
         """Return what a target takes from outside: build arguments, secrets, ssh sockets. Arguments and errors as `build`."""
-        found: Mapping[str, Any] = self._asked(
-            "outline", [self._requested(context, build_args, options)], cancel=cancel
-        )
+        found: Mapping[str, Any] = self._asked("outline", [self._requested(context, options)], cancel=cancel)
         return found
 
     def targets(
         self,
         context: StrPath | BuildRequest = ".",
         *,
-        build_args: Mapping[str, str | None] | None = None,
         cancel: CancelHandle | None = None,
-        **options: Unpack[BuildOptions],
+        **options: Unpack[QuestionOptions],
     ) -> Mapping[str, Any]:  # Any: JSON
         """Return the stages that can be built. Arguments and errors as `build`."""
-        found: Mapping[str, Any] = self._asked(
-            "targets", [self._requested(context, build_args, options)], cancel=cancel
-        )
+        found: Mapping[str, Any] = self._asked("targets", [self._requested(context, options)], cancel=cancel)
         return found
 
     def lock(
         self,
         context: StrPath | BuildRequest = ".",
         *,
-        build_args: Mapping[str, str | None] | None = None,
         cancel: CancelHandle | None = None,
-        **options: Unpack[BuildOptions],
+        **options: Unpack[QuestionOptions],
     ) -> Lock:
         """Return which exact images, files and repositories a target takes from outside, for ``build(locked=…)``; write and build nothing.
 
         The text of the lock file is its `Lock.text`, `Lock.path` where it belongs. Arguments and errors as `build`.
         """
-        found: Lock = self._asked("lock", [self._requested(context, build_args, options)], cancel=cancel)
+        found: Lock = self._asked("lock", [self._requested(context, options)], cancel=cancel)
         return found
 
     @apart
@@ -183,11 +173,11 @@ class Building(Workplace):
         context: StrPath | BuildRequest | Sequence[BuildRequest] = ".",
         *,
         cancel: CancelHandle | None = None,
-        **options: Unpack[BuildOptions],
+        **options: Unpack[QuestionOptions],
     ) -> tuple[str, ...]:
         """Return in lines what the engine of a build, or of several, would be given now; build nothing. Arguments and errors as `build`."""
         every = context if isinstance(context, Sequence) and not isinstance(context, str) else (context,)
-        requests = [self._requested(item, None, options) for item in every]
+        requests = [self._requested(item, options) for item in every]
         return tuple(self._asked("handed_out", requests, cancel=cancel))
 
     def workers(self, engine: str, *, cancel: CancelHandle | None = None) -> tuple[EngineWorker, ...]:
@@ -265,12 +255,10 @@ class Building(Workplace):
 
         return Frontends(self.plugins, request.frontend, request.frontend_options).names.usual
 
-    def _requested(
-        self, context: StrPath | BuildRequest, build_args: Mapping[str, str | None] | None, options: BuildOptions
-    ) -> BuildRequest:
+    def _requested(self, context: StrPath | BuildRequest, options: QuestionOptions) -> BuildRequest:
         from img_core.api._given import request_of
 
-        return self.located(request_of(context, build_args=build_args or {}, **options))
+        return self.located(request_of(context, **{**options, "build_args": options.get("build_args") or {}}))
 
     @apart
     def _built(

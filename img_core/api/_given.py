@@ -15,7 +15,7 @@ from img_core.spec.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["BuildOptions", "request_of"]
+__all__ = ["BuildOptions", "QuestionOptions", "request_of"]
 
 _ARGUMENTS = Arguments("build()")
 
@@ -57,6 +57,12 @@ class BuildOptions(TypedDict, total=False):
     locked: StrPath | bool | None
     engine: str
     offline: bool
+
+
+class QuestionOptions(BuildOptions, total=False):
+    """What is given with a question about a build, which has no outputs."""
+
+    build_args: Mapping[str, str | None] | None
 
 
 def request_of(

@@ -32,26 +32,17 @@ def amended(prepared: Preparation, plan: Plan) -> Plan:
 
 
 def _rewritten(plan: Plan, ask: Callable[[Vertex], Iterable[RunAddition | None]]) -> Plan:
-    now: dict[str, Vertex] = {}
-    for vertex in plan.vertices():
-        inputs = tuple(now[item.digest] for item in vertex.inputs)
+    from img_core.solver.rewriting import moved, rewritten  # for who has listeners that add something
+
+    def added(vertex: Vertex, inputs: tuple[Vertex, ...]) -> Vertex:
         op = vertex.op
         if isinstance(op, RunOp):
             op = _with_additions(op, [item for item in ask(vertex) if item is not None], vertex.name)
         same = op is vertex.op and all(new is old for new, old in zip(inputs, vertex.inputs, strict=True))
-        now[vertex.digest] = vertex if same else replace(vertex, op=op, inputs=inputs)
-    images = tuple(
-        replace(
-            image,
-            root=image.root and now[image.root.digest],
-            history=tuple(
-                replace(entry, vertex=now.get(entry.vertex.digest, entry.vertex)) if entry.vertex else entry
-                for entry in image.history
-            ),
-        )
-        for image in plan.images
-    )
-    return replace(plan, images=images)
+        return vertex if same else replace(vertex, op=op, inputs=inputs)
+
+    now = rewritten(plan.vertices(), added)
+    return replace(plan, images=tuple(moved(image, now) for image in plan.images))
 
 
 def _with_additions(op: RunOp, additions: list[RunAddition], step: str) -> RunOp:

@@ -17,6 +17,7 @@ from img_core.images import platforms
 from img_core.images.reference import full_id
 from img_core.linux.cancellation import CancelHandle, CloseOnCancel
 from img_core.solver.keys import KEY_VERSION, definition_of
+from img_core.solver.rewriting import rewritten
 from img_core.solver.solver import Solver
 from img_core.solver.tasks import PackedContext, SentTask
 from img_core.spec.errors import UsageError
@@ -175,20 +176,16 @@ class Sharing:
                 solver.solve(ready=lambda outcome: caches.ready(outcome, scope, solver, ()))
                 caches.save(self._prepared.progress)
                 self._contexts = {name: _packed(vertex, solver, scope, caches) for name, vertex in packed.items()}
-        self._there = self._exact(steps)
+        self._there = rewritten(inputs_first(steps), self._exact)
 
-    def _exact(self, steps: Sequence[Vertex]) -> dict[str, Vertex]:
-        """Return what stands for each vertex on other machines: what it takes from outside means what it means here.
+    def _exact(self, vertex: Vertex, inputs: tuple[Vertex, ...]) -> Vertex:
+        """Return what stands for *vertex* on other machines: what it takes from outside means what it means here.
 
         What cannot be told exactly stays as it is: another machine may then not find it, or make something that nobody will find.
         """
-        now: dict[str, Vertex] = {}
-        for vertex in inputs_first(steps):
-            inputs = tuple(now[item.digest] for item in vertex.inputs)
-            op = self._exact_source(vertex) if isinstance(vertex.op, SourceOp) else vertex.op
-            platform = vertex.platform or (platforms.host_platform() if isinstance(op, SourceOp) else None)
-            now[vertex.digest] = replace(vertex, op=op, inputs=inputs, platform=platform)
-        return now
+        op = self._exact_source(vertex) if isinstance(vertex.op, SourceOp) else vertex.op
+        platform = vertex.platform or (platforms.host_platform() if isinstance(op, SourceOp) else None)
+        return replace(vertex, op=op, inputs=inputs, platform=platform)
 
     def _exact_source(self, vertex: Vertex) -> SourceOp:
         op = vertex.op

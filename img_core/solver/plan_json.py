@@ -13,10 +13,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from img_core.forms.typed_json import TypedJson
+from img_core.solver.rewriting import every_vertex
 from img_core.spec import frontend, graph, values
 from img_core.spec.errors import UsageError
 from img_core.spec.frontend import Plan
-from img_core.spec.graph import Vertex, inputs_first
+from img_core.spec.graph import Vertex
 from img_core.spec.text import show
 
 if TYPE_CHECKING:
@@ -43,8 +44,7 @@ _JSON = TypedJson({**vars(values), **vars(graph), **vars(frontend)}, "a plan", V
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
     """Return *plan* as JSON types; equal plans give equal ones. Warnings, which are of no use elsewhere, are left out."""
-    others = [entry.vertex for image in plan.images for entry in image.history if entry.vertex is not None]
-    order = list(inputs_first([*plan.roots(), *others]))
+    order = list(every_vertex(plan))
     numbers = {vertex.digest: number for number, vertex in enumerate(order)}
 
     def number(vertex: Vertex) -> int:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
+from img_core.solver.rewriting import every_vertex, moved, rewritten
 from img_core.spec.dataclass import dataclass
 from img_core.spec.frontend import Plan
-from img_core.spec.graph import CONTEXT_SCHEME, SourceOp, inputs_first
+from img_core.spec.graph import CONTEXT_SCHEME, SourceOp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,10 +57,10 @@ def together(builds: Sequence[PlannedBuild]) -> Together:
     steps = []
     for number, build in enumerate(builds):
         now = _renamed(build, names)
-        for old, new in now.values():
-            origins.setdefault(new.digest, (number, old))
-        steps.append(frozenset(new.digest for _, new in now.values()))
-        images += [_moved(image, now) for image in build.plan.images]
+        for vertex in every_vertex(build.plan):
+            origins.setdefault(now[vertex.digest].digest, (number, vertex))
+        steps.append(frozenset(vertex.digest for vertex in now.values()))
+        images += [moved(image, now) for image in build.plan.images]
     warnings = tuple(warning for build in builds for warning in build.plan.warnings)
     plan = replace(builds[0].plan, images=tuple(images), warnings=warnings)
     return Together(plan, {name: tree for tree, name in names.items()}, origins, steps)
@@ -83,24 +84,15 @@ def named_among(build: str, step: str) -> str:
     return f"[{build} {step[1:]}" if step.startswith("[") else f"[{build}] {step}"
 
 
-def _renamed(build: PlannedBuild, names: Mapping[tuple[str, str], str]) -> dict[str, tuple[Vertex, Vertex]]:
-    """Return each step of *build*, and what it is among others, by its digest."""
-    made = [entry.vertex for image in build.plan.images for entry in image.history if entry.vertex is not None]
-    now: dict[str, tuple[Vertex, Vertex]] = {}
-    for vertex in inputs_first([*build.plan.roots(), *made]):
+def _renamed(build: PlannedBuild, names: Mapping[tuple[str, str], str]) -> dict[str, Vertex]:
+    """Return what each step of *build* is among others, by its digest."""
+
+    def renamed(vertex: Vertex, inputs: tuple[Vertex, ...]) -> Vertex:
         op, shown = vertex.op, vertex.name
         if isinstance(op, SourceOp) and op.scheme == CONTEXT_SCHEME and op.reference in build.trees:
             op = replace(op, reference=names[build.trees[op.reference]])
         if shown.startswith("[") and not shown.startswith("[internal]"):
             shown = named_among(build.name, shown)
-        inputs = tuple(now[item.digest][1] for item in vertex.inputs)
-        now[vertex.digest] = (vertex, replace(vertex, op=op, inputs=inputs, name=shown))
-    return now
+        return replace(vertex, op=op, inputs=inputs, name=shown)
 
-
-def _moved(image: PlannedImage, now: Mapping[str, tuple[Vertex, Vertex]]) -> PlannedImage:
-    history = tuple(
-        replace(entry, vertex=now[entry.vertex.digest][1]) if entry.vertex is not None else entry
-        for entry in image.history
-    )
-    return replace(image, root=now[image.root.digest][1] if image.root is not None else None, history=history)
+    return rewritten(every_vertex(build.plan), renamed)
