@@ -7,7 +7,7 @@ from functools import cache
 
 import pytest
 
-from harness.mutants import Mutant, caches, commands, exporters, machines, rooms, showing, stores
+from harness.mutants import Mutant, caches, commands, exporters, machines, registries, rooms, showing, sources, stores
 from img_core.testing.running import Outcome, run_suites
 
 pytestmark = pytest.mark.rootless  # of snapshotters and executors
@@ -23,10 +23,10 @@ MUTANTS: Mapping[str, Mapping[str, Mutant]] = {
     "importer": stores.IMPORTERS,
     "listener": showing.LISTENERS,
     "progress": showing.PROGRESS,
-    "registry": stores.REGISTRIES,
+    "registry": registries.REGISTRIES,
     "snapshotter": rooms.SNAPSHOTTERS,
     "secret": stores.SECRETS,
-    "source": stores.SOURCES,
+    "source": sources.SOURCES,
 }
 ALL = [(kind, name) for kind, table in MUTANTS.items() for name in table]
 

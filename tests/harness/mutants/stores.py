@@ -1,43 +1,29 @@
-"""Credential stores, registries, importers, secret providers and sources with one thing wrong."""
+"""Credential stores, importers and secret providers with one thing wrong."""
 
 # ruff: noqa: E501 - one mutant, one line
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import threading
-import uuid
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from harness.directory_registry import DirectoryRegistry, Kept
 from harness.mutants import Mutant, mutant
-from img_core.files import fs
-from img_core.images import oci
-from img_core.spec.errors import Canceled, ImgError, NotFoundError
-from img_core.spec.graph import SourceOp
+from img_core.spec.errors import ImgError
 from img_core.spec.importer import LoadedImage
-from img_core.spec.registry import Fetched, Uploaded
 from img_core.spec.secret import SECRET_LIMIT
-from img_core.spec.source import PinnedTree, TreeSource
 from img_core.spec.values import Credentials, Descriptor
 from img_core.testing.contracts.credentials import CredentialStoreContract
 from img_core.testing.contracts.importer import ImporterContract
-from img_core.testing.contracts.registry import RegistryContract
 from img_core.testing.contracts.secret import SecretProviderContract
-from img_core.testing.contracts.source import TreeSourceContract
 from img_core.testing.images import SmallImage, write_layout
-from img_core.testing.processes import LARGE
 from img_credentials_dockerconfig._store import DockerConfigStore
 from img_importer_archive._importers import LayoutImporter
 from img_secret_file._file import FileSecret
 
-__all__ = ["CREDENTIALS", "IMPORTERS", "REGISTRIES", "SECRETS", "SOURCES"]
+__all__ = ["CREDENTIALS", "IMPORTERS", "SECRETS"]
 
 Store = DockerConfigStore
 
@@ -102,146 +88,6 @@ CREDENTIALS = {
     "empties the file first": store("test_a_failing_disk or test_a_kill", store=_in_place),
     "tells the password when it fails": store("test_a_failing_disk", store=_raw_errors),
     "cuts passwords": store("test_credentials_come_back", store=lambda self, s, c: Store.store(self, s, Credentials(c.username, c.password.encode("ascii", "ignore").decode()))),
-}  # fmt: skip
-
-
-# ---- registries
-
-
-class Directory(RegistryContract):
-    @pytest.fixture
-    def domain(self) -> str:
-        return f"{uuid.uuid4()}.example"
-
-
-def _cut(self: Any, repository: str, descriptor: Descriptor, *, start: int = 0, verify: bool = True) -> Iterator[bytes]:
-    for chunk in DirectoryRegistry.fetch_blob(self, repository, descriptor, start=start, verify=verify):
-        yield chunk[:-1]
-
-
-def _from_the_start(
-    self: Any, repository: str, descriptor: Descriptor, *, start: int = 0, verify: bool = True
-) -> Iterator[bytes]:
-    return DirectoryRegistry.fetch_blob(self, repository, descriptor)
-
-
-def _any_size(
-    self: Any, repository: str, descriptor: Descriptor, *, start: int = 0, verify: bool = True
-) -> Iterator[bytes]:
-    yield self._find(repository, descriptor.digest)[0][start:]
-
-
-def _mixed_up(
-    self: Any, repository: str, descriptor: Descriptor, read: Any, *, mount_from: str | None = None
-) -> Uploaded:
-    """One buffer for all threads."""
-    self.buffer = b"".join(read(0))
-    threading.Event().wait(0.005)
-    self.kept[repository, descriptor.digest] = self.buffer, descriptor.media_type
-    return Uploaded.SENT
-
-
-def _error(kind: type[Exception]) -> Callable[..., Any]:
-    def find(self: Any, repository: str, reference: str) -> Any:
-        try:
-            return self.kept[repository, reference]
-        except KeyError:
-            raise kind("nothing") from None
-
-    return find
-
-
-def registry(claim: str, **changes: Any) -> Mutant:
-    return mutant(Directory, DirectoryRegistry, claim, **changes)
-
-
-def _always_sends(
-    self: Any, repository: str, descriptor: Descriptor, read: Any, *, mount_from: str | None = None
-) -> Uploaded:
-    self.kept[repository, descriptor.digest] = b"".join(read(0)), descriptor.media_type
-    return Uploaded.SENT
-
-
-def _keeps_a_part(
-    self: Any, repository: str, descriptor: Descriptor, read: Any, *, mount_from: str | None = None
-) -> Uploaded:
-    """Take what came before an upload was stopped for all of it."""
-    content = b""
-    try:
-        for chunk in read(0):
-            content += chunk
-    finally:
-        self.kept[repository, descriptor.digest] = content, descriptor.media_type
-    return Uploaded.SENT
-
-
-def _empty_mount(
-    self: Any, repository: str, descriptor: Descriptor, read: Any, *, mount_from: str | None = None
-) -> Uploaded:
-    if mount_from:
-        self.kept[repository, descriptor.digest] = b"", descriptor.media_type
-        return Uploaded.MOUNTED
-    return DirectoryRegistry.upload(self, repository, descriptor, read)
-
-
-def _own(self: Any, context: Any, options: Any = None) -> None:
-    """Know nothing of what other processes did."""
-    DirectoryRegistry.__init__(self, context, options)
-    type(self).kept = _KEPT.setdefault(os.getpid(), Kept())
-
-
-_KEPT: dict[int, Kept] = {}
-
-
-def _in_one_piece(
-    self: Any, repository: str, descriptor: Descriptor, *, start: int = 0, verify: bool = True
-) -> Iterator[bytes]:
-    yield b"".join(DirectoryRegistry.fetch_blob(self, repository, descriptor, start=start))
-
-
-def _sends_in_one_piece(
-    self: Any, repository: str, descriptor: Descriptor, read: Any, *, mount_from: str | None = None
-) -> Uploaded:
-    content = b"".join(read(0))
-    return DirectoryRegistry.upload(self, repository, descriptor, lambda _offset: [content], mount_from=mount_from)
-
-
-def _writes_to_the_name(
-    self: Any, repository: str, descriptor: Descriptor, read: Any, *, mount_from: str | None = None
-) -> Uploaded:
-    path = self.kept.path((repository, descriptor.digest))
-    if path.exists():
-        return Uploaded.EXISTED
-    with path.open("wb", buffering=0) as file:
-        for chunk in read(0):
-            file.write(chunk)
-    return Uploaded.SENT
-
-
-def _closes_once(self: Any) -> None:
-    if self.__dict__.get("closed"):
-        raise RuntimeError("closed already")
-    self.closed = True
-
-
-REGISTRIES = {
-    "drops the last byte": registry("test_it_serves_many or test_a_blob_of_a_neighbour", fetch_blob=_cut),
-    "begins at the start again": registry("test_a_blob_is_given_from", fetch_blob=_from_the_start),
-    "takes any size": registry("test_a_blob_of_another_size", fetch_blob=_any_size),
-    "mixes up threads": registry("test_it_serves_many", upload=_mixed_up),
-    "sends what is there": registry("test_a_blob_is_sent_once", upload=_always_sends),
-    "keeps a part of what was canceled": registry("test_an_upload_that_is_canceled", upload=_keeps_a_part),
-    "says that it mounted": registry("test_a_blob_of_a_neighbour", upload=_empty_mount),
-    "has a key error": registry("test_what_is_not_there", _find=_error(KeyError)),
-    "calls what is missing a failure": registry("test_what_is_not_there", _find=_error(ImgError)),
-    "keeps tags only": registry("test_what_was_put", put_document=lambda self, r, ref, c, m: (self.kept.__setitem__((r, ref), (c, m)), oci.digest(c))[1]),
-    "writes documents anew": registry("test_what_was_put", fetch_document=lambda self, r, ref: Fetched(json.dumps(json.loads(self._find(r, ref)[0]), indent=1).encode(), self._find(r, ref)[1], oci.digest(self._find(r, ref)[0]))),
-    "answers with another digest": registry("test_what_was_put", resolve=lambda self, r, ref: oci.digest(b"other")),
-    "is closed once": registry("test_ping_and_closing", close=_closes_once),
-    "keeps what it has in its process": registry("test_two_processes", __init__=_own),
-    "fetches blobs in one piece": registry("test_a_large_blob", fetch_blob=_in_one_piece),
-    "sends blobs in one piece": registry("test_a_large_blob", upload=_sends_in_one_piece),
-    "takes what was killed for a blob": registry("test_an_upload_that_was_killed", upload=_writes_to_the_name),
 }  # fmt: skip
 
 
@@ -413,169 +259,4 @@ SECRETS = {
     "changes what was typed": secret("test_complete_options_are", complete=classmethod(lambda cls, name, options: (options.update(FileSecret.complete(name, options)), options)[1])),
     "leaves traces": secret("test_looking_changes", check=_consumes),
     "shows it": secret("test_the_secret_is_never", __repr__=lambda self: f"<{_read(self)!r}>"),
-}  # fmt: skip
-
-
-# ---- sources
-
-
-class Words(TreeSource):
-    """A tree with one file per word of the reference, and one link."""
-
-    name = "words"
-
-    def pin(self, op: SourceOp, platform: Any) -> PinnedTree:
-        if not op.reference:
-            raise NotFoundError("no words")
-        return PinnedTree(f"{self.name}:{oci.digest(op.reference.encode())}", details={"words": op.reference.split()})
-
-    def fetch(self, pinned: PinnedTree, directory: str) -> None:
-        for number, word in enumerate(pinned.details["words"]):
-            self.context.check()
-            fs.replace_file(os.path.join(directory, str(number)), word.encode(), 0o644)
-            if word == "large":
-                os.truncate(os.path.join(directory, str(number)), LARGE)
-        os.symlink("0", os.path.join(directory, "link"))
-
-
-class WordSuite(TreeSourceContract):
-    @pytest.fixture
-    def op(self) -> SourceOp:
-        return SourceOp("words", "a few words")
-
-    @pytest.fixture
-    def other_op(self) -> SourceOp:
-        return SourceOp("words", "and others")
-
-    @pytest.fixture
-    def large_op(self) -> SourceOp:
-        return SourceOp("words", "something large")
-
-    @pytest.fixture
-    def missing_op(self) -> SourceOp:
-        return SourceOp("words", "")
-
-
-def _identity(make: Callable[[Any, SourceOp], str]) -> Callable[..., PinnedTree]:
-    return lambda self, op, platform: PinnedTree(make(self, op), details=Words.pin(self, op, platform).details)
-
-
-def _shared(self: Any, pinned: PinnedTree, directory: str) -> None:
-    """One place for the work of all threads."""
-    type(self).place = directory
-    threading.Event().wait(0.01)
-    Words.fetch(self, pinned, type(self).place)
-
-
-def _open_files(self: Any, pinned: PinnedTree, directory: str) -> None:
-    os.mkdir(path := os.path.join(self.context.host.run_directory, os.urandom(4).hex()))
-    os.chmod(path, 0o777)
-    Words.fetch(self, pinned, directory)
-
-
-def _modified(self: Any, pinned: PinnedTree) -> int | None:
-    return 7 if self.__dict__.get("fetched") else None
-
-
-def _remembers(self: Any, pinned: PinnedTree, directory: str) -> None:
-    self.fetched = True
-    Words.fetch(self, pinned, directory)
-
-
-def _half(self: Any, pinned: PinnedTree, directory: str) -> None:
-    Words.fetch(self, pinned, directory)
-    mark = Path(self.context.host.run_directory, "once")
-    if mark.exists():
-        os.unlink(os.path.join(directory, "1"))
-    mark.touch(0o600)
-
-
-def _raises(error: Exception) -> Callable[..., PinnedTree]:
-    def pin(self: Any, op: SourceOp, platform: Any) -> PinnedTree:
-        if not op.reference:
-            raise error
-        return Words.pin(self, op, platform)
-
-    return pin
-
-
-def _fifo(self: Any, pinned: PinnedTree, directory: str) -> None:
-    Words.fetch(self, pinned, directory)
-    os.mkfifo(os.path.join(directory, "fifo"))
-
-
-def _close(self: Any) -> None:
-    del self.context
-
-
-def _stops_quietly(self: Any, pinned: PinnedTree, directory: str) -> None:
-    with contextlib.suppress(Canceled):
-        Words.fetch(self, pinned, directory)
-
-
-def _calls_it_a_failure(self: Any, pinned: PinnedTree, directory: str) -> None:
-    try:
-        Words.fetch(self, pinned, directory)
-    except Canceled:
-        raise ImgError("it failed") from None
-
-
-def _never_looks(self: Any, pinned: PinnedTree, directory: str) -> None:
-    """Wait for somebody who does not come."""
-    try:
-        Words.fetch(self, pinned, directory)
-    except Canceled:
-        threading.Event().wait(20)
-        raise
-
-
-def _takes_a_part(self: Any, pinned: PinnedTree, directory: str) -> None:
-    """Keep words in a file of the state, which is there before it is whole."""
-    kept = Path(self.context.host.state_directory, "words")
-    if not kept.exists():
-        with fs.disk_errors(str(kept)), kept.open("w") as file:
-            for word in pinned.details["words"]:
-                file.write(word + " ")
-                file.flush()
-                threading.Event().wait(0.05)
-    Words.fetch(self, replace(pinned, details={"words": kept.read_text().split()}), directory)
-
-
-def _forgets_what_it_cannot_write(self: Any, pinned: PinnedTree, directory: str) -> None:
-    with contextlib.suppress(ImgError):
-        Words.fetch(self, pinned, directory)
-
-
-def _has_it_all(self: Any, pinned: PinnedTree, directory: str) -> None:
-    Words.fetch(self, pinned, directory)
-    for path in Path(directory).iterdir():
-        path.write_bytes(path.read_bytes())
-
-
-def source(claim: str, **changes: Any) -> Mutant:
-    return mutant(WordSuite, Words, claim, **changes)
-
-
-SOURCES = {
-    "has no scheme in its identities": source("test_identity_begins", pin=_identity(lambda self, op: oci.digest(op.reference.encode()))),
-    "has a new identity each time": source("test_the_same_content", pin=_identity(lambda self, op: f"words:{uuid.uuid4()}")),
-    "has one identity per object": source("test_the_same_content", pin=_identity(lambda self, op: f"words:{id(self)}")),
-    "has one identity for all": source("test_other_content", pin=_identity(lambda self, op: "words:1")),
-    "brings a pipe": source("test_fetching_fills", fetch=_fifo),
-    "brings nothing": source("test_fetching_fills", fetch=lambda self, pinned, directory: None),
-    "brings less the second time": source("test_what_was_pinned", fetch=_half),
-    "mixes up threads": source("test_pin_and_fetch", fetch=_shared),
-    "leaves its work open to others": source("test_the_run_directory", fetch=_open_files),
-    "knows a time only afterwards": source("test_the_time_of_a_tree", fetch=_remembers, modified=_modified),
-    "speaks in many lines": source("test_what_does_not_exist", pin=_raises(NotFoundError("no\nwords"))),
-    "has a bug": source("test_what_does_not_exist", pin=_raises(KeyError("words"))),
-    "is closed once": source("test_close_may", close=_close),
-    "stops in the middle and is silent": source("test_canceling_ends", fetch=_stops_quietly),
-    "calls a cancellation a failure": source("test_canceling_ends", fetch=_calls_it_a_failure),
-    "does not look whether it is canceled": source("test_canceling_ends", fetch=_never_looks),
-    "takes what another build has not finished": source("test_two_builds", fetch=_takes_a_part),
-    "takes what a killed build has left": source("test_a_build_that_was_killed", fetch=_takes_a_part),
-    "takes what a full disk has left": source("test_what_does_not_fit", fetch=_takes_a_part),
-    "does not tell that the disk is full": source("test_what_does_not_fit", fetch=_forgets_what_it_cannot_write),
-    "has all of it in memory": source("test_what_is_large", fetch=_has_it_all),
 }  # fmt: skip

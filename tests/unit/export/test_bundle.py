@@ -34,11 +34,6 @@ NAME = "docker.io/library/sample:latest"
 
 
 @pytest.fixture
-def result(tmp_path: Path) -> ReadyResult:
-    return make_result(tmp_path / "result")
-
-
-@pytest.fixture
 def empty(tmp_path: Path) -> DirectoryStore:
     return DirectoryStore(tmp_path / "loaded")
 
