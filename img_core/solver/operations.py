@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from img_core.files import copy
@@ -126,6 +127,7 @@ class FileWork(StepWork[FileOp]):
 
     What is copied is read once. Where its content is known, by what stat(2) says of each file, that is for the copy. Else it is for the
     key, which may be recorded, and kept for the copy; and where nothing can be recorded, copying gives the digest for the key on the way.
+    Of what is too much to be kept, nothing counts as recorded that had another outline.
     """
 
     exact = True
@@ -137,14 +139,23 @@ class FileWork(StepWork[FileOp]):
         self._known: set[Copy] = set()  # what needs no digest any more
         self._opened = ExitStack()
         self._scope = scope
-        self._mark = digest_of("recorded", self.definition)
 
-    def _is_marked(self) -> bool:
-        return self._scope.store.records.tree_digest(self.base.identity, self._mark) is not None
+    @cached_property
+    def _marks(self) -> set[str]:
+        """What `recorded` notes; to be asked for before anything is read."""
+        contexts = [action for action in self._copies if is_context(self._source(action))]
+        outlines = [copy.outline(self._selection(action)) for action in contexts]
+        return {digest_of("recorded", self.definition), digest_of("recorded", self.definition, *filter(None, outlines))}
+
+    def _unmarked(self) -> list[str]:
+        known = self._scope.store.records.tree_digest
+        return [mark for mark in self._marks if known(self.base.identity, mark) is None]
 
     def is_new(self, *, use_cache: bool) -> bool:
         """Tell whether some content is not known, and nothing was recorded of this instruction on this base."""
-        if not self._copies or (use_cache and (self._scope.imports is not None or self._is_marked())):
+        if not self._copies or (use_cache and self._scope.imports is not None):
+            return False
+        if not self._unmarked() and use_cache:
             return False
         return not all(map(self._is_known, self._copies))
 
@@ -215,8 +226,8 @@ class FileWork(StepWork[FileOp]):
 
     def recorded(self) -> None:
         """Note for `is_new` that there is a record."""
-        if self._copies and not self._is_marked():
-            self._scope.store.records.set_tree_digest(self.base.identity, self._mark, "")
+        for mark in self._unmarked() if self._copies else ():
+            self._scope.store.records.set_tree_digest(self.base.identity, mark, "")
 
     def close(self) -> None:
         """Close what is copied from."""

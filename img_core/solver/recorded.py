@@ -4,6 +4,7 @@ And whether a step that ran although it is recorded (``--no-cache``, a lost resu
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -120,21 +121,8 @@ def _changes_of(store: Store, changes_in: Changes, record: StepRecord) -> str:
 def changes_digest(
     snapshotter: Snapshotter, check: Callable[[], None], directory: str, parents: tuple[str, ...]
 ) -> str:
-    """Return a digest of what a snapshot changes: paths, kinds, modes, owners, links, attributes, deletions and bytes, but no times.
+    """Return a digest of what a snapshot changes, but for times. *check* raises Canceled if the build has to end."""
+    from img_core.archives.tar import content_digest  # only where a step ran again
 
-    It is the diff id of the layer with all times at 1970. *check* raises Canceled if the build has to end.
-    """
-    from img_core.archives.tar import write_layer  # only where a step ran again
-
-    changes = snapshotter.changes(directory, parents)
-    try:
-        return write_layer(
-            changes,
-            changes.root_fd,
-            lambda _data: check(),
-            compression="uncompressed",
-            owner_of=lambda path, _status: changes.owner(path),
-            clamp_mtime=0,
-        ).diff_id
-    finally:
-        changes.close()
+    with closing(snapshotter.changes(directory, parents)) as changes:
+        return content_digest(changes, changes.root_fd, changes.owner, check)

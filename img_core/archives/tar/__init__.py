@@ -16,7 +16,7 @@ from img_core.spec._lazy import names_from
 
 if TYPE_CHECKING:
     from img_core.archives.tar.extraction import Directories, Mode, OwnerPolicy, Stats, extract, finish_directories
-    from img_core.archives.tar.layer import LayerInfo, unpack_stream, write_layer
+    from img_core.archives.tar.layer import LayerInfo, content_digest, unpack_stream, write_layer
     from img_core.archives.tar.member import Limits, Member, MissingLinkTarget
     from img_core.archives.tar.reader import TarReader
     from img_core.archives.tar.writer import TarWriter
@@ -32,6 +32,7 @@ __all__ = [
     "Stats",
     "TarReader",
     "TarWriter",
+    "content_digest",
     "extract",
     "finish_directories",
     "unpack_stream",
@@ -40,7 +41,7 @@ __all__ = [
 
 _HOMES = {
     "extraction": ("Directories", "Mode", "OwnerPolicy", "Stats", "extract", "finish_directories"),
-    "layer": ("LayerInfo", "unpack_stream", "write_layer"),
+    "layer": ("LayerInfo", "content_digest", "unpack_stream", "write_layer"),
     "member": ("Limits", "Member", "MissingLinkTarget"),
     "reader": ("TarReader",),
     "writer": ("TarWriter",),

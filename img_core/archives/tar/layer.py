@@ -32,7 +32,7 @@ from img_core.linux.spans import span
 from img_core.spec.errors import ArchiveError, ImgError, IntegrityError
 from img_core.spec.text import why
 
-__all__ = ["LayerInfo", "OwnerOf", "Packer", "unpack_stream", "write_layer"]
+__all__ = ["LayerInfo", "OwnerOf", "Packer", "content_digest", "unpack_stream", "write_layer"]
 
 OwnerOf = Callable[[bytes, os.stat_result], tuple[int, int] | None]
 
@@ -132,6 +132,26 @@ def write_layer(
         writer.finish()
     blob.finish()
     return blob.info(packer.entries, packer.sockets)
+
+
+def content_digest(
+    changes: Iterable[tuple[bytes, os.stat_result | None]],
+    root_fd: int,
+    owner_of: Callable[[bytes], tuple[int, int] | None],
+    check: Callable[[], None],
+) -> str:
+    """Return a digest of what *changes* describe: paths, kinds, modes, owners, links, attributes, deletions and bytes, but no times.
+
+    It is the diff id of `write_layer` with all times at 1970. *owner_of* is asked with paths alone; *check* is called often and may raise.
+    """
+    return write_layer(
+        changes,
+        root_fd,
+        lambda _data: check(),
+        compression="uncompressed",
+        owner_of=lambda path, _status: owner_of(path),
+        clamp_mtime=0,
+    ).diff_id
 
 
 class Packer:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from img_core.files.copy._digest import digest, file_digests, known_digest
+from img_core.files.copy._digest import digest, file_digests, known_digest, outline
 from img_core.files.copy._reading import FileHashes, Reading
 from img_core.files.copy._remembered import FileDigests
 from img_core.files.copy._select import Folder, Match, Selection, check_source, select, why_missing
@@ -37,6 +37,7 @@ __all__ = [
     "file_digests",
     "holds_archives",
     "known_digest",
+    "outline",
     "select",
     "unpacked_digests",
     "why_missing",

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from img_core.files import fs
-from img_core.files.copy._reading import Reading, marks_of
+from img_core.files.copy._reading import Outline, Reading, marks_of
 from img_core.files.copy._select import HardLinks, Match
 from img_core.files.copy._tree import SourceTree, open_directory, read_error
 from img_core.files.xattrs import Marks, parse_owner
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from img_core.files.copy._select import Folder, Selection
     from img_core.files.copy._tree import FileInfo
 
-__all__ = ["digest", "file_digests", "known_digest", "open_file"]
+__all__ = ["digest", "file_digests", "known_digest", "open_file", "outline"]
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -62,6 +62,27 @@ def known_digest(selection: Selection) -> str | None:
         return None
 
 
+def outline(selection: Selection) -> str:
+    """Return a digest of names, modes and sizes of what *selection* would bring, and of three blocks of each large file.
+
+    Empty where its `Reading` keeps all that `digest` would read of it for a copy. *selection* needs one.
+    """
+    assert selection.reading is not None
+    if selection.reading.can_hold(info for match in selection.matches for _, info in _files(match)):
+        return ""
+    return _Digester(selection.tree, Outline(), lambda: None).run(selection.matches)
+
+
+def _files(match: Match) -> Iterator[tuple[bytes, FileInfo]]:
+    """Give what *match* brings but directories: ``(path in the tree, lstat result)``."""
+    if not match.folders:
+        yield match.path, match.info
+    for folder in match.folders:
+        below = folder.path + b"/" if folder.path else b""
+        for name, info in folder.files:
+            yield below + name, info
+
+
 def file_digests(selection: Selection, *, most: int, largest: int) -> list[tuple[bytes, str]] | None:
     """Return ``(path in the tree, digest)`` of each file that *selection* brings, or None if there are more than *most*.
 
@@ -69,8 +90,7 @@ def file_digests(selection: Selection, *, most: int, largest: int) -> list[tuple
     """
     found: list[tuple[bytes, str]] = []
     for match in selection.matches:
-        files = [(match.path, match.info)] if not match.folders else []
-        files += [(os.path.join(folder.path, name), info) for folder in match.folders for name, info in folder.files]
+        files = list(_files(match))
         if len(found) + len(files) > most:
             return None
         for path, info in files:

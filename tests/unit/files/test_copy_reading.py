@@ -25,6 +25,7 @@ from img_core.files.copy import (
     digest,
     holds_archives,
     known_digest,
+    outline,
     select,
     unpacked_digests,
 )
@@ -217,6 +218,48 @@ def test_only_so_much_is_kept_between_key_and_copy(disk: Disk, most: int, monkey
     small, large = disk.read["dir/small"], disk.read["dir/sub/large"]
     assert small + large >= (LARGE if most < LARGE else 0)
     assert (small, large) == {0: (5, LARGE), 1000: (0, LARGE), LARGE + 1200: (0, 0)}.get(most, (small, large))
+
+
+def _write_at(path: Path, place: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(b"changed")
+
+
+CHANGES: dict[str, tuple[Callable[[Path], object], bool]] = {
+    "nothing": (lambda _: None, False),
+    "times": (lambda context: os.utime(context / "dir/small"), False),
+    "size of a small file": (lambda context: (context / "dir/small").write_text("smaller"), True),
+    "content of a small file": (lambda context: (context / "dir/small").write_text("other"), False),
+    "mode": (lambda context: (context / "dir/small").chmod(0o600), True),
+    "name": (lambda context: (context / "dir/small").rename(context / "dir/other"), True),
+    "begin of a large file": (lambda context: _write_at(context / "dir/sub/large", 0), True),
+    "middle": (lambda context: _write_at(context / "dir/sub/large", LARGE // 2), True),
+    "end": (lambda context: _write_at(context / "dir/sub/large", LARGE - 7), True),
+    "elsewhere": (lambda context: _write_at(context / "dir/sub/large", 100_000), False),
+}
+
+
+@pytest.mark.parametrize(("change", "seen"), CHANGES.values(), ids=CHANGES)
+def test_an_outline_tells_most_changes_by_little(
+    disk: Disk, change: Callable[[Path], object], seen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES["directories"]
+    case.fill(disk.context)
+
+    def outlined() -> str:
+        with disk.tree(case) as tree:
+            return outline(reading_of(tree, case.action, Reading()))
+
+    assert outlined() == "", "all this is kept between key and copy"
+    monkeypatch.setattr("img_core.files.copy._reading._HELD", LARGE)
+    disk.count(monkeypatch)
+    before = outlined()
+    assert disk.read == {"dir/sub/large": 3 * 4096}
+    monkeypatch.undo()
+    monkeypatch.setattr("img_core.files.copy._reading._HELD", LARGE)
+    change(disk.context)
+    assert (outlined() != before) is seen
 
 
 @pytest.mark.parametrize("first", ["digest", "copy"])

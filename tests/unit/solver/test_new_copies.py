@@ -73,6 +73,25 @@ def test_a_context_is_read_for_its_copy_alone_until_something_is_recorded(builds
     assert builds.build(replace(vertex, use_cache=False), changed)[1] == 0, "it could not: nobody wants it"
 
 
+def test_what_is_too_much_to_be_kept_is_read_for_its_copy_alone_where_it_looks_new(
+    builds: Builds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("img_core.files.copy._reading._HELD", 0)
+
+    def build(text: str, **more: bool) -> tuple[list[str], int]:
+        world = World()
+        world.contexts["context"]["a"] = (text, 0o644)
+        return builds.build(replace(ALL, **more), world)[:2]  # type: ignore[arg-type]
+
+    assert build("context a") == (["copy"], 0)
+    assert build("context a") == ([], 3)
+    assert build("longer than that") == (["copy"], 0), "no file of this size was recorded"
+    assert build("longer than this") == (["copy"], 3), "that might have been recorded"
+    assert build("context a") == ([], 3), "what was recorded before is found without a copy"
+    assert build("new", use_cache=False) == (["copy"], 0)
+    assert build("new") == ([], 3)
+
+
 def test_a_copy_that_was_recorded_after_all_is_dropped(builds: Builds) -> None:
     _, _, snapshots = builds.build(ALL, World())
     with builds.lab.store.database.transaction() as cursor:
