@@ -18,6 +18,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import measure
 from containers import container_start
 from machines import many_builds, stages_on_workers
 from measure import Command, alternate, clean_environment, cpu, difference, remove, run
@@ -185,7 +186,16 @@ class Bench:
 
 ALONE = {"container_start": container_start, "stages_on_workers": stages_on_workers, "many_builds": many_builds}
 BUILDS = ("start_up", "cached", "run_steps", "archive", "many_files", "stages")
-TRANSFERS = ("list_many", "small", "shared_cache", "pull_and_unpack", "beside_a_writer", "pull_large", "push_large")
+TRANSFERS = (
+    "list_many",
+    "small",
+    "shared_cache",
+    "cold_build",
+    "pull_and_unpack",
+    "beside_a_writer",
+    "pull_large",
+    "push_large",
+)
 
 
 def scale(names: list[str], part: int, output: Path | None) -> None:
@@ -213,6 +223,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
+        "--seconds",
+        type=float,
+        default=measure.most_seconds,
+        help="begin no more rounds of a row after so many; default: %(default)g",
+    )
+    parser.add_argument(
         "parts", nargs="*", metavar="PART", help=f"of {', '.join((*ALONE, *BUILDS, *TRANSFERS))}; default: all"
     )
     parser.add_argument(
@@ -228,6 +244,7 @@ def main() -> None:
         "--part", type=int, default=1, metavar="N", help="with --scale: only to the Nth part of the largest sizes"
     )
     options = parser.parse_args()
+    measure.most_seconds = options.seconds
     require_bytecode()
     if options.scale:
         scale(options.parts, options.part, options.output)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 __all__ = ["Command", "Figure", "alternate", "clean_environment", "cpu", "difference", "remove", "run"]
@@ -18,10 +19,11 @@ Command = list[str]
 
 @dataclass
 class Figure:
-    """The wall times of one candidate, in seconds."""
+    """The wall times of one candidate, in seconds, and the processor times of what `run` ran for each; none where it ran nothing."""
 
     name: str
     seconds: list[float]
+    processor: list[float] = field(default_factory=list)
 
     @property
     def low(self) -> float:
@@ -31,12 +33,26 @@ class Figure:
     def middle(self) -> float:
         return statistics.median(self.seconds)
 
+    @property
+    def worked(self) -> float:
+        return statistics.median(self.processor or [0.0])
+
+
+_processor = 0.0  # of all that `run` ran
+
+
+def _children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
 
 def run(command: Command, *, env: dict[str, str] | None = None, cwd: str | None = None) -> float:
     """Run *command* and return its wall time in seconds; its output is shown only if it fails."""
-    started = time.perf_counter()
+    global _processor
+    worked, started = _children(), time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=cwd, check=False)
     seconds = time.perf_counter() - started
+    _processor += _children() - worked
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed with {done.returncode}:\n{done.stdout}\n{done.stderr}")
     return seconds
@@ -63,16 +79,29 @@ def clean_environment() -> dict[str, str]:
 
 def difference(name: str, more: Figure, less: Figure, count: int = 1) -> Figure:
     """Return what one of *count* things costs that *more* did and *less* did not, round by round."""
-    return Figure(name, [(high - low) / count for high, low in zip(more.seconds, less.seconds, strict=True)])
+
+    def each(high: list[float], low: list[float]) -> list[float]:
+        return [(one - other) / count for one, other in zip(high, low, strict=True)]
+
+    return Figure(name, each(more.seconds, less.seconds), each(more.processor, less.processor))
 
 
 def alternate(rounds: int, candidates: dict[str, Callable[[], float]]) -> list[Figure]:
-    """Time every candidate once per round."""
+    """Time every candidate once per round; a round that begins more than `most_seconds` after the first one is left out."""
     figures = [Figure(name, []) for name in candidates]
-    for _ in range(rounds):
+    ends = time.monotonic() + most_seconds
+    for number in range(rounds):
+        if number and time.monotonic() > ends:
+            break
         for figure, candidate in zip(figures, candidates.values(), strict=True):
+            before = _processor
             figure.seconds.append(candidate())
+            if _processor > before:
+                figure.processor.append(_processor - before)
     return figures
+
+
+most_seconds = 120.0  #: for the rounds of one row, as far as one round allows
 
 
 _REMOVE = "import sys; from img_core.files import fs; from img_core.linux import userns; userns.enter(); fs.remove_tree(sys.argv[1])"

@@ -29,6 +29,12 @@ class _Row:
         """Return how much longer *figure* took than ours, by medians."""
         return figure.middle / self.figures[0].middle if self.figures[0].middle else 0.0
 
+    def worked(self, figure: Figure) -> list[str]:
+        """Return the processor time of *figure* in ms and how many times ours that is, as far as they are known, as words."""
+        ours = self.figures[0].worked
+        ratio = f"{figure.worked / ours:.2f}" if figure.worked and ours and figure is not self.figures[0] else ""
+        return [f"{figure.worked * 1000:.0f}" if figure.processor else "", ratio]
+
 
 @dataclass
 class Report:
@@ -42,20 +48,23 @@ class Report:
         self.rows.append(_Row(work, figures, unit))
 
     def markdown(self) -> str:
-        """Return the table: one line per candidate, with its median, its best time, and how much longer than ours it took."""
+        """Return the table: one line per candidate, with its median, its best time, and how much longer than ours it took.
+
+        Processor times follow, also medians: they say less, and are steadier where others keep the machine busy.
+        """
         lines = [
             f"{self.machine}",
             "",
-            "| work | program | median, ms | best, ms | times ours |",
-            "|---|---|---|---|---|",
+            "| work | program | rounds | median, ms | best, ms | times ours | processor, ms | times ours |",
+            "|---|---|---|---|---|---|---|---|",
         ]
         for row in self.rows:
             for figure in row.figures:
                 work = f"{row.work}{'' if row.unit == 's' else f' ({row.unit})'}" if figure is row.figures[0] else ""
                 ratio = "" if figure is row.figures[0] else f"{row.ratio(figure):.2f}"
-                lines.append(
-                    f"| {work} | {figure.name} | {figure.middle * 1000:.0f} | {figure.low * 1000:.0f} | {ratio} |"
-                )
+                wall = [f"{figure.middle * 1000:.0f}", f"{figure.low * 1000:.0f}", ratio]
+                words = [work, figure.name.replace("|", "\\|"), str(len(figure.seconds)), *wall, *row.worked(figure)]
+                lines.append(f"| {' | '.join(words)} |")
         return "\n".join(lines) + "\n"
 
     def document(self) -> str:
@@ -71,6 +80,7 @@ class Report:
                         "best": min(figure.seconds),
                         "times_ours": round(row.ratio(figure), 3),
                         "all": [round(seconds, 6) for seconds in figure.seconds],
+                        "processor": [round(seconds, 6) for seconds in figure.processor],
                     }
                     for figure in row.figures
                 ],
