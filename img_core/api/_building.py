@@ -155,8 +155,8 @@ class Building(Workplace):
         Raises UsageError for what is no task.
         """
         from img_core.api._work import Work
+        from img_core.forms.tasks import SentTask
         from img_core.solver.keys import KEY_VERSION
-        from img_core.solver.tasks import SentTask
 
         read = SentTask.read(task, KEY_VERSION)
         with self._working(cancel) as (session, cancellation):

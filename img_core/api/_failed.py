@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from img_core.api._request import BuildRequest
 from img_core.files import fs
 from img_core.files.locks import ensure_directory
+from img_core.forms.plan_json import plan_from_json, plan_to_json, value_from_json, value_to_json
 from img_core.images.platforms import host_platform
-from img_core.solver.plan_json import plan_from_json, plan_to_json, value_from_json, value_to_json
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError, NotFoundError, StateError, UsageError
 from img_core.spec.frontend import Plan, PlannedImage

@@ -32,7 +32,7 @@ def amended(prepared: Preparation, plan: Plan) -> Plan:
 
 
 def _rewritten(plan: Plan, ask: Callable[[Vertex], Iterable[RunAddition | None]]) -> Plan:
-    from img_core.solver.rewriting import moved, rewritten  # for who has listeners that add something
+    from img_core.forms.rewriting import moved, rewritten  # for who has listeners that add something
 
     def added(vertex: Vertex, inputs: tuple[Vertex, ...]) -> Vertex:
         op = vertex.op

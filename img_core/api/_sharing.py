@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from img_core.api._cache_places import directory_or_place
 from img_core.api._caches import Caches
+from img_core.forms.rewriting import rewritten
+from img_core.forms.tasks import PackedContext, SentTask
 from img_core.images import platforms
 from img_core.images.reference import full_id
 from img_core.linux.cancellation import CancelHandle, CloseOnCancel
 from img_core.solver.keys import KEY_VERSION, definition_of
-from img_core.solver.rewriting import rewritten
 from img_core.solver.solver import Solver
-from img_core.solver.tasks import PackedContext, SentTask
 from img_core.spec.errors import UsageError
 from img_core.spec.frontend import Plan, PlannedImage
 from img_core.spec.graph import CONTEXT_SCHEME, Copy, FileOp, SourceOp, Vertex, inputs_first

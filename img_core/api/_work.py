@@ -12,19 +12,19 @@ from img_core.api._caches import Caches
 from img_core.api._preparation import Preparation
 from img_core.api._request import BuildRequest, CachePlace, SecretSource
 from img_core.files import fs, space
+from img_core.forms.event_lines import failure_text, line_of, result_text
+from img_core.forms.tasks import SentTask
 from img_core.solver.events import Events
 from img_core.solver.solver import Solver
-from img_core.solver.tasks import SentTask
 from img_core.spec.errors import Canceled, HostError, ImgError, StepError
-from img_core.spec.event_lines import failure_text, line_of, result_text
 from img_core.spec.progress import StepFinished, StepPlanned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from img_core.api.session import Session
+    from img_core.forms.tasks import PackedContext
     from img_core.linux.cancellation import Cancellation
-    from img_core.solver.tasks import PackedContext
     from img_core.spec.progress import Event
 
 __all__ = ["Work"]

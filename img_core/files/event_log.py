@@ -10,8 +10,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from img_core.files.logs import DIRECTORY, LogFile, lines_of
+from img_core.forms.event_lines import event_of, line_of
 from img_core.spec.errors import NotFoundError
-from img_core.spec.event_lines import event_of, line_of
 from img_core.spec.progress import StepLog, StepPlanned, StepStatus, WarningRaised
 from img_core.spec.text import why
 

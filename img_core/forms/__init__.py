@@ -1,4 +1,4 @@
-"""Values in other forms, checked on the way back: words of people, TOML, JSON by types, options by a schema, arguments of callers."""
+"""Values in other forms, checked on the way back: words of people, TOML, plans and events as JSON, options by a schema, arguments."""
 
-__all__ = ["arguments", "options", "toml", "typed_json", "words"]
+__all__ = ["arguments", "event_lines", "options", "plan_json", "rewriting", "tasks", "toml", "typed_json", "words"]
 __version__ = "1.0"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
-from img_core.solver.rewriting import every_vertex, moved, rewritten
+from img_core.forms.rewriting import every_vertex, moved, rewritten
 from img_core.spec.dataclass import dataclass
 from img_core.spec.frontend import Plan
 from img_core.spec.graph import CONTEXT_SCHEME, SourceOp

@@ -9,12 +9,12 @@ import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from img_core.forms.event_lines import event_of
 from img_core.linux import waiting
 from img_core.linux.cancellation import Cancellation, CloseOnCancel
 from img_core.spec.dataclass import dataclass
 from img_core.spec.engine import EngineTask
 from img_core.spec.errors import Canceled, ImgError, StepError
-from img_core.spec.event_lines import event_of
 from img_core.spec.progress import StepFinished, StepLog, StepStarted, StepStatus, WarningRaised
 from img_core.spec.text import redacted, show
 from img_lib_engines.cut import OVERHEAD

@@ -9,10 +9,10 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from img_core.forms.event_lines import result_text
 from img_core.linux.cancellation import Cancellation
 from img_core.spec.engine import EngineHandle, EngineTask, EngineWorker
 from img_core.spec.errors import ImgError
-from img_core.spec.event_lines import result_text
 from img_core.spec.graph import RunOp, Vertex
 from img_core.spec.host import Host
 from img_core.testing.results import host

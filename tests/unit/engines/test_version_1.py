@@ -9,13 +9,13 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from img_core.forms.event_lines import result_text
 from img_core.images.platforms import host_platform
 from img_core.linux.cancellation import Cancellation
 from img_core.plugins._discovery import Found
 from img_core.plugins._making import construct
 from img_core.plugins._register import driver_of
 from img_core.spec import Engine, EngineHandle, EngineTask, EngineWorker, engine_schema, hookimpl
-from img_core.spec.event_lines import result_text
 from img_core.spec.graph import RunOp, Vertex
 from img_core.testing.results import host
 from img_lib_engines import sharing

@@ -13,11 +13,11 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from img_core.forms.event_lines import result_text
 from img_core.linux import waiting
 from img_core.linux.cancellation import Cancellation
 from img_core.linux.parallel import run_together
 from img_core.linux.scheduler import Scheduler
-from img_core.spec.event_lines import result_text
 from img_core.spec.graph import RunOp, Vertex
 from img_lib_containers.containers import wait_or_kill
 from img_lib_engines.cut import Cut, CutPart

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from img_core.solver.tasks import PackedContext, SentTask
+from img_core.forms.tasks import PackedContext, SentTask
 from img_core.spec.errors import UsageError
 from img_core.spec.frontend import Plan, PlannedImage
 from img_core.spec.graph import RunOp, SourceOp, Vertex

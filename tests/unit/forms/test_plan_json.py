@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from img_core.solver.plan_json import _JSON, plan_digest, plan_from_json, plan_to_json
+from img_core.forms.plan_json import _JSON, plan_digest, plan_from_json, plan_to_json
 from img_core.spec.errors import UsageError
 from img_core.spec.frontend import HistoryEntry, Plan, PlannedImage
 from img_core.spec.graph import Copy, FileOp, Location, RunMount, RunOp, SourceOp, Vertex, WriteFile

@@ -12,8 +12,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from img_core.forms.rewriting import every_vertex
 from img_core.forms.typed_json import TypedJson
-from img_core.solver.rewriting import every_vertex
 from img_core.spec import frontend, graph, values
 from img_core.spec.errors import UsageError
 from img_core.spec.frontend import Plan

@@ -1,4 +1,4 @@
-"""What is sent to a worker: JSON, of a version that both have to speak. What it answers is in `img_core.spec.event_lines`."""
+"""What is sent to a worker: JSON, of a version that both have to speak. What it answers is in `img_core.forms.event_lines`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import field, fields, replace
 from typing import Any
 
-from img_core.solver.plan_json import plan_digest, plan_from_json, plan_to_json, value_from_json, value_to_json
+from img_core.forms.plan_json import plan_digest, plan_from_json, plan_to_json, value_from_json, value_to_json
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import UsageError
 from img_core.spec.frontend import Plan
