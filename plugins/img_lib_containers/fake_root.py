@@ -154,7 +154,7 @@ class FakeRoot(Answering):
 
     def _is_ordinary(self, asked: Asked) -> bool:
         """Tell of most of what root makes or executes that there is nothing to note."""
-        if self._identity(asked.caller.pid) != ROOT:
+        if not self._identity(asked.caller.pid).is_root:
             return False
         try:
             name = self._names(asked)

@@ -21,6 +21,7 @@ _CARRIER: Final = 15  # RLIMIT_RTTIME; see getrlimit(2)
 _MOST: Final = 65536  # identities of one step
 
 Ids = tuple[int, int, int]  #: real, effective, saved
+_ALL_ROOT: Final[Ids] = (0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,11 @@ class ProcessIds:
         """Who owns what it makes."""
         return self.uids[1], self.gids[1]
 
+    @property
+    def is_root(self) -> bool:
+        """Tell whether it is root in every respect, and stays that in each program."""
+        return self.capable and not self.keeps and self.uids == _ALL_ROOT == self.gids
+
     def is_in(self, gid: int) -> bool:
         """Tell whether it belongs to a group."""
         return gid == self.gids[1] or gid in self.groups
@@ -55,11 +61,11 @@ class Identities:
     def __init__(self) -> None:
         self._all = [ROOT]
         self._numbers = {ROOT: 0}
+        self._are_all_root = True
 
-    @property
-    def are_all_root(self) -> bool:
-        """Tell whether nobody has ever become somebody else."""
-        return len(self._all) == 1
+    def is_root(self, pid: int) -> bool:
+        """Tell whether a process (or thread) is root in every respect, whatever groups it has. Raises OSError if it is gone."""
+        return self._are_all_root or self.of(pid).is_root
 
     def of(self, pid: int) -> ProcessIds:
         """Return the identity of a process (or thread). Raises OSError if it is gone."""
@@ -75,6 +81,7 @@ class Identities:
             if number == _MOST:
                 raise Refusal(errno.EAGAIN)
             self._all.append(identity)
+            self._are_all_root = self._are_all_root and identity.is_root
             self._numbers[identity] = number
         _, hard = resource.prlimit(pid, _CARRIER)
         resource.prlimit(pid, _CARRIER, (hard - number, hard))

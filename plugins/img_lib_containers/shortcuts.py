@@ -19,7 +19,6 @@ from img_core.files.ownership import OWNER_ATTRIBUTE
 from img_core.files.xattrs import MODE
 from img_core.linux import syscalls
 from img_lib_containers import call_numbers, seccomp
-from img_lib_containers.identities import ROOT
 from img_lib_containers.owner_calls import Refusal
 from img_lib_containers.seccomp import RAW_ARCHITECTURE, RAW_NUMBER, RAW_PID, RawCall
 from img_lib_containers.seccomp import RAW_ARGUMENTS as _FIRST
@@ -130,11 +129,8 @@ class Shortcuts:
         return device in self._elsewhere or stat.S_ISCHR(mode)  # no step can make one
 
     def _is_roots(self, raw: RawCall) -> bool:
-        """Tell whether the caller is root as it began."""
-        if self._identities.are_all_root:
-            return True
         try:
-            return self._identities.of(raw[RAW_PID]) == ROOT
+            return self._identities.is_root(raw[RAW_PID])
         except OSError:
             return False
 

@@ -106,3 +106,23 @@ def test_an_identity_stays_with_its_process(child: int) -> None:
     assert identities.of(os.getpid()) == ROOT
     identities.give(child, ROOT)
     assert identities.of(child) == ROOT
+
+
+@pytest.mark.parametrize(
+    ("identity", "root"),
+    [
+        (ROOT, True),
+        (with_groups(ROOT, (0,)), True),  # as every step of root begins
+        (with_keeping(ROOT, keeps=True), False),
+        (changed(ROOT, "setresuid", (KEEP, 5, KEEP), 32), False),
+        (changed(ROOT, "setgid", (5,), 32), False),
+        (ProcessIds(capable=False), False),
+        (BOB, False),
+    ],
+)
+def test_who_is_root_whatever_its_groups(child: int, identity: ProcessIds, root: bool) -> None:
+    identities = Identities()
+    identities.give(child, BOB)
+    identities.give(child, identity)
+    assert identities.is_root(child) == root
+    assert identities.is_root(os.getpid())
