@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from harness.warm_commands import import_all
+
 __all__ = ["ForkCommands", "Outcome"]
 
 Request = dict[str, Any]
@@ -81,10 +83,7 @@ class ForkCommands:
 
 
 def _serve() -> None:
-    import img_core.api._build
-    import img_core.api.session
-    import img_core.solver.solver  # noqa: F401  # paid once, not in every child
-
+    import_all()  # paid once, not in every child: plugins, too, which take most of it
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:

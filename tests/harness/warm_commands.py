@@ -8,6 +8,7 @@ that changes such a thing is none for this: see `WarmCommands.takes`. Tests of t
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import os
 import signal
@@ -22,7 +23,7 @@ from typing import IO, Any
 
 from harness import closed_twice
 
-__all__ = ["WarmCommands"]
+__all__ = ["WarmCommands", "import_all"]
 
 #: Beginnings of the names of variables that are read when an interpreter, the C library or a module of img starts.
 _AT_START = (
@@ -172,7 +173,7 @@ def serve() -> None:
     """Fork for each request until nobody can send one."""
     import selectors
 
-    _import_all()
+    import_all()
     requests = socket.socket(fileno=int(sys.argv[1]))
     watched = selectors.DefaultSelector()
     watched.register(requests, selectors.EVENT_READ)
@@ -202,8 +203,9 @@ def serve() -> None:
                     answers.sendall(array.array("i", [status]).tobytes())
 
 
-def _import_all() -> None:
-    """Import what commands import: the core and the plugins of its distribution."""
+def import_all() -> None:
+    """Import what commands import: the core and the plugins of its distribution; their dataclasses are complete then."""
+    import dataclasses
     import importlib
     import pkgutil
     from importlib import metadata
@@ -214,8 +216,13 @@ def _import_all() -> None:
         for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
             if not module.name.startswith("img_core.testing") and not module.name.endswith(_LATER):
                 importlib.import_module(module.name)
-    for name in ("click", "httpx", "ssl", "sqlite3", "jsonschema", "pluggy", "stevedore"):
+    for name in ("click", "httpx", "ssl", "sqlite3", "jsonschema", "pluggy", "stevedore", "encodings.ascii"):
         importlib.import_module(name)
+    with contextlib.suppress(ImportError):  # there is none for every processor
+        importlib.import_module("isal.isal_zlib")
+    ours = [vars(module) for name, module in list(sys.modules.items()) if name.startswith("img_")]
+    for value in [value for names in ours for value in names.values() if isinstance(value, type)]:
+        dataclasses.is_dataclass(value)  # asks for its fields, which is when it is made (`img_core.spec.dataclass`)
 
 
 def _become(request: dict[str, Any], descriptors: list[int]) -> None:
