@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from img_core.testing.http_server import LoopbackServer
 
 __all__ = ["TOKEN", "FakeGha"]
 
@@ -15,7 +17,7 @@ TOKEN = "token-of-the-job"
 _TWIRP = "/twirp/github.actions.results.api.v1.CacheService/"
 
 
-class FakeGha:
+class FakeGha(LoopbackServer):
     """Runs inside a ``with``. *entries* maps keys to their bytes, in the order in which they were finished."""
 
     def __init__(self) -> None:
@@ -25,41 +27,12 @@ class FakeGha:
         self._ids: list[str] = []  # of v1: keys by number
         self._lock = threading.Lock()
 
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+    def handle(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
+        with self._lock:
+            status, content = self.answered(request, body)
+        self.answer(request, status, content)
 
-    def __enter__(self) -> FakeGha:
-        fake = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True  # else each answer waits 40 ms for the acknowledgement of its head
-
-            def do_GET(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                with fake._lock:
-                    status, content = fake.handle(self, body)
-                self.send_response_only(status)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            do_PUT = do_POST = do_PATCH = do_GET  # noqa: N815 - names of the base class
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def handle(self, request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes]:
+    def answered(self, request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes]:
         self.requests.append(f"{request.command} {request.path}")
         parts = urlsplit(request.path)
         if parts.path.startswith("/store/"):  # the addresses are the permission: no token goes there

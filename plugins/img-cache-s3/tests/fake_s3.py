@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-import threading
 import time
 from email.utils import formatdate
 from html import escape
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+from img_core.testing.http_server import LoopbackServer
 
 __all__ = ["KEYS", "FakeS3"]
 
@@ -18,7 +19,7 @@ KEYS = ("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
 _PAGE = 7  # objects of one page of a list
 
 
-class FakeS3:
+class FakeS3(LoopbackServer):
     """Runs inside a ``with``. *objects* maps bucket/key to content and the time of the last change."""
 
     def __init__(self) -> None:
@@ -26,43 +27,14 @@ class FakeS3:
         self.requests: list[str] = []
         self.failures: list[tuple[re.Pattern[str], int]] = []
 
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> FakeS3:
-        fake = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True  # else each answer waits 40 ms for the acknowledgement of its head
-
-            def do_GET(self) -> None:
-                fake.handle(self)
-
-            do_PUT = do_DELETE = do_HEAD = do_GET  # noqa: N815 - names of the base class
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def handle(self, request: BaseHTTPRequestHandler) -> None:
-        body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
+    def handle(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
         line = f"{request.command} {unquote(request.path)}"
         self.requests.append(line)
         for pattern, status in self.failures:
             if pattern.search(line):
-                return self.answer(request, status, b"<Error><Code>AsTold</Code></Error>")
+                return self.send(request, status, b"<Error><Code>AsTold</Code></Error>")
         if problem := self.refusal(request, body):
-            return self.answer(request, 403, f"<Error><Code>{problem}</Code></Error>".encode())
+            return self.send(request, 403, f"<Error><Code>{problem}</Code></Error>".encode())
         parts = urlsplit(request.path)
         key = unquote(parts.path).lstrip("/")
         if request.command == "GET" and "list-type" in parts.query:
@@ -71,17 +43,17 @@ class FakeS3:
             source = request.headers.get("x-amz-copy-source")
             content = self.objects[unquote(source).lstrip("/")][0] if source else body
             self.objects[key] = (content, time.time())
-            return self.answer(request, 200)
+            return self.send(request, 200)
         if request.command == "DELETE":
             self.objects.pop(key, None)
-            return self.answer(request, 204)
+            return self.send(request, 204)
         if key not in self.objects:
-            return self.answer(request, 404, b"<Error><Code>NoSuchKey</Code></Error>")
+            return self.send(request, 404, b"<Error><Code>NoSuchKey</Code></Error>")
         content, changed = self.objects[key]
         span = re.fullmatch(r"bytes=(\d+)-(\d+)", request.headers.get("Range", ""))
         if span:
-            return self.answer(request, 206, content[int(span[1]) : int(span[2]) + 1], changed, len(content))
-        return self.answer(request, 200, content, changed)
+            return self.send(request, 206, content[int(span[1]) : int(span[2]) + 1], changed, len(content))
+        return self.send(request, 200, content, changed)
 
     def list(self, request: BaseHTTPRequestHandler, bucket: str, query: dict[str, list[str]]) -> None:
         start = query.get("continuation-token", [""])[0]
@@ -90,9 +62,9 @@ class FakeS3:
         page, rest = names[:_PAGE], names[_PAGE:]
         token = f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>" if rest else ""
         keys = "".join(f"<Contents><Key>{escape(name)}</Key></Contents>" for name in page)
-        self.answer(request, 200, f"<ListBucketResult>{keys}{token}</ListBucketResult>".encode())
+        self.send(request, 200, f"<ListBucketResult>{keys}{token}</ListBucketResult>".encode())
 
-    def answer(
+    def send(
         self,
         request: BaseHTTPRequestHandler,
         status: int,
@@ -100,15 +72,10 @@ class FakeS3:
         changed: float | None = None,
         total: int | None = None,
     ) -> None:
-        request.send_response_only(status)
-        request.send_header("Content-Length", str(len(content)))
-        if total is not None:
-            request.send_header("Content-Range", f"bytes */{total}")
+        headers = {} if total is None else {"Content-Range": f"bytes */{total}"}
         if changed is not None:
-            request.send_header("Last-Modified", formatdate(changed, usegmt=True))
-        request.end_headers()
-        if request.command != "HEAD":
-            request.wfile.write(content)
+            headers["Last-Modified"] = formatdate(changed, usegmt=True)
+        self.answer(request, status, content, headers)
 
     def refusal(self, request: BaseHTTPRequestHandler, body: bytes) -> str:
         """Return why the signature is wrong; empty if it is right. Written from the specification, not from the plugin."""
