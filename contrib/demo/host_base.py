@@ -39,6 +39,12 @@ def libraries(program: str) -> set[str]:
     return set(re.findall(r"(/\S+) \(0x", listing))
 
 
+def place_of(path: str) -> str:
+    """Return where *path* of this machine is in the image: below ``usr`` if its first directory is a link into that (merged /usr)."""
+    top, slash, rest = path.strip("/").partition("/")
+    return f"usr/{top}{slash}{rest}" if os.path.islink(f"/{top}") else top + slash + rest
+
+
 def add(archive: tarfile.TarFile, name: str, *, mode: int, data: bytes | None = None, link: str | None = None) -> None:
     entry = tarfile.TarInfo(name)
     entry.mode, entry.mtime = mode, 0
@@ -63,13 +69,16 @@ def directories(files: set[str]) -> set[str]:
 def main() -> None:
     found = {name: path for name in PROGRAMS if (path := shutil.which(name))}
     needed = set().union(*(libraries(path) for path in found.values()))
+    places = {path: place_of(path) for path in sorted(needed)}
+    links = {"bin", *(path.split("/")[1] for path, place in places.items() if place != path.strip("/"))}
     with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
-        for name in sorted(directories(needed)):
+        for name in sorted(directories(set(places.values()))):
             add(archive, name, mode=DIRECTORIES.get(name, 0o755))
-        add(archive, "bin", mode=0o777, link="usr/bin")
-        for path in sorted(needed):
+        for name in sorted(links):
+            add(archive, name, mode=0o777, link=f"usr/{name}")
+        for path, place in places.items():
             with open(path, "rb") as file:
-                add(archive, path.strip("/"), mode=0o755, data=file.read())
+                add(archive, place, mode=0o755, data=file.read())
         for name, path in found.items():
             with open(path, "rb") as file:
                 add(archive, f"usr/bin/{name}", mode=0o755, data=file.read())

@@ -25,7 +25,7 @@ from harness.prepared import OWNED
 from harness.situations import Unmodified
 from harness.unmodified import Box
 from integration.test_single_id import DOCKERFILE, EXPECTED, archive, package
-from integration.test_unmodified_containers import layer_paths
+from integration.test_unmodified_containers import check_the_demo_works, layer_paths
 from integration.test_unmodified_swap import CASES as SWAPPED
 from integration.test_unmodified_swap import check_killed_builds_are_undone
 
@@ -166,6 +166,10 @@ def test_builds_give_the_same_image_as_elsewhere(
         *config_differences(ours.config, theirs.config),
     ]
     assert [layer_paths(layer) for layer in ours.layers()] == [layer_paths(layer) for layer in theirs.layers()]
+
+
+def test_the_demo_works(box: Box) -> None:
+    check_the_demo_works(box)
 
 
 def test_the_doctor_names_the_situation(box: Box) -> None:

@@ -26,7 +26,7 @@ from harness.situations import UNMODIFIED, Unmodified
 from harness.unmodified import Box
 from img_core.testing.registry import DockerRegistry
 from integration.test_containers import write_wheels
-from integration.test_unmodified_containers import BUILDS, layer_paths
+from integration.test_unmodified_containers import BUILDS, check_the_demo_works, layer_paths
 from integration.test_unmodified_templates import CONTRIB, write_base
 
 GUARD_LOG = "/.img/in/guard.log"
@@ -101,6 +101,10 @@ def test_builds_give_the_same_image_as_elsewhere(box: Box, reference: NewState, 
     ]
     assert [layer_paths(layer) for layer in ours.layers()] == [layer_paths(layer) for layer in theirs.layers()]
     assert "s3cret" not in found.read_bytes().decode("latin-1")
+
+
+def test_the_demo_works(box: Box) -> None:
+    check_the_demo_works(box)
 
 
 def test_the_doctor_names_the_situation(box: Box) -> None:
