@@ -1,15 +1,34 @@
-"""Running ``img`` as people do: in a process of its own, with a home and a state directory of its own."""
+"""Running ``img`` as people do: in a process of its own, with a home and a state directory of its own.
+
+Most of them are forks, see `harness.warm_commands`; what a start costs is asked of the real program (`test_cli_startup.py`).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
+from harness.warm_commands import WarmCommands
+
 ROOT = Path(__file__).parents[3]
+
+#: The process that runs commands, while there is one.
+_warm: list[WarmCommands] = []
+
+
+@contextlib.contextmanager
+def commands_in_forks(home: Path) -> Iterator[None]:
+    """Meanwhile let `img` fork its commands off a process that has imported them."""
+    with WarmCommands(environment(home)) as warm:
+        _warm.append(warm)
+        yield
+        _warm.remove(warm)
 
 
 def environment(home: Path, **changes: str) -> dict[str, str]:
@@ -27,15 +46,15 @@ def environment(home: Path, **changes: str) -> dict[str, str]:
 
 def img(home: Path, *words: str, stdin: bytes = b"", **changes: str) -> subprocess.CompletedProcess[str]:
     """Run ``img`` with *words*; *changes* are environment variables."""
-    done = subprocess.run(
-        [sys.executable, "-m", "img_core", *words],
-        input=stdin,
-        capture_output=True,
-        env=environment(home, **changes),
-        cwd=home,
-        check=False,
-        timeout=60,
-    )
+    surroundings = environment(home, **changes)
+    imports_count = any(word.startswith("--trace") for word in words)
+    if _warm and not imports_count and _warm[-1].takes(surroundings):
+        done = _warm[-1].run(words, stdin, surroundings, home, 60)
+    else:
+        done = subprocess.run(
+            [sys.executable, "-m", "img_core", *words], input=stdin, capture_output=True, env=surroundings, cwd=home,
+            check=False, timeout=60,
+        )  # fmt: skip
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 

@@ -1,14 +1,21 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from cli_support import img
+from cli_support import commands_in_forks, img
 
 Run = Callable[..., CompletedProcess[str]]
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _commands_in_forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Pay once for the imports of all commands."""
+    with commands_in_forks(tmp_path_factory.mktemp("commands")):
+        yield
 
 
 @pytest.fixture
