@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Protocol
 
+from img_core.images.oci import LEVELS
 from img_core.spec.errors import ArchiveError, ImgError
 
 __all__ = [
@@ -77,10 +78,7 @@ def _is_zstd_skippable(data: bytes) -> bool:
 
 def codec_of_media_type(media_type: str) -> str | None:
     """Return ``gzip``, ``zstd`` or None (not compressed) for the media type of a layer, OCI or Docker."""
-    for suffix, name in (("+gzip", "gzip"), (".gzip", "gzip"), ("+zstd", "zstd"), (".zstd", "zstd")):
-        if media_type.endswith(suffix):
-            return name
-    return None
+    return next((name for name in LEVELS if media_type.endswith((f"+{name}", f".{name}"))), None)
 
 
 # ----------------------------------------------------------------------------------------------------------- reading
@@ -417,13 +415,14 @@ def compressor(name: str, level: int | None = None) -> Compressor:
     """
     if name == "uncompressed":
         return _Plain()
-    makers = {"gzip": (_gzip_compressor, 0, 9), "zstd": (_zstd_compressor, 0, 22)}
+    makers = {"gzip": _gzip_compressor, "zstd": _zstd_compressor}
     if name not in makers:
-        raise ImgError(f"unknown compression: `{name}`", hint="use `gzip`, `zstd` or `uncompressed`")
-    make, lowest, highest = makers[name]
+        known = ", ".join(f"`{each}`" for each in LEVELS)
+        raise ImgError(f"unknown compression: `{name}`", hint=f"use {known} or `uncompressed`")
+    lowest, highest = LEVELS[name]
     if level is not None and not lowest <= level <= highest:
         raise ImgError(f"compression level {level} is not between {lowest} and {highest} for {name}")
-    return make(level)
+    return makers[name](level)
 
 
 def compressed(chunks: Iterable[bytes], codec: str, level: int | None = None) -> Generator[bytes, None, None]:

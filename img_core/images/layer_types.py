@@ -15,11 +15,9 @@ __all__ = ["layer_codec", "layer_type"]
 #: (codec, Docker media types?) -> media type
 _LAYER_TYPES = {
     ("uncompressed", False): oci.OCI_LAYER,
-    ("gzip", False): oci.OCI_LAYER_GZIP,
-    ("zstd", False): oci.OCI_LAYER_ZSTD,
     ("uncompressed", True): oci.DOCKER_LAYER,
-    ("gzip", True): oci.DOCKER_LAYER_GZIP,
-    ("zstd", True): oci.DOCKER_LAYER_ZSTD,
+    **{(name, False): f"{oci.OCI_LAYER}+{name}" for name in oci.LEVELS},
+    **{(name, True): f"{oci.DOCKER_LAYER}.{name}" for name in oci.LEVELS},
 }
 
 

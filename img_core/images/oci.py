@@ -35,6 +35,7 @@ __all__ = [
     "ENTRY_LIMIT",
     "INDEX_DEPTH",
     "INDEX_TYPES",
+    "LEVELS",
     "MANIFEST_TYPES",
     "OCI_CONFIG",
     "OCI_EMPTY",
@@ -92,17 +93,12 @@ INDEX_DEPTH = 3
 _DEPTH_LIMIT = 32
 _SIZE_LIMIT = 2**63 - 1
 
+#: How layers may be compressed, with the lowest and the highest level of each; `img_core.archives.codecs` does it.
+LEVELS = {"gzip": (0, 9), "zstd": (0, 22)}
 _COMPRESSIONS = {
-    OCI_LAYER: "",
-    OCI_LAYER_GZIP: "gzip",
-    OCI_LAYER_ZSTD: "zstd",
-    DOCKER_LAYER: "",
-    DOCKER_LAYER_GZIP: "gzip",
-    DOCKER_LAYER_ZSTD: "zstd",
-    _OCI_FOREIGN_LAYER: "",
-    _OCI_FOREIGN_LAYER + "+gzip": "gzip",
-    _OCI_FOREIGN_LAYER + "+zstd": "zstd",
-    _DOCKER_FOREIGN_LAYER: "",
+    **dict.fromkeys((OCI_LAYER, DOCKER_LAYER, _OCI_FOREIGN_LAYER, _DOCKER_FOREIGN_LAYER), ""),
+    **{f"{layer}+{name}": name for layer in (OCI_LAYER, _OCI_FOREIGN_LAYER) for name in LEVELS},
+    **{f"{DOCKER_LAYER}.{name}": name for name in LEVELS},
     _DOCKER_FOREIGN_LAYER + ".gzip": "gzip",
 }
 

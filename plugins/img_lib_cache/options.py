@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from img_core.forms.words import parse_size, truth
+from img_core.images.oci import LEVELS
 from img_core.spec.errors import UsageError
 from img_core.spec.exporter import LayerForm
 
@@ -26,7 +27,7 @@ EXPORT: Mapping[str, Mapping[str, Any]] = {  # Any: JSON Schema
     },
     "compression": {
         "type": "string",
-        "enum": ["gzip", "zstd", "uncompressed"],
+        "enum": [*LEVELS, "uncompressed"],
         "description": "how layers are packed that this build makes; gzip by default",
     },
     "compression-level": {"type": "integer", "description": "level of the compression"},
@@ -47,7 +48,6 @@ IMPORT: Mapping[str, Mapping[str, Any]] = {  # Any: JSON Schema
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _DURATION = re.compile(r"(?:\d{1,9}(?:\.\d{1,9})?[smhdw])+")
-_LEVELS = {"gzip": (0, 9), "zstd": (1, 22)}
 
 
 def schema(own: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:  # Any: JSON Schema
@@ -68,8 +68,8 @@ def only_for(export: bool, options: Iterable[str], own: Mapping[str, bool]) -> N
 def layer_form(options: Mapping[str, Any]) -> LayerForm:  # Any: JSON
     """Return how layers are to be packed. Raises UsageError."""
     codec, level = options.get("compression", "gzip"), options.get("compression-level")
-    if level is not None and codec in _LEVELS:
-        low, high = _LEVELS[codec]
+    if level is not None and codec in LEVELS:
+        low, high = LEVELS[codec]
         if not low <= level <= high:
             raise UsageError(f"`compression-level` of {codec} must be {low} to {high}, not {level}")
     return LayerForm(codec, None if codec == "uncompressed" else level)

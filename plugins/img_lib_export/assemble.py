@@ -38,15 +38,15 @@ __all__ = [
 #: JSON Schema of the options that all image formats share; `Packing.from_options` reads them. Any: JSON
 PACKING_PROPERTIES: Mapping[str, Any] = {
     "compression": {
-        "enum": ["uncompressed", "gzip", "zstd"],
+        "enum": ["uncompressed", *oci.LEVELS],
         "description": "form of the layers that this build made; those of the base image keep theirs",
     },
     "force-compression": {"type": "boolean", "description": "bring the layers of the base image into that form too"},
     "compression-level": {
         "type": "integer",
         "minimum": 0,
-        "maximum": 22,
-        "description": "0 to 9 for gzip, 0 to 22 for zstd",
+        "maximum": max(highest for _, highest in oci.LEVELS.values()),
+        "description": ", ".join(f"{low} to {high} for {name}" for name, (low, high) in oci.LEVELS.items()),
     },
     "oci-mediatypes": {"type": "boolean", "description": "OCI media types (default) or Docker's"},
     "rewrite-timestamp": {

@@ -17,6 +17,7 @@ from img_core.archives.tar.tree import clean_name
 from img_core.files import fs
 from img_core.images import oci
 from img_core.images.digests import ALGORITHMS, digest_at
+from img_core.images.layer_types import layer_type
 from img_core.spec.errors import ArchiveError, IntegrityError
 from img_core.spec.text import why
 
@@ -33,7 +34,10 @@ __all__ = ["BundleFiles", "DirectoryContents", "TarContents"]
 _SMALL = 64 * 1024
 _MEMORY_LIMIT = 64 * 1024 * 1024  # for all small files and JSON of one bundle together
 _CHUNK = 1024 * 1024
-_MEDIA_TYPES = {None: oci.OCI_LAYER, "gzip": oci.OCI_LAYER_GZIP, "zstd": oci.OCI_LAYER_ZSTD}
+_MEDIA_TYPES: dict[str | None, str] = {
+    None: oci.OCI_LAYER,
+    **{name: layer_type(name, docker=False) for name in oci.LEVELS},
+}
 _UNKNOWN = "application/octet-stream"
 _BLOBS = tuple(f"blobs/{algorithm}/" for algorithm in ALGORITHMS)
 

@@ -307,7 +307,7 @@ def test_a_long_tag_has_segments_too(registry: FaultyRegistry, tmp_path: Path) -
         (
             {"ref": "a", "compression": "zstd", "compression-level": 99},
             True,
-            "`compression-level` of zstd must be 1 to 22",
+            "`compression-level` of zstd must be 0 to 22",
         ),
     ],
 )
