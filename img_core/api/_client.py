@@ -62,7 +62,10 @@ def perform(
 
     *functions* are arguments, too, but for ``notice``, which is the client's.
     """
+    from img_core.files import rootlock
+
     method, arguments, configuration = call
+    rootlock.share(functions["notice"])  # before a setting is read, like every command
     given = {name: function for name, function in functions.items() if name != "notice"}
     try:
         client = Client(**configuration, notice=functions["notice"], in_process=True)

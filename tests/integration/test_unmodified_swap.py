@@ -409,7 +409,7 @@ def test_a_killed_build_is_undone_by_the_next_command(box: Box) -> None:
 
 
 #: starts commands while a step has its files in place, one of which would say where it looks for images; prints what each said and when
-BESIDE = """
+BESIDE = '''
 import json, os, subprocess, sys, time
 command = [sys.executable, "-m", "img_core", "-s", "/.img/state"]
 build = [*command, "build", "--no-cache", "-q", "-o"]
@@ -419,13 +419,20 @@ first = run(*build, "type=local,dest=/.img/in/beside/out", "/.img/in/beside/cont
 while not os.path.exists("/.img/in/beside/begun"):
     assert first.poll() is None, first.communicate()
     time.sleep(0.01)
+program = """
+import sys
+from img_core.api import Client
+client = Client(state="/.img/state", notice=lambda text: print(text, file=sys.stderr, flush=True))
+client.build("/beside", build_args={"MADE": "%s"}, outputs={"type": "local", "dest": "/.img/in/beside/%s"})
+"""
 others = {"ls": run(*command, "ls"), "build": run(*build, "type=local,dest=/.img/in/beside/other", "/beside")}
+others |= {name: run(sys.executable, "-c", program % (name, name)) for name in ("one", "two")}
 said = {name: other.stderr.readline() for name, other in others.items()}
 waiting = [name for name, other in others.items() if other.poll() is None]
 open("/.img/in/beside/go", "w").close()
 codes = {name: (other.communicate(), other.returncode)[1] for name, other in {**others, "first": first}.items()}
 print(json.dumps({"said": said, "waiting": waiting, "codes": codes}))
-"""
+'''
 
 
 def test_another_command_waits_while_a_step_has_its_files_in_place(box: Box) -> None:
@@ -435,7 +442,7 @@ def test_another_command_waits_while_a_step_has_its_files_in_place(box: Box) -> 
         "&& while ! test -e /.img/in/beside/go; do sleep 0.1; done\nRUN true\n"
     )
     box.put("/.img/in/beside/context/Dockerfile", f"FROM busybox\n{steps}")
-    box.put("/beside/Dockerfile", "FROM busybox\nCOPY file /\nRUN cat /file > /copy\n")
+    box.put("/beside/Dockerfile", "FROM busybox\nCOPY file /\nARG MADE\nRUN cat /file > /copy\n")
     box.put("/beside/file", "right")
     box.put("/.img/in/beside/beside.py", BESIDE)
     situation = box.img().situation
@@ -445,9 +452,9 @@ def test_another_command_waits_while_a_step_has_its_files_in_place(box: Box) -> 
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert all("waiting for a build" in line for line in found["said"].values()), found
-    assert found["waiting"] == ["ls", "build"]
+    assert found["waiting"] == ["ls", "build", "one", "two"]
     assert set(found["codes"].values()) == {0}, found
-    assert box.inside("/.img/in/beside/other/copy").read_text() == "right"
+    assert [box.inside(f"/.img/in/beside/{made}/copy").read_text() for made in ("other", "one", "two")] == ["right"] * 3
 
 
 #: target of Containerfile.swap -> the container it is for, and what is in its root directory while nothing is built
