@@ -29,7 +29,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from harness.bases import BUSYBOX_CONFIG, busybox_root, write_oci_archive
-from harness.img import Finished, Img, remove_as_mapped_root, write_context
+from harness.img import Finished, Img, commands_in_forks, remove_as_mapped_root, write_context
 from harness.processes import Orphans, wait_until
 
 BACKENDS = ("overlayfs", "moving", "native", "fuse-overlayfs")
@@ -196,7 +196,8 @@ def work(backend: str, directory: Path, arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     status, how = 0, "ok"
     try:
-        soak.go(started + arguments.minutes * 60)
+        with commands_in_forks(directory / "home"):  # those that look; what may be killed is started as people do
+            soak.go(started + arguments.minutes * 60)
         remove_as_mapped_root(soak.img.state)
     except (Broken, AssertionError) as err:
         status, how = 1, f"BROKEN (state kept in {directory}): {err}"
