@@ -19,7 +19,6 @@ from img_core.images.digests import blob_path
 from img_core.images.reference import Reference
 from img_core.spec.errors import ImgError, NotFoundError
 from img_core.spec.values import Descriptor, Digest
-from img_lib_export.bundle._contents import DirectoryContents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -238,6 +237,8 @@ def _make_directory(path: str, made: list[str]) -> None:
 
 def _others(directory: str, plan: _Plan, store: ImageStore) -> list[Descriptor]:
     """Return the entries of the existing index.json that keep their place."""
+    from img_lib_export.bundle._contents import DirectoryContents  # loads tar and codecs; most write one file
+
     with destination_errors(directory):
         root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,10 @@ def test_umoci_unpacks_what_we_write(tmp_path: Path, result: ReadyResult) -> Non
     unpacked = os.fsencode(tmp_path / "rootfs")
     for name in ODD_NAMES:
         assert Path(os.fsdecode(os.path.join(unpacked, b"odd", name))).read_bytes() == name
+
+
+def test_who_writes_a_bundle_loads_nothing_that_reads_one() -> None:
+    code = "import sys, img_lib_export.bundle.exporter; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    dear = {"concurrent.futures", "logging", "img_core.archives.tar.reader", "img_core.archives.codecs"}
+    assert dear & set(loaded) == set()
