@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Protocol
 
+from img_core.images.layer_types import codec_of_media_type
 from img_core.images.oci import LEVELS
 from img_core.spec.errors import ArchiveError, ImgError
 
@@ -74,11 +75,6 @@ def detect(first_bytes: bytes) -> str | None:
 def _is_zstd_skippable(data: bytes) -> bool:
     """Skippable frames have the magic 0x184D2A50 to 0x184D2A5F (RFC 8878, section 3.1.2)."""
     return len(data) >= 4 and data[0] & 0xF0 == 0x50 and data[1:4] == b"\x2a\x4d\x18"
-
-
-def codec_of_media_type(media_type: str) -> str | None:
-    """Return ``gzip``, ``zstd`` or None (not compressed) for the media type of a layer, OCI or Docker."""
-    return next((name for name in LEVELS if media_type.endswith((f"+{name}", f".{name}"))), None)
 
 
 # ----------------------------------------------------------------------------------------------------------- reading

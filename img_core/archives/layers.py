@@ -28,8 +28,8 @@ def unpack_layers(
     Returns which entries were left out, a hundred at most, and how many there were. Raises ArchiveError, IntegrityError, and NotFoundError
     for a blob that is not there.
     """
-    from img_core.archives.codecs import codec_of_media_type
     from img_core.archives.tar import finish_directories, unpack_stream
+    from img_core.images.layer_types import codec_of_media_type
 
     directories: Directories = {}
     skipped: list[bytes] = []

@@ -10,7 +10,7 @@ from img_core.spec.errors import ImgError
 if TYPE_CHECKING:
     from img_core.spec.values import Descriptor
 
-__all__ = ["layer_codec", "layer_type"]
+__all__ = ["codec_of_media_type", "layer_codec", "layer_type"]
 
 #: (codec, Docker media types?) -> media type
 _LAYER_TYPES = {
@@ -32,3 +32,8 @@ def layer_codec(descriptor: Descriptor) -> str:
 def layer_type(codec: str, *, docker: bool) -> str:
     """Return the media type of a layer that is compressed by *codec*."""
     return _LAYER_TYPES[codec, docker]
+
+
+def codec_of_media_type(media_type: str) -> str | None:
+    """Return ``gzip``, ``zstd`` or None (not compressed) for the media type of a layer, OCI or Docker."""
+    return next((name for name in oci.LEVELS if media_type.endswith((f"+{name}", f".{name}"))), None)

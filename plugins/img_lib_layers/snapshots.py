@@ -11,9 +11,9 @@ import threading
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Final
 
-from img_core.archives.codecs import codec_of_media_type
 from img_core.files import fs
 from img_core.files.ownership import format_records, merge_records
+from img_core.images.layer_types import codec_of_media_type
 from img_core.linux import mounts, syscalls
 from img_core.spec.snapshotter import Applied, LayerStream, Snapshotter
 from img_core.spec.values import DiffId
