@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from img_core.api._workplace import Workplace, apart, words
+from img_core.images.reference import Reference, full_id, server_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,9 +15,8 @@ if TYPE_CHECKING:
     from img_core.api._given import Words
     from img_core.api._values import PushResult, StoredImage
     from img_core.api._workplace import Listener
-    from img_core.images.reference import Reference
     from img_core.linux.cancellation import CancelHandle
-    from img_core.spec.values import Credentials, Descriptor
+    from img_core.spec.values import Credentials, Descriptor, Digest
     from img_core.store import Store
 
 __all__ = ["RegistryCalls", "refuse_id"]
@@ -57,7 +57,6 @@ class RegistryCalls(Workplace):
         from img_core.api._transfers import reporting
         from img_core.images import platforms as known
         from img_core.images.pull import pull_image
-        from img_core.images.reference import Reference
         from img_core.spec.errors import UsageError
         from img_core.spec.source_op import IMAGE_SCHEME
 
@@ -99,8 +98,8 @@ class RegistryCalls(Workplace):
         from img_core.api._transfers import reporting
         from img_core.api._values import PushResult
         from img_core.images.push import push_image
-        from img_core.images.reference import Reference
         from img_core.store.images import check_pin
+        from img_core.store.leases import BLOB
 
         wanted = parsed_platform(platform)
         if not destination:
@@ -114,9 +113,12 @@ class RegistryCalls(Workplace):
             if wanted is not None:
                 top = store.images.content(top, wanted, name).manifest
             check_pin(str(reference), top)
+            blobs = _blobs(store, top)
+            store.leases.take_all(BLOB, blobs)  # rather than one by one, each with a transaction while an upload waits
             with session.registry(insecure=_hosts(insecure)) as registry:
                 done = push_image(reference, top, store, registry, status=status)
-            _remember_origin(store, top, reference)
+            # The repository has all of them now: the next push beside it can mount them.
+            store.blobs.remember_origins(blobs, reference.name)
         return PushResult(str(reference), str(done.digest), done.sent, done.mounted, done.existed)
 
     @apart
@@ -134,7 +136,6 @@ class RegistryCalls(Workplace):
 
         It takes *username* and *password*, or an *identity_token*. Raises CredentialsError, RegistryError, UsageError; nothing is kept.
         """
-        from img_core.images.reference import server_name
         from img_core.spec.errors import UsageError
         from img_core.spec.values import Credentials
 
@@ -145,7 +146,6 @@ class RegistryCalls(Workplace):
 
     def logout(self, server: str = "") -> LoggedOut:
         """Forget who we are to *server* (empty: Docker Hub)."""
-        from img_core.images.reference import server_name
 
         return self._accounts().log_out(server_name(server))
 
@@ -155,7 +155,6 @@ class RegistryCalls(Workplace):
 
     def credentials(self, server: str = "") -> Credentials | None:
         """Return what is kept for *server*, secrets included; None if nothing is."""
-        from img_core.images.reference import server_name
 
         return self._accounts().find(server_name(server))
 
@@ -171,16 +170,15 @@ def _hosts(insecure: bool) -> tuple[str, ...]:
 
 def refuse_id(name: str) -> None:
     """Raise UsageError if *name* is the whole id of an image: it does not tell where to push to."""
-    from img_core.images.reference import full_id
     from img_core.spec.errors import UsageError
 
     if full_id(name):
         raise UsageError(f"`{name}` is an id, which names no repository", hint=f"say where to: `img push {name} NAME`")
 
 
-def _remember_origin(store: Store, top: Descriptor, reference: Reference) -> None:
-    """Note that the repository of *reference* has all of *top* now: the next push beside it can mount the blobs."""
+def _blobs(store: Store, top: Descriptor) -> list[Digest]:
+    """Return what *top* is and names, as far as that is known here."""
     blobs = [top.digest]
     for content in store.images.contents(top):
         blobs += [content.manifest.digest, content.config_descriptor.digest, *(item.digest for item in content.layers)]
-    store.blobs.remember_origins(dict.fromkeys(blobs), reference.name)
+    return list(dict.fromkeys(blobs))

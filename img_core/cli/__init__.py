@@ -116,11 +116,12 @@ def _run(words: list[str]) -> None:
 
 
 def _import_click() -> None:
-    """Import click without `uuid`, which one of its types of arguments needs, and what that brings along: a tenth of it.
+    """Import click without what it and `inspect`, below it, need for other things than ours: a third of it.
 
-    Nor what reads sources for `inspect`, which it uses for other things.
+    That is `uuid`, for one of its types of arguments; translations, of which it has none; what reads sources and bytecode.
     """
-    from img_core.spec._lazy import Later, standing_in
+    from img_core.cli._beside_click import stand_ins
+    from img_core.spec._lazy import standing_in
 
-    with standing_in([Later("uuid", placeholders=True), Later("linecache"), Later("tokenize")]):
+    with standing_in(stand_ins()):
         import click  # noqa: F401

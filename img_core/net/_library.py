@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from img_core.net import _hostnames
-from img_core.net.hosts import address_of, origin
+from img_core.net.hosts import is_address, origin
 from img_core.spec._lazy import Later, names_from, standing_in
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _is_plain(url: str, parts: SplitResult) -> bool:
         and "/." not in parts.path
         and not url.endswith("?")
         and all(len(code) >= 2 and _HEX.issuperset(code[:2]) for code in url.split("%")[1:])
-        and (not _looks_numeric(host) or address_of(host) is not None)
+        and (not _looks_numeric(host) or is_address(host))
     )
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import ipaddress
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
+
+from img_core.spec._lazy import Later, standing_in
+
+with standing_in([Later("ipaddress")]):  # for addresses in brackets only, and 2 ms
+    from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
+    import ipaddress
     from collections.abc import Collection
 
 __all__ = [
     "Origin",
     "address_of",
     "authority",
+    "is_address",
     "is_insecure",
     "is_loopback",
     "is_same_site",
@@ -71,7 +76,9 @@ def origin(url: str) -> Origin | None:
 
 def is_loopback(host: str) -> bool:
     """Tell whether the bare *host* is this machine for sure: ``localhost``, 127.0.0.0/8 or ::1."""
-    address = address_of(host)
+    if _is_ipv4(host):
+        return host.startswith("127.")
+    address = address_of(host) if ":" in host else None
     return host.lower() == "localhost" if address is None else address.is_loopback
 
 
@@ -88,17 +95,33 @@ def is_same_site(host: str, other: str) -> bool:
     host, other = host.lower().rstrip("."), other.lower().rstrip(".")
     if host == other:
         return True
-    if address_of(host) is not None or address_of(other) is not None:
+    if is_address(host) or is_address(other):
         return False
     return _registrable(host) is not None and _registrable(host) == _registrable(other)
 
 
 def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """Return the address that the bare *host* is, or None if it is a name."""
+    import ipaddress  # 2 ms; most hosts are names or IPv4
+
     try:
         return ipaddress.ip_address(host)
     except ValueError:
         return None
+
+
+def is_address(host: str) -> bool:
+    """Tell whether the bare *host* is an address and no name."""
+    return _is_ipv4(host) or (":" in host and address_of(host) is not None)
+
+
+def _is_ipv4(host: str) -> bool:
+    parts = host.split(".")
+    return len(parts) == 4 and all(map(_is_byte, parts))
+
+
+def _is_byte(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 3 and int(text) <= 255 and str(int(text)) == text
 
 
 def _registrable(host: str) -> str | None:

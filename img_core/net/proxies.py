@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING
 
-from img_core.net.hosts import address_of, is_loopback, origin, split_port
+from img_core.net.hosts import address_of, is_address, is_loopback, origin, split_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,11 +44,13 @@ def _entry_matches(entry: str, host: str, port: int) -> bool:
         return True
     address = address_of(host)
     if "/" in entry:
+        import ipaddress
+
         try:
             return address is not None and address in ipaddress.ip_network(entry, strict=False)
         except ValueError:
             return False
-    name, entry_port = (entry, "") if address_of(entry) is not None else split_port(entry)
+    name, entry_port = (entry, "") if is_address(entry) else split_port(entry)
     if entry_port and entry_port != str(port):
         return False
     name = name.removeprefix("*").removeprefix(".")

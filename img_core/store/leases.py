@@ -15,6 +15,7 @@ from img_core.files.locks import live_runs
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Collection
 
     from img_core.files.locks import RunDirectory
     from img_core.files.sqlite import Database
@@ -45,18 +46,23 @@ class Leases:
 
     def take(self, kind: str, identifier: str) -> bool:
         """Keep a thing from being collected as long as we live, and note that it is used now; return whether it exists."""
-        if not self.run or (kind, identifier) in self._held:
-            return True
-        select, update = _USED[kind]
-        with self._database.transaction() as cursor:
-            row = cursor.execute(select, (identifier,)).fetchone()
-            if row is None:
-                return False
-            now = time.time()
-            if now - row["used"] > _USED_PRECISION:
-                cursor.execute(update, (now, identifier))
-            self.add(cursor, kind, identifier)
-        return True
+        return self.take_all(kind, [identifier]) == 1
+
+    def take_all(self, kind: str, identifiers: Collection[str]) -> int:
+        """Do as `take` for several things in one transaction; return how many of them exist."""
+        wanted = [identifier for identifier in identifiers if self.run and (kind, identifier) not in self._held]
+        missing = 0
+        if wanted:
+            select, update = _USED[kind]
+            with self._database.transaction() as cursor:
+                for identifier in wanted:
+                    row, now = cursor.execute(select, (identifier,)).fetchone(), time.time()
+                    missing += row is None
+                    if row is not None and now - row["used"] > _USED_PRECISION:
+                        cursor.execute(update, (now, identifier))
+                    if row is not None:
+                        self.add(cursor, kind, identifier)
+        return len(identifiers) - missing
 
     def add(self, cursor: sqlite3.Cursor, kind: str, identifier: str) -> None:
         """Lease a thing that is made in the transaction of *cursor*."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from img_core.net.retry import Patience
@@ -48,7 +49,7 @@ class Places:
         self._insecure = frozenset(insecure)
         self._environment = os.environ if environment is None else environment
         self._limits = limits or Patience()
-        self._config = HostsConfig(self._environment)
+        self._configured = cache(HostsConfig(self._environment).rules)  # looks for files; once per repository
         self._lock = threading.Lock()  # guards the two below
         self._sessions: dict[tuple[str, Endpoint], RegistrySession] = {}
         self._broken: set[RegistrySession] = set()
@@ -90,7 +91,7 @@ class Places:
             session.close()
 
     def _rules(self, repository: str) -> Rules:
-        rules = self._config.rules(self._domain, repository)
+        rules = self._configured(self._domain, repository)
         if rules.blocked:
             raise RegistryError(f"registry `{self._domain}` is blocked by {rules.blocked}")
         return rules

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import img_core.net.hosts  # noqa: F401  # before others import `urllib.parse`, with more than it needs
 from img_core.net.retry import Patience
 from img_core.spec.registry import Fetched, Registry, RegistryContext, Uploaded
 from img_registry_oci._client import RegistryClient

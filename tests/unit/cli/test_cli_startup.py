@@ -74,7 +74,7 @@ def test_help_imports_no_plugin(tmp_path: Path) -> None:
 _NOT_FOR_TRANSFERS = {
     "httpx", "email", "http.client", "http.cookiejar", "urllib.request", "trio", "anyio", "certifi", "h2", "asyncio", "rich", "jsonschema",
     "stevedore", "importlib.metadata", "concurrent.futures", "subprocess", "ctypes", "encodings.idna", "stringprep",
-    "linecache", "tokenize",
+    "linecache", "tokenize", "ast", "dis", "gettext", "locale", "ipaddress",
     "logging", "uuid", "platform", "httpcore._async", "img_core.solver.solver", "img_core.archives.tar.reader",
 }  # fmt: skip
 _CLOSED = "127.0.0.1:1"  #: nobody listens there, so that a transfer ends when everything it needs is imported

@@ -1,7 +1,10 @@
+import ipaddress
+
 import pytest
 
 from img_core.net.hosts import (
     authority,
+    is_address,
     is_insecure,
     is_loopback,
     is_same_site,
@@ -136,3 +139,18 @@ PROXIES = {"HTTPS_PROXY": "http://p:1", "http_proxy": "p:2"}
 )
 def test_proxy_follows_the_environment(url: str, environment: dict[str, str], proxy: str | None) -> None:
     assert proxy_for(url, environment) == proxy
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["1.2.3.4", "255.255.255.255", "256.1.1.1", "01.2.3.4", "0.0.0.0", "1.2.3", "1.2.3.4.5", "1.2.3.", "1.2.3.4 ", "+1.2.3.4",
+     "1.2.3.\u0664", "a.b.c.d", "::1", "::1%lo", "fe80::", "1::2::3", ":", "", "localhost", "1", "0x7f.1.1.1", "1.2.3.0004",
+     "::ffff:127.0.0.1"],
+)  # fmt: skip
+def test_an_address_is_what_the_standard_library_takes_for_one(host: str) -> None:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        assert (is_address(host), is_loopback(host)) == (False, host == "localhost")
+    else:
+        assert (is_address(host), is_loopback(host)) == (True, address.is_loopback)

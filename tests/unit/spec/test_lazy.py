@@ -15,6 +15,7 @@ import sys
 from img_core.net import _library
 library = _library.load()
 """
+_NET = "import sys, img_core.net.hosts, urllib.parse\n"
 _CLICK = "import sys; from img_core.cli import _import_click; _import_click(); import click\n"
 
 
@@ -62,7 +63,13 @@ def test_what_is_imported_already_stays() -> None:
     ("code", "said"),
     [
         (_LIBRARY + "print({'logging', 'httpcore._async'} & set(sys.modules))", "set()"),
-        (_CLICK + "print({'uuid', 'linecache', 'tokenize'} & set(sys.modules))", "set()"),
+        (_CLICK + "print({'uuid', 'linecache', 'tokenize', 'ast', 'dis', 'gettext', 'locale'} & set(sys.modules))", "set()"),
+        (_CLICK + "import inspect, textwrap; print(inspect.getsource(textwrap.TextWrapper)[:17])", "class TextWrapper"),
+        (_CLICK + "import inspect, dis; print({'CO_' + n: f for f, n in dis.COMPILER_FLAG_NAMES.items()} =="
+         "{n: f for n, f in vars(inspect).items() if n.startswith('CO_')})", "True"),
+        (_CLICK + "import gettext; print(gettext.translation.__module__, click.exceptions.ngettext('a', 'b', 2))", "gettext b"),
+        (_NET + "print('ipaddress' in sys.modules, urllib.parse.urlsplit('http://[::1]:5/').port)", "False 5"),
+        (_NET + "from img_core.net.hosts import is_loopback; print(is_loopback('127.0.0.1'), 'ipaddress' in sys.modules)", "True False"),
         (_CLICK + "import inspect, textwrap; print(inspect.getsource(textwrap.dedent)[:10])", "def dedent"),
         (_CLICK + "import inspect; print(inspect.signature(print).parameters['sep'].default == ' ')", "True"),
         (_LIBRARY + "print(library.AsyncConnectionPool.__module__)", "httpcore._async.connection_pool"),

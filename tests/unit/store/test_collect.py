@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,21 @@ def test_what_is_gone_is_not_found(tmp_path: Path) -> None:
         collect(tmp_path)
         assert late.snapshots.get(snapshot.id) is None
         assert not late.blobs.has(blob.digest)
+
+
+def test_many_things_are_leased_in_one_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the uploads of a push have nothing to write."""
+    with opened(tmp_path) as store:
+        kept = [str(store.put(b"%d" % number, "x").digest) for number in range(5)]
+    with opened(tmp_path) as store:
+        begun = count()
+        transaction = store.database.transaction
+        monkeypatch.setattr(store.database, "transaction", lambda: next(begun) >= 0 and transaction())
+        assert store.leases.take_all(BLOB, [*kept, "sha256:" + "0" * 64]) == 5
+        assert [store.leases.take(BLOB, digest) for digest in kept] == [True] * 5
+        assert next(begun) == 1
+        assert {row["id"] for row in store.database.query("SELECT id FROM lease")} == set(kept)
+        assert not store.leases.take(BLOB, "sha256:" + "0" * 64)
 
 
 def test_leases_of_the_dead_count_for_nothing(tmp_path: Path) -> None:
