@@ -1,21 +1,29 @@
-"""Do a few things at the same time, of which the first failure stops all; and one thing once, whoever wants it."""
+"""Do a few things at the same time, of which the first failure stops all; one part of a stream beside others; and one thing once."""
 
 from __future__ import annotations
 
 from _thread import get_ident  # `threading` is for who works in threads
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from img_core.linux import waiting
+from img_core.linux.spans import span
 from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Executor
+    from queue import Queue
+    from threading import Thread
+    from types import TracebackType
+    from typing import Self
 
-__all__ = ["Answer", "Background", "Company", "once", "run_together"]
+__all__ = ["Answer", "Background", "Company", "Worker", "once", "run_together"]
 
 Made = TypeVar("Made")
+
+_HERE = 512 * 1024  # bytes that a `Worker` consumes in the thread of its caller
+_DEPTH = 4  # blocks in flight to it, each of about 1 MiB
 
 
 class Background:
@@ -42,6 +50,74 @@ class Background:
             pool, self._pool = self._pool, []
         for one in pool:
             one.shutdown(wait=True, cancel_futures=True)
+
+
+class Worker:
+    """Calls *consume* with each block that was `put`, in order: in a thread of its own once more than half a MiB came.
+
+    `close` waits until everything is consumed. Leaving the ``with`` block by an exception drops what is queued.
+    """
+
+    def __init__(self, consume: Callable[[bytes], object], *, name: str) -> None:
+        self._consume = consume
+        self._name = name
+        self._left = _HERE
+        self._error: BaseException | None = None
+        self._running: tuple[Queue[bytes | None], Thread] | None = None
+
+    def put(self, block: bytes) -> None:
+        """Let *block* be consumed; raise what that failed with, now or before."""
+        self._raise()
+        self._left -= len(block)
+        if self._left < 0 and self._running is None:
+            self._start()
+        if self._running is None:
+            self._consume(block)
+        else:
+            self._running[0].put(block)
+
+    def _start(self) -> None:
+        from queue import Queue
+        from threading import Thread
+
+        blocks: Queue[bytes | None] = Queue(_DEPTH)
+        thread = Thread(target=self._run, args=(blocks,), name=self._name, daemon=True)
+        thread.start()
+        self._running = blocks, thread
+
+    def _run(self, blocks: Queue[bytes | None]) -> None:
+        while (block := blocks.get()) is not None:
+            if self._error is None:
+                try:
+                    with span("pipeline", self._name):
+                        self._consume(block)
+                except BaseException as err:  # raised again by the caller's next call
+                    self._error = err
+
+    def close(self) -> None:
+        """Wait for the rest; raise what the worker failed with."""
+        running, self._running = self._running, None
+        if running is not None:
+            running[0].put(None)
+            running[1].join()
+        self._raise()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        self._error = self._error or error  # the thread only drains from now on
+        with suppress(BaseException):  # it is the error
+            self.close()
 
 
 class Company:

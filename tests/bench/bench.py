@@ -28,6 +28,7 @@ from transfers import TransferBench
 
 STEPS = 20
 FILES = 20_000
+_LARGE_MIB = 512
 _STAGES = 4
 _SETTLED_SECONDS = 2.5  #: after a change, until a build leaves a note (docs/explanation/performance.md)
 
@@ -163,11 +164,25 @@ class Bench:
             (files / str(number // 100) / str(number)).write_bytes(b"%d" % number * 50)
         path = self.context / "copies"
         path.write_text("FROM bench-base\nCOPY files /files\n")
+        self._copy(f"COPY of {FILES} files", path)
+        shutil.rmtree(files)
+
+    def large_file(self) -> None:
+        """COPY of one file that nothing can compress, nothing cached."""
+        large = self.context / "large"
+        with large.open("wb") as file:
+            for _ in range(_LARGE_MIB):
+                file.write(os.urandom(1 << 20))
+        path = self.context / "copies-one"
+        path.write_text("FROM bench-base\nCOPY large /large\n")
+        self._copy(f"COPY of {_LARGE_MIB} MiB", path)
+        large.unlink()
+
+    def _copy(self, work: str, path: Path) -> None:
         candidates = {"img": lambda: self.img_build(str(path), "--no-cache")}
         if self.buildah:
             candidates["buildah"] = lambda: self.buildah_build(str(path), "--no-cache")
-        self.report.add(f"COPY of {FILES} files", alternate(self.rounds, candidates))
-        shutil.rmtree(files)
+        self.report.add(work, alternate(self.rounds, candidates))
 
     def start_up(self) -> None:
         """The smallest commands, and the interpreter alone."""
@@ -185,7 +200,7 @@ class Bench:
 
 
 ALONE = {"container_start": container_start, "stages_on_workers": stages_on_workers, "many_builds": many_builds}
-BUILDS = ("start_up", "cached", "run_steps", "archive", "many_files", "stages")
+BUILDS = ("start_up", "cached", "run_steps", "archive", "many_files", "large_file", "stages")
 TRANSFERS = (
     "list_many",
     "small",

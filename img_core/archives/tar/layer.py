@@ -6,8 +6,10 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 from img_core.archives import codecs
 from img_core.archives.tar.extraction import Directories, Mode, OwnerPolicy, Stats, extract
@@ -67,7 +69,10 @@ class LayerInfo:
 
 
 class _Blob:
-    """Hashes, compresses, hashes again and stores: the part that runs beside the directory walk."""
+    """Hashes, compresses, hashes again and stores: the parts that run beside the directory walk, and beside each other.
+
+    Leaving the ``with`` block without an error finishes the blob.
+    """
 
     def __init__(self, sink: Callable[[bytes], object], compressor: codecs.Compressor, same: bool) -> None:
         self._sink = sink
@@ -76,23 +81,42 @@ class _Blob:
         self._outer = self._inner if same else Hasher()
         self.uncompressed_size = 0
         self.size = 0
+        self._exit = ExitStack()
+        storing, compressing, hashing = self._store, self._compress, self._inner.update
+        self._storing = self._exit.enter_context(Worker(storing, name="img-store"))
+        self._compressing = self._exit.enter_context(Worker(compressing, name="img-layer"))
+        self._hashing = self._exit.enter_context(Worker(hashing, name="img-hash"))
 
-    def consume(self, block: bytes) -> None:
+    def put(self, block: bytes) -> None:
         """Take one block of the tar stream."""
-        self._inner.update(block)
         self.uncompressed_size += len(block)
-        self._store(self._compressor.compress(block))
+        self._hashing.put(block)
+        self._compressing.put(block)
 
-    def finish(self) -> None:
-        """Take the end of the tar stream."""
-        self._store(self._compressor.flush())
+    def _compress(self, block: bytes) -> None:
+        if data := self._compressor.compress(block):
+            self._storing.put(data)
 
     def _store(self, data: bytes) -> None:
-        if data:
-            if self._outer is not self._inner:
-                self._outer.update(data)
-            self.size += len(data)
-            self._sink(data)
+        if self._outer is not self._inner:
+            self._outer.update(data)
+        self.size += len(data)
+        self._sink(data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._exit.__exit__(kind, error, trace)
+            return
+        with self._exit:
+            self._hashing.close()
+            self._compressing.close()
+            if data := self._compressor.flush():
+                self._storing.put(data)
 
     def info(self, entries: int, sockets: int) -> LayerInfo:
         """Describe the finished blob."""
@@ -116,7 +140,7 @@ def write_layer(
     owner_of: OwnerOf | None = None,
     clamp_mtime: int | None = None,
 ) -> LayerInfo:
-    """Write the layer that *changes* describe to *sink*, which is called with bytes from one other thread.
+    """Write the layer that *changes* describe to *sink*, which is called with bytes, by one thread at a time.
 
     A change is a path relative to *root_fd* and its lstat result, or None for a deletion; directories come before their
     content. *owner_of* may override the owner of a path, else that of `xattrs.Marks` counts, as its mode does. *clamp_mtime*
@@ -124,13 +148,12 @@ def write_layer(
     read, and whatever *sink* raises.
     """
     blob = _Blob(sink, codecs.compressor(compression, level), compression == "uncompressed")
-    with Worker(blob.consume, name="img-layer") as worker:
-        writer = TarWriter(worker.put)
+    with blob:
+        writer = TarWriter(blob.put)
         packer = Packer(writer, root_fd, owner_of, clamp_mtime)
         for path, info in changes:
             packer.add(path, info)
         writer.finish()
-    blob.finish()
     return blob.info(packer.entries, packer.sockets)
 
 

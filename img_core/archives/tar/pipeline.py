@@ -1,74 +1,23 @@
 """Two halves of one stream in two threads: hashing and (de)compressing beside the file system work.
 
-Both directions use one bounded queue. An error on either side surfaces in the caller, and no thread outlives the call.
+Both directions use a bounded queue. An error on either side surfaces in the caller, and no thread outlives the call.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
+from img_core.linux.parallel import Worker
 from img_core.linux.spans import span
 
 __all__ = ["Prefetch", "Worker"]
 
 _DEPTH = 4  # blocks of about 1 MiB in flight
 _POLL = 0.05  # seconds; only how long a stop may take, never how long data waits
-
-
-class Worker:
-    """Calls *consume* with each block that was `put`, in order, in its own thread.
-
-    `close` waits until everything is consumed. Leaving the ``with`` block by an exception drops what is queued.
-    """
-
-    def __init__(self, consume: Callable[[bytes], object], *, name: str) -> None:
-        self._consume = consume
-        self._queue: queue.Queue[bytes | None] = queue.Queue(_DEPTH)
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while (block := self._queue.get()) is not None:
-            if self._error is None:
-                try:
-                    with span("pipeline", self._thread.name):
-                        self._consume(block)
-                except BaseException as err:  # raised again by the caller's next call
-                    self._error = err
-
-    def put(self, block: bytes) -> None:
-        """Queue *block*; raise what the worker failed with."""
-        self._raise()
-        self._queue.put(block)
-
-    def close(self) -> None:
-        """Wait for the rest; raise what the worker failed with."""
-        if self._thread.is_alive():
-            self._queue.put(None)
-            self._thread.join()
-        self._raise()
-
-    def _raise(self) -> None:
-        if self._error is not None:
-            raise self._error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None:
-            self.close()
-            return
-        self._error = self._error or error  # the worker only drains from now on
-        self._queue.put(None)
-        self._thread.join()
 
 
 class Prefetch:

@@ -191,11 +191,14 @@ class TarWriter:
         """Read one byte more than promised: that is how growth is seen without another system call."""
         left = size
         while True:
-            piece = os.read(fd, min(left + 1, _BATCH))
+            asked = min(left + 1, _BATCH)
+            piece = os.read(fd, asked)
             if not piece or len(piece) > left:
                 break
             self._put(piece)
             left -= len(piece)
+            if not left and len(piece) < asked:
+                return  # a regular file gives less only at its end
         if left or piece:
             raise changed_while_reading(name)
 

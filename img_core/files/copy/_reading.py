@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from img_core.files import fs, xattrs
+from img_core.linux.parallel import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -109,7 +110,8 @@ class Reading:
         if self._remembered(info):
             return fs.copy_file(fd, target_fd, info.st_size) == info.st_size
         sum_ = hashlib.sha256()
-        done = fs.copy_and_read(fd, target_fd, info.st_size, sum_.update)
+        with Worker(sum_.update, name="img-hash") as hashing:
+            done = fs.copy_and_read(fd, target_fd, info.st_size, hashing.put)
         return done == info.st_size and self._keep(fd, info, sum_.hexdigest())
 
     def confirm(self, fd: int, info: FileInfo, check: Callable[[], None]) -> bool:
