@@ -71,9 +71,10 @@ def require_ordinary_user(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Unit and contract tests: anywhere, in seconds to minutes."""
+    """Unit and contract tests: anywhere, in seconds to minutes; ``-- tests/unit`` for a part of them."""
     install(session)
-    session.run("pytest", "tests/unit", "tests/contracts", *session.posargs)
+    chosen = any(word.startswith("tests/") for word in session.posargs)
+    session.run("pytest", *([] if chosen else ["tests/unit", "tests/contracts"]), *session.posargs)
 
 
 @nox.session(python=["3.11", "3.12", "3.13", "3.14"], venv_backend="venv")
@@ -103,8 +104,8 @@ def integration(session: nox.Session) -> None:
     """Real namespaces, a real registry, other tools; as an ordinary user."""
     require_ordinary_user(session)
     install(session)
-    # Most of them wait for processes, disks and servers, two of them at once; those of a file follow each other and share what they made.
-    session.run("pytest", "-n", "2", "--dist", "loadfile", "tests/integration", *session.posargs)
+    # Most of them wait for processes, disks and servers, three of them at once; those of a file follow each other and share what they made.
+    session.run("pytest", "-n", "3", "--dist", "loadfile", "tests/integration", *session.posargs)
 
 
 @nox.session
