@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +74,10 @@ class RunHandler(StepHandler[RunOp]):
     def work(self, task: Task[RunOp]) -> RunWork:
         """Return *task* at work."""
         return RunWork(task, self.trees, self._runner)
+
+    def _alone(self, kind: str, name: str, work: StepWork[RunOp]) -> AbstractContextManager[None]:
+        """Do not wait where steps run alone, for the other process's step waits for us to end. Equal work may be done twice then."""
+        return nullcontext() if self.scope.drivers.executor().alone else super()._alone(kind, name, work)
 
     def enter(self, task: Task[RunOp], rootfs: Rootfs, message: str, use: Callable[[StepFailure], None]) -> None:
         """Let *use* enter *rootfs*, which the process of *task* left when it failed for the reason *message*."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
@@ -22,7 +22,6 @@ from img_core.spec.executor import Mount, Process, StepIO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
 
     from img_core.files.passwd import RunUser
     from img_core.linux.cgroups.groups import StepGroups
@@ -81,10 +80,15 @@ class Runner:
         with self._turn(), self._prepared(task, rootfs) as (process, _group):
             use(self._entrance(task, process, rootfs, StepError(message)))
 
-    def _turn(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
         """Be alone, if the executor has to: from before what a step locks, for whoever waits for that is not done before."""
-        alone = self._scope.drivers.executor().alone
-        return self._scope.company.alone(self._scope.cancellation.check) if alone else nullcontext()
+        executor, check = self._scope.drivers.executor(), self._scope.cancellation.check
+        if not executor.alone:
+            yield
+            return
+        with self._scope.company.alone(check), executor.turn(check):
+            yield
 
     def _entrance(self, task: Task[RunOp], process: Process, rootfs: Rootfs, error: StepError) -> StepFailure:
         from img_core.solver.failure import StepFailure, shell_of

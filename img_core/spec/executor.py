@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from img_core.spec.host import Host
     from img_core.spec.snapshotter import Rootfs
 
@@ -119,6 +122,15 @@ class Executor(ABC):
 
         With an argument ``options`` it gets what the constructor will get.
         """
+
+    def turn(self, check: Callable[[], None]) -> AbstractContextManager[None]:
+        """Have all to itself that steps of several processes share, while the block prepares one and runs it.
+
+        Entered only if steps run `alone`, before anything is taken that another process may wait for. *check* is called while it waits,
+        and raises to give up.
+        """
+        del check
+        return nullcontext()
 
     @abstractmethod
     def run(self, process: Process, rootfs: Rootfs, io: StepIO) -> ExitStatus:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from img_core.files import fs, rootlock
 from img_core.files.locks import UNDO
 from img_core.linux.parallel import once
-from img_core.spec.errors import HostError, StepError, Unsupported
+from img_core.spec.errors import Canceled, HostError, StepError, Unsupported
 from img_core.spec.executor import ExitStatus, Process, StepIO
 from img_executor_swap import _probe
 from img_executor_swap._fake import read_log
@@ -71,11 +71,15 @@ class SwapExecutor(SpawningExecutor):
     def __init__(self, host: Host, options: Mapping[str, Any] | None = None) -> None:
         super().__init__(host, options)
         self._turn = threading.Lock()  #: guards the note and the root directory, which serve one step at a time
+        self._is_given = False  #: whoever runs steps has taken the turn for them
 
     def run_step(self, spawner: Spawner, process: Process, rootfs: Rootfs, io: StepIO, stack: ExitStack) -> ExitStatus:
         """Run *process* with its tree in the place of `/`."""
-        if not stack.enter_context(self._own_turn(io)):
-            return ExitStatus(_KILLED, canceled=True)
+        if not self._is_given:
+            try:
+                stack.enter_context(self._own_turn(lambda: _check(io)))
+            except Canceled:
+                return ExitStatus(_KILLED, canceled=True)
         covers = stack.enter_context(
             Covers(rootfs.fd, self.host.run_directory, hands_out=False, cancel_fd=io.cancel_fd)
         )
@@ -96,14 +100,23 @@ class SwapExecutor(SpawningExecutor):
         return ExitStatus(code, canceled, read_log(log))
 
     @contextmanager
-    def _own_turn(self, io: StepIO) -> Iterator[bool]:
-        """Wait until no other step of this build is in place; give False if this one is canceled meanwhile."""
+    def turn(self, check: Callable[[], None]) -> Iterator[None]:
+        """Wait until no other command looks at the root directory, and keep those that come waiting."""
+        with self._own_turn(check):
+            self._is_given = True
+            try:
+                yield
+            finally:
+                self._is_given = False
+
+    @contextmanager
+    def _own_turn(self, check: Callable[[], None]) -> Iterator[None]:
+        """Wait for other steps of this build, too; *check* raises to give up."""
         while not self._turn.acquire(timeout=_PAUSE):
-            if _is_canceled(io):
-                yield False
-                return
+            check()
         try:
-            yield True
+            with rootlock.alone(_patience(check)):
+                yield
         finally:
             self._turn.release()
 
@@ -114,8 +127,6 @@ class SwapExecutor(SpawningExecutor):
             stdio = [standard_input(stack, io), io.stdout, io.stderr]
             payload = {**_payload(process, place), "terminal": io.terminal, "fake": self.host.mapping == "fake"}
             stack.enter_context(_quiet().during())
-            if not stack.enter_context(rootlock.alone(_patience(io))):
-                return _KILLED, True
             stack.callback(_bring_back, place)  # if the process that does it was killed
             spawned = spawner.spawn(_ENTRY, payload, fds=[log, *stdio, *process.cgroup_fds])
             stack.callback(spawned.close)
@@ -125,24 +136,26 @@ class SwapExecutor(SpawningExecutor):
             return code, canceled
 
 
-def _patience(io: StepIO) -> Callable[[], bool]:
-    """Return what tells whether a step that waits for other commands is canceled. It raises HostError when they take too long."""
+def _patience(check: Callable[[], None]) -> Callable[[], bool]:
+    """Return what calls *check* for a step that waits for other commands, and raises HostError when they take too long."""
     end = time.monotonic() + _LONGEST_WAIT
 
-    def check() -> bool:
+    def wait() -> bool:
         if time.monotonic() > end:
             minutes = _LONGEST_WAIT // 60
             raise HostError(
                 f"another command of img has run in this container for {minutes} minutes, and a step needs `/` alone",
                 hint="end that command, or let it run in a container of its own",
             )
-        return _is_canceled(io)
+        check()
+        return False
 
-    return check
+    return wait
 
 
-def _is_canceled(io: StepIO) -> bool:
-    return io.cancel_fd >= 0 and bool(select.select([io.cancel_fd], [], [], 0)[0])
+def _check(io: StepIO) -> None:
+    if io.cancel_fd >= 0 and select.select([io.cancel_fd], [], [], 0)[0]:
+        raise Canceled
 
 
 def _bring_back(place: RootPlace) -> None:

@@ -408,6 +408,7 @@ def test_a_killed_build_is_undone_by_the_next_command(box: Box) -> None:
     check_killed_builds_are_undone(box, 50 if AS_ROOT else 8)
 
 
+CACHE = "--mount=type=cache,target=/c,id=shared,sharing=locked"
 #: starts commands while a step has its files in place, one of which would say where it looks for images; prints what each said and when
 BESIDE = '''
 import json, os, subprocess, sys, time
@@ -423,26 +424,26 @@ program = """
 import sys
 from img_core.api import Client
 client = Client(state="/.img/state", notice=lambda text: print(text, file=sys.stderr, flush=True))
-client.build("/beside", build_args={"MADE": "%s"}, outputs={"type": "local", "dest": "/.img/in/beside/%s"})
+client.build("/beside", outputs={"type": "local", "dest": "/.img/in/beside/%s"})
 """
 others = {"ls": run(*command, "ls"), "build": run(*build, "type=local,dest=/.img/in/beside/other", "/beside")}
-others |= {name: run(sys.executable, "-c", program % (name, name)) for name in ("one", "two")}
+others |= {name: run(sys.executable, "-c", program % name) for name in ("one", "two")}
 said = {name: other.stderr.readline() for name, other in others.items()}
 waiting = [name for name, other in others.items() if other.poll() is None]
 open("/.img/in/beside/go", "w").close()
-codes = {name: (other.communicate(), other.returncode)[1] for name, other in {**others, "first": first}.items()}
+codes = {name: (print(other.communicate(), file=sys.stderr), other.returncode)[1] for name, other in {**others, "first": first}.items()}
 print(json.dumps({"said": said, "waiting": waiting, "codes": codes}))
 '''
 
 
 def test_another_command_waits_while_a_step_has_its_files_in_place(box: Box) -> None:
-    """It would take settings of the image for its own, and not find its context."""
+    """It would take settings of the image for its own, and not find its context. Three have the same step, and a cache that one may use."""
     steps = (
         "RUN mkdir -p /etc/img /beside && echo 'no such = setting' > /etc/img/config.toml && touch /.img/in/beside/begun "
         "&& while ! test -e /.img/in/beside/go; do sleep 0.1; done\nRUN true\n"
     )
     box.put("/.img/in/beside/context/Dockerfile", f"FROM busybox\n{steps}")
-    box.put("/beside/Dockerfile", "FROM busybox\nCOPY file /\nARG MADE\nRUN cat /file > /copy\n")
+    box.put("/beside/Dockerfile", f"FROM busybox\nCOPY file /\nRUN {CACHE} cat /file > /copy && touch /c/file\n")
     box.put("/beside/file", "right")
     box.put("/.img/in/beside/beside.py", BESIDE)
     situation = box.img().situation
@@ -453,7 +454,7 @@ def test_another_command_waits_while_a_step_has_its_files_in_place(box: Box) -> 
     found = json.loads(done.stdout.splitlines()[-1])
     assert all("waiting for a build" in line for line in found["said"].values()), found
     assert found["waiting"] == ["ls", "build", "one", "two"]
-    assert set(found["codes"].values()) == {0}, found
+    assert set(found["codes"].values()) == {0}, done.stderr
     assert [box.inside(f"/.img/in/beside/{made}/copy").read_text() for made in ("other", "one", "two")] == ["right"] * 3
 
 
