@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from img_core.net import _hostnames
+from img_core.net._classes import finished_later
 from img_core.net.hosts import is_address, origin
 from img_core.spec._lazy import Later, names_from, standing_in
 
@@ -55,7 +56,7 @@ def load() -> Any:
 def _import() -> None:
     coroutines = Later(_COROUTINES, placeholders=True)
     logging = Later("logging", {"getLogger": _Logger, "DEBUG": 10})
-    with standing_in([*map(Later, _LATER), coroutines, logging]):
+    with standing_in([*map(Later, _LATER), coroutines, logging]), finished_later():
         import httpcore
     library: Any = httpcore
     for name in coroutines.asked:  # they were passed on: who asks for them gets the real ones
