@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -186,7 +187,9 @@ def record(root: Path) -> None:
 
 def main(arguments: list[str], root: Path = ROOT) -> str | None:
     """Run the command; return what is wrong."""
-    if arguments == ["--check"]:
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing")
+    if parser.parse_args(arguments).check:
         return "\n".join(check(root)) or None
     record(root)
     return None

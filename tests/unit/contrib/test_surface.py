@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from pathlib import Path
 from types import ModuleType
@@ -102,3 +103,30 @@ def test_a_changed_library_needs_a_version_of_its_own_and_of_the_contracts(
     ]
     (repository / "img_core/spec/__init__.py").write_text('__version__ = "2.0"\n')
     assert surface.check(repository) == []
+
+
+def test_what_plugins_of_the_last_release_import_is_there(surface: ModuleType) -> None:
+    records = {name: ROOT / "contrib/release/surfaces" / f"{name}.txt" for name in surface.CORE}
+    lost = [
+        f"{library}.{name}"
+        for library, record in records.items()
+        if record.exists()  # else it is newer
+        for name in (line.split(": ")[0] for line in record.read_text(encoding="utf-8").splitlines()[1:])
+        if not _can_be_imported(f"img_core.{library}", name.split("."))
+    ]
+    assert lost == []
+
+
+def _can_be_imported(module: str, path: list[str]) -> bool:
+    found = importlib.import_module(module)
+    for number, part in enumerate(path):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            try:
+                found = importlib.import_module(".".join([module, *path[: number + 1]]))
+            except ModuleNotFoundError:
+                return False
+        if not isinstance(found, ModuleType):
+            return True  # its parts are for those who call it
+    return True
