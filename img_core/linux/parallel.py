@@ -82,8 +82,9 @@ class Worker:
 
         blocks: Queue[bytes | None] = Queue(_DEPTH)
         thread = Thread(target=self._run, args=(blocks,), name=self._name, daemon=True)
-        thread.start()
-        self._running = blocks, thread
+        with suppress(RuntimeError):  # "can't start new thread": the caller does it
+            thread.start()
+            self._running = blocks, thread
 
     def _run(self, blocks: Queue[bytes | None]) -> None:
         while (block := blocks.get()) is not None:

@@ -65,3 +65,16 @@ def test_the_error_of_the_caller_stays_and_what_is_queued_is_dropped(monkeypatch
     with pytest.raises(ValueError, match="mine"):
         work()
     assert len(consumed) <= 1
+
+
+def test_where_no_thread_can_be_had_the_caller_consumes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(parallel, "_HERE", 0)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    consumed: list[bytes] = []
+    with Worker(consumed.append, name="test") as worker:
+        for _ in range(3):
+            worker.put(BLOCK)
+    assert consumed == [BLOCK] * 3
