@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from img_core.net._classes import finished_later
+from img_core.net._library import _finished_later
 
 
 def make(*, later: bool) -> tuple[Any, Any]:
     """Return two classes as h11 has them, one built on the other."""
     decorator: Any = dataclasses.dataclass
     if later:
-        with finished_later():
+        with _finished_later():
             decorator = sys.modules["dataclasses"].dataclass
 
     class Base:
@@ -73,7 +73,7 @@ def test_nobody_finishes_what_is_only_used() -> None:
 
 
 def test_other_forms_are_left_alone() -> None:
-    with finished_later():
+    with _finished_later():
         stand_in = sys.modules["dataclasses"]
         assert stand_in.fields is dataclasses.fields
 
