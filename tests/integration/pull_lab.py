@@ -21,7 +21,7 @@ __all__ = ["AMD64", "JOE", "QUICK", "SECRET", "Lookup", "layer_bytes", "pin", "s
 
 
 AMD64 = Platform("linux", "amd64")
-QUICK = Patience(first_pause=0.01, longest_pause=0.02, stall_seconds=0.3, total_seconds=10)
+QUICK = Patience(first_pause=0.01, longest_pause=0.02, stall_seconds=1.5, total_seconds=30)
 
 
 Lookup = Callable[[str, str], Credentials | None]
