@@ -104,8 +104,8 @@ def integration(session: nox.Session) -> None:
     """Real namespaces, a real registry, other tools; as an ordinary user."""
     require_ordinary_user(session)
     install(session)
-    # Most of them wait for processes, disks and servers, three of them at once; those of a file follow each other and share what they made.
-    session.run("pytest", "-n", "3", "--dist", "loadfile", "tests/integration", *session.posargs)
+    # Most of them wait for processes, disks and servers, two of them at once; those of a file follow each other and share what they made.
+    session.run("pytest", "-n", "2", "--dist", "loadfile", "tests/integration", *session.posargs)
 
 
 @nox.session
