@@ -123,7 +123,7 @@ def containers(session: nox.Session) -> None:
         return
     tests = [
         f"tests/integration/test_unmodified_{part}.py"
-        for part in ("containers", "templates", "swap", "security", "commands")
+        for part in ("containers", "cache_mounts", "templates", "swap", "security", "commands")
     ]
     session.run("pytest", *tests, *session.posargs)
     session.run("pytest", "tests/integration/test_cache_other_user.py", *session.posargs)

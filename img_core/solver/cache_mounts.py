@@ -34,9 +34,8 @@ class CacheMounts:
         self._emptied: set[str] = set()
         self._emptying = threading.Lock()
         self._opened: set[str] = set()
-        self.used: dict[
-            str, str
-        ] = {}  #: ids of those that steps may have changed and that others can use, by the names of directories
+        #: ids of those that steps may have changed and that others can use, by the names of directories
+        self.used: dict[str, str] = {}
 
     def _name(self, mount: RunMount, inputs: Sequence[Evaluated]) -> str:
         """Return the name of a cache's directory: each combination of id, owner, mode and first content has its own, as in BuildKit.
@@ -48,17 +47,21 @@ class CacheMounts:
         own = [mount.uid, mount.gid, _cache_mode(mount), seed]
         return digest_of("cache mount", mount.id or mount.target, *own)
 
+    def take_turns(self, opened: ExitStack, mounts: Sequence[RunMount], inputs: Sequence[Evaluated]) -> None:
+        """Lock what one step at a time can have of the caches among *mounts*, in one order for all: nobody waits in a circle."""
+        alone = ("locked", "shared") if self._scope.drivers.executor().lends else ("locked",)
+        for name in sorted({self._name(mount, inputs) for mount in mounts if mount.sharing in alone}):
+            opened.enter_context(self._store.lock(f"cache-mount:{name}", self._scope.cancellation.check))
+
     def open(
         self, opened: ExitStack, mount: RunMount, inputs: Sequence[Evaluated], note: Callable[[str], None]
     ) -> Mount:
-        """Open the directory of *mount* until *opened* ends. One that is missing is made, with what an imported cache has of it.
+        """Open the directory of *mount* until *opened* ends, after `take_turns`; a missing one is made, of what an imported cache has.
 
         *note* gets a line in that case.
         """
         name = self._name(mount, inputs)
-        if mount.sharing == "locked":
-            opened.enter_context(self._store.lock(f"cache-mount:{name}", self._scope.cancellation.check))
-        elif mount.sharing == "private":
+        if mount.sharing == "private":
             name = self._private_name(opened, name)
         self._store.use_cache_mount(name, f"cached mount {mount.target}")
         directory = os.path.join(self._store.state, "cache-mounts", name)

@@ -56,6 +56,7 @@ class RunMounts:
         note: Callable[[str], None] = lambda _text: None,
     ) -> Iterator[Mount]:
         """Give the mounts of *op*. Without *use_cache* its cache mounts start empty, once per build; *note* gets a line about each."""
+        self.caches.take_turns(opened, [mount for mount in op.mounts if mount.type == "cache"], inputs)
         for mount in op.mounts:
             if mount.type == "cache" and not use_cache and self.caches.empty(mount, inputs):
                 note(f"the cache mount `{fs.show(mount.target)}` was emptied, because the cache is not to be used")

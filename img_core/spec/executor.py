@@ -111,6 +111,7 @@ class Executor(ABC):
     api: ClassVar[tuple[int, int]] = (1, 1)
     schema: ClassVar[Mapping[str, Any] | None] = None  #: JSON Schema of its options; Any: JSON
     alone: ClassVar[bool] = False  #: files of this machine are elsewhere while a step runs: nothing else is done then
+    lends: ClassVar[bool] = False  #: a directory that a step may write is in its tree then: in one place at a time
 
     def __init__(self, host: Host, options: Mapping[str, Any] | None = None) -> None:
         self.host = host

@@ -41,6 +41,7 @@ class ChrootExecutor(SpawningExecutor):
     """Runs a step with its tree as root directory, below a process that answers for what is not in the tree."""
 
     name = "chroot"
+    lends: ClassVar[bool] = True
     refuse = staticmethod(check_without_namespaces)
     schema: ClassVar[Mapping[str, Any]] = {"type": "object", "properties": {}, "additionalProperties": False}
 

@@ -56,6 +56,7 @@ class SwapExecutor(SpawningExecutor):
     name = "swap"
     refuse = staticmethod(check_without_namespaces)
     alone: ClassVar[bool] = True
+    lends: ClassVar[bool] = True
     schema: ClassVar[Mapping[str, Any]] = {"type": "object", "properties": {}, "additionalProperties": False}
 
     @classmethod

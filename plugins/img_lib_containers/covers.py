@@ -72,6 +72,7 @@ class Covers:
         self.real_devices = (
             True  #: False: /dev holds links with the names of devices, and somebody has to hand the devices out
         )
+        self._lent: dict[int, str] = {}  # inode number -> target, of directories that are in the tree
         self.memory: dict[str, int] = {}  #: target -> descriptor, of what is handed out instead of what is in the tree
 
     def __enter__(self) -> Covers:
@@ -123,8 +124,14 @@ class Covers:
         origin = os.readlink(f"/proc/self/fd/{mount.source_fd}")
         source = os.open(f"/proc/self/fd/{mount.source_fd}", _DIRECTORY)
         self._undo.callback(os.close, source)
-        lock_file(source, self._check)  # it can be at one place at a time
         inode = os.fstat(source).st_ino
+        if elsewhere := self._lent.get(inode):
+            raise StepError(
+                f"cannot mount at `{mount.target}` what is mounted at `{elsewhere}`: here a directory can be at one place at a time",
+                hint="mount it once, or one of them with `readonly`",
+            )
+        lock_file(source, self._check)
+        self._lent[inode] = mount.target
 
         def lend(parent: int, name: bytes) -> None:
             try:

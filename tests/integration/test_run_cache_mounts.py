@@ -144,3 +144,15 @@ def test_a_private_cache_is_used_again_when_it_is_free(workshop: Workshop) -> No
     body = "RUN --mount=type=cache,target=/p,id=private-again,sharing=private ls /p; touch /p/{}"
     workshop.build(body.format("first")).ok()
     assert "first" in workshop.build(body.format("second")).ok().log
+
+
+def test_steps_that_lock_the_same_caches_do_not_wait_for_each_other_in_a_circle(workshop: Workshop) -> None:
+    one, two = (f"--mount=type=cache,id=circle-{name},target=/{name},sharing=locked" for name in ("one", "two"))
+    again = one.replace("target=/one", "target=/again")  # one at two places is no wait for oneself
+    stages = [
+        f"FROM busybox AS s{n}\nRUN {one if n % 2 else two} {two if n % 2 else one} touch /made\n" for n in range(8)
+    ]
+    made = "".join(f"COPY --from=s{n} /made /{n}\n" for n in range(8))
+    last = f"RUN {one} {again} touch /one/file && ls /again\n"
+    log = workshop.build(f"{''.join(stages)}FROM busybox\n{made}{last}", max_parallelism=8).ok().log
+    assert "file" in log
