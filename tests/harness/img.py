@@ -135,8 +135,8 @@ class Img:
         """Run a command to its end."""
         shown = tuple(map(str, arguments))
         surroundings = self.environment()
-        if _warm and not self.situation and _warm[-1].takes(surroundings):
-            words = self.command(*arguments)[len(COMMAND) :]
+        words = self.command(*arguments)[len(COMMAND) :]
+        if _warm and not self.situation and _warm[-1].takes(words, surroundings):
             done = _warm[-1].run(words, stdin, surroundings, cwd, timeout)
         else:
             given: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}

@@ -47,8 +47,7 @@ def environment(home: Path, **changes: str) -> dict[str, str]:
 def img(home: Path, *words: str, stdin: bytes = b"", **changes: str) -> subprocess.CompletedProcess[str]:
     """Run ``img`` with *words*; *changes* are environment variables."""
     surroundings = environment(home, **changes)
-    imports_count = any(word.startswith("--trace") for word in words)
-    if _warm and not imports_count and _warm[-1].takes(surroundings):
+    if _warm and _warm[-1].takes(words, surroundings):
         done = _warm[-1].run(words, stdin, surroundings, home, 60)
     else:
         done = subprocess.run(
