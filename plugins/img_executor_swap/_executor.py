@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import select
 import stat
 import tempfile
 import threading
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from img_core.files import fs, rootlock
@@ -31,7 +31,7 @@ from img_lib_containers.containers import (
     standard_input,
     wait_or_kill,
 )
-from img_lib_containers.covers import Covers
+from img_lib_containers.covers import Covers, check_canceled
 from img_lib_containers.spawning import SpawningExecutor
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class SwapExecutor(SpawningExecutor):
         """Run *process* with its tree in the place of `/`."""
         if not self._is_given:
             try:
-                stack.enter_context(self._own_turn(lambda: _check(io)))
+                stack.enter_context(self._own_turn(partial(check_canceled, io.cancel_fd)))
             except Canceled:
                 return ExitStatus(_KILLED, canceled=True)
         covers = stack.enter_context(
@@ -152,11 +152,6 @@ def _patience(check: Callable[[], None]) -> Callable[[], bool]:
         return False
 
     return wait
-
-
-def _check(io: StepIO) -> None:
-    if io.cancel_fd >= 0 and select.select([io.cancel_fd], [], [], 0)[0]:
-        raise Canceled
 
 
 def _bring_back(place: RootPlace) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from img_core.spec.executor import Mount
 
-__all__ = ["Covers", "handed_over"]
+__all__ = ["Covers", "check_canceled", "handed_over"]
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -35,6 +35,12 @@ _NUMBERS: Final = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1,
 _DEVICE_DIRECTORIES: Final = (("shm", 0o1777), ("pts", 0o755), ("mqueue", 0o755))
 #: the parent went with what the step removed, or its name is taken by another kind of entry
 _GONE: Final = (errno.ENOENT, errno.ENOTDIR)
+
+
+def check_canceled(cancel_fd: int) -> None:
+    """Raise Canceled if *cancel_fd* (-1: there is none) is readable."""
+    if cancel_fd >= 0 and select.select([cancel_fd], [], [], 0)[0]:
+        raise Canceled
 
 
 def handed_over(fd: int) -> bool:
@@ -86,8 +92,7 @@ class Covers:
         return self
 
     def _check(self) -> None:
-        if self._cancel_fd >= 0 and select.select([self._cancel_fd], [], [], 0)[0]:
-            raise Canceled
+        check_canceled(self._cancel_fd)
 
     def __exit__(self, *_exception: object) -> None:
         self._undo.close()
