@@ -3,12 +3,12 @@
 import base64
 import os
 import shutil
-import struct
 from pathlib import Path
 
 import pytest
 
 from img_core.testing.executor_lab import Laboratory
+from img_core.testing.tiny_programs import exit_42_on_aarch64
 
 pytestmark = pytest.mark.rootless
 
@@ -79,16 +79,6 @@ def test_masked_proc_still_runs_steps_and_records_owners(tmp_path: Path) -> None
         lab.close()
 
 
-def exit_42_on_arm64() -> bytes:
-    """Return a static program: mov x0, #42; mov x8, #93 (exit); svc #0."""
-    code = bytes.fromhex("400580d2 a80b80d2 010000d4")
-    base, offset = 0x400000, 64 + 56
-    identity = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
-    header = struct.pack("<HHIQQQIHHHHHH", 2, 183, 1, base + offset, 64, 0, 0, 64, 56, 1, 0, 0, 0)
-    segment = struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, offset + len(code), offset + len(code), 4096)
-    return identity + header + segment + code
-
-
 @pytest.mark.skipif(os.uname().machine == "aarch64", reason="native here")
 @pytest.mark.parametrize(
     ("executor", "mapping"),
@@ -104,7 +94,7 @@ def test_programs_of_other_architectures_run(executor: str, mapping: str) -> Non
     lab = Laboratory(executor, mapping)
     try:
         lab.ask("write", path="foreign", text="", mode=0o755)
-        foreign = base64.b64encode(exit_42_on_arm64()).decode()
+        foreign = base64.b64encode(exit_42_on_aarch64()).decode()
         assert lab.shell(f"echo {foreign} | base64 -d > /foreign").code == 0
         before = sorted(os.listdir("/proc/sys/fs/binfmt_misc"))
         assert lab.run("/foreign").code == 42
@@ -120,7 +110,7 @@ def test_missing_qemu_is_named(tmp_path: Path) -> None:
         pytest.skip("root gets another hint")
     lab = Laboratory(USERNS, "single", environment={"PATH": str(tmp_path)})
     try:
-        foreign = base64.b64encode(exit_42_on_arm64()).decode()
+        foreign = base64.b64encode(exit_42_on_aarch64()).decode()
         assert lab.shell(f"echo {foreign} | base64 -d > /foreign; chmod +x /foreign").code == 0
         outcome = lab.run("/foreign")
         if outcome.code == 42:
