@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -15,13 +13,12 @@ from typing import IO, Any
 from harness.host import AS_ROOT, tool_path
 from harness.situations import Surrounding
 from harness.started import Started
-from harness.warm_commands import WarmCommands
+from harness.warm_commands import warm_for
 
 __all__ = [
     "COMMAND",
     "Finished",
     "Img",
-    "commands_in_forks",
     "copy_as_mapped_root",
     "environment",
     "give_to_us",
@@ -136,8 +133,9 @@ class Img:
         shown = tuple(map(str, arguments))
         surroundings = self.environment()
         words = self.command(*arguments)[len(COMMAND) :]
-        if _warm and not self.situation and _warm[-1].takes(words, surroundings):
-            done = _warm[-1].run(words, stdin, surroundings, cwd, timeout)
+        warm = None if self.situation else warm_for(words, surroundings)
+        if warm is not None:
+            done = warm.run(words, stdin, surroundings, cwd, timeout)
         else:
             given: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
             done = subprocess.run(
@@ -174,19 +172,6 @@ class Img:
         """Save the image *name* as an OCI archive."""
         self.run("save", "--format", "oci", "-o", dest, name).ok()
         return dest
-
-
-#: The process that runs commands, while there is one.
-_warm: list[WarmCommands] = []
-
-
-@contextlib.contextmanager
-def commands_in_forks(home: Path) -> Iterator[None]:
-    """Meanwhile let `Img.run` fork its commands off a process that has imported them, where that makes no difference."""
-    with WarmCommands(environment(home)) as warm:
-        _warm.append(warm)
-        yield
-        _warm.remove(warm)
 
 
 def full_name(name: str) -> str:

@@ -17,13 +17,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from harness import closed_twice
 
-__all__ = ["WarmCommands", "import_all"]
+__all__ = ["WarmCommands", "commands_in_forks", "import_all", "warm_for"]
 
 #: Beginnings of the names of variables that are read when an interpreter, the C library or a module of img starts.
 _AT_START = (
@@ -115,6 +115,24 @@ class WarmCommands:
                 raise subprocess.TimeoutExpired(list(arguments), timeout, out.data, err.data) from None
             feeder.join()
         return subprocess.CompletedProcess(list(arguments), os.waitstatus_to_exitcode(status), out.data, err.data)
+
+
+#: The process that runs commands, while there is one.
+_warm: list[WarmCommands] = []
+
+
+@contextlib.contextmanager
+def commands_in_forks(environment: Mapping[str, str]) -> Iterator[None]:
+    """Meanwhile let there be a process that has imported commands, with what *environment* says at its start; see `warm_for`."""
+    with WarmCommands(environment) as warm:
+        _warm.append(warm)
+        yield
+        _warm.remove(warm)
+
+
+def warm_for(arguments: Sequence[str], environment: Mapping[str, str]) -> WarmCommands | None:
+    """Return what can run such a command in a fork, if that makes no difference."""
+    return _warm[-1] if _warm and _warm[-1].takes(arguments, environment) else None
 
 
 def _umask() -> int:

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from harness.fixtures import busybox_archive, containers, img, new_state, seed, server, workshop
-from harness.img import commands_in_forks, give_to_us
+from harness.img import environment, give_to_us
+from harness.warm_commands import commands_in_forks
 
 __all__ = ["busybox_archive", "containers", "img", "new_state", "seed", "server", "workshop"]
 
@@ -20,5 +21,5 @@ def _files_of_ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def _commands_in_forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Pay once for the imports of all commands."""
-    with commands_in_forks(tmp_path_factory.mktemp("commands")):
+    with commands_in_forks(environment(tmp_path_factory.mktemp("commands"))):
         yield

@@ -29,8 +29,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from harness.bases import BUSYBOX_CONFIG, busybox_root, write_oci_archive
-from harness.img import Finished, Img, commands_in_forks, remove_as_mapped_root, write_context
+from harness.img import Finished, Img, environment, remove_as_mapped_root, write_context
 from harness.processes import Orphans, wait_until
+from harness.warm_commands import commands_in_forks
 
 BACKENDS = ("overlayfs", "moving", "native", "fuse-overlayfs")
 BASE = "docker.io/library/busybox:latest"
@@ -196,7 +197,9 @@ def work(backend: str, directory: Path, arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     status, how = 0, "ok"
     try:
-        with commands_in_forks(directory / "home"):  # those that look; what may be killed is started as people do
+        with commands_in_forks(
+            environment(directory / "home")
+        ):  # those that look; what may be killed is started as people do
             soak.go(started + arguments.minutes * 60)
         remove_as_mapped_root(soak.img.state)
     except (Broken, AssertionError) as err:

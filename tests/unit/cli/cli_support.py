@@ -5,30 +5,16 @@ Most of them are forks, see `harness.warm_commands`; what a start costs is asked
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
-from harness.warm_commands import WarmCommands
+from harness.warm_commands import warm_for
 
 ROOT = Path(__file__).parents[3]
-
-#: The process that runs commands, while there is one.
-_warm: list[WarmCommands] = []
-
-
-@contextlib.contextmanager
-def commands_in_forks(home: Path) -> Iterator[None]:
-    """Meanwhile let `img` fork its commands off a process that has imported them."""
-    with WarmCommands(environment(home)) as warm:
-        _warm.append(warm)
-        yield
-        _warm.remove(warm)
 
 
 def environment(home: Path, **changes: str) -> dict[str, str]:
@@ -47,8 +33,9 @@ def environment(home: Path, **changes: str) -> dict[str, str]:
 def img(home: Path, *words: str, stdin: bytes = b"", **changes: str) -> subprocess.CompletedProcess[str]:
     """Run ``img`` with *words*; *changes* are environment variables."""
     surroundings = environment(home, **changes)
-    if _warm and _warm[-1].takes(words, surroundings):
-        done = _warm[-1].run(words, stdin, surroundings, home, 60)
+    warm = warm_for(words, surroundings)
+    if warm is not None:
+        done = warm.run(words, stdin, surroundings, home, 60)
     else:
         done = subprocess.run(
             [sys.executable, "-m", "img_core", *words], input=stdin, capture_output=True, env=surroundings, cwd=home,

@@ -6,7 +6,9 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from cli_support import commands_in_forks, img
+from cli_support import environment, img
+
+from harness.warm_commands import commands_in_forks
 
 Run = Callable[..., CompletedProcess[str]]
 
@@ -14,7 +16,7 @@ Run = Callable[..., CompletedProcess[str]]
 @pytest.fixture(scope="package", autouse=True)
 def _commands_in_forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Pay once for the imports of all commands."""
-    with commands_in_forks(tmp_path_factory.mktemp("commands")):
+    with commands_in_forks(environment(tmp_path_factory.mktemp("commands"))):
         yield
 
 
