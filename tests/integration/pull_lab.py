@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+
+import pytest
 
 from img_core.net.retry import Patience
 from img_core.spec.graph import SourceOp
@@ -12,12 +14,16 @@ from img_core.spec.host import Host
 from img_core.spec.registry import RegistryContext
 from img_core.spec.source import PinnedImage, SourceContext
 from img_core.spec.values import Credentials, Platform
-from img_core.testing.images import SmallImage
+from img_core.testing.faulty_registry import FaultyRegistry
+from img_core.testing.images import SmallImage, make_image
 from img_registry_oci._client import RegistryClient
 from img_registry_oci._registry import OciRegistry
 from img_source_image._source import RegistrySource
 
-__all__ = ["AMD64", "JOE", "QUICK", "SECRET", "Lookup", "layer_bytes", "pin", "source"]
+__all__ = [
+    *("AMD64", "JOE", "QUICK", "SECRET", "Lookup", "layer_bytes", "pin", "source"),
+    *("client", "image", "no_proxy_in_the_environment"),  # fixtures
+]
 
 
 AMD64 = Platform("linux", "amd64")
@@ -31,6 +37,24 @@ SECRET = "correct-horse-battery"
 
 
 JOE = Credentials("joe", SECRET)
+
+
+@pytest.fixture(autouse=True)
+def no_proxy_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def image() -> SmallImage:
+    return make_image([{"a": os.urandom(300_000)}, {"b": b"small"}])
+
+
+@pytest.fixture
+def client(faulty_registry: FaultyRegistry) -> Iterator[RegistryClient]:
+    with RegistryClient(faulty_registry.address, limits=QUICK) as running:
+        yield running
 
 
 def source(credentials: Lookup = lambda *_: None, **context: Any) -> RegistrySource:

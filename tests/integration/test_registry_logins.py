@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pull_lab import JOE, QUICK, SECRET, layer_bytes
+from pull_lab import JOE, QUICK, SECRET, client, image, layer_bytes, no_proxy_in_the_environment
 
 from img_core.spec.errors import CredentialsError, NotFoundError, RegistryError
 from img_core.spec.values import Credentials
@@ -25,26 +23,10 @@ from img_core.testing.images import SmallImage, make_image
 from img_core.testing.registry import Authority
 from img_registry_oci._client import RegistryClient
 
+__all__ = ["client", "image", "no_proxy_in_the_environment"]
+
 pytest_plugins = ["img_core.testing.fixtures"]
 pytestmark = pytest.mark.registry
-
-
-@pytest.fixture(autouse=True)
-def no_proxy_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def image() -> SmallImage:
-    return make_image([{"a": os.urandom(300_000)}, {"b": b"small"}])
-
-
-@pytest.fixture
-def client(faulty_registry: FaultyRegistry) -> Iterator[RegistryClient]:
-    with RegistryClient(faulty_registry.address, limits=QUICK) as running:
-        yield running
 
 
 def logged_in(registry: FaultyRegistry, **options: object) -> RegistryClient:

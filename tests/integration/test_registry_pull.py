@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pull_lab import QUICK, layer_bytes, pin, source
+from pull_lab import QUICK, client, image, layer_bytes, no_proxy_in_the_environment, pin, source
 
 from harness.containers import skopeo
 from img_core.images import oci
@@ -31,28 +30,12 @@ from img_core.testing.images import SmallImage, make_image, make_index, write_la
 from img_core.testing.registry import PASSWORD, USER, Authority, DockerRegistry, free_port
 from img_registry_oci._client import RegistryClient
 
+__all__ = ["client", "image", "no_proxy_in_the_environment"]
+
 pytest_plugins = ["img_core.testing.fixtures"]
 pytestmark = pytest.mark.registry
 
 AMD64, ARM64, ARM7 = Platform("linux", "amd64"), Platform("linux", "arm64"), Platform("linux", "arm", "v7")
-
-
-@pytest.fixture(autouse=True)
-def no_proxy_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def image() -> SmallImage:
-    return make_image([{"a": os.urandom(300_000)}, {"b": b"small"}])
-
-
-@pytest.fixture
-def client(faulty_registry: FaultyRegistry) -> Iterator[RegistryClient]:
-    with RegistryClient(faulty_registry.address, limits=QUICK) as running:
-        yield running
 
 
 def push_with_skopeo(registry: DockerRegistry, name: str, image: SmallImage, directory: Path) -> str:
@@ -94,12 +77,12 @@ def test_index_is_resolved_by_platform_and_kept(registry: DockerRegistry, tmp_pa
     }
     index = make_index(per_platform.values())
     reference = push_with_skopeo(registry, "app:1", index, tmp_path)
-    for platform, image in per_platform.items():
+    for platform, wanted in per_platform.items():
         images, pinned = pin(reference, platform)
         assert pinned.top.digest == index.top.digest
-        assert pinned.manifest.digest == image.top.digest
+        assert pinned.manifest.digest == wanted.top.digest
         assert pinned.manifest.platform == platform
-        assert set(pinned.documents) == {index.top.digest, image.top.digest, pinned.config.digest}
+        assert set(pinned.documents) == {index.top.digest, wanted.top.digest, pinned.config.digest}
         images.close()
 
 
