@@ -146,7 +146,6 @@ class RegistryCalls(Workplace):
 
     def logout(self, server: str = "") -> LoggedOut:
         """Forget who we are to *server* (empty: Docker Hub)."""
-
         return self._accounts().log_out(server_name(server))
 
     def logins(self) -> Mapping[str, str]:
@@ -155,7 +154,6 @@ class RegistryCalls(Workplace):
 
     def credentials(self, server: str = "") -> Credentials | None:
         """Return what is kept for *server*, secrets included; None if nothing is."""
-
         return self._accounts().find(server_name(server))
 
     def _accounts(self) -> Accounts:
