@@ -33,7 +33,7 @@ def apply_run(builder: StageBuilder, instruction: ins.Run) -> None:
     args, script = _arguments(builder, instruction, inputs)
     specs = [parse_mount(text, builder.expand) for text in instruction.mounts]
     mounts = (*_mounts(builder, specs, inputs), *script)
-    text = builder.display({spec.env: "****" for spec in specs if spec.env}) + _summary(instruction)
+    text = builder.display({spec.text("env"): "****" for spec in specs if spec.text("env")}) + _summary(instruction)
     vertex = builder.vertex(
         _operation(builder, instruction, args, mounts), inputs.vertices, text, platform=state.platform
     )
@@ -136,70 +136,49 @@ def _mounts(builder: StageBuilder, specs: list[MountSpec], inputs: Inputs) -> li
 
 
 def _target(builder: StageBuilder, spec: MountSpec) -> str:
-    target = builder.state.resolve(spec.target) if spec.target else "/"
+    target = builder.state.resolve(spec.text("target")) if spec.text("target") else "/"
     if target == "/":
         raise Fault('invalid mount target "/"', hint="give the mount a `target=` below the root")
     return target
 
 
 def _tree(builder: StageBuilder, spec: MountSpec, inputs: Inputs) -> RunMount:
-    target = _target(builder, spec)
+    target, stage = _target(builder, spec), spec.text("from")
     if spec.type == "tmpfs":
-        return RunMount("tmpfs", target, readonly=spec.readonly, mode=spec.mode, size=spec.size)
+        return RunMount("tmpfs", target, **spec.fields)
     origin: Vertex | None = None
-    if spec.source_stage:
-        origin = builder.source(spec.source_stage)
+    if stage:
+        origin = builder.source(stage)
     elif spec.type == "bind":
         origin = builder.context()
+    source = clean_path(spec.text("source"))
     if spec.type == "bind":
-        source = clean_path(spec.source)
         builder.context_rules().missing(origin, source)
-        return RunMount("bind", target, input=inputs.add(origin), source=source, readonly=spec.readonly)
-    if not spec.source_stage and clean_path(spec.source) != "/":
+        return RunMount("bind", target, input=inputs.add(origin), source=source, **spec.fields)
+    if not stage and source != "/":
         raise Fault("source of a cache mount needs from", hint="it is where the first content comes from")
     namespace = builder.shared.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS", "")
-    identity = spec.id or posixpath.normpath(spec.target)
+    identity = spec.text("id") or posixpath.normpath(spec.text("target"))
     return RunMount(
         "cache",
         target,
         input=inputs.add(origin),
-        source=clean_path(spec.source) if spec.source_stage else "",
-        readonly=spec.readonly,
+        source=source if stage else "",
         id=f"{namespace}/{identity}" if namespace else identity,
-        sharing=spec.sharing,
-        mode=0o755 if spec.mode is None else spec.mode,
-        uid=spec.uid,
-        gid=spec.gid,
+        **spec.fields,
     )
 
 
 def _secret(builder: StageBuilder, spec: MountSpec) -> RunMount:
-    identity = spec.id or spec.source or posixpath.basename(spec.target)
-    target = spec.target
+    target, env = spec.text("target"), spec.text("env")
+    identity = spec.text("id") or spec.text("source") or posixpath.basename(target)
     if target:
         target = _target(builder, spec)
-    elif not spec.env:
+    elif not env:
         target = clean_path(f"/run/secrets/{posixpath.basename(identity)}")
-    return RunMount(
-        "secret",
-        target,
-        id=identity,
-        mode=0o400 if spec.mode is None else spec.mode,
-        uid=spec.uid,
-        gid=spec.gid,
-        required=spec.required,
-        env=spec.env,
-    )
+    return RunMount("secret", target, id=identity, env=env, **spec.fields)
 
 
 def _ssh(builder: StageBuilder, spec: MountSpec, number: int) -> RunMount:
-    return RunMount(
-        "ssh",
-        _target(builder, spec) if spec.target else f"/run/buildkit/ssh_agent.{number}",
-        readonly=False,
-        id=spec.id or "default",
-        mode=0o600 if spec.mode is None else spec.mode,
-        uid=spec.uid,
-        gid=spec.gid,
-        required=spec.required,
-    )
+    target = _target(builder, spec) if spec.text("target") else f"/run/buildkit/ssh_agent.{number}"
+    return RunMount("ssh", target, id=spec.text("id") or "default", readonly=False, **spec.fields)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from img_core.spec.text import redacted
 from img_frontend_dockerfile.syntax import instructions as ins
-from img_frontend_dockerfile.syntax.flags import Flags, FlagTypes, parse_flags
-from img_frontend_dockerfile.syntax.mounts import mount_source_stage
+from img_frontend_dockerfile.syntax.flags import Flags, parse_flags
 from img_frontend_dockerfile.syntax.source import Fault
 from img_frontend_dockerfile.syntax.text import did_you_mean, format_duration, parse_duration, quote
 from img_frontend_dockerfile.syntax.words import (
@@ -34,18 +33,6 @@ _MINIMUM_DURATION = 10**6
 #: Instructions whose text may be a JSON array, and those that consist of names and values.
 _JSON_FORMS = frozenset({"ADD", "CMD", "COPY", "ENTRYPOINT", "HEALTHCHECK", "RUN", "SHELL", "VOLUME"})
 _PAIR_FORMS = frozenset({"ENV", "LABEL"})
-_NO_FLAGS = FlagTypes()
-_FROM_FLAGS = FlagTypes(texts=frozenset({"platform"}))
-_RUN_FLAGS = FlagTypes(texts=frozenset({"network", "security"}), lists=frozenset({"mount", "device"}))
-_COPY_FLAGS = FlagTypes(
-    texts=frozenset({"chown", "chmod", "from"}), lists=frozenset({"exclude"}), booleans=frozenset({"link", "parents"})
-)
-_ADD_FLAGS = FlagTypes(
-    texts=frozenset({"chown", "chmod", "checksum"}),
-    lists=frozenset({"exclude"}),
-    booleans=frozenset({"link", "keep-git-dir", "unpack"}),
-)
-_HEALTHCHECK_FLAGS = FlagTypes(texts=frozenset({"interval", "timeout", "start-period", "start-interval", "retries"}))
 
 
 def build_instruction(node: Node, escape: str) -> ins.Instruction:
@@ -57,7 +44,7 @@ def build_instruction(node: Node, escape: str) -> ins.Instruction:
 
 
 def _no_flags(node: Node) -> None:
-    parse_flags(node.flags, _NO_FLAGS)
+    parse_flags(node.name, node.flags)
 
 
 def _at_least_one(node: Node, *values: object) -> None:
@@ -78,7 +65,7 @@ def _named(node: Node, names: list[str]) -> None:
 
 
 def _from(node: Node, _escape: str) -> ins.From:
-    platform = parse_flags(node.flags, _FROM_FLAGS).text("platform")
+    platform = parse_flags(node.name, node.flags).text("platform")
     words = plain_words(node.text)
     if len(words) == 1:
         return ins.From(node, words[0], "", "", "", platform)
@@ -130,21 +117,10 @@ def _command(text: str) -> tuple[tuple[str, ...], bool]:
 
 
 def _run(node: Node, _escape: str) -> ins.Run:
-    flags = parse_flags(node.flags, _RUN_FLAGS)
-    network, security = flags.text("network"), flags.text("security")
-    if network not in (None, "default", "none", "host"):
-        raise Fault(f"invalid network mode {quote(network or '')}", at_parse=True)
-    if security not in (None, "sandbox", "insecure"):
-        raise Fault(f"security {quote(security or '')} is not valid", at_parse=True)
-    if flags.list("device"):
-        raise Fault(
-            "device feature is only supported in Dockerfile frontend 1.14.0-labs or later",
-            hint="img has no CDI devices yet; remove `--device`",
-        )
-    for mount in flags.list("mount"):
-        mount_source_stage(mount)  # what can be wrong with the rest shows when the step is planned
+    flags = parse_flags(node.name, node.flags)
     words, exec_form = _command(node.text)
-    return ins.Run(node, words, exec_form, flags.list("mount"), network, security or "sandbox")
+    security = flags.text("security") or "sandbox"
+    return ins.Run(node, words, exec_form, flags.list("mount"), flags.text("network"), security)
 
 
 def _cmd(node: Node, _escape: str) -> ins.Cmd:
@@ -157,16 +133,8 @@ def _entrypoint(node: Node, _escape: str) -> ins.Entrypoint:
     return ins.Entrypoint(node, *_command(node.text))
 
 
-def _copy(node: Node, _escape: str) -> ins.CopyOrAdd:
-    flags = parse_flags(node.flags, _COPY_FLAGS)
-    return _copy_or_add(node, flags, add=False)
-
-
-def _add(node: Node, _escape: str) -> ins.CopyOrAdd:
-    return _copy_or_add(node, parse_flags(node.flags, _ADD_FLAGS), add=True)
-
-
-def _copy_or_add(node: Node, flags: Flags, *, add: bool) -> ins.CopyOrAdd:
+def _copy_or_add(node: Node, _escape: str) -> ins.CopyOrAdd:
+    flags = parse_flags(node.name, node.flags)
     *sources, destination = _copy_arguments(node)
     if not isinstance(destination, str):
         raise Fault(f"{node.name} cannot accept a heredoc as a destination", at_parse=True)
@@ -174,7 +142,7 @@ def _copy_or_add(node: Node, flags: Flags, *, add: bool) -> ins.CopyOrAdd:
         node,
         sources=tuple(sources),
         destination=destination,
-        add=add,
+        add=node.name == "ADD",
         source_stage=flags.text("from"),
         owner=flags.text("chown") or "",
         mode=flags.text("chmod") or "",
@@ -263,7 +231,7 @@ def _check_trigger_form(name: str, text: str, escape: str) -> None:
 
 
 def _healthcheck(node: Node, _escape: str) -> ins.Healthcheck:
-    flags = parse_flags(node.flags, _HEALTHCHECK_FLAGS)
+    flags = parse_flags(node.name, node.flags)
     kind, rest = split_keyword(node.text)
     _at_least_one(node, kind)
     words, exec_form = _command(rest)
@@ -312,10 +280,10 @@ def _retries(flags: Flags) -> int:
 
 
 _BUILDERS: dict[str, Callable[[Node, str], ins.Instruction]] = {
-    "ADD": _add,
+    "ADD": _copy_or_add,
     "ARG": _arg,
     "CMD": _cmd,
-    "COPY": _copy,
+    "COPY": _copy_or_add,
     "ENTRYPOINT": _entrypoint,
     "ENV": _env,
     "EXPOSE": _expose,

@@ -1,9 +1,10 @@
-"""The value of ``RUN --mount=``: comma-separated ``key=value`` fields."""
+"""The value of ``RUN --mount=``: comma-separated ``key=value`` fields, and the declaration of every key."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from dataclasses import field
+from typing import TYPE_CHECKING, Any
 
 from img_core.forms.words import RecordError, parse_size, split_record, truth
 from img_core.spec.dataclass import dataclass
@@ -11,38 +12,177 @@ from img_frontend_dockerfile.syntax.source import Fault
 from img_frontend_dockerfile.syntax.text import did_you_mean, quote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-__all__ = ["MountSpec", "mount_source_stage", "parse_mount"]
+__all__ = ["MOUNT_OPTIONS", "TYPES", "MountOption", "MountSpec", "mount_source_stage", "parse_mount"]
 
-_TYPES = ("bind", "cache", "tmpfs", "secret", "ssh")
+TYPES = ("bind", "cache", "tmpfs", "secret", "ssh")
 _SHARING = ("shared", "private", "locked")
-_SYNONYMS = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly", "rw": "readwrite"}
-_BOOLEANS = frozenset({"readonly", "readwrite", "required"})
-_NUMBERS = {"mode": 8, "uid": 10, "gid": 10}
-_WITH_OWNER = ("cache", "secret", "ssh")
-_KEYS = ("type", "from", "source", "target", "readonly", "readwrite", "id", "sharing", "required", "size")
-_ALL_KEYS = (*_KEYS, *_NUMBERS, "env", *_SYNONYMS)
 _PROBLEMS = {"bare": "quote within a field", "open": "quote is not closed", "after": "text after a closing quote"}
+
+# Any, below: values of options, which `RunMount` has with their types.
+
+
+def _text(_key: str, value: str) -> Any:
+    return value
+
+
+def _boolean(key: str, value: str) -> Any:
+    found = truth(value)
+    if found is not None:
+        return found
+    raise Fault(f"invalid value for {key}: {value}", hint="write `true` or `false`")
+
+
+def _not(key: str, value: str) -> Any:
+    return not _boolean(key, value)
+
+
+def _mode(key: str, value: str) -> Any:
+    return _number(key, value, 8)
+
+
+def _id(key: str, value: str) -> Any:
+    return _number(key, value, 10)
+
+
+def _number(key: str, value: str, base: int) -> int:
+    if not re.fullmatch(r"[0-7]{1,11}" if base == 8 else r"[0-9]{1,10}", value) or int(value, base) >= 2**32:
+        raise Fault(f"invalid value for {key}: {value}", hint=f"a number in base {base} is expected")
+    return int(value, base)
+
+
+def _size(_key: str, value: str) -> Any:
+    size = parse_size(value)
+    if size is None:
+        raise Fault(f"invalid value for size: {value}", hint="write a number with an optional unit `k`, `m` or `g`")
+    return size
+
+
+def _sharing(_key: str, value: str) -> Any:
+    if value.lower() not in _SHARING:
+        raise Fault(f"unsupported sharing value {quote(value.lower())}{did_you_mean(value.lower(), _SHARING)}")
+    return value.lower()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MountOption:
+    """All that there is to know of one key. Whoever adds one adds it to `MOUNT_OPTIONS`, and nothing else here.
+
+    It means something for mounts of the types in *defaults*, which say what it is there if it is not given. For others it is accepted,
+    as in BuildKit, unless it is sure to be a mistake: then *refusal* is the message, with ``{key}`` and ``{type}``. *read* makes a value
+    of the text, or raises `Fault`; a *bare* key is ``true``. *about* is its line in docs/reference/dockerfile.md.
+
+    The value is the field *name* of `img_core.spec.graph.RunMount` (or *field*, if it is called otherwise there); for the keys that are
+    *planned*, `img_frontend_dockerfile.planning.running` finds out what they are.
+    """
+
+    about: str
+    defaults: Mapping[str, Any]
+    read: Callable[[str, str], Any] = _text
+    refusal: str = ""
+    synonyms: tuple[str, ...] = ()
+    bare: bool = False
+    field: str = ""
+    planned: bool = False
+
+
+#: By name, in the order in which suggestions are made.
+MOUNT_OPTIONS: dict[str, MountOption] = {
+    "type": MountOption("what is mounted", dict.fromkeys(TYPES, "bind"), planned=True),
+    "from": MountOption(
+        "stage, named context or image that is mounted (`bind`, where the build context is the default) or gives the first content "
+        "(`cache`); without variables",
+        {"bind": "", "cache": ""},
+        planned=True,
+    ),
+    "source": MountOption(
+        "path in `from`; of a secret another word for `id`",
+        {"bind": "/", "cache": "/", "secret": ""},
+        synonyms=("src",),
+        planned=True,
+    ),
+    "target": MountOption(
+        "where; a relative path begins at WORKDIR. Of a secret without `env` it is `/run/secrets/<id>` by default, of an agent "
+        "`/run/buildkit/ssh_agent.<n>`",
+        dict.fromkeys(TYPES, ""),
+        synonyms=("dst", "destination"),
+        planned=True,
+    ),
+    "readonly": MountOption(
+        "whether the step may not write; what it writes into a `bind` mount is thrown away, a `tmpfs` is always writable",
+        {"bind": True, "cache": False, "tmpfs": False},
+        _boolean,
+        synonyms=("ro",),
+        bare=True,
+    ),
+    "readwrite": MountOption(
+        "the opposite of `readonly`; of both the last one counts",
+        {"bind": False, "cache": True, "tmpfs": True},
+        _not,
+        synonyms=("rw",),
+        bare=True,
+        field="readonly",
+    ),
+    "id": MountOption(
+        "the name of the cache (default: the target), secret (default: the last part of the target) or agent",
+        {"cache": "", "secret": "", "ssh": "default"},
+        planned=True,
+    ),
+    "sharing": MountOption(
+        "what steps do that want a cache at the same time: use it together (`shared`), take another (`private`), wait (`locked`)",
+        {"cache": "shared"},
+        _sharing,
+        refusal="invalid cache sharing set for {type} mount",
+    ),
+    "required": MountOption(
+        "whether it is an error if there is none",
+        {"secret": False, "ssh": False},
+        _boolean,
+        refusal="unexpected key '{key}' for mount type '{type}'",
+        bare=True,
+    ),
+    "size": MountOption(
+        "the most that it may hold, with the unit `k`, `m` or `g`; 0 is no limit",
+        {"tmpfs": 0},
+        _size,
+        refusal="unexpected key '{key}' for mount type '{type}'",
+    ),
+    "mode": MountOption(
+        "permissions in base 8",
+        {"cache": 0o755, "secret": 0o400, "ssh": 0o600},
+        _mode,
+        refusal='{key} not allowed for "{type}" type mounts',
+    ),
+    "uid": MountOption(
+        "owner",
+        {"cache": 0, "secret": 0, "ssh": 0},
+        _id,
+        refusal='{key} not allowed for "{type}" type mounts',
+    ),
+    "gid": MountOption(
+        "group",
+        {"cache": 0, "secret": 0, "ssh": 0},
+        _id,
+        refusal='{key} not allowed for "{type}" type mounts',
+    ),
+    "env": MountOption(
+        "the variable that has the secret; without a `target` there is no file then", {"secret": ""}, planned=True
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class MountSpec:
-    """One mount as written, defaults filled in where they depend on nothing else. *size* is in bytes."""
+    """One mount as written. *given* are texts of what was given and is `MountOption.planned`, *fields* those of `RunMount` that are not."""
 
-    type: str = "bind"
-    target: str = ""
-    source: str = ""
-    source_stage: str = ""  #: ``from``
-    readonly: bool = True
-    id: str = ""
-    sharing: str = "shared"
-    mode: int | None = None
-    uid: int = 0
-    gid: int = 0
-    size: int = 0
-    required: bool = False
-    env: str = ""
+    type: str
+    given: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def text(self, name: str) -> str:
+        """Return what was given as *name*, nothing if it was not."""
+        return self.given.get(name, "")
 
 
 def mount_source_stage(text: str) -> str:
@@ -58,22 +198,29 @@ def mount_source_stage(text: str) -> str:
 
 
 def parse_mount(text: str, expand: Callable[[str], str]) -> MountSpec:
-    """Parse the value of ``--mount``; *expand* is applied to all values but ``from``. Raises `Fault`.
-
-    As in BuildKit, keys that mean nothing for the type (``id`` of a bind mount) are accepted, unless they are sure to be a mistake.
-    """
-    fields = [_field(part, expand) for part in _csv(text)]
-    kind = next((value for key, value in reversed(fields) if key == "type"), "bind").lower()
-    if kind not in _TYPES:
-        raise Fault(f"unsupported mount type {quote(kind)}{did_you_mean(kind, _TYPES)}")
-    values = dict(fields)
+    """Parse the value of ``--mount``; *expand* is applied to all values but ``from``. Raises `Fault`."""
+    given = [_field(part, expand) for part in _csv(text)]
+    kind = next((value for key, value in reversed(given) if key == "type"), "bind").lower()
+    if kind not in TYPES:
+        raise Fault(f"unsupported mount type {quote(kind)}{did_you_mean(kind, TYPES)}")
+    values = dict(given)
     for key in values:
-        _check(key, kind)
-    if kind == "secret":
-        _check_secret(values)
-    if "sharing" in values:
-        _check_sharing(values["sharing"].lower(), kind)
-    return _make(kind, values)
+        option = MOUNT_OPTIONS[key]
+        if option.refusal and kind not in option.defaults:
+            raise Fault(option.refusal.format(key=key, type=kind))
+    if kind in _RULES:
+        _RULES[kind](values)
+    fields = {key: option.defaults[kind] for key, option in MOUNT_OPTIONS.items() if _is_field(option, kind)}
+    for key, value in values.items():
+        option = MOUNT_OPTIONS[key]
+        read = option.read(key, value)
+        if kind in option.defaults and not option.planned:
+            fields[option.field or key] = read
+    return MountSpec(kind, {key: value for key, value in values.items() if MOUNT_OPTIONS[key].planned}, fields)
+
+
+def _is_field(option: MountOption, kind: str) -> bool:
+    return not option.planned and not option.field and kind in option.defaults
 
 
 def _csv(text: str) -> list[str]:
@@ -86,23 +233,15 @@ def _csv(text: str) -> list[str]:
 def _field(text: str, expand: Callable[[str], str]) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     key = key.strip().lower()
-    name = _SYNONYMS.get(key, key)
+    name = next((name for name, option in MOUNT_OPTIONS.items() if key in option.synonyms), key)
     if not equals:
-        if name in _BOOLEANS:
+        if name in MOUNT_OPTIONS and MOUNT_OPTIONS[name].bare:
             return name, "true"
         raise Fault(f"invalid field '{text}' must be a key=value pair")
-    if key not in _ALL_KEYS:
-        raise Fault(f"unexpected key '{key}' in '{text}'{did_you_mean(key, _ALL_KEYS)}")
+    if name not in MOUNT_OPTIONS:
+        known = (*MOUNT_OPTIONS, *(word for option in MOUNT_OPTIONS.values() for word in option.synonyms))
+        raise Fault(f"unexpected key '{key}' in '{text}'{did_you_mean(key, known)}")
     return name, value if name == "from" else expand(value)
-
-
-def _check(key: str, kind: str) -> None:
-    if key in _NUMBERS and kind not in _WITH_OWNER:
-        raise Fault(f"{key} not allowed for {quote(kind)} type mounts")
-    if (key == "size" and kind != "tmpfs") or (key == "required" and kind not in ("secret", "ssh")):
-        raise Fault(f"unexpected key '{key}' for mount type '{kind}'")
-    if key == "source" and kind == "ssh":
-        raise Fault("ssh does not support source")
 
 
 def _check_secret(values: dict[str, str]) -> None:
@@ -114,52 +253,10 @@ def _check_secret(values: dict[str, str]) -> None:
         raise Fault("both source and id can't be set")
 
 
-def _check_sharing(sharing: str, kind: str) -> None:
-    if sharing not in _SHARING:
-        raise Fault(f"unsupported sharing value {quote(sharing)}{did_you_mean(sharing, _SHARING)}")
-    if kind != "cache":
-        raise Fault(f"invalid cache sharing set for {kind} mount")
+def _check_ssh(values: dict[str, str]) -> None:
+    if "source" in values:
+        raise Fault("ssh does not support source")
 
 
-def _make(kind: str, values: dict[str, str]) -> MountSpec:
-    readonly = kind == "bind"
-    for key, value in values.items():
-        if key in ("readonly", "readwrite"):
-            readonly = _boolean(key, value) == (key == "readonly")
-    numbers = {key: _number(key, values[key]) for key in _NUMBERS if key in values}
-    return MountSpec(
-        type=kind,
-        target=values.get("target", ""),
-        source=values.get("source", ""),
-        source_stage=values.get("from", "") if kind != "tmpfs" else "",
-        readonly=readonly,
-        id=values.get("id", ""),
-        sharing=values.get("sharing", "shared").lower(),
-        mode=numbers.get("mode"),
-        uid=numbers.get("uid", 0),
-        gid=numbers.get("gid", 0),
-        size=_size(values["size"]) if "size" in values else 0,
-        required=_boolean("required", values.get("required", "false")),
-        env=values.get("env", ""),
-    )
-
-
-def _boolean(key: str, value: str) -> bool:
-    found = truth(value)
-    if found is not None:
-        return found
-    raise Fault(f"invalid value for {key}: {value}", hint="write `true` or `false`")
-
-
-def _number(key: str, value: str) -> int:
-    base = _NUMBERS[key]
-    if not re.fullmatch(r"[0-7]{1,11}" if base == 8 else r"[0-9]{1,10}", value) or int(value, base) >= 2**32:
-        raise Fault(f"invalid value for {key}: {value}", hint=f"a number in base {base} is expected")
-    return int(value, base)
-
-
-def _size(value: str) -> int:
-    size = parse_size(value)
-    if size is None:
-        raise Fault(f"invalid value for size: {value}", hint="write a number with an optional unit `k`, `m` or `g`")
-    return size
+#: What keys of one mount have to do with each other.
+_RULES = {"secret": _check_secret, "ssh": _check_ssh}

@@ -12,7 +12,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 
 
-MADE_BY = ["catalogue.py", "commands.py", "contracts.py", "differences.py", "libraries.py", "unmodified.py"]
+MADE_BY = [
+    "catalogue.py",
+    "commands.py",
+    "contracts.py",
+    "differences.py",
+    "dockerfile.py",
+    "libraries.py",
+    "unmodified.py",
+]
 
 
 @pytest.mark.parametrize("script", MADE_BY)
