@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["UNDO", "RunDirectory", "boot_of", "ensure_directory", "live_runs", "lock", "lock_file", "sweep", "undo"]
 
 #: The name of a file that a process puts into its run directory before it changes something outside of it: JSON with ``entry``
-#: (``module:function``) and ``payload``. If it is killed, `sweep` calls the function with the payload, which is a mapping.
+#: (``module:function``) and ``payload``. If it is killed, `sweep` calls the function with the payload, which is a mapping. There may be
+#: more whose names begin so, with a dot after it, which come later.
 UNDO = "undo.json"
 
 # Open-file-description locks (fcntl(2)): unlike POSIX record locks they belong to the open file, so threads exclude each other too
@@ -186,7 +187,8 @@ def live_runs(state: str) -> set[str]:
 def sweep(state: str) -> int:
     """Remove the run directories of processes that are gone, after undoing what they left half-done (`UNDO`); return how many.
 
-    Call it where foreign-owned files can be removed: inside the user namespace.
+    Afterwards that is undone, whoever did it: another process may be at it, and is waited for. Call it where foreign-owned files can be
+    removed: inside the user namespace.
     """
     parent = os.path.join(state, "run")
     removed = 0
@@ -218,9 +220,12 @@ def _remove_if_abandoned(parent: str, path: str) -> bool:
     except OSError:
         return False
     try:
-        with _held(parent, fcntl.LOCK_EX):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        undo(os.path.join(path, UNDO))
+        with lock(os.path.dirname(parent), "undo"):
+            with _held(parent, fcntl.LOCK_EX):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for name in sorted(os.listdir(descriptor)):
+                if name == UNDO or name.startswith(f"{UNDO}."):
+                    undo(os.path.join(path, name))
         fs.remove_tree(path)
     except BlockingIOError:
         return False

@@ -7,13 +7,18 @@ are none ends all descendants, whatever session, group or user they changed to.
 from __future__ import annotations
 
 import os
+import select
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from img_core.linux import syscalls
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["end", "of_this_process"]
+__all__ = ["end", "of_this_process", "started", "wait_for_end"]
+
+_PATIENCE: Final = 10.0  # seconds
 
 
 def of_this_process() -> list[int]:
@@ -27,12 +32,36 @@ def of_this_process() -> list[int]:
 
 
 def _parent(name: str) -> int:
+    return int(_status(name, 1) or 0)
+
+
+def _status(name: str, field: int) -> str:
+    """Return a field of proc_pid_stat(5), counted from 0 after the name in parentheses, which may hold anything; empty if it is gone."""
     try:
         with open(f"/proc/{name}/stat", "rb") as file:
-            # see proc_pid_stat(5); the name in parentheses may hold anything
-            return int(file.read().rpartition(b")")[2].split()[1])
+            return file.read().rpartition(b")")[2].split()[field].decode()
     except (OSError, IndexError):
-        return 0
+        return ""
+
+
+def started(pid: int) -> str:
+    """Return when a process started, in ticks since boot; empty if there is none."""
+    return _status(str(pid), 19)
+
+
+def wait_for_end(pid: int, since: str) -> None:
+    """Wait until the process *pid*, which `started` at *since* (empty: nobody knows), has ended, but not for long."""
+    try:
+        process = syscalls.pidfd_open(pid)
+    except OSError:  # it has ended
+        return
+    try:
+        if since and started(pid) == since:
+            poll = select.poll()
+            poll.register(process, select.POLLIN)
+            poll.poll(_PATIENCE * 1000)
+    finally:
+        os.close(process)
 
 
 def end(*, spare: Collection[int] = ()) -> None:

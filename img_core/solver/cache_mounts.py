@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from img_core.files import fs
-from img_core.files.locks import ensure_directory
+from img_core.files.locks import ensure_directory, sweep
 from img_core.files.ownership import Owners
 from img_core.solver.keys import digest_of
 from img_core.spec.executor import Mount
@@ -44,14 +45,21 @@ class CacheMounts:
         """
         seed = "" if mount.input is None else self._trees.mount_digest(mount, inputs)
         # hashed: an id is any text, and must never become a path (CVE-2024-9675)
-        own = [mount.uid, mount.gid, _cache_mode(mount), seed]
-        return digest_of("cache mount", mount.id or mount.target, *own)
+        return digest_of("cache mount", mount.id or mount.target, mount.uid, mount.gid, _cache_mode(mount), seed)
 
     def take_turns(self, opened: ExitStack, mounts: Sequence[RunMount], inputs: Sequence[Evaluated]) -> None:
         """Lock what one step at a time can have of the caches among *mounts*, in one order for all: nobody waits in a circle."""
         alone = ("locked", "shared") if self._scope.drivers.executor().lends else ("locked",)
         for name in sorted({self._name(mount, inputs) for mount in mounts if mount.sharing in alone}):
-            opened.enter_context(self._store.lock(f"cache-mount:{name}", self._scope.cancellation.check))
+            self._lock(opened, name, self._scope.cancellation.check)
+
+    def _lock(self, opened: ExitStack, name: str, check: Callable[[], None]) -> None:
+        opened.enter_context(self._store.lock(f"cache-mount:{name}", check))
+        if not os.path.isdir(self._directory(name)):
+            sweep(self._store.state)  # perhaps it is where a step had it whose builder was killed
+
+    def _directory(self, name: str) -> str:
+        return os.path.join(self._store.state, "cache-mounts", name)
 
     def open(
         self, opened: ExitStack, mount: RunMount, inputs: Sequence[Evaluated], note: Callable[[str], None]
@@ -64,7 +72,7 @@ class CacheMounts:
         if mount.sharing == "private":
             name = self._private_name(opened, name)
         self._store.use_cache_mount(name, f"cached mount {mount.target}")
-        directory = os.path.join(self._store.state, "cache-mounts", name)
+        directory = self._directory(name)
         with self._store.lock(f"cache-mount-making:{name}", self._scope.cancellation.check):
             if not self._restored(name, directory, mount, note) and not os.path.isdir(directory):
                 self._make_cache(directory, mount, inputs)
@@ -77,21 +85,16 @@ class CacheMounts:
     def _private_name(self, opened: ExitStack, name: str) -> str:
         """Return the first of *name*'s directories that nobody uses now."""
 
-        class BusyError(Exception):
-            pass
-
         def busy() -> None:
-            raise BusyError
+            raise BlockingIOError
 
-        number = 0
+        candidate, number = name, 0
         while True:
-            candidate = name if number == 0 else f"{name}-{number}"
-            try:
-                opened.enter_context(self._store.lock(f"cache-mount:{candidate}", busy))
-            except BusyError:
-                number += 1
-            else:
+            with suppress(BlockingIOError):
+                self._lock(opened, candidate, busy)
                 return candidate
+            number += 1
+            candidate = f"{name}-{number}"
 
     def _make_cache(self, directory: str, mount: RunMount, inputs: Sequence[Evaluated]) -> None:
         ensure_directory(os.path.dirname(directory))
@@ -125,11 +128,9 @@ class CacheMounts:
         """Tell whether *directory* is missing, or nobody would miss it: it is empty, meant to have something, and not in use."""
         if name in self._emptied or name in self._opened:
             return False
-        try:
-            with os.scandir(directory) as entries:
-                return next(entries, None) is None and not self._store.others_use_cache_mount(name)
-        except FileNotFoundError:
-            return True
+        with suppress(FileNotFoundError), os.scandir(directory) as entries:
+            return next(entries, None) is None and not self._store.others_use_cache_mount(name)
+        return True
 
     def _own(self, directory: str, uid: int, gid: int, mode: int) -> None:
         """Give *directory* an owner and a mode."""
@@ -144,7 +145,7 @@ class CacheMounts:
             if name in self._emptied:
                 return False
             self._emptied.add(name)
-            directory = os.path.join(self._store.state, "cache-mounts", name)
+            directory = self._directory(name)
             with self._store.lock(f"cache-mount-making:{name}", self._scope.cancellation.check):
                 if not os.path.isdir(directory):
                     return False

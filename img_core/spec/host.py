@@ -53,6 +53,8 @@ class Spawned(Protocol):
 class Spawner(Protocol):
     """Starts processes from a small single-threaded process (the zygote) that dies with us and takes them along."""
 
+    pid: int  #: of that process
+
     def spawn(
         self, entry: str, payload: Mapping[str, Any], *, fds: Sequence[int] = (), flags: int = 0
     ) -> Spawned:  # Any: JSON

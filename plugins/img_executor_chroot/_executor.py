@@ -67,7 +67,9 @@ class ChrootExecutor(SpawningExecutor):
 
     def run_step(self, spawner: Spawner, process: Process, rootfs: Rootfs, io: StepIO, stack: ExitStack) -> ExitStatus:
         """Run *process* with its tree as root directory."""
-        covers = stack.enter_context(Covers(rootfs.fd, self.host.run_directory, cancel_fd=io.cancel_fd))
+        covers = stack.enter_context(
+            Covers(rootfs.fd, self.host.run_directory, cancel_fd=io.cancel_fd, keeper=spawner.pid)
+        )
         covers.put_system(process.shm_size)
         for mount in parents_first(process.mounts):
             check_target(mount.target)

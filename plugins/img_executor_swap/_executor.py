@@ -82,7 +82,13 @@ class SwapExecutor(SpawningExecutor):
             except Canceled:
                 return ExitStatus(_KILLED, canceled=True)
         covers = stack.enter_context(
-            Covers(rootfs.fd, self.host.run_directory, hands_out=False, cancel_fd=io.cancel_fd)
+            Covers(
+                rootfs.fd,
+                self.host.run_directory,
+                hands_out=False,
+                cancel_fd=io.cancel_fd,
+                keeper=spawner.pid,
+            )
         )
         devices = None
         for mount in parents_first(process.mounts):

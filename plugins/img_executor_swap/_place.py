@@ -14,14 +14,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import select
 import stat
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from img_core.files import fs, rootlock
-from img_core.linux import syscalls
+from img_core.linux import children
 from img_executor_swap._exchange import HOME, LINK, SYSTEM, Exchange, in_the_way, stays
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ ANCHOR: Final = rootlock.PLACES[1]
 _MERGED: Final = ("bin", "sbin", "lib", "lib64", "lib32", "libx32")
 _ENTRY: Final = "img_executor_swap._place:undo"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_PATIENCE: Final = 10.0  # seconds
 
 
 @contextmanager
@@ -87,7 +85,7 @@ class RootPlace:
             "tree": self.tree,
             "note": self.note,
             "root": self.root,
-            "keeper": [self.keeper, _started(self.keeper)],
+            "keeper": [self.keeper, children.started(self.keeper)],
             "below": self.below,
             "absent": sorted(map(os.fsdecode, self.absent)),
             "places": {name: exchange.record() for name, exchange in self._exchanges.items()},
@@ -205,29 +203,6 @@ def undo(payload: Mapping[str, Any]) -> None:  # Any: JSON
 
 
 def _finish(payload: Mapping[str, Any]) -> None:  # Any: JSON
-    _wait_for_end(*payload["keeper"])  # with it the last process of the step is gone
+    children.wait_for_end(*payload["keeper"])  # with it the last process of the step is gone
     absent = set(map(os.fsencode, payload["absent"]))
     RootPlace(payload["tree"], payload["note"], payload["root"], below=payload["below"], absent=absent).leave()
-
-
-def _started(pid: int) -> str:
-    """Return when a process started, in ticks since boot (proc_pid_stat(5)); empty if there is none."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[19].decode()
-    except OSError:
-        return ""
-
-
-def _wait_for_end(pid: int, started: str) -> None:
-    try:
-        process = syscalls.pidfd_open(pid)
-    except OSError:  # it has ended
-        return
-    try:
-        if started and _started(pid) == started:
-            poll = select.poll()
-            poll.register(process, select.POLLIN)
-            poll.poll(_PATIENCE * 1000)
-    finally:
-        os.close(process)

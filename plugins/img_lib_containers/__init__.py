@@ -8,6 +8,7 @@ __all__ = [
     "fake_root",
     "identities",
     "identity_answers",
+    "lending",
     "mountpoints",
     "oci_runtime",
     "owner_answers",

@@ -6,7 +6,6 @@ places is gone, as with mounts. Nothing runs in the tree while this works on it,
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import stat
@@ -18,6 +17,7 @@ from img_core.files import fs
 from img_core.files.locks import lock_file
 from img_core.linux import sandbox, syscalls
 from img_core.spec.errors import Canceled, HostError, StepError
+from img_lib_containers.lending import GONE, LendingNote, is_there
 from img_lib_containers.mountpoints import MountPoints
 from img_lib_layers.clone import clone_tree, copy_attributes
 
@@ -33,8 +33,6 @@ _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLO
 #: major and minor numbers of `sandbox.DEVICES`, see Documentation/admin-guide/devices.txt of the kernel
 _NUMBERS: Final = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 _DEVICE_DIRECTORIES: Final = (("shm", 0o1777), ("pts", 0o755), ("mqueue", 0o755))
-#: the parent went with what the step removed, or its name is taken by another kind of entry
-_GONE: Final = (errno.ENOENT, errno.ENOTDIR)
 
 
 def check_canceled(cancel_fd: int) -> None:
@@ -66,11 +64,15 @@ class Covers:
 
     *aside* is a directory on the file system of the tree, outside of it, for what is in the way. Who *hands_out* what lives in memory
     gets it in `memory`; else it becomes a file of the tree for as long as the step lasts. Tree and directories serve one step at a time:
-    waiting for them raises Canceled when *cancel_fd*, if it is not -1, becomes readable.
+    waiting for them raises Canceled when *cancel_fd*, if it is not -1, becomes readable. *keeper* is the process that ends those of the
+    step when ours was killed (0: none).
     """
 
-    def __init__(self, root_fd: int, aside: str, *, hands_out: bool = True, cancel_fd: int = -1) -> None:
+    def __init__(
+        self, root_fd: int, aside: str, *, hands_out: bool = True, cancel_fd: int = -1, keeper: int = 0
+    ) -> None:
         self._root_fd = root_fd
+        self._note = LendingNote(root_fd, aside, keeper)
         self._aside = aside
         self._hands_out = hands_out
         self._cancel_fd = cancel_fd
@@ -89,6 +91,7 @@ class Covers:
             os.close(tree)
             raise
         self._undo.callback(os.close, tree)
+        self._undo.callback(self._note.remove)
         return self
 
     def _check(self) -> None:
@@ -152,8 +155,8 @@ class Covers:
             if os.stat(name, dir_fd=parent, follow_symlinks=False).st_ino == inode:
                 fs.rename(name, origin, source_dir_fd=parent)
 
-        self._put(mount.target, True, lend, take_back)
         self._undo.callback(_replace_lost, origin, source)
+        self._put(mount.target, True, lend, take_back, (origin, inode))
 
     def _put(
         self,
@@ -161,6 +164,7 @@ class Covers:
         directory: bool,
         make: Callable[[int, bytes], None],
         take_back: Callable[[int, bytes], None] | None = None,
+        lent: tuple[str, int] = ("", 0),
     ) -> None:
         above, _, last = os.path.normpath(target).rpartition("/")
         points = self._undo.enter_context(MountPoints(self._root_fd))
@@ -171,10 +175,12 @@ class Covers:
         name = os.fsencode(last)
         before = os.fstat(parent)
         aside = ""
-        if _exists(parent, name):
+        if is_there(parent, name):
             if _leads_somewhere(self._root_fd, target):
                 points.ensure(target, directory=directory)  # of the right kind, or an error
             aside = f"{self._aside}/{os.urandom(8).hex()}"
+        self._note.add(parent, name, aside, lent)
+        if aside:
             fs.rename(name, aside, source_dir_fd=parent)
         try:
             make(parent, name)
@@ -212,26 +218,18 @@ def _uncover(place: _Covered) -> None:
         if place.take_back is not None:
             place.take_back(place.parent, place.name)
     except OSError as err:
-        if err.errno not in _GONE:
+        if err.errno not in GONE:
             raise
     fs.remove_tree(place.name, dir_fd=place.parent)
     if place.aside:
         try:
             fs.rename(place.aside, place.name, dir_fd=place.parent)
         except OSError as err:
-            if err.errno not in _GONE:  # the step has removed the directory that it was in
+            if err.errno not in GONE:  # the step has removed the directory that it was in
                 raise
             fs.remove_tree(place.aside)
     untouched = now == place.after
     os.utime(place.parent, ns=(place.atime, place.before if untouched else now))
-
-
-def _exists(parent: int, name: bytes) -> bool:
-    try:
-        os.stat(name, dir_fd=parent, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _leads_somewhere(root_fd: int, target: str) -> bool:

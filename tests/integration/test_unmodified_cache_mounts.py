@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from harness.host import AS_ROOT
 from harness.unmodified import Box
 
 
@@ -57,3 +61,84 @@ def test_one_cache_at_two_places_is_one_line(box: Box) -> None:
     done = box.shell("img build --no-cache /twice", timeout=30)
     assert done.returncode != 0
     assert "at one place at a time" in done.stderr
+
+
+#: Kills builds whose step has two caches, one in the other; the next build comes after that, or waits already. Prints what is wrong.
+KILLER = """
+import glob, json, os, signal, sys, time
+from img_core.cli import main
+import img_core.cli._frame, img_core.cli.build, img_core.api.session, img_executor_swap._executor, img_executor_chroot._executor
+place, state, moments = sys.argv[1], sys.argv[2], int(sys.argv[3])
+
+def start(kind, moment):
+    pid = os.fork()
+    if pid == 0:
+        os.setpgid(0, 0)
+        output = os.open(place + "/log", os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        for fd in 0, 1, 2:
+            os.dup2(output, fd)
+        try:
+            main(["-s", state, "build", "-q", "--build-arg", f"moment={moment}", "--build-arg", "kind=" + kind, place])
+        finally:
+            sys.stdout.flush()
+            os._exit(sys.exc_info()[1].code if isinstance(sys.exc_info()[1], SystemExit) else 99)
+    return pid
+
+def end(pid):
+    if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
+        sys.exit(open(place + "/log").read())
+
+others = glob.glob(state + "/cache-mounts/*")
+
+def there():
+    return set(glob.glob(state + "/cache-mounts/*")).difference(others)
+
+def kept():
+    return {path: os.listdir(path) for path in there()}
+
+end(start("whole", "first"))
+caches = kept()
+started = time.monotonic()
+end(start("whole", "second"))
+seconds, done, wrong = time.monotonic() - started, ["first", "second"], []
+for moment in range(moments):
+    killed = start(("whole", "endless")[moment % 2], f"killed {moment}")
+    if moment % 2:
+        while len(there()) == len(caches):
+            time.sleep(0.001)
+    time.sleep(seconds * moment / moments / (1 + moment % 2))
+    waiting = start("whole", f"after {moment}") if moment % 4 > 1 else 0
+    if waiting:
+        time.sleep(seconds / 2)
+    os.kill(killed, signal.SIGKILL)
+    os.waitpid(killed, 0)
+    end(waiting or start("whole", f"after {moment}"))
+    done.append(f"after {moment}")
+    for directory in caches:
+        lines = open(directory + "/log").read().splitlines()
+        if [line for line in lines if "killed" not in line] != done or len(set(lines)) < len(lines):
+            wrong.append((moment, directory, lines))
+    if kept() != caches:
+        wrong.append((moment, kept()))
+print(json.dumps(wrong))
+"""
+
+
+@pytest.mark.parametrize("kind", ["root", "cri-o-root"])
+def test_a_killed_build_loses_no_cache(box: Box, tmp_path: Path, busybox_archive: Path, kind: str) -> None:
+    """By chroot and by swap: the cache has its old content, or also what the killed step had written."""
+    if kind != box.kind:
+        box = Box.make(tmp_path / "layer", kind, busybox_archive)
+    place = f"{box.home}/in/lost"
+    caches = "--mount=type=cache,id=outer,target=/c --mount=type=cache,id=inner,target=/c/inner"
+    step = 'echo "$moment" | tee -a /c/log >> /c/inner/log && touch /made && test $kind = whole || sleep 1000'
+    box.put(f"{place}/Dockerfile", f"FROM busybox\nARG moment kind\nRUN {caches} {step}\n")
+    box.put(f"{place}/killer.py", KILLER)
+    situation = box.img().situation
+    assert situation is not None
+    command = situation.wrap(sys.executable, f"{place}/killer.py", place, str(box.img().state), "8" if AS_ROOT else "4")
+    done = subprocess.run(command, capture_output=True, text=True, env=box.environment(), timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == []
+    if kind != "root":
+        box.remove()

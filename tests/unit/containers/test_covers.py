@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from img_core.files import faults
 from img_core.files.fs import opened_directory
+from img_core.files.locks import RunDirectory, sweep
 from img_core.files.ownership import Owners
 from img_core.files.treewalk import look_of, walk
 from img_core.files.xattrs import MODE, OWNER
@@ -80,3 +84,79 @@ def test_whoever_is_canceled_does_not_wait_for_the_step_of_another(tmp_path: Pat
             covers.put(Mount("/place", source_fd=lent, readonly=False))
         assert os.listdir(lent) == os.listdir(root) == []
     os.close(cancel_fd)
+
+
+# --- a builder that is killed -----------------------------------------------------------------------------------------
+
+
+def contents(directory: Path) -> dict[str, str]:
+    """Return the files below *directory*, and what is in each."""
+    return {str(path.relative_to(directory)): path.read_text() for path in directory.rglob("*") if path.is_file()}
+
+
+def in_child(work: Callable[[], object], at: int) -> int:
+    """Do *work* in a child that is killed before its change number *at* of the disk; return its status, or the number of its last one."""
+    pid = os.fork()
+    if pid == 0:
+        status = 99
+        try:
+            faults.install(crash_at=at)
+            work()
+            status = 0
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def step_with_mounts(state: Path) -> None:
+    """Run a step that has two caches, one in the other, a secret in that one, and a file and a directory that the image has."""
+    run = RunDirectory(str(state))
+    tree = Path(run.path, "tree")
+    (tree / "cache/old").mkdir(parents=True)
+    (tree / "cache/old/of the image").write_text("image")
+    caches = {"/cache": "outer", "/cache/inner": "inner", "/made/for/it": "third"}
+    with ExitStack() as opened, opened_directory(str(tree)) as root:
+        covers = opened.enter_context(Covers(root, run.path, hands_out=False, keeper=os.getpid()))
+        for target, name in caches.items():
+            fd = opened.enter_context(opened_directory(str(state / "cache-mounts" / name), os.O_PATH))
+            covers.put(Mount(target, source_fd=fd, readonly=False))
+        covers.put(Mount("/cache/token", source_fd=secret(0, 0, 0o400)(opened, tree.parent)))
+        for target in caches:
+            faults.mutation("write")
+            (tree / target[1:] / "new").write_text("new")
+        faults.mutation("write")
+        opened.pop_all().close()
+    assert contents(tree) == {"cache/old/of the image": "image"}
+    run.close()
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_cache_mount_is_never_lost_with_its_builder(tmp_path: Path, again: bool) -> None:
+    """Nor does it keep anything of the step that is not its own; *again*: who brings it back is killed, too."""
+    code, at = 137, 0
+    while code:
+        at += 3 if again else 1
+        state = tmp_path / str(at)
+        for name in ("outer", "inner", "third"):
+            (state / "cache-mounts" / name).mkdir(parents=True)
+            (state / "cache-mounts" / name / name).write_text("old")
+        (state / "cache-mounts/outer/token").write_text("hidden")
+        (state / "cache-mounts/outer/inner").mkdir()
+        (state / "cache-mounts/outer/inner/hidden").write_text("hidden")
+        code = in_child(partial(step_with_mounts, state), at)
+        for moment in range(1, 100 if again else 1):
+            if in_child(partial(sweep, str(state)), moment) == 0:
+                break
+        sweep(str(state))
+        found = contents(state / "cache-mounts")
+        written = {path for path in found if path.endswith("/new")}
+        assert {path: found[path] for path in found.keys() - written} == {
+            "outer/outer": "old", "outer/token": "hidden", "outer/inner/hidden": "hidden", "inner/inner": "old", "third/third": "old"
+        }, at  # fmt: skip
+        assert written <= {"outer/new", "inner/new", "third/new"}
+        assert not any((state / "run").glob("*"))
+        assert code in (0, 137)
+    assert len(written) == 3
+    assert at > 40
