@@ -21,7 +21,7 @@ from img_lib_containers.containers import (
     wait_or_kill,
 )
 from img_lib_containers.owner_supervisor import OwnerSupervisor
-from img_lib_containers.socket_calls import SocketSupervisor
+from img_lib_containers.socket_supervisor import SocketSupervisor
 from img_lib_containers.spawning import SpawningExecutor
 
 if TYPE_CHECKING:

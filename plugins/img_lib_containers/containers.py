@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from img_core.spec.executor import Mount, Process, StepIO
     from img_core.spec.host import Spawned
-    from img_lib_containers.socket_calls import SocketSupervisor
+    from img_lib_containers.socket_supervisor import SocketSupervisor
 
 __all__ = [
     "APT_CONFIG",

@@ -1,9 +1,9 @@
 """With a single mapped id: let a step be whoever it wants and give files to anybody, and note what it wanted.
 
 The kernel would refuse. A filter (``owners_*.bpf``) therefore stops the calls that ask or change who a process is, who owns a file, and
-those that make files, and hands them to a supervisor, a process outside of the container. What it knows, it answers: the ids of a process
-(`identities`), the noted owner of a file, a file made by somebody else than root (`owner_records`). Everything else the kernel does itself.
-So programs see the owners that the image will have, and find out that they are root, or are not.
+those that make files, and hands them to a supervisor (`owner_service`), a process outside of the container. What it knows, it answers: the
+ids of a process (`identities`), the noted owner of a file, a file made by somebody else than root (`owner_records`). Everything else the
+kernel does itself. So programs see the owners that the image will have, and find out that they are root, or are not.
 
 What is not there: permissions. All processes of a step are the same user for the kernel, and may read and write what any of them may.
 
@@ -16,24 +16,18 @@ import errno
 import json
 import os
 import socket
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from img_core.linux import sandbox
 from img_core.spec.executor import OwnerRecord
 from img_lib_containers import seccomp
-from img_lib_containers.answering import Answering
-from img_lib_containers.owner_calls import open_proc
-from img_lib_containers.owner_records import OwnerRecords
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from img_core.spec.executor import Process
     from img_core.spec.host import Spawner
 
-__all__ = ["OwnerSupervisor", "deliver_listener", "deliver_or_refuse", "supervise"]
+__all__ = ["OwnerSupervisor", "deliver_listener", "deliver_or_refuse"]
 
-_ENTRY: Final = "img_lib_containers.owner_supervisor:supervise"
+_ENTRY: Final = "img_lib_containers.owner_service:supervise"
 
 
 class OwnerSupervisor:
@@ -94,23 +88,3 @@ def deliver_or_refuse(connection: socket.socket, program: bytes) -> None:
         if err.errno != errno.EBUSY:
             raise
         seccomp.install(seccomp.refusing(program))
-
-
-# --- the supervisor ---------------------------------------------------------------------------------------------------
-
-
-def supervise(payload: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON
-    """Serve the calls of one container until its last process has ended, then write the records to the log."""
-    connection_fd, log = fds
-    proc = open_proc()
-    sandbox.forbid_imports()
-    with socket.socket(fileno=connection_fd) as connection:
-        message, listeners, _, _ = socket.recv_fds(connection, 64, 1, socket.MSG_CMSG_CLOEXEC)
-    if not message:
-        return 0  # the container failed before it started
-    os.umask(0)
-    records = OwnerRecords(payload["device"], root_is_noted=payload["others"])
-    Answering(listeners[0], proc, records).run()
-    for (device, inode), (uid, gid) in records.inodes.items():
-        os.write(log, json.dumps([device, inode, uid, gid]).encode() + b"\n")
-    return 0

@@ -4,8 +4,9 @@ A filter (``sockets_*.bpf``, and part of ``owners_*.bpf``) stops the call that m
 container. That one reads the family once. If a step may use it, it makes the socket itself, in a process that has the network, the user and
 the capabilities of the caller, and puts it among the caller's descriptors. So it does not help to change the memory meanwhile.
 
-Hardly any step has such a program: the supervisor is started when the first call waits. What differs from a socket of one's own: where
-Landlock keeps abstract sockets apart (Linux 6.12), the abstract name of such a socket cannot be reached, not even from inside the step.
+Hardly any step has such a program: `socket_supervisor` starts the supervisor when the first call waits. What differs from a socket of one's
+own: where Landlock keeps abstract sockets apart (Linux 6.12), the abstract name of such a socket cannot be reached, not even from inside
+the step.
 
 What a step passes is hostile, see `owner_calls`.
 """
@@ -14,7 +15,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import socket
 import struct
 from typing import TYPE_CHECKING, Any, Final
@@ -26,62 +26,11 @@ from img_lib_containers.owner_calls import Caller, Refusal, Viewpoint, open_proc
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from img_core.spec.host import Spawned, Spawner
+__all__ = ["is_socket_call", "serve_socket", "supervise"]
 
-__all__ = ["SocketSupervisor", "is_socket_call", "serve_socket", "supervise"]
-
-_ENTRY: Final = "img_lib_containers.socket_calls:supervise"
 _I386: Final = 0x40000003
 _SOCKETCALL: Final = 102
 _ARGUMENTS: Final = struct.Struct("=Iii")  # family, type, protocol; see socketcall(2)
-
-
-class SocketSupervisor:
-    """The builder's side, for one step: a descriptor for the container to send its listener to, and one to watch meanwhile."""
-
-    def __init__(self, spawner: Spawner) -> None:
-        self._spawner = spawner
-        self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._listener = -1
-        self._process: Spawned | None = None
-        self.watched = self._ours.fileno()  #: call `act` when there is something to read; -1: nothing to watch any more
-
-    @property
-    def container_fd(self) -> int:
-        """The descriptor that goes to the container, for `owner_supervisor.deliver_listener`."""
-        return self._theirs.fileno()
-
-    def act(self, events: int) -> None:
-        """Take the listener when it comes; start the process when the first call waits. *events*: of poll(2), for `watched`."""
-        self.watched = -1
-        if not events & select.POLLIN:  # the last process that could call is gone
-            return
-        if self._listener < 0:
-            _, listeners, _, _ = socket.recv_fds(self._ours, 64, 1, socket.MSG_CMSG_CLOEXEC)
-            if listeners:
-                self._listener = self.watched = listeners[0]
-            return
-        self._process = self._spawner.spawn(_ENTRY, {}, fds=[self._listener])
-        self._close_listener()
-
-    def __enter__(self) -> SocketSupervisor:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._ours.close()
-        self._theirs.close()
-        self._close_listener()
-        if self._process is not None:
-            self._process.kill()
-            self._process.close()
-
-    def _close_listener(self) -> None:
-        listener, self._listener = self._listener, -1
-        if listener >= 0:
-            os.close(listener)
-
-
-# --- the supervisor ---------------------------------------------------------------------------------------------------
 
 
 def supervise(_payload: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON

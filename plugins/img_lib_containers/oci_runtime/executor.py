@@ -26,7 +26,7 @@ from img_lib_containers.containers import (
 )
 from img_lib_containers.oci_runtime._config import BoundMount, Surroundings, runtime_config
 from img_lib_containers.owner_supervisor import OwnerSupervisor
-from img_lib_containers.socket_calls import SocketSupervisor
+from img_lib_containers.socket_supervisor import SocketSupervisor
 from img_lib_containers.spawning import SpawningExecutor
 
 if TYPE_CHECKING:
