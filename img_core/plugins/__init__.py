@@ -15,7 +15,6 @@ from img_core.forms.words import truth
 from img_core.plugins._discovery import Found, blamed, discover, is_own, load_module
 from img_core.plugins._files import is_file, named_files, plugins_in, strays
 from img_core.plugins._kinds import ALWAYS_WITH_OPTIONS, CONTRACT_VERSIONS, parse_plugin_id
-from img_core.plugins._listeners import ListenerFailure, notify
 from img_core.plugins._making import construct, probe, probe_once
 from img_core.plugins._options import (
     AUTO,
@@ -25,8 +24,8 @@ from img_core.plugins._options import (
     parse_choice,
 )
 from img_core.plugins._programs import PROGRAM_KINDS, find_program, is_program, programs
-from img_core.plugins._telling import Telling
 from img_core.plugins._toggles import DISABLED_VARIABLE, Toggle, Toggles
+from img_core.spec._lazy import names_from
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import HostError, ImgError, PluginError, Unsupported, UsageError
 from img_core.spec.kinds import GROUPS, KINDS, LISTENER
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
     from pluggy import HookRelay, PluginManager
 
     from img_core.config import Config, DriverTable
+    from img_core.plugins._listeners import ListenerFailure, notify
+    from img_core.plugins._telling import Telling
     from img_core.spec.host import Host
 
 __all__ = [
@@ -64,6 +65,8 @@ __all__ = [
     "parse_choice",
     "parse_plugin_id",
 ]
+
+__getattr__ = names_from(__name__, {"_listeners": ("ListenerFailure", "notify"), "_telling": ("Telling",)})
 
 
 @dataclass(frozen=True, slots=True)

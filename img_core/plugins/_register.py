@@ -11,7 +11,6 @@ import pluggy
 from img_core.config import ADAPTERS
 from img_core.plugins._discovery import describe_failure, import_named, load_module
 from img_core.plugins._kinds import CONTRACT_VERSIONS, contract
-from img_core.plugins._listeners import shielded
 from img_core.spec import hooks
 from img_core.spec.errors import PluginError
 from img_core.spec.hooks import DRIVER_HOOKS, PROJECT
@@ -86,6 +85,8 @@ class _Shielded:
     """The hook implementations of a listener's module, shielded: its failures are told and go no further."""
 
     def __init__(self, found: Found, callers: Sequence[pluggy.HookCaller], *, with_trace: bool) -> None:
+        from img_core.plugins._listeners import shielded  # drivers are none
+
         for caller in callers:
             for item in caller.get_hookimpls():
                 wrapper = getattr(item, "wrapper", False) or item.hookwrapper
