@@ -121,7 +121,7 @@ def _import_click() -> None:
     That is `uuid`, for one of its types of arguments; translations, of which it has none; what reads sources and bytecode.
     """
     from img_core.cli._beside_click import stand_ins
-    from img_core.spec._lazy import standing_in
+    from img_core.linux.later import standing_in
 
     with standing_in(stand_ins()):
         import click  # noqa: F401

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from img_core.spec._lazy import Later
+from img_core.linux.later import Later
 
 __all__ = ["stand_ins"]
 

@@ -10,6 +10,7 @@ __all__ = [
     "children",
     "dialogue",
     "exhausted",
+    "later",
     "line_process",
     "mounts",
     "network",

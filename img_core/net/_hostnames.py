@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 from typing import Any
 
-from img_core.spec._lazy import Later, standing_in
+from img_core.linux.later import Later, standing_in
 
 __all__ = ["prepare"]
 

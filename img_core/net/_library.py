@@ -15,9 +15,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
+from img_core.linux.later import Later, standing_in
 from img_core.net import _hostnames
 from img_core.net.hosts import is_address, origin
-from img_core.spec._lazy import Later, names_from, standing_in
+from img_core.spec._lazy import names_from
 
 if TYPE_CHECKING:
     import ssl

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from img_core.spec._lazy import Later, standing_in
+from img_core.linux.later import Later, standing_in
 
 with standing_in([Later("ipaddress")]):  # for addresses in brackets only, and 2 ms
     from urllib.parse import urlsplit

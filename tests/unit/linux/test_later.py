@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from img_core.spec._lazy import Later, standing_in
+from img_core.linux.later import Later, standing_in
 
 _LIBRARY = """\
 import sys
