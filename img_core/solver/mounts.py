@@ -96,10 +96,8 @@ class RunMounts:
 
         All steps of a build that cannot write see the same copy, and thereby the same files. It goes with the run directory.
         """
-        if shared:
-            directory = self._shared_copy(source, path)
-        else:
-            directory = self._new_copy(source, path)
+        directory = self._shared_copy(source, path) if shared else self._new_copy(source, path)
+        if not shared:
             opened.callback(fs.remove_tree, directory)
         return opened.enter_context(fs.opened_directory(directory, os.O_PATH)), "source"
 
@@ -144,10 +142,10 @@ class RunMounts:
 
     def _ssh(self, opened: ExitStack, mount: RunMount, _inputs: Sequence[Evaluated]) -> Mount | None:
         mode = 0o600 if mount.mode is None else mount.mode
-        descriptor = self._secrets.agent(
-            opened, mount.id or "default", required=mount.required, uid=mount.uid, gid=mount.gid, mode=mode
-        )
-        return Mount(mount.target, source_fd=descriptor, readonly=False) if descriptor is not None else None
+        owner = mount.uid, mount.gid
+        if (descriptor := self._secrets.agent(opened, mount.id or "default", mount.required, owner, mode)) is None:
+            return None
+        return Mount(mount.target, source_fd=descriptor, readonly=False, mode=mode, owner=owner)
 
 
 def _open(opened: ExitStack, root_fd: int, path: str) -> int:

@@ -71,7 +71,7 @@ class Secrets:
         os.fchmod(descriptor, mode | 0o400)
         return descriptor
 
-    def agent(self, opened: ExitStack, name: str, *, required: bool, uid: int, gid: int, mode: int) -> int | None:
+    def agent(self, opened: ExitStack, name: str, required: bool, owner: tuple[int, int], mode: int) -> int | None:
         """Return a descriptor of a socket that leads to the agent *name*, or None if there is none."""
         socket = self._agents.get(name)
         if socket is None:
@@ -81,7 +81,8 @@ class Secrets:
                     hint=f"give it with `--ssh {fs.show(name)}`",
                 )
             return None
-        descriptor, listener = self._files.listener(opened, uid=uid, gid=gid, mode=mode)
+        usable = mode if self._owners is None else mode | 0o600
+        descriptor, listener = self._files.listener(opened, uid=owner[0], gid=owner[1], mode=usable)
         opened.callback(Relay(listener, socket).stop)
         return descriptor
 

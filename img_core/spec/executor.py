@@ -22,7 +22,8 @@ class Mount:
     """Something mounted in the container at *target* (absolute; its symlinks resolve inside the container).
 
     ``bind``: *source_fd* is a descriptor of a directory or file (a plain one or a detached mount). ``tmpfs``: *size* bytes at most
-    (0: no limit), *mode* of its root. Mounts are attached parents first. A missing mount point is made, and removed after the run.
+    (0: no limit), *mode* of its root. Who can only note owners shows a socket with this *owner* (uid, gid) and *mode*.
+    Mounts are attached parents first. A missing mount point is made, and removed after the run.
     One at a place that the executor provides (``/dev/shm``, ``/sys``) replaces what is there; the kernel's own (``/proc``, ``/dev``
     itself) cannot be replaced.
     """
@@ -33,6 +34,7 @@ class Mount:
     readonly: bool = True
     size: int = 0
     mode: int = 0o1777
+    owner: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)

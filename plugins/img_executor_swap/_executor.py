@@ -25,6 +25,7 @@ from img_lib_containers import seccomp
 from img_lib_containers.containers import (
     check_target,
     check_without_namespaces,
+    mounted_sockets,
     own,
     parents_first,
     request_of,
@@ -205,4 +206,5 @@ def _payload(process: Process, place: RootPlace) -> dict[str, Any]:  # Any: JSON
         "tree": place.tree,
         "note": place.note,
         "below": place.below,
+        "sockets": mounted_sockets(process.mounts),
     }

@@ -16,7 +16,7 @@ from img_lib_containers.fake_root import FakeRecords, FakeRoot, deliver
 from img_lib_containers.standing import StandingDirectories
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from img_executor_swap._place import RootPlace
 
@@ -27,13 +27,14 @@ _FILTERS: Final = {below: seccomp.fake_root_program(standing=below) for below in
 
 
 class Supervision:
-    """The supervisor of one step in *place*; `theirs` is the socket for the step's `become_fake`."""
+    """The supervisor of one step in *place*, with *sockets* (`mounted_sockets`); `theirs` is the socket for the step's `become_fake`."""
 
-    def __init__(self, place: RootPlace) -> None:
+    def __init__(self, place: RootPlace, sockets: Sequence[Sequence[int]]) -> None:
         self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._tree = place.tree
         self._standing = StandingDirectories(place.standing, place.absent) if place.below else None
         self._records = FakeRecords()
+        self._records.add_mounted(sockets)
 
     def serve(self, pid: int) -> None:
         """Answer the calls of process *pid*, which has just been started, and of all below it, until it ends."""
@@ -47,8 +48,7 @@ class Supervision:
 
     def finish(self, log: int) -> None:
         """Write to *log* what `read_log` reads."""
-        lines = [json.dumps([*key, *owner]) for key, owner in self._records.inodes.items()]
-        os.write(log, "\n".join(lines).encode())
+        os.write(log, "\n".join(map(json.dumps, self._records.of_the_tree())).encode())
 
 
 def become_fake(connection: socket.socket, request: Mapping[str, Any]) -> None:  # Any: JSON

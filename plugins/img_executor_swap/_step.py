@@ -38,7 +38,7 @@ def main(request: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON
         place.finish_other()
         try:
             place.enter()
-            supervision = Supervision(place) if request["fake"] else None
+            supervision = Supervision(place, request["sockets"]) if request["fake"] else None
             status = _run(request, (stdin, stdout, stderr), groups, supervision)
             children.end()
             if supervision is not None:

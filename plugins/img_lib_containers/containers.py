@@ -14,7 +14,7 @@ from img_core.spec.errors import HostError, StepError
 from img_lib_containers.mountpoints import MountPoints
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from img_core.spec.executor import Mount, Process, StepIO
     from img_core.spec.host import Spawned
@@ -26,6 +26,7 @@ __all__ = [
     "check",
     "check_target",
     "check_without_namespaces",
+    "mounted_sockets",
     "own",
     "parents_first",
     "prepared_mounts",
@@ -146,6 +147,15 @@ def _make_mount_points(points: MountPoints, ordered: Sequence[Mount], detached: 
         if not any(mount.target.startswith(f"{above.rstrip('/')}/") for above in covered):
             points.ensure(mount.target, directory=stat.S_ISDIR(os.stat(fd).st_mode))
         covered.append(mount.target)
+
+
+def mounted_sockets(mounts: Iterable[Mount]) -> list[tuple[int, int, int, int, int]]:
+    """Return device, inode, user, group and mode of the sockets among *mounts*: we could not give them away ourselves."""
+    found = []
+    for mount in mounts:
+        if mount.kind == "bind" and stat.S_ISSOCK((status := os.fstat(mount.source_fd)).st_mode):
+            found.append((status.st_dev, status.st_ino, *mount.owner, mount.mode))
+    return found
 
 
 def check_target(target: str) -> None:

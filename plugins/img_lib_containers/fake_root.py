@@ -15,7 +15,7 @@ import os
 import socket
 import stat
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from img_core.files.xattrs import CAPABILITY, RECORDED_CAPABILITY, portable_capability
 from img_core.linux import sandbox, syscalls
@@ -25,9 +25,12 @@ from img_lib_containers.identities import ROOT
 from img_lib_containers.owner_answers import STAT_KINDS, Asked, Shown, flags_of_opening, may_make
 from img_lib_containers.owner_calls import Refusal, open_proc
 from img_lib_containers.owner_records import KEEP, OwnerRecords
-from img_lib_containers.permissions import Permissions
+from img_lib_containers.permissions import Permissions, hands_down_a_list
 from img_lib_containers.shortcuts import Shortcuts
 from img_lib_containers.standing import StandingDirectories
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["FakeRecords", "FakeRoot", "deliver"]
 
@@ -61,6 +64,12 @@ class FakeRecords(OwnerRecords):
         super().__init__(-1)
         self.permissions = Permissions(os.getuid())
 
+    def add_mounted(self, sockets: Iterable[Sequence[int]]) -> None:
+        """Note what `mounted_sockets` says, modes included: one that closes it would hinder root."""
+        for device, inode, uid, gid, mode in sockets:
+            super().add_mounted([(device, inode, uid, gid, mode)])
+            self.permissions.special[device, inode] = mode
+
     def mode(self, name: str, status: os.stat_result) -> int:
         """Return the mode that a file has for the step."""
         return self.permissions.mode_of(name, status)
@@ -82,10 +91,10 @@ class FakeRecords(OwnerRecords):
         mode = os.stat(name).st_mode
         return (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and not os.listxattr(name)
 
-    def is_plain(self, owner: tuple[int, int], mode: int, kind: str) -> bool:
+    def is_plain(self, owner: tuple[int, int], mode: int, kind: str, directory: bytes | str) -> bool:
         """Tell whether there is nothing to note of a new file."""
         closed = self.permissions.masked or self.permissions.is_closed(mode, directory=kind == "directory")
-        return not closed and super().is_plain(owner, mode, kind)
+        return not closed and not hands_down_a_list(directory) and super().is_plain(owner, mode, kind, directory)
 
     def own(self, name: str, owner: tuple[int, int], mode: int) -> None:
         """Note owner and mode of a new file."""
@@ -164,9 +173,10 @@ class FakeRoot(Answering):
             mode = 0o777 if asked.call.kind == "link" else asked.arguments[asked.call.value]
             if asked.call.kind == "open" and flags_of_opening(asked) & _WITHOUT_NAME:
                 return False
-            if not self.records.is_plain(ROOT.owner, mode, asked.call.kind):
+            parent = _parent(name[0])
+            if not self.records.is_plain(ROOT.owner, mode, asked.call.kind, parent):
                 return False
-            return not os.stat(_parent(name[0])).st_mode & stat.S_ISGID
+            return not os.stat(parent).st_mode & stat.S_ISGID
         except (OSError, Refusal, IndexError):  # the longer way knows what to say, or leaves it to the kernel
             return False
 

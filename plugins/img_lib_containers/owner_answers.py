@@ -19,6 +19,7 @@ from img_lib_containers import seccomp
 from img_lib_containers.identities import after_program
 from img_lib_containers.owner_calls import Caller, Refusal
 from img_lib_containers.owner_records import KEEP, OwnerRecords
+from img_lib_containers.permissions import hands_down_a_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -260,7 +261,7 @@ def make(asked: Asked, listener: int, notification: Notification, records: Owner
         if os.fstat(parent).st_mode & stat.S_ISGID:
             gid = (records.owner(f"self/fd/{parent}") or (0, 0))[1]
         mode = 0o777 if asked.call.kind == "link" else asked.arguments[asked.call.value]
-        if records.is_plain((uid, gid), mode, asked.call.kind):
+        if records.is_plain((uid, gid), mode, asked.call.kind, f"self/fd/{parent}"):
             return False
         fd, mode = _made(asked, parent, name)
     except (OSError, Refusal):  # it is there already, among others
@@ -313,12 +314,14 @@ def _made(asked: Asked, parent: int, name: bytes) -> tuple[int, int]:
     if kind == "link":
         os.symlink(asked.caller.read_path(asked.arguments[asked.call.value]), name, dir_fd=parent)
         return os.open(name, _ITSELF, dir_fd=parent), 0o777
-    mode = asked.arguments[asked.call.value] & ~int(asked.caller.status()["Umask"], 8)
+    listed = hands_down_a_list(f"self/fd/{parent}")
+    mode = asked.arguments[asked.call.value] & ~(0 if listed else int(asked.caller.status()["Umask"], 8))
     if kind == "open":
         flags = flags_of_opening(asked) | os.O_CLOEXEC
         if not flags & _WITHOUT_NAME:
             flags |= os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        return os.open(name, flags, mode & 0o7777, dir_fd=parent), mode & 0o7777
+        fd = os.open(name, flags, mode & 0o7777, dir_fd=parent)
+        return fd, stat.S_IMODE(os.fstat(fd).st_mode) if listed else mode & 0o7777
     if kind == "directory":
         os.mkdir(name, mode & 0o1777, dir_fd=parent)
     else:

@@ -14,11 +14,14 @@ import errno
 import os
 import stat
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from img_core.files.ownership import OWNER_ATTRIBUTE, parse_owner
 from img_core.files.xattrs import RECORDED_CAPABILITY
 from img_lib_containers.owner_calls import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["KEEP", "OwnerRecords"]
 
@@ -35,6 +38,17 @@ class OwnerRecords:
         self.inodes: dict[tuple[int, int], Ids] = {}
         self._device = device
         self.root_is_noted = root_is_noted
+        self._mounted: set[tuple[int, int]] = set()
+
+    def add_mounted(self, sockets: Iterable[Sequence[int]]) -> None:
+        """Note what `containers.mounted_sockets` says."""
+        for device, inode, uid, gid, _mode in sockets:
+            self.inodes[device, inode] = uid, gid
+            self._mounted.add((device, inode))
+
+    def of_the_tree(self) -> list[tuple[int, int, int, int]]:
+        """Return device, inode, user and group of all files of the tree that carry no note themselves."""
+        return [(*key, *owner) for key, owner in self.inodes.items() if key not in self._mounted]
 
     def owner(self, name: str | bytes) -> Ids | None:
         """Return the owner that is noted of a file. Raises OSError if there is no such file."""
@@ -69,9 +83,9 @@ class OwnerRecords:
         del name
         return stat.S_IMODE(status.st_mode)
 
-    def is_plain(self, owner: Ids, mode: int, kind: str) -> bool:
-        """Tell whether there is nothing to note of a new file; *kind* is that of the call that makes it."""
-        del mode
+    def is_plain(self, owner: Ids, mode: int, kind: str, directory: bytes | str) -> bool:
+        """Tell whether there is nothing to note of a new file in *directory*; *kind* is that of the call that makes it."""
+        del mode, directory
         # One that carries no note may have the number of one that is gone.
         return owner == _ROOT and not self.root_is_noted and not (self.inodes and kind in ("link", "node"))
 

@@ -29,7 +29,8 @@ def supervise(payload: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JS
         return 0  # the container failed before it started
     os.umask(0)
     records = OwnerRecords(payload["device"], root_is_noted=payload["others"])
+    records.add_mounted(payload["sockets"])
     Answering(listeners[0], proc, records).run()
-    for (device, inode), (uid, gid) in records.inodes.items():
-        os.write(log, json.dumps([device, inode, uid, gid]).encode() + b"\n")
+    for record in records.of_the_tree():
+        os.write(log, json.dumps(record).encode() + b"\n")
     return 0

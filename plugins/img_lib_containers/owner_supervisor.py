@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from img_core.spec.executor import OwnerRecord
 from img_lib_containers import seccomp
+from img_lib_containers.containers import mounted_sockets
 
 if TYPE_CHECKING:
     from img_core.spec.executor import Process
@@ -41,7 +42,11 @@ class OwnerSupervisor:
         self._log = os.memfd_create("img-owners")
         try:
             with ours:
-                payload = {"device": os.fstat(root_fd).st_dev, "others": bool(process.uid or process.gid)}
+                payload = {
+                    "device": os.fstat(root_fd).st_dev,
+                    "others": bool(process.uid or process.gid),
+                    "sockets": mounted_sockets(process.mounts),
+                }
                 self._process = spawner.spawn(_ENTRY, payload, fds=[ours.fileno(), self._log])
         except BaseException:
             self._theirs.close()

@@ -17,12 +17,22 @@ from typing import Final
 
 from img_core.files.xattrs import MODE, parse_mode
 
-__all__ = ["Permissions"]
+__all__ = ["Permissions", "hands_down_a_list"]
 
 _ALL_OF_A_DIRECTORY: Final = 0o700
 _ALL_OF_A_FILE: Final = 0o600
 _LEAST_OF_A_FILE: Final = 0o400
 _SET_ID: Final = stat.S_ISUID | stat.S_ISGID
+_DEFAULT_LIST: Final = "system.posix_acl_default"
+
+
+def hands_down_a_list(directory: bytes | str) -> bool:
+    """Tell whether what is made in *directory* gets its permissions from an access control list there instead of the umask, see acl(5)."""
+    try:
+        os.getxattr(directory, _DEFAULT_LIST)
+    except OSError:
+        return False
+    return True
 
 
 class Permissions:
@@ -31,6 +41,8 @@ class Permissions:
     def __init__(self, uid: int) -> None:
         self._uid = uid
         self.masked = False  #: some process may make files that are closed to their owner
+        #: modes of files that cannot have a note, by device and inode
+        self.special: dict[tuple[int, int], int] = {}
 
     def need(self, name: bytes, wanted: int) -> os.stat_result:
         """Let the owner have the *wanted* bits of a file, links followed; return what it was. Raises OSError if there is none."""
@@ -66,6 +78,8 @@ class Permissions:
                 noted = parse_mode(os.getxattr(name, MODE))
                 if noted is not None:
                     return noted
+        elif (info.st_dev, info.st_ino) in self.special:
+            return self.special[info.st_dev, info.st_ino]
         return stat.S_IMODE(info.st_mode)
 
     def is_closed(self, mode: int, *, directory: bool) -> bool:

@@ -20,6 +20,7 @@ from img_core.files.xattrs import MODE
 from img_core.linux import syscalls
 from img_lib_containers import call_numbers, seccomp
 from img_lib_containers.owner_calls import Refusal
+from img_lib_containers.permissions import hands_down_a_list
 from img_lib_containers.seccomp import RAW_ARCHITECTURE, RAW_NUMBER, RAW_PID, RawCall
 from img_lib_containers.seccomp import RAW_ARGUMENTS as _FIRST
 from img_lib_containers.statuses import Status
@@ -211,7 +212,7 @@ class Shortcuts:
     def _noted(self, name: bytes, key: tuple[int, int], mode: int) -> tuple[tuple[int, int] | None, int]:
         """Return owner and permissions that are noted of a file; None and -1: nothing."""
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            return self._records.inodes.get(key), -1
+            return self._records.inodes.get(key), self._permissions.special.get(key, -1)
         try:
             noted = self._permissions.mode_of(name, os.stat(name))
             return self._records.owner(name), noted if noted != stat.S_IMODE(mode) else -1
@@ -287,11 +288,12 @@ class Shortcuts:
             or not self._is_roots(raw)
         ):
             return False
+        parent = _parent(name)
         try:
-            above = os.stat(_parent(name))
+            above = os.stat(parent)
         except OSError:
             return False
-        return not above.st_mode & stat.S_ISGID and self._proceed(raw)
+        return not (above.st_mode & stat.S_ISGID or hands_down_a_list(parent)) and self._proceed(raw)
 
     def _execute(self, raw: RawCall, call: SupervisedCall) -> bool:
         """Execute a program that gives no other rights."""

@@ -37,6 +37,11 @@ CLOSING_LIST = (
     "import os, struct; none = 0xffffffff; rows = (1, 0, none), (2, 4, 7), (4, 0, none), (16, 4, none), (32, 0, none)\n"
     'os.setxattr("f", "system.posix_acl_access", struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *row) for row in rows))'
 )
+#: the same for what is made in a directory, which then does not ask for the umask
+DEFAULT_LIST = (
+    "import os, struct, sys; rows = (1, int(sys.argv[1]), 0xffffffff), (4, 4, 0xffffffff), (32, 4, 0xffffffff)\n"
+    'os.setxattr("d", "system.posix_acl_default", struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *row) for row in rows))'
+)
 
 #: what a command does: its script, and what it prints
 ROWS = {
@@ -72,6 +77,11 @@ ROWS = {
                                     "find .. -name f -uid 3", "3:4 3:4 3:4 3 ../d/f"),
     "read by anybody": ("umask 777; echo x > f; mkdir d; : > d/g; cat f; ls d; rm -r d; stat -c %a f; ls", "x g 0 f"),
     "lists that close": (f"echo x > f; python3 -c '{CLOSING_LIST}'; cat f; stat -c %a f", "x 40"),
+    "lists that close what is made": (f"mkdir d; python3 -c '{DEFAULT_LIST}' 0; umask 77; echo x > d/f; mkdir d/e; echo y > d/e/g; "
+                                      "cat d/f d/e/g; echo z >> d/f; stat -c '%u %a' d/f d/e d/e/g; rm -r d/e; ls d",
+                                      "x y 0 44 0 44 0 44 f"),
+    "lists instead of a mask": (f"mkdir d; chmod 777 d; python3 -c '{DEFAULT_LIST}' 7; umask 77; echo > d/f; mkdir d/e; setpriv --reuid=33 "
+                                "--regid=33 --clear-groups sh -c 'echo > d/g'; stat -c '%u %a' d/f d/e d/g", "0 644 0 744 33 644"),
     "what changes after a look": ("echo > f; mkdir d; stat f d > s; chown 3:4 f d; stat -c %u:%g f d; chmod 4711 f; chmod 0 d; stat "
                                   "-c %a f d; chown 0:0 f d; stat -c '%u:%g %a' f d; chmod 755 f d; stat -c %a f d",
                                   "3:4 3:4 4711 0 0:0 711 0:0 0 755 755"),

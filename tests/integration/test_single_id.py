@@ -6,6 +6,7 @@ No program notices: what the kernel would refuse is answered by filters, see `im
 from __future__ import annotations
 
 import io
+import socket
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -153,3 +154,13 @@ def test_the_image_has_the_owners_that_programs_wanted(
         target = result.getmember("srv/unpacked/link").linkname
     assert {path: owners.get(path) for path in EXPECTED} == EXPECTED
     assert target == "file"
+
+
+def test_the_socket_of_an_agent_is_shown_with_the_ids_asked_for(debian: Img, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(str(tmp_path / "agent"))
+        ask = "RUN --mount=type=ssh,target=/agent,uid=3,gid=4,mode=0640 stat -c 'it is %a %u:%g' /agent"
+        write_context(tmp_path, f"FROM debian\n{ask}\n", {})
+        flags = ("--no-cache", "--progress", "plain", "--ssh", f"default={tmp_path}/agent")
+        built = debian.build(tmp_path, *flags, tag="").ok()
+    assert "it is 640 3:4\n" in built.stderr

@@ -8,6 +8,7 @@ and the tree of a step takes the place of the root directory, or of those direct
 from __future__ import annotations
 
 import json
+import sys
 import tarfile
 import textwrap
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from harness.fixtures import NewState
 from harness.host import fixture_file, need
 from harness.img import write_context
 from harness.oci import ImageArchive
-from harness.prepared import OWNED
+from harness.prepared import OWNED, command_in
 from harness.situations import Unmodified
 from harness.unmodified import Box
 from integration.test_single_id import DOCKERFILE, EXPECTED, archive, package
@@ -170,6 +171,24 @@ def test_builds_give_the_same_image_as_elsewhere(
 
 def test_the_demo_works(box: Box) -> None:
     check_the_demo_works(box)
+
+
+def test_the_socket_of_an_agent_is_shown_as_asked_for(box: Box) -> None:
+    """Though nobody could give it away; and root may use one that is closed to its owner."""
+    place = "/media" if box.kind == PREPARED else ""
+    asked = {"uid=3,gid=4,mode=0040": "40 3:4 socket", "uid=0": "600 0:0 socket", "gid=8,mode=0777": "777 0:8 socket"}
+    steps = [
+        f"RUN --mount=type=ssh,target={place}/a,{flags} stat -c '%a %u:%g %F' {place}/a && [ -w {place}/a ]"
+        for flags in asked
+    ]
+    box.put("/.img/in/agent/Dockerfile", "\n".join(["FROM busybox", *steps]))
+    bind = "import socket; socket.socket(socket.AF_UNIX).bind('/.img/in/agent/socket')"
+    built = box.shell(
+        f'rm -f /.img/in/agent/socket; {" ".join(command_in([sys.executable]))} -c "{bind}"\n'
+        "img build --no-cache --progress plain --ssh default=/.img/in/agent/socket /.img/in/agent"
+    ).ok()
+    shown = [line.split(" ", 2)[2] for line in built.stderr.splitlines() if line.endswith(" socket")]
+    assert shown == list(asked.values())
 
 
 def test_the_doctor_names_the_situation(box: Box) -> None:
