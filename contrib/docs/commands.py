@@ -26,6 +26,10 @@ Options may stand before or after the command. stdout is data, stderr is talk. E
 `--trace FILE` writes what took how long, in the format that https://ui.perfetto.dev and chrome://tracing show: imports, requests, waits,
 steps and so on, per thread. The variable `IMG_TRACE` does the same for commands that others run; `%p` in the name becomes the process id.
 
+The compiled modules of a command are kept in one file in `$XDG_CACHE_HOME/img/modules` (`~/.cache/img/modules`; some megabytes for each
+installation), which the next one starts faster from. It counts only while nothing changed that decides what Python would import, and may be
+deleted at any time; `IMG_NO_BUNDLE=1` neither reads nor writes it, `PYTHONDONTWRITEBYTECODE=1` does not write it.
+
 `img completion bash|zsh|fish` prints a script that lets the shell complete commands, flags, plugins with their options, images and stages;
 the wheel brings it for all three, and a manual page for each command.
 

@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None, *, isolated: bool = True) -> No
         spans.begin()
     from img_core.cli._exit import guarded
 
-    status = guarded(lambda: _run_traced(words) if traced else _run(words))
+    program = arguments is None and isolated  # then nothing of the directory we are in is imported
+    status = guarded(lambda: _run_traced(words, program) if traced else _run(words, program))
     if arguments is None:
         _leave(status)
     sys.exit(status)
@@ -70,11 +71,11 @@ def _is_traced(words: list[str]) -> bool:
     return bool(os.environ.get("IMG_TRACE")) or any(word.partition("=")[0] == "--trace" for word in words)
 
 
-def _run_traced(words: list[str]) -> None:
+def _run_traced(words: list[str], program: bool) -> None:
     from img_core.cli._trace import written_at_the_end
 
     with written_at_the_end(os.environ.get("IMG_TRACE", "")):
-        _run(words)
+        _run(words, program)
 
 
 def _leave(status: int) -> NoReturn:
@@ -86,7 +87,7 @@ def _leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-def _run(words: list[str]) -> None:
+def _run(words: list[str], program: bool) -> None:
     if words in (["-v"], ["--version"]):  # without click: it costs 30 ms
         from img_core.cli._output import echo
         from img_core.cli._version import version_line
@@ -99,7 +100,8 @@ def _run(words: list[str]) -> None:
 
         echo(version_page())
         return
-    if os.path.isdir("/.img"):  # where a step may have the files of an image in `/`, settings among them
+    shared = os.path.isdir("/.img")
+    if shared:  # where a step may have the files of an image in `/`, settings among them
         from img_core.cli._output import say
         from img_core.files.rootlock import share
 
@@ -109,6 +111,10 @@ def _run(words: list[str]) -> None:
 
         if answered(words):
             return
+    if program and not shared:
+        from img_core.cli._bundle import use
+
+        use()
     _import_click()
     from img_core.cli._frame import run
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # see `img_core.linux.stdout`
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
