@@ -138,12 +138,11 @@ def _never_looks(self: Any, pinned: PinnedTree, directory: str) -> None:
 def _takes_a_part(self: Any, pinned: PinnedTree, directory: str) -> None:
     """Keep words in a file of the state, which is there before it is whole."""
     kept = Path(self.context.host.state_directory, "words")
-    if not kept.exists():
-        with fs.disk_errors(str(kept)), kept.open("w") as file:
-            for word in pinned.details["words"]:
-                file.write(word + " ")
-                file.flush()
-                threading.Event().wait(0.05)
+    with contextlib.suppress(FileExistsError), fs.disk_errors(str(kept)), kept.open("x") as file:
+        for word in pinned.details["words"]:  # whoever comes second, however soon, takes what is there
+            file.write(word + " ")
+            file.flush()
+            threading.Event().wait(0.05)
     Words.fetch(self, replace(pinned, details={"words": kept.read_text().split()}), directory)
 
 
