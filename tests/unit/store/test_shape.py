@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from harness.warm_commands import WarmCommands
 from img_core.spec.errors import StateError
 from img_core.store.store import Store
+
+
+@pytest.fixture(scope="module")
+def commands() -> Iterator[WarmCommands]:
+    with WarmCommands(os.environ) as warm:
+        yield warm
 
 
 def put(path: Path, kind: str) -> None:
@@ -84,15 +90,13 @@ ANYTHING += ["collected", "boot"]
 
 @pytest.mark.parametrize("kind", ["fifo", "link that leads nowhere", "directory", "file"])
 @pytest.mark.parametrize("name", ANYTHING)
-def test_no_command_waits_or_has_an_internal_error(state: Path, name: str, kind: str) -> None:
+def test_no_command_waits_or_has_an_internal_error(commands: WarmCommands, state: Path, name: str, kind: str) -> None:
     found = [path.name for path in state.iterdir() if name == "img.db-leases" and path.name.startswith(name)]
     for each in found or [name]:
         put(state / each, kind)
     for words in (["ls"], ["prune", "-f"], ["fsck"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "img_core", "--state", state, *words],
-            capture_output=True, text=True, check=False, timeout=60, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        assert "internal error" not in done.stderr
-        assert "Traceback" not in done.stderr
-        assert done.stderr.count("Error: ") == (done.returncode != 0), done.stderr
+        done = commands.run(["--state", str(state), *words], b"", os.environ, None, 60)
+        told = done.stderr.decode()
+        assert "internal error" not in told
+        assert "Traceback" not in told
+        assert told.count("Error: ") == (done.returncode != 0), told
