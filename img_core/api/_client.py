@@ -10,6 +10,7 @@ from img_core.api._cache_calls import CacheCalls
 from img_core.api._kept import KeptImages
 from img_core.api._registry_calls import RegistryCalls
 from img_core.api._space import Space
+from img_core.files.turns import taking_turns
 from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["Client", "CommandLine"]
 
 
+@taking_turns(  # what is done in the caller's process, and looks at files of this machine
+    "_load enter images image inspect tag remove missing builds logs located archive_exporter logout logins credentials"
+)
 class Client(Building, KeptImages, RegistryCalls, Archives, Space, CacheCalls):
     """Builds, moves and looks at the images of one state directory.
 

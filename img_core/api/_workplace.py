@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
+from img_core.files.turns import in_turn, run_apart
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -44,7 +46,7 @@ def apart(
     @wraps(method)
     def call(self: Place, /, *arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
         if self._in_process:
-            return method(self, *arguments, **named)
+            return in_turn(method)(self, *arguments, **named)
         result: Result = self._in_worker(method, arguments, named)
         return result
 
@@ -175,7 +177,7 @@ def in_worker(
     cancel: CancelHandle,
 ) -> Any:  # Any: plain data, and what depends on the method
     """Call *method* of a client with that *configuration* in a process of its own; return what it does. *functions* stay here."""
-    from img_core.linux.worker import WorkerCall, run_in_worker
+    from img_core.linux.worker import WorkerCall
 
     call = WorkerCall(
         "img_core.api._client:perform",
@@ -184,7 +186,7 @@ def in_worker(
         asked=tuple(name for name in functions if name not in _TOLD),
         environment=configuration["environment"],
     )
-    return run_in_worker(call, functions, cancel)
+    return run_apart(call, functions, cancel)
 
 
 def words(given: str | Iterable[str]) -> tuple[str, ...]:

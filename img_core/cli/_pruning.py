@@ -114,9 +114,12 @@ def confirm(warning: str) -> None:
     """Ask on standard error whether to go on after *warning*, if there is one. Raises ImgError unless the answer is yes."""
     if not warning:
         return
+    from img_core.files.rootlock import given_up
+
     warn(warning)
     say("Are you sure you want to continue? [y/N] ")
-    answer = sys.stdin.readline() if sys.stdin is not None else ""
+    with given_up():
+        answer = sys.stdin.readline() if sys.stdin is not None else ""
     if answer.strip().lower() not in ("y", "yes"):
         raise ImgError(
             "nothing was removed: this was not confirmed", hint="answer `y`, or use `-f`, which does not ask"

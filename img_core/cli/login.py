@@ -12,6 +12,7 @@ from img_core.cli._base import Command, refuse_more, settings_of
 from img_core.cli._format import table
 from img_core.cli._output import echo, flush, say
 from img_core.cli._registry_flags import podman_registry_flags
+from img_core.files.rootlock import given_up
 from img_core.spec.errors import CredentialsError, UsageError
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ def _read_secret() -> str:
     """Read the password from standard input; one line end is not part of it. Raises UsageError."""
     if sys.stdin is None:
         raise UsageError("standard input is closed")
-    data = sys.stdin.buffer.read(_SECRET_LIMIT)
+    with given_up():
+        data = sys.stdin.buffer.read(_SECRET_LIMIT)
     try:
         text = data.decode()
     except UnicodeDecodeError as err:
@@ -137,7 +139,8 @@ def _ask_username(client: Client, server: str) -> str:
     default = known.username if known else ""
     echo(f"Username ({default}): " if default else "Username: ", end="")
     flush()
-    return sys.stdin.readline().strip() or default
+    with given_up():
+        return sys.stdin.readline().strip() or default
 
 
 def _ask_secret() -> str:
@@ -152,7 +155,8 @@ def _ask_secret() -> str:
         termios.tcsetattr(descriptor, termios.TCSAFLUSH, silent)  # before the prompt: it drops what was typed so far
         echo("Password: ", end="")
         flush()
-        return sys.stdin.readline().rstrip("\r\n")
+        with given_up():
+            return sys.stdin.readline().rstrip("\r\n")
     finally:
         termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)
         echo("")

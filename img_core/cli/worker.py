@@ -10,6 +10,7 @@ import click
 
 from img_core.cli._base import Command, settings_of
 from img_core.cli._exit import signals_to
+from img_core.files.rootlock import given_up
 from img_core.spec.errors import ImgError, UsageError
 from img_core.spec.text import why
 
@@ -38,7 +39,8 @@ def command(context: click.Context, task: str, executor: str, max_parallelism: i
 def _read(path: str) -> str:
     try:
         if path == "-":
-            return sys.stdin.buffer.read().decode()
+            with given_up():
+                return sys.stdin.buffer.read().decode()
         with open(path, "rb") as file:
             return file.read().decode()
     except UnicodeDecodeError:

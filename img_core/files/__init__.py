@@ -26,6 +26,7 @@ __all__ = [
     "treewalk",
     "trials",
     "trust",
+    "turns",
     "vital",
     "walker",
     "wildcards",

@@ -64,7 +64,7 @@ class Runner:
 
     def run(self, task: Task[RunOp], place: StepPlace) -> None:
         """Run the process of *task* in *place*. Raises StepError if it fails."""
-        with self._turn(), self._prepared(task, place.rootfs) as (process, group):
+        with self._prepared(task, place.rootfs) as (process, group):
             status = self._captured(process, place.rootfs, task.vertex.digest)
             failure = _failure(task.op, status, killed=group is not None and group.was_killed())
             if failure is not None and self._scope.drivers.on_failure is not None:
@@ -77,18 +77,8 @@ class Runner:
 
     def enter(self, task: Task[RunOp], rootfs: Rootfs, message: str, use: Callable[[StepFailure], None]) -> None:
         """Prepare *rootfs* for *task*, which failed earlier for the reason *message*, and let *use* enter it."""
-        with self._turn(), self._prepared(task, rootfs) as (process, _group):
+        with self._prepared(task, rootfs) as (process, _group):
             use(self._entrance(task, process, rootfs, StepError(message)))
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Be alone, if the executor has to: from before what a step locks, for whoever waits for that is not done before."""
-        executor, check = self._scope.drivers.executor(), self._scope.cancellation.check
-        if not executor.alone:
-            yield
-            return
-        with self._scope.company.alone(check), executor.turn(check):
-            yield
 
     def _entrance(self, task: Task[RunOp], process: Process, rootfs: Rootfs, error: StepError) -> StepFailure:
         from img_core.solver.failure import StepFailure, shell_of
@@ -116,7 +106,11 @@ class Runner:
         vertex, op, events = task.vertex, task.op, self._scope.events
         user = passwd.resolve_run_user(rootfs.fd, op.user)
         self._ensure_directory(rootfs.fd, op.cwd, user)
+        executor, check = self._scope.drivers.executor(), self._scope.cancellation.check
         with ExitStack() as opened:
+            if executor.alone:  # from before what a step locks, for whoever waits for that is not done before
+                opened.enter_context(self._scope.company.alone(check))
+                opened.enter_context(executor.turn(check))
             mode, private = self._network_of(op, opened)
             group = self._group(opened)
             process = Process(

@@ -423,11 +423,14 @@ while not os.path.exists("/.img/in/beside/begun"):
 program = """
 import sys
 from img_core.api import Client
-client = Client(state="/.img/state", notice=lambda text: print(text, file=sys.stderr, flush=True))
-client.build("/beside", outputs={"type": "local", "dest": "/.img/in/beside/%s"})
+client = Client(state="/.img/state", notice=lambda text: print(text, file=sys.stderr, flush=True), in_process=%s)
+client.%s
 """
+building = 'build("/beside", outputs={"type": "local", "dest": "/.img/in/beside/%s"})'
 others = {"ls": run(*command, "ls"), "build": run(*build, "type=local,dest=/.img/in/beside/other", "/beside")}
-others |= {name: run(sys.executable, "-c", program % name) for name in ("one", "two")}
+clients = {name: (False, building % name) for name in ("one", "two")}
+clients |= {"here": (True, building % "here"), "names": (False, "images()"), "logins": (False, "logins()")}
+others |= {name: run(sys.executable, "-c", program % how) for name, how in clients.items()}
 said = {name: other.stderr.readline() for name, other in others.items()}
 waiting = [name for name, other in others.items() if other.poll() is None]
 open("/.img/in/beside/go", "w").close()
@@ -437,7 +440,7 @@ print(json.dumps({"said": said, "waiting": waiting, "codes": codes}))
 
 
 def test_another_command_waits_while_a_step_has_its_files_in_place(box: Box) -> None:
-    """It would take settings of the image for its own, and not find its context. Three have the same step, and a cache that one may use."""
+    """It would take settings of the image for its own, and not find its context. Four have the same step, and a cache that one may use."""
     steps = (
         "RUN mkdir -p /etc/img /beside && echo 'no such = setting' > /etc/img/config.toml && touch /.img/in/beside/begun "
         "&& while ! test -e /.img/in/beside/go; do sleep 0.1; done\nRUN true\n"
@@ -453,9 +456,11 @@ def test_another_command_waits_while_a_step_has_its_files_in_place(box: Box) -> 
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert all("waiting for a build" in line for line in found["said"].values()), found
-    assert found["waiting"] == ["ls", "build", "one", "two"]
+    assert found["waiting"] == ["ls", "build", "one", "two", "here", "names", "logins"]
     assert set(found["codes"].values()) == {0}, done.stderr
-    assert [box.inside(f"/.img/in/beside/{made}/copy").read_text() for made in ("other", "one", "two")] == ["right"] * 3
+    assert [box.inside(f"/.img/in/beside/{made}/copy").read_text() for made in ("other", "one", "two", "here")] == [
+        "right"
+    ] * 4
 
 
 #: target of Containerfile.swap -> the container it is for, and what is in its root directory while nothing is built

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from img_core.cli.bake._definitions import KINDS, Definitions
 from img_core.cli.bake.hcl import HclError, as_text, read_hcl, read_json
+from img_core.files.rootlock import given_up
 from img_core.spec.errors import NotFoundError, UsageError
 from img_core.spec.text import show, why
 
@@ -191,7 +192,8 @@ def _read(path: str) -> Block:
     shown = show(path)
     try:
         if path == "-":
-            text = sys.stdin.buffer.read().decode()
+            with given_up():
+                text = sys.stdin.buffer.read().decode()
         else:
             with open(path, "rb") as file:
                 text = file.read().decode()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from img_core.archives.contexts import BLOCK, Chained, is_archive, read_fully, unpack
 from img_core.files import fs
+from img_core.files.rootlock import given_up
 from img_core.spec.errors import DockerfileError, UsageError
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def unpack_context(run_directory: str, file: str | None, usual: str) -> Context:
     stream = _stdin()
     directory = os.path.join(run_directory, "context")
     fs.mkdir(directory, 0o700)
-    first = read_fully(stream, BLOCK)
+    with given_up():
+        first = read_fully(stream, BLOCK)
     if is_archive(first):
         unpack(Chained(first, stream), directory)
         return Context(directory, None if file is None else _definition_in(directory, file))
@@ -67,7 +69,8 @@ def _definition_in(directory: str, file: str) -> bytes:
 
 
 def _complete(stream: BinaryIO, first: bytes) -> bytes:
-    data = first + read_fully(stream, _LIMIT + 1 - len(first))
+    with given_up():
+        data = first + read_fully(stream, _LIMIT + 1 - len(first))
     if len(data) > _LIMIT:
         raise UsageError(f"standard input holds more than {_LIMIT} bytes, which is no Dockerfile")
     if not data.strip():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def child(work: Callable[[Path], None], home: Path) -> int:
     pid = os.fork()
     if pid == 0:
         while rootlock._held:
-            os.close(rootlock._held.pop())
+            os.close(rootlock._held.pop().directory)
         try:
             work(home)
         except BaseException:
@@ -41,8 +42,9 @@ def ended(pid: int, seconds: float) -> bool:
 
 def release() -> None:
     """Do what the end of this process would do."""
-    fcntl.flock(rootlock._held[-1], fcntl.LOCK_UN)
-    os.close(rootlock._held.pop())
+    ended = rootlock._held.pop()
+    ended.give()
+    os.close(ended.directory)
 
 
 @pytest.fixture
@@ -100,6 +102,68 @@ def test_who_is_canceled_waits_no_more_and_shares_again(home: Path) -> None:
     assert not ended(pid, 0.2)
     release()
     assert ended(pid, 60)
+
+
+def look(home: Path) -> None:
+    with rootlock.sharing(lambda _text: None, home=str(home), root=str(home.parent)):
+        (home / "looked").touch()
+
+
+def test_a_process_that_lives_on_keeps_steps_waiting_while_it_looks_and_no_longer(home: Path) -> None:
+    with rootlock.sharing(print, home=str(home), root=str(home.parent)):
+        look(home)  # a call that calls another one
+        pid = child(alone, home)
+        assert not ended(pid, 0.2)
+    assert ended(pid, 60)
+    assert not rootlock._held
+    with rootlock.alone(lambda: False, home=str(home)):
+        pid = child(look, home)
+        assert not ended(pid, 0.2)
+        assert (home / "looked").exists()  # that was ours
+    assert ended(pid, 60)
+
+
+def test_its_threads_come_one_after_the_other(home: Path) -> None:
+    with rootlock.sharing(print, home=str(home), root=str(home.parent)):
+        other = threading.Thread(target=look, args=(home,))
+        other.start()
+        other.join(0.2)
+        assert other.is_alive()
+        alone(home)  # a step of what is done here
+    other.join(60)
+    assert (home / "looked").exists()
+    assert not rootlock._held
+
+
+def test_what_a_worker_asks_for_waits_for_no_step(home: Path) -> None:
+    """It could be the worker's."""
+    with rootlock.alone(lambda: False, home=str(home)), rootlock.serving():
+        look(home)
+    assert not rootlock._held
+
+
+def test_who_waits_for_somebody_keeps_no_step_waiting(home: Path) -> None:
+    share(home)
+    with rootlock.given_up():
+        assert ended(child(alone, home), 60)
+    pid = child(alone, home)
+    assert not ended(pid, 0.2)
+    release()
+    assert ended(pid, 60)
+    with rootlock.given_up():  # of nothing
+        pass
+
+
+def test_what_was_left_meanwhile_is_brought_back(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    undone: list[str] = []
+    monkeypatch.setattr(locks, "undo", undone.append)
+    share(home)
+    note = home / locks.UNDO
+    note.touch()
+    with rootlock.given_up():
+        (home.parent / rootlock.NOTE).symlink_to(note)
+    assert undone == [str(note)]
+    release()
 
 
 def test_where_no_img_has_a_home_nothing_is_waited_for(tmp_path: Path) -> None:
