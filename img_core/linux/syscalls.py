@@ -402,6 +402,19 @@ class MemoryReader:
         return _process_vm_readv(pid, self._local, 1, _IOVEC.pack(address, size), 1, 0)
 
 
+class MemoryWriter:
+    """Writes the first *size* bytes of *buffer* to the memory of processes, for who does it thousands of times."""
+
+    def __init__(self, buffer: ctypes.Array[ctypes.c_char], size: int) -> None:
+        self._buffer = buffer  # which has to stay where it is
+        self._local = _IOVEC.pack(ctypes.addressof(buffer), size)
+        self._size = size
+
+    def write(self, pid: int, address: int) -> bool:
+        """Write all of it to *address*; return False if that is not possible."""
+        return _process_vm_writev(pid, self._local, 1, _IOVEC.pack(address, self._size), 1, 0) == self._size
+
+
 def process_vm_write(pid: int, address: int, data: bytes) -> int:
     """Write *data* to the memory of a process, as far as it is writable there; return how many bytes were written."""
     return process_vm_write_from(pid, address, ctypes.create_string_buffer(data, len(data)), len(data))

@@ -25,7 +25,7 @@ from img_lib_containers.identities import ROOT
 from img_lib_containers.owner_answers import STAT_KINDS, Asked, Shown, flags_of_opening, may_make
 from img_lib_containers.owner_calls import Refusal, open_proc
 from img_lib_containers.owner_records import KEEP, OwnerRecords
-from img_lib_containers.permissions import Permissions, hands_down_a_list
+from img_lib_containers.permissions import DEFAULT_LIST, Permissions, hands_down_a_list
 from img_lib_containers.shortcuts import Shortcuts
 from img_lib_containers.standing import StandingDirectories
 
@@ -44,6 +44,7 @@ _SHORT: Final = 3  # paths that may mean the root directory
 _LONGEST_CAPABILITY: Final = 24
 _ACCESS_LIST: Final = b"system.posix_acl_access"
 _LONGEST_LIST: Final = 65536  # XATTR_SIZE_MAX
+_DEFAULT_LIST: Final = os.fsencode(DEFAULT_LIST)
 _NOTES: Final = b"user.img."
 
 
@@ -62,7 +63,7 @@ class FakeRecords(OwnerRecords):
 
     def __init__(self) -> None:
         super().__init__(-1)
-        self.permissions = Permissions(os.getuid())
+        self.permissions = Permissions(os.getuid(), self.plain)
 
     def add_mounted(self, sockets: Iterable[Sequence[int]]) -> None:
         """Note what `mounted_sockets` says, modes included: one that closes it would hinder root."""
@@ -94,7 +95,10 @@ class FakeRecords(OwnerRecords):
     def is_plain(self, owner: tuple[int, int], mode: int, kind: str, directory: bytes | str) -> bool:
         """Tell whether there is nothing to note of a new file."""
         closed = self.permissions.masked or self.permissions.is_closed(mode, directory=kind == "directory")
-        return not closed and not hands_down_a_list(directory) and super().is_plain(owner, mode, kind, directory)
+        if hands_down_a_list(directory):
+            self.plain.clear()  # what is made may have the number of one that was plain, and hands it down, too
+            return False
+        return not closed and super().is_plain(owner, mode, kind, directory)
 
     def own(self, name: str, owner: tuple[int, int], mode: int) -> None:
         """Note owner and mode of a new file."""
@@ -305,7 +309,8 @@ class FakeRoot(Answering):
         at, arguments = asked.call.value, notification.arguments
         try:
             attribute = asked.caller.read_path(arguments[at])
-            if attribute.startswith(_NOTES) and self._shortcuts is not None and not asked.call.kind.startswith("get"):
+            marks = attribute.startswith(_NOTES) or attribute == _DEFAULT_LIST
+            if marks and self._shortcuts is not None and not asked.call.kind.startswith("get"):
                 self._shortcuts.forget()
             if attribute != CAPABILITY and (attribute != _ACCESS_LIST or asked.call.kind != "set attribute"):
                 return False

@@ -17,6 +17,7 @@ __all__ = ["Caller", "Refusal", "Viewpoint", "open_proc"]
 
 _LONGEST_PATH: Final = 4096
 _PAGE: Final = 4096
+_SHORT: Final = 256  # what is read at first, since hardly any path is longer
 _AT_FDCWD: Final = syscalls.AT_FDCWD & 0xFFFFFFFF
 
 
@@ -55,6 +56,12 @@ class Viewpoint:
 
     def read_path(self, pid: int, pointer: int) -> bytes:
         """Read a string from the memory of a process. Raises `Refusal`."""
+        room = _PAGE - pointer % _PAGE
+        count = self._memory.read(pid, pointer, room if room < _SHORT else _SHORT)
+        text = self.buffer.value
+        return text if len(text) < count else self._read_long_path(pid, pointer)
+
+    def _read_long_path(self, pid: int, pointer: int) -> bytes:
         text = b""
         while len(text) < _LONGEST_PATH:
             # Up to the next page border: the page after the string may not exist.

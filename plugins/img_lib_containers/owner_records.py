@@ -36,6 +36,9 @@ class OwnerRecords:
 
     def __init__(self, device: int, *, root_is_noted: bool = False) -> None:
         self.inodes: dict[tuple[int, int], Ids] = {}
+        self.others = False  #: some inode has, or had, another owner than root
+        #: device and inode of files that are known to have no note; whoever writes one empties this
+        self.plain: set[tuple[int, int]] = set()
         self._device = device
         self.root_is_noted = root_is_noted
         self._mounted: set[tuple[int, int]] = set()
@@ -43,7 +46,7 @@ class OwnerRecords:
     def add_mounted(self, sockets: Iterable[Sequence[int]]) -> None:
         """Note what `containers.mounted_sockets` says."""
         for device, inode, uid, gid, _mode in sockets:
-            self.inodes[device, inode] = uid, gid
+            self._remember((device, inode), (uid, gid))
             self._mounted.add((device, inode))
 
     def of_the_tree(self) -> list[tuple[int, int, int, int]]:
@@ -76,7 +79,7 @@ class OwnerRecords:
                 name, KEEP, KEEP
             )  # no change, but an overlay copies the file up, so that it becomes part of the layer
             key = status.st_dev, status.st_ino
-            self.inodes[key] = _merged(self.inodes.get(key), uid, gid)
+            self._remember(key, _merged(self.inodes.get(key), uid, gid))
 
     def mode(self, name: str, status: os.stat_result) -> int:
         """Return the mode that a file has for the step."""
@@ -87,7 +90,7 @@ class OwnerRecords:
         """Tell whether there is nothing to note of a new file in *directory*; *kind* is that of the call that makes it."""
         del mode, directory
         # One that carries no note may have the number of one that is gone.
-        return owner == _ROOT and not self.root_is_noted and not (self.inodes and kind in ("link", "node"))
+        return owner == _ROOT and not self.root_is_noted and not (self.others and kind in ("link", "node"))
 
     def own(self, name: str, owner: Ids, mode: int) -> None:
         """Note the owner of a new file; *mode* is what it was made with. Raises OSError."""
@@ -95,9 +98,15 @@ class OwnerRecords:
         status = os.stat(name)
         if _carries(status.st_mode):
             if owner != _ROOT or self.root_is_noted:
-                _write(name, owner)
+                self._write(name, owner)
         elif self._is_ours(status):
-            self.inodes[status.st_dev, status.st_ino] = owner
+            self._remember((status.st_dev, status.st_ino), owner)
+
+    def _remember(self, key: tuple[int, int], owner: Ids) -> None:
+        self.inodes[key] = owner
+        if owner != _ROOT:
+            self.others = True
+            self.plain.clear()  # there may be one that had this number
 
     def _is_ours(self, status: os.stat_result) -> bool:
         """Tell whether a file may be one of the tree."""
@@ -112,7 +121,11 @@ class OwnerRecords:
         elif owner == _ROOT and not self.root_is_noted:
             os.removexattr(name, OWNER_ATTRIBUTE)
         else:
-            _write(name, owner)
+            self._write(name, owner)
+
+    def _write(self, name: str, owner: Ids) -> None:
+        self.plain.clear()
+        _write(name, owner)
 
 
 def _carries(mode: int) -> bool:

@@ -17,29 +17,31 @@ from typing import Final
 
 from img_core.files.xattrs import MODE, parse_mode
 
-__all__ = ["Permissions", "hands_down_a_list"]
+__all__ = ["DEFAULT_LIST", "Permissions", "hands_down_a_list"]
 
 _ALL_OF_A_DIRECTORY: Final = 0o700
 _ALL_OF_A_FILE: Final = 0o600
 _LEAST_OF_A_FILE: Final = 0o400
 _SET_ID: Final = stat.S_ISUID | stat.S_ISGID
-_DEFAULT_LIST: Final = "system.posix_acl_default"
+#: the attribute of a directory that hands down an access control list
+DEFAULT_LIST: Final = "system.posix_acl_default"
 
 
 def hands_down_a_list(directory: bytes | str) -> bool:
     """Tell whether what is made in *directory* gets its permissions from an access control list there instead of the umask, see acl(5)."""
     try:
-        os.getxattr(directory, _DEFAULT_LIST)
+        os.getxattr(directory, DEFAULT_LIST)
     except OSError:
         return False
     return True
 
 
 class Permissions:
-    """All files of *uid* are ours."""
+    """All files of *uid* are ours. *plain* is emptied when a file gets a note, see `owner_records`."""
 
-    def __init__(self, uid: int) -> None:
+    def __init__(self, uid: int, plain: set[tuple[int, int]]) -> None:
         self._uid = uid
+        self._plain = plain
         self.masked = False  #: some process may make files that are closed to their owner
         #: modes of files that cannot have a note, by device and inode
         self.special: dict[tuple[int, int], int] = {}
@@ -109,9 +111,9 @@ class Permissions:
         now = stat.S_IMODE(info.st_mode)
         os.chmod(name, now | wanted | (_ALL_OF_A_DIRECTORY if directory else 0))
 
-    @staticmethod
-    def _note(name: bytes | str, info: os.stat_result, mode: int | None) -> None:
+    def _note(self, name: bytes | str, info: os.stat_result, mode: int | None) -> None:
         """Note the mode of a file, or that there is none to note, which takes the permission to write it."""
+        self._plain.clear()
         now = stat.S_IMODE(info.st_mode)
         if not now & stat.S_IWUSR:
             os.chmod(name, now | stat.S_IWUSR)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from img_core.linux import syscalls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "RAW_ARCHITECTURE",
@@ -38,7 +38,7 @@ __all__ = [
     "notifications",
     "owners_program",
     "proceed",
-    "proceed_raw",
+    "proceeding",
     "raw_calls",
     "receive",
     "refusing",
@@ -237,9 +237,19 @@ def answer(listener: int, notification: Notification, *, value: int = 0, error: 
     _respond(listener, _RESPONSE.pack(notification.id, value, -error, 0))
 
 
-def proceed_raw(listener: int, raw: RawCall) -> None:
-    """Do what `proceed` does."""
-    _respond(listener, _RESPONSE.pack(raw[0], 0, 0, _FLAG_CONTINUE))
+def proceeding(listener: int) -> Callable[[RawCall], bool]:
+    """Return what does what `proceed` does, and returns True."""
+    ioctl, pack = fcntl.ioctl, _RESPONSE.pack
+
+    def proceed_raw(raw: RawCall) -> bool:
+        try:
+            ioctl(listener, _IOCTL_SEND, pack(raw[0], 0, 0, _FLAG_CONTINUE))
+        except OSError as err:
+            if err.errno != errno.ENOENT:  # its process was killed meanwhile
+                raise
+        return True
+
+    return proceed_raw
 
 
 def answer_raw(listener: int, raw: RawCall, *, error: int = 0) -> None:

@@ -4,15 +4,20 @@ Nearly always the file has no note, its mode hinders nobody, and who asks is roo
 to change are two numbers. That is found out with one look at the file. Whatever is out of the ordinary goes the long way (`fake_root`),
 which decides it alone: a shortcut never refuses a call and never writes a note.
 
-*plain* files are those of which a look has found no note. Nobody makes one without going the long way, and each call that does empties the
-list, but for attributes that a step sets itself: the kernel does that later, so from then on nothing is remembered.
+*plain* files (`PlainFiles`) are those of which a look has found no note. Whoever notes something of a file takes it from the list, but for
+attributes that a step sets itself: the kernel does that later, so from then on nothing is remembered.
+
+Each kind of call has a function that is made for the positions of its arguments, and in which as little as possible is looked up by name:
+a call costs about as much as the supervisor needs for it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import stat
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from img_core.files.ownership import OWNER_ATTRIBUTE
@@ -20,15 +25,13 @@ from img_core.files.xattrs import MODE
 from img_core.linux import syscalls
 from img_lib_containers import call_numbers, seccomp
 from img_lib_containers.owner_calls import Refusal
-from img_lib_containers.permissions import hands_down_a_list
+from img_lib_containers.permissions import DEFAULT_LIST, hands_down_a_list
 from img_lib_containers.seccomp import RAW_ARCHITECTURE, RAW_NUMBER, RAW_PID, RawCall
 from img_lib_containers.seccomp import RAW_ARGUMENTS as _FIRST
 from img_lib_containers.statuses import Status
 from img_lib_containers.supervised_calls import CALLS, SupervisedCall
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from img_lib_containers.fake_root import FakeRecords
     from img_lib_containers.identities import Identities
     from img_lib_containers.owner_calls import Viewpoint
@@ -38,7 +41,8 @@ __all__ = ["Shortcuts"]
 
 _SYSTEM: Final = (b"/proc/", b"/sys/", b"/dev/")
 _SHORT: Final = 3  # paths that may mean the root directory
-_MARKS: Final = frozenset((OWNER_ATTRIBUTE, os.fsdecode(MODE)))
+#: notes, and what has a directory hand down permissions
+_MARKS: Final = frozenset((OWNER_ATTRIBUTE, os.fsdecode(MODE), DEFAULT_LIST))
 _AT_FDCWD: Final = syscalls.AT_FDCWD & 0xFFFFFFFF
 _SET_ID: Final = stat.S_ISUID | stat.S_ISGID
 _TO_ROOT: Final = (0, 0xFFFFFFFF)  # 0xFFFFFFFF: stays as it is
@@ -46,11 +50,18 @@ _NEW: Final = os.O_CREAT | os.O_EXCL
 _LONG_WAY: Final = os.O_PATH | (os.O_TMPFILE & ~os.O_DIRECTORY)
 _CREAT: Final = os.O_CREAT | os.O_WRONLY | os.O_TRUNC  # creat(2)
 _OF_ACCESS: Final = {os.O_RDONLY: 0o400, os.O_WRONLY: 0o200}
+_SLASH: Final = 0x2F
+_MOST_NAMES: Final = 1 << 12
 _MOST: Final = 1 << 16  # files that are remembered
 
+_OWN: Final = b"/proc/self/fd/"
+_ROOT: Final = (0, 0)
+
 _NATIVE: Final = {"x86_64": call_numbers.X86_64, "aarch64": call_numbers.AARCH64}.get(syscalls.MACHINE, 0)
-#: kinds of calls that make no notes, whoever answers them
-_WITHOUT_NOTES: Final = ("identity", "keep", "umask", "enter", "entry", "get attribute")
+Named = tuple[
+    bytes, bool
+]  #: a name as in `permissions`, and whether it is a descriptor's, so that no link is at its end
+Way = Callable[[RawCall], bool]
 
 
 class Shortcuts:
@@ -67,6 +78,7 @@ class Shortcuts:
         standing: StandingDirectories | None,
     ) -> None:
         self._listener = listener
+        self._proceed = seccomp.proceeding(listener)
         self._view = view
         self._records = records
         self._permissions = records.permissions
@@ -75,55 +87,106 @@ class Shortcuts:
         self._standing = standing
         self._uid, self._gid = os.getuid(), os.getgid()
         self._status = Status()
-        self._plain: set[tuple[int, int]] = set()
         self._remembers = True
-        ways: dict[str, Callable[[RawCall, SupervisedCall], bool]] = {
-            "stat": self._show,
-            "statx": self._show,
-            "owner": self._give,
-            "mode": self._change_mode,
-            "open": self._open,
-            "directory": self._make,
-            "link": self._make,
-            "program": self._execute,
-            "access": self._access,
+        self._descriptors: dict[tuple[int, int], bytes] = {}
+        makers: dict[str, Callable[[SupervisedCall], Way]] = {
+            "stat": self._showing if self._uid else self._showing_ours,
+            "statx": self._showing if self._uid else self._showing_ours,
+            "owner": self._giving,
+            "mode": self._changing_mode,
+            "open": self._opening,
+            "directory": self._making,
+            "link": self._making,
+            "program": self._executing,
+            "access": self._accessing,
         }
+        #: number of a call -> what answers it if it is ordinary, and returns False for one that has to go the long way
         self._ways = {
-            number: (ways[call.kind], call) for number, call in CALLS.get(_NATIVE, {}).items() if call.kind in ways
+            number: makers[call.kind](call) for number, call in CALLS.get(_NATIVE, {}).items() if call.kind in makers
         }
-        self._harmless = frozenset(
-            number for number, call in CALLS.get(_NATIVE, {}).items() if call.kind in _WITHOUT_NOTES
-        )
 
     def take(self, raw: RawCall) -> bool:
         """Answer an ordinary call; return False for one that has to go the long way."""
-        found = self._ways.get(raw[RAW_NUMBER])
-        if found is not None and raw[RAW_ARCHITECTURE] == _NATIVE and found[0](raw, found[1]):
-            return True
-        if raw[RAW_NUMBER] not in self._harmless or raw[RAW_ARCHITECTURE] != _NATIVE:
-            self._plain.clear()
-        return False
+        way = self._ways.get(raw[RAW_NUMBER])
+        return way is not None and raw[RAW_ARCHITECTURE] == _NATIVE and way(raw)
 
     def forget(self) -> None:
         """Remember nothing any more: the step itself sets what may be a note."""
         self._remembers = False
+        self._records.plain.clear()
 
     # --- what they are about ------------------------------------------------------------------------------------------
 
-    def _path(self, raw: RawCall, call: SupervisedCall, flags: int = 0) -> bytes | None:
-        """Return the path that a call has, empty if it is about a descriptor; None if there is more to it."""
-        if call.path < 0:
-            return b""
-        pointer = raw[_FIRST + call.path]
-        try:
-            path = self._view.read_path(raw[RAW_PID], pointer) if pointer else b""
-        except Refusal:
-            return None
-        if not path:
-            return b"" if flags & syscalls.AT_EMPTY_PATH else None
-        if path.startswith(_SYSTEM) or (len(path) < _SHORT and self._view.stand_in):
-            return None
-        return None if self._standing is not None and self._standing.may_mean(path) else path
+    def _naming(self, call: SupervisedCall, *, descriptors: bool = False) -> Callable[[RawCall, int], Named | None]:
+        """Return what names the file of a call with such flags, and returns None if there is more to it.
+
+        *descriptors*: also by a path that names a descriptor, as C libraries do to change the mode of what is no link.
+        """
+        path_at = _FIRST + call.path if call.path >= 0 else 0
+        directory_at = _FIRST + call.directory if call.directory >= 0 else 0
+        read_path, may_mean = self._view.read_path, self._standing.may_mean if self._standing is not None else None
+        shortest = _SHORT if self._view.stand_in else 1
+        known, name_descriptor = self._descriptors, self._name_descriptor
+
+        def name_of(raw: RawCall, flags: int) -> Named | None:
+            pid = raw[RAW_PID]
+            try:
+                path = read_path(pid, raw[path_at]) if path_at and raw[path_at] else b""
+            except Refusal:
+                return None
+            if path:
+                if path.startswith(_SYSTEM):
+                    number = path[len(_OWN) :]
+                    own = descriptors and path.startswith(_OWN) and number.isdigit()
+                    return (b"%d/fd/%b" % (pid, number), True) if own else None
+                if len(path) < shortest or (may_mean is not None and may_mean(path)):
+                    return None
+                if path[0] == _SLASH:
+                    return path, False
+            elif path_at and not flags & syscalls.AT_EMPTY_PATH:
+                return None
+            number_of_directory = raw[directory_at] & 0xFFFFFFFF if directory_at else _AT_FDCWD
+            found = known.get((pid, number_of_directory))
+            if found is None:
+                found = name_descriptor(pid, number_of_directory)
+            return (found + path, False) if path else (found[:-1], True)
+
+        return name_of
+
+    def _name_descriptor(self, pid: int, number: int) -> bytes:
+        """Return how names begin that start at a descriptor, or at the working directory (AT_FDCWD); making that takes a while."""
+        if len(self._descriptors) == _MOST_NAMES:
+            self._descriptors.clear()
+        name = b"%d/cwd/" % pid if number == _AT_FDCWD else b"%d/fd/%d/" % (pid, number)
+        self._descriptors[pid, number] = name
+        return name
+
+    def _looking(
+        self, call: SupervisedCall, *, descriptors: bool = False
+    ) -> Callable[[RawCall, int], tuple[bytes, os.stat_result] | None]:
+        """Return what gives name and looks of a file or directory of ours of which nothing is noted, or None.
+
+        It raises OSError if there is none.
+        """
+        name_of, look, plain = self._naming(call, descriptors=descriptors), os.stat, self._records.plain
+        follows, uid, is_plain = call.follow, self._uid, self._is_plain
+
+        def found(raw: RawCall, flags: int) -> tuple[bytes, os.stat_result] | None:
+            named = name_of(raw, flags)
+            if named is None:
+                return None
+            name, is_open = named
+            info = look(name, follow_symlinks=is_open or (follows and not flags & syscalls.AT_SYMLINK_NOFOLLOW))
+            mode = info.st_mode
+            if info.st_uid != uid or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                return None
+            if mode & _SET_ID and stat.S_ISREG(mode):
+                return None
+            key = info.st_dev, info.st_ino
+            ordinary = key in plain or (info.st_dev not in self._elsewhere and is_plain(name, key, mode))
+            return (name, info) if ordinary else None
+
+        return found
 
     def _is_elsewhere(self, device: int, mode: int) -> bool:
         """Tell whether a path may have led to a process or a descriptor of ours instead of the caller's."""
@@ -136,200 +199,245 @@ class Shortcuts:
             return False
 
     def _is_plain(self, name: bytes, key: tuple[int, int], mode: int) -> bool:
-        """Tell whether nothing is noted of a file with that device and inode."""
-        if key in self._plain:
-            return True
+        """Tell whether nothing is noted of a file of ours with that device and inode."""
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            if key in self._records.inodes:
+            return self._records.inodes.get(key, _ROOT) == _ROOT and key not in self._permissions.special
+        try:
+            if not _MARKS.isdisjoint(os.listxattr(name)):
                 return False
-        else:
-            try:
-                if not _MARKS.isdisjoint(os.listxattr(name)):
-                    return False
-            except OSError as err:
-                if err.errno != errno.ENOTSUP:
-                    return False
-        if self._remembers:
-            if len(self._plain) == _MOST:
-                self._plain.clear()
-            self._plain.add(key)
-        return True
-
-    def _look(self, raw: RawCall, call: SupervisedCall, flags: int = 0) -> tuple[bytes, os.stat_result] | None:
-        """Return name and looks of a file or directory of ours of which nothing is noted, or None. Raises OSError if there is none."""
-        path = self._path(raw, call, flags)
-        if path is None:
-            return None
-        name = _name_of(raw, call, path)
-        follow = not path or (call.follow and not flags & syscalls.AT_SYMLINK_NOFOLLOW)
-        info = os.stat(name, follow_symlinks=follow)
-        mode = info.st_mode
-        ordinary = (
-            info.st_uid == self._uid
-            and (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-            and not (mode & _SET_ID and stat.S_ISREG(mode))
-            and info.st_dev not in self._elsewhere
-            and self._is_plain(name, (info.st_dev, info.st_ino), mode)
-        )
-        return (name, info) if ordinary else None
-
-    def _proceed(self, raw: RawCall) -> bool:
-        seccomp.proceed_raw(self._listener, raw)
+        except OSError as err:
+            if err.errno != errno.ENOTSUP:
+                return False
+        plain = self._records.plain
+        if self._remembers and key[0] not in self._elsewhere:
+            if len(plain) == _MOST:
+                plain.clear()
+            plain.add(key)
         return True
 
     # --- calls --------------------------------------------------------------------------------------------------------
 
-    def _show(self, raw: RawCall, call: SupervisedCall) -> bool:
-        """Show a file, also one with notes."""
-        flags = raw[_FIRST + call.flags] if call.flags >= 0 else 0
-        path = self._path(raw, call, flags)
-        if path is None:
-            return False
-        status, name = self._status, _name_of(raw, call, path)
-        follow = not path or (call.follow and not flags & syscalls.AT_SYMLINK_NOFOLLOW)  # what is open is behind a link
-        mask = raw[_FIRST + 3] & 0xFFFFFFFF if call.kind == "statx" else None
-        if error := status.read(name, follow=follow, mask=mask):
-            return error != errno.EACCES and self._proceed(raw)  # the kernel will find it, too
-        if path and self._is_elsewhere(status.device, status.mode):
-            return False
-        if status.uid != self._uid:
-            return self._proceed(raw)
-        key = (status.device, status.inode)
-        if self._is_plain(name, key, status.mode):
-            owner, permissions = None, -1
-        else:
-            owner, permissions = self._noted(name, key, status.mode)
-        if owner is None:
-            if not self._uid and permissions < 0:
-                return self._proceed(raw)
-            owner = (0, 0 if status.gid == self._gid else status.gid)
-        status.show(owner, permissions)
-        if seccomp.waits_raw(self._listener, raw):
-            written = status.give(raw[RAW_PID], raw[_FIRST + call.value])
-            seccomp.answer_raw(self._listener, raw, error=0 if written else errno.EFAULT)
-        return True
+    def _showing_ours(self, call: SupervisedCall) -> Way:
+        """Show a file, also one with notes, where the files of root are ours: nearly always the kernel does that."""
+        name_of, look, plain, proceed = self._naming(call), os.stat, self._records.plain, self._proceed
+        flags_at, follows = _flags_of(call), call.follow
 
-    def _noted(self, name: bytes, key: tuple[int, int], mode: int) -> tuple[tuple[int, int] | None, int]:
-        """Return owner and permissions that are noted of a file; None and -1: nothing."""
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            return self._records.inodes.get(key), self._permissions.special.get(key, -1)
-        try:
-            noted = self._permissions.mode_of(name, os.stat(name))
-            return self._records.owner(name), noted if noted != stat.S_IMODE(mode) else -1
-        except OSError:  # it is gone
-            return None, -1
-
-    def _give(self, raw: RawCall, call: SupervisedCall) -> bool:
-        """Give a file to root, whose it is."""
-        at = _FIRST + call.value
-        if raw[at] & 0xFFFFFFFF not in _TO_ROOT or raw[at + 1] & 0xFFFFFFFF not in _TO_ROOT or not self._is_roots(raw):
-            return False
-        flags = raw[_FIRST + call.flags] if call.flags >= 0 else 0
-        try:
-            found = self._look(raw, call, flags)
-            if found is None or found[1].st_gid != self._gid:
+        def show(raw: RawCall) -> bool:
+            flags = raw[flags_at] if flags_at else 0
+            named = name_of(raw, flags)
+            if named is None:
                 return False
-            if self._uid:
-                os.chown(found[0], -1, -1)  # a new time of change
-                seccomp.answer_raw(self._listener, raw)
-                return True
-        except OSError:
-            return False
-        return self._proceed(raw)
+            name, is_open = named
+            follow = is_open or (follows and not flags & syscalls.AT_SYMLINK_NOFOLLOW)
+            try:
+                info = look(name, follow_symlinks=follow)
+            except OSError as err:
+                return err.errno != errno.EACCES and proceed(raw)  # the kernel will find it, too
+            key, mode = (info.st_dev, info.st_ino), info.st_mode
+            if key in plain:
+                return proceed(raw)
+            if not is_open and self._is_elsewhere(info.st_dev, mode):
+                return False
+            if info.st_uid or self._is_plain(name, key, mode):
+                return proceed(raw)
+            return self._show_noted(raw, call, name, follow=follow)
 
-    def _change_mode(self, raw: RawCall, call: SupervisedCall) -> bool:
-        """Give a file a mode with which its owner may read it, and a directory one with which he may use it."""
-        mode = raw[_FIRST + call.value]
-        try:
-            found = self._look(raw, call)
-        except OSError:
-            return False
+        return show
+
+    def _showing(self, call: SupervisedCall) -> Way:
+        """Show a file, also one with notes, where those of root are another user's."""
+        name_of, read, plain, proceed = self._naming(call), self._status.read, self._records.plain, self._proceed
+        flags_at, follows, value_at, wide = _flags_of(call), call.follow, _FIRST + call.value, call.kind == "statx"
+        give, waits, answer, listener = self._status.give, seccomp.waits_raw, seccomp.answer_raw, self._listener
+        uid, gid = self._uid, self._gid
+
+        def show(raw: RawCall) -> bool:
+            flags = raw[flags_at] if flags_at else 0
+            named = name_of(raw, flags)
+            if named is None:
+                return False
+            name, is_open = named
+            follow = is_open or (follows and not flags & syscalls.AT_SYMLINK_NOFOLLOW)
+            found = read(name, follow=follow, mask=raw[_FIRST + 3] & 0xFFFFFFFF if wide else None)
+            if found is None:
+                return ctypes.get_errno() != errno.EACCES and proceed(raw)  # the kernel will find it, too
+            device, inode, mode, owner, group = found
+            key = device, inode
+            if key not in plain:
+                if not is_open and self._is_elsewhere(device, mode):
+                    return False
+                if owner != uid:
+                    return proceed(raw)
+                if not self._is_plain(name, key, mode):
+                    return self._show_noted(raw, call, name, follow=follow)
+            error = 0
+            if waits(listener, raw):
+                error = give(raw[RAW_PID], raw[value_at], 0, 0 if group == gid else group)
+            answer(listener, raw, error=error)
+            return True
+
+        return show
+
+    def _show_noted(self, raw: RawCall, call: SupervisedCall, name: bytes, *, follow: bool) -> bool:
+        """Show a file of ours that has notes."""
+        status = self._status
+        mask = raw[_FIRST + 3] & 0xFFFFFFFF if call.kind == "statx" else None
+        found = status.read(name, follow=follow, mask=mask)
         if found is None:
             return False
-        directory = stat.S_ISDIR(found[1].st_mode)
-        return not self._permissions.is_closed(mode, directory=directory) and self._proceed(raw)
+        device, inode, mode, _, group = found
+        permissions = -1
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+            try:
+                permissions = self._permissions.mode_of(name, os.stat(name))
+                owner = self._records.owner(name)
+            except OSError:  # it is gone
+                owner = None
+        else:
+            owner = self._records.inodes.get((device, inode))
+            permissions = self._permissions.special.get((device, inode), -1)
+        if owner is None:
+            owner = (0, 0 if group == self._gid else group)
+        if seccomp.waits_raw(self._listener, raw):
+            error = status.give(raw[RAW_PID], raw[_FIRST + call.value], *owner, permissions)
+            seccomp.answer_raw(self._listener, raw, error=error)
+        return True
 
-    def _open(self, raw: RawCall, call: SupervisedCall) -> bool:
+    def _giving(self, call: SupervisedCall) -> Way:
+        """Give a file to root, whose it is."""
+        found_of, at, flags_at = self._looking(call), _FIRST + call.value, _flags_of(call)
+
+        def give(raw: RawCall) -> bool:
+            if raw[at] & 0xFFFFFFFF not in _TO_ROOT or raw[at + 1] & 0xFFFFFFFF not in _TO_ROOT:
+                return False
+            if not self._is_roots(raw):
+                return False
+            try:
+                found = found_of(raw, raw[flags_at] if flags_at else 0)
+                if found is None or found[1].st_gid != self._gid:
+                    return False
+                if not self._uid:
+                    return self._proceed(raw)
+                os.chown(found[0], -1, -1)  # a new time of change
+            except OSError:
+                return False
+            seccomp.answer_raw(self._listener, raw)
+            return True
+
+        return give
+
+    def _changing_mode(self, call: SupervisedCall) -> Way:
+        """Give a file a mode with which its owner may read it, and a directory one with which he may use it."""
+        found_of, at, is_closed = (
+            self._looking(call, descriptors=True),
+            _FIRST + call.value,
+            self._permissions.is_closed,
+        )
+
+        def change(raw: RawCall) -> bool:
+            try:
+                found = found_of(raw, 0)
+            except OSError:
+                return False
+            if found is None or is_closed(raw[at], directory=stat.S_ISDIR(found[1].st_mode)):
+                return False
+            return self._proceed(raw)
+
+        return change
+
+    def _opening(self, call: SupervisedCall) -> Way:
         """Open a file that is there and may be written, or make one."""
-        flags = raw[_FIRST + call.flags] & 0xFFFFFFFF if call.flags >= 0 else _CREAT
-        if flags & _LONG_WAY:
-            return False
-        path = self._path(raw, call)
-        if not path:
-            return False
-        name = _name_of(raw, call, path)
-        if flags & _NEW == _NEW:
-            return self._make_at(name, raw[_FIRST + call.value], raw)
-        try:
-            info = os.stat(name, follow_symlinks=not flags & os.O_NOFOLLOW)
-        except FileNotFoundError:
-            return bool(flags & os.O_CREAT) and self._make_at(name, raw[_FIRST + call.value], raw)
-        except OSError:
-            return False
-        wanted = _OF_ACCESS.get(flags & os.O_ACCMODE, 0o600) | (0o200 if flags & os.O_TRUNC else 0)
-        mode = info.st_mode
-        if info.st_uid != self._uid or self._is_elsewhere(info.st_dev, mode):
-            return False
-        return mode & wanted == wanted and not mode & _SET_ID and self._proceed(raw)
+        name_of, flags_at, mode_at = self._naming(call), _flags_of(call), _FIRST + call.value
 
-    def _make(self, raw: RawCall, call: SupervisedCall) -> bool:
+        def open_or_make(raw: RawCall) -> bool:
+            flags = raw[flags_at] & 0xFFFFFFFF if flags_at else _CREAT
+            named = None if flags & _LONG_WAY else name_of(raw, 0)
+            if named is None:
+                return False
+            name = named[0]
+            if flags & _NEW == _NEW:
+                return self._make_at(name, raw[mode_at], raw)
+            try:
+                info = os.stat(name, follow_symlinks=not flags & os.O_NOFOLLOW)
+            except FileNotFoundError:
+                return bool(flags & os.O_CREAT) and self._make_at(name, raw[mode_at], raw)
+            except OSError:
+                return False
+            wanted = _OF_ACCESS.get(flags & os.O_ACCMODE, 0o600) | (0o200 if flags & os.O_TRUNC else 0)
+            mode = info.st_mode
+            if info.st_uid != self._uid or self._is_elsewhere(info.st_dev, mode):
+                return False
+            return mode & wanted == wanted and not mode & _SET_ID and self._proceed(raw)
+
+        return open_or_make
+
+    def _making(self, call: SupervisedCall) -> Way:
         """Make a directory or a link."""
-        link = call.kind == "link"
-        if link and self._records.inodes:  # the new one may have the number of one that is gone
-            return False
-        path = self._path(raw, call)
-        mode = 0o777 if link else raw[_FIRST + call.value]
-        return bool(path) and self._make_at(_name_of(raw, call, path or b""), mode, raw, directory=not link)
+        name_of, mode_at, link, records = self._naming(call), _FIRST + call.value, call.kind == "link", self._records
+
+        def make(raw: RawCall) -> bool:
+            if link and records.others:  # the new one may have the number of one that is gone
+                return False
+            named = name_of(raw, 0)
+            if named is None:
+                return False
+            return self._make_at(named[0], 0o777 if link else raw[mode_at], raw, directory=not link)
+
+        return make
 
     def _make_at(self, name: bytes, mode: int, raw: RawCall, *, directory: bool = False) -> bool:
-        if (
-            self._permissions.masked
-            or self._permissions.is_closed(mode, directory=directory)
-            or not self._is_roots(raw)
-        ):
+        permissions = self._permissions
+        if permissions.masked or permissions.is_closed(mode, directory=directory) or not self._is_roots(raw):
             return False
-        parent = _parent(name)
+        parent = name.rstrip(b"/").rpartition(b"/")[0] or b"/"
         try:
             above = os.stat(parent)
         except OSError:
             return False
-        return not (above.st_mode & stat.S_ISGID or hands_down_a_list(parent)) and self._proceed(raw)
+        if above.st_mode & stat.S_ISGID:
+            return False
+        key = above.st_dev, above.st_ino
+        if key not in self._records.plain:
+            plain = above.st_uid == self._uid and self._is_plain(parent, key, above.st_mode)
+            if not plain and hands_down_a_list(parent):
+                return False
+        return self._proceed(raw)
 
-    def _execute(self, raw: RawCall, call: SupervisedCall) -> bool:
+    def _executing(self, call: SupervisedCall) -> Way:
         """Execute a program that gives no other rights."""
-        if call.flags >= 0 or not self._is_roots(raw):
-            return False
-        try:
-            found = self._look(raw, call)
-        except FileNotFoundError:
-            return self._proceed(raw)
-        except OSError:
-            return False
-        return found is not None and self._proceed(raw)
+        found_of, simple = self._looking(call), call.flags < 0
 
-    def _access(self, raw: RawCall, call: SupervisedCall) -> bool:
+        def execute(raw: RawCall) -> bool:
+            if not simple or not self._is_roots(raw):
+                return False
+            try:
+                return found_of(raw, 0) is not None and self._proceed(raw)
+            except FileNotFoundError:
+                return self._proceed(raw)
+            except OSError:
+                return False
+
+        return execute
+
+    def _accessing(self, call: SupervisedCall) -> Way:
         """Ask for what the owner may do, and so may root."""
-        if call.flags >= 0:
-            return False
-        wanted = (raw[_FIRST + call.value] & 0o7) << 6
-        try:
-            found = self._look(raw, call)
-        except FileNotFoundError:
-            return self._proceed(raw)
-        except OSError:
-            return False
-        return found is not None and found[1].st_mode & wanted == wanted and self._proceed(raw)
+        found_of, simple, at = self._looking(call), call.flags < 0, _FIRST + call.value
+
+        def access(raw: RawCall) -> bool:
+            if not simple:
+                return False
+            wanted = (raw[at] & 0o7) << 6
+            try:
+                found = found_of(raw, 0)
+            except FileNotFoundError:
+                return self._proceed(raw)
+            except OSError:
+                return False
+            return found is not None and found[1].st_mode & wanted == wanted and self._proceed(raw)
+
+        return access
 
 
-def _name_of(raw: RawCall, call: SupervisedCall, path: bytes) -> bytes:
-    """Return a name of the file that a call is about, see `permissions`; without a *path* that of its descriptor."""
-    if path[:1] == b"/":
-        return path
-    number = raw[_FIRST + call.directory] & 0xFFFFFFFF if call.directory >= 0 else _AT_FDCWD
-    if number == _AT_FDCWD:
-        return b"%d/cwd/%b" % (raw[RAW_PID], path)
-    return b"%d/fd/%d/%b" % (raw[RAW_PID], number, path) if path else b"%d/fd/%d" % (raw[RAW_PID], number)
-
-
-def _parent(name: bytes) -> bytes:
-    return name.rstrip(b"/").rpartition(b"/")[0] or b"/"
+def _flags_of(call: SupervisedCall) -> int:
+    """Return where the flags of a call are in what the kernel tells; 0 if it has none."""
+    return _FIRST + call.flags if call.flags >= 0 else 0

@@ -6,6 +6,7 @@ A step that lists files makes thousands of these calls, and each waits for its a
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import stat
 import struct
@@ -15,7 +16,8 @@ from img_core.linux import syscalls
 
 __all__ = ["Status"]
 
-#: both begin with device and inode; then x86_64 has the links (64 bits) before the mode, others after it (32 bits). See stat(2).
+#: both begin with device and inode; then x86_64 has the links (64 bits) before the mode, others after it (32 bits), and then the ids.
+#: See stat(2).
 _STAT: Final = struct.Struct("=QQ8xIII" if syscalls.MACHINE == "x86_64" else "=QQI4xII")
 _IDS_IN_STAT: Final = 28 if syscalls.MACHINE == "x86_64" else 24
 _MODE_IN_STAT: Final = 24 if syscalls.MACHINE == "x86_64" else 16
@@ -29,40 +31,39 @@ _IDS: Final = struct.Struct("=II")
 _MODE: Final = struct.Struct("=H")  # all that a mode has
 
 
+Looks = tuple[int, int, int, int, int]  #: device, inode, mode, user and group
+
+
 class Status:
-    """What is known of one file at a time, with its bytes in `buffer`."""
+    """What is known of one file at a time."""
 
     def __init__(self) -> None:
-        self.buffer = ctypes.create_string_buffer(_STATX_SIZE)
-        self.device = self.inode = self.mode = self.uid = self.gid = 0
-        self._wide = False
+        self._buffer = ctypes.create_string_buffer(_STATX_SIZE)
+        self._narrow = syscalls.MemoryWriter(self._buffer, syscalls.STAT_SIZE)
+        self._wide = syscalls.MemoryWriter(self._buffer, _STATX_SIZE)
+        self._is_wide = False
 
-    def read(self, name: bytes, *, follow: bool, mask: int | None) -> int:
-        """Look at the file *name*: as statx(2) with *mask*, or as stat(2). Return the number of the error, 0 for none."""
+    def read(self, name: bytes, *, follow: bool, mask: int | None) -> Looks | None:
+        """Look at the file *name*: as statx(2) with *mask*, or as stat(2). Return None for an error (`ctypes.get_errno`)."""
         flags = 0 if follow else syscalls.AT_SYMLINK_NOFOLLOW
-        self._wide = mask is not None
-        if mask is not None:
-            if not syscalls.statx_into(self.buffer, name, flags, mask | _BASIC):
-                return ctypes.get_errno()
-            self.uid, self.gid, self.mode, self.inode, major, minor = _STATX.unpack_from(self.buffer)
-            self.device = os.makedev(major, minor)
-        else:
-            if not syscalls.stat_into(self.buffer, name, flags):
-                return ctypes.get_errno()
-            self.device, self.inode, self.mode, self.uid, self.gid = _STAT.unpack_from(self.buffer)
-        return 0
+        if mask is None:
+            self._is_wide = False
+            return _STAT.unpack_from(self._buffer) if syscalls.stat_into(self._buffer, name, flags) else None
+        self._is_wide = True
+        if not syscalls.statx_into(self._buffer, name, flags, mask | _BASIC):
+            return None
+        uid, gid, mode, inode, major, minor = _STATX.unpack_from(self._buffer)
+        return os.makedev(major, minor), inode, mode, uid, gid
 
-    def show(self, owner: tuple[int, int], permissions: int) -> None:
-        """Change owner and mode in the buffer; no *permissions* (-1) are those that are there."""
-        _IDS.pack_into(self.buffer, _IDS_IN_STATX if self._wide else _IDS_IN_STAT, *owner)
+    def give(self, pid: int, pointer: int, uid: int, gid: int, permissions: int = -1) -> int:
+        """Write it to the memory of a process, with another owner, and other *permissions* unless these are negative.
+
+        Return the number of the error, 0 for none.
+        """
+        wide = self._is_wide
+        _IDS.pack_into(self._buffer, _IDS_IN_STATX if wide else _IDS_IN_STAT, uid, gid)
         if permissions >= 0:
-            mode = stat.S_IFMT(self.mode) | permissions
-            _MODE.pack_into(self.buffer, _MODE_IN_STATX if self._wide else _MODE_IN_STAT, mode)
-
-    def give(self, pid: int, pointer: int) -> bool:
-        """Write it to the memory of a process; return False if that is not there."""
-        size = _STATX_SIZE if self._wide else syscalls.STAT_SIZE
-        try:
-            return syscalls.process_vm_write_from(pid, pointer, self.buffer, size) == size
-        except OSError:
-            return False
+            at = _MODE_IN_STATX if wide else _MODE_IN_STAT
+            (mode,) = _MODE.unpack_from(self._buffer, at)
+            _MODE.pack_into(self._buffer, at, stat.S_IFMT(mode) | permissions)
+        return 0 if (self._wide if wide else self._narrow).write(pid, pointer) else errno.EFAULT

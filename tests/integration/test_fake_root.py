@@ -85,6 +85,9 @@ ROWS = {
     "what changes after a look": ("echo > f; mkdir d; stat f d > s; chown 3:4 f d; stat -c %u:%g f d; chmod 4711 f; chmod 0 d; stat "
                                   "-c %a f d; chown 0:0 f d; stat -c '%u:%g %a' f d; chmod 755 f d; stat -c %a f d",
                                   "3:4 3:4 4711 0 0:0 711 0:0 0 755 755"),
+    "other names, processes": ("echo > f; ln f g; mkdir d e; stat f g d > s; (chown 3:4 f; chmod 0 d) & wait; stat -c %u:%g g; mv g h; "
+                              "mv d e/d; stat -c %u h; stat -c %a e/d; (chown 5 h; chmod 700 e/d) & wait; stat -c %u f; "
+                              "stat -c %a e/d; rm f; echo > f; stat -c %u f h", "3:4 3 0 5 700 0 5"),
     "an owner that a step notes itself": ("echo > f; stat f > s; python3 -c 'import os; os.setxattr(\"f\", \"user.img.owner\", b\"5:6\")'; "
                                           "stat -c %u:%g f; chown 0:0 f; stat -c %u:%g f", "5:6 0:0"),
     "the number of one that is gone": ("touch f; ln -s a l; chown -h 33:34 l; rm l; ln -s b l; stat -c %u:%g l; chown -h 33 l; rm l; "

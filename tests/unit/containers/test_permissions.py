@@ -58,7 +58,7 @@ ROWS: dict[str, tuple[bool, int, Callable[[Permissions, bytes], None], bool]] = 
 @pytest.mark.parametrize("what", ROWS)
 def test_only_what_a_step_does_itself_is_a_change(tmp_path: Path, what: str) -> None:
     directory, mode, work, expected = ROWS[what]
-    permissions = Permissions(os.getuid())
+    permissions = Permissions(os.getuid(), set())
     before, after = tmp_path / "before", tmp_path / "after"
     before.mkdir()
     after.mkdir()
