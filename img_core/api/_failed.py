@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from img_core.api._request import BuildRequest
 from img_core.files import fs
 from img_core.files.locks import ensure_directory
+from img_core.files.places import names_in
 from img_core.forms.plan_json import plan_from_json, plan_to_json, value_from_json, value_to_json
 from img_core.images.platforms import host_platform
 from img_core.spec.dataclass import dataclass
@@ -128,8 +129,7 @@ def available(
 def _notes(state: str) -> Iterator[str]:
     """Give the paths of all notes, newest first."""
     directory = os.path.join(state, DIRECTORY)
-    with suppress(FileNotFoundError, NotADirectoryError):
-        yield from (os.path.join(directory, name) for name in sorted(os.listdir(directory), reverse=True))
+    return (os.path.join(directory, name) for name in reversed(names_in(directory)))
 
 
 def _read(path: str) -> dict[str, Any] | None:  # Any: JSON

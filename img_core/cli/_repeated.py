@@ -222,25 +222,23 @@ def _parsed(body: bytes) -> Repetition | None:
 
 def _write(name: str, note: Repetition) -> None:
     """Leave *note*, if the cache directory can be written."""
+    from img_core.files.places import leave_note  # not for who only reads one
+
     texts = [text.encode("utf-8", "surrogateescape") for text in (note.state, note.before, note.answer, note.after)]
     paths = [b"\0".join(map(os.fsencode, each)) for each in (note.trees, note.files, note.places, note.later)]
     fields = [_FORMAT, *texts, note.log, *paths, note.print, note.later_print]
     body = b"".join(b"%d\n%b" % (len(field), field) for field in fields)
     directory = _directory()
-    temporary = os.path.join(directory, f"{name}.{os.getpid()}")
-    try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(digest(body) + body)
-        os.replace(temporary, os.path.join(directory, name))
+    if leave_note(os.path.join(directory, name), digest(body) + body):
         _forget_old(directory)
-    except OSError:
-        pass  # a full or read-only home costs time, nothing else
 
 
 def _forget_old(directory: str) -> None:
-    names = os.listdir(directory)
-    if len(names) > _NOTES:
-        by_age = sorted(names, key=lambda name: os.stat(os.path.join(directory, name)).st_mtime)
-        for name in by_age[: len(names) // 2]:
-            os.unlink(os.path.join(directory, name))
+    try:
+        names = os.listdir(directory)
+        if len(names) > _NOTES:
+            by_age = sorted(names, key=lambda name: os.stat(os.path.join(directory, name)).st_mtime)
+            for name in by_age[: len(names) // 2]:
+                os.unlink(os.path.join(directory, name))
+    except OSError:
+        pass  # another command forgets them, too

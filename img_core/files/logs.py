@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from img_core.files import fs, partial
 from img_core.files.locks import ensure_directory
+from img_core.files.places import names_in
 from img_core.spec.errors import NotFoundError
 from img_core.spec.text import show
 
@@ -77,11 +78,7 @@ class LogFile:
 
 def list_logs(state: str) -> list[LogName]:
     """Return the logs of the directory *state*, newest first."""
-    try:
-        names = os.listdir(os.path.join(state, DIRECTORY))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return [found for name in sorted(names, reverse=True) if (found := _parsed(name))]
+    return [found for name in reversed(names_in(os.path.join(state, DIRECTORY))) if (found := _parsed(name))]
 
 
 def find_log(state: str, name: str) -> LogName:

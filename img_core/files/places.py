@@ -1,4 +1,4 @@
-"""Where files of a user belong, by the XDG Base Directory Specification. Cheap to import: every command does."""
+"""Where files of a user belong, by the XDG Base Directory Specification, and what lies there. Cheap to import: every command does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ TYPE_CHECKING = False  # see `img_core.linux.stdout`
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["base_directory"]
+__all__ = ["base_directory", "leave_note", "names_in", "own_note"]
 
 
 def base_directory(environment: Mapping[str, str], variable: str, otherwise: str) -> str:
@@ -19,6 +19,36 @@ def base_directory(environment: Mapping[str, str], variable: str, otherwise: str
     """
     value = environment.get(variable, "")
     return value if os.path.isabs(value) else os.path.join(_home(environment), otherwise)
+
+
+def names_in(directory: str) -> list[str]:
+    """Return the names of what is in *directory*, sorted; none if there is no such directory. Raises OSError if it cannot be read."""
+    try:
+        return sorted(os.listdir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def own_note(path: str) -> bytes:
+    """Return what was left as the note *path*; nothing if there is none, or if somebody else left it (``sudo`` with a kept HOME)."""
+    try:
+        with open(path, "rb") as file:
+            return file.read() if os.fstat(file.fileno()).st_uid == os.geteuid() else b""
+    except OSError:
+        return b""
+
+
+def leave_note(path: str, content: bytes) -> bool:
+    """Leave *content* as the note *path*, which only saves time, whole or not at all; return whether it could be written."""
+    temporary = f"{path}.{os.getpid()}"
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(content)
+        os.replace(temporary, path)
+    except OSError:
+        return False  # a full or read-only home costs time, nothing else
+    return True
 
 
 def _home(environment: Mapping[str, str]) -> str:

@@ -13,7 +13,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from img_core.files.places import base_directory
+from img_core.files.places import base_directory, leave_note, own_note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -56,29 +56,17 @@ def _sign_of(path: str) -> str:
 def load(environment: Mapping[str, str], current: str) -> list[Row] | None:
     """Return the plugins, if the index was made for the *current* fingerprint; None otherwise."""
     try:
-        with open(_path(environment), "rb") as file:
-            # Somebody else's file (``sudo`` with a kept HOME) would decide what we import.
-            if os.fstat(file.fileno()).st_uid != os.geteuid():
-                return None
-            document = json.load(file)
+        document = json.loads(own_note(_path(environment)))
         if document["fingerprint"] != current:
             return None
         return [(row[0], row[1], row[2], row[3], row[4]) for row in document["plugins"]]
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
+    except (ValueError, KeyError, IndexError, TypeError):
         return None
 
 
 def save(environment: Mapping[str, str], current: str, rows: Sequence[Row]) -> None:
     """Keep *rows* for the *current* fingerprint, if the cache directory can be written."""
-    path = _path(environment)
-    temporary = f"{path}.{os.getpid()}"
-    try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump({"fingerprint": current, "plugins": rows}, file)
-        os.replace(temporary, path)
-    except OSError:
-        pass  # a full or read-only home costs time, nothing else
+    leave_note(_path(environment), json.dumps({"fingerprint": current, "plugins": rows}).encode())
 
 
 def _path(environment: Mapping[str, str]) -> str:

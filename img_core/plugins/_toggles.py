@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from img_core.files.places import names_in
 from img_core.forms.toml import read_toml
 from img_core.plugins._kinds import parse_plugin_id
 from img_core.spec.dataclass import dataclass
@@ -109,12 +110,9 @@ class Toggles:
 
 def _toml_files(directory: str) -> Iterable[str]:
     try:
-        names = sorted(os.listdir(directory))  # pathlib costs 10 ms at start-up
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+        return [os.path.join(directory, name) for name in names_in(directory) if name.endswith(".toml")]
     except OSError as err:
         raise UsageError(f"cannot read {directory}: {err.strerror}") from err
-    return [os.path.join(directory, name) for name in names if name.endswith(".toml")]
 
 
 def _check_keys(document: Mapping[str, object], path: str) -> None:

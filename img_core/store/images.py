@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from img_core.files import fs
 from img_core.files.locks import ensure_directory
+from img_core.files.places import names_in
 from img_core.images import oci
 from img_core.images.contents import ImageContent, chosen_content, content_size, images_behind
 from img_core.images.reference import Reference
@@ -268,7 +269,7 @@ class Images:
     def notes(self) -> tuple[Sequence[Note], Sequence[str]]:
         """Return what was noted beside the database, to rebuild it, and the paths of notes that are damaged."""
         found, damaged = [], []
-        for entry in sorted(os.listdir(self._names)) if os.path.isdir(self._names) else []:
+        for entry in names_in(self._names):
             if not entry.endswith(".json"):
                 continue
             path = os.path.join(self._names, entry)

@@ -13,6 +13,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from img_core.files import fs, locks
+from img_core.files.places import names_in
 from img_core.files.sqlite import SUSPECT, DamagedError, immutable_uri, set_aside
 from img_core.images.digests import ALGORITHMS, of_file
 from img_core.spec.errors import ImgError
@@ -106,7 +107,7 @@ def _add_blobs(database: StateDatabase, state: str, types: Mapping[Digest, str])
 
 def _whole_blobs(state: str, algorithm: str) -> Iterator[tuple[Digest, int]]:
     directory = os.path.join(state, "blobs", algorithm)
-    for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else []:
+    for name in names_in(directory):
         try:
             with fs.open_as_named(os.path.join(directory, name)) as file:
                 size = os.fstat(file.fileno()).st_size

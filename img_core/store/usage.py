@@ -10,6 +10,7 @@ from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
 from img_core.files import logs, partial
+from img_core.files.places import names_in
 from img_core.files.treewalk import tree_size
 from img_core.images import oci
 from img_core.images.digests import ALGORITHMS, blob_path, chain_id, is_digest
@@ -285,10 +286,7 @@ def _abandoned_piece(path: str) -> Piece:
 def _entries(*directory: str) -> list[tuple[str, str]]:
     """Return name and path of what is in a directory, by name; nothing if there is none."""
     path = os.path.join(*directory)
-    try:
-        return [(name, os.path.join(path, name)) for name in sorted(os.listdir(path))]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    return [(name, os.path.join(path, name)) for name in names_in(path)]
 
 
 def measured(pieces: Iterable[Piece], store: Store, *, until: float = float("inf")) -> list[Piece]:
