@@ -25,6 +25,7 @@ __all__ = [
     "stdout",
     "stopping",
     "syscalls",
+    "timing",
     "userns",
     "waiting",
     "worker",

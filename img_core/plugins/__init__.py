@@ -133,8 +133,8 @@ class Plugins:
         """Tell whether there is a plugin of that name that is switched on, be it a program. Imports and runs none."""
         return any(self._toggle_of(found).enabled for found in self._claims(kind, name))
 
-    def _all(self) -> list[Found]:
-        """Return all plugins, also twice or switched off, and programs, for which the directories of PATH are read."""
+    def installed(self) -> list[Found]:
+        """Return all plugins, also twice or switched off, and programs, for which the directories of PATH are read. Imports none."""
         found = [found for claims in self._found.values() for found in claims]
         rows = programs(self._config.environment)
         return found + [
@@ -291,9 +291,9 @@ class Plugins:
         """Return what writes how long its ``with`` block took, if the user wants to see that."""
         if not self._is_traced:
             return nullcontext()
-        from img_core.plugins._tracing import timed
+        from img_core.linux.timing import timed
 
-        return timed(f"{kind}:{name}", what)
+        return timed(f"plugin {kind}:{name}: {what}")
 
     @cached_property
     def _is_traced(self) -> bool:
@@ -340,7 +340,7 @@ class Plugins:
         With *check* each one that is not switched off is loaded; with *host* it is asked whether it works there, too.
         """
         order = {kind: number for number, kind in enumerate(KINDS)}
-        found = sorted(self._all(), key=lambda item: (order[item.kind], item.name))
+        found = sorted(self.installed(), key=lambda item: (order[item.kind], item.name))
         return [self._describe(item, host=host, check=check) for item in found]
 
     def _describe(self, found: Found, *, host: Host | None, check: bool) -> PluginInfo:
@@ -381,10 +381,6 @@ class Plugins:
         except ImgError as err:
             return "broken", err.message, err.hint or ""
         return "ok", "", ""
-
-    def installed(self) -> list[Found]:
-        """Return what is installed, also twice or switched off. Imports no plugin."""
-        return self._all()
 
     def usable(self, kind: str, name: str) -> Found:
         """Return the one installed plugin of that name that is switched on. Raises PluginError, UsageError for a kind that is none."""

@@ -92,9 +92,10 @@ class _Shielded:
                 wrapper = getattr(item, "wrapper", False) or item.hookwrapper
                 function = item.function
                 if with_trace:
-                    from img_core.plugins._tracing import traced
+                    from img_core.linux.timing import traced
 
-                    function = traced(f"{found.kind}:{found.name}", caller.name, function, wrapper=wrapper)
+                    what = f"plugin {found.kind}:{found.name}: {caller.name}"
+                    function = traced(what, function, generator=wrapper)
                 setattr(self, caller.name, shielded(str(found), caller.name, function, wrapper=wrapper))
 
 
