@@ -111,6 +111,7 @@ def _run(work: StepWork[RunOp] | StepWork[FileOp], op: RunOp) -> Iterator[tuple[
         ("ulimits", "--ulimit"),
     ):
         yield told, json.dumps(canonical_value(getattr(op, name)))
+    yield from ((f"--{name}", value) for name, value in op.options)
     contents = iter(work.key_parts)
     for mount in op.mounts:
         yield (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from img_core.files import fs
@@ -66,7 +67,7 @@ class RunMounts:
             else:
                 made = self._kinds[mount.type](opened, mount, inputs)
             if made is not None:
-                yield made
+                yield replace(made, options=mount.options)
 
     def environment(self, op: RunOp) -> Iterator[tuple[str, str]]:
         """Give the environment variables that secrets of *op* become; an optional one that is missing becomes empty."""

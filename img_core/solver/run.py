@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from img_core.solver.scope import BuildScope
     from img_core.solver.trees import Trees
     from img_core.solver.work import StepPlace, Task
-    from img_core.spec.executor import ExitStatus
+    from img_core.spec.executor import Executor, ExitStatus
     from img_core.spec.graph import RunOp
     from img_core.spec.snapshotter import Rootfs
 
@@ -95,7 +95,9 @@ class Runner:
             return self._execute(process, rootfs, step_io)
 
     def _execute(self, process: Process, rootfs: Rootfs, step_io: StepIO) -> ExitStatus:
-        status = self._scope.drivers.executor().run(process, rootfs, step_io)
+        executor = self._scope.drivers.executor()
+        _check_options(process, executor)
+        status = executor.run(process, rootfs, step_io)
         if status.canceled:
             raise Canceled(signum=self._scope.cancellation.signum)
         return status
@@ -137,6 +139,7 @@ class Runner:
                 ),
                 shm_size=op.shm_size or DEFAULT_SHM_SIZE,
                 ulimits=op.ulimits,
+                options=op.options,
             )
             yield process, group
 
@@ -228,6 +231,13 @@ class Runner:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         opened.callback(os.close, descriptor)
         return descriptor
+
+
+def _check_options(process: Process, executor: Executor) -> None:
+    """Raise StepError for an option that *executor* would leave out: what somebody asks for is done, or refused."""
+    for name, _ in (*process.options, *(option for mount in process.mounts for option in mount.options)):
+        if name not in executor.understands:
+            raise StepError(f"the executor `{executor.name}` does not know the option `{fs.show(name)}` of this step")
 
 
 def _failure(op: RunOp, status: ExitStatus, *, killed: bool) -> StepError | None:

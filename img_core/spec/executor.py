@@ -25,7 +25,7 @@ class Mount:
     (0: no limit), *mode* of its root. Who can only note owners shows a socket with this *owner* (uid, gid) and *mode*.
     Mounts are attached parents first. A missing mount point is made, and removed after the run.
     One at a place that the executor provides (``/dev/shm``, ``/sys``) replaces what is there; the kernel's own (``/proc``, ``/dev``
-    itself) cannot be replaced.
+    itself) cannot be replaced. *options* are those of a frontend that the executor `understands`.
     """
 
     target: str
@@ -35,6 +35,7 @@ class Mount:
     size: int = 0
     mode: int = 0o1777
     owner: tuple[int, int] = (0, 0)
+    options: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Process:
     *network* is ``host``, ``none``, or ``private``: then the process joins the network namespace *network_fd*. *security* is ``sandbox``
     or ``insecure``. *ulimits* are ``(name, soft, hard)`` with the names of
     setrlimit(2) in lower case (``nofile``). *cgroup_fds* are files ``cgroup.procs``, open for writing: the process enters these groups
-    before it does anything. The executor provides /proc, /sys, /dev and /dev/shm of *shm_size* bytes.
+    before it does anything. The executor provides /proc, /sys, /dev and /dev/shm of *shm_size* bytes. *options* as in `Mount`.
     """
 
     args: tuple[str, ...]
@@ -62,6 +63,7 @@ class Process:
     umask: int = 0o022
     shm_size: int = 64 * 1024 * 1024
     ulimits: tuple[tuple[str, int, int], ...] = ()
+    options: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,8 @@ class Executor(ABC):
     api: ClassVar[tuple[int, int]] = (1, 1)
     schema: ClassVar[Mapping[str, Any] | None] = None  #: JSON Schema of its options; Any: JSON
     alone: ClassVar[bool] = False  #: files of this machine are elsewhere while a step runs: nothing else is done then
+    #: Names of options of mounts and processes; it never gets others.
+    understands: ClassVar[frozenset[str]] = frozenset()
     lends: ClassVar[bool] = False  #: a directory that a step may write is in its tree then: in one place at a time
 
     def __init__(self, host: Host, options: Mapping[str, Any] | None = None) -> None:

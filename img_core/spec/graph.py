@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import field, fields, is_dataclass
+from dataclasses import Field, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from img_core.spec.dataclass import dataclass
@@ -42,6 +42,8 @@ __all__ = [
 NOT_IN_KEY = {"in_key": lambda _owner: False}
 #: Marks a field of a mount that is in the cache key where it names a secret or an agent, and not where it names a cache.
 NOT_IN_KEY_OF_CACHES = {"in_key": lambda mount: mount.type != "cache"}
+#: Marks a field that came after steps were recorded: where it is not set, identity and key are what they were. One a class, the last.
+ONLY_WHERE_SET = {"only_where_set": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class RunMount:
     """One ``RUN --mount``. *target* is absolute and clean.
 
     ``bind`` and seeded ``cache`` mounts read ``Vertex.inputs[input]`` at *source* (a path inside that input).
-    *size* is in bytes (tmpfs); *env* is the variable that carries a secret.
+    *size* is in bytes (tmpfs); *env* is the variable that carries a secret. *options* are for the executor, see `RunOp`.
     """
 
     type: str  #: bind, cache, tmpfs, secret or ssh
@@ -74,6 +76,7 @@ class RunMount:
     size: int = 0
     required: bool = False
     env: str = ""
+    options: tuple[tuple[str, str], ...] = field(default=(), metadata=ONLY_WHERE_SET)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,8 @@ class RunOp:
     """Run one process in the root file system ``Vertex.inputs[0]`` (None of the inputs when *has_base* is false: an empty root).
 
     *args* is the final argument vector, *env* the final environment in order, without HOME unless ENV or ARG set it (the solver adds
-    HOME from the passwd file). *user* is the text of USER. *proxy_env* reaches the process but not the key.
+    HOME from the passwd file). *user* is the text of USER. *proxy_env* reaches the process but not the key. *options*, names and values,
+    are between a frontend and an executor: they go to one that `understands` them, and nobody between has to know what they mean.
     """
 
     args: tuple[str, ...]
@@ -98,6 +102,7 @@ class RunOp:
     shm_size: int = 0  #: bytes; 0 means the default of 64 MiB
     ulimits: tuple[tuple[str, int, int], ...] = ()
     proxy_env: tuple[tuple[str, str], ...] = field(default=(), metadata=NOT_IN_KEY)
+    options: tuple[tuple[str, str], ...] = field(default=(), metadata=ONLY_WHERE_SET)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +222,7 @@ def canonical_value(value: Any, *, key: bool = False) -> Any:  # Any: JSON has n
     With *key*, fields that do not belong in a cache key are left out.
     """
     if is_dataclass(value) and not isinstance(value, type):
-        counted = (item.name for item in fields(value) if not key or item.metadata.get("in_key", _always)(value))
+        counted = (item.name for item in fields(value) if not item.metadata or _counts(item, value, key=key))
         return [type(value).__name__, *(canonical_value(getattr(value, name), key=key) for name in counted)]
     if isinstance(value, tuple):
         return [canonical_value(item, key=key) for item in value]
@@ -226,5 +231,7 @@ def canonical_value(value: Any, *, key: bool = False) -> Any:  # Any: JSON has n
     return value
 
 
-def _always(_owner: object) -> bool:
-    return True
+def _counts(item: Field[Any], owner: Any, *, key: bool) -> bool:
+    if "only_where_set" in item.metadata:
+        return bool(getattr(owner, item.name))
+    return not key or bool(item.metadata["in_key"](owner))

@@ -68,6 +68,7 @@ def _operation(
         extra_host_addresses=tuple(address for _, address in request.extra_hosts),
         shm_size=request.shm_size,
         ulimits=request.ulimits,
+        options=instruction.options,
         proxy_env=tuple(pair for pair in proxy_environment(request.build_args) if pair[0] not in env),
     )
 

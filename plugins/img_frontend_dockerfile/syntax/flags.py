@@ -42,7 +42,8 @@ class Flag:
     """All that there is to know of one flag. Whoever adds one adds it to `FLAGS`, and reads it where the instruction is planned.
 
     *instructions* are those that have it. *kind* is ``text``, ``list`` (only such a flag may be repeated) or ``boolean``. *check* raises
-    `Fault` for a value that cannot be. *about* is its line in docs/reference/dockerfile.md.
+    `Fault` for a value that cannot be. *about* is its line in docs/reference/dockerfile.md. A flag of RUN that is *carried* means something
+    to the executor alone: nobody has to read it, its text is among `RunOp.options`.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Flag:
     about: str
     kind: str = "text"
     check: Callable[[str], object] = _anything
+    carried: bool = False
 
 
 #: Durations and numbers of HEALTHCHECK are read with the instruction, after its words: other builders name that fault first, too.
@@ -109,6 +111,10 @@ class Flags:
     def list(self, name: str) -> tuple[str, ...]:
         """Return the values of a repeatable flag in order."""
         return tuple(self.values.get(name, ()))
+
+    def carried(self) -> tuple[tuple[str, str], ...]:
+        """Return names and values of the flags that are for the executor, in the order of their declarations."""
+        return tuple((flag.name, text) for flag in FLAGS if flag.carried for text in self.list(flag.name))
 
     def boolean(self, name: str) -> bool | None:
         """Return the value of a boolean flag, None if it was not given."""

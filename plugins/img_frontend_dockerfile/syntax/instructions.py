@@ -91,6 +91,7 @@ class Run(Instruction):
     mounts: tuple[str, ...]
     network: str | None
     security: str
+    options: tuple[tuple[str, str], ...]  #: flags for the executor
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -120,7 +120,7 @@ def _run(node: Node, _escape: str) -> ins.Run:
     flags = parse_flags(node.name, node.flags)
     words, exec_form = _command(node.text)
     security = flags.text("security") or "sandbox"
-    return ins.Run(node, words, exec_form, flags.list("mount"), flags.text("network"), security)
+    return ins.Run(node, words, exec_form, flags.list("mount"), flags.text("network"), security, flags.carried())
 
 
 def _cmd(node: Node, _escape: str) -> ins.Cmd:

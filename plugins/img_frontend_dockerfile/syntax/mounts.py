@@ -74,7 +74,8 @@ class MountOption:
     of the text, or raises `Fault`; a *bare* key is ``true``. *about* is its line in docs/reference/dockerfile.md.
 
     The value is the field *name* of `img_core.spec.graph.RunMount` (or *field*, if it is called otherwise there); for the keys that are
-    *planned*, `img_frontend_dockerfile.planning.running` finds out what they are.
+    *planned*, `img_frontend_dockerfile.planning.running` finds out what they are. One that is *carried* means something to the executor
+    alone: its text, once *read* finds nothing wrong with it, is among `RunMount.options`.
     """
 
     about: str
@@ -85,6 +86,7 @@ class MountOption:
     bare: bool = False
     field: str = ""
     planned: bool = False
+    carried: bool = False
 
 
 #: By name, in the order in which suggestions are made.
@@ -214,13 +216,15 @@ def parse_mount(text: str, expand: Callable[[str], str]) -> MountSpec:
     for key, value in values.items():
         option = MOUNT_OPTIONS[key]
         read = option.read(key, value)
-        if kind in option.defaults and not option.planned:
+        if kind in option.defaults and option.carried:
+            fields["options"] = tuple(sorted([*fields.get("options", ()), (key, value)]))
+        elif kind in option.defaults and not option.planned:
             fields[option.field or key] = read
     return MountSpec(kind, {key: value for key, value in values.items() if MOUNT_OPTIONS[key].planned}, fields)
 
 
 def _is_field(option: MountOption, kind: str) -> bool:
-    return not option.planned and not option.field and kind in option.defaults
+    return not (option.planned or option.carried or option.field) and kind in option.defaults
 
 
 def _csv(text: str) -> list[str]:

@@ -1,11 +1,17 @@
 """RUN: argument vectors, environment, mounts (cases MT) and here-documents (cases HD)."""
 
+import re
 from typing import Any
 
 import pytest
 from frontend_support import DIGEST, env, history, image, key, run, vertices
 
+from img_core.spec.errors import DockerfileError
 from img_core.spec.graph import RunMount, RunOp, WriteFile
+from img_frontend_dockerfile.syntax import flags
+from img_frontend_dockerfile.syntax.flags import Flag
+from img_frontend_dockerfile.syntax.mounts import MOUNT_OPTIONS, MountOption
+from img_frontend_dockerfile.syntax.source import Fault
 
 
 def mount(value: str, **options: Any) -> RunMount:
@@ -244,3 +250,39 @@ def test_exec_form_has_no_heredocs() -> None:  # HD10
 def test_nothing_of_the_builder_reaches_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACEPARENT", "x")
     assert dict(run("FROM b\nRUN x").env) == env("FROM b") == {"PATH": "/bin"}
+
+
+def test_a_mount_option_that_an_executor_carries_out_is_one_declaration(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = mount("type=tmpfs,target=/t")
+
+    def even(key: str, value: str) -> None:
+        if int(value) % 2:
+            raise Fault(f"invalid value for {key}: {value}")
+
+    new = MountOption("how many blocks", {"tmpfs": ""}, even, refusal="unexpected key '{key}' for {type}", carried=True)
+    monkeypatch.setitem(MOUNT_OPTIONS, "blocks", new)
+    found = mount("type=tmpfs,target=/t,blocks=4")
+    assert found == RunMount("tmpfs", "/t", readonly=False, options=(("blocks", "4"),))
+    assert mount("type=tmpfs,target=/t") == plain, "nothing else about a mount changed"
+    for value, error in {
+        "type=tmpfs,target=/t,blocks=3": "invalid value for blocks: 3",
+        "type=bind,target=/t,blocks=4": "unexpected key 'blocks' for bind",
+        "type=tmpfs,target=/t,block=4": "unexpected key 'block' in 'block=4' (did you mean blocks?)",
+    }.items():
+        with pytest.raises(DockerfileError, match=re.escape(error)):
+            mount(value)
+
+
+def test_a_flag_that_an_executor_carries_out_is_one_declaration(monkeypatch: pytest.MonkeyPatch) -> None:
+    def key_of(text: str) -> str:
+        root = image(text).root
+        assert root is not None
+        return key(root)
+
+    before = key_of("FROM b\nRUN x")
+    monkeypatch.setattr(flags, "FLAGS", (*flags.FLAGS, Flag("nice", ("RUN",), "how nice it is", carried=True)))
+    assert run("FROM b\nRUN --nice=5 x").options == (("nice", "5"),)
+    assert key_of("FROM b\nRUN x") == before, "what was recorded is found"
+    assert key_of("FROM b\nRUN --nice=5 x") not in (before, key_of("FROM b\nRUN --nice=6 x"))
+    with pytest.raises(DockerfileError, match="unknown flag: --nice"):
+        run("FROM b\nCOPY --nice=5 x y\nRUN x")

@@ -20,7 +20,7 @@ from img_core.spec.errors import ImgError, StepError
 from img_core.spec.executor import Executor, ExitStatus, Process
 from img_core.spec.exporter import LayerForm
 from img_core.spec.frontend import Plan, PlannedImage
-from img_core.spec.graph import Copy, FileOp, MergeOp, RunOp, SourceOp, Vertex, WriteFile
+from img_core.spec.graph import Copy, FileOp, MergeOp, RunMount, RunOp, SourceOp, Vertex, WriteFile
 from img_core.spec.snapshotter import Applied, Changes, LayerStream, Rootfs, Snapshotter
 from img_core.spec.source import PinnedTree
 from img_core.store import records
@@ -106,10 +106,12 @@ class Counting(Executor):
         self.status = status
         self.text = ""
         self.ran: list[tuple[str, ...]] = []
+        self.given: list[Process] = []
         self.times = count(1)
 
     def run(self, process: Process, rootfs: Any, io: Any) -> ExitStatus:  # Any: as the contract says
         self.ran.append(process.args)
+        self.given.append(process)
         with open(os.open("f", os.O_WRONLY | os.O_CREAT, 0o644, dir_fd=rootfs.fd), "w", encoding="utf-8") as file:
             file.write(self.text)
         os.utime("f", (now := next(self.times), now), dir_fd=rootfs.fd)
@@ -188,6 +190,24 @@ def test_a_failed_step_leaves_nothing_and_runs_again(bench: Bench) -> None:
     bench.executor.status = 0
     bench.build(run("one"))
     assert bench.executor.ran == [("one",)]
+
+
+def test_what_a_frontend_and_an_executor_have_agreed_on_reaches_the_executor(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount = RunMount("tmpfs", "/t", options=(("blocks", "4"),))
+    step = Vertex(RunOp(("one",), has_base=False, mounts=(mount,), options=(("nice", "5"),)), name="one")
+    with pytest.raises(StepError, match="the executor `counting` does not know the option `nice` of this step"):
+        bench.build(step)
+    monkeypatch.setattr(Counting, "understands", frozenset({"nice"}))
+    with pytest.raises(StepError, match="option `blocks`"):
+        bench.build(step)
+    assert bench.executor.given == []
+    monkeypatch.setattr(Counting, "understands", frozenset({"nice", "blocks"}))
+    bench.build(step)
+    (process,) = bench.executor.given
+    assert process.options == (("nice", "5"),)
+    assert [item.options for item in process.mounts if item.target == "/t"] == [(("blocks", "4"),)]
 
 
 def test_nothing_built_on_an_old_result_is_found_when_a_step_gave_something_else(bench: Bench) -> None:

@@ -102,6 +102,9 @@ IN_BOTH = {
     "secret": (_mounting(type="secret", id="dev"), _mounting(type="secret", id="prod")),
     "secret in the environment": (_mounting(type="secret", env="A"), _mounting(type="secret", env="B")),
     "agent": (_mounting(type="ssh", id="dev"), _mounting(type="ssh", id="prod")),
+    "option of a mount": (_mounting(type="tmpfs"), _mounting(type="tmpfs", options=(("a", "b"),))),
+    "option of a step": (RunOp(("a",)), RunOp(("a",), options=(("a", "b"),))),
+    "value of an option": (RunOp(("a",), options=(("a", "c"),)), RunOp(("a",), options=(("a", "b"),))),
 }
 #: What is only in the identity: a step that differs is another one, but finds the record.
 IN_IDENTITY = {
@@ -128,6 +131,12 @@ def test_what_counts_changes_the_key(one: RunOp, other: RunOp) -> None:
 @pytest.mark.parametrize(("one", "other"), IN_IDENTITY.values(), ids=IN_IDENTITY)
 def test_what_does_not_count_leaves_the_key(one: RunOp, other: RunOp) -> None:
     assert canonical_value(one, key=True) == canonical_value(other, key=True)
+
+
+def test_what_came_later_leaves_alone_what_was_recorded_before() -> None:
+    mounts = (RunMount("cache", "/c", id="x"), RunMount("secret", "/s", id="y", mode=0o400))
+    step = Vertex(RunOp(("true",), (("A", "1"),), mounts=mounts, proxy_env=(("http_proxy", "p"),)))
+    assert step.digest == "sha256:9f0096a85952eb5b3bd9548d5cebe7403503d72f690c3646d7b4edf6414cb9da"
 
 
 def test_every_field_of_a_mount_and_of_a_run_is_decided_on() -> None:
