@@ -3,19 +3,23 @@
 Reading never trusts the stream: output comes in bounded pieces, a stream that ends early is an error, and so is anything
 but further members or zero padding behind it (zlib itself is silent about both).
 
-Writing feeds the compressor blocks of exactly `BLOCK` bytes, because the bytes that isal makes depend on how its input is
-cut (and, unless prevented, on where its memory is: `_Begun`); isal levels 0 to 2 give the same bytes on every processor,
-level 3 does not. A compressed digest is still never a cache key: another version of a library may compress differently.
+Writing feeds the compressor blocks of exactly `BLOCK` bytes, because the bytes that isal makes depend on how its input is cut (and on
+where its memory is, unless `img_core.images.compressions` prevents it); isal levels 0 to 2 give the same bytes on every processor, level 3
+does not. A compressed digest is still never a cache key: another version of a library may compress differently.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from img_core.images.compressions import COMPRESSIONS
 from img_core.images.layer_types import codec_of_media_type
 from img_core.images.oci import LEVELS
 from img_core.spec.errors import ArchiveError, ImgError
+
+if TYPE_CHECKING:
+    from img_core.images.compressions import Member
 
 __all__ = [
     "BLOCK",
@@ -34,15 +38,7 @@ __all__ = [
 ]
 
 BLOCK = 1 << 20  #: bytes per block that a compressor gets, and at most that a decompressor gives
-_MEMORY = 128 << 20  # what a stream's dictionary or window may cost us
-
-_MAGIC = (
-    (b"\x1f\x8b", "gzip"),
-    (b"\x28\xb5\x2f\xfd", "zstd"),
-    (b"BZh", "bzip2"),
-    (b"\xfd7zXZ\x00", "xz"),
-)
-_MAGIC_BYTES = 6  # the longest of them
+_MAGIC_BYTES = 6  # the longest of those that streams begin with
 
 
 class Readable(Protocol):
@@ -64,79 +60,12 @@ class Compressor(Protocol):
 
 def detect(first_bytes: bytes) -> str | None:
     """Name the compression that *first_bytes* (at least 6, if there are as many) announce; None for anything else."""
-    for magic, name in _MAGIC:
-        if first_bytes.startswith(magic):
-            return name
-    if _is_zstd_skippable(first_bytes):
-        return "zstd"
-    return None
-
-
-def _is_zstd_skippable(data: bytes) -> bool:
-    """Skippable frames have the magic 0x184D2A50 to 0x184D2A5F (RFC 8878, section 3.1.2)."""
-    return len(data) >= 4 and data[0] & 0xF0 == 0x50 and data[1:4] == b"\x2a\x4d\x18"
+    return next((name for name, known in COMPRESSIONS.items() if first_bytes.startswith(known.magics)), None)
 
 
 # ----------------------------------------------------------------------------------------------------------- reading
 
 
-class _Member(Protocol):
-    """One gzip member, zstd frame, … being decompressed."""
-
-    @property
-    def eof(self) -> bool: ...
-
-    @property
-    def unused_data(self) -> bytes: ...
-
-    def decompress(self, data: Any, max_length: int) -> bytes: ...  # Any: every library names its buffer type
-
-
-def _new_gzip() -> _Member:
-    try:
-        from isal import isal_zlib  # the leaf module: isal's package costs ten times as much
-
-        return isal_zlib.decompressobj(31)  # isal ships loose stubs
-    except ImportError:
-        import zlib
-
-        return zlib.decompressobj(31)
-
-
-def _zstd() -> Any:  # Any: one of two modules with the same interface
-    try:
-        from compression import zstd
-    except ImportError:
-        from backports import zstd
-    return zstd
-
-
-def _new_zstd() -> _Member:
-    try:
-        zstd = _zstd()
-    except ImportError as err:
-        raise ImgError("zstd is not available", hint="install the Python package `backports.zstd`") from err
-    return zstd.ZstdDecompressor()  # type: ignore[no-any-return]  # see _zstd
-
-
-def _new_bzip2() -> _Member:
-    import bz2
-
-    return bz2.BZ2Decompressor()
-
-
-def _new_xz() -> _Member:
-    import lzma
-
-    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MEMORY)
-
-
-_MEMBERS: dict[str, Callable[[], _Member]] = {
-    "gzip": _new_gzip,
-    "zstd": _new_zstd,
-    "bzip2": _new_bzip2,
-    "xz": _new_xz,
-}
 _STEP = 256 * 1024  # bytes given to a member at once
 _SMALL_STEP = 4 * 1024  # after a member ended: many tiny members would copy the rest again and again
 
@@ -146,8 +75,8 @@ class Decompressor:
 
     def __init__(self, codec: str) -> None:
         self.codec = codec
-        self._new = _MEMBERS[codec]
-        self._member: _Member | None = self._new()
+        self._new = COMPRESSIONS[codec].reader
+        self._member: Member | None = self._new()
         self._started = False  # the current member has been given input
         self._padding = False
         self._step = _STEP
@@ -170,7 +99,7 @@ class Decompressor:
             else:
                 self._step = min(self._step * 2, _STEP)
 
-    def _decompress(self, member: _Member, piece: bytes) -> Iterator[bytes]:
+    def _decompress(self, member: Member, piece: bytes) -> Iterator[bytes]:
         """Run *piece* through *member* until it asks for more, or ends."""
         self._started = True
         while True:
@@ -204,8 +133,7 @@ class Decompressor:
             return len(data)
         # A magic number may be cut by the end of *data*: then its start must do, the member checks the rest.
         rest = data[position : position + 6]
-        magics = [magic for magic, name in _MAGIC if name == self.codec]
-        if not any(magic.startswith(rest[: len(magic)]) for magic in magics) and detect(rest) != self.codec:
+        if not any(magic.startswith(rest[: len(magic)]) for magic in COMPRESSIONS[self.codec].magics):
             raise ArchiveError(f"garbage after the end of {self.codec} data")
         self._member = self._new()
         self._started = False
@@ -287,7 +215,7 @@ class Watched:
 
 def decompressor(codec: str) -> Decompressor:
     """Return a new decompressor for *codec*: ``gzip``, ``zstd``, ``bzip2`` or ``xz``. Raises `ImgError` for others."""
-    if codec not in _MEMBERS:
+    if codec not in COMPRESSIONS:
         raise ImgError(f"unknown compression: `{codec}`")
     return Decompressor(codec)
 
@@ -345,31 +273,6 @@ class _Blocks:
         return head + tail
 
 
-class _Begun:
-    """Begins a stream of isal, levels 1 and 2, so that its bytes do not depend on the address of *inner*.
-
-    The fast loop of ISA-L 2.x for x86 (``igzip_icf_body_h1_gr_bt.asm``) computes the hash of a stream's third byte from a register that
-    holds an address; in one layer of some thousand this hides a match. The loop for the last bytes before a flush has no such fault and
-    is what takes the first ones here. It costs about eight bytes.
-    """
-
-    _FIRST = 8  # more than the three that get no hash, and no more than the sixteen that the fast loop leaves
-
-    def __init__(self, inner: Any, flush_mode: int) -> None:  # Any: as above
-        self._inner = inner
-        self._flush_mode: int | None = flush_mode
-
-    def compress(self, data: memoryview | bytes, /) -> bytes:
-        if self._flush_mode is None:
-            return self._inner.compress(data)  # type: ignore[no-any-return]
-        head: bytes = self._inner.compress(data[: self._FIRST]) + self._inner.flush(self._flush_mode)
-        self._flush_mode = None
-        return head + self._inner.compress(data[self._FIRST :])  # type: ignore[no-any-return]
-
-    def flush(self) -> bytes:
-        return self._inner.flush()  # type: ignore[no-any-return]
-
-
 class _Plain:
     """The compressor that does not compress."""
 
@@ -380,30 +283,6 @@ class _Plain:
         return b""
 
 
-def _gzip_compressor(level: int | None) -> Compressor:
-    """Levels 0 to 2 (default 1) use isal where it exists; 3 to 9, or no isal, use zlib."""
-    if level is None or level <= 2:
-        try:
-            from isal import isal_zlib
-
-            inner = isal_zlib.compressobj(1 if level is None else level, isal_zlib.DEFLATED, 31)
-            return _Blocks(inner if level == 0 else _Begun(inner, isal_zlib.Z_SYNC_FLUSH))
-        except ImportError:
-            pass
-    import zlib
-
-    return _Blocks(zlib.compressobj(1 if level is None else level, zlib.DEFLATED, 31))
-
-
-def _zstd_compressor(level: int | None) -> Compressor:
-    try:
-        zstd = _zstd()
-    except ImportError as err:
-        raise ImgError("zstd is not available", hint="install the Python package `backports.zstd`") from err
-    # Single-threaded on purpose: the multi-threaded mode gives other bytes, one mode must be kept for good.
-    return _Blocks(zstd.ZstdCompressor(3 if level is None else level))
-
-
 def compressor(name: str, level: int | None = None) -> Compressor:
     """Return a reproducible compressor: ``gzip``, ``zstd`` or ``uncompressed``; *level* None means our default.
 
@@ -411,14 +290,14 @@ def compressor(name: str, level: int | None = None) -> Compressor:
     """
     if name == "uncompressed":
         return _Plain()
-    makers = {"gzip": _gzip_compressor, "zstd": _zstd_compressor}
-    if name not in makers:
-        known = ", ".join(f"`{each}`" for each in LEVELS)
-        raise ImgError(f"unknown compression: `{name}`", hint=f"use {known} or `uncompressed`")
-    lowest, highest = LEVELS[name]
+    known = COMPRESSIONS.get(name)
+    if known is None or known.writer is None or known.levels is None:
+        words = ", ".join(f"`{each}`" for each in LEVELS)
+        raise ImgError(f"unknown compression: `{name}`", hint=f"use {words} or `uncompressed`")
+    lowest, highest = known.levels
     if level is not None and not lowest <= level <= highest:
         raise ImgError(f"compression level {level} is not between {lowest} and {highest} for {name}")
-    return makers[name](level)
+    return _Blocks(known.writer(known.level if level is None else level))
 
 
 def compressed(chunks: Iterable[bytes], codec: str, level: int | None = None) -> Generator[bytes, None, None]:

@@ -1,6 +1,7 @@
 """What images are made of: OCI documents, references, platforms and media types."""
 
 __all__ = [
+    "compressions",
     "contents",
     "digests",
     "history",

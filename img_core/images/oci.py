@@ -13,6 +13,7 @@ import re
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from img_core.images.compressions import COMPRESSIONS
 from img_core.images.digests import ALGORITHMS, UNSUPPORTED, Hasher, is_digest
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import IntegrityError
@@ -93,8 +94,8 @@ INDEX_DEPTH = 3
 _DEPTH_LIMIT = 32
 _SIZE_LIMIT = 2**63 - 1
 
-#: How layers may be compressed, with the lowest and the highest level of each; `img_core.archives.codecs` does it.
-LEVELS = {"gzip": (0, 9), "zstd": (0, 22)}
+#: How layers may be compressed, with the lowest and the highest level of each.
+LEVELS = {name: known.levels for name, known in COMPRESSIONS.items() if known.levels is not None}
 _COMPRESSIONS = {
     **dict.fromkeys((OCI_LAYER, DOCKER_LAYER, _OCI_FOREIGN_LAYER, _DOCKER_FOREIGN_LAYER), ""),
     **{f"{layer}+{name}": name for layer in (OCI_LAYER, _OCI_FOREIGN_LAYER) for name in LEVELS},

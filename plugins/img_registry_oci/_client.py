@@ -12,9 +12,7 @@ from img_core.spec.errors import CredentialsError, IntegrityError, NotFoundError
 from img_core.spec.registry import Fetched
 from img_core.spec.text import show
 from img_core.spec.values import Digest
-from img_registry_oci._listing import list_tags
 from img_registry_oci._places import Places
-from img_registry_oci._referrers import find_referrers, note_referrer
 from img_registry_oci._upload import Upload
 
 if TYPE_CHECKING:
@@ -130,12 +128,16 @@ class RegistryClient:
 
     def tags(self, repository: str) -> list[str]:
         """Return all tags of *repository*, in the registry's order."""
+        from img_registry_oci._listing import list_tags  # not for who pulls
+
         place = self._places.main(repository)
         with place.session.reported(f"list the tags of {self.domain}/{repository}"):
             return list_tags(place)
 
     def referrers(self, repository: str, digest: Digest, *, artifact_type: str = "") -> list[Descriptor]:
         """Return the manifests (signatures, bills of materials…) whose subject is *digest*, if asked only those of *artifact_type*."""
+        from img_registry_oci._referrers import find_referrers
+
         place = self._places.main(repository)
         with place.session.reported(f"list what refers to {self.domain}/{repository}@{digest}"):
             return find_referrers(place, digest, artifact_type)
@@ -178,6 +180,8 @@ class RegistryClient:
         with session.reported(f"push {name}"):
             told, listed = session.repeated(once)
             if not listed:
+                from img_registry_oci._referrers import note_referrer
+
                 note_referrer(place, content, media_type)
         if told and is_digest(told) and told != oci.digest(content, told):
             stored = oci.digest(content, told)

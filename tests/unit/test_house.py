@@ -79,3 +79,21 @@ def test_a_short_module_has_a_reason() -> None:
 def test_a_small_rule_is_written_once(pattern: str, home: str) -> None:
     found = [str(path.relative_to(ROOT)) for path in MODULES if re.search(pattern, path.read_text())]
     assert found == [home]
+
+
+def test_where_one_more_of_a_kind_goes_is_one_place_that_exists() -> None:
+    _, _, table = (ROOT / "CONTRIBUTING.md").read_text().partition("| One more |")
+    rows = [line.split("|")[1:4] for line in table.partition("\n\n")[0].splitlines()[2:]]
+    assert len(rows) >= 10
+    for name, place, more in rows:
+        homes = [path for path in re.findall(r"`([\w./]+)`", place) if "/" in path]
+        assert len(homes) == 1, name
+        others = [path for path in re.findall(r"`([\w./]+)`", more) if "/" in path]
+        assert [path for path in homes + others if not (ROOT / path).exists()] == []
+
+
+def test_the_files_that_contributors_are_sent_to_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"`((?:img_core|plugins|contrib|docs|tests)/[\w./]+)`", text))
+    assert len(named) > 40
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []

@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from img_core.archives import codecs
+from img_core.images import compressions
 from img_core.spec.errors import ArchiveError, ImgError
 
-zstd = codecs._zstd()
+zstd = compressions._zstd()
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": lambda data: gzip.compress(data, mtime=0),
     "zstd": zstd.compress,
@@ -227,3 +228,30 @@ def test_codecs_load_nothing_until_needed() -> None:
     subprocess.run(
         [sys.executable, "-c", f"import sys; before = set(sys.modules); {code}"], env=environment, check=True
     )
+
+
+def test_a_compression_is_one_declaration() -> None:
+    code = """
+import zlib
+from img_core.images.compressions import COMPRESSIONS, Compression
+COMPRESSIONS["zlib"] = Compression((b"\\x78",), zlib.decompressobj, (1, 9), 6, zlib.compressobj)
+from img_core.archives import codecs
+from img_core.images import layer_types, oci
+from img_lib_cache.options import EXPORT
+from img_lib_export import assemble
+packed = b"".join(codecs.compressed([b"a" * 100, b"b"], "zlib"))
+assert zlib.decompress(packed) == b"".join(codecs.decompressed([packed], "zlib")) == b"a" * 100 + b"b"
+assert codecs.detect(packed) == "zlib"
+for docker, end in ((False, ".tar+zlib"), (True, ".tar.zlib")):
+    made = layer_types.layer_type("zlib", docker=docker)
+    assert made.endswith(end) and oci.layer_compression(made) == layer_types.codec_of_media_type(made) == "zlib"
+print("zlib" in str(vars(assemble)), "1 to 9 for zlib" in str(vars(assemble)), "zlib" in str(EXPORT))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout.split(), done.stderr) == (["True"] * 3, "")
+
+
+def test_a_frame_to_be_skipped_may_be_cut_anywhere() -> None:
+    packed = zstd.compress(b"one") + b"\x5a\x2a\x4d\x18\x03\0\0\0abc" + zstd.compress(b"two")
+    for cut in range(len(packed)):
+        assert b"".join(codecs.decompressed([packed[:cut], packed[cut:]], "zstd")) == b"onetwo", cut
