@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import stat
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from img_core.files import _rooted, faults
 from img_core.files._remove import remove_entry, remove_tree
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AtomicFile",
+    "Source",
     "clean_path",
     "copy_and_read",
     "copy_file",
@@ -105,6 +107,32 @@ def disk_error(err: OSError, path: Path) -> ImgError:
 def _announce(flags: int, path: bytes) -> None:
     if flags & (os.O_CREAT | os.O_TRUNC):
         mutation("create" if flags & os.O_CREAT else "truncate", path)
+
+
+class Source(io.FileIO):
+    """The file *path*, to be read. What the disk says is told with its name: whoever writes meanwhile must not take it for theirs."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            super().__init__(path)
+        except FileNotFoundError:
+            raise
+        except OSError as err:
+            raise ImgError(f"cannot read `{show(path)}`: {os.strerror(err.errno or errno.EIO).lower()}") from err
+
+    def read(self, size: int | None = -1, /) -> Any:  # Any: as in the library
+        """See `io.RawIOBase.read`."""
+        with disk_errors(self._path):
+            return super().read(size)
+
+    def readinto(self, buffer: Any, /) -> Any:
+        """See `io.RawIOBase.readinto`."""
+        with disk_errors(self._path):
+            return super().readinto(buffer)
+
+    @property
+    def _path(self) -> str:
+        return str(self.name)
 
 
 def open_as_named(path: Path) -> BinaryIO:

@@ -6,7 +6,7 @@ switched off is never imported. Whatever a plugin does wrong while it is loaded 
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -245,23 +245,32 @@ class Plugins:
 
     def candidates(self, kind: str, names: Sequence[str]) -> list[str]:
         """Return *names* with ``auto`` replaced by the configured order, each name once."""
-        expanded: list[str] = []
-        for name in names:
-            expanded += self._config.order.get(kind, ()) if name == AUTO else (name,)
-        return list(dict.fromkeys(expanded))
+        order = self._config.order.get(kind, ())
+        return [*dict.fromkeys(each for name in names for each in (order if name == AUTO else (name,)))]
 
     def claiming(self, kind: str, claims: Callable[[Any], bool]) -> str:  # Any: as `driver`
         """Return the name of the first driver of the configured order that *claims* what there is to do.
 
-        If there is none, it is the first that is switched off, for its error, or else the first of all. Raises HostError without order.
+        If there is none, it is the first that is switched off, for its error, or else the first of all, unless another one that is
+        installed claims it: then PluginError says so. Raises HostError without order.
         """
         order = self.candidates(kind, [AUTO])
         if not order:
             raise HostError(f"no {kind} is configured", hint=f"see `{kind}` in `[order]` of config.toml")
         usable = self.names(kind)
-        found = (name for name in order if name in usable and claims(self.driver(kind, name)))
-        off = (name for name in order if not self.toggle(kind, name).enabled)
-        return next(found, None) or next(off, order[0])
+        found = next((name for name in order if name in usable and claims(self.driver(kind, name))), None)
+        off = next((name for name in order if not self.toggle(kind, name).enabled), order[0])
+        for name in usable if found is None and off in usable else ():
+            if name not in order and self._is_claimed(kind, name, claims):
+                raise PluginError(
+                    f'{kind} `{name}` is for this; name it in config.toml: `[order] {kind} = [..., "{name}"]`'
+                )
+        return found or off
+
+    def _is_claimed(self, kind: str, name: str, claims: Callable[[Any], bool]) -> bool:  # Any: as `driver`
+        with suppress(PluginError):  # it is broken, and nobody named it
+            return claims(self.driver(kind, name))
+        return False
 
     def listeners(self) -> HookRelay:
         """Load all listeners and return the hooks to call them by.

@@ -50,6 +50,13 @@ def configured(img: Img, text: str) -> Img:
     return img
 
 
+def test_the_importer_that_could_read_an_archive_is_named_where_the_order_lacks_it(img: Img, tmp_path: Path) -> None:
+    img.run("save", "-o", tmp_path / "saved.tar", "busybox").ok()
+    configured(img, '[order]\nimporter = ["layout"]\n')
+    done = img.run("load", "-i", tmp_path / "saved.tar")
+    done.refused(1, "importer `archive` is for this", "name it in config.toml: `[order] importer = ")
+
+
 def test_the_runtime_of_each_place_is_used_and_the_nearest_wins(
     img: Img, context: Path, runtime: Runtime, called: Callable[[], list[str]], tmp_path: Path
 ) -> None:

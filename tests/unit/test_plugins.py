@@ -383,6 +383,40 @@ def test_auto_takes_the_first_that_works(install: Install, tmp_path: Path) -> No
     assert plugins.select("exporter", ["auto"], HOST).name == "b"
 
 
+#: the order, what claims, what is switched off -> which is taken, or the error
+CLAIMS = {
+    "the second": (("a", "b"), "b", "", "b"),
+    "nobody": (("a", "b"), "", "", "a"),
+    "one outside of the order": (
+        ("a",),
+        "b",
+        "",
+        r'exporter `b` is for this; .* `\[order\] exporter = \[\.\.\., "b"\]`',
+    ),
+    "a broken one outside of the order": (("a",), "c", "", "a"),
+    "one that is switched off": (("a",), "b", "a", "a"),
+    "one that is not there": (("gone",), "b", "", "gone"),
+}
+
+
+@pytest.mark.parametrize("what", CLAIMS)
+def test_what_there_is_to_do_goes_to_who_claims_it(install: Install, tmp_path: Path, what: str) -> None:
+    order, claiming, off, expected = CLAIMS[what]
+    for name in "ab":
+        install(name, "img.exporters", name, exporter(name))
+    install("c", "img.exporters", "c", "1 / 0")
+    plugins = Plugins(config(tmp_path, order={"exporter": order}, no_plugins=(f"exporter:{off}",) if off else ()))
+
+    def found() -> str:
+        return plugins.claiming("exporter", lambda driver: bool(driver.name == claiming))
+
+    if expected in (*"ab", "gone"):
+        assert found() == expected
+    else:
+        with pytest.raises(PluginError, match=expected):
+            found()
+
+
 def test_when_none_works_every_candidate_has_its_reason(install: Install, tmp_path: Path) -> None:
     unsupported = "def probe(cls, host):\n            from img_core.spec import Unsupported\n            raise Unsupported('too old')\n"
     install("a", "img.exporters", "a", exporter("a", "@classmethod\n        " + unsupported))

@@ -13,6 +13,7 @@ from img_cache_local._layout import SharedLayout
 from img_core.cli._toggle_file import switch
 from img_core.config import Config
 from img_core.files.appearing import appearing
+from img_core.files.fs import Source
 from img_core.files.output import open_output, output_path
 from img_core.images import oci
 from img_core.spec.errors import ImgError
@@ -32,6 +33,16 @@ def unpack(place: str, tmp_path: Path) -> None:
         pass
 
 
+def unpack_from(source: str, place: str) -> None:
+    with appearing(place, state=os.path.dirname(place)), Source(source) as file:
+        file.read()
+
+
+def copy_from(source: str, place: str) -> None:
+    with open_output(place) as output, Source(source) as file:
+        output.write(file.read())
+
+
 def export(exporter: type[LocalExporter | OciExporter]) -> Make:
     def make(place: str, tmp_path: Path) -> None:
         options = {"dest": place} if exporter is LocalExporter else {"dest": place, "tar": False}
@@ -48,6 +59,17 @@ def write(place: str, tmp_path: Path) -> None:
 def let_write(place: str, tmp_path: Path) -> None:
     with output_path(place):
         pass
+
+
+@pytest.mark.parametrize("make", [unpack_from, copy_from])
+def test_what_cannot_be_read_is_not_blamed_on_the_destination(tmp_path: Path, make: Callable[[str, str], None]) -> None:
+    """The memory of a process has nothing at its begin: to read there is an input/output error."""
+    place = str(tmp_path / "place")
+    with pytest.raises(ImgError, match=r"^input/output error: `/proc/self/mem`$"):
+        make("/proc/self/mem", place)
+    with pytest.raises(ImgError, match=rf"^cannot read `{tmp_path}`: is a directory$"):
+        make(str(tmp_path), place)
+    assert not os.path.lexists(place)
 
 
 MAKERS: dict[str, Make] = {

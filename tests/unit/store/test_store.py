@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from img_core.files import faults, fs, locks
+from img_core.files.appearing import appearing
 from img_core.images import oci
 from img_core.images.digests import chain_id
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError, StateError
@@ -196,6 +197,18 @@ def test_a_damaged_database_is_set_aside_and_rebuilt_from_the_blobs(tmp_path: Pa
     else:
         assert "was damaged" in notices[0]
         assert list(tmp_path.glob("img.db.damaged-*"))
+
+
+def test_a_blob_that_the_disk_does_not_give_is_named_and_not_the_place_where_it_goes(tmp_path: Path) -> None:
+    with Store(str(tmp_path / "state")) as store:
+        blob = store.put(b"", "text/plain")
+        path = store.blobs.path(blob.digest)
+        os.unlink(path)
+        os.symlink("/proc/self/mem", path)  # to read at its begin is an input/output error
+        for use in (lambda: store.read(blob.digest), lambda: list(store.chunks(blob))):
+            with pytest.raises(ImgError) as caught, appearing(str(tmp_path / "place"), state=store.state):
+                use()
+            assert caught.value.message == f"input/output error: `{path}`"
 
 
 def test_a_layer_that_a_repository_has_need_not_be_kept(tmp_path: Path) -> None:
