@@ -21,7 +21,7 @@ from pathlib import Path
 import measure
 from containers import container_start
 from machines import many_builds, stages_on_workers
-from measure import Command, alternate, clean_environment, cpu, difference, remove, run
+from measure import Command, alternate, clean_environment, cpu, difference, program, remove, run
 from report import Report
 from scale import CURVES, growth, table, write
 from transfers import TransferBench
@@ -57,7 +57,7 @@ class Bench:
         self.rounds = rounds
         self.context = work / "context"
         self.context.mkdir()
-        self.img = [sys.executable, "-m", "img_core"]
+        self.img = program()
         archive = busybox_root(work)
         run([*self.img, "import", "--state", str(work / "state"), str(archive), "bench-base"], env=clean_environment())
         self.buildah: Command | None = None

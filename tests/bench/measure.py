@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Command", "Figure", "alternate", "clean_environment", "cpu", "difference", "remove", "run"]
+__all__ = ["Command", "Figure", "alternate", "clean_environment", "cpu", "difference", "program", "remove", "run"]
 
 Command = list[str]
 
@@ -44,6 +44,12 @@ _processor = 0.0  # of all that `run` ran
 def _children() -> float:
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
+
+
+def program() -> Command:
+    """Return what people run: the program that was installed beside the interpreter; a module alone starts in another way."""
+    installed = Path(sys.executable).with_name("img")
+    return [str(installed)] if installed.exists() else [sys.executable, "-m", "img_core"]
 
 
 def run(command: Command, *, env: dict[str, str] | None = None, cwd: str | None = None) -> float:

@@ -6,13 +6,12 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from measure import Command, alternate, clean_environment, remove, run
+from measure import Command, alternate, clean_environment, program, remove, run
 from report import Report
 from small import small_transfers
 
@@ -36,7 +35,7 @@ class TransferBench:
         self._rounds = rounds
         self._exit = ExitStack()
         self._registry = self._exit.enter_context(DockerRegistry(work / "registry"))
-        self._img = [sys.executable, "-m", "img_core"]
+        self._img = program()
         self._environment = _environment(work)
         self._large: str | None = None
         self._source = ""
