@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from img_core.cli._base import Command, settings_of
-from img_core.cli._images import find_image
+from img_core.cli._images import looking_for
 from img_core.cli._output import echo
 from img_core.spec.errors import UsageError
 
@@ -40,5 +40,5 @@ def command(context: click.Context, platform: str, names: tuple[str, ...]) -> No
 
 
 def _document(client: Client, name: str, platform: str) -> Mapping[str, Any]:  # Any: JSON
-    find_image(client, name, doing=f"getting image {name} from image store failed")
-    return client.inspect(name, platform=platform).config
+    with looking_for(client, name, doing=f"getting image {name} from image store failed"):
+        return client.inspect(name, platform=platform).config

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from img_core.cli._base import Command, refuse_more, settings_of
-from img_core.cli._images import find_image, normalized
+from img_core.cli._images import looking_for, normalized
 from img_core.cli._output import echo, flush
 from img_core.cli._progress import HELP as PROGRESS_HELP
 from img_core.cli._registry_flags import podman_registry_flags
@@ -52,7 +52,9 @@ def command(
     client = settings.client()
     echo(f"Pushing {shown}...")
     flush()
-    find_image(client, name, doing=f'getting image "{name}" failed')
-    with showing_transfers("Pushing", "none" if quiet else progress, client, settings) as show:
+    with (
+        looking_for(client, name, doing=f'getting image "{name}" failed'),
+        showing_transfers("Pushing", "none" if quiet else progress, client, settings) as show,
+    ):
         client.push(name, destination=shown, platform=platform, insecure=insecure_registry, on_event=show)
     echo(f"Successfully pushed {shown}")

@@ -9,6 +9,7 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
+from cli_support import rootfs_tar
 from test_cli_startup import modules_of
 
 Img = Callable[..., CompletedProcess[str]]
@@ -62,3 +63,14 @@ def test_a_trace_that_cannot_be_written_is_told(run: Img) -> None:
 
 def test_without_it_nothing_of_it_is_imported(tmp_path: Path) -> None:
     assert "img_core.cli._trace" not in modules_of(["ls"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "words", [["inspect", "app"], ["push", "-q", "app", "127.0.0.1:1/app"]], ids=["inspect", "push"]
+)
+def test_the_database_is_opened_once(run: Img, tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "root.tar").write_bytes(rootfs_tar())
+    assert run("import", "root.tar", "app").returncode == 0
+    run(*words, "--trace", "t.json")
+    found = [event for event in spans(tmp_path / "t.json") if (event["cat"], event["name"]) == ("database", "open")]
+    assert len(found) == 1
