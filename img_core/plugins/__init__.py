@@ -262,9 +262,7 @@ class Plugins:
         off = next((name for name in order if not self.toggle(kind, name).enabled), order[0])
         for name in usable if found is None and off in usable else ():
             if name not in order and self._is_claimed(kind, name, claims):
-                raise PluginError(
-                    f'{kind} `{name}` is for this; name it in config.toml: `[order] {kind} = [..., "{name}"]`'
-                )
+                raise PluginError(f'{kind} `{name}` is for this, if config.toml has `[order] {kind} = [..., "{name}"]`')
         return found or off
 
     def _is_claimed(self, kind: str, name: str, claims: Callable[[Any], bool]) -> bool:  # Any: as `driver`

@@ -54,7 +54,7 @@ def test_the_importer_that_could_read_an_archive_is_named_where_the_order_lacks_
     img.run("save", "-o", tmp_path / "saved.tar", "busybox").ok()
     configured(img, '[order]\nimporter = ["layout"]\n')
     done = img.run("load", "-i", tmp_path / "saved.tar")
-    done.refused(1, "importer `archive` is for this", "name it in config.toml: `[order] importer = ")
+    done.refused(1, "importer `archive` is for this", "if config.toml has `[order] importer = ")
 
 
 def test_the_runtime_of_each_place_is_used_and_the_nearest_wins(

@@ -391,7 +391,7 @@ CLAIMS = {
         ("a",),
         "b",
         "",
-        r'exporter `b` is for this; .* `\[order\] exporter = \[\.\.\., "b"\]`',
+        r'exporter `b` is for this, if config.toml has `\[order\] exporter = \[\.\.\., "b"\]`',
     ),
     "a broken one outside of the order": (("a",), "c", "", "a"),
     "one that is switched off": (("a",), "b", "a", "a"),
