@@ -2,7 +2,7 @@
 
 Nearly always the file has no note, its mode hinders nobody, and who asks is root; then the kernel does what root would get, or all that is
 to change are two numbers. That is found out with one look at the file. Whatever is out of the ordinary goes the long way (`fake_root`),
-which decides it alone: a shortcut never refuses a call and never writes a note.
+which decides it alone: a shortcut never refuses a call, and writes no note but that a link is root's.
 
 *plain* files (`PlainFiles`) are those of which a look has found no note. Whoever notes something of a file takes it from the list, but for
 attributes that a step sets itself: the kernel does that later, so from then on nothing is remembered.
@@ -162,9 +162,9 @@ class Shortcuts:
         return name
 
     def _looking(
-        self, call: SupervisedCall, *, descriptors: bool = False
+        self, call: SupervisedCall, *, descriptors: bool = False, links: bool = False
     ) -> Callable[[RawCall, int], tuple[bytes, os.stat_result] | None]:
-        """Return what gives name and looks of a file or directory of ours of which nothing is noted, or None.
+        """Return what gives name and looks of a file or directory of ours of which nothing is noted, or None; with *links*, of one, too.
 
         It raises OSError if there is none.
         """
@@ -178,7 +178,7 @@ class Shortcuts:
             name, is_open = named
             info = look(name, follow_symlinks=is_open or (follows and not flags & syscalls.AT_SYMLINK_NOFOLLOW))
             mode = info.st_mode
-            if info.st_uid != uid or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            if info.st_uid != uid or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or (links and stat.S_ISLNK(mode))):
                 return None
             if mode & _SET_ID and stat.S_ISREG(mode):
                 return None
@@ -304,8 +304,8 @@ class Shortcuts:
         return True
 
     def _giving(self, call: SupervisedCall) -> Way:
-        """Give a file to root, whose it is."""
-        found_of, at, flags_at = self._looking(call), _FIRST + call.value, _flags_of(call)
+        """Give a file to root, whose it is, or a link, which may have another owner in the layers below: so that is noted."""
+        found_of, at, flags_at = self._looking(call, links=True), _FIRST + call.value, _flags_of(call)
 
         def give(raw: RawCall) -> bool:
             if raw[at] & 0xFFFFFFFF not in _TO_ROOT or raw[at + 1] & 0xFFFFFFFF not in _TO_ROOT:
@@ -316,11 +316,16 @@ class Shortcuts:
                 found = found_of(raw, raw[flags_at] if flags_at else 0)
                 if found is None or found[1].st_gid != self._gid:
                     return False
-                if not self._uid:
-                    return self._proceed(raw)
-                os.chown(found[0], -1, -1)  # a new time of change
+                name, info = found
+                link = stat.S_ISLNK(info.st_mode)
+                if self._uid:
+                    os.chown(name, -1, -1, follow_symlinks=not link)  # a new time of change
             except OSError:
                 return False
+            if link:
+                self._records.inodes[info.st_dev, info.st_ino] = _ROOT
+            if not self._uid:
+                return self._proceed(raw)
             seccomp.answer_raw(self._listener, raw)
             return True
 

@@ -1,15 +1,22 @@
 """Steps on a Debian root in an unmodified container and on this machine, in alternation: wall time and processor time; as root.
 
+Each candidate has a file system of its own. ext4 gives no number of a file away that was removed in the last minute (in five where the
+table has not been written), and looks at each such number for each new file: what one step removes would be paid by the next ones, whoever
+they belong to. So before each step the tables are written and forgotten.
+
 Each measured build adds one step to those before it, so its base is there already. What a build of `true` takes, with the start of the
 container and of the interpreter, is measured in the same way and subtracted.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
+import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +27,7 @@ from harness.bases import write_oci_archive
 from harness.host import fixture_file
 from harness.img import Img
 from harness.unmodified import Box
+from img_core.linux import syscalls
 
 __all__ = ["KINDS", "steps_in_containers"]
 
@@ -32,6 +40,8 @@ KINDS = {
     "restricted-prepared": "fake root",
 }
 TRUE = "true"
+_DISK_SIZE = 6 << 30  # of a sparse file
+_FORGET_BUFFERS = 0x1261  # BLKFLSBUF
 #: all below /srv, since a step of the last can make no name in `/`, and none looks at what only some have there
 WORKS = {
     "40 programs compiled": "mkdir -p /srv/b && cd /srv/b && for i in $(seq 40); do echo '#include <stdio.h>' > a$i.c; "
@@ -69,6 +79,32 @@ class _Candidate:
         return Figure(self.name, [sum(each) for each in zip(*single, strict=True)])
 
 
+@contextmanager
+def _disk(directory: Path) -> Iterator[Path]:
+    """Give *directory* a file system of its own; the value is the device that it is on."""
+    image = directory.with_name(f"{directory.name}.ext4")
+    image.touch()
+    os.truncate(image, _DISK_SIZE)
+    subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
+    directory.mkdir()
+    device = subprocess.run(
+        ["losetup", "-f", "--show", str(image)], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    with ExitStack() as undo:
+        undo.callback(subprocess.run, ["losetup", "-d", device], check=True)
+        subprocess.run(["mount", device, str(directory)], check=True)
+        undo.callback(subprocess.run, ["umount", str(directory)], check=True)
+        yield Path(device)
+
+
+def _settle(devices: Sequence[Path]) -> None:
+    """Write what waits to be written on *devices*, and forget their tables."""
+    for device in devices:
+        fd = os.open(device, os.O_RDONLY)
+        fcntl.ioctl(fd, _FORGET_BUFFERS)
+        os.close(fd)
+
+
 def _now() -> float:
     return os.times().elapsed
 
@@ -80,28 +116,32 @@ def _processor_seconds() -> float:
 
 def steps_in_containers(rounds: int, kinds: Sequence[str], report: Report) -> None:
     """Measure in containers of these *kinds* (of `KINDS`); the first candidate is the executor `userns` with overlayfs."""
-    with tempfile.TemporaryDirectory(prefix="img-bench-", dir="/var/tmp") as base:
+    syscalls.unshare(syscalls.CLONE_NEWNS)  # or others would inherit our mounts, and keep them
+    syscalls.mount("none", "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE)
+    with tempfile.TemporaryDirectory(prefix="img-bench-", dir="/var/tmp") as base, ExitStack() as disks:
         directory = Path(base)
+        devices = [disks.enter_context(_disk(directory / name)) for name in ("userns", *kinds)]
         archive = write_oci_archive(
             directory / "debian.tar", [fixture_file("debian.tar").read_bytes()], name="docker.io/library/debian:latest",
             config={"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]},
         )  # fmt: skip
-        here = Img(directory / "state", directory)
+        here, context = Img(directory / "userns/state", directory), directory / "userns/context"
         here.run("load", "-q", "-i", archive).ok()
-        (directory / "context").mkdir()
-        candidates = [_Candidate("userns", here, directory / "context/Dockerfile", directory / "context")]
-        boxes = [Box.make(directory / kind, kind, archive) for kind in kinds]
+        context.mkdir()
+        candidates = [_Candidate("userns", here, context / "Dockerfile", context)]
+        boxes = [Box.make(directory / kind / "layer", kind, archive) for kind in kinds]
         for box in boxes:
-            context = f"{box.home}/in/context"
-            box.put(f"{context}/Dockerfile", "")
+            place = f"{box.home}/in/context"
+            box.put(f"{place}/Dockerfile", "")
             box.inside(f"{box.home}/in/base.tar").unlink()
             name = f"{box.kind} ({KINDS[box.kind]})"
-            candidates.append(_Candidate(name, box.img(), box.inside(f"{context}/Dockerfile"), Path(context)))
+            candidates.append(_Candidate(name, box.img(), box.inside(f"{place}/Dockerfile"), Path(place)))
         for candidate in candidates:
             candidate.step("", TRUE, 0)  # unpacks the base
         for number in range(1, rounds + 1):
             for work, command in {"": TRUE, **WORKS}.items():
                 for candidate in candidates:
+                    _settle(devices)
                     candidate.step(work, command, number)
         for candidate in candidates:
             for unit in ("s", "processor s"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -102,10 +103,26 @@ ROWS = {
 @pytest.mark.parametrize("what", ROWS)
 def test_commands_see_what_root_would_see(tmp_path: Path, what: str) -> None:
     script, expected = ROWS[what]
+    done = _run(tmp_path, script)
+    assert (done.stdout.split(), done.stderr, done.returncode) == (expected.split(), "", 0)
+
+
+def test_links_that_are_given_to_root_are_noted_as_his(tmp_path: Path) -> None:
+    """In the layers below they may have another owner."""
+    done = _run(
+        tmp_path,
+        "ln -s a l; ln -s b m; ln -s c n; chown -h 0:0 l; chown -h 3:4 m n; chown -h 0:0 m; chown -h 5 n; ln -s d o",
+    )
+    inodes = {os.lstat(tmp_path / name).st_ino: name for name in "lmno"}
+    noted = {inodes.get(inode): (uid, gid) for _, inode, uid, gid in json.loads(Path(f"{tmp_path}.noted").read_text())}
+    assert (noted, done.stderr) == ({"l": (0, 0), "m": (0, 0), "n": (5, 4), "o": (0, 0)}, "")
+
+
+def _run(directory: Path, script: str) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)]),
     }
-    command = [sys.executable, "-m", "harness.fake_root", str(tmp_path), "0", "0", "sh", "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
-    assert (done.stdout.split(), done.stderr, done.returncode) == (expected.split(), "", 0)
+    program = [sys.executable, "-m", "harness.fake_root", str(directory), "0", "0", "sh", "-c", script]
+    command = ["sh", "-c", 'exec 3> "$0.noted"; exec "$@"', str(directory), *program]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
