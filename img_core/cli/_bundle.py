@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     #: What the interpreter is and looks through, status of each directory, modules by name.
     Index = tuple[str, dict[str, Status], dict[str, Row]]
 
-__all__ = ["HEAD", "SIZES", "SWITCH", "Bundle", "BundledLoader", "identity", "place", "status", "use"]
+__all__ = ["HEAD", "SIZES", "SWITCH", "Bundle", "BundledLoader", "identity", "is_ours", "place", "status", "use"]
 
 SWITCH = "IMG_NO_BUNDLE"  #: the variable that leaves everything to Python
 #: Of the file. Then the code of one module after the other, and an index.
@@ -78,6 +78,11 @@ def status(path: str) -> Status:
     return found.st_dev, found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
+def is_ours(found: os.stat_result) -> bool:
+    """Tell whether nobody else can have made or moved this, as where ``sudo`` keeps HOME, or that is in a shared directory."""
+    return found.st_uid == os.geteuid() and not found.st_mode & _OTHERS
+
+
 class Bundle:
     """The file at *path*, and a finder of modules (`sys.meta_path`) that are in there."""
 
@@ -101,8 +106,8 @@ class Bundle:
 
     def _read_index(self) -> dict[str, Row]:
         found = os.fstat(self._file)
-        if found.st_uid != os.geteuid() or found.st_mode & _OTHERS:
-            return {}  # of another user (``sudo`` with a kept HOME), or perhaps written by one
+        if not (is_ours(found) and is_ours(os.stat(os.path.dirname(self.path)))):
+            return {}
         head = os.pread(self._file, len(HEAD) + 3 * SIZES, 0)
         code_size, index_size, check = (
             int.from_bytes(head[begin : begin + SIZES], "little") for begin in range(len(HEAD), len(head), SIZES)

@@ -10,7 +10,7 @@ from functools import cache
 from importlib.machinery import PathFinder, SourceFileLoader
 from typing import TYPE_CHECKING
 
-from img_core.cli._bundle import HEAD, SIZES, identity, status
+from img_core.cli._bundle import HEAD, SIZES, identity, is_ours, status
 from img_core.files.fingerprint import SETTLED_NS
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ def write(bundle: Bundle, names: Iterable[str]) -> None:
     temporary = f"{bundle.path}.{os.getpid()}"
     try:
         os.makedirs(place, mode=0o700, exist_ok=True)
-        if os.stat(place).st_uid != os.geteuid():
-            return  # as root in the home of somebody else
+        if not is_ours(os.stat(place)):
+            return
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             with open(descriptor, "wb") as file:

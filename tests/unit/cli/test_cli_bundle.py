@@ -234,7 +234,11 @@ def _a_pipe(file: Path) -> None:
     os.mkfifo(file, 0o600)
 
 
-@pytest.mark.parametrize("make", [_by_others, _a_link, _a_pipe])
+def _where_others_write(file: Path) -> None:
+    file.parent.chmod(0o770)
+
+
+@pytest.mark.parametrize("make", [_by_others, _a_link, _a_pipe, _where_others_write])
 def test_a_file_that_others_may_have_made_is_not_read(make: Callable[[Path], None], place: Place) -> None:
     place.run()
     assert loaders(place.run("-B")) == ALL_BUNDLED
