@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from img_core.api._values import HistoryEntry, ImageDetails, StoredImage
@@ -12,7 +13,7 @@ from img_core.spec.errors import ImgError, NotFoundError
 from img_core.spec.text import show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from img_core.images.contents import ImageContent
     from img_core.plugins import Plugins
@@ -127,20 +128,15 @@ def details(store: Store, image: StoredImage, content: ImageContent) -> ImageDet
         config_digest=content.config_descriptor.digest,
         config=json.loads(store.read(content.config_descriptor.digest)),
         layers=tuple(layer.digest for layer in content.layers),
-        history=_history(content),
+        history=tuple(_history(content)),
     )
 
 
-def _history(content: ImageContent) -> tuple[HistoryEntry, ...]:
-    """Return one entry per step, oldest first; layers that no step speaks of come last."""
-    layers = list(content.layers)
-    entries = []
-    for step in content.config.document.get("history") or ():
-        layer = layers.pop(0) if layers and not step.get("empty_layer") else None
-        created, words, comment = (str(step.get(key) or "") for key in ("created", "created_by", "comment"))
-        entries.append(
-            HistoryEntry(created, words, comment, layer.digest, layer.size)
-            if layer
-            else HistoryEntry(created, words, comment)
-        )
-    return (*entries, *(HistoryEntry("", "", "", layer.digest, layer.size) for layer in layers))
+def _history(content: ImageContent) -> Iterator[HistoryEntry]:
+    """Give one entry per step, oldest first; layers that no step speaks of come last."""
+    from img_core.images.history import layered_history
+
+    for step, layer in layered_history(content.config.document.get("history") or (), content.layers):
+        made, words, comment = (str(step.get(key) or "") for key in ("created", "created_by", "comment"))
+        entry = HistoryEntry(made, words, comment)
+        yield replace(entry, layer=layer.digest, size=layer.size) if layer else entry

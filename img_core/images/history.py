@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["EPOCH", "even_history", "rfc3339", "timed_history"]
+__all__ = ["EPOCH", "even_history", "layered_history", "rfc3339", "timed_history"]
 
 #: The time of an image that does not tell its own.
 EPOCH = "1970-01-01T00:00:00Z"
+
+Layer = TypeVar("Layer")
 
 
 def rfc3339(seconds: float) -> str:
@@ -55,3 +57,17 @@ def timed_history(
             waiting.append(entry)
         timed.append(entry)
     return timed
+
+
+def layered_history(
+    entries: Iterable[Mapping[str, Any]], layers: Sequence[Layer]
+) -> Iterator[tuple[Mapping[str, Any], Layer | None]]:  # Any: JSON
+    """Give each of the *entries* of an image, oldest first, with the one of its *layers* that it made, None if it made none.
+
+    Layers that no entry speaks of come last, each with an empty one.
+    """
+    left = iter(layers)
+    for entry in entries:
+        yield entry, None if entry.get("empty_layer") else next(left, None)
+    for layer in left:
+        yield {}, layer

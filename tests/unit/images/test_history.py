@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from img_core.images.history import even_history, rfc3339, timed_history
+from img_core.images.history import even_history, layered_history, rfc3339, timed_history
 
 LAYER: dict[str, Any] = {"created_by": "a"}
 EMPTY: dict[str, Any] = {"created_by": "e", "empty_layer": True}
@@ -46,3 +46,22 @@ def test_a_step_without_a_layer_has_the_time_of_the_next_one(made: list[str | No
 
 def test_a_time_is_short_and_exact() -> None:
     assert (rfc3339(0), rfc3339(1.5)) == ("1970-01-01T00:00:00Z", "1970-01-01T00:00:01.5Z")
+
+
+@pytest.mark.parametrize(
+    ("entries", "layers", "expected"),
+    [
+        pytest.param("", "", [], id="nothing"),
+        pytest.param("ab", "12", [("a", "1"), ("b", "2")], id="each"),
+        pytest.param("a-b", "12", [("a", "1"), ("-", None), ("b", "2")], id="one-without"),
+        pytest.param("a", "12", [("a", "1"), ("", "2")], id="more-layers"),
+        pytest.param("ab", "1", [("a", "1"), ("b", None)], id="fewer-layers"),
+        pytest.param("-", "1", [("-", None), ("", "1")], id="nobody-speaks-of-it"),
+    ],
+)
+def test_each_entry_is_given_with_the_layer_that_it_made(
+    entries: str, layers: str, expected: list[tuple[str, str | None]]
+) -> None:
+    documents: list[dict[str, Any]] = [{"created_by": word, "empty_layer": word == "-"} for word in entries]
+    found = layered_history(documents, layers)
+    assert [(entry.get("created_by", ""), layer) for entry, layer in found] == expected
