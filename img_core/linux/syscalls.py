@@ -394,12 +394,19 @@ class MemoryReader:
     """Reads from the memory of processes into one buffer, as `process_vm_read` does, for who does it thousands of times."""
 
     def __init__(self, buffer: ctypes.Array[ctypes.c_char]) -> None:
-        self._buffer = buffer  # which has to stay where it is
-        self._local = _IOVEC.pack(ctypes.addressof(buffer), len(buffer))
+        local = _IOVEC.pack(ctypes.addressof(buffer), len(buffer))
+        self._remote = ctypes.create_string_buffer(_IOVEC.size)
+        self._pid = c_int()
+        self._kept = buffer, local  # which have to stay where they are
+        # Arguments that are ready, without types that would be checked each time.
+        pointers = ctypes.c_char_p(local), c_ulong(1), c_void_p(ctypes.addressof(self._remote)), c_ulong(1), c_ulong(0)
+        self._read = functools.partial(_libc["process_vm_readv"], self._pid, *pointers)
 
     def read(self, pid: int, address: int, size: int) -> int:
         """Fill the buffer with up to *size* bytes, no more than it has; return how many there were, -1 if none (see `ctypes.get_errno`)."""
-        return _process_vm_readv(pid, self._local, 1, _IOVEC.pack(address, size), 1, 0)
+        self._pid.value = pid
+        _IOVEC.pack_into(self._remote, 0, address, size)
+        return self._read()
 
 
 class MemoryWriter:
@@ -506,6 +513,15 @@ def seccomp_set_filter(program: bytes, flags: int = 0) -> int:
         raise os_error(errno.ENOSYS, "seccomp")
     descriptor = _FilterProgram(len(program) // 8, program)
     return _check(_seccomp(SECCOMP_SET_MODE_FILTER, flags, byref(descriptor)), "seccomp")
+
+
+def repeated_ioctl(fd: int, request: int, buffer: ctypes.Array[ctypes.c_char]) -> Callable[[], int]:
+    """Return ioctl(2) with these arguments, for who calls it thousands of times; it returns -1 where it fails (see `ctypes.get_errno`).
+
+    Unlike what `fcntl` has it comes back when a signal has arrived.
+    """
+    function = _libc["ioctl"]  # without types that would be checked each time
+    return functools.partial(function, c_int(fd), c_ulong(request), c_void_p(ctypes.addressof(buffer)))
 
 
 def ioctl_buffer(fd: int, request: int, buffer: ctypes.Array[ctypes.c_char]) -> int:

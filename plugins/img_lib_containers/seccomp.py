@@ -11,6 +11,7 @@ import fcntl
 import functools
 import os
 import select
+import signal
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ __all__ = [
     "RAW_ARGUMENTS",
     "RAW_NUMBER",
     "RAW_PID",
+    "Channel",
     "Notification",
     "RawCall",
     "answer",
@@ -58,6 +60,7 @@ RAW_ARGUMENTS: Final = 6  # of the first of six
 
 # linux/seccomp.h; struct seccomp_notif: id, pid, flags, then struct seccomp_data: nr, arch, instruction_pointer, args[6]
 _NOTIFICATION: Final = struct.Struct("=QIIiIQ6Q")
+_ZEROES: Final = bytes(_NOTIFICATION.size)
 # struct seccomp_notif_resp: id, val, error, flags
 _RESPONSE: Final = struct.Struct("=QqiI")
 _IOCTL_RECEIVE: Final = 0xC0502100
@@ -67,6 +70,8 @@ _SYNC_WAKE_UP: Final = 1
 _IOCTL_ID_VALID: Final = 0x40082102
 _ID: Final = struct.Struct("=Q")
 _FLAG_CONTINUE: Final = 1
+_WAKING: Final = (signal.SIGCHLD, signal.SIGALRM)
+_SECONDS_MISSED: Final = 0.2  # of an end, in a case that hardly ever happens
 # struct seccomp_notif_addfd: id, flags, srcfd, newfd, newfd_flags
 _ADDED: Final = struct.Struct("=QIIII")
 _IOCTL_ADD: Final = 0x40182103
@@ -178,35 +183,91 @@ def _receive_raw(listener: int) -> RawCall | None:
 
 
 def notifications(listener: int, pidfd: int = -1) -> Iterator[Notification]:
-    """Give the calls that wait for an answer until the filter has no user left; with *pidfd*, until the process behind that has ended."""
+    """Give the calls that wait for an answer until the filter has no user left; *pidfd* as `raw_calls` has it."""
     return map(Notification.of, raw_calls(listener, pidfd))
 
 
 def raw_calls(listener: int, pidfd: int = -1) -> Iterator[RawCall]:
-    """Give the same as the kernel tells them."""
+    """Give the same as the kernel tells them. With *pidfd*, until that child of ours has ended: see `Channel.calls`."""
+    return _until_unused(listener) if pidfd < 0 else Channel(listener).calls(pidfd)
+
+
+def _until_unused(listener: int) -> Iterator[RawCall]:
     poll = select.poll()
-    for fd in (pidfd, listener):
-        if fd >= 0:
-            poll.register(fd, select.POLLIN)
-    wait, ioctl, unpack = poll.poll, fcntl.ioctl, _NOTIFICATION.unpack
-    buffer, zeroes = bytearray(_NOTIFICATION.size), bytes(_NOTIFICATION.size)
+    poll.register(listener, select.POLLIN)
     while True:
-        for fd, events in wait():
-            if fd == pidfd:
+        for _, events in poll.poll():
+            if not events & select.POLLIN:  # POLLHUP: nobody is left who could call
                 return
-            if events & 1:  # POLLIN
-                buffer[:] = zeroes  # the kernel wants that
-                try:
-                    ioctl(fd, _IOCTL_RECEIVE, buffer, True)
-                except OSError as err:
-                    if err.errno in (errno.ENOENT, errno.EINTR):
-                        continue
-                    raise
-                yield unpack(buffer)
-            elif pidfd < 0:  # POLLHUP: nobody is left who could call
+            raw = _receive_raw(listener)
+            if raw is not None:
+                yield raw
+
+
+class Channel:
+    """Receives calls one by one, and may let them go on from the buffer that they come in: for tens of thousands.
+
+    `halves` and `words` show the call that was received last: as numbers of 32 bits `PID`, `NUMBER` and `ARCHITECTURE`, as one of 64
+    each argument from `ARGUMENTS` on.
+    """
+
+    PID, NUMBER, ARCHITECTURE, ARGUMENTS = 2, 4, 5, 4
+
+    def __init__(self, listener: int) -> None:
+        self._buffer = ctypes.create_string_buffer(_NOTIFICATION.size)
+        self._bytes = memoryview(self._buffer).cast("B")
+        self.halves, self.words = self._bytes.cast("I"), self._bytes.cast("Q")
+        self._receive = syscalls.repeated_ioctl(listener, _IOCTL_RECEIVE, self._buffer)
+        self._send = syscalls.repeated_ioctl(listener, _IOCTL_SEND, self._buffer)
+
+    def calls(self, pidfd: int, passes: Callable[[], bool] = lambda: False) -> Iterator[RawCall]:
+        """Give all but those that *passes* says may go on, until the child of ours behind *pidfd* has ended. In the main thread only.
+
+        No poll(2) is done for each: the signal of the child's end interrupts us. It may come just before we wait, where nothing is
+        interrupted. So a timer does that now and then.
+        """
+        woken = False
+
+        def wake(_number: int, _frame: object) -> None:
+            nonlocal woken
+            woken = True
+
+        receive, proceed, clear, unpack = self._receive, self._proceed, self._clear, _NOTIFICATION.unpack
+        before = [(number, signal.signal(number, wake)) for number in _WAKING]
+        signal.setitimer(signal.ITIMER_REAL, _SECONDS_MISSED, _SECONDS_MISSED)
+        try:
+            while not select.select([pidfd], [], [], 0)[0]:
+                woken = False
+                while not woken:
+                    if receive() < 0:
+                        number = ctypes.get_errno()
+                        if number not in (errno.ENOENT, errno.EINTR):
+                            raise OSError(number, os.strerror(number))
+                        break
+                    if passes():
+                        proceed()
+                    else:
+                        yield unpack(self._buffer)
+                    clear()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            for number, handler in before:
+                signal.signal(number, handler)
+
+    def _proceed(self) -> None:
+        """Do what `proceed` does: the response begins with the same number."""
+        self.words[1] = 0
+        self.halves[4] = 0
+        self.halves[5] = _FLAG_CONTINUE
+        while self._send() < 0:
+            number = ctypes.get_errno()
+            if number == errno.ENOENT:  # its process was killed meanwhile
                 return
-            else:
-                poll.unregister(fd)
+            if number != errno.EINTR:
+                raise OSError(number, os.strerror(number))
+
+    def _clear(self) -> None:
+        self._bytes[:] = _ZEROES  # the kernel wants that
 
 
 def still_waiting(listener: int, notification: Notification) -> bool:
@@ -221,7 +282,7 @@ def waits_raw(listener: int, raw: RawCall) -> bool:
 
 def _waits(listener: int, identity: int) -> bool:
     try:
-        fcntl.ioctl(listener, _IOCTL_ID_VALID, _ID.pack(identity))
+        _tell(listener, _IOCTL_ID_VALID, _ID.pack(identity))
     except OSError:
         return False
     return True
@@ -263,7 +324,12 @@ def answer_with_descriptor(listener: int, notification: Notification, fd: int, *
 
     def add(how: int) -> int:
         request = _ADDED.pack(notification.id, how, fd, 0, flags)
-        return syscalls.ioctl_buffer(listener, _IOCTL_ADD, ctypes.create_string_buffer(request, len(request)))
+        # Interrupted, it would take the descriptor back, but not that the call returns.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _WAKING)
+        try:
+            return syscalls.ioctl_buffer(listener, _IOCTL_ADD, ctypes.create_string_buffer(request, len(request)))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
     try:
         add(_FLAG_SEND)
@@ -277,7 +343,17 @@ def answer_with_descriptor(listener: int, notification: Notification, fd: int, *
 
 def _respond(listener: int, response: bytes) -> None:
     try:
-        fcntl.ioctl(listener, _IOCTL_SEND, response)
+        _tell(listener, _IOCTL_SEND, response)
     except OSError as err:
         if err.errno != errno.ENOENT:  # its process was killed meanwhile
             raise
+
+
+def _tell(listener: int, request: int, content: bytes) -> None:
+    changeable = bytearray(content)  # which takes half the time: the interpreter tries for that first
+    while True:
+        try:
+            fcntl.ioctl(listener, request, changeable, True)
+        except InterruptedError:  # before anything was done
+            continue
+        return
