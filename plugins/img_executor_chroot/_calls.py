@@ -6,7 +6,7 @@ For the machine itself and for the 32-bit programs that its kernel runs, too.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from img_core.linux import syscalls
 from img_lib_containers import call_numbers
@@ -14,7 +14,7 @@ from img_lib_containers import call_numbers
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ABIS", "CALLS", "Abi", "Call", "abis_of"]
+__all__ = ["ABIS", "CALLS", "NAMINGS", "Abi", "Call", "Naming", "abis_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,26 @@ _OLD: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """How a call that gives a name to something, which may be a link, passes its arguments."""
+
+    kind: Literal["makes", "links", "renames"]
+    text: int  #: what a link made by it says, or the path that the thing has already
+    name: int  #: its new path
+    flags: int = -1  #: of renameat2(2)
+
+
+_NAMINGS: Final = {
+    "symlink": Naming("makes", 0, 1),
+    "symlinkat": Naming("makes", 0, 2),
+    "link": Naming("links", 0, 1),
+    "linkat": Naming("links", 1, 3),
+    "rename": Naming("renames", 0, 1),
+    "renameat": Naming("renames", 1, 3),
+    "renameat2": Naming("renames", 1, 3, 4),
+}
+
 #: Names of calls on processes, and the position of the process among their arguments.
 _ON_PROCESSES: Final = {
     **dict.fromkeys(("kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_open"), 0),
@@ -88,12 +108,19 @@ class Abi:
     on_processes: Mapping[int, int]
     #: names of calls that the supervisor answers, with their numbers
     names: Mapping[str, int]
+    #: the same of calls that give names, which it only takes note of
+    named: Mapping[str, int]
     socketcall: int = -1
 
     @property
     def calls(self) -> dict[int, Call]:
         """The calls that the supervisor answers, by number."""
         return {number: {**_AT, **_OLD}[name] for name, number in self.names.items()}
+
+    @property
+    def namings(self) -> dict[int, Naming]:
+        """The calls that give names, by number."""
+        return {number: _NAMINGS[name] for name, number in self.named.items()}
 
 
 def _answered(numbers: Mapping[str, int]) -> dict[str, int]:
@@ -111,6 +138,7 @@ def _abi(architecture: int, *, answers: bool = True) -> Abi:
         numbers["prlimit64"],
         {numbers[name]: position for name, position in _ON_PROCESSES.items()},
         _answered(numbers) if answers else {},
+        {name: numbers[name] for name in _NAMINGS if name in numbers},
         numbers.get("socketcall", -1),
     )
 
@@ -130,3 +158,6 @@ ABIS: Final = abis_of(syscalls.MACHINE)
 
 #: architecture -> number -> how to read it
 CALLS: Final[dict[int, dict[int, Call]]] = {abi.architecture: abi.calls for abi in ABIS}
+
+#: the same for those that give names
+NAMINGS: Final[dict[int, dict[int, Naming]]] = {abi.architecture: abi.namings for abi in ABIS}

@@ -61,6 +61,8 @@ def _block_of(abi: Abi, targets: Sequence[int], *, network: bool) -> list[Instru
         code += [(_IF_AT_LEAST, 0, 1, _X32), _refuse(errno.ENOSYS)]
     for number, call in sorted(abi.calls.items()):
         code += _block(number, [*_without_path(call), (_RETURN, 0, 0, _NOTIFY)])
+    for number in abi.namings:
+        code += _block(number, [(_RETURN, 0, 0, _NOTIFY)])
     for number, position in abi.on_processes.items():
         code += _block(number, _unless(position, targets, errno.EPERM))
     # Limits of others, whoever they are: no scope of Landlock covers them.

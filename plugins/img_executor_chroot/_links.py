@@ -27,17 +27,18 @@ def leads_to(tree: StepTree, path: bytes, *, follow: bool, inode: bool = False) 
 
     *follow*: a link at its end, too. With *inode* return that of a file in the tree instead of None.
     """
+    # Nearly all are files, or not there: where no inode is wanted, they are not even opened.
+    kind = 0 if inode else os.O_DIRECTORY
     try:
-        fd = syscalls.openat2(tree.root, path, os.O_PATH | (0 if follow else os.O_NOFOLLOW))
+        fd = syscalls.openat2(tree.root, path, os.O_PATH | kind | (0 if follow else os.O_NOFOLLOW))
     except OSError as err:
         return _walk(tree, path, follow=follow) if err.errno == errno.ELOOP else None
     try:
-        if not inode:
-            return None
         info = os.fstat(fd)
-        return info.st_dev, info.st_ino
     finally:
         os.close(fd)
+    place = info.st_dev, info.st_ino
+    return tree.places.get(place) or (place if inode else None)
 
 
 def _walk(tree: StepTree, path: bytes, *, follow: bool) -> bytes | None:

@@ -14,14 +14,16 @@ import os
 import posixpath
 import stat
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from img_core.linux import sandbox, syscalls
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = [
+    "NAMES",
     "Device",
     "Magic",
     "Own",
@@ -44,6 +46,9 @@ _STREAMS: Final = {b"/dev/stdin": b"0", b"/dev/stdout": b"1", b"/dev/stderr": b"
 #: how the paths begin that may be system files, unless something in them leads nowhere
 _HEADS: Final = frozenset((b"/proc", b"/sys", b"/sys/", b"/dev/", b"/etc/"))
 _DEVICES: Final = frozenset(f"/dev/{name}".encode() for name in sandbox.DEVICES)
+#: where the ways from the tree to system files end, see `StepTree.system_path`, and the last parts of these
+_ENDS: Final = (b"/proc", b"/sys", _TERMINALS, b"/dev/fd", b"/dev/ptmx", b"/etc/mtab", *_STREAMS, *_DEVICES)
+NAMES: Final = frozenset(os.path.basename(path) for path in _ENDS)
 _HIDDEN: Final = tuple(path.encode() for path in sandbox.MASKED_PATHS)
 #: what a process may write of itself; everything else is read-only, as in other containers
 _WRITABLE: Final = frozenset(
@@ -93,6 +98,15 @@ class StepTree:
         self._covered = [os.fsencode(target) for target in targets if target.startswith("/dev")]
         self.terminals: set[bytes] = set()  #: names in /dev/pts of those that the step made
         self.systems = [top for top in (b"/proc", b"/sys") if os.fsdecode(top) not in targets]
+        #: device and inode of directories in the tree -> the system's that they stand for
+        self.places = dict(self._places())
+
+    def _places(self) -> Iterator[tuple[tuple[int, int], bytes]]:
+        for path in (b"/proc", b"/sys", _TERMINALS):
+            if self.system_path(path) == path:
+                with suppress(FileNotFoundError):
+                    info = os.stat(path[1:], dir_fd=self.root, follow_symlinks=False)
+                    yield (info.st_dev, info.st_ino), path
 
     def system_path(self, path: bytes) -> bytes | None:
         """Return the name below /proc, /sys or /dev that an absolute *path* stands for, or None when it is a file of the tree."""
@@ -328,6 +342,15 @@ def ids_of(tid: int) -> tuple[int, int, int]:
     return found[b"Tgid"], found[b"Uid"], found[b"Gid"]
 
 
+def _process_of(tid: int) -> int:
+    """Return the process that a thread belongs to; only one that begins a process has a pidfd, see pidfd_open(2)."""
+    try:
+        os.close(os.pidfd_open(tid))
+    except OSError:
+        return ids_of(tid)[0]
+    return tid
+
+
 def target(path: bytes, tid: int, tree: StepTree) -> Target:
     """Return what the `StepTree.system_path` *path* is for the thread *tid*. Raises OSError."""
     if path == _TERMINALS:
@@ -346,7 +369,7 @@ def target(path: bytes, tid: int, tree: StepTree) -> Target:
     if parts[0] in (b"mounts", b"net"):
         parts.insert(0, b"self")
     if parts[0] in (b"self", b"thread-self"):
-        process = b"%d" % (tid if parts[0] == b"thread-self" else ids_of(tid)[0])
+        process = b"%d" % (tid if parts[0] == b"thread-self" else _process_of(tid))
         if len(parts) == 1:
             return Text(path, process, target(b"/proc/" + process, tid, tree))
         parts[0] = process

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
 from img_core.linux import syscalls
 from img_executor_chroot import _forms as forms
 from img_executor_chroot import _outside as outside
-from img_executor_chroot._calls import CALLS, Call
+from img_executor_chroot._calls import CALLS, NAMINGS, Call, Naming
 from img_executor_chroot._links import Inode, leads_to
 from img_executor_chroot._stubs import Stubs
+from img_executor_chroot._ways import Ways
 from img_lib_containers import seccomp
 
 if TYPE_CHECKING:
@@ -35,8 +36,10 @@ _Result = TypeVar("_Result")
 
 _LONGEST_PATH: Final = 4096
 _PAGE: Final = 4096
+_SHORT_PATH: Final = 256  # as nearly all are
 _AT_FDCWD: Final = syscalls.AT_FDCWD & 0xFFFFFFFF
-_TREES: Final = (b"proc", b"sys")
+_TREES: Final = frozenset((b"proc", b"sys"))
+_RENAME_EXCHANGE: Final = 2  # linux/fs.h
 # struct open_how: flags, mode, resolve; see openat2(2)
 _OPEN_HOW: Final = struct.Struct("=3Q")
 
@@ -52,6 +55,7 @@ class Supervisor:
         self._top = tree.top
         self._memory = dict(self._places(memory))
         self._stubs = Stubs(self._root, self._top, tree.systems)
+        self._ways = Ways(self._root, (*outside.NAMES, *(os.fsencode(os.path.basename(target)) for target in memory)))
         self._buffer = ctypes.create_string_buffer(_PAGE)
         self._is_directory = False  # whether the path at hand can only mean one
         self._changed = False  # whether we have the ids of a caller
@@ -83,8 +87,58 @@ class Supervisor:
 
     def run(self, pidfd: int) -> None:
         """Answer calls until the process behind *pidfd* has ended."""
-        for notification in seccomp.notifications(self._listener, pidfd):
-            self._serve(notification)
+        channel = seccomp.Channel(self._listener)
+        self._stubs.used = True  # until we know where it begins
+        begun = False
+        for raw in channel.calls(pidfd, self._passing(channel)):
+            begun = begun or self._begin(raw[seccomp.RAW_PID])
+            self._serve(seccomp.Notification.of(raw))
+
+    def _begin(self, pid: int) -> bool:
+        """Note whether the step begins in a directory that stands for one outside; tell if that is to be seen.
+
+        It is not before the first program is executed, and from there on no process is elsewhere without having asked us.
+        """
+        try:
+            directory = os.fsencode(self._as_caller(pid, os.readlink, f"/proc/{pid}/cwd"))
+        except OSError:
+            return False
+        finally:
+            if self._changed:
+                self._become_root()
+        meant = self._from_root(directory)
+        self._stubs.used = meant is None or self._tree.system_path(meant) is not None
+        return True
+
+    def _passing(self, channel: seccomp.Channel) -> Callable[[], bool]:
+        """Return what tells of the call in *channel* whether it is seen at once not to be about a system file."""
+        ways, stubs, buffer, leads = self._ways, self._stubs, self._buffer, self._ways.names
+        read, halves, words = syscalls.MemoryReader(buffer).read, channel.halves, channel.words
+        paths = {
+            architecture: {number: channel.ARGUMENTS + call.path for number, call in calls.items()}
+            for architecture, calls in CALLS.items()
+        }
+        pid, number, architecture = channel.PID, channel.NUMBER, channel.ARCHITECTURE
+
+        def passes() -> bool:
+            position = paths[halves[architecture]].get(halves[number])
+            if position is None or not ways.known:
+                return False
+            address = words[position]
+            size = _PAGE - (address & (_PAGE - 1))  # the next page may not exist
+            count = read(halves[pid], address, size if size < _SHORT_PATH else _SHORT_PATH)
+            path: bytes = buffer.value
+            return len(path) < count and leads.isdisjoint(path.split(b"/")) and (path[:1] == b"/" or not stubs.used)
+
+        return passes
+
+    def _is_harmless(self, path: bytes) -> bool:
+        """Tell whether *path* is known to lead to no system file."""
+        return (
+            (path[:1] == b"/" or not self._stubs.used)
+            and self._ways.known
+            and self._ways.names.isdisjoint(path.split(b"/"))
+        )
 
     def _serve(self, notification: seccomp.Notification) -> None:
         try:
@@ -98,11 +152,15 @@ class Supervisor:
 
     def _answered(self, notification: seccomp.Notification) -> bool:
         """Answer a call, or return False for one that the kernel is to do."""
+        self._ways.asked(notification.pid)
         call = CALLS.get(notification.architecture, {}).get(notification.number)
         if call is None:
+            naming = NAMINGS.get(notification.architecture, {}).get(notification.number)
+            if naming is not None:
+                self._name(naming, notification)
             return False
         path = self._read_path(notification.pid, notification.arguments[call.path])
-        if not path:
+        if not path or self._is_harmless(path):
             return False
         meant = self._meaning(call, notification, path)
         if meant is None:
@@ -116,6 +174,25 @@ class Supervisor:
         target = outside.target(meant, notification.pid, self._tree)
         self._kinds[call.kind](call, notification, target)
         return True
+
+    def _name(self, naming: Naming, notification: seccomp.Notification) -> None:
+        """Note that something is about to get a name."""
+        given = notification.arguments
+        text = self._read_path(notification.pid, given[naming.text])
+        name = self._read_path(notification.pid, given[naming.name])
+        if text is None or name is None:
+            if seccomp.still_waiting(self._listener, notification):
+                self._ways.give_up()
+        elif naming.kind == "makes":
+            self._ways.makes_link(name, text)
+        elif naming.kind == "links":
+            self._ways.links(text, name)
+        else:
+            self._ways.renames(notification.pid, text, name)
+            if naming.flags >= 0 and given[naming.flags] & _RENAME_EXCHANGE:
+                self._ways.renames(notification.pid, name, text)
+            if not _TREES.isdisjoint((*text.split(b"/"), *name.split(b"/"))):
+                self._stubs.used = True  # whoever is in that directory may be in /proc now
 
     # --- the caller ---------------------------------------------------------------------------------------------------
 
@@ -177,7 +254,7 @@ class Supervisor:
         """Return the system file that *path* means, or None if it is one of the tree."""
         if path[:1] == b"/":
             return self._tree.system_path(path)
-        if not self._stubs.used and path.rpartition(b"/")[2] not in _TREES:
+        if not self._stubs.used and outside.NAMES.isdisjoint(path.split(b"/")):
             return None
         whole = self._whole(call, notification, path)
         return None if whole is None else self._tree.system_path(whole)
@@ -208,13 +285,18 @@ class Supervisor:
             directory = self._directory(call, notification)
         except OSError:
             return None
-        meant = self._stubs.meaning(directory)
+        meant = self._from_root(directory)
         if meant is None:
-            if not outside.is_below(directory, self._top):
-                return None
-            meant = directory[len(self._top) :]
+            return None
         whole = meant + b"/" + path
         return outside.normal(whole) if tidy else whole
+
+    def _from_root(self, directory: bytes) -> bytes | None:
+        """Return what *directory*, as seen from here, is for the step; None for one that is nowhere in the tree."""
+        meant = self._stubs.meaning(directory)
+        if meant is None and outside.is_below(directory, self._top):
+            return directory[len(self._top) :]
+        return meant
 
     # --- answers ------------------------------------------------------------------------------------------------------
 

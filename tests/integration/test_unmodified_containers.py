@@ -339,6 +339,16 @@ FOUND = {
     "&& touch -d @9 /dev/fd/4 && test $(stat -c %a:%u:%g:%Y /x) = 751:33:34:9",
     "the kind of proc": 'test "$(stat -f -c %t /proc)" = 9fa0',
     "a terminal": "/terminal && ls /dev/pts/ptmx && test -z $(ls /dev/pts | grep -v ptmx) && ! cat /dev/pts/0 < /dev/null",
+    "a link with another name": "ln -s /proc/self/status /r1 && mv /r1 /srv/r2 && grep -q ^Name /srv/r2",
+    "a link with two names": "ln -s /proc/uptime /h1 && ln /h1 /srv/h2 && cat /srv/h2",
+    "a link that leads somewhere later": "ln -s later/status /e1 && ln -s /proc/self /later && grep -q ^Name /e1 && cd / && cat e1",
+    "links in a directory with another name": "mkdir /m1 && ln -s /proc /m1/p && mv /m1 /m2 && cat /m2/p/uptime && cd /m2 && cat p/uptime",
+    "proc by a link to its parent": "ln -s / /slash && cat /slash/proc/uptime && cd /slash && cat proc/uptime "
+    "&& ls slash/proc | grep uptime && ls /slash/proc/self | grep status",
+    "a link that was copied": "ln -s /proc/uptime /t1 && mkdir /t && cp -a /t1 /t/t2 && tar -C /t -cf /t.tar t2 "
+    "&& tar -C /srv -xf /t.tar && cat /srv/t2",
+    "from a directory of proc": "cd /proc/self && cat status ../uptime && cd .. && cat uptime self/status && cd / && cat proc/uptime",
+    "a directory of dev": "cd /dev && ls pts/ptmx && ls fd/ && cd pts && ls ptmx",
     "a program of 32 bits": "ln -s /proc/self/status /to-status && /program 0 > /told && grep -c open /told "
     "&& ! grep -vE ' 0|refused' /told",
 }
@@ -348,6 +358,8 @@ HELD = {
     "the machine's owners": "! chown 0:0 /proc/uptime && ! chown 0:0 /proc",
     "the machine's times": "! touch -d @7 /proc/version",
 }
+#: how the names of results begin once a supervisor knows all links of the tree
+AFTERWARDS = "afterwards "
 SECRET_BY_LINK = (
     "grep -q s3cret /token && grep -q s3cret /run/secrets/../secrets/token && test -s /token && cat < /token"
 )
@@ -363,13 +375,29 @@ def check_what_links_lead_to(img: Img, context: Path, shown: Path, secret: Path)
 
 def found_dockerfile(wanted: dict[str, str]) -> dict[str, str]:
     rows = "".join(
-        f'if (set -e; {command}) > /out.txt 2>&1; then echo "{name}: yes"; else echo "{name}: no" $(tail -n 3 /out.txt); fi >> /results\n'
+        f'if (set -e; {command}) > /out.txt 2>&1; then echo "$1{name}: yes"\n'
+        f'else echo "$1{name}: no" $(tail -n 3 /out.txt); fi >> /results\n'
         for name, command in wanted.items()
     )
-    text = "FROM busybox\nCOPY program terminal /\nCOPY rows /rows\nRUN sh /rows\nRUN ln -s /run/secrets/token /token\n"
+    text = f"""\
+FROM busybox AS base
+COPY program terminal /
+COPY rows many-calls /
+RUN ln -s /proc/uptime /up && ln -s /run/secrets/token /token
+FROM base AS first
+RUN sh /rows
+FROM base
+COPY --from=first /results /results
+RUN sh /many-calls && sh /rows '{AFTERWARDS}' && cat /up
+RUN --mount=type=secret,id=token {SECRET_BY_LINK} && sh /many-calls && {SECRET_BY_LINK} && echo 'a secret: yes' >> /results
+WORKDIR /proc
+RUN cat uptime self/status && sh /many-calls && cat uptime self/status && echo 'the working directory: yes' >> /results
+"""
     return {
-        "Dockerfile": f"{text}RUN --mount=type=secret,id=token {SECRET_BY_LINK} && echo 'a secret: yes' >> /results\n",
+        "Dockerfile": text,
         "rows": rows,
+        # until a supervisor knows all links
+        "many-calls": "i=0; while [ $i -lt 7000 ]; do [ -e /etc/nothing ]; i=$((i+1)); done\n",
         "secret": "s3cret",
     }
 
@@ -409,7 +437,7 @@ def found(
     ]
 
 
-@pytest.mark.parametrize("name", [*FOUND, "a secret"])
+@pytest.mark.parametrize("name", [*FOUND, *(AFTERWARDS + name for name in FOUND), "a secret", "the working directory"])
 def test_a_step_finds_what_it_finds_elsewhere(found: list[dict[str, str]], name: str) -> None:
     assert [each[name] for each in found] == ["yes", "yes"]
 

@@ -1,0 +1,132 @@
+"""Which names a path must hold to lead to a system file: for nearly all paths that answers at once, without looking at the tree.
+
+A lookup comes to such a file by a component of a fixed name: ``proc`` in the root directory, ``null`` in /dev. That stands in the path
+itself or in the text of a link, which in turn stands under its own name in the path or in the text of another link. So a path without any
+of those names, and without the name of a link whose text holds one, comes to none (if it does not begin in a directory outside,
+which `_stubs` knows).
+
+The links that a tree has are found by one look at all of it, which is done once a step has asked so often that it pays. What the step
+makes is noted from its beginning, also by other names for what may be a link: a name never stops to count.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from img_core.linux import syscalls
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["FIRST_LOOK", "Ways"]
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_NOWHERE: Final = frozenset((b"", b".", b".."))
+#: as many calls, before it is worth a look: at so many entries for each, which take less time than what it saves
+FIRST_LOOK: Final = 3000
+_ENTRIES: Final = 5
+#: of different notes; more than any program needs take too much memory
+_MOST_NOTES: Final = 1 << 18
+_NEVER: Final = -1
+
+
+class Ways:
+    """The names that lead out of the tree *root*, the *first* of which do so by themselves."""
+
+    def __init__(self, root: int, first: Iterable[bytes]) -> None:
+        self._root = root
+        self._by_part: dict[bytes, set[bytes]] = {}  # component of a text -> names of links with it
+        self._notes = 0
+        self._asked = 0
+        self._next_look = FIRST_LOOK
+        self._renaming: set[int] = set()  # threads that may be in the middle of it
+        self.names = set(first)
+        self.known = False  #: whether `names` are all
+
+    def makes_link(self, name: bytes, text: bytes) -> None:
+        """Note that a link *name*, a path of which the last component counts, is about to say *text*."""
+        self._note(_last(name), text)
+
+    def renames(self, tid: int, old: bytes, name: bytes) -> None:
+        """Note that *tid* is about to rename *old* to *name*: a look at the tree meanwhile might miss what is moved."""
+        self._renaming.add(tid)
+        self.links(old, name)
+
+    def links(self, old: bytes, name: bytes) -> None:
+        """Note that what has the path *old* is about to have the path *name*, too: that is like a link to it."""
+        if _last(old) in _NOWHERE:  # what a descriptor is of
+            self._lead(_last(name))
+        else:
+            self._note(_last(name), _last(old))
+
+    def give_up(self) -> None:
+        """Never tell anything any more: somebody is about to make a name that we cannot know."""
+        self.known = False
+        self._next_look = _NEVER
+        self._by_part.clear()
+
+    def asked(self, tid: int) -> None:
+        """Note one more call, of the thread *tid*, for which the tree is looked at; look at all of it when that pays."""
+        self._renaming.discard(tid)
+        self._asked += 1
+        if self._asked == self._next_look:
+            self._next_look *= 2
+            self._renaming = {other for other in self._renaming if os.path.exists(f"/proc/{other}")}
+            self.known = not self._renaming and self._look(self._asked * _ENTRIES)
+
+    def _note(self, name: bytes, text: bytes) -> None:
+        if self._next_look == _NEVER:
+            return
+        for part in {*text.split(b"/")} - _NOWHERE:
+            names = self._by_part.setdefault(part, set())
+            if name not in names:
+                names.add(name)
+                self._notes += 1
+            if part in self.names:
+                self._lead(name)
+        if self._notes > _MOST_NOTES:
+            self.give_up()
+
+    def _lead(self, name: bytes) -> None:
+        todo = [name]
+        while todo:
+            name = todo.pop()
+            if name not in self.names and name not in _NOWHERE:
+                self.names.add(name)
+                todo += self._by_part.get(name, ())
+
+    def _look(self, most: int) -> bool:
+        """Note all links of the tree; tell whether it has no more than *most* entries and all could be read."""
+        todo = [b"."]
+        try:
+            while todo and most > 0:
+                most -= self._look_into(todo.pop(), todo)
+        except OSError:
+            return False
+        return not todo and self._next_look != _NEVER
+
+    def _look_into(self, directory: bytes, todo: list[bytes]) -> int:
+        """Note the links in *directory*, add the directories in it to *todo*; return how many entries it has. What is gone is nothing."""
+        count = 0
+        try:
+            fd = syscalls.openat2(self._root, directory, _DIRECTORY)
+        except FileNotFoundError:
+            return 0
+        try:
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    count += 1
+                    if entry.is_symlink():
+                        with suppress(FileNotFoundError):
+                            self._note(os.fsencode(entry.name), os.fsencode(os.readlink(entry.name, dir_fd=fd)))
+                    elif entry.is_dir(follow_symlinks=False):
+                        todo.append(directory + b"/" + os.fsencode(entry.name))
+        finally:
+            os.close(fd)
+        return count
+
+
+def _last(path: bytes) -> bytes:
+    return path.rstrip(b"/").rpartition(b"/")[2]

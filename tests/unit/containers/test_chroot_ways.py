@@ -1,0 +1,176 @@
+"""The executor `chroot`: names without which no path leads to a system file, whatever a step does to the links of its tree."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.bpf import evaluate
+from img_executor_chroot import _calls, _filter
+from img_executor_chroot._links import leads_to
+from img_executor_chroot._outside import NAMES, StepTree
+from img_executor_chroot._ways import FIRST_LOOK, Ways
+
+NOTIFY = 0x7FC00000
+STEP = os.getpid()
+
+
+class Step:
+    """Does to a tree what a step does, and tells `Ways` of it before, as the supervisor does."""
+
+    def __init__(self, top: Path) -> None:
+        for name in ("proc", "sys", "dev", "dev/pts", "etc", "a", "a/b"):
+            (top / name).mkdir()
+        for name in ("proc/self", "proc/uptime", "sys/kernel", "dev/null", "dev/tty"):
+            (top / name).symlink_to(name.rpartition("/")[2])
+        self.top = top
+        self.tree = StepTree(os.open(top, os.O_PATH | os.O_DIRECTORY), [], devices=True)
+        self.ways = Ways(self.tree.root, NAMES)
+        self.before = Ways(self.tree.root, ())  # which is told what others do before the step
+
+    def look(self) -> None:
+        """Ask so often that all of the tree is looked at."""
+        for _ in range(FIRST_LOOK):
+            self.ways.asked(STEP)
+
+    def symlink(self, text: str, name: str) -> None:
+        self.ways.makes_link(name.encode(), text.encode())
+        (self.top / name).symlink_to(text)
+
+    def link(self, old: str, name: str) -> None:
+        self.ways.links(old.encode(), name.encode())
+        os.link(self.top / old, self.top / name, follow_symlinks=False)
+
+    def rename(self, old: str, name: str) -> None:
+        self.ways.renames(STEP, old.encode(), name.encode())
+        (self.top / old).rename(self.top / name)
+        self.ways.asked(STEP)
+
+    def is_harmless(self, path: str) -> bool:
+        return self.ways.known and self.ways.names.isdisjoint(path.encode().split(b"/"))
+
+    def leads(self, path: str) -> bool:
+        whole = b"/" + path.encode()
+        return self.tree.system_path(whole) is not None or leads_to(self.tree, whole, follow=True) is not None
+
+
+@pytest.fixture
+def step(tmp_path: Path) -> Iterator[Step]:
+    step = Step(tmp_path)
+    yield step
+    os.close(step.tree.root)
+
+
+Change = Callable[[Step], None]
+#: what others did before the step, and what it does; and a path that leads to a system file then
+CASES: dict[str, tuple[list[Change], list[Change], str]] = {
+    "a link that was there": ([lambda s: s.symlink("/proc/uptime", "a/x")], [], "a/x"),
+    "a link that is made": ([], [lambda s: s.symlink("../proc/uptime", "a/x")], "a/x"),
+    "a chain, its end first": (
+        [lambda s: s.symlink("/proc", "p")], [lambda s: s.symlink("p", "q"), lambda s: s.symlink("q/uptime", "r")], "r",
+    ),
+    "a chain, its end last": (
+        [lambda s: s.symlink("q/uptime", "r")], [lambda s: s.symlink("p", "q"), lambda s: s.symlink("/proc", "p")], "r",
+    ),
+    "a link with another name": ([lambda s: s.symlink("/proc/uptime", "x")], [lambda s: s.rename("x", "a/y")], "a/y"),
+    "a link with one more name": ([lambda s: s.symlink("/dev/null", "x")], [lambda s: s.link("x", "a/y")], "a/y"),
+    "another name before it leads anywhere": (
+        [], [lambda s: s.symlink("p/uptime", "x"), lambda s: s.rename("x", "y"), lambda s: s.symlink("/proc", "p")], "y",
+    ),
+    "a name of a name of a link": (
+        [lambda s: s.symlink("/proc", "x")], [lambda s: s.link("x", "y"), lambda s: s.rename("y", "z")], "z/uptime",
+    ),
+    "in a directory with another name": (
+        [lambda s: s.symlink("/dev/null", "a/b/x")], [lambda s: s.rename("a", "c")], "c/b/x",
+    ),
+    "a link to the root directory": ([lambda s: s.symlink("/", "a/root")], [], "a/root/proc/uptime"),
+    "the directory itself, by a link": ([lambda s: s.symlink("..", "a/up")], [], "a/up/proc"),
+    "a name in a text with more slashes": ([], [lambda s: s.symlink("..//proc//./uptime/", "a/x")], "a/x"),
+    "a name with a slash at its end": ([lambda s: s.symlink("/proc", "x")], [lambda s: s.rename("x", "y/")], "y/uptime"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_path_that_leads_out_is_never_taken_for_harmless(step: Step, name: str) -> None:
+    before, after, path = CASES[name]
+    ways, step.ways = step.ways, step.before
+    for change in before:
+        change(step)
+    step.ways = ways
+    step.look()
+    assert step.is_harmless("a/b/nothing")
+    for change in after:
+        change(step)
+    assert step.leads(path)
+    assert not step.is_harmless(path)
+    assert step.is_harmless("a/b/nothing")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_nor_is_any_path_after_any_changes(step: Step, seed: int) -> None:
+    chance = random.Random(seed)
+    names = ["a", "b", "c", "d", "e"]
+    texts = [*names, "..", "/", "proc", "uptime", "dev", "null", "self", "/proc", "/dev/pts"]
+    looks_at, led = chance.randrange(40), 0
+
+    def path(parts: list[str]) -> str:
+        return "/".join(chance.choices(parts, k=chance.randint(1, 3)))
+
+    for number in range(120):
+        if number == looks_at:
+            step.look()
+        change = chance.choice((step.symlink, step.symlink, step.link, step.rename))
+        try:
+            change(path(texts) if change == step.symlink else path(names), path(names))
+        except OSError:
+            continue
+        for _ in range(20):
+            asked = path(texts)
+            if step.leads(asked):
+                led += 1
+                assert not step.is_harmless(asked)
+    assert step.ways.known
+    assert led
+
+
+def test_a_tree_is_looked_at_when_that_pays_and_nothing_is_being_renamed(step: Step) -> None:
+    for number in range(FIRST_LOOK * 6):
+        (step.top / f"a/{number}").touch()
+    step.look()
+    assert not step.ways.known  # too large for so few calls
+    step.ways.renames(STEP, b"a", b"b")
+    for _ in range(FIRST_LOOK - 1):
+        step.ways.asked(STEP + 1)
+    step.ways.asked(STEP + 1)
+    assert not step.ways.known  # we might be in the middle of it
+    step.ways.asked(STEP)
+    step.look()
+    step.look()
+    assert step.ways.known
+
+
+def test_what_cannot_be_known_ends_it(step: Step) -> None:
+    step.look()
+    step.ways.links(b"", b"somewhere/x")  # AT_EMPTY_PATH: what a descriptor is of
+    assert not step.is_harmless("x/y")
+    assert step.is_harmless("y")
+    step.ways.give_up()
+    for _ in range(4):
+        step.look()
+    assert not step.ways.known
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_every_call_that_makes_names_stops(monkeypatch: pytest.MonkeyPatch, machine: str) -> None:
+    abis = _calls.abis_of(machine)
+    monkeypatch.setattr(_filter, "ABIS", abis)
+    program = _filter.program([], network=True, everybody=True)
+    for abi in abis:
+        assert {"symlinkat", "linkat", "renameat", "renameat2"} <= abi.named.keys()
+        assert ("symlink" in abi.named) == ("rename" in abi.named) == ("link" in abi.named)
+        for number in abi.namings:
+            assert evaluate(program, abi.architecture, number) == NOTIFY
