@@ -400,7 +400,7 @@ class MemoryReader:
         self._kept = buffer, local  # which have to stay where they are
         # Arguments that are ready, without types that would be checked each time.
         pointers = ctypes.c_char_p(local), c_ulong(1), c_void_p(ctypes.addressof(self._remote)), c_ulong(1), c_ulong(0)
-        self._read = functools.partial(_libc["process_vm_readv"], self._pid, *pointers)
+        self._read: Callable[[], int] = functools.partial(_libc["process_vm_readv"], self._pid, *pointers)
 
     def read(self, pid: int, address: int, size: int) -> int:
         """Fill the buffer with up to *size* bytes, no more than it has; return how many there were, -1 if none (see `ctypes.get_errno`)."""
