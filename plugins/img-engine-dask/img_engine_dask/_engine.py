@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Collection, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from typing import Any, ClassVar
 
@@ -134,9 +134,22 @@ class DaskEngine(TaskEngine):
             for address, worker in found.items()
         }
 
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Turn what dask raises, such as the OSError of a connection that is lost, into one line that names the scheduler."""
+        try:
+            yield
+        except ImgError:
+            raise
+        except Exception as err:  # a plugin boundary: dask tells nobody what it may raise
+            at = f" at `{self.options['address']}`" if not self.is_here else ""
+            reason = (str(err) or type(err).__name__).splitlines()[0]
+            raise ImgError(f"the dask scheduler{at} does not answer any more: {reason}") from err
+
     def capacity(self) -> tuple[EngineWorker, ...]:
         """See `Engine.capacity`."""
-        return tuple(sorted(self._workers().values(), key=lambda worker: worker.name))
+        with self._answering():
+            return tuple(sorted(self._workers().values(), key=lambda worker: worker.name))
 
     # ------------------------------------------------------------------------------------------------------------ doing
 
@@ -157,25 +170,30 @@ class DaskEngine(TaskEngine):
 
     def submit(self, task: EngineTask, tell: Callable[[str], None]) -> EngineHandle:
         """See `Engine.submit`."""
-        client = self._client
-        fitting = {
-            address: worker
+        with self._answering():
+            fitting = self._fitting(task)
+        if not fitting:
+            raise ImgError(f"no worker of dask can do the task for {task.platform or 'any platform'} now")
+        handle = _Handle(self, task, tell)
+        with self._answering():
+            self._client.subscribe_topic(handle.topic, handle.hear)
+            document = _remote.Document(task.document)
+            handle.future = self._client.submit(
+                _remote.perform, task.id, document, self._command(), handle.topic,
+                key=handle.topic, workers=fitting, allow_other_workers=False, retries=0, pure=False,
+            )  # fmt: skip
+        self._handles.add(handle)
+        return handle
+
+    def _fitting(self, task: EngineTask) -> list[str]:
+        """Return the addresses of the workers that can and may do *task*."""
+        return [
+            address
             for address, worker in self._workers().items()
             if (not task.platform or task.platform in worker.platforms)
             and (not task.workers or worker.name in task.workers)
             and worker.name not in task.avoid
-        }
-        if not fitting:
-            raise ImgError(f"no worker of dask can do the task for {task.platform or 'any platform'} now")
-        handle = _Handle(self, task, tell)
-        client.subscribe_topic(handle.topic, handle.hear)
-        self._handles.add(handle)
-        document = _remote.Document(task.document)
-        handle.future = client.submit(
-            _remote.perform, task.id, document, self._command(), handle.topic,
-            key=handle.topic, workers=list(fitting), allow_other_workers=False, retries=0, pure=False,
-        )  # fmt: skip
-        return handle
+        ]
 
     def _command(self) -> list[str]:
         """Return what a worker starts; on this machine with our state, so that nothing has to be moved."""

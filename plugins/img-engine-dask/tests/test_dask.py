@@ -14,7 +14,7 @@ import pytest
 from img_engine_dask._engine import DaskEngine
 
 from harness.img import remove_as_mapped_root, write_context
-from img_core.spec import ImgError
+from img_core.spec import EngineTask, Host, ImgError
 from img_core.testing.contracts.driver import ModuleContract
 from img_core.testing.contracts.engine import EngineContract, quietly_wait, submit, wait
 from img_core.testing.processes import eventually, is_alive
@@ -158,13 +158,36 @@ class TestCluster(DaskContract):
 
 
 def test_a_scheduler_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    from img_core.spec import Host
-
     engine = DaskEngine(Host("none", str(tmp_path), str(tmp_path)), {"address": "tcp://127.0.0.1:9", "timeout": 1})
     with pytest.raises(ImgError, match=r"no dask scheduler answers at `tcp://127\.0\.0\.1:9`") as caught:
         engine.capacity()
     assert "\n" not in caught.value.message
     engine.close()
+
+
+class _Lost:
+    """A client of dask whose connection ends at the call named *at*."""
+
+    def __init__(self, at: str) -> None:
+        self._at = at
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._at:
+            raise OSError(f"Timed out during handshake while connecting to tcp://x\nat {name}")
+        return lambda *_words, **_options: {"workers": {"tcp://w": {"name": "one", "resources": {"linux/amd64": 1}}}}
+
+
+@pytest.mark.parametrize("at", ["scheduler_info", "subscribe_topic", "submit"])
+def test_a_scheduler_that_goes_away_is_one_line(tmp_path: Path, at: str) -> None:
+    engine = DaskEngine(Host("none", str(tmp_path), str(tmp_path)), {"address": "tcp://head:8786"})
+    engine._connected = _Lost(at)
+    said = r"^the dask scheduler at `tcp://head:8786` does not answer any more: Timed out during handshake while connecting to tcp://x$"
+    with pytest.raises(ImgError, match=said):
+        engine.submit(EngineTask("id", "{}", "a task"), print)
+    if at == "scheduler_info":
+        with pytest.raises(ImgError, match=said):
+            engine.capacity()
+    assert not engine._handles
 
 
 DOCKERFILE = """\
