@@ -6,10 +6,12 @@ import os
 import secrets
 import socket
 import threading
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
 
 from img_core.linux import syscalls
 from img_core.linux.ssh_relay import short_address
+from img_core.spec.errors import HostError
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -17,16 +19,25 @@ if TYPE_CHECKING:
 __all__ = ["PrivateFiles"]
 
 
+class Owners(Protocol):
+    """What gives files away, see `img_core.files.ownership.Owners`."""
+
+    def set_fd(self, fd: int, uid: int, gid: int, *, fresh: bool = False) -> None:
+        """Give the open file *fd* its owner. Raises OSError, HostError."""
+
+
 class PrivateFiles:
     """A tmpfs at *path*, which does not exist yet and must be in a mount namespace of our own; it is mounted when first needed.
 
-    Without *mounts* this process cannot mount: a file has no name then (memfd_create(2)), and the directory protects sockets.
+    Without *mounts* this process cannot mount: a file has no name then (memfd_create(2)), and the directory protects sockets. *owners* give
+    or note the owners of files with a name.
 
     What is made for one use goes with its `ExitStack`, and descriptors of it (``O_PATH``) can be mounted elsewhere.
     """
 
-    def __init__(self, path: str, *, mounts: bool = True) -> None:
+    def __init__(self, path: str, *, mounts: bool = True, owners: Owners | None = None) -> None:
         self._path = path
+        self._owners = owners
         self._mounts = mounts
         self._mounting = threading.Lock()
         self._is_made = False
@@ -40,8 +51,12 @@ class PrivateFiles:
         opened.callback(os.unlink, path)
         try:
             os.write(descriptor, data)
+            if self._owners is None:
+                _own(descriptor, uid, gid)
+            else:
+                with suppress(OSError, HostError):  # before Linux 6.6 a tmpfs keeps no attributes
+                    self._owners.set_fd(descriptor, uid, gid, fresh=True)
             os.fchmod(descriptor, mode)
-            _own(descriptor, uid, gid)
         finally:
             os.close(descriptor)
         return _opened_path(opened, path)

@@ -41,7 +41,7 @@ class Secrets:
         mounts: bool = True,
         owners: Owners | None = None,
     ) -> None:
-        self._files = PrivateFiles(os.path.join(run_directory, "secrets"), mounts=mounts)
+        self._files = PrivateFiles(os.path.join(run_directory, "secrets"), mounts=mounts, owners=owners)
         self._owners = owners if owners is not None and owners.opens else None
         self._secrets = dict(secrets)
         self._agents = dict(agents or {})

@@ -156,11 +156,21 @@ def test_the_image_has_the_owners_that_programs_wanted(
     assert target == "file"
 
 
-def test_the_socket_of_an_agent_is_shown_with_the_ids_asked_for(debian: Img, tmp_path: Path) -> None:
+def test_mounts_are_shown_with_the_ids_asked_for(debian: Img, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as agent:
         agent.bind(str(tmp_path / "agent"))
         ask = "RUN --mount=type=ssh,target=/agent,uid=3,gid=4,mode=0640 stat -c 'it is %a %u:%g' /agent"
-        write_context(tmp_path, f"FROM debian\n{ask}\n", {})
-        flags = ("--no-cache", "--progress", "plain", "--ssh", f"default={tmp_path}/agent")
+        ask += "\nRUN --mount=type=secret,id=s,target=/s,uid=5,gid=6,mode=0440 cat /s && stat -c 'and %a %u:%g' /s"
+        write_context(tmp_path, f"FROM debian\n{ask}\n", {"secret": "hidden"})
+        flags = (
+            "--no-cache",
+            "--progress",
+            "plain",
+            "--ssh",
+            f"default={tmp_path}/agent",
+            "--secret",
+            f"id=s,src={tmp_path}/secret",
+        )
         built = debian.build(tmp_path, *flags, tag="").ok()
     assert "it is 640 3:4\n" in built.stderr
+    assert "and 440 5:6\n" in built.stderr
