@@ -29,15 +29,14 @@ class Owners(Protocol):
 class PrivateFiles:
     """A tmpfs at *path*, which does not exist yet and must be in a mount namespace of our own; it is mounted when first needed.
 
-    Without *mounts* this process cannot mount: a file has no name then (memfd_create(2)), and the directory protects sockets. *owners* give
-    or note the owners of files with a name.
+    Without *mounts* this process cannot mount: a file has no name then (memfd_create(2)), and the directory protects sockets.
 
     What is made for one use goes with its `ExitStack`, and descriptors of it (``O_PATH``) can be mounted elsewhere.
     """
 
-    def __init__(self, path: str, *, mounts: bool = True, owners: Owners | None = None) -> None:
+    def __init__(self, path: str, *, mounts: bool = True) -> None:
         self._path = path
-        self._owners = owners
+        self.owners: Owners | None = None  #: give or note the owners of files with a name
         self._mounts = mounts
         self._mounting = threading.Lock()
         self._is_made = False
@@ -51,11 +50,11 @@ class PrivateFiles:
         opened.callback(os.unlink, path)
         try:
             os.write(descriptor, data)
-            if self._owners is None:
+            if self.owners is None:
                 _own(descriptor, uid, gid)
             else:
                 with suppress(OSError, HostError):  # before Linux 6.6 a tmpfs keeps no attributes
-                    self._owners.set_fd(descriptor, uid, gid, fresh=True)
+                    self.owners.set_fd(descriptor, uid, gid, fresh=True)
             os.fchmod(descriptor, mode)
         finally:
             os.close(descriptor)

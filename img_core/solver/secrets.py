@@ -41,10 +41,10 @@ class Secrets:
         mounts: bool = True,
         owners: Owners | None = None,
     ) -> None:
-        self._files = PrivateFiles(os.path.join(run_directory, "secrets"), mounts=mounts, owners=owners)
+        self._files = PrivateFiles(os.path.join(run_directory, "secrets"), mounts=mounts)
+        self._files.owners = owners
         self._owners = owners if owners is not None and owners.opens else None
-        self._secrets = dict(secrets)
-        self._agents = dict(agents or {})
+        self._secrets, self._agents = dict(secrets), dict(agents or {})
 
     def read(self, name: str, *, required: bool = False) -> bytes | None:
         """Return the secret called *name*, or None. Raises ImgError if there is none but *required*, UsageError if it cannot be read."""
