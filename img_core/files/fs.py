@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AtomicFile",
-    "Source",
+    "ReadFile",
     "clean_path",
     "copy_and_read",
     "copy_file",
@@ -109,7 +109,7 @@ def _announce(flags: int, path: bytes) -> None:
         mutation("create" if flags & os.O_CREAT else "truncate", path)
 
 
-class Source(io.FileIO):
+class ReadFile(io.FileIO):
     """The file *path*, to be read. What the disk says is told with its name: whoever writes meanwhile must not take it for theirs."""
 
     def __init__(self, path: Path) -> None:

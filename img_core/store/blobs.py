@@ -158,7 +158,7 @@ class Blobs:
         if not kept and digest not in self._lent:
             raise NotFoundError(f"blob {digest}: not found")
         try:
-            return fs.Source(self.path(digest) if kept else self._lent[digest])
+            return fs.ReadFile(self.path(digest) if kept else self._lent[digest])
         except FileNotFoundError:  # collected just now, by somebody who could not know that a mere reader wants it
             raise NotFoundError(f"blob {digest}: not found") from None
 

@@ -13,7 +13,7 @@ from img_cache_local._layout import SharedLayout
 from img_core.cli._toggle_file import switch
 from img_core.config import Config
 from img_core.files.appearing import appearing
-from img_core.files.fs import Source
+from img_core.files.fs import ReadFile
 from img_core.files.output import open_output, output_path
 from img_core.images import oci
 from img_core.spec.errors import ImgError
@@ -34,12 +34,12 @@ def unpack(place: str, tmp_path: Path) -> None:
 
 
 def unpack_from(source: str, place: str) -> None:
-    with appearing(place, state=os.path.dirname(place)), Source(source) as file:
+    with appearing(place, state=os.path.dirname(place)), ReadFile(source) as file:
         file.read()
 
 
 def copy_from(source: str, place: str) -> None:
-    with open_output(place) as output, Source(source) as file:
+    with open_output(place) as output, ReadFile(source) as file:
         output.write(file.read())
 
 
