@@ -69,12 +69,16 @@ def require_ordinary_user(session: nox.Session) -> None:
         session.error("run this as an ordinary user: root needs none of what it tests")
 
 
+def chosen(session: nox.Session, *paths: str) -> tuple[str, ...]:
+    """Return the *paths* that a session tests, unless its arguments name others."""
+    return () if any(word.startswith("tests/") for word in session.posargs) else paths
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
     """Unit and contract tests: anywhere, in seconds to minutes; ``-- tests/unit`` for a part of them."""
     install(session)
-    chosen = any(word.startswith("tests/") for word in session.posargs)
-    session.run("pytest", *([] if chosen else ["tests/unit", "tests/contracts"]), *session.posargs)
+    session.run("pytest", *chosen(session, "tests/unit", "tests/contracts"), *session.posargs)
 
 
 @nox.session(python=["3.11", "3.12", "3.13", "3.14"], venv_backend="venv")
@@ -101,11 +105,11 @@ def release(session: nox.Session) -> None:
 
 @nox.session
 def integration(session: nox.Session) -> None:
-    """Real namespaces, a real registry, other tools; as an ordinary user."""
+    """Real namespaces, a real registry, other tools; as an ordinary user; ``-- tests/integration/test_x.py`` for a part of them."""
     require_ordinary_user(session)
     install(session)
     # Most of them wait for processes, disks and servers, two of them at once; those of a file follow each other and share what they made.
-    session.run("pytest", "-n", "2", "--dist", "loadfile", "tests/integration", *session.posargs)
+    session.run("pytest", "-n", "2", "--dist", "loadfile", *chosen(session, "tests/integration"), *session.posargs)
 
 
 @nox.session
