@@ -382,6 +382,9 @@ _newfstatat = _syscall(_NR_NEWFSTATAT, c_int, c_char_p, c_char_p, c_int)
 _statx = _syscall(_NR_STATX, c_int, c_char_p, c_int, c_uint, c_char_p)
 _fstatfs = _syscall(_NR_FSTATFS, c_int, c_char_p)
 _IOVEC: Final = struct.Struct("@PN")  # struct iovec: base, length
+# The same without types that would be checked each time.
+_stat_untyped: Callable[..., int] = functools.partial(_libc["syscall"], c_long(_NR_NEWFSTATAT), c_int(AT_FDCWD))
+_statx_untyped: Callable[..., int] = functools.partial(_libc["syscall"], c_long(_NR_STATX), c_int(AT_FDCWD))
 
 
 def process_vm_read(pid: int, address: int, buffer: ctypes.Array[ctypes.c_char], size: int) -> int:
@@ -413,13 +416,18 @@ class MemoryWriter:
     """Writes the first *size* bytes of *buffer* to the memory of processes, for who does it thousands of times."""
 
     def __init__(self, buffer: ctypes.Array[ctypes.c_char], size: int) -> None:
-        self._buffer = buffer  # which has to stay where it is
-        self._local = _IOVEC.pack(ctypes.addressof(buffer), size)
-        self._size = size
+        local = _IOVEC.pack(ctypes.addressof(buffer), size)
+        self._remote = ctypes.create_string_buffer(_IOVEC.pack(0, size), _IOVEC.size)
+        self._size, self._pid = size, c_int()
+        self._kept = buffer, local  # as those of a `MemoryReader`
+        pointers = ctypes.c_char_p(local), c_ulong(1), c_void_p(ctypes.addressof(self._remote)), c_ulong(1), c_ulong(0)
+        self._write: Callable[[], int] = functools.partial(_libc["process_vm_writev"], self._pid, *pointers)
 
     def write(self, pid: int, address: int) -> bool:
         """Write all of it to *address*; return False if that is not possible."""
-        return _process_vm_writev(pid, self._local, 1, _IOVEC.pack(address, self._size), 1, 0) == self._size
+        self._pid.value = pid
+        _IOVEC.pack_into(self._remote, 0, address, self._size)
+        return self._write() == self._size
 
 
 def process_vm_write(pid: int, address: int, data: bytes) -> int:
@@ -435,12 +443,12 @@ def process_vm_write_from(pid: int, address: int, buffer: ctypes.Array[ctypes.c_
 
 def stat_into(buffer: ctypes.Array[ctypes.c_char], name: bytes, flags: int) -> bool:
     """Fill *buffer* (of 256 bytes) with the ``struct stat`` of the file *name*; return False if that fails."""
-    return _newfstatat(AT_FDCWD, name, buffer, flags) == 0
+    return _stat_untyped(name, buffer, flags) == 0
 
 
 def statx_into(buffer: ctypes.Array[ctypes.c_char], name: bytes, flags: int, mask: int) -> bool:
     """Fill *buffer* (of 256 bytes) with the ``struct statx`` of the file *name*; return False if that fails."""
-    return _statx(AT_FDCWD, name, flags, mask, buffer) == 0
+    return _statx_untyped(name, flags, mask, buffer) == 0
 
 
 def raw_stat(fd: int) -> bytes:

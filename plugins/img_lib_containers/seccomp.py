@@ -300,14 +300,10 @@ def answer(listener: int, notification: Notification, *, value: int = 0, error: 
 
 def proceeding(listener: int) -> Callable[[RawCall], bool]:
     """Return what does what `proceed` does, and returns True."""
-    ioctl, pack = fcntl.ioctl, _RESPONSE.pack
+    respond, pack = _respond, _RESPONSE.pack
 
     def proceed_raw(raw: RawCall) -> bool:
-        try:
-            ioctl(listener, _IOCTL_SEND, pack(raw[0], 0, 0, _FLAG_CONTINUE))
-        except OSError as err:
-            if err.errno != errno.ENOENT:  # its process was killed meanwhile
-                raise
+        respond(listener, pack(raw[0], 0, 0, _FLAG_CONTINUE))
         return True
 
     return proceed_raw
