@@ -1,8 +1,8 @@
 """Steps on a Debian root in an unmodified container and on this machine, in alternation: wall time and processor time; as root.
 
-Each candidate has a file system of its own. ext4 gives no number of a file away that was removed in the last minute (in five where the
-table has not been written), and looks at each such number for each new file: what one step removes would be paid by the next ones, whoever
-they belong to. So before each step the tables are written and forgotten.
+Each candidate has a file system of its own. ext4 does not use the number of a file that was removed a short while ago, and looks at each
+such number for each file that is made: what one step removes would be paid by the next ones, whoever they belong to. So before each step
+the tables in which it looks are written and forgotten.
 
 Each measured build adds one step to those before it, so its base is there already. What a build of `true` takes, with the start of the
 container and of the interpreter, is measured in the same way and subtracted.
