@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from img_core.files import fs
 from img_core.forms.words import budget_bytes
-from img_core.store.collect import Policy, prune
 
 if TYPE_CHECKING:
     from img_core.store.store import Store
@@ -37,27 +37,26 @@ def collect_excess(store: Store, budget: str, *, seconds: float) -> int:
     limit = budget_bytes(budget, disk.f_blocks * disk.f_frsize)
     if limit is None or not _is_due(stamp):
         return 0
+    from img_core.store.collect import Policy, prune  # most builds have nothing to remove
+
     if budget.endswith("%"):
         limit = max(limit, _LEAST_SHARE)
     deadline = time.monotonic() + seconds
     fs.replace_file(stamp, b"")  # first: others that end now need not look as well
     total = 0
-    while removed := prune(store, _policy(limit, begun=total > 0), measure_until=deadline):
+    policy = partial(
+        Policy,
+        images=lambda image: image.replaced,  # nobody asked to keep it, and it can be built again
+        bite_bytes=_BITE,
+        spare_own=True,
+    )
+    while removed := prune(store, policy(unused_bytes=int(limit * _LEFT) if total else limit), measure_until=deadline):
         total += sum(piece.size for piece in removed)
         if time.monotonic() > deadline:
             with suppress(FileNotFoundError):
                 fs.unlink(stamp)  # the next build goes on
             break
     return total
-
-
-def _policy(limit: int, *, begun: bool) -> Policy:
-    return Policy(
-        images=lambda image: image.replaced,  # nobody asked to keep it, and it can be built again
-        unused_bytes=int(limit * _LEFT) if begun else limit,
-        bite_bytes=_BITE,
-        spare_own=True,
-    )
 
 
 def _is_due(stamp: str) -> bool:

@@ -3,7 +3,7 @@
 * `reader` and `member`: what an archive says, or an `ArchiveError`
 * `extraction`: files below a root directory, and nowhere else
 * `writer`: ustar with pax records where needed
-* `layer`: changes to blob and blob to files, with both digests in one pass
+* `layer` and `unpacked`: changes to blob and blob to files, with both digests in one pass
 
 The standard library's ``tarfile`` is not used: it ends silently at damage, has no bounds, and its filters were escaped.
 """
@@ -16,9 +16,10 @@ from img_core.spec._lazy import names_from
 
 if TYPE_CHECKING:
     from img_core.archives.tar.extraction import Directories, Mode, OwnerPolicy, Stats, extract, finish_directories
-    from img_core.archives.tar.layer import LayerInfo, content_digest, unpack_stream, write_layer
+    from img_core.archives.tar.layer import LayerInfo, content_digest, write_layer
     from img_core.archives.tar.member import Limits, Member, MissingLinkTarget
     from img_core.archives.tar.reader import TarReader
+    from img_core.archives.tar.unpacked import unpack_stream
     from img_core.archives.tar.writer import TarWriter
 
 __all__ = [
@@ -41,9 +42,10 @@ __all__ = [
 
 _HOMES = {
     "extraction": ("Directories", "Mode", "OwnerPolicy", "Stats", "extract", "finish_directories"),
-    "layer": ("LayerInfo", "content_digest", "unpack_stream", "write_layer"),
+    "layer": ("LayerInfo", "content_digest", "write_layer"),
     "member": ("Limits", "Member", "MissingLinkTarget"),
     "reader": ("TarReader",),
+    "unpacked": ("unpack_stream",),
     "writer": ("TarWriter",),
 }
 
