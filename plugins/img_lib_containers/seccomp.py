@@ -232,7 +232,8 @@ class Channel:
             nonlocal woken
             woken = True
 
-        receive, proceed, clear, unpack = self._receive, self._proceed, self._clear, _NOTIFICATION.unpack
+        receive, send, unpack = self._receive, self._send, _NOTIFICATION.unpack
+        content, halves, words = self._bytes, self.halves, self.words
         before = [(number, signal.signal(number, wake)) for number in _WAKING]
         signal.setitimer(signal.ITIMER_REAL, _SECONDS_MISSED, _SECONDS_MISSED)
         try:
@@ -244,30 +245,26 @@ class Channel:
                         if number not in (errno.ENOENT, errno.EINTR):
                             raise OSError(number, os.strerror(number))
                         break
-                    if passes():
-                        proceed()
+                    if passes():  # then do what `proceed` does: the response begins with the same number
+                        words[1] = halves[4] = 0
+                        halves[5] = _FLAG_CONTINUE
+                        if send() < 0:
+                            self._send_again()
                     else:
                         yield unpack(self._buffer)
-                    clear()
+                    content[:] = _ZEROES  # the kernel wants that
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             for number, handler in before:
                 signal.signal(number, handler)
 
-    def _proceed(self) -> None:
-        """Do what `proceed` does: the response begins with the same number."""
-        self.words[1] = 0
-        self.halves[4] = 0
-        self.halves[5] = _FLAG_CONTINUE
-        while self._send() < 0:
-            number = ctypes.get_errno()
-            if number == errno.ENOENT:  # its process was killed meanwhile
-                return
+    def _send_again(self) -> None:
+        """Send a response until it was not interrupted."""
+        while (number := ctypes.get_errno()) != errno.ENOENT:  # its process was killed meanwhile
             if number != errno.EINTR:
                 raise OSError(number, os.strerror(number))
-
-    def _clear(self) -> None:
-        self._bytes[:] = _ZEROES  # the kernel wants that
+            if self._send() >= 0:
+                return
 
 
 def still_waiting(listener: int, notification: Notification) -> bool:
