@@ -169,37 +169,38 @@ def merge_records(layers: Iterable[tuple[Mapping[bytes, Ids], Callable[[bytes], 
 # --- after a step -----------------------------------------------------------------------------------------------------
 
 
-def resolve(records: Iterable[OwnerRecord], changes: Changes, rootfs_fd: int | None = None) -> dict[bytes, Ids]:
+def resolve(records: Iterable[OwnerRecord], changes: Changes, rootfs_fd: int) -> dict[bytes, Ids]:
     """Find the paths of the inodes in *records* among the *changes* of the step, for `Snapshotter.record_owners`.
 
-    *rootfs_fd* is the root that the step saw, if it is still open: a file that the step did not make keeps its old inode number
-    there, but not in the directory of its changes. There, too, is looked for what no change shows: a link of the base that got an owner.
+    *rootfs_fd* is the root that the step saw: what the step did not make keeps its old device and inode there, but not in the directory of
+    its changes. There, too, is looked for what no change shows: a link of the base that got an owner.
     """
-    wanted = {record.inode: (record.uid, record.gid) for record in records}  # later ones win, as they did in the step
+    # later ones win, as they did in the step
+    wanted = {(record.device, record.inode): (record.uid, record.gid) for record in records}
     if not wanted:
         return {}
     found, known = {}, set()
     for path, info in changes:
         if info is None or stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode):
             continue
-        inode = info.st_ino
-        if rootfs_fd is not None:
-            inode = os.stat(path, dir_fd=rootfs_fd, follow_symlinks=False).st_ino
+        seen = os.stat(path, dir_fd=rootfs_fd, follow_symlinks=False)
+        inode = seen.st_dev, seen.st_ino
         if inode in wanted:
             found[path] = wanted[inode]
             known.add(inode)
     left = {inode: owner for inode, owner in wanted.items() if inode not in known}
-    return {**found, **_in_tree(rootfs_fd, left)} if left and rootfs_fd is not None else found
+    return {**found, **_in_tree(rootfs_fd, left)} if left else found
 
 
-def _in_tree(root_fd: int, wanted: dict[int, Ids]) -> dict[bytes, Ids]:
+def _in_tree(root_fd: int, wanted: Mapping[tuple[int, int], Ids]) -> dict[bytes, Ids]:
     """Find inodes that are neither files nor directories in a whole tree."""
     found = {}
     for path, directories, files, directory_fd in os.fwalk(b".", dir_fd=root_fd):
         for name in (*directories, *files):
             info = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
-            if info.st_ino in wanted and not (stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode)):
-                found[os.path.join(path, name)[2:]] = wanted[info.st_ino]
+            inode = info.st_dev, info.st_ino
+            if inode in wanted and not (stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode)):
+                found[os.path.join(path, name)[2:]] = wanted[inode]
     return found
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from img_core.files import fs
 from img_core.spec.errors import StateError
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 __all__ = ["CopyChanges", "read_index", "write_index"]
+
+_TICK: Final = 0.001  # seconds; a kernel's clock for files has 1 to 10 of them between two times
+_MOST_TICKS: Final = 100  # where files have whole seconds, more is compared than has to be
 
 
 class Directory(Enum):
@@ -89,8 +93,14 @@ def _name(entry: tuple[bytes, object]) -> bytes:
 
 
 def write_index(path: str, inodes: Mapping[bytes, int]) -> None:
-    """Write the inode numbers of directories; the file's own ctime tells when the copy was complete."""
+    """Write the inode numbers of directories; the file's own ctime tells when the copy was complete: later than that of all in the copy."""
     fs.replace_file(path, b"".join(b"%d %b\0" % (inode, name) for name, inode in inodes.items()))
+    complete = os.stat(path).st_ctime_ns
+    for _ in range(_MOST_TICKS):
+        os.utime(path)
+        if os.stat(path).st_ctime_ns > complete:
+            break
+        time.sleep(_TICK)
 
 
 def read_index(path: str) -> tuple[dict[bytes, int], int]:

@@ -283,18 +283,20 @@ def _left(shelf: Shelf, *but: str) -> list[str]:
 
 def _check_records(shelf: Shelf) -> None:
     """Records of links follow the merged tree, and layers carry them."""
+    last = [f"last/{number}" for number in range(9)]  # one of them was made in the instant before the next step begins
 
     def links(tree: Tree) -> None:
-        for name in ("kept", "replaced", "deleted", "dir/hidden"):
-            tree.mkdir("dir")
+        tree.mkdir("dir", "last")
+        for name in ("kept", "replaced", "deleted", "dir/hidden", *last):
             os.symlink("target", tree.at(name))
 
+    kept = dict.fromkeys((b"kept", *map(str.encode, last)), (7, 8))
     directory = shelf.new()
     root = shelf.driver.prepare(directory, [])
     links(Tree(root.fd))
     root.close()
     shelf.driver.record_owners(directory, dict.fromkeys((b"kept", b"replaced", b"deleted", b"dir/hidden"), (5, 6)))
-    shelf.driver.record_owners(directory, {b"kept": (7, 8)})
+    shelf.driver.record_owners(directory, kept)
     first = shelf.finish(directory)
     assert shelf.driver.owners([first])[b"kept"] == (7, 8)
     changes = shelf.driver.changes(first, [])
@@ -307,6 +309,6 @@ def _check_records(shelf: Shelf) -> None:
         tree.write("dir/file")
 
     second = shelf.step([first], work)
-    assert shelf.driver.owners([first, second]) == {b"kept": (7, 8)}
+    assert shelf.driver.owners([first, second]) == kept
     applied = shelf.apply([], shelf.layer(first, []))
     assert shelf.driver.owners([applied]) == shelf.driver.owners([first])
