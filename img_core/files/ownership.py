@@ -169,11 +169,11 @@ def merge_records(layers: Iterable[tuple[Mapping[bytes, Ids], Callable[[bytes], 
 # --- after a step -----------------------------------------------------------------------------------------------------
 
 
-def resolve(records: Iterable[OwnerRecord], changes: Changes, rootfs_fd: int) -> dict[bytes, Ids]:
+def resolve(records: Iterable[OwnerRecord], changes: Changes, rootfs_fd: int | None = None) -> dict[bytes, Ids]:
     """Find the paths of the inodes in *records* among the *changes* of the step, for `Snapshotter.record_owners`.
 
-    *rootfs_fd* is the root that the step saw: what the step did not make keeps its old device and inode there, but not in the directory of
-    its changes. There, too, is looked for what no change shows: a link of the base that got an owner.
+    *rootfs_fd* is the root that the step saw, if it is still open: what the step did not make keeps its old device and inode there, but not
+    in the directory of its changes. There, too, is looked for what no change shows: a link of the base that got an owner.
     """
     # later ones win, as they did in the step
     wanted = {(record.device, record.inode): (record.uid, record.gid) for record in records}
@@ -183,13 +183,13 @@ def resolve(records: Iterable[OwnerRecord], changes: Changes, rootfs_fd: int) ->
     for path, info in changes:
         if info is None or stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode):
             continue
-        seen = os.stat(path, dir_fd=rootfs_fd, follow_symlinks=False)
+        seen = info if rootfs_fd is None else os.stat(path, dir_fd=rootfs_fd, follow_symlinks=False)
         inode = seen.st_dev, seen.st_ino
         if inode in wanted:
             found[path] = wanted[inode]
             known.add(inode)
     left = {inode: owner for inode, owner in wanted.items() if inode not in known}
-    return {**found, **_in_tree(rootfs_fd, left)} if left else found
+    return {**found, **_in_tree(rootfs_fd, left)} if left and rootfs_fd is not None else found
 
 
 def _in_tree(root_fd: int, wanted: Mapping[tuple[int, int], Ids]) -> dict[bytes, Ids]:

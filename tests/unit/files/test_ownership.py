@@ -116,7 +116,7 @@ def test_records_of_inodes_become_records_of_paths(changes: Changes) -> None:
         OwnerRecord(file.st_dev, file.st_ino, 4, 4),
         OwnerRecord(link.st_dev + 1, link.st_ino, 5, 6),  # of another file system, which gave it the same number
     ]
-    assert resolve(records, changes, changes.root_fd) == {b"dir/link": (2, 3)}
+    assert resolve(records, changes) == resolve(records, changes, changes.root_fd) == {b"dir/link": (2, 3)}
 
 
 class NoChanges(Changes):
@@ -131,4 +131,5 @@ def test_a_link_that_only_got_an_owner_is_found_in_the_tree(changes: Changes) ->
     records = [OwnerRecord(info.st_dev, info.st_ino, 7, 8) for info in infos]
     unchanged = NoChanges(changes.top)
     assert resolve(records, unchanged, changes.root_fd) == {b"dir/link": (7, 8), b"pipe": (7, 8)}
+    assert resolve(records, unchanged) == {}
     unchanged.close()
