@@ -210,8 +210,8 @@ class _FakeSecrets:
         opened.callback(os.close, descriptor)
         return descriptor
 
-    def agent(self, opened: ExitStack, name: str, *, required: bool, **owner: int) -> int | None:
-        return self.file(opened, f"agent {name}".encode(), **owner)
+    def agent(self, opened: ExitStack, name: str, required: bool, owner: tuple[int, int], mode: int) -> int | None:
+        return self.file(opened, f"agent {name}".encode(), uid=owner[0], gid=owner[1], mode=mode)
 
     def close(self) -> None:
         pass
