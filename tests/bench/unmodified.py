@@ -5,7 +5,8 @@ such number for each file that is made: what one step removes would be paid by t
 the tables in which it looks are written and forgotten.
 
 Each measured build adds one step to those before it, so its base is there already. What a build of `true` takes, with the start of the
-container and of the interpreter, is measured in the same way and subtracted.
+container and of the interpreter, is measured in the same way before each of them, and the median is subtracted: it is as much as some of
+the works take.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from measure import Figure, difference
+from measure import Figure
 from report import Report
 
 from harness.bases import write_oci_archive
@@ -72,10 +73,14 @@ class _Candidate:
         for unit, seconds in (("s", _now() - began), ("processor s", _processor_seconds() - before)):
             self.figures.setdefault((work, unit), Figure(self.name, [])).seconds.append(seconds)
 
+    def alone(self, work: str, unit: str) -> Figure:
+        """Return what the *work* itself took, in each round."""
+        base = self.figures["", unit].middle
+        return Figure(self.name, [seconds - base for seconds in self.figures[work, unit].seconds])
+
     def whole(self, unit: str) -> Figure:
         """Return what all works took together, in each round."""
-        base = self.figures["", unit]
-        single = [difference(self.name, self.figures[work, unit], base).seconds for work in WORKS]
+        single = [self.alone(work, unit).seconds for work in WORKS]
         return Figure(self.name, [sum(each) for each in zip(*single, strict=True)])
 
 
@@ -139,10 +144,11 @@ def steps_in_containers(rounds: int, kinds: Sequence[str], report: Report) -> No
         for candidate in candidates:
             candidate.step("", TRUE, 0)  # unpacks the base
         for number in range(1, rounds + 1):
-            for work, command in {"": TRUE, **WORKS}.items():
-                for candidate in candidates:
-                    _settle(devices)
-                    candidate.step(work, command, number)
+            for work, command in WORKS.items():
+                for name, what in (("", f": before {work}; {TRUE}"), (work, command)):
+                    for candidate in candidates:
+                        _settle(devices)
+                        candidate.step(name, what, number)
         for candidate in candidates:
             for unit in ("s", "processor s"):
                 candidate.figures["", unit].seconds.pop(0)
@@ -151,11 +157,7 @@ def steps_in_containers(rounds: int, kinds: Sequence[str], report: Report) -> No
                 "a build of one `RUN true` on Debian, whole", [each.figures["", unit] for each in candidates], unit=unit
             )
             for work in WORKS:
-                report.add(
-                    f"step: {work}",
-                    [difference(each.name, each.figures[work, unit], each.figures["", unit]) for each in candidates],
-                    unit=unit,
-                )
+                report.add(f"step: {work}", [each.alone(work, unit) for each in candidates], unit=unit)
             report.add("all of these", [each.whole(unit) for each in candidates], unit=unit)
         for box in boxes:
             box.remove()
