@@ -124,13 +124,18 @@ class RunDirectory:
     def __init__(self, state: str, boot: str = "") -> None:
         parent = os.path.join(state, "run")
         ensure_directory(parent)
+        self._count = 0
+        self._descriptor = -1
+        self.path = os.path.join(parent, f"{os.urandom(8).hex()}.{boot}")
         # Shared: only excludes a sweep, which could otherwise take the directory between its making and its locking.
         with _held(parent, fcntl.LOCK_SH):
-            self.path = os.path.join(parent, f"{os.urandom(8).hex()}.{boot}")
-            fs.mkdir(self.path, 0o700)
-            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-        self._count = 0
+            try:
+                fs.mkdir(self.path, 0o700)
+                self._descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            except BaseException:  # a build that is stopped as it begins
+                self._remove()
+                raise
 
     def new_path(self, prefix: str) -> str:
         """Return a path in the directory that nothing uses yet."""
@@ -139,12 +144,16 @@ class RunDirectory:
 
     def close(self) -> None:
         """Remove the directory with all that is left in it; what cannot be removed now is left to the next `sweep`."""
+        if self._descriptor >= 0:
+            self._remove()
+
+    def _remove(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            try:
-                with suppress(OSError):
-                    fs.remove_tree(self.path)
-            finally:
+        try:
+            with suppress(OSError):
+                fs.remove_tree(self.path)
+        finally:
+            if descriptor >= 0:
                 os.close(descriptor)
 
 

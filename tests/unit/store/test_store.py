@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -351,6 +352,22 @@ def test_a_lock_excludes_other_processes_and_no_unrelated_name(tmp_path: Path) -
     holder.join(10)
     with locks.lock(str(tmp_path), "a", check=give_up):
         pass
+
+
+def test_a_run_directory_that_is_stopped_as_it_begins_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = fcntl.flock
+
+    def stopped(descriptor: int, how: int) -> None:
+        flock(descriptor, how)
+        if how == fcntl.LOCK_EX:  # its own, not that of the directory above
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fcntl, "flock", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        locks.RunDirectory(str(tmp_path))
+    assert os.listdir(tmp_path / "run") == []
 
 
 def test_the_run_directory_of_a_killed_process_is_swept_and_a_living_one_is_not(tmp_path: Path) -> None:
