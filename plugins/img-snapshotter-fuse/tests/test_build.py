@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 import signal
@@ -66,7 +67,8 @@ class Commands:
 
     def wait_for_the_step(self, builder: subprocess.Popen[str]) -> list[int]:
         """Wait for the file /started; return the builder's processes, of which one serves the step's mount."""
-        wait_until(lambda: list(Path(self.state).glob("*/*/*/fs/started")), 60)
+        # not that of a path, which fails if a directory is removed meanwhile
+        wait_until(lambda: glob.glob(f"{self.state}/*/*/*/fs/started"), 60)
         below = descendants(builder.pid)
         assert any(map(serves, below))
         return below
