@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from img_core.cli._bundle import HEAD, SIZES, identity, is_ours, status
 from img_core.files.fingerprint import SETTLED_NS
+from img_core.files.places import forget_old_notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,7 +44,7 @@ def write(bundle: Bundle, names: Iterable[str]) -> None:
         finally:
             if os.path.lexists(temporary):
                 os.unlink(temporary)
-        _forget_old(place)
+        forget_old_notes(place, _FILES)
     except OSError:
         pass  # a full or read-only home costs time, nothing else
 
@@ -109,11 +110,3 @@ def _directory(spec: ModuleSpec) -> str:
     """Return the directory in which a module is found."""
     found = os.path.dirname(spec.origin or "")
     return os.path.dirname(found) if spec.submodule_search_locations is not None else found
-
-
-def _forget_old(place: str) -> None:
-    names = os.listdir(place)
-    if len(names) > _FILES:
-        by_age = sorted(names, key=lambda name: os.stat(os.path.join(place, name)).st_mtime)
-        for name in by_age[: len(names) // 2]:
-            os.unlink(os.path.join(place, name))

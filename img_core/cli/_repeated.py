@@ -222,7 +222,7 @@ def _parsed(body: bytes) -> Repetition | None:
 
 def _write(name: str, note: Repetition) -> None:
     """Leave *note*, if the cache directory can be written."""
-    from img_core.files.places import leave_note  # not for who only reads one
+    from img_core.files.places import forget_old_notes, leave_note  # not for who only reads one
 
     texts = [text.encode("utf-8", "surrogateescape") for text in (note.state, note.before, note.answer, note.after)]
     paths = [b"\0".join(map(os.fsencode, each)) for each in (note.trees, note.files, note.places, note.later)]
@@ -230,15 +230,4 @@ def _write(name: str, note: Repetition) -> None:
     body = b"".join(b"%d\n%b" % (len(field), field) for field in fields)
     directory = _directory()
     if leave_note(os.path.join(directory, name), digest(body) + body):
-        _forget_old(directory)
-
-
-def _forget_old(directory: str) -> None:
-    try:
-        names = os.listdir(directory)
-        if len(names) > _NOTES:
-            by_age = sorted(names, key=lambda name: os.stat(os.path.join(directory, name)).st_mtime)
-            for name in by_age[: len(names) // 2]:
-                os.unlink(os.path.join(directory, name))
-    except OSError:
-        pass  # another command forgets them, too
+        forget_old_notes(directory, _NOTES)

@@ -8,7 +8,7 @@ TYPE_CHECKING = False  # see `img_core.linux.stdout`
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["base_directory", "leave_note", "names_in", "own_note"]
+__all__ = ["base_directory", "forget_old_notes", "leave_note", "names_in", "own_note"]
 
 
 def base_directory(environment: Mapping[str, str], variable: str, otherwise: str) -> str:
@@ -49,6 +49,18 @@ def leave_note(path: str, content: bytes) -> bool:
     except OSError:
         return False  # a full or read-only home costs time, nothing else
     return True
+
+
+def forget_old_notes(directory: str, most: int) -> None:
+    """Remove the older half of the notes in *directory*, if there are more than *most*."""
+    try:
+        names = os.listdir(directory)
+        if len(names) > most:
+            by_age = sorted(names, key=lambda name: os.stat(os.path.join(directory, name)).st_mtime)
+            for name in by_age[: len(names) // 2]:
+                os.unlink(os.path.join(directory, name))
+    except OSError:
+        pass  # another command forgets them, too
 
 
 def _home(environment: Mapping[str, str]) -> str:
