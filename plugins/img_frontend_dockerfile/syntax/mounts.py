@@ -48,7 +48,7 @@ def _id(key: str, value: str) -> Any:
 
 def _number(key: str, value: str, base: int) -> int:
     if not re.fullmatch(r"[0-7]{1,11}" if base == 8 else r"[0-9]{1,10}", value) or int(value, base) >= 2**32:
-        raise Fault(f"invalid value for {key}: {value}", hint=f"a number in base {base} is expected")
+        raise Fault(f"invalid value {value} for {key}", hint=f"a number in base {base} is expected")
     return int(value, base)
 
 
@@ -60,8 +60,12 @@ def _size(_key: str, value: str) -> Any:
 
 
 def _sharing(_key: str, value: str) -> Any:
-    if value.lower() not in _SHARING:
-        raise Fault(f"unsupported sharing value {quote(value.lower())}{did_you_mean(value.lower(), _SHARING)}")
+    return _one_of(_SHARING, value, "sharing value")
+
+
+def _one_of(words: tuple[str, ...], value: str, what: str) -> str:
+    if value.lower() not in words:
+        raise Fault(f"unsupported {what} {quote(value)}{did_you_mean(value.lower(), words)}")
     return value.lower()
 
 
@@ -70,8 +74,9 @@ class MountOption:
     """All that there is to know of one key. Whoever adds one adds it to `MOUNT_OPTIONS`, and nothing else here.
 
     It means something for mounts of the types in *defaults*, which say what it is there if it is not given. For others it is accepted,
-    as in BuildKit, unless it is sure to be a mistake: then *refusal* is the message, with ``{key}`` and ``{type}``. *read* makes a value
-    of the text, or raises `Fault`; a *bare* key is ``true``. *about* is its line in docs/reference/dockerfile.md.
+    as in BuildKit, unless it is sure to be a mistake: a *strict* key is unknown there, of another one the value is read first, and then
+    *refusal* is the message, with ``{key}`` and ``{type}``. *read* makes a value of the text, or raises `Fault`; a *bare* key is
+    ``true``. *about* is its line in docs/reference/dockerfile.md.
 
     The value is the field *name* of `img_core.spec.graph.RunMount` (or *field*, if it is called otherwise there); for the keys that are
     *planned*, `img_frontend_dockerfile.planning.running` finds out what they are. One that is *carried* means something to the executor
@@ -81,6 +86,7 @@ class MountOption:
     about: str
     defaults: Mapping[str, Any]
     read: Callable[[str, str], Any] = _text
+    strict: bool = False
     refusal: str = ""
     synonyms: tuple[str, ...] = ()
     bare: bool = False
@@ -131,24 +137,18 @@ MOUNT_OPTIONS: dict[str, MountOption] = {
         {"cache": "", "secret": "", "ssh": "default"},
         planned=True,
     ),
-    "sharing": MountOption(
-        "what steps do that want a cache at the same time: use it together (`shared`), take another (`private`), wait (`locked`)",
-        {"cache": "shared"},
-        _sharing,
-        refusal="invalid cache sharing set for {type} mount",
-    ),
     "required": MountOption(
         "whether it is an error if there is none",
         {"secret": False, "ssh": False},
         _boolean,
-        refusal="unexpected key '{key}' for mount type '{type}'",
+        strict=True,
         bare=True,
     ),
     "size": MountOption(
         "the most that it may hold, with the unit `k`, `m` or `g`; 0 is no limit",
         {"tmpfs": 0},
         _size,
-        refusal="unexpected key '{key}' for mount type '{type}'",
+        strict=True,
     ),
     "mode": MountOption(
         "permissions in base 8",
@@ -167,6 +167,12 @@ MOUNT_OPTIONS: dict[str, MountOption] = {
         {"cache": 0, "secret": 0, "ssh": 0},
         _id,
         refusal='{key} not allowed for "{type}" type mounts',
+    ),
+    "sharing": MountOption(
+        "what steps do that want a cache at the same time: use it together (`shared`), take another (`private`), wait (`locked`)",
+        {"cache": "shared"},
+        _sharing,
+        refusal="invalid cache sharing set for {type} mount",
     ),
     "env": MountOption(
         "the variable that has the secret; without a `target` there is no file then", {"secret": ""}, planned=True
@@ -202,25 +208,30 @@ def mount_source_stage(text: str) -> str:
 def parse_mount(text: str, expand: Callable[[str], str]) -> MountSpec:
     """Parse the value of ``--mount``; *expand* is applied to all values but ``from``. Raises `Fault`."""
     given = [_field(part, expand) for part in _csv(text)]
-    kind = next((value for key, value in reversed(given) if key == "type"), "bind").lower()
-    if kind not in TYPES:
-        raise Fault(f"unsupported mount type {quote(kind)}{did_you_mean(kind, TYPES)}")
+    kind = ["bind", *(_one_of(TYPES, value, "mount type") for key, value in given if key == "type")][-1]
+    read = [(key, _read(key, value, kind)) for key, value in given]
     values = dict(given)
-    for key in values:
-        option = MOUNT_OPTIONS[key]
-        if option.refusal and kind not in option.defaults:
-            raise Fault(option.refusal.format(key=key, type=kind))
     if kind in _RULES:
         _RULES[kind](values)
+    for key, option in MOUNT_OPTIONS.items():
+        if key in values and option.refusal and kind not in option.defaults:
+            raise Fault(option.refusal.format(key=key, type=kind))
     fields = {key: option.defaults[kind] for key, option in MOUNT_OPTIONS.items() if _is_field(option, kind)}
-    for key, value in values.items():
+    for key, value in read:
         option = MOUNT_OPTIONS[key]
-        read = option.read(key, value)
-        if kind in option.defaults and option.carried:
-            fields["options"] = tuple(sorted([*fields.get("options", ()), (key, value)]))
-        elif kind in option.defaults and not option.planned:
-            fields[option.field or key] = read
+        if kind in option.defaults and not (option.planned or option.carried):
+            fields[option.field or key] = value
+    carried = {key for key in values if MOUNT_OPTIONS[key].carried and kind in MOUNT_OPTIONS[key].defaults}
+    if carried:
+        fields["options"] = tuple((key, values[key]) for key in sorted(carried))
     return MountSpec(kind, {key: value for key, value in values.items() if MOUNT_OPTIONS[key].planned}, fields)
+
+
+def _read(key: str, value: str, kind: str) -> Any:
+    option = MOUNT_OPTIONS[key]
+    if option.strict and kind not in option.defaults:
+        raise Fault(f"unexpected key '{key}' for mount type '{kind}'")
+    return option.read(key, value)
 
 
 def _is_field(option: MountOption, kind: str) -> bool:
@@ -251,6 +262,8 @@ def _field(text: str, expand: Callable[[str], str]) -> tuple[str, str]:
 def _check_secret(values: dict[str, str]) -> None:
     if values.get("from"):
         raise Fault("secret mount should not have a from")
+    if "sharing" in values:
+        raise Fault("secret mount should not define sharing")
     if not any(values.get(key) for key in ("id", "source", "target")):
         raise Fault("invalid secret mount. one of source, target required")
     if values.get("id") and values.get("source"):

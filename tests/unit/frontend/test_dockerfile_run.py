@@ -273,6 +273,44 @@ def test_a_mount_option_that_an_executor_carries_out_is_one_declaration(monkeypa
             mount(value)
 
 
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        ("sharing=foo,target=/x", 'unsupported sharing value "foo"'),
+        ("sharing=,target=/x", 'unsupported sharing value ""'),
+        ("sharing=LOCK,type=cache,target=/x", 'unsupported sharing value "LOCK" (did you mean locked?)'),
+        ("type=cache,sharing=foo,sharing=shared,target=/x", 'unsupported sharing value "foo"'),
+        ("type=tmpfs,sharing=SHARED,target=/x", "invalid cache sharing set for tmpfs mount"),
+        ("type=secret,sharing=foo,id=a", 'unsupported sharing value "foo"'),
+        ("type=secret,sharing=shared,id=a", "secret mount should not define sharing"),
+        ("type=secret,sharing=shared,from=b", "secret mount should not have a from"),
+        ("type=ssh,sharing=shared", "invalid cache sharing set for ssh mount"),
+        ("mode=9,target=/x", "invalid value 9 for mode"),
+        ("mode=7,target=/x", 'mode not allowed for "bind" type mounts'),
+        ("type=cache,mode=,target=/x", "invalid value  for mode"),
+        ("type=tmpfs,uid=a,target=/x", "invalid value a for uid"),
+        ("type=tmpfs,uid=1,gid=a,target=/x", "invalid value a for gid"),
+        ("type=tmpfs,gid=1,sharing=shared,target=/x", 'gid not allowed for "tmpfs" type mounts'),
+        ("size=x,target=/x", "unexpected key 'size' for mount type 'bind'"),
+        ("type=cache,required=x,target=/x", "unexpected key 'required' for mount type 'cache'"),
+        ("type=tmpfs,size=x,size=1,target=/x", "invalid value for size: x"),
+        ("ro=x,ro,target=/x", "invalid value for readonly: x"),
+        ("type=FOO,type=bind,target=/x", 'unsupported mount type "FOO"'),
+    ],
+)
+def test_of_a_mount_each_value_is_read_before_it_is_said_that_its_type_has_none(value: str, error: str) -> None:
+    with pytest.raises(DockerfileError) as caught:
+        mount(value)
+    assert str(caught.value).splitlines()[0].endswith(error)
+
+
+@pytest.mark.parametrize(
+    ("words", "readonly"), [("ro,rw", False), ("rw,ro", True), ("ro,rw,ro", True), ("rw,ro=0", False)]
+)
+def test_of_words_that_contradict_each_other_the_last_one_counts(words: str, readonly: bool) -> None:
+    assert mount(f"target=/x,{words}").readonly is readonly
+
+
 def test_a_flag_that_an_executor_carries_out_is_one_declaration(monkeypatch: pytest.MonkeyPatch) -> None:
     def key_of(text: str) -> str:
         root = image(text).root
