@@ -100,7 +100,7 @@ def coverage(session: nox.Session) -> None:
 def release(session: nox.Session) -> None:
     """Move the fragments of changelog.d into CHANGELOG.md, record what plugins may rely on: ``nox -s release -- 0.2.0``."""
     session.run("python", "contrib/release/changelog.py", *session.posargs)
-    session.run("python", "contrib/release/surface.py")
+    session.run("python", "contrib/release/surface.py", "--record")
 
 
 @nox.session

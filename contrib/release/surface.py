@@ -1,7 +1,7 @@
 """What authors of plugins may rely on: the names and signatures of the contracts and the libraries, as they were at the last release.
 
-``python contrib/release/surface.py --check`` tells which version has to be raised for what changed since; without ``--check`` it records
-what there is now, which a release does. The sources are read, not imported.
+``python contrib/release/surface.py`` tells which version has to be raised for what changed since; only with ``--record``, as a release
+calls it, it writes down what there is now. The sources are read, not imported.
 """
 
 from __future__ import annotations
@@ -188,11 +188,13 @@ def record(root: Path) -> None:
 def main(arguments: list[str], root: Path = ROOT) -> str | None:
     """Run the command; return what is wrong."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing")
-    if parser.parse_args(arguments).check:
-        return "\n".join(check(root)) or None
-    record(root)
-    return None
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--check", action="store_true", help="change nothing, which is the default")
+    what.add_argument("--record", action="store_true", help="overwrite what the last release had")
+    if parser.parse_args(arguments).record:
+        record(root)
+        return None
+    return "\n".join(check(root)) or None
 
 
 if __name__ == "__main__":

@@ -105,6 +105,28 @@ def test_a_changed_library_needs_a_version_of_its_own_and_of_the_contracts(
     assert surface.check(repository) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "records"), [([], False), (["--check"], False), (["--record"], True)], ids=["none", "check", "record"]
+)
+def test_the_command_overwrites_the_record_only_if_told_to(
+    surface: ModuleType, repository: Path, arguments: list[str], records: bool
+) -> None:
+    (repository / "img_core/files/m.py").write_text(CODE.replace("def b(): ...", "def b(x): ..."))
+    said = surface.main(arguments, repository)
+    assert said == (None if records else "files: m.b changed: it needs version 2.0")
+    assert (surface.check(repository) == []) is records
+
+
+@pytest.mark.parametrize("arguments", [["--record", "--check"], ["record"]])
+def test_the_command_does_nothing_if_it_is_told_nonsense(
+    surface: ModuleType, repository: Path, arguments: list[str]
+) -> None:
+    (repository / "img_core/files/m.py").write_text(CODE.replace("def b(): ...", "def b(x): ..."))
+    with pytest.raises(SystemExit):
+        surface.main(arguments, repository)
+    assert surface.check(repository) != []
+
+
 def test_what_plugins_of_the_last_release_import_is_there(surface: ModuleType) -> None:
     records = {name: ROOT / "contrib/release/surfaces" / f"{name}.txt" for name in surface.CORE}
     lost = [
