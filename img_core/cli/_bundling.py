@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from img_core.cli._bundle import HEAD, SIZES, identity, is_ours, status
 from img_core.files.fingerprint import SETTLED_NS
-from img_core.files.places import forget_old_notes
+from img_core.files.places import forget_old_notes, leave_note
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,24 +29,15 @@ _LARGEST = 16 << 20  #: bytes of code; beyond that only what the last command im
 def write(bundle: Bundle, names: Iterable[str]) -> None:
     """Write the modules *names*, and what *bundle* has, to its file, if the cache directory can be written."""
     place = os.path.dirname(bundle.path)
-    temporary = f"{bundle.path}.{os.getpid()}"
     try:
         os.makedirs(place, mode=0o700, exist_ok=True)
-        if not is_ours(os.stat(place)):
+        if not is_ours(os.stat(place)) or not os.access(place, os.W_OK):
             return
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            with open(descriptor, "wb") as file:
-                content = _content(bundle, names)
-                file.write(content)
-            if content:
-                os.replace(temporary, bundle.path)
-        finally:
-            if os.path.lexists(temporary):
-                os.unlink(temporary)
-        forget_old_notes(place, _FILES)
     except OSError:
-        pass  # a full or read-only home costs time, nothing else
+        return
+    content = _content(bundle, names)
+    if content and leave_note(bundle.path, content):
+        forget_old_notes(place, _FILES)
 
 
 def _content(bundle: Bundle, names: Iterable[str]) -> bytes:

@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from img_core.files.fingerprint import SETTLED_NS, digest, fingerprint
+from img_core.files.places import base_directory, forget_old_notes, leave_note, own_note
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -182,23 +183,12 @@ def watched() -> Overhearing | None:
 
 
 def _directory() -> str:
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    base = cache if os.path.isabs(cache) else os.path.join(os.environ.get("HOME") or "/nonexistent", ".cache")
-    return os.path.join(base, "img", "repeated")
+    return os.path.join(base_directory(os.environ, "XDG_CACHE_HOME", ".cache"), "img", "repeated")
 
 
 def _read(name: str) -> Repetition | None:
     """Return the note *name*, None if there is none, or none that counts."""
-    path = os.path.join(_directory(), name)
-    try:
-        with open(path, "rb") as file:
-            status = os.fstat(file.fileno())
-            # Somebody else's (``sudo`` with a kept HOME) would decide what we say.
-            if status.st_uid != os.geteuid() or not 0 <= time.time() - status.st_mtime < _SECONDS:
-                return None
-            data = file.read()
-    except OSError:
-        return None
+    data = own_note(os.path.join(_directory(), name), _SECONDS)
     head, body = data[:32], data[32:]
     if head != digest(body):  # cut, or by another version
         return None
@@ -222,8 +212,6 @@ def _parsed(body: bytes) -> Repetition | None:
 
 def _write(name: str, note: Repetition) -> None:
     """Leave *note*, if the cache directory can be written."""
-    from img_core.files.places import forget_old_notes, leave_note  # not for who only reads one
-
     texts = [text.encode("utf-8", "surrogateescape") for text in (note.state, note.before, note.answer, note.after)]
     paths = [b"\0".join(map(os.fsencode, each)) for each in (note.trees, note.files, note.places, note.later)]
     fields = [_FORMAT, *texts, note.log, *paths, note.print, note.later_print]

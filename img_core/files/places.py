@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 TYPE_CHECKING = False  # see `img_core.linux.stdout`
 if TYPE_CHECKING:
@@ -29,23 +30,33 @@ def names_in(directory: str) -> list[str]:
         return []
 
 
-def own_note(path: str) -> bytes:
-    """Return what was left as the note *path*; nothing if there is none, or if somebody else left it (``sudo`` with a kept HOME)."""
+def own_note(path: str, seconds: float | None = None) -> bytes:
+    """Return what was left as the note *path*, if that was less than *seconds* ago.
+
+    It is nothing if there is none, or if somebody else left it (``sudo`` with a kept HOME), who would decide what we do.
+    """
     try:
         with open(path, "rb") as file:
-            return file.read() if os.fstat(file.fileno()).st_uid == os.geteuid() else b""
+            found = os.fstat(file.fileno())
+            counts = seconds is None or 0 <= time.time() - found.st_mtime < seconds
+            return file.read() if counts and found.st_uid == os.geteuid() else b""
     except OSError:
         return b""
 
 
 def leave_note(path: str, content: bytes) -> bool:
     """Leave *content* as the note *path*, which only saves time, whole or not at all; return whether it could be written."""
-    temporary = f"{path}.{os.getpid()}"
+    temporary = f"{path}.{os.urandom(4).hex()}"
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(content)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
     except OSError:
         return False  # a full or read-only home costs time, nothing else
     return True

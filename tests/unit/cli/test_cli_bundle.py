@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from cli_support import ROOT, environment
 
-from img_core.cli import _bundle
+from img_core.cli import _bundle, _bundling
 
 #: What a program looks like: it takes modules from the bundle, imports some and tells where they came from. What was written a moment ago
 #: is not believed, so its clock is *ahead*.
@@ -312,6 +312,18 @@ def test_a_home_that_cannot_be_written_is_no_error(place: Place) -> None:
     for _ in range(2):
         told = place.run()
         assert (loaders(told), values(told)) == (ALL_PLAIN, FIRST)
+
+
+def test_where_nothing_can_be_written_no_module_is_packed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_bundling, "_content", lambda *_: pytest.fail("it was packed"))
+    bundle = _bundle.Bundle(str(place.root / "modules/x.bin"))
+    (place.root / "modules").mkdir(mode=0o700)
+    monkeypatch.setattr(os, "access", lambda _path, wanted: wanted != os.W_OK)  # root may always
+    _bundling.write(bundle, ["json"])
+    (place.root / "modules").chmod(0o777)
+    monkeypatch.undo()
+    monkeypatch.setattr(_bundling, "_content", lambda *_: pytest.fail("it was packed"))
+    _bundling.write(bundle, ["json"])
 
 
 def test_modules_are_what_they_are_otherwise(place: Place) -> None:
