@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-
 from img_core.files.places import base_directory, leave_note, own_note
 
 
