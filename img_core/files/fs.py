@@ -31,11 +31,12 @@ from img_core.spec.errors import ImgError
 from img_core.spec.text import show_path as show
 
 if TYPE_CHECKING:
-    from img_core.files._contents import copy_and_read, copy_file, copy_known
+    from img_core.files._contents import SourceError, copy_and_read, copy_file, copy_known, of_source
 
 __all__ = [
     "AtomicFile",
     "ReadFile",
+    "SourceError",
     "clean_path",
     "copy_and_read",
     "copy_file",
@@ -47,6 +48,7 @@ __all__ = [
     "make_private",
     "mkdir",
     "mutation",
+    "of_source",
     "open_as_named",
     "open_beneath",
     "open_in_root",
@@ -66,7 +68,10 @@ __all__ = [
     "unlink",
 ]
 
-__getattr__ = names_from(__name__, {"img_core.files._contents": ("copy_and_read", "copy_file", "copy_known")})
+__getattr__ = names_from(
+    __name__,
+    {"img_core.files._contents": ("SourceError", "copy_and_read", "copy_file", "copy_known", "of_source")},
+)
 
 Path = bytes | str | os.PathLike[str]
 

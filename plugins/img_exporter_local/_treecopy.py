@@ -163,7 +163,12 @@ class _Copier:
             fs.mutation("create", entry.path)
             target = os.open(entry.name, _CREATE, 0o600, dir_fd=self._here.fd)
             try:
-                if fs.copy_file(source, target, entry.info.st_size) != entry.info.st_size:
+                try:
+                    copied = fs.copy_file(source, target, entry.info.st_size)
+                except fs.SourceError:
+                    with reading(entry.path):
+                        raise
+                if copied != entry.info.st_size:
                     raise ImgError(f"file changed while it was read: `{fs.show(entry.path)}`")
                 self._finish(target, entry, source)
             finally:

@@ -39,7 +39,8 @@ def clone_tree(source_fd: int, target_fd: int, check: Callable[[], None] = lambd
     try:
         cloner.run(check)
     except OSError as err:
-        if err.errno in fs.DISK_ERRORS and err.errno != errno.EFBIG:  # the disk's fault, not that of one file
+        is_of_disk = err.errno in fs.DISK_ERRORS and err.errno != errno.EFBIG and not isinstance(err, fs.SourceError)
+        if is_of_disk:  # not the fault of one file
             raise fs.disk_error(err, b"/") from err
         raise ImgError(f"cannot copy `/{fs.show(cloner.here)}`: {os.strerror(err.errno or 0).lower()}") from err
     return cloner.inodes
@@ -125,7 +126,7 @@ class _Cloner:
 
     def _file(self, source: int, target: int, name: bytes, info: os.stat_result, inherits: bool) -> None:
         fs.mutation("create", name)
-        original = os.open(name, _READ, dir_fd=source)
+        original = fs.of_source(os.open, name, _READ, dir_fd=source)
         try:
             copy = os.open(name, _CREATE, 0o600, dir_fd=target)
             try:

@@ -11,7 +11,7 @@ from img_core.files import fs, xattrs
 from img_core.files.copy._digest import changed_error, open_file, opened, same_version
 from img_core.files.copy._places import NewDirectory, TargetRoot, finish_directory
 from img_core.files.copy._select import select
-from img_core.files.copy._tree import SourceTree
+from img_core.files.copy._tree import SourceTree, reading
 from img_core.files.copy._write import CopyWriter
 from img_core.files.modes import ModeChange, parse_mode
 from img_core.files.passwd import resolve_owner
@@ -75,7 +75,7 @@ def copy_path(
         apply((action,), (selection,), root_fd, owners=owners, check=check)
         top = selection.matches[0]
         if name and top.folders and top.path:
-            with opened(tree, top.path) as source:
+            with opened(tree, top.path) as source, reading(tree, top.path):
                 marks = xattrs.read_all(source) if tree.keep_owner else xattrs.Marks()
             finish_directory(root_fd, os.fsencode(name), marks.mode_of(top.info.st_mode), None, owners)
     finally:
@@ -231,18 +231,22 @@ class _CopyRun:
         with opened(tree, head) as directory:
             fd = open_file(tree, directory, last, match.path, match.info)
         try:
-            if not archives.is_archive(fd):
-                return False
+            with reading(tree, match.path):
+                if not archives.is_archive(fd):
+                    return False
             # `--chmod` concerns neither the entries nor the directory that they are unpacked into.
             target, path = self.root.directory(self.destination, NewDirectory(0o755, *(self.ids or (0, 0))))
             try:
                 self.root.note_change(path)
-                archives.unpack(fd, target, path, self.root.owners, self.ids, self.runner.warn)
+                with reading(tree, match.path):  # what is written has been told by then
+                    archives.unpack(fd, target, path, self.root.owners, self.ids, self.runner.warn)
             finally:
                 os.close(target)
-            reading = self.selection.reading
-            is_same = reading is None or reading.confirm(fd, match.info, self.runner.check)
-            if not is_same or not same_version(os.fstat(fd), match.info):
+            looked = self.selection.reading
+            with reading(tree, match.path):
+                is_same = looked is None or looked.confirm(fd, match.info, self.runner.check)
+                is_same = is_same and same_version(os.fstat(fd), match.info)
+            if not is_same:
                 raise changed_error(tree, match.path)
         finally:
             os.close(fd)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from img_core.files import fs
 from img_core.files.copy._digest import digest
+from img_core.files.copy._tree import reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,17 +51,24 @@ def holds_archives(selection: Selection, archives: Unpacker) -> bool:
 def _is_archive(selection: Selection, archives: Unpacker, match: Match) -> bool:
     if not stat.S_ISREG(match.info.st_mode):
         return False
-    fd = fs.open_beneath(selection.tree.fd, match.path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        return archives.is_archive(fd)
-    finally:
-        os.close(fd)
+    with reading(selection.tree, match.path):
+        fd = fs.open_beneath(selection.tree.fd, match.path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            return archives.is_archive(fd)
+        finally:
+            os.close(fd)
 
 
 def unpacked_digests(selection: Selection, archives: Unpacker) -> list[str]:
     """Return a digest of what each match brings where archives are unpacked: how they are compressed, and called, does not count."""
     return [
-        (stat.S_ISREG(match.info.st_mode) and archives.archive_digest(selection.tree.fd, match.path))
-        or digest(replace(selection, matches=(match,)))
+        _archive_digest(selection, archives, match) or digest(replace(selection, matches=(match,)))
         for match in selection.matches
     ]
+
+
+def _archive_digest(selection: Selection, archives: Unpacker, match: Match) -> str | None:
+    if not stat.S_ISREG(match.info.st_mode):
+        return None
+    with reading(selection.tree, match.path):
+        return archives.archive_digest(selection.tree.fd, match.path)

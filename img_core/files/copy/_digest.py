@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from img_core.files import fs
 from img_core.files.copy._reading import Outline, Reading, marks_of
 from img_core.files.copy._select import HardLinks, Match
-from img_core.files.copy._tree import SourceTree, open_directory, read_error
+from img_core.files.copy._tree import SourceTree, open_directory, read_error, reading
 from img_core.files.xattrs import Marks, parse_owner
 from img_core.spec.errors import ImgError
 
@@ -117,7 +117,7 @@ class _Digester:
             self.links.start(match)
             for (name, info), path in zip(match.parents, match.origins, strict=True):
                 with opened(self.tree, path) as fd:
-                    _, mode, owner = self._parts(info, marks_of(fd) if self.tree.keep_owner else "")
+                    _, mode, owner = self._parts(info, self._marks(fd, path))
                 self._add(b"parent", name, mode, b"", owner)
             if match.folders:
                 self._tree(match)
@@ -142,8 +142,13 @@ class _Digester:
                     self._entry(fd, name, path + name, prefix + name, info)
 
     def _folder(self, folder: Folder, fd: int) -> None:
-        marks = marks_of(fd) if self.tree.keep_owner else ""
-        self._add_marked(b"directory", folder.name, folder.info, "", marks)
+        self._add_marked(b"directory", folder.name, folder.info, "", self._marks(fd, folder.path))
+
+    def _marks(self, fd: int, path: bytes) -> str:
+        if not self.tree.keep_owner:
+            return ""
+        with reading(self.tree, path):
+            return marks_of(fd)
 
     def _entry(self, dir_fd: int, name: bytes, path: bytes, shown: bytes, info: FileInfo) -> None:
         kind = stat.S_IFMT(info.st_mode)
@@ -161,7 +166,9 @@ class _Digester:
         ids = Marks(owner=self.tree.owners.get(path)).owner_of(info.st_uid, info.st_gid)
         if kind == stat.S_IFLNK:
             text = read_link(self.tree, dir_fd, name, path)
-            if not same_version(os.stat(name, dir_fd=dir_fd, follow_symlinks=False), info):
+            with reading(self.tree, path):
+                now = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+            if not same_version(now, info):
                 raise changed_error(self.tree, path)  # and perhaps copied before it did
             self._add(b"link", shown, info.st_mode, text, b"%d:%d" % ids)
         elif kind != stat.S_IFSOCK:  # a socket is not copied
@@ -226,9 +233,13 @@ def open_file(tree: SourceTree, dir_fd: int, name: bytes, path: bytes, info: Fil
         raise changed_error(tree, path) from err
     except OSError as err:
         raise read_error(tree, path, err) from err
-    if not same_version(os.fstat(fd), info):
+    try:
+        error = None if same_version(os.fstat(fd), info) else changed_error(tree, path)
+    except OSError as err:
+        error = read_error(tree, path, err)
+    if error is not None:
         os.close(fd)
-        raise changed_error(tree, path)
+        raise error
     return fd
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -112,7 +113,7 @@ class Reading:
         sum_ = hashlib.sha256()
         with Worker(sum_.update, name="img-hash") as hashing:
             done = fs.copy_and_read(fd, target_fd, info.st_size, hashing.put)
-        return done == info.st_size and self._keep(fd, info, sum_.hexdigest())
+        return done == info.st_size and fs.of_source(self._keep, fd, info, sum_.hexdigest())
 
     def confirm(self, fd: int, info: FileInfo, check: Callable[[], None]) -> bool:
         """Return what `read` does, and read the open file *fd*, whose content somebody just used, only if its times cannot tell that."""
@@ -155,10 +156,15 @@ def _state(info: FileInfo) -> tuple[int, ...]:
 
 
 def marks_of(fd: int) -> str:
-    """Return a text for the portable attributes of *fd*, and the owner (behind ``@``) and mode (``%``) noted on it; empty for none."""
+    """Return a text for the portable attributes of *fd*, and the owner (behind ``@``) and mode (``%``) noted on it; empty for none.
+
+    Raises OSError if the disk fails.
+    """
     try:
         attributes, owner, mode = xattrs.read_all(fd)
-    except OSError:
+    except OSError as err:
+        if err.errno in (errno.EIO, errno.ESTALE):  # it may have some
+            raise
         return ""
     text = ""
     if attributes:

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import contextmanager
 from dataclasses import field
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +17,8 @@ from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from img_core.files.ignore import IgnoreMatcher
 
 __all__ = [
@@ -26,6 +29,7 @@ __all__ = [
     "lookup",
     "open_directory",
     "read_error",
+    "reading",
     "resolve",
 ]
 
@@ -86,6 +90,15 @@ def read_error(tree: SourceTree, path: bytes, err: OSError) -> ImgError:
     return ImgError(f"cannot read `/{fs.show(path)}` in {tree.name}: {reason}", hint=hint)
 
 
+@contextmanager
+def reading(tree: SourceTree, path: bytes) -> Iterator[None]:
+    """Say of an OSError that *path* of *tree* cannot be read."""
+    try:
+        yield
+    except OSError as err:
+        raise read_error(tree, path, err) from err
+
+
 def lookup(tree: SourceTree, path: bytes) -> FileInfo | None:
     """Return the lstat result of *path*, whose parents are no links; None when it does not exist."""
     try:
@@ -102,10 +115,8 @@ def lookup(tree: SourceTree, path: bytes) -> FileInfo | None:
 
 def open_directory(tree: SourceTree, path: bytes) -> int:
     """Open directory *path*, whose parents are no links."""
-    try:
+    with reading(tree, path):
         return fs.open_beneath(tree.fd, path or b".", os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as err:
-        raise read_error(tree, path, err) from err
 
 
 def list_directory(tree: SourceTree, path: bytes) -> list[tuple[bytes, FileInfo]]:

@@ -12,6 +12,7 @@ from img_core.files import fs, xattrs
 from img_core.files.copy._digest import changed_error, open_file, opened, read_link, same_version
 from img_core.files.copy._places import finish_directory
 from img_core.files.copy._select import HardLinks
+from img_core.files.copy._tree import read_error
 from img_core.files.xattrs import Marks
 from img_core.spec.errors import ImgError
 
@@ -81,7 +82,7 @@ class CopyWriter:
             check()
             with opened(self.tree, folder.path) as source_fd:
                 path = _join(target_path, folder.name)
-                marks = self._marks(source_fd)
+                marks = self._marks(source_fd, folder.path)
                 modes.append(marks.mode_of(folder.info.st_mode))
                 if folder.name:
                     self._merge_folder(target_fd, target_path, folder, marks)
@@ -109,7 +110,7 @@ class CopyWriter:
         """Make the directories above *match* that ``--parents`` keeps; those that are there get the mode of the source only."""
         for (name, info), path in zip(match.parents, match.origins, strict=True):
             with opened(self.tree, path) as source_fd:
-                marks = self._marks(source_fd)._replace(attributes=None)
+                marks = self._marks(source_fd, path)._replace(attributes=None)
             if self._make_directory(target_fd, target_path, name):
                 self.root.note_change(_join(target_path, name).rpartition(b"/")[0])
                 self._look_like(target_fd, name, info, marks, path, fresh=True)
@@ -223,10 +224,10 @@ class CopyWriter:
                     is_same = fs.copy_file(fd, copy, info.st_size) == info.st_size
                 else:
                     is_same = self.reading.copy(fd, copy, info)
-                if not is_same or not same_version(os.fstat(fd), info):
+                if not is_same or not same_version(fs.of_source(os.fstat, fd), info):
                     raise changed_error(self.tree, path)
                 # In this order: a change of owner takes set-id bits and capabilities away.
-                marks = self._marks(fd)
+                marks = self._marks(fd, path)
                 self._own(copy, marks, info, inherits=target.inherits)
                 self._copy_xattrs(marks, copy, path)
                 mode = self.mode.apply(marks.mode_of(info.st_mode), directory=False)
@@ -234,6 +235,8 @@ class CopyWriter:
                 os.utime(copy, ns=(info.st_mtime_ns, info.st_mtime_ns))
             finally:
                 os.close(copy)
+        except fs.SourceError as err:
+            raise read_error(self.tree, path, err) from err
         finally:
             os.close(fd)
 
@@ -299,9 +302,14 @@ class CopyWriter:
 
     # --- owners and attributes ---
 
-    def _marks(self, fd: int) -> Marks:
-        """Return what of the open file or directory *fd* of the tree goes with a copy."""
-        return xattrs.read_all(fd) if self.tree.keep_owner else _UNMARKED
+    def _marks(self, fd: int, path: bytes) -> Marks:
+        """Return what of the open file or directory *fd*, *path* of the tree, goes with a copy."""
+        if not self.tree.keep_owner:
+            return _UNMARKED
+        try:
+            return xattrs.read_all(fd)
+        except OSError as err:
+            raise read_error(self.tree, path, err) from err
 
     def _wanted(self, info: FileInfo, marks: Marks) -> tuple[int, int]:
         if self.ids is not None:

@@ -132,7 +132,7 @@ def test_what_goes_wrong_elsewhere_is_no_error_of_the_output(tmp_path: Path, ope
     assert os.listdir(tmp_path) == ["out"] * there
 
 
-@pytest.mark.parametrize("kind", ["file", "link", "attributes"])
+@pytest.mark.parametrize("kind", ["file", "content", "link", "attributes"])
 @pytest.mark.parametrize("there", [False, True])
 def test_what_cannot_be_read_is_no_error_of_a_directory_that_is_written(
     tmp_path: Path, result: ReadyResult, monkeypatch: pytest.MonkeyPatch, kind: str, there: bool
@@ -150,6 +150,7 @@ def test_what_cannot_be_read_is_no_error_of_a_directory_that_is_written(
         dest.mkdir()
     places: dict[str, tuple[object, str, Any]] = {
         "file": (os, "open", opens),
+        "content": (os, "read", fails),
         "link": (os, "readlink", fails),
         "attributes": (xattrs, "read_all", fails),
     }
