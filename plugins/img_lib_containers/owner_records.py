@@ -13,11 +13,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from img_core.files.ownership import OWNER_ATTRIBUTE, parse_owner
 from img_core.files.xattrs import RECORDED_CAPABILITY
+from img_core.linux import syscalls
 from img_lib_containers.owner_calls import Refusal
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ __all__ = ["KEEP", "OwnerRecords"]
 
 KEEP: Final = -1
 _ROOT: Final = (0, 0)
+_OVERLAY: Final = 0x794C7630  # linux/magic.h
 
 Ids = tuple[int, int]
 
@@ -70,11 +73,11 @@ class OwnerRecords:
                 self._mark(name, uid, gid)
             except OSError as err:
                 # Elsewhere, e.g. in /dev/shm, owners do not matter; of the image they must not get lost without a word.
-                if err.errno == errno.ENOTSUP and self._is_ours(status):
+                if err.errno == errno.ENOTSUP and self._is_ours(name, status):
                     raise Refusal(errno.ENOTSUP) from err
                 raise
             _clear_privileges(name, status)
-        elif self._is_ours(status):
+        elif self._is_ours(name, status):
             os.chown(
                 name, KEEP, KEEP
             )  # no change, but an overlay copies the file up, so that it becomes part of the layer
@@ -99,7 +102,7 @@ class OwnerRecords:
         if _carries(status.st_mode):
             if owner != _ROOT or self.root_is_noted:
                 self._write(name, owner)
-        elif self._is_ours(status):
+        elif self._is_ours(name, status):
             self._remember((status.st_dev, status.st_ino), owner)
 
     def _remember(self, key: tuple[int, int], owner: Ids) -> None:
@@ -108,9 +111,9 @@ class OwnerRecords:
             self.others = True
             self.plain.clear()  # there may be one that had this number
 
-    def _is_ours(self, status: os.stat_result) -> bool:
-        """Tell whether a file may be one of the tree."""
-        return self._device in (-1, status.st_dev)
+    def _is_ours(self, name: str, status: os.stat_result) -> bool:
+        """Tell whether a file may be one of the tree; an overlay with layers on several file systems shows several devices."""
+        return self._device in (-1, status.st_dev) or _is_on_overlay(name)
 
     def _mark(self, name: str, uid: int, gid: int) -> None:
         """Write the attribute of a regular file or directory, or remove it; file systems without attributes are fine."""
@@ -126,6 +129,14 @@ class OwnerRecords:
     def _write(self, name: str, owner: Ids) -> None:
         self.plain.clear()
         _write(name, owner)
+
+
+def _is_on_overlay(name: str) -> bool:
+    fd = os.open(name, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return int.from_bytes(syscalls.raw_statfs(fd)[:8], sys.byteorder) == _OVERLAY
+    finally:
+        os.close(fd)
 
 
 def _carries(mode: int) -> bool:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.bases import BUSYBOX_CONFIG, busybox_root, write_oci_archive
+from harness.fixtures import NewState
 from harness.host import AS_ROOT, fixture_file, need
 from harness.img import Img, remove_as_mapped_root, write_context
 from harness.situations import POD
@@ -109,6 +111,16 @@ def package(directory: Path) -> bytes:
     return Path(f"{tree}.deb").read_bytes()
 
 
+def link_layer(name: str) -> bytes:
+    """Return a layer with one link."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = tarfile.SYMTYPE, "file"
+        tar.addfile(member)
+    return buffer.getvalue()
+
+
 def archive() -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
@@ -154,6 +166,26 @@ def test_the_image_has_the_owners_that_programs_wanted(
         target = result.getmember("srv/unpacked/link").linkname
     assert {path: owners.get(path) for path in EXPECTED} == EXPECTED
     assert target == "file"
+
+
+def test_links_of_an_overlay_with_several_devices_have_owners_too(new_state: NewState, tmp_path: Path) -> None:
+    """So many layers are merged in two mounts, and the kernel shows what is no directory in there with devices of its own."""
+    links = [link_layer(f"old{number}") for number in range(481)]
+    layers = [busybox_root("sh", "chown", "ln", "mkfifo", "stat", "test", "tr"), *links]
+    archive = write_oci_archive(tmp_path / "many.tar", layers, name="docker.io/library/many:1", config=BUSYBOX_CONFIG)
+    img = new_state().with_environment(IMG_IDMAP="single")
+    img.run("load", "-i", archive).ok()
+    text = (
+        "FROM many:1\nRUN chown -h 5:6 /old0 && chown -h 7:8 /old480 && ln -s x /new && mkfifo /pipe && chown -h 9:10 /new /pipe"
+        " && test \"$(stat -c %u /old0 /old480 /new /pipe | tr '\\n' ' ')\" = '5 7 9 9 '\n"
+    )
+    write_context(tmp_path / "context", text)
+    dest = tmp_path / "out.tar"
+    img.build(tmp_path / "context", "--backend", "overlayfs", "-o", f"type=tar,dest={dest}", tag="").ok()
+    with tarfile.open(dest) as result:
+        owners = {member.name: (member.uid, member.gid) for member in result}
+    found = {name: owners[name] for name in ("old0", "old480", "new", "pipe", "old1")}
+    assert found == {"old0": (5, 6), "old480": (7, 8), "new": (9, 10), "pipe": (9, 10), "old1": (0, 0)}
 
 
 def test_mounts_are_shown_with_the_ids_asked_for(debian: Img, tmp_path: Path) -> None:
