@@ -5,6 +5,8 @@ counts for the same command line in the same directory, environment and boot whi
 context, the configuration, the database of the state directory, and every module of the program itself. It counts for ten minutes only,
 because builds also note which things are in use, and that is as exact as those notes are.
 
+Archives that the build wrote are written again, of the same parts (`img_core.cli._archives`).
+
 Notes lie in the user's cache directory and may be deleted at any time. What cannot be told for certain is no repetition.
 """
 
@@ -19,12 +21,14 @@ from img_core.files.fingerprint import SETTLED_NS, digest, fingerprint
 from img_core.files.places import base_directory, forget_old_notes, leave_note, own_note
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import TextIO
+
+    from img_core.cli._archives import Archive
 
 __all__ = ["Overhearing", "Repetition", "answered", "watched"]
 
-_FORMAT = b"img repeated build 1"
+_FORMAT = b"img repeated build 2"
 _SECONDS = 600.0  #: as exact as the times of last use are
 _NOTES = 100  #: that are kept
 _TEXT_LIMIT = 256 << 10  #: characters of what is said
@@ -50,6 +54,7 @@ class Repetition(NamedTuple):
     ]  #: files of which only the end of the build was seen: the modules of the program, and what is open while it runs
     print: bytes  #: of trees, files and places
     later_print: bytes
+    archives: tuple[Archive, ...] = ()  #: that it wrote, in this order
 
     def holds(self) -> bool:
         """Tell whether nothing changed."""
@@ -67,7 +72,7 @@ def answered(words: Sequence[str]) -> bool:
         note = _read(name)
     except OSError:
         return False
-    if note is not None and note.holds() and _log(note):
+    if note is not None and note.holds() and _write_archives(note) and _log(note):
         from img_core.cli._output import echo, flush
 
         _say(note.before)
@@ -87,6 +92,19 @@ def _say(text: str) -> None:
         sys.stderr.flush()
     except (OSError, ValueError):
         pass
+
+
+def _write_archives(note: Repetition) -> bool:
+    """Write what the build writes; return whether that went well. If not, the build tells why it cannot."""
+    if not note.archives:
+        return True
+    from img_core.cli._archives import write
+    from img_core.spec.errors import ImgError
+
+    try:
+        return all(write(archive, note.state) for archive in note.archives)
+    except (ImgError, OSError):
+        return False
 
 
 def _log(note: Repetition) -> bool:
@@ -196,26 +214,44 @@ def _read(name: str) -> Repetition | None:
 
 
 def _parsed(body: bytes) -> Repetition | None:
-    fields = []
-    while body:
-        size, _, rest = body.partition(b"\n")
-        fields.append(rest[: int(size)])
-        body = rest[int(size) :]
+    fields = _fields(body)
     if fields[0] != _FORMAT:
         return None
     state, before, answer, after = (field.decode("utf-8", "surrogateescape") for field in fields[1:5])
     trees, files, places, later = (
         tuple(os.fsdecode(path) for path in field.split(b"\0") if path) for field in fields[6:10]
     )
-    return Repetition(state, before, answer, after, fields[5], trees, files, places, later, fields[10], fields[11])
+    note = Repetition(state, before, answer, after, fields[5], trees, files, places, later, fields[10], fields[11])
+    return note._replace(archives=_archives(fields[12:]))
+
+
+def _archives(fields: Sequence[bytes]) -> tuple[Archive, ...]:
+    if not fields:
+        return ()
+    from img_core.cli._archives import Archive
+
+    return tuple(Archive(os.fsdecode(dest), tuple(parts)) for dest, *parts in map(_fields, fields))
+
+
+def _fields(body: bytes) -> list[bytes]:
+    fields = []
+    while body:
+        size, _, rest = body.partition(b"\n")
+        fields.append(rest[: int(size)])
+        body = rest[int(size) :]
+    return fields
+
+
+def _joined(fields: Iterable[bytes]) -> bytes:
+    return b"".join(b"%d\n%b" % (len(field), field) for field in fields)
 
 
 def _write(name: str, note: Repetition) -> None:
     """Leave *note*, if the cache directory can be written."""
     texts = [text.encode("utf-8", "surrogateescape") for text in (note.state, note.before, note.answer, note.after)]
     paths = [b"\0".join(map(os.fsencode, each)) for each in (note.trees, note.files, note.places, note.later)]
-    fields = [_FORMAT, *texts, note.log, *paths, note.print, note.later_print]
-    body = b"".join(b"%d\n%b" % (len(field), field) for field in fields)
+    archives = [_joined([os.fsencode(archive.dest), *archive.parts]) for archive in note.archives]
+    body = _joined([_FORMAT, *texts, note.log, *paths, note.print, note.later_print, *archives])
     directory = _directory()
     if leave_note(os.path.join(directory, name), digest(body) + body):
         forget_old_notes(directory, _NOTES)

@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import stat
+from collections import deque
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from img_core.files import fs
@@ -27,6 +28,7 @@ __all__ = [
     "check_output",
     "destination_errors",
     "is_stdout",
+    "made_here",
     "open_input",
     "open_output",
     "output_path",
@@ -35,6 +37,8 @@ __all__ = [
 
 DIRECTORY_MESSAGE = "invalid output option: output: destination file is a directory"
 _BUFFER = 1 << 20
+#: Destinations that this process wrote last, and what stat(2) said of the files; see `made_here`.
+_made: deque[tuple[str, tuple[int, ...]]] = deque(maxlen=64)
 
 
 class OpenOutput(Protocol):
@@ -124,7 +128,18 @@ def replacement(dest: str) -> Iterator[fs.AtomicFile]:
                 os.fchmod(file.fileno(), stat.S_IMODE(mode))
         yield file
         with destination_errors(dest):
+            looks = _looks(os.fstat(file.fileno()))
             file.commit(final, sync=True)
+        _made.append((dest, looks))
+
+
+def made_here(dest: str, found: os.stat_result) -> bool:
+    """Tell whether *found* is of a file that this process wrote to *dest* not long ago, and that nobody replaced or changed since."""
+    return (dest, _looks(found)) in _made
+
+
+def _looks(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _is_special(dest: str) -> bool:

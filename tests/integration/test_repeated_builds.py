@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -29,21 +30,25 @@ PATIENCE = 60.0
 class Project:
     """A context with a configuration of its own, built with a fixed command line."""
 
-    def __init__(self, place: Path, img: Img, *flags: str) -> None:
+    def __init__(self, place: Path, img: Img, *flags: str, definition: str = DOCKERFILE) -> None:
         self.context = place / "context"
         self.config = place / "config"
         self.img = img.with_environment(XDG_CONFIG_HOME=str(self.config), XDG_CACHE_HOME=str(place / "cache"))
         self.flags = flags
-        for name, text in (("Dockerfile", DOCKERFILE), (".dockerignore", "*.log\n"), ("a/one", "1111"), ("two", "2")):
+        for name, text in (("Dockerfile", definition), (".dockerignore", "*.log\n"), ("a/one", "1111"), ("two", "2")):
             path = self.context / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         (self.context / "link").symlink_to("two")
+        self.out.mkdir()
 
     def build(self, *more: str) -> Finished:
+        return self.run(*more).ok()
+
+    def run(self, *more: str) -> Finished:
         return self.img.run(
             "build", "-t", self.context.parent.name, *self.flags, *more, str(self.context), cwd=self.context.parent
-        ).ok()
+        )
 
     @property
     def has_note(self) -> bool:
@@ -53,6 +58,17 @@ class Project:
         notes = [json.loads(path.read_text()) for path in self.img.state.glob("names/*.json")]
         (found,) = (note for note in notes if f"/{self.context.parent.name}:" in note["name"])
         return json.dumps(found)
+
+    def archives(self) -> dict[str, bytes]:
+        """Return what was written to ``out``, and remove it."""
+        found = {path.name: path.read_bytes() for path in self.out.iterdir()}
+        for name in found:
+            (self.out / name).unlink()
+        return found
+
+    @property
+    def out(self) -> Path:
+        return self.context.parent / "out"
 
 
 def is_repeated(img: Img) -> bool:
@@ -64,6 +80,11 @@ def is_repeated(img: Img) -> bool:
 def shown(log: Path) -> list[dict[str, object]]:
     """Return the events of a log without their times."""
     return [{**json.loads(line), "time": 0} for line in log.read_text().splitlines()]
+
+
+def timeless(text: str) -> str:
+    """Return what was said without how long it took."""
+    return re.sub(r" [0-9.]+s( done \(.*\))?$", "", text, flags=re.MULTILINE)
 
 
 def imported(project: Project) -> set[str]:
@@ -201,7 +222,11 @@ def test_a_build_that_asks_elsewhere_leaves_no_note(new_state: NewState, tmp_pat
                 ("--no-cache",),
                 ("--iidfile", "id"),
                 ("--secret", "id=a,env=HOME"),
-                ("-o", "type=oci,dest=out.tar"),
+                ("-o", "type=tar,dest=out.tar"),
+                ("-o", "type=oci,dest=out.tar", "-o", "type=local,dest=files"),
+                ("-o", "type=oci,tar=false,dest=layout"),
+                ("-o", "type=oci,dest=-"),
+                ("-o", "type=oci,dest=context/out.tar"),
                 ("--progress=rawjson",),
             ]
         )
@@ -212,3 +237,103 @@ def test_a_build_that_asks_elsewhere_leaves_no_note(new_state: NewState, tmp_pat
     for project in others:
         project.build()
         assert not project.has_note, project.flags
+
+
+#: Outputs that are written again.
+ARCHIVES: dict[str, tuple[str, ...]] = {
+    "names": ("-o", "type=oci,dest=out/a,name=other:1"),
+    "docker": ("-o", "type=docker,dest=out/a"),
+    "two": ("-o", "type=oci,dest=out/a,annotation.one=1", "-o", "type=docker,dest=out/b"),
+    "platforms": (
+        "--platform=linux/amd64,linux/arm64",
+        "-o",
+        "type=oci,dest=out/a,annotation-index.one=1,annotation-manifest-descriptor.two=2,annotation-index-descriptor.three=3",
+    ),
+    "times": ("--build-arg", "SOURCE_DATE_EPOCH=1", "-o", "type=oci,dest=out/a,rewrite-timestamp=true"),
+    "compression": ("-o", "type=oci,dest=out/a,compression=zstd,force-compression=true,oci-mediatypes=false"),
+}
+
+
+def test_archives_are_written_again_as_they_were(new_state: NewState, tmp_path: Path) -> None:
+    img = new_state()
+    projects = [
+        Project(tmp_path / f"p{number}", img, *flags, definition=DOCKERFILE.replace("busybox", "scratch"))
+        for number, flags in enumerate(ARCHIVES.values())
+    ]
+    for project in projects:
+        project.build()
+    settle(*projects)
+    differ = []
+    for name, project in zip(ARCHIVES, projects, strict=True):
+        before = project.archives()
+        again = project.build()
+        assert is_repeated(img), name
+        written = project.archives()
+        (project.context / "x.log").write_text("a change that does not matter")
+        full = project.build()
+        assert not is_repeated(img), name
+        if (
+            not written
+            or not before == written == project.archives()
+            or timeless(again.stderr) != timeless(full.stderr)
+        ):
+            differ.append(name)
+    assert differ == []
+
+
+def test_an_archive_is_written_as_by_a_build(new_state: NewState, tmp_path: Path) -> None:
+    """Or not written, and the build tells why."""
+    project = Project(tmp_path / "project", new_state(), "-o", "type=oci,dest=out/a")
+    img, dest = project.img, project.out / "a"
+    project.build()
+    settle(project)
+    archive = dest.read_bytes()
+    assert imported(project) & NEEDLESS <= {"hashlib"}
+    assert is_repeated(img)
+    dest.write_bytes(b"of somebody, who may read it alone")
+    dest.chmod(0o600)
+    project.build()
+    assert is_repeated(img)
+    assert dest.read_bytes() == archive
+    assert dest.stat().st_mode & 0o777 == 0o600
+    dest.rename(project.out / "b")
+    dest.symlink_to("b")
+    project.build()
+    assert is_repeated(img)
+    assert dest.is_symlink()
+    assert (project.out / "b").read_bytes() == archive
+    dest.unlink()
+    dest.symlink_to("/dev/null")
+    project.build()
+    assert not is_repeated(img)
+    dest.unlink()
+    dest.mkdir()
+    project.run().refused(2, "destination file is a directory")
+    dest.rmdir()
+    project.out.rename(project.out.with_name("elsewhere"))
+    project.run().refused(2, "cannot write `out/a`: there is no directory")
+    project.out.with_name("elsewhere").rename(project.out)
+    settle(project)
+    blob = max((img.state / "blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
+    blob.chmod(0o600)
+    with blob.open("r+b") as file:
+        file.seek(blob.stat().st_size // 2)
+        file.write(b"damaged")
+    project.archives()
+    project.run().refused(1, "is damaged on disk")
+    assert not dest.exists()
+
+
+def test_an_archive_that_does_not_fit_is_told_by_the_build(new_state: NewState, tmp_path: Path) -> None:
+    project = Project(tmp_path / "project", new_state(), "-o", "type=oci,dest=out/a")
+    project.build()
+    settle(project)
+    project.archives()
+    words = project.img.command("build", "-t", "project", *project.flags, project.context)
+    limited = ["sh", "-c", 'ulimit -f 1000; exec "$@"', "sh", *words]
+    done = subprocess.run(
+        limited, env=project.img.environment(), cwd=tmp_path / "project", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith("Error: file too large: `out/a`\n"), done.stderr
+    assert os.listdir(project.out) == []

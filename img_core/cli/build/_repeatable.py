@@ -14,9 +14,10 @@ from img_core.files.fingerprint import SETTLED_NS, fingerprint
 from img_core.spec.graph import CONTEXT_SCHEME
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from img_core.api import BuildRequest, BuildResult, Client
+    from img_core.api import BuildRequest, BuildResult, Client, Output
+    from img_core.cli._archives import Archive
 
 __all__ = ["Repeatable", "repeatable"]
 
@@ -35,6 +36,7 @@ _ELSEWHERE = (
 #: Flags that do more than to build.
 _MORE = ("iidfile", "metadata_file", "explain")
 #: Kinds of drivers whose part depends on nothing but what they are given and what we look at; of sources and exporters one each.
+#: Exporters of archives join them, if these can be written again.
 _CLOSED = ("frontend", "snapshotter", "progress")
 _CLOSED_DRIVERS = (("source", CONTEXT_SCHEME), ("exporter", DEFAULT_EXPORTER))
 
@@ -61,7 +63,7 @@ def repeatable(client: Client, request: BuildRequest, flags: Mapping[str, Any]) 
             return None  # its ignore file may lie beside it
         files.append(definition)
     trees = [context, *(os.path.dirname(each.path) for each in config.toggle_directories)]
-    found = Repeatable(client, watch, tuple(trees), tuple(files))
+    found = Repeatable(client, watch, tuple(trees), tuple(files), request.outputs)
     return found if found.print is not None else None
 
 
@@ -69,12 +71,19 @@ class Repeatable:
     """A build that may be repeated. The *trees* and *files* are looked at before it begins and after it has ended."""
 
     def __init__(
-        self, client: Client, watch: _repeated.Overhearing, trees: tuple[str, ...], files: tuple[str, ...]
+        self,
+        client: Client,
+        watch: _repeated.Overhearing,
+        trees: tuple[str, ...],
+        files: tuple[str, ...],
+        outputs: Sequence[Output],
     ) -> None:
         self._client = client
         self._watch = watch
         self._trees = trees
         self._files = files
+        self._outputs = outputs
+        self._dests: list[str] = []  #: archives that it writes
         self._state = client.config.state_directory
         self._before = ""
         self._answer = ""
@@ -88,9 +97,11 @@ class Repeatable:
     def ended(self) -> None:
         """Learn, while the client is open, whether the build was made by drivers that ask nobody."""
         plugins = self._client.plugins
-        drivers = plugins.made
+        archives = {output.type for output in self._outputs if plugins.driver("exporter", output.type).saves}
+        self._dests = [str(output.options.get("dest", "")) for output in self._outputs if output.type in archives]
+        closed = {*_CLOSED_DRIVERS, *(("exporter", name) for name in archives)}
         self._is_closed = not plugins.names("listener") and all(
-            own and (key[0] in _CLOSED or key in _CLOSED_DRIVERS) for key, own in drivers.items()
+            own and (key[0] in _CLOSED or key in closed) for key, own in plugins.made.items()
         )
 
     def answer(self, text: str) -> None:
@@ -103,6 +114,9 @@ class Repeatable:
             return
         log = self._log(result.build)
         if not log.endswith(_NOTHING_RAN):
+            return
+        archives = self._archives()
+        if archives is None:
             return
         before, after = self._before, self._watch.said()[len(self._before) :]
         assert self.print is not None
@@ -119,8 +133,18 @@ class Repeatable:
                 (os.path.join(self._state, "img.db-wal"),),  # there while the database is open
                 self.print,
                 b"",
+                archives,
             )
         )
+
+    def _archives(self) -> tuple[Archive, ...] | None:
+        """Return the archives that were written; None if there is one that cannot be written again."""
+        if not self._dests:
+            return ()
+        from img_core.cli.build._taken_apart import taken_apart  # tar
+
+        found = [taken_apart(dest, self._state) for dest in self._dests]
+        return tuple(archive for archive in found if archive) if all(found) else None
 
     def _log(self, build: str) -> bytes:
         from img_core.files.logs import DIRECTORY, list_logs
