@@ -106,6 +106,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 # Keeps the interpreter lock during the call: the child of a raw clone returns into Python with the lock held, as it
 # does after os.fork().
 _libc_locked = ctypes.PyDLL(None, use_errno=True)
+# Keeps it, too, and does not tell why a call failed: both take half as long as a short call.
+_libc_quick = ctypes.PyDLL(None)
 
 _NEEDS: Final = {
     "mount_setattr": "Linux 5.12",
@@ -394,22 +396,35 @@ def process_vm_read(pid: int, address: int, buffer: ctypes.Array[ctypes.c_char],
 
 
 class MemoryReader:
-    """Reads from the memory of processes into one buffer, as `process_vm_read` does, for who does it thousands of times."""
+    """Reads from the memory of processes into one buffer, as `process_vm_read` does, for who does it thousands of times.
 
-    def __init__(self, buffer: ctypes.Array[ctypes.c_char]) -> None:
+    *pid*: where the process stands, if somebody else writes it there.
+    """
+
+    def __init__(self, buffer: ctypes.Array[ctypes.c_char], pid: c_int | None = None) -> None:
         local = _IOVEC.pack(ctypes.addressof(buffer), len(buffer))
         self._remote = ctypes.create_string_buffer(_IOVEC.size)
-        self._pid = c_int()
+        self._pid = c_int() if pid is None else pid
         self._kept = buffer, local  # which have to stay where they are
         # Arguments that are ready, without types that would be checked each time.
         pointers = ctypes.c_char_p(local), c_ulong(1), c_void_p(ctypes.addressof(self._remote)), c_ulong(1), c_ulong(0)
-        self._read: Callable[[], int] = functools.partial(_libc["process_vm_readv"], self._pid, *pointers)
+        self._read: Callable[[], int] = functools.partial(_libc_quick["process_vm_readv"], self._pid, *pointers)
 
     def read(self, pid: int, address: int, size: int) -> int:
-        """Fill the buffer with up to *size* bytes, no more than it has; return how many there were, -1 if none (see `ctypes.get_errno`)."""
+        """Fill the buffer with up to *size* bytes, no more than it has; return how many there were, -1 if none."""
         self._pid.value = pid
         _IOVEC.pack_into(self._remote, 0, address, size)
         return self._read()
+
+    def reading(self, size: int) -> Callable[[int], int]:
+        """Return what reads from an address as `read` does, of the process that is there already."""
+        read, pack, remote = self._read, _IOVEC.pack_into, self._remote
+
+        def read_at(address: int) -> int:
+            pack(remote, 0, address, size)
+            return read()
+
+        return read_at
 
 
 class MemoryWriter:
@@ -523,12 +538,14 @@ def seccomp_set_filter(program: bytes, flags: int = 0) -> int:
     return _check(_seccomp(SECCOMP_SET_MODE_FILTER, flags, byref(descriptor)), "seccomp")
 
 
-def repeated_ioctl(fd: int, request: int, buffer: ctypes.Array[ctypes.c_char]) -> Callable[[], int]:
-    """Return ioctl(2) with these arguments, for who calls it thousands of times; it returns -1 where it fails (see `ctypes.get_errno`).
+def repeated_ioctl(
+    fd: int, request: int, buffer: ctypes.Array[ctypes.c_char], *, reason: bool = True
+) -> Callable[[], int]:
+    """Return ioctl(2) with these arguments, for who calls it thousands of times; it returns -1 where it fails.
 
-    Unlike what `fcntl` has it comes back when a signal has arrived.
+    With *reason* `ctypes.get_errno` tells why. Unlike what `fcntl` has it comes back when a signal has arrived.
     """
-    function = _libc["ioctl"]  # without types that would be checked each time
+    function = (_libc if reason else _libc_quick)["ioctl"]  # without types that would be checked each time
     return functools.partial(function, c_int(fd), c_ulong(request), c_void_p(ctypes.addressof(buffer)))
 
 

@@ -7,6 +7,7 @@ otherwise: that is the filter of all executors (`img_lib_containers.seccomp`), a
 from __future__ import annotations
 
 import errno
+import os
 import struct
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +24,7 @@ _LOAD: Final = 0x20
 _IF_EQUAL: Final = 0x15
 _IF_AT_LEAST: Final = 0x35
 _IF_ANY_BIT: Final = 0x45
+_AND: Final = 0x54
 _JUMP: Final = 0x05
 _RETURN: Final = 0x06
 _ALLOW: Final = 0x7FFF0000
@@ -33,6 +35,7 @@ _NUMBER: Final = 0
 _ARCHITECTURE: Final = 4
 _ARGUMENTS: Final = 16
 _X32: Final = 0x40000000
+_MAKING: Final = os.O_CREAT | os.O_EXCL
 _AF_UNIX: Final = 1
 _EVERYBODY: Final = 0xFFFFFFFF
 _PASS: Final = (_RETURN, 0, 0, _ALLOW)
@@ -60,7 +63,7 @@ def _block_of(abi: Abi, targets: Sequence[int], *, network: bool) -> list[Instru
     if abi.architecture == X86_64:
         code += [(_IF_AT_LEAST, 0, 1, _X32), _refuse(errno.ENOSYS)]
     for number, call in sorted(abi.calls.items()):
-        code += _block(number, [*_without_path(call), (_RETURN, 0, 0, _NOTIFY)])
+        code += _block(number, [*_unseen(call), (_RETURN, 0, 0, _NOTIFY)])
     for number in abi.namings:
         code += _block(number, [(_RETURN, 0, 0, _NOTIFY)])
     for number, position in abi.on_processes.items():
@@ -76,11 +79,18 @@ def _block_of(abi: Abi, targets: Sequence[int], *, network: bool) -> list[Instru
     return [*code, _PASS]
 
 
-def _without_path(call: Call) -> list[Instruction]:
-    """Let pass what is about a descriptor and has no path: it is how C libraries do fstat(2) and futimens(3)."""
+def _unseen(call: Call) -> list[Instruction]:
+    """Let pass what cannot be about a system file.
+
+    That is what is about a descriptor and has no path, as C libraries do fstat(2) and futimens(3), and what makes a file that was not
+    there: it opens none that was. In the step's own /proc that is as harmless as mkdir(2), which is not seen either.
+    """
     if call.kind in ("times", "times32"):
         high = (_LOAD, 0, 0, _ARGUMENTS + 8 * call.path + 4)
         return [_argument(call.path), (_IF_EQUAL, 0, 3, 0), high, (_IF_EQUAL, 0, 1, 0), _PASS]
+    if call.kind == "open" and call.flags >= 0:
+        mask = (_AND, 0, 0, _MAKING | os.O_PATH)  # which makes nothing
+        return [_argument(call.flags), mask, (_IF_EQUAL, 0, 1, _MAKING), _PASS]
     if call.kind in ("stat", "stat64", "statx", "owner", "mode") and call.flags >= 0:
         return [_argument(call.flags), (_IF_ANY_BIT, 0, 1, syscalls.AT_EMPTY_PATH), _PASS]
     return []

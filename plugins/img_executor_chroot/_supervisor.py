@@ -112,23 +112,37 @@ class Supervisor:
 
     def _passing(self, channel: seccomp.Channel) -> Callable[[], bool]:
         """Return what tells of the call in *channel* whether it is seen at once not to be about a system file."""
-        ways, stubs, buffer, leads = self._ways, self._stubs, self._buffer, self._ways.names
-        read, halves, words = syscalls.MemoryReader(buffer).read, channel.halves, channel.words
-        paths = {
-            architecture: {number: channel.ARGUMENTS + call.path for number, call in calls.items()}
+        ways, stubs, buffer = self._ways, self._stubs, self._buffer
+        leads, harmless = ways.names, ways.harmless
+        read = syscalls.MemoryReader(buffer, channel.pid).reading(_SHORT_PATH)
+        words, which, arguments = channel.words, channel.CALL, channel.ARGUMENTS
+        shapes = {
+            channel.call_of(architecture, number): (
+                arguments + call.path,
+                arguments + call.flags if call.flags >= 0 else which,
+                _not_following(call),
+            )
             for architecture, calls in CALLS.items()
+            for number, call in calls.items()
         }
-        pid, number, architecture = channel.PID, channel.NUMBER, channel.ARCHITECTURE
 
         def passes() -> bool:
-            position = paths[halves[architecture]].get(halves[number])
-            if position is None or not ways.known:
+            shape = shapes.get(words[which])
+            if shape is None:
                 return False
-            address = words[position]
-            size = _PAGE - (address & (_PAGE - 1))  # the next page may not exist
-            count = read(halves[pid], address, size if size < _SHORT_PATH else _SHORT_PATH)
+            count = read(words[shape[0]])
             path: bytes = buffer.value
-            return len(path) < count and leads.isdisjoint(path.split(b"/")) and (path[:1] == b"/" or not stubs.used)
+            if len(path) >= count or (stubs.used and path[:1] != b"/"):
+                return False
+            if path in harmless:
+                return True
+            if ways.known:
+                if leads.isdisjoint(path.split(b"/")):
+                    ways.remember(path)
+                    return True
+                return False
+            # A name alone that is not followed has no way but itself.
+            return words[shape[1]] & shape[2] != 0 and b"/" not in path and path not in leads
 
         return passes
 
@@ -152,7 +166,7 @@ class Supervisor:
 
     def _answered(self, notification: seccomp.Notification) -> bool:
         """Answer a call, or return False for one that the kernel is to do."""
-        self._ways.asked(notification.pid)
+        self._ways.calls(notification.pid)
         call = CALLS.get(notification.architecture, {}).get(notification.number)
         if call is None:
             naming = NAMINGS.get(notification.architecture, {}).get(notification.number)
@@ -164,6 +178,8 @@ class Supervisor:
             return False
         meant = self._meaning(call, notification, path)
         if meant is None:
+            if path[:1] == b"/" and self._ways.is_plain(path):
+                return False
             led = self._by_links(call, notification, path)
             if isinstance(led, tuple):
                 return led in self._memory and self._from_memory(call, notification, self._memory[led])
@@ -177,6 +193,7 @@ class Supervisor:
 
     def _name(self, naming: Naming, notification: seccomp.Notification) -> None:
         """Note that something is about to get a name."""
+        self._ways.makes_name(notification.pid)
         given = notification.arguments
         text = self._read_path(notification.pid, given[naming.text])
         name = self._read_path(notification.pid, given[naming.name])
@@ -188,9 +205,9 @@ class Supervisor:
         elif naming.kind == "links":
             self._ways.links(text, name)
         else:
-            self._ways.renames(notification.pid, text, name)
+            self._ways.links(text, name)
             if naming.flags >= 0 and given[naming.flags] & _RENAME_EXCHANGE:
-                self._ways.renames(notification.pid, name, text)
+                self._ways.links(name, text)
             if not _TREES.isdisjoint((*text.split(b"/"), *name.split(b"/"))):
                 self._stubs.used = True  # whoever is in that directory may be in /proc now
 
@@ -269,6 +286,7 @@ class Supervisor:
             if whole is None:
                 return None
             path = whole
+        self._ways.looked_up(2)
         return leads_to(self._tree, path, follow=follow, inode=bool(self._memory) and call.kind in ("open", "openat2"))
 
     def _follows(self, call: Call, notification: seccomp.Notification) -> bool:
@@ -513,6 +531,15 @@ class Supervisor:
         if syscalls.process_vm_read(notification.pid, address, self._buffer, form.size) < form.size:
             raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
         return tuple(form.unpack_from(self._buffer))
+
+
+def _not_following(call: Call) -> int:
+    """Return the bits of the flags that keep *call* from following a link at the end of its path; all if it never does."""
+    if call.flags < 0:
+        return 0 if call.follow else -1
+    if call.kind == "openat2":  # its flags are elsewhere
+        return 0
+    return os.O_NOFOLLOW if call.kind == "open" else syscalls.AT_SYMLINK_NOFOLLOW
 
 
 def _id(argument: int) -> int:

@@ -7,6 +7,9 @@ which `_stubs` knows).
 
 The links that a tree has are found by one look at all of it, which is done once a step has asked so often that it pays. What the step
 makes is noted from its beginning, also by other names for what may be a link: a name never stops to count.
+
+Before that, a path is remembered that was looked up without meeting a link: only a link or another name for something can lead it
+elsewhere, so it is forgotten when anybody is about to make one. What else may take the place of a directory on its way is a new, empty one.
 """
 
 from __future__ import annotations
@@ -23,12 +26,15 @@ if TYPE_CHECKING:
 __all__ = ["FIRST_LOOK", "Ways"]
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_PLAIN: Final = os.O_PATH | os.O_DIRECTORY  # nearly all are files, or not there: these are not even opened
+_WITHOUT_LINKS: Final = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_SYMLINKS
 _NOWHERE: Final = frozenset((b"", b".", b".."))
-#: as many calls, before it is worth a look: at so many entries for each, which take less time than what it saves
-FIRST_LOOK: Final = 3000
-_ENTRIES: Final = 5
+#: as many lookups, before it is worth a look at the tree: at so many entries for each, which takes about as long as they did
+FIRST_LOOK: Final = 1500
+_ENTRIES: Final = 12
 #: of different notes; more than any program needs take too much memory
 _MOST_NOTES: Final = 1 << 18
+_MOST_REMEMBERED: Final = 1 << 12
 _NEVER: Final = -1
 
 
@@ -41,18 +47,21 @@ class Ways:
         self._notes = 0
         self._asked = 0
         self._next_look = FIRST_LOOK
-        self._renaming: set[int] = set()  # threads that may be in the middle of it
+        self._naming: set[int] = set()  # threads that may be in the middle of it
         self.names = set(first)
         self.known = False  #: whether `names` are all
+        #: paths that hold none of `names`; as long as these are not known, those of them in whose way there is no link
+        self.harmless: set[bytes] = set()
+
+    def makes_name(self, tid: int) -> None:
+        """Note that *tid* is about to do one of what follows: who looks at the tree meanwhile might see it before or after that."""
+        self._naming.add(tid)
+        if not self.known:
+            self.harmless.clear()
 
     def makes_link(self, name: bytes, text: bytes) -> None:
         """Note that a link *name*, a path of which the last component counts, is about to say *text*."""
         self._note(_last(name), text)
-
-    def renames(self, tid: int, old: bytes, name: bytes) -> None:
-        """Note that *tid* is about to rename *old* to *name*: a look at the tree meanwhile might miss what is moved."""
-        self._renaming.add(tid)
-        self.links(old, name)
 
     def links(self, old: bytes, name: bytes) -> None:
         """Note that what has the path *old* is about to have the path *name*, too: that is like a link to it."""
@@ -66,15 +75,45 @@ class Ways:
         self.known = False
         self._next_look = _NEVER
         self._by_part.clear()
+        self.harmless.clear()
 
-    def asked(self, tid: int) -> None:
-        """Note one more call, of the thread *tid*, for which the tree is looked at; look at all of it when that pays."""
-        self._renaming.discard(tid)
-        self._asked += 1
-        if self._asked == self._next_look:
+    def calls(self, tid: int) -> None:
+        """Note that the thread *tid* calls again, so it is done with what it did."""
+        self._naming.discard(tid)
+
+    def looked_up(self, count: int) -> None:
+        """Note *count* more lookups in the tree; look at all of it when that pays."""
+        self._asked += count
+        if self._asked >= self._next_look != _NEVER and not self.known:
+            most = self._next_look * _ENTRIES
             self._next_look *= 2
-            self._renaming = {other for other in self._renaming if os.path.exists(f"/proc/{other}")}
-            self.known = not self._renaming and self._look(self._asked * _ENTRIES)
+            self.known = self._is_quiet() and self._look(most)
+
+    def _is_quiet(self) -> bool:
+        """Tell whether nobody is in the middle of giving a name to anything."""
+        self._naming = {tid for tid in self._naming if os.path.exists(f"/proc/{tid}")}
+        return not self._naming
+
+    def is_plain(self, path: bytes) -> bool:
+        """Tell whether the absolute *path* is seen to come to no system file, since there is no link in its way; remember it then."""
+        if not self.names.isdisjoint(path.split(b"/")):
+            return False
+        try:
+            os.close(syscalls.openat2(self._root, path, _PLAIN, resolve=_WITHOUT_LINKS))
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError:
+            return False
+        if not self.known and self._next_look != _NEVER and self._is_quiet():
+            self.remember(path)
+        self.looked_up(1)
+        return True
+
+    def remember(self, path: bytes) -> None:
+        """Note that *path* is one of `harmless`."""
+        if len(self.harmless) == _MOST_REMEMBERED:
+            self.harmless.clear()
+        self.harmless.add(path)
 
     def _note(self, name: bytes, text: bytes) -> None:
         if self._next_look == _NEVER:
@@ -95,6 +134,7 @@ class Ways:
             name = todo.pop()
             if name not in self.names and name not in _NOWHERE:
                 self.names.add(name)
+                self.harmless.clear()
                 todo += self._by_part.get(name, ())
 
     def _look(self, most: int) -> bool:

@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import struct
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,9 +61,10 @@ RAW_ARGUMENTS: Final = 6  # of the first of six
 
 # linux/seccomp.h; struct seccomp_notif: id, pid, flags, then struct seccomp_data: nr, arch, instruction_pointer, args[6]
 _NOTIFICATION: Final = struct.Struct("=QIIiIQ6Q")
-_ZEROES: Final = bytes(_NOTIFICATION.size)
+_NOTHING: Final = struct.Struct(f"{_NOTIFICATION.size}x")
 # struct seccomp_notif_resp: id, val, error, flags
 _RESPONSE: Final = struct.Struct("=QqiI")
+_AFTER_ID: Final = struct.Struct("=qiI")
 _IOCTL_RECEIVE: Final = 0xC0502100
 _IOCTL_SEND: Final = 0xC0182101
 _IOCTL_SET_FLAGS: Final = 0x40082104
@@ -207,18 +209,26 @@ def _until_unused(listener: int) -> Iterator[RawCall]:
 class Channel:
     """Receives calls one by one, and may let them go on from the buffer that they come in: for tens of thousands.
 
-    `halves` and `words` show the call that was received last: as numbers of 32 bits `PID`, `NUMBER` and `ARCHITECTURE`, as one of 64
-    each argument from `ARGUMENTS` on.
+    `words` shows the call that was received last, as numbers of 64 bits: which it is at `CALL` (see `call_of`), and each argument from
+    `ARGUMENTS` on. `pid` is its process.
     """
 
-    PID, NUMBER, ARCHITECTURE, ARGUMENTS = 2, 4, 5, 4
+    CALL, ARGUMENTS = 2, 4
 
     def __init__(self, listener: int) -> None:
+        self._listener = listener
         self._buffer = ctypes.create_string_buffer(_NOTIFICATION.size)
-        self._bytes = memoryview(self._buffer).cast("B")
-        self.halves, self.words = self._bytes.cast("I"), self._bytes.cast("Q")
-        self._receive = syscalls.repeated_ioctl(listener, _IOCTL_RECEIVE, self._buffer)
-        self._send = syscalls.repeated_ioctl(listener, _IOCTL_SEND, self._buffer)
+        self.words = memoryview(self._buffer).cast("B").cast("Q")
+        self.pid = ctypes.c_int.from_buffer(self._buffer, 8)
+        self._receive = syscalls.repeated_ioctl(listener, _IOCTL_RECEIVE, self._buffer, reason=False)
+        self._receive_first = syscalls.repeated_ioctl(listener, _IOCTL_RECEIVE, self._buffer)
+        self._send = syscalls.repeated_ioctl(listener, _IOCTL_SEND, self._buffer, reason=False)
+
+    @staticmethod
+    def call_of(architecture: int, number: int) -> int:
+        """Return what `words` shows of the call with this *number*."""
+        first, second = (number, architecture) if sys.byteorder == "little" else (architecture, number)
+        return second << 32 | first
 
     def calls(self, pidfd: int, passes: Callable[[], bool] = lambda: False) -> Iterator[RawCall]:
         """Give all but those that *passes* says may go on, until the child of ours behind *pidfd* has ended. In the main thread only.
@@ -232,39 +242,36 @@ class Channel:
             nonlocal woken
             woken = True
 
-        receive, send, unpack = self._receive, self._send, _NOTIFICATION.unpack
-        content, halves, words = self._bytes, self.halves, self.words
+        receive, send, buffer = self._receive, self._send, self._buffer
+        unpack, answer, clear = _NOTIFICATION.unpack, _AFTER_ID.pack_into, _NOTHING.pack_into
         before = [(number, signal.signal(number, wake)) for number in _WAKING]
         signal.setitimer(signal.ITIMER_REAL, _SECONDS_MISSED, _SECONDS_MISSED)
         try:
             while not select.select([pidfd], [], [], 0)[0]:
                 woken = False
+                take = self._receive_first  # which can tell what is wrong, if something is
                 while not woken:
-                    if receive() < 0:
+                    if take() < 0:
                         number = ctypes.get_errno()
-                        if number not in (errno.ENOENT, errno.EINTR):
+                        if take is not receive and number not in (errno.ENOENT, errno.EINTR):
                             raise OSError(number, os.strerror(number))
                         break
+                    take = receive
                     if passes():  # then do what `proceed` does: the response begins with the same number
-                        words[1] = halves[4] = 0
-                        halves[5] = _FLAG_CONTINUE
+                        answer(buffer, _ID.size, 0, 0, _FLAG_CONTINUE)
                         if send() < 0:
                             self._send_again()
                     else:
-                        yield unpack(self._buffer)
-                    content[:] = _ZEROES  # the kernel wants that
+                        yield unpack(buffer)
+                    clear(buffer, 0)  # the kernel wants that
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             for number, handler in before:
                 signal.signal(number, handler)
 
     def _send_again(self) -> None:
-        """Send a response until it was not interrupted."""
-        while (number := ctypes.get_errno()) != errno.ENOENT:  # its process was killed meanwhile
-            if number != errno.EINTR:
-                raise OSError(number, os.strerror(number))
-            if self._send() >= 0:
-                return
+        """Send a response that was interrupted, unless its process was killed meanwhile."""
+        _respond(self._listener, self._buffer.raw[: _RESPONSE.size])
 
 
 def still_waiting(listener: int, notification: Notification) -> bool:

@@ -105,6 +105,24 @@ def test_calls_about_a_descriptor_alone_pass(abis: tuple[_calls.Abi, ...], name:
             assert evaluate(program, abi.architecture, number, *given) == ALLOW
 
 
+def test_what_makes_a_new_file_passes_and_what_may_open_one_stops(abis: tuple[_calls.Abi, ...]) -> None:
+    program = _filter.program([], network=True, everybody=True)
+    making = os.O_CREAT | os.O_EXCL
+    for abi in abis:
+        for name in ("open", "openat"):
+            if (number := abi.names.get(name)) is not None:
+                for flags, answer in (
+                    (making | os.O_WRONLY, ALLOW),
+                    (making | os.O_RDWR | os.O_CLOEXEC | os.O_TRUNC, ALLOW),
+                    (making | os.O_PATH, NOTIFY),  # makes nothing
+                    (os.O_CREAT | os.O_WRONLY, NOTIFY),
+                    (os.O_EXCL, NOTIFY),
+                ):
+                    given = [0x1000] * 6
+                    given[abi.calls[number].flags] = flags
+                    assert evaluate(program, abi.architecture, number, *given) == answer, flags
+
+
 def test_times_of_a_descriptor_pass_and_others_stop(abis: tuple[_calls.Abi, ...]) -> None:
     program = _filter.program([], network=True, everybody=True)
     for abi in abis:

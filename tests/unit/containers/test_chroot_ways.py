@@ -1,10 +1,11 @@
-"""The executor `chroot`: names without which no path leads to a system file, whatever a step does to the links of its tree."""
+"""The executor `chroot`: which paths lead to no system file, whatever a step does to the links of its tree."""
 
 from __future__ import annotations
 
 import os
 import random
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -33,22 +34,38 @@ class Step:
         self.before = Ways(self.tree.root, ())  # which is told what others do before the step
 
     def look(self) -> None:
-        """Ask so often that all of the tree is looked at."""
-        for _ in range(FIRST_LOOK):
-            self.ways.asked(STEP)
+        """Look up so much that all of the tree is looked at."""
+        self.ways.looked_up(FIRST_LOOK)
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        self.ways.makes_name(STEP)
+        try:
+            yield
+        finally:
+            self.ways.calls(STEP)
 
     def symlink(self, text: str, name: str) -> None:
-        self.ways.makes_link(name.encode(), text.encode())
-        (self.top / name).symlink_to(text)
+        with self.naming():
+            self.ways.makes_link(name.encode(), text.encode())
+            (self.top / name).symlink_to(text)
 
     def link(self, old: str, name: str) -> None:
-        self.ways.links(old.encode(), name.encode())
-        os.link(self.top / old, self.top / name, follow_symlinks=False)
+        with self.naming():
+            self.ways.links(old.encode(), name.encode())
+            os.link(self.top / old, self.top / name, follow_symlinks=False)
 
     def rename(self, old: str, name: str) -> None:
-        self.ways.renames(STEP, old.encode(), name.encode())
-        (self.top / old).rename(self.top / name)
-        self.ways.asked(STEP)
+        with self.naming():
+            self.ways.links(old.encode(), name.encode())
+            (self.top / old).rename(self.top / name)
+
+    def mkdir(self, name: str) -> None:
+        (self.top / name).mkdir()
+
+    def remove(self, name: str) -> None:
+        path = self.top / name
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
 
     def is_harmless(self, path: str) -> bool:
         return self.ways.known and self.ways.names.isdisjoint(path.encode().split(b"/"))
@@ -137,19 +154,72 @@ def test_nor_is_any_path_after_any_changes(step: Step, seed: int) -> None:
     assert led
 
 
-def test_a_tree_is_looked_at_when_that_pays_and_nothing_is_being_renamed(step: Step) -> None:
-    for number in range(FIRST_LOOK * 6):
+@pytest.mark.parametrize("seed", range(12))
+def test_a_path_without_links_is_remembered_until_somebody_makes_a_name(step: Step, seed: int) -> None:
+    chance = random.Random(seed)
+    for name, text in (("a/e", "/proc"), ("a/f", "/dev"), ("g", "a/e")):  # made by others, before
+        (step.top / name).symlink_to(text)
+    names = ["a", "b", "c", "d", "e", "f", "g", "../a", "./b"]
+    texts = [*names, "..", "/", "proc", "uptime", "null", "/proc", "/dev/pts"]
+    remembered, kept, led = 0, 0, 0
+
+    def path(parts: list[str]) -> str:
+        return "/".join(chance.choices(parts, k=chance.randint(1, 3)))
+
+    for _ in range(400):
+        change = chance.choice((step.mkdir, step.mkdir, step.remove, step.remove, step.symlink, step.link, step.rename))
+        with suppress(OSError):
+            if change in (step.mkdir, step.remove):
+                kept += len(step.ways.harmless)
+                change(path(names))
+            else:
+                change(path(texts if change == step.symlink else names), path(names))
+        for known in step.ways.harmless:
+            assert not step.leads(known[1:].decode())
+        for asked in (path(texts) for _ in range(5)):
+            leads = step.leads(asked)
+            led += leads
+            plain = step.ways.is_plain(b"/" + asked.encode())
+            assert not (plain and leads)
+            remembered += plain
+    assert remembered
+    assert kept
+    assert led
+
+
+def test_nothing_is_remembered_while_somebody_makes_a_name(step: Step) -> None:
+    step.ways.makes_name(STEP)
+    assert step.ways.is_plain(b"/a/b")
+    assert not step.ways.harmless
+    step.ways.calls(STEP)
+    assert step.ways.is_plain(b"/a/b")
+    assert step.ways.harmless == {b"/a/b"}
+    step.ways.give_up()
+    assert step.ways.is_plain(b"/a/b")
+    assert not step.ways.harmless
+
+
+def test_what_was_remembered_without_links_is_no_knowledge_of_names(step: Step) -> None:
+    step.ways, ways = step.before, step.ways
+    step.symlink("/proc", "a/c")
+    step.ways = ways
+    (step.top / "c").mkdir()
+    assert step.ways.is_plain(b"/c")
+    step.look()
+    assert step.ways.known
+    assert not step.ways.harmless
+
+
+def test_a_tree_is_looked_at_when_that_pays_and_nothing_gets_a_name(step: Step) -> None:
+    for number in range(FIRST_LOOK * 15):
         (step.top / f"a/{number}").touch()
     step.look()
     assert not step.ways.known  # too large for so few calls
-    step.ways.renames(STEP, b"a", b"b")
-    for _ in range(FIRST_LOOK - 1):
-        step.ways.asked(STEP + 1)
-    step.ways.asked(STEP + 1)
+    step.ways.makes_name(STEP)
+    step.look()
     assert not step.ways.known  # we might be in the middle of it
-    step.ways.asked(STEP)
-    step.look()
-    step.look()
+    step.ways.calls(STEP)
+    step.ways.looked_up(2 * FIRST_LOOK)
     assert step.ways.known
 
 
