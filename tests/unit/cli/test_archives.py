@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from img_core.api import BuildResult, Client, Output
 from img_core.archives.tar.writer import TarWriter
 from img_core.cli._archives import Archive, write
+from img_core.cli._repeated import Overhearing, Repetition
 from img_core.cli.build import _taken_apart
+from img_core.cli.build._repeatable import Repeatable
 from img_core.cli.build._taken_apart import taken_apart
+from img_core.files.fingerprint import SETTLED_NS
+from img_core.files.logs import LogFile
 from img_core.files.output import open_output
 from img_core.spec.errors import IntegrityError
 
@@ -134,3 +142,43 @@ def test_a_pipe_gets_nothing_twice(state: Path, tmp_path: Path) -> None:
         assert os.read(reader, 1) == b""
     finally:
         os.close(reader)
+
+
+class Watch:
+    """Remembers the notes that a build leaves."""
+
+    def __init__(self) -> None:
+        self.began = time.time_ns() + 2 * SETTLED_NS  # what was made just now counts as old
+        self.notes: list[Repetition] = []
+
+    def said(self) -> str:
+        return ""
+
+    def keep(self, note: Repetition) -> None:
+        self.notes.append(note)
+
+
+@pytest.mark.parametrize(
+    ("kind", "own", "dest", "noted"),
+    [("oci", True, "out", True), ("oci", False, "out", False), ("tar", True, "out", False), ("oci", True, "-", False)],
+)
+def test_only_files_of_own_exporters_of_images_leave_a_note(
+    state: Path, tmp_path: Path, kind: str, own: bool, dest: str, noted: bool
+) -> None:
+    dest = dest if dest == "-" else str(tmp_path / dest)
+    log = LogFile(str(state))
+    log.append(b'{"cached":1,"ran":0}\n')
+    log.close()
+    plugins = SimpleNamespace(
+        names=lambda _kind: [],
+        driver=lambda _kind, name: SimpleNamespace(saves=name == "oci"),
+        made={("frontend", "dockerfile"): True, ("exporter", kind): own},
+    )
+    client = SimpleNamespace(config=SimpleNamespace(state_directory=str(state)), plugins=plugins)
+    watch = Watch()
+    build = Repeatable(cast("Client", client), cast("Overhearing", watch), (), (), [Output(kind, {"dest": dest})])
+    pack(tmp_path / "out", members(state))
+    build.ended()
+    build.keep(BuildResult("", "", (), {}, 1, 1, (), log.id))
+    assert [archive.dest for note in watch.notes for archive in note.archives] == ([dest] if noted else [])
+    assert len(watch.notes) == noted
