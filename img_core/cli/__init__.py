@@ -115,19 +115,27 @@ def _run(words: list[str], program: bool) -> None:
         from img_core.cli._bundle import use
 
         use()
-    _import_click()
+    from img_core.cli._plain import understood
+
+    if plain := understood(words):
+        _import_lightly("inspect")
+        plain()
+        return
+    _import_lightly("click")
     from img_core.cli._frame import run
 
     run(words)
 
 
-def _import_click() -> None:
-    """Import click without what it and `inspect`, below it, need for other things than ours: a third of it.
+def _import_lightly(name: str) -> None:
+    """Import click or `inspect`, which is below it and our own values, without what they need for other things than ours: a third of it.
 
-    That is `uuid`, for one of its types of arguments; translations, of which it has none; what reads sources and bytecode.
+    That is `uuid`, for one of click's types of arguments; translations, of which it has none; what reads sources and bytecode.
     """
+    from importlib import import_module
+
     from img_core.cli._beside_click import stand_ins
     from img_core.linux.later import standing_in
 
     with standing_in(stand_ins()):
-        import click  # noqa: F401
+        import_module(name)

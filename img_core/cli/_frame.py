@@ -25,6 +25,7 @@ from img_core.cli._base import (
 from img_core.cli._commands import ALIASES, COMMANDS, GROUP_COMMANDS, GROUPS, HELP
 from img_core.cli._help import help_page, usage_block
 from img_core.cli._output import echo, warn
+from img_core.cli._plain import COMPLETION_VARIABLE
 from img_core.cli._settings import Settings
 from img_core.spec.errors import UsageError
 
@@ -34,13 +35,12 @@ if TYPE_CHECKING:
 __all__ = ["DESCRIPTION", "RootCommand", "run"]
 
 DESCRIPTION = "Standalone, daemonless, unprivileged Dockerfile and OCI compatible container image builder"
-_COMPLETION_VARIABLE = "_IMG_COMPLETE"
 
 
 def run(words: list[str]) -> None:
     """Run one command line. Raises what the command raises; mistakes in the command line as UsageError."""
     root = RootCommand()
-    if _COMPLETION_VARIABLE in os.environ:
+    if COMPLETION_VARIABLE in os.environ:
         from img_core.cli.completion.shells import answer
 
         echo(answer(root), end="")

@@ -5,12 +5,9 @@ from __future__ import annotations
 import click
 
 from img_core.cli._base import Command, refuse_more, settings_of
-from img_core.cli._format import binary_size
-from img_core.cli._images import normalized
-from img_core.cli._output import echo, flush
 from img_core.cli._progress import HELP as PROGRESS_HELP
+from img_core.cli._push_pull import pull
 from img_core.cli._registry_flags import podman_registry_flags
-from img_core.cli._transfers import showing_transfers
 from img_core.spec.errors import UsageError
 
 __all__ = ["command"]
@@ -40,23 +37,11 @@ def command(
     if all_platforms and specifiers:
         raise UsageError("`--all-platforms` and `--platform` exclude each other")
     refuse_more(context, names, 1, "one image")
-    name = names[0]
-    wanted = _checked(name, specifiers)
-    settings = settings_of(context)
-    client = settings.client()
-    echo(f"Pulling {name}...")
-    flush()
-    with showing_transfers("Pulling", "none" if quiet else progress, client, settings) as show:
-        image = client.pull(
-            name, platforms=wanted, all_platforms=all_platforms, insecure=insecure_registry, on_event=show
-        )
-    echo(f"Pulled: {image.digest}")
-    echo(f"Size: {binary_size(image.size or 0)}")
-
-
-def _checked(name: str, specifiers: tuple[str, ...]) -> list[str]:
-    """Return the platforms; refuse a bad one or a bad name before anything is opened."""
-    from img_core.images import platforms
-
-    normalized(name)
-    return [str(platforms.parse(part.strip())) for text in specifiers for part in text.split(",") if part.strip()]
+    pull(
+        settings_of(context),
+        names[0],
+        platforms=specifiers,
+        all_platforms=all_platforms,
+        insecure=insecure_registry,
+        progress="none" if quiet else progress,
+    )

@@ -5,11 +5,9 @@ from __future__ import annotations
 import click
 
 from img_core.cli._base import Command, refuse_more, settings_of
-from img_core.cli._images import looking_for, normalized
-from img_core.cli._output import echo, flush
 from img_core.cli._progress import HELP as PROGRESS_HELP
+from img_core.cli._push_pull import push
 from img_core.cli._registry_flags import podman_registry_flags
-from img_core.cli._transfers import showing_transfers
 from img_core.spec.errors import UsageError
 
 __all__ = ["command"]
@@ -38,23 +36,11 @@ def command(
         raise UsageError("must pass an image or repository to push")
     if all_platforms and platform:
         raise UsageError("`--all-platforms` and `--platform` exclude each other")
-    from img_core.api import refuse_id
-    from img_core.images import platforms
-
     refuse_more(context, names, 2, "one image and perhaps a destination")
-    name, shown = names[0], names[-1]
-    if len(names) == 1:
-        refuse_id(name)
-    normalized(shown)
-    if platform:
-        platforms.parse(platform)
-    settings = settings_of(context)
-    client = settings.client()
-    echo(f"Pushing {shown}...")
-    flush()
-    with (
-        looking_for(client, name, doing=f'getting image "{name}" failed'),
-        showing_transfers("Pushing", "none" if quiet else progress, client, settings) as show,
-    ):
-        client.push(name, destination=shown, platform=platform, insecure=insecure_registry, on_event=show)
-    echo(f"Successfully pushed {shown}")
+    push(
+        settings_of(context),
+        *names,
+        platform=platform,
+        insecure=insecure_registry,
+        progress="none" if quiet else progress,
+    )

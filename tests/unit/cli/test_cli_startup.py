@@ -83,8 +83,8 @@ _CLOSED = "127.0.0.1:1"  #: nobody listens there, so that a transfer ends when e
 @pytest.mark.parametrize(
     ("words", "ours", "not_for_it"),
     [
-        (["pull", f"{_CLOSED}/app:1"], 140, {"img_core.spec.graph"}),
-        (["push", "app", f"{_CLOSED}/app:1"], 135, {"img_core.spec.graph", "img_core.spec.source"}),
+        (["pull", f"{_CLOSED}/app:1"], 140, {"click", "img_core.spec.graph"}),
+        (["push", "app", f"{_CLOSED}/app:1"], 135, {"click", "img_core.spec.graph", "img_core.spec.source"}),
         (["login", "-u", "joe", "-p", "pw", _CLOSED], 110, {"sqlite3", "img_core.store"}),
     ],
     ids=["pull", "push", "login"],

@@ -16,7 +16,7 @@ from img_core.net import _library
 library = _library.load()
 """
 _NET = "import sys, img_core.net.hosts, urllib.parse\n"
-_CLICK = "import sys; from img_core.cli import _import_click; _import_click(); import click\n"
+_CLICK = "import sys; from img_core.cli import _import_lightly; _import_lightly('click'); import click\n"
 
 
 def fresh(code: str) -> str:
