@@ -111,17 +111,20 @@ def _run(words: list[str], program: bool) -> None:
 
         if answered(words):
             return
+    compiled = None
     if program and not shared:
         from img_core.cli._bundle import use
 
-        use()
+        compiled = use()
     from img_core.cli._plain import understood
 
-    if plain := understood(words):
-        _import_lightly("inspect")
+    plain = understood(words)
+    _import_lightly("inspect" if plain else "click")
+    if compiled:
+        compiled.use_for_functions()
+    if plain:
         plain()
         return
-    _import_lightly("click")
     from img_core.cli._frame import run
 
     run(words)

@@ -19,6 +19,7 @@ import zlib
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import CodeType
 
+from img_core.cli._compiled import Compiled
 from img_core.files.places import base_directory
 
 TYPE_CHECKING = False  # see `img_core.linux.stdout`
@@ -26,34 +27,38 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import ModuleType
 
+    from img_core.cli._compiled import Known
+
     #: What stat(2) says of a file: device, inode, mode, size, times of modification and change in nanoseconds; None if there is none.
     Status = tuple[int, int, int, int, int, int] | None
     #: Of a module: source, compiled file of Python, directory of its package ("" at the top), whether it is a package itself,
     #: status of the source, place and size of the code.
     Row = tuple[str, str, str, bool, Status, int, int]
-    #: What the interpreter is and looks through, status of each directory, modules by name.
-    Index = tuple[str, dict[str, Status], dict[str, Row]]
+    #: What the interpreter is and looks through, status of each directory and of `COMPILERS`, modules by name, what was compiled from text.
+    Index = tuple[str, dict[str, Status], dict[str, Row], Known]
 
 __all__ = ["HEAD", "SIZES", "SWITCH", "Bundle", "BundledLoader", "identity", "is_ours", "place", "status", "use"]
 
 SWITCH = "IMG_NO_BUNDLE"  #: the variable that leaves everything to Python
 #: Of the file. Then the code of one module after the other, and an index.
-HEAD = b"img modules 1\n"
+HEAD = b"img modules 2\n"
 SIZES = 8  #: bytes of each of three numbers after `HEAD`: the size of all code, that of the index, and its CRC-32
 _OTHERS = 0o022  #: bits of the mode by which others could choose what we run
 _FEW = 8  #: modules that are not worth writing the file again
 
 
-def use() -> None:
-    """Take modules from the user's bundle from now on, and make or amend it when the process ends."""
+def use() -> Compiled | None:
+    """Take modules from the user's bundle from now on, and make or amend it when the process ends; return what it has of texts."""
     if os.environ.get(SWITCH) or PathFinder not in sys.meta_path or len(sys.path_hooks) != 2:
-        return  # somebody finds modules in a way of his own
+        return None  # somebody finds modules in a way of his own
     bundle = Bundle(place())
     bundle.load()
+    bundle.compiled.use()
     sys.meta_path.insert(sys.meta_path.index(PathFinder), bundle)
     import atexit
 
     atexit.register(bundle.amend)
+    return bundle.compiled
 
 
 def place() -> str:
@@ -89,6 +94,7 @@ class Bundle:
     def __init__(self, path: str) -> None:
         self.path = path
         self.rows: dict[str, Row] = {}
+        self.compiled = Compiled()
         self.began = time.time_ns()
         self._taken: set[str] = set()  # modules that came from here…
         self._before = frozenset(sys.modules)  # …and those that were there already
@@ -100,27 +106,28 @@ class Bundle:
         """Open the file, if it can be believed and nothing changed since it was made."""
         try:
             self._file = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            self.rows = self._read_index()
+            self._read_index()
         except (OSError, ValueError, EOFError, TypeError):
             pass  # there is none, or it is damaged
 
-    def _read_index(self) -> dict[str, Row]:
+    def _read_index(self) -> None:
         found = os.fstat(self._file)
         if not (is_ours(found) and is_ours(os.stat(os.path.dirname(self.path)))):
-            return {}
+            return
         head = os.pread(self._file, len(HEAD) + 3 * SIZES, 0)
         code_size, index_size, check = (
             int.from_bytes(head[begin : begin + SIZES], "little") for begin in range(len(HEAD), len(head), SIZES)
         )
         if not head.startswith(HEAD) or found.st_size != len(head) + code_size + index_size:
-            return {}  # cut
+            return  # cut
         marshalled = os.pread(self._file, index_size, len(head) + code_size)
         if zlib.crc32(marshalled) != check:
-            return {}
+            return
         index: Index = marshal.loads(marshalled)  # noqa: S302  # our own file
-        made_for, directories, rows = index
-        fresh = made_for == identity() and all(status(path) == known for path, known in directories.items())
-        return rows if fresh else {}
+        made_for, directories, rows, known = index
+        if made_for == identity() and all(status(path) == was for path, was in directories.items()):
+            self.rows = rows
+            self.compiled.expressions, self.compiled.functions = known
 
     def code(self, row: Row) -> bytes:
         """Return the code of the module of *row*, nothing if it cannot be read any more."""

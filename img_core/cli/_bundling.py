@@ -11,6 +11,7 @@ from importlib.machinery import PathFinder, SourceFileLoader
 from typing import TYPE_CHECKING
 
 from img_core.cli._bundle import HEAD, SIZES, identity, is_ours, status
+from img_core.cli._compiled import COMPILERS
 from img_core.files.fingerprint import SETTLED_NS
 from img_core.files.places import forget_old_notes, leave_note
 
@@ -48,7 +49,8 @@ def _content(bundle: Bundle, names: Iterable[str]) -> bytes:
     if sum(len(code) for _row, code in kept.values()) > _LARGEST:
         kept = {}
     kept |= {name: made for name in names if (spec := _usual(name)) is not None and (made := _made(spec, settled))}
-    directories = {path: status(path) for path in [*sys.path, *sorted({row[2] for row, _code in kept.values()} - {""})]}
+    parents = sorted({row[2] for row, _code in kept.values()} - {""})
+    directories = {path: status(path) for path in [*sys.path, *parents, *COMPILERS]}
     if any(_is_new(found, settled) for found in directories.values()):
         return b""
     rows: dict[str, Row] = {}
@@ -56,7 +58,7 @@ def _content(bundle: Bundle, names: Iterable[str]) -> bytes:
     for name, (row, code) in kept.items():
         rows[name] = (*row[:-2], offset, len(code))
         offset += len(code)
-    index = marshal.dumps((identity(), directories, rows))
+    index = marshal.dumps((identity(), directories, rows, bundle.compiled.known()))
     numbers = (offset - len(HEAD) - 3 * SIZES, len(index), zlib.crc32(index))
     head = HEAD + b"".join(number.to_bytes(SIZES, "little") for number in numbers)
     return b"".join([head, *(code for _row, code in kept.values()), index])

@@ -48,6 +48,7 @@ OURS = [
     "cli/__init__",
     "cli/_bundle",
     "cli/_bundling",
+    "cli/_compiled",
     "files/__init__",
     "files/fingerprint",
     "files/places",
@@ -204,7 +205,7 @@ def _other_index(content: bytes) -> bytes:
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda _content: b"",
     "cut": _cut,
-    "another version": lambda content: content.replace(b"modules 1", b"modules 0", 1),
+    "another version": lambda content: content.replace(b"modules 2", b"modules 0", 1),
     "index cut": lambda content: content[:-20] + bytes(20),
     "index lost": _other_index,
     "code lost in a crash": lambda content: content[:40] + bytes(len(content) // 4) + content[40 + len(content) // 4 :],
@@ -357,3 +358,33 @@ def test_the_program_makes_one_and_the_module_none(tmp_path: Path) -> None:
             [sys.executable, "-c", code], env=environment(tmp_path), check=True, capture_output=True, timeout=60
         )
         assert len(list(tmp_path.glob(".cache/img/modules/*.bin"))) == made
+
+
+#: Runs a command later than all files were made, and tells how many expressions and functions it had to compile.
+_COUNTING = """
+import atexit, sys, time
+now = time.time_ns
+time.time_ns = lambda: now() + 10**10
+sys.argv[1:] = ["ls"]
+from img_core.cli import _bundle, main
+use = _bundle.use
+def counting():
+    compiled = use()
+    known = len(compiled.functions)
+    atexit.register(lambda: print(len(compiled._missed), len(compiled.functions) - known, flush=True))
+    return compiled
+_bundle.use = counting
+main()
+"""
+
+
+def test_what_was_compiled_from_text_is_not_compiled_again(tmp_path: Path) -> None:
+    def run() -> list[int]:
+        done = subprocess.run(
+            [sys.executable, "-c", _COUNTING], env=environment(tmp_path), check=True, capture_output=True, timeout=60
+        )
+        return [int(number) for number in done.stdout.splitlines()[-1].split()]
+
+    first, second = run(), run()
+    assert min(first) > 5
+    assert second == [0, 0]
