@@ -15,11 +15,11 @@ from img_core.linux import syscalls
 if TYPE_CHECKING:
     from img_executor_chroot._outside import StepTree
 
-__all__ = ["Inode", "leads_to"]
+__all__ = ["MOST_LINKS", "Inode", "leads_to", "text_of"]
 
 Inode = tuple[int, int]  # device and number
 
-_MOST_LINKS: Final = 40  # of the kernel, see path_resolution(7)
+MOST_LINKS: Final = 40  # of the kernel, see path_resolution(7)
 
 
 def leads_to(tree: StepTree, path: bytes, *, follow: bool, inode: bool = False) -> bytes | Inode | None:
@@ -57,19 +57,19 @@ def _walk(tree: StepTree, path: bytes, *, follow: bool) -> bytes | None:
         meant = tree.system_path(place)
         if meant is not None:
             return tree.system_path(b"/".join([meant, *parts[::-1]])) if parts else meant
-        text = _text_of(tree.root, place) if any(parts) or follow else None
+        text = text_of(tree.root, place) if any(parts) or follow else None
         if text is None:
             done = place
             continue
         links += 1
-        if links > _MOST_LINKS:
+        if links > MOST_LINKS:
             return None
         parts += text.split(b"/")[::-1]
         done = b"" if text.startswith(b"/") else done
     return None
 
 
-def _text_of(root: int, place: bytes) -> bytes | None:
+def text_of(root: int, place: bytes) -> bytes | None:
     """Return what the link *place* says; None if it is no link."""
     try:
         fd = syscalls.openat2(root, place, os.O_PATH | os.O_NOFOLLOW)

@@ -10,15 +10,19 @@ makes is noted from its beginning, also by other names for what may be a link: a
 
 Before that, a path is remembered that was looked up without meeting a link: only a link or another name for something can lead it
 elsewhere, so it is forgotten when anybody is about to make one. What else may take the place of a directory on its way is a new, empty one.
+So it is with links from behind which nothing leads up again.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
+from itertools import dropwhile
 from typing import TYPE_CHECKING, Final
 
 from img_core.linux import syscalls
+from img_executor_chroot._links import MOST_LINKS, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -95,19 +99,47 @@ class Ways:
         return not self._naming
 
     def is_plain(self, path: bytes) -> bool:
-        """Tell whether the absolute *path* is seen to come to no system file, since there is no link in its way; remember it then."""
-        if not self.names.isdisjoint(path.split(b"/")):
-            return False
-        try:
-            os.close(syscalls.openat2(self._root, path, _PLAIN, resolve=_WITHOUT_LINKS))
-        except (FileNotFoundError, NotADirectoryError):
-            pass
-        except OSError:
-            return False
-        if not self.known and self._next_look != _NEVER and self._is_quiet():
-            self.remember(path)
-        self.looked_up(1)
-        return True
+        """Tell whether the absolute *path* is seen to come to no system file, by no link or by plain ones; remember it then."""
+        whole = path
+        for count in range(1, MOST_LINKS):
+            if not self.names.isdisjoint(path.split(b"/")):
+                return False
+            try:
+                os.close(syscalls.openat2(self._root, path, _PLAIN, resolve=_WITHOUT_LINKS))
+            except (FileNotFoundError, NotADirectoryError):
+                pass
+            except OSError as err:
+                past = self._past_link(path) if err.errno == errno.ELOOP and self._may_remember() else None
+                if past is None:
+                    return False
+                path = past
+                continue
+            if self._may_remember():
+                self.remember(whole)
+            self.looked_up(count)
+            return True
+        return False
+
+    def _may_remember(self) -> bool:
+        return not self.known and self._next_look != _NEVER and self._is_quiet()
+
+    def _past_link(self, path: bytes) -> bytes | None:
+        """Return *path* with the text of the first link on its way in place of it; None if there is none, or a plain one would not do.
+
+        Behind the link nothing may lead up: if a directory takes the place of a link, what comes then is in the new one.
+        """
+        done, parts = b"", path.split(b"/")
+        for number, part in enumerate(parts, 1):
+            if part == b"..":
+                done = done.rpartition(b"/")[0]
+            elif part not in _NOWHERE:
+                text = text_of(self._root, done + b"/" + part)
+                if text is not None:
+                    if b".." in (*dropwhile(_NOWHERE.__contains__, text.split(b"/")), *parts[number:]):
+                        return None
+                    return b"/".join([b"" if text.startswith(b"/") else done, text, *parts[number:]])
+                done += b"/" + part
+        return None
 
     def remember(self, path: bytes) -> None:
         """Note that *path* is one of `harmless`."""

@@ -157,9 +157,18 @@ def test_nor_is_any_path_after_any_changes(step: Step, seed: int) -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_a_path_without_links_is_remembered_until_somebody_makes_a_name(step: Step, seed: int) -> None:
     chance = random.Random(seed)
-    for name, text in (("a/e", "/proc"), ("a/f", "/dev"), ("g", "a/e")):  # made by others, before
+    made = {
+        "a/e": "/proc",
+        "a/f": "/dev",
+        "g": "a/e",
+        "h": "a/b",
+        "a/b/i": "../../h",
+        "j": "h/../e",
+        "k": "/h/x",
+    }  # by others, before
+    for name, text in made.items():
         (step.top / name).symlink_to(text)
-    names = ["a", "b", "c", "d", "e", "f", "g", "../a", "./b"]
+    names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "../a", "./b"]
     texts = [*names, "..", "/", "proc", "uptime", "null", "/proc", "/dev/pts"]
     remembered, kept, led = 0, 0, 0
 
@@ -185,6 +194,29 @@ def test_a_path_without_links_is_remembered_until_somebody_makes_a_name(step: St
     assert remembered
     assert kept
     assert led
+
+
+@pytest.mark.parametrize("path", ["up", "x/../q"])
+def test_a_directory_in_place_of_a_link_leads_nowhere_unseen(step: Step, path: str) -> None:
+    for name, text in {"q": "/proc", "x": "a/b", "up": "x/../q"}.items():
+        (step.top / name).symlink_to(text)
+    step.ways.is_plain(b"/" + path.encode())
+    step.remove("x")
+    step.mkdir("x")
+    assert step.leads(path)
+    assert not step.ways.harmless
+
+
+def test_paths_by_links_from_behind_which_nothing_leads_up_are_remembered(step: Step) -> None:
+    for name, text in {"lib": "a", "a/x": "../a/b/y", "a/b/z": "/lib/b", "up": "a/b/..", ".../x": "../a"}.items():
+        (step.top / name).parent.mkdir(exist_ok=True)
+        (step.top / name).symlink_to(text)
+    (step.top / "...up").symlink_to(".../../a")
+    for path, remembered in {
+        "/lib/b": True, "/lib/x": True, "/lib/b/z/nothing": True, "/.../x": True, "/up/b": False, "/lib/../a": False, "/...up": False,
+    }.items():  # fmt: skip
+        assert step.ways.is_plain(path.encode()) == remembered, path
+        assert (path.encode() in step.ways.harmless) == remembered, path
 
 
 def test_nothing_is_remembered_while_somebody_makes_a_name(step: Step) -> None:
