@@ -22,6 +22,7 @@ _SCHEMES = ("http", "https", "git", "ssh")
 _HOST_PATH = re.compile(
     r"(?:[A-Za-z0-9_.-]+@)?[A-Za-z0-9][A-Za-z0-9.-]*:[^:/\\-].*|(?:[A-Za-z0-9_.-]+@)[A-Za-z0-9][A-Za-z0-9.-]*:/.*"
 )
+_FLAGS = ("submodules", "keep-git-dir", "fetch-by-commit")  #: may stand without a value
 _FULL_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SHORT_COMMIT = re.compile(r"[0-9a-f]{4,64}")
 #: What git-check-ref-format(1) forbids, and what would be a pattern or a refspec.
@@ -134,6 +135,10 @@ def _query(query: str) -> dict[str, str]:
     for key, value in parse_qsl(query, keep_blank_values=True):
         if key not in QUERY_KEYS:
             raise UsageError(f'unexpected query "{show(key)}"', hint=f"known: {', '.join(QUERY_KEYS)}")
+        if key in values:
+            raise UsageError(f'query "{key}" has multiple values')
+        if not value and key not in _FLAGS:
+            raise UsageError(f'query "{key}" has no value')
         values[key] = value
     return values
 
@@ -153,12 +158,12 @@ def _one(values: Mapping[str, str], *names: str) -> str:
 
 
 def _ref(values: Mapping[str, str], checksum: str) -> str:
-    wanted = {
-        "ref": values.get("ref", ""),
-        "tag": f"refs/tags/{values['tag']}" if values.get("tag") else "",
-        "branch": f"refs/heads/{values['branch']}" if values.get("branch") else "",
-    }
-    given = [name for name in wanted.values() if name]
+    written = (
+        values.get("ref", ""),
+        _full_name("refs/tags/", values, "tag"),
+        _full_name("refs/heads/", values, "branch"),
+    )
+    given = list(dict.fromkeys(filter(None, written)))
     if len(given) > 1:
         raise UsageError("only one of ref, tag and branch can be given")
     if not given:
@@ -166,6 +171,10 @@ def _ref(values: Mapping[str, str], checksum: str) -> str:
     if _BAD_REF.search(given[0]):
         raise UsageError(f"`{show(given[0])}` is not the name of a branch, tag or commit")
     return given[0]
+
+
+def _full_name(prefix: str, values: Mapping[str, str], key: str) -> str:
+    return prefix + values[key].removeprefix(prefix) if values.get(key) else ""
 
 
 def _subdir(text: str) -> str:

@@ -28,6 +28,9 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
         ("github.com/o/r", Address("https://github.com/o/r")),
         ("https://h/r.git?tag=v1", Address("https://h/r.git", "refs/tags/v1")),
         ("https://h/r.git?branch=b&subdir=s", Address("https://h/r.git", "refs/heads/b", "s")),
+        ("https://h/r.git?tag=refs/tags/v1#refs/tags/v1", Address("https://h/r.git", "refs/tags/v1")),
+        ("https://h/r.git?branch=refs/heads/b", Address("https://h/r.git", "refs/heads/b")),
+        ("https://h/r.git?keep-git-dir&submodules=", Address("https://h/r.git", keep_git_directory=True)),
         ("https://h/r.git?keep-git-dir=true", Address("https://h/r.git", keep_git_directory=True)),
         ("https://h/r.git?submodules=0&mtime=commit", Address("https://h/r.git", submodules=False, commit_times=True)),
         (f"https://h/r.git?commit={COMMIT}", Address("https://h/r.git", COMMIT, checksum=COMMIT)),
@@ -42,6 +45,8 @@ def test_form(text: str, wanted: Address) -> None:
     ("text", "words"),
     [
         ("https://h/r.git?foo=1", 'unexpected query "foo"'),
+        ("https://h/r.git?ref=a&ref=a", 'query "ref" has multiple values'),
+        ("https://h/r.git?subdir=", 'query "subdir" has no value'),
         ("https://h/r.git?ref=a&tag=b", "only one of ref, tag and branch"),
         ("https://h/r.git?ref=a#b", "ref conflicts"),
         ("https://h/r.git?subdir=a#b:c", "subdir conflicts"),
