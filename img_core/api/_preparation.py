@@ -245,6 +245,7 @@ class Preparation:
             definition=definition.text,
             filename=definition.name,
             platforms=tuple(wanted) or (platforms.host_platform(),),
+            fixed_platform=bool(wanted),
             build_platform=platforms.host_platform(),
             build_args=self.build_args(),
             labels=_checked("label", request.labels),

@@ -253,10 +253,8 @@ def _failure(op: RunOp, status: ExitStatus, *, killed: bool) -> StepError | None
 
 
 def _environment(op: RunOp, home: str, secrets: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    values = {"HOME": home, **dict(op.proxy_env)}
-    planned = dict(op.env)
-    added = {name: value for name, value in values.items() if name not in planned}
-    return tuple({**planned, **added, **secrets}.items())
+    values = {**dict(op.env), **dict(op.proxy_env), **secrets}
+    return tuple({**values, "HOME": values.get("HOME", home)}.items())
 
 
 def last_of_each(*mounts: Mount) -> tuple[Mount, ...]:

@@ -80,7 +80,8 @@ class PlanRequest:
 
     *definition* is the text of the build definition, *filename* its name for messages. *no_cache* is true for all stages;
     *no_cache_stages* names single ones. *labels* go into the last stage, literally. *network* and *extra_hosts* (``(name, address)``),
-    *shm_size* (bytes) and *ulimits* (``(name, soft, hard)``) are defaults for every RUN.
+    *shm_size* (bytes) and *ulimits* (``(name, soft, hard)``) are defaults for every RUN. With *fixed_platform* somebody chose the
+    *platforms*: an image says that it is for one of them, whatever it starts from; without, it says what its base does.
     """
 
     definition: bytes
@@ -97,6 +98,7 @@ class PlanRequest:
     shm_size: int = 0
     ulimits: tuple[tuple[str, int, int], ...] = ()
     hostname: str = ""
+    fixed_platform: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,10 @@ SCOPE = {
         B + "ENV X=[$HTTP_PROXY]\nRUN echo $HTTP_PROXY $http_proxy", log=("u u\n",), env={"X": "[]"},
         history=(run("echo $HTTP_PROXY $http_proxy"),), options=given(HTTP_PROXY="u"),
     ),
+    "SC11-over-env": Row(
+        B + "ENV HTTP_PROXY=e https_proxy=e\nRUN echo $HTTP_PROXY $http_proxy $https_proxy", log=("l l e\n",),
+        env={"HTTP_PROXY": "e"}, options=given(HTTP_PROXY="u", http_proxy="l", HTTPS_PROXY=""),
+    ),
     "SC12": Row(
         S + "ENV A=1 B=2 C=3\nENV B=9 PATH=/x", config={"Env": ["PATH=/x", "A=1", "B=9", "C=3"]}
     ),

@@ -283,9 +283,9 @@ def test_wu5_the_config_keeps_the_path_as_written(workshop: Workshop, tmp_path: 
 def test_wu6_the_root_makes_no_layer_and_an_existing_directory_changes_nothing(
     workshop: Workshop, tmp_path: Path
 ) -> None:
-    image = export(workshop, tmp_path, "RUN chmod 1770 /srv/data\nWORKDIR /\nWORKDIR /srv/data")
-    assert [name for name, _, _ in image.layers()[-1]] == []
-    assert len(image.layers()) == 4  # base, two RUN, the second WORKDIR
+    image = export(workshop, tmp_path, "RUN chmod 1770 /srv/data\nWORKDIR /\nWORKDIR /srv/data\nWORKDIR //")
+    assert [[name for name, _, _ in layer] for layer in image.layers()[-2:]] == [[], []]
+    assert len(image.layers()) == 5  # base, two RUN, the second and third WORKDIR
     assert image.tree()["srv/data"].mode == 0o1770
 
 

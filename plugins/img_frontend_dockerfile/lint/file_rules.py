@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from img_core.images import platforms
 from img_core.images.reference import InvalidReference, Reference
 from img_frontend_dockerfile.syntax import instructions as ins
 from img_frontend_dockerfile.syntax.expansion import expand_word
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from img_frontend_dockerfile.syntax.program import Program, Stage
     from img_frontend_dockerfile.syntax.scope import GlobalScope
 
-__all__ = ["lint_base_defaults", "lint_program"]
+__all__ = ["lint_base_defaults", "lint_program", "lint_stage"]
 
 _SECRET_WORDS = frozenset(
     {"apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"}
@@ -30,12 +31,19 @@ _TARGET_PLATFORM = re.compile(r"\$(?:TARGETPLATFORM|\{TARGETPLATFORM\})")
 
 
 def lint_program(program: Program, warnings: WarningList) -> None:
-    """Check the whole file."""
+    """Check the whole file, also the stages that nothing needs."""
     for rule in _FILE_RULES:
         rule(program, warnings)
     for stage in program.stages:
-        for stage_rule in _STAGE_RULES:
-            stage_rule(stage, warnings)
+        _stage_platform(stage, warnings)
+        _maintainer(stage, warnings)
+
+
+def lint_stage(stage: Stage, warnings: WarningList) -> None:
+    """Check the instructions of a stage that the target needs."""
+    _only_last_counts(stage, warnings)
+    _legacy_pairs(stage, warnings)
+    _secrets(stage, warnings)
 
 
 def _empty_continuation(program: Program, warnings: WarningList) -> None:
@@ -45,15 +53,18 @@ def _empty_continuation(program: Program, warnings: WarningList) -> None:
 
 
 def _instruction_casing(program: Program, warnings: WarningList) -> None:
-    counted = Counter(
-        "upper" if n.keyword.isupper() else "lower" for n in program.document.nodes if _one_case(n.keyword)
-    )
+    nodes = [item.node for stage in program.stages for item in (stage.start, *stage.instructions)]
+    counted = Counter("upper" if node.keyword.isupper() else "lower" for node in nodes if _one_case(node.keyword))
     majority = "lower" if counted["lower"] > counted["upper"] else "upper"
-    for node in program.document.nodes:
+    for node in nodes:
         wanted = node.keyword.lower() if majority == "lower" else node.keyword.upper()
         if node.keyword != wanted:
             text = f"Command '{node.keyword}' should match the case of the command majority ({majority}case)"
             warnings.add("ConsistentInstructionCasing", text, node)
+
+
+def _like(word: str, model: str) -> str:
+    return word.upper() if model.isupper() else word
 
 
 def _one_case(word: str) -> bool:
@@ -74,7 +85,7 @@ def _stage_names(program: Program, warnings: WarningList) -> None:
         if start.name in _RESERVED:
             text = f"Stage name should not use the same name as reserved stage {quote(start.name)}"
             warnings.add("ReservedStageName", text, start.node)
-        if start.as_keyword.isupper() != start.node.keyword.isupper():
+        if _one_case(start.node.keyword) and start.as_keyword != _like("as", start.node.keyword):
             text = f"'{start.as_keyword}' and '{start.node.keyword}' keywords' casing do not match"
             warnings.add("FromAsCasing", text, start.node)
         seen.add(start.name)
@@ -87,9 +98,18 @@ def _stage_platform(stage: Stage, warnings: WarningList) -> None:
     if _TARGET_PLATFORM.fullmatch(text):
         message = f"Setting platform to predefined {text} in FROM is redundant as this is the default behavior"
         warnings.add("RedundantTargetPlatform", message, stage.start.node)
-    if "$" not in text and not any(part and part in name for part in text.lower().split("/")[:2]):
+    if "$" not in text and not _names_platform(name, text):
         message = f"FROM --platform flag should not use constant value {quote(text)}"
         warnings.add("FromPlatformFlagConstDisallowed", message, stage.start.node)
+
+
+def _names_platform(name: str, text: str) -> bool:
+    """Tell whether the *name* of a stage has system or processor of the platform *text* in it; nothing is said of what is no platform."""
+    try:
+        platform = platforms.parse(text)
+    except platforms.InvalidPlatform:
+        return True
+    return platform.os in name or platform.architecture in name
 
 
 def _maintainer(stage: Stage, warnings: WarningList) -> None:
@@ -100,25 +120,25 @@ def _maintainer(stage: Stage, warnings: WarningList) -> None:
 
 
 def _only_last_counts(stage: Stage, warnings: WarningList) -> None:
-    last = {type(item): item for item in stage.instructions}
+    former: dict[type[ins.Instruction], ins.Instruction] = {}
     for item in stage.instructions:
-        if isinstance(item, ins.Cmd | ins.Entrypoint | ins.Healthcheck) and last[type(item)] is not item:
-            text = (
-                f"Multiple {item.node.name} instructions should not be used in the same stage because only the last one"
-            )
-            warnings.add("MultipleInstructionsDisallowed", f"{text} will be used", item.node)
+        if isinstance(item, ins.Cmd | ins.Entrypoint | ins.Healthcheck):
+            text = f"Multiple {item.node.keyword} instructions should not be used in the same stage because only the"
+            if type(item) in former:
+                warnings.add("MultipleInstructionsDisallowed", f"{text} last one will be used", former[type(item)].node)
+            former[type(item)] = item
 
 
 def _legacy_pairs(stage: Stage, warnings: WarningList) -> None:
     for item in stage.instructions:
         if isinstance(item, ins.Env | ins.Label) and item.legacy:
-            name = item.node.name
+            name = item.node.keyword
             text = f'"{name} key=value" should be used instead of legacy "{name} key value" format'
             warnings.add("LegacyKeyValueFormat", text, item.node)
 
 
-def _secrets(program: Program, warnings: WarningList) -> None:
-    for item in program.instructions():
+def _secrets(stage: Stage, warnings: WarningList) -> None:
+    for item in stage.instructions:
         if not isinstance(item, ins.Arg | ins.Env):
             continue
         for name, _ in item.pairs:
@@ -161,12 +181,5 @@ _FILE_RULES: tuple[Callable[[Program, WarningList], None], ...] = (
     _empty_continuation,
     _instruction_casing,
     _stage_names,
-    _secrets,
     _descriptions,
-)
-_STAGE_RULES: tuple[Callable[[Stage, WarningList], None], ...] = (
-    _stage_platform,
-    _maintainer,
-    _only_last_counts,
-    _legacy_pairs,
 )

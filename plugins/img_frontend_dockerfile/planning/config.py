@@ -33,6 +33,7 @@ class StageConfig:
     on_build: tuple[str, ...] = ()
     shell: tuple[str, ...] = ()
     author: str = ""
+    os_features: tuple[str, ...] = ()
 
     @classmethod
     def scratch(cls) -> StageConfig:
@@ -60,6 +61,7 @@ class StageConfig:
             on_build=_texts(config.get("OnBuild")),
             shell=_texts(config.get("Shell")),
             author=_text(document.get("author")),
+            os_features=_texts(document.get("os.features")),
         )
 
     def copy(self) -> StageConfig:
@@ -93,6 +95,7 @@ class StageConfig:
             "architecture": platform.architecture,
             "os": platform.os,
             "os.version": platform.os_version,
+            "os.features": list(self.os_features),
             "variant": platform.variant,
         }
         return {**_filled(head), "config": _filled(config)}

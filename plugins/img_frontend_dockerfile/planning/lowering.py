@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from img_core.images.reference import full_id
 from img_core.spec.errors import ImgError
 from img_core.spec.frontend import HistoryEntry, PlannedImage
 from img_core.spec.graph import IMAGE_SCHEME, Copy, FileOp, SourceOp, Vertex
+from img_frontend_dockerfile.lint.file_rules import lint_stage
 from img_frontend_dockerfile.planning import metadata as metadata
 from img_frontend_dockerfile.planning.config import StageConfig
 from img_frontend_dockerfile.planning.copying import apply_copy
@@ -19,6 +21,7 @@ from img_frontend_dockerfile.planning.stage import Shared, StageBuilder, StageSt
 from img_frontend_dockerfile.planning.stages import StageGraph
 from img_frontend_dockerfile.syntax import instructions as ins
 from img_frontend_dockerfile.syntax.budget import MOST_TRIGGERS, check_number
+from img_frontend_dockerfile.syntax.expansion import expand_word
 from img_frontend_dockerfile.syntax.keywords import build_instruction
 from img_frontend_dockerfile.syntax.parser import parse_trigger
 from img_frontend_dockerfile.syntax.source import Fault, Span
@@ -81,10 +84,20 @@ class Lowering:
         return PlannedImage(
             platform=self._shared.platform,
             root=state.root,
-            config=state.config.document(state.platform, request.labels),
+            config=state.config.document(self._image_platform(state), request.labels),
             history=tuple(state.history),
             base=state.base,
         )
+
+    def _image_platform(self, state: StageState) -> Platform:
+        """Return what the image says it is for; whatever nobody asked for is as in its base."""
+        wanted = self._shared.platform
+        have = state.base.platform if state.base is not None else wanted
+        if not self._shared.request.fixed_platform:
+            return have
+        if (have.os, have.architecture) != (wanted.os, wanted.architecture):
+            return wanted
+        return replace(wanted, variant=wanted.variant or have.variant, os_version=wanted.os_version or have.os_version)
 
     def _state(self, target: int) -> StageState:
         if target not in self.states:
@@ -101,6 +114,7 @@ class Lowering:
             builder, triggers = self._start(stage)
             builder.expect_steps(_count_steps(stage, triggers, counts_from=_is_image(self._graph.base(stage))))
             self._add_base(builder, self._graph.base(stage))
+            lint_stage(stage, self._shared.warnings)
             for instruction in triggers:
                 self._apply(builder, instruction, triggered=True)
             for instruction in stage.instructions:
@@ -160,9 +174,9 @@ class Lowering:
 
     def _compare_platforms(self, stage: Stage, image: BaseImage, platform: Platform) -> None:
         have = image.platform
-        same = (have.os, have.architecture) == (platform.os, platform.architecture)
-        if not same or (have.variant and platform.variant and have.variant != platform.variant):
-            text = f"Base image {stage.start.base} was pulled with platform {quote(str(have))}, "
+        if (have.os, have.architecture) != (platform.os, platform.architecture):
+            name = expand_word(stage.start.base, self.scope.values, escape=self._shared.program.escape)
+            text = f"Base image {name} was pulled with platform {quote(str(have))}, "
             text += f"expected {quote(str(platform))} for current build"
             self._shared.warnings.add("InvalidBaseImagePlatform", text, stage.start.node)
 

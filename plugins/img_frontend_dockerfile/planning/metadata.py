@@ -38,11 +38,10 @@ __all__ = [
 
 
 def apply_arg(builder: StageBuilder, instruction: ins.Arg) -> None:
-    """Take each name's value from the build arguments, its default, or the global scope, in this order."""
+    """Take each name's value from the build arguments, its default, or the global scope, in this order. Names are as written."""
     state, shared = builder.state, builder.shared
     shown = []
-    for written, default in instruction.pairs:
-        name = builder.expand(written)
+    for name, default in instruction.pairs:
         shared.arguments.add(name)
         value = shared.request.build_args.get(name)
         if value is None:
@@ -102,7 +101,7 @@ def apply_entrypoint(builder: StageBuilder, instruction: ins.Entrypoint) -> None
 
 def _recommend_json(builder: StageBuilder, instruction: ins.Cmd | ins.Entrypoint) -> None:
     if not instruction.exec_form and not builder.state.config.shell:
-        name = instruction.node.name
+        name = instruction.node.keyword
         text = f"JSON arguments recommended for {name} to prevent unintended behavior related to OS signals"
         builder.warn("JSONArgsRecommended", text)
 
@@ -113,10 +112,10 @@ def _quoted_list(words: tuple[str, ...]) -> str:
 
 def apply_expose(builder: StageBuilder, instruction: ins.Expose) -> None:
     """Declare ports, ranges unrolled."""
-    ports: set[str] = set()
+    ports: list[str] = []
     for text in builder.expand_list(instruction.ports):
         unrolled, odd_case, mapped = parse_port(text)
-        ports.update(unrolled)
+        ports += unrolled
         if odd_case:
             builder.warn("ExposeProtoCasing", f"Defined protocol '{text}' in EXPOSE instruction should be lowercase")
         if mapped:
@@ -124,8 +123,8 @@ def apply_expose(builder: StageBuilder, instruction: ins.Expose) -> None:
                 "ExposeInvalidFormat",
                 f"EXPOSE instruction should not define an IP address or host-port mapping, found '{text}'",
             )
-    builder.state.config.ports |= ports
-    builder.commit(f"EXPOSE [{' '.join(sorted(ports))}]")
+    builder.state.config.ports.update(ports)
+    builder.commit(f"EXPOSE [{' '.join(ports)}]")
 
 
 def apply_volume(builder: StageBuilder, instruction: ins.Volume) -> None:
@@ -156,10 +155,9 @@ def apply_workdir(builder: StageBuilder, instruction: ins.Workdir) -> None:
         path = clean_path(posixpath.join(state.config.working_dir, path))
     text = builder.display()
     state.config.working_dir, state.workdir_set = path, True
-    directory = state.directory
     vertex = None
-    if directory != "/":
-        op = FileOp((MakeDirectory(directory, owner=state.config.user),), has_base=state.root is not None)
+    if path != "/":  # another name of the root makes a layer without entries, as in BuildKit
+        op = FileOp((MakeDirectory(state.directory, owner=state.config.user),), has_base=state.root is not None)
         vertex = state.root = builder.vertex(op, [state.root] if state.root else [], text)
     builder.commit(f"WORKDIR {path}", vertex)
 

@@ -19,7 +19,7 @@ from img_frontend_dockerfile.syntax.directives import CheckOptions, parse_check_
 from img_frontend_dockerfile.syntax.instructions import Arg
 from img_frontend_dockerfile.syntax.scope import BUILDER_ARGUMENTS, GlobalScope, platform_arguments
 from img_frontend_dockerfile.syntax.source import Fault
-from img_frontend_dockerfile.syntax.text import did_you_mean, quote, undefined_variable
+from img_frontend_dockerfile.syntax.text import did_you_mean, quote
 from img_frontend_dockerfile.syntax.wanted import parse_request
 
 if TYPE_CHECKING:
@@ -119,25 +119,23 @@ def _global_scope(
     predefined = platform_arguments(platform, request.build_platform, stage)
     given = {name: value for name, value in request.build_args.items() if name in predefined}
     scope = GlobalScope(request.build_args, {**predefined, **given}, budget)
-    _declare(program, scope, warnings)
+    _declare(program, scope)
     defaults = GlobalScope({}, dict(predefined), budget)
     if any("$" in stage.start.base for stage in program.stages):
         try:
-            _declare(program, defaults, WarningList(program.source, program.document.directives.check))
+            _declare(program, defaults)
         except DockerfileError:
             pass  # a default that only works with its build argument, e.g. ${X:?}
         lint_base_defaults(program, defaults, warnings)
     return scope
 
 
-def _declare(program: Program, scope: GlobalScope, warnings: WarningList) -> None:
+def _declare(program: Program, scope: GlobalScope) -> None:
     for instruction in program.arguments:
         try:
-            unset = scope.declare(instruction, program.escape)
+            scope.declare(instruction, program.escape)
         except Fault as fault:
             raise program.source.error(fault, instruction.span) from None
-        for name in sorted(unset - scope.declared - BUILDER_ARGUMENTS):
-            warnings.add("UndefinedVar", undefined_variable(name, scope.values), instruction.node)
 
 
 def find_target(program: Program, target: str) -> int:

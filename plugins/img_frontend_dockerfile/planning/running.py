@@ -69,7 +69,7 @@ def _operation(
         shm_size=request.shm_size,
         ulimits=request.ulimits,
         options=instruction.options,
-        proxy_env=tuple(pair for pair in proxy_environment(request.build_args) if pair[0] not in env),
+        proxy_env=proxy_environment(request.build_args),
     )
 
 

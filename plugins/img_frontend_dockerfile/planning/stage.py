@@ -162,16 +162,9 @@ class StageBuilder:
         return result
 
     def expand_list(self, words: Iterable[str]) -> list[str]:
-        """Expand *words*; blanks in values separate."""
-        unset: set[str] = set()
+        """Expand *words*; blanks in values separate. As in BuildKit, nothing is said of unset variables here."""
         escape, budget = self.shared.program.escape, self.shared.budget
-        result = [
-            part
-            for word in words
-            for part in expand_words(word, self.state.env, escape=escape, unset=unset, budget=budget)
-        ]
-        self._report_unset(unset)
-        return result
+        return [part for word in words for part in expand_words(word, self.state.env, escape=escape, budget=budget)]
 
     def expand_body(self, content: str) -> str:
         """Expand the body of a here-document."""
@@ -231,7 +224,7 @@ class StageBuilder:
     def display(self, hidden: Mapping[str, str] | None = None) -> str:
         """Return the text of the current instruction with what is known expanded; *hidden* replaces secret values."""
         node = self._current.node
-        rest = node.original[len(node.keyword) :]
+        rest = node.original[len(node.keyword) :].rstrip()
         text = node.name + expand_for_display(
             rest,
             {**self.state.env, **hidden} if hidden else self.state.env,

@@ -23,7 +23,7 @@ _REALTIME = re.compile(r"RTMIN\+([1-9]|1[0-5])|RTMAX-([1-9]|1[0-4])")
 def check_signal(signal: str) -> None:
     """Raise `Fault` unless *signal* is a name with or without ``SIG``, a number of at least 1, or ``SIGRTMIN+n``."""
     name = signal.upper().removeprefix("SIG")
-    number = re.fullmatch(r"0*[1-9][0-9]*", signal)
+    number = re.fullmatch(r"\+?0*[1-9][0-9]*", signal)
     if not number and name not in _SIGNALS and not _REALTIME.fullmatch(name):
         raise Fault(f"invalid signal: {signal}")
 
@@ -34,21 +34,42 @@ def parse_port(text: str) -> tuple[list[str], bool, bool]:
     The flags tell that the protocol was not in lower case, and that an address or a host port was given (it is dropped).
     Raises `Fault`.
     """
-    ports, slash, protocol = text.partition("/")
-    container = ports.rpartition(":")[2]
-    first, dash, last = container.partition("-")
-    low, high = _port(first), _port(last if dash else first)
-    if low is None or high is None or low > high:
-        raise Fault(f"invalid containerPort: {container}")
-    protocol = protocol if slash and protocol else "tcp"
+    front, _, last = text.rpartition(":")
+    container, _, protocol = last.partition("/")
+    address, _, host = front.rpartition(":")
+    protocol = protocol or "tcp"
+    if not container:
+        raise Fault(f"invalid port: {quote(text)}: no port specified")
     if protocol.lower() not in _PROTOCOLS:
         raise Fault(f"invalid port: {quote(text)}: invalid proto: {protocol}")
-    unrolled = [f"{port}/{protocol.lower()}" for port in range(low, high + 1)]
-    return unrolled, protocol != protocol.lower(), ":" in ports
+    if address and not _is_address(address):
+        raise Fault(f"invalid IP address: {address}")
+    ports = _port_range(container, "containerPort")
+    if host and len(ports) not in (1, len(_port_range(host, "hostPort"))):
+        raise Fault(f"invalid ranges specified for container and host Ports: {container} and {host}")
+    return [f"{port}/{protocol.lower()}" for port in ports], protocol != protocol.lower(), bool(front)
+
+
+def _is_address(text: str) -> bool:
+    from ipaddress import ip_address  # nobody needs an address here
+
+    try:
+        ip_address(text[1:-1] if text.startswith("[") and text.endswith("]") else text)
+    except ValueError:
+        return False
+    return True
+
+
+def _port_range(text: str, what: str) -> range:
+    first, dash, last = text.partition("-")
+    low, high = _port(first), _port(last if dash else first)
+    if low is None or high is None or low > high:
+        raise Fault(f"invalid {what}: {text}")
+    return range(low, high + 1)
 
 
 def _port(text: str) -> int | None:
-    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) and int(text) < 65536 else None
+    return int(text) if re.fullmatch(r"[+-]?[0-9]{1,9}", text) and 0 <= int(text) < 65536 else None
 
 
 def check_mode(mode: str) -> None:

@@ -209,7 +209,7 @@ def _onbuild(node: Node, escape: str) -> ins.OnBuild:
     if word == "ADD":
         _check_trigger_passwords(rest)
     bodies = "".join(f"\n{heredoc.content}{heredoc.name}" for heredoc in node.heredocs)
-    return ins.OnBuild(node, node.text + bodies)
+    return ins.OnBuild(node, node.original[len(node.keyword) :].lstrip() + bodies)
 
 
 def _check_trigger_passwords(text: str) -> None:

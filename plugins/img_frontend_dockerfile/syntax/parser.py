@@ -23,7 +23,7 @@ class Node:
     keyword: str  #: as written
     flags: tuple[str, ...]  #: words such as ``--from=x``, quotes removed
     text: str  #: what follows the flags, trimmed
-    original: str  #: the whole logical line
+    original: str  #: the whole logical line, with the blanks at its end
     span: Span
     heredocs: tuple[Heredoc, ...] = ()
     comments: tuple[str, ...] = ()  #: comment lines directly above, without ``#``
@@ -111,7 +111,7 @@ class _Reader:
             keyword=keyword,
             flags=tuple(flags),
             text=text,
-            original=line.strip(),
+            original=line,
             span=Span(first, self._position),
             heredocs=heredocs,
             comments=comments,

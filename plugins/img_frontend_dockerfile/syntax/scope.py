@@ -53,14 +53,11 @@ def platform_arguments(target: Platform, build: Platform, stage: str) -> dict[st
 
 
 def proxy_environment(build_arguments: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Return the proxy settings among *build_arguments* in both letter cases, as RUN steps see them."""
+    """Return the proxy settings among *build_arguments* in both letter cases, as RUN steps see them; lower case wins."""
     found = []
     for name in _PROXIES:
-        for given in (name, name.lower()):
-            if given in build_arguments:
-                value = build_arguments[given]
-                found += [(name, value), (name.lower(), value)]
-                break
+        value = build_arguments.get(name.lower(), build_arguments.get(name, ""))
+        found += [(name, value), (name.lower(), value)] if value else []
     return tuple(found)
 
 
@@ -73,16 +70,11 @@ class GlobalScope:
     budget: Budget
     declared: set[str] = field(default_factory=set)
 
-    def declare(self, instruction: Arg, escape: str) -> set[str]:
-        """Evaluate one ARG; return the names that it used and did not find. Raises `Fault`.
-
-        Here, unlike in a stage, a name is taken as written: neither variables nor quotes mean anything in it.
-        """
-        unset: set[str] = set()
+    def declare(self, instruction: Arg, escape: str) -> None:
+        """Evaluate one ARG. Raises `Fault`. A name is taken as written: neither variables nor quotes mean anything in it."""
         for name, default in instruction.pairs:
             self.declared.add(name)
             if name in self.build_arguments:
                 self.values[name] = self.build_arguments[name]
             elif default is not None:
-                self.values[name] = expand_word(default, self.values, escape=escape, unset=unset, budget=self.budget)
-        return unset
+                self.values[name] = expand_word(default, self.values, escape=escape, budget=self.budget)

@@ -1,7 +1,7 @@
 """Image config and history: cases CF and WU of the Dockerfile specification, and the metadata instructions."""
 
 import pytest
-from frontend_support import BUSYBOX, DictResolver, actions, config, env, history, image, run
+from frontend_support import BUSYBOX, DictResolver, actions, config, env, failure, history, image, run
 
 from img_core.spec.graph import MakeDirectory
 from img_frontend_dockerfile.planning.config import DEFAULT_PATH
@@ -153,7 +153,7 @@ def test_health_check_document() -> None:
     [
         ("EXPOSE 80/TCP 80/udp", ["80/tcp", "80/udp"]),
         ("EXPOSE 127.0.0.1:8080:80", ["80/tcp"]),
-        ("EXPOSE 10:20-21/sctp", ["20/sctp", "21/sctp"]),
+        ("EXPOSE 10-11:20-21/sctp", ["20/sctp", "21/sctp"]),
         ("EXPOSE [::1]:5:6", ["6/tcp"]),
     ],
 )
@@ -161,7 +161,54 @@ def test_ports(line: str, ports: list[str]) -> None:
     assert list(config(f"FROM b\n{line}")["ExposedPorts"]) == ports
 
 
-@pytest.mark.parametrize("signal", ["9", "99", "TERM", "SIGTERM", "sigkill", "SIGRTMIN+3", "rtmax-2", "RTMIN"])
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        ("8-10", "8/tcp 9/tcp 10/tcp"),
+        ("80 9 80/TCP", "80/tcp 80/tcp 9/tcp"),
+        ("$P 7", "70/tcp 6/udp 7/tcp"),
+        ("1-2:30-31 +5 007", "5/tcp 7/tcp 30/tcp 31/tcp"),
+    ],
+)
+def test_history_has_the_ports_in_the_order_of_the_sorted_arguments(arguments: str, shown: str) -> None:
+    assert history(f'FROM b\nENV P="70 6/udp"\nEXPOSE {arguments}')[-1] == f"EXPOSE [{shown}]"
+
+
+@pytest.mark.parametrize(
+    ("port", "message"),
+    [
+        ("80:", 'invalid port: "80:": no port specified'),
+        ("/tcp", 'invalid port: "/tcp": no port specified'),
+        ("80/tcp/udp", 'invalid port: "80/tcp/udp": invalid proto: tcp/udp'),
+        ("here:80", "invalid hostPort: here"),
+        ("90-80:80", "invalid hostPort: 90-80"),
+        ("10:20-21", "invalid ranges specified for container and host Ports: 20-21 and 10"),
+        ("here:1:80", "invalid IP address: here"),
+        ("1.2.3:1:80", "invalid IP address: 1.2.3"),
+        ("[::x]::80", "invalid IP address: [::x]"),
+        ("-1", "invalid containerPort: -1"),
+    ],
+)
+def test_port_that_cannot_be(port: str, message: str) -> None:
+    assert failure(f"FROM b\nEXPOSE {port}").message == message
+
+
+def test_name_of_an_argument_is_as_written() -> None:
+    text = "FROM b\nENV X=x\nARG $X=1 'a'=2 \"b\" c$\nRUN y"
+    arguments = {"$X": "1", "'a'": "2"}
+    assert dict(run(text).env).items() >= arguments.items()
+    assert history(text)[1:] == [
+        "ARG $X=1 'a'=2 \"b\" c$",
+        "RUN |4 $X=1 'a'=2 \"b\"= c$= /bin/sh -c y # buildkit",
+    ]
+
+
+def test_features_of_the_base_stay() -> None:
+    base = {"docker.io/library/f:latest": {"os.features": ["win32k"], "config": {}}}
+    assert image("FROM f", resolver=DictResolver(base)).config["os.features"] == ["win32k"]
+
+
+@pytest.mark.parametrize("signal", ["9", "99", "+15", "TERM", "SIGTERM", "sigkill", "SIGRTMIN+3", "rtmax-2", "RTMIN"])
 def test_stop_signal_is_stored_as_given(signal: str) -> None:
     assert config(f"FROM b\nSTOPSIGNAL {signal}")["StopSignal"] == signal
 
@@ -171,6 +218,14 @@ def test_working_directories() -> None:  # WU1
     found = [config("\n".join(lines[: count + 1]))["WorkingDir"] for count in range(1, 5)]
     assert found == ["/a", "/a/c", "/d/./e/", "/d"]
     assert run("FROM b\nWORKDIR /d/./e/\nRUN x").cwd == "/d/e"
+
+
+@pytest.mark.parametrize(
+    ("path", "layer"), [("/", False), ("..", False), ("", False), ("//", True), ("/.", True), ("/a/..", True)]
+)
+def test_only_the_plain_root_makes_no_layer(path: str, layer: bool) -> None:
+    found = image(f'FROM b\nWORKDIR "{path}"').history[-1]
+    assert (found.vertex is not None) is layer
 
 
 def test_workdir_with_an_unset_variable() -> None:  # WU2

@@ -67,6 +67,32 @@ from frontend_support import DictResolver, plan, rules
             2,
         ),
         (
+            'from b\ncmd ["a"]\ncmd ["b"]',
+            "MultipleInstructionsDisallowed",
+            "Multiple cmd instructions should not be used in the same stage because only the last one will be used",
+            2,
+        ),
+        (
+            "from b\nentrypoint a",
+            "JSONArgsRecommended",
+            "JSON arguments recommended for entrypoint to prevent unintended behavior related to OS signals",
+            2,
+        ),
+        (
+            "from b\nenv a b",
+            "LegacyKeyValueFormat",
+            '"env key=value" should be used instead of legacy "env key value" format',
+            2,
+        ),
+        ("from b As c", "FromAsCasing", "'As' and 'from' keywords' casing do not match", 1),
+        ("FROM b As c", "FromAsCasing", "'As' and 'FROM' keywords' casing do not match", 1),
+        (
+            "From b AS c\nRUN x",
+            "ConsistentInstructionCasing",
+            "Command 'From' should match the case of the command majority (uppercase)",
+            1,
+        ),
+        (
             'FROM b\nCMD ["a"]\nCMD ["b"]',
             "MultipleInstructionsDisallowed",
             "Multiple CMD instructions should not be used in the same stage because only the last one will be used",
@@ -142,9 +168,16 @@ def test_rule(text: str, rule: str, message: str, line: int) -> None:
         "FROM b\nCOPY ${foo:-x} /${bar+y}",
         "FROM --platform=$BUILDPLATFORM b",
         "FROM --platform=linux/amd64 b AS build-amd64",
+        "FROM --platform=arm64 scratch AS linux",
+        "FROM --platform=x86_64 b AS for-amd64",
         "ARG T=latest\nFROM b:$T",
         "FROM b\nARG X\nENV Y=1$X",
         "# a comment\nFROM b AS x",
+        "arg X\narg Y\narg Z\nFROM b",  # what stands before the first stage has its own case
+        "ARG API_KEY=1\nFROM b",
+        "ARG X=$UNKNOWN\nFROM b",
+        "FROM b\nEXPOSE $UNKNOWN",
+        'FROM b\nENV a b\nARG GITHUB_TOKEN\nCMD ["a"]\nCMD ["b"]\nFROM b',  # nothing needs the first stage
     ],
 )
 def test_good_style_is_quiet(text: str) -> None:

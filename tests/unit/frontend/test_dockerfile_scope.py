@@ -105,6 +105,14 @@ def test_proxies_reach_run_and_nothing_else() -> None:  # SC11
     assert plan(text, args={"HTTP_PROXY": "u"}).warnings == ()
 
 
+def test_proxy_in_lower_case_wins_and_an_empty_one_is_none() -> None:
+    given = {"HTTP_PROXY": "upper", "http_proxy": "lower", "no_proxy": ""}
+    assert run("FROM b\nENV HTTP_PROXY=e\nRUN x", args=given).proxy_env == (
+        ("HTTP_PROXY", "lower"),
+        ("http_proxy", "lower"),
+    )
+
+
 def test_env_replaces_in_place() -> None:  # SC12
     assert config("FROM b\nENV A=1 B=2 C=3\nENV B=9 PATH=/x")["Env"] == ["PATH=/x", "A=1", "B=9", "C=3"]
 

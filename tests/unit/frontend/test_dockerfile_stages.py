@@ -20,6 +20,7 @@ from frontend_support import (
 from img_core.spec.graph import Copy, FileOp, Location, SourceOp
 from img_core.spec.values import Platform
 
+V6, V7 = Platform("linux", "arm", "v6"), Platform("linux", "arm", "v7")
 ONB = {
     "config": {
         "Env": ["PATH=/bin"],
@@ -209,7 +210,7 @@ class TestTriggers:
         assert (error.message, error.line) == (message, 2)
 
     @pytest.mark.parametrize(
-        "trigger", ["ENV A 1", "ENV =x", "LABEL a=1", "RUN [a", 'RUN ["a"]', "ENV", "HEALTHCHECK X"]
+        "trigger", ["ENV A 1", "ENV =x", "LABEL a=1", "RUN [a", 'RUN ["a"]', "ENV", "HEALTHCHECK X", "RUN a  \t"]
     )
     def test_meaning_of_a_trigger_is_looked_at_when_it_fires(self, trigger: str) -> None:
         assert config(f"FROM b\nONBUILD {trigger}")["OnBuild"] == [trigger]
@@ -242,12 +243,30 @@ class TestPlatforms:
         assert {str(v.platform) for v in vertices(root) if "RUN" in v.name} == {"linux/amd64"}
 
     def test_result_carries_the_platform_of_its_stage(self) -> None:  # CF17
-        result = image("FROM b", platforms=(Platform("linux", "arm", "v7"),))
+        result = image("FROM b", platforms=(V7,))
         assert (result.config["architecture"], result.config["variant"]) == ("arm", "v7")
         assert image("FROM --platform=linux/arm64 b").config["architecture"] == "arm64"
 
+    @pytest.mark.parametrize(
+        ("text", "base", "fixed", "shown"),
+        [
+            ("FROM --platform=linux/amd64 b", AMD64, True, "linux/arm64"),
+            ("FROM --platform=linux/amd64 b", AMD64, False, "linux/amd64"),
+            ("FROM --platform=linux/amd64 scratch", AMD64, False, "linux/arm64"),
+            ("FROM --platform=linux/amd64 b AS c\nFROM c", AMD64, True, "linux/arm64"),
+            ("FROM b", AMD64, False, "linux/amd64"),  # all that there is of the image
+            ("FROM b", Platform("linux", "arm64", "v9"), True, "linux/arm64/v9"),
+            ("FROM b", V6, True, "linux/arm64"),
+        ],
+    )
+    def test_image_is_for_the_platform_that_was_asked_for(
+        self, text: str, base: Platform, fixed: bool, shown: str
+    ) -> None:
+        found = image(text, platforms=(ARM64,), fixed_platform=fixed, resolver=DictResolver(platform=base)).config
+        assert "/".join(found[key] for key in ("os", "architecture", "variant") if key in found) == shown
+
     def test_image_of_another_platform_is_used_with_a_warning(self) -> None:
-        result = plan("FROM b", platforms=(ARM64,), resolver=DictResolver(platform=AMD64))
+        result = plan("FROM b", platforms=(ARM64,), fixed_platform=True, resolver=DictResolver(platform=AMD64))
         assert [(warning.rule, warning.message) for warning in result.warnings] == [
             (
                 "InvalidBaseImagePlatform",
@@ -255,6 +274,9 @@ class TestPlatforms:
             )
         ]
         assert result.images[0].config["architecture"] == "arm64"
+        (warning,) = plan("ARG N=b\nFROM $N", platforms=(ARM64,), resolver=DictResolver(platform=AMD64)).warnings
+        assert warning.message.startswith("Base image b was pulled ")
+        assert plan("FROM b", platforms=(V7,), resolver=DictResolver(platform=V6)).warnings == ()
 
     def test_cross_built_steps_of_two_platforms_are_shared(self) -> None:
         text = "FROM --platform=$BUILDPLATFORM b AS c\nRUN x\nFROM scratch\nCOPY --from=c / /"
