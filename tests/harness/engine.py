@@ -18,8 +18,9 @@ from typing import Any
 from img_core.linux import sandbox, syscalls, userns
 from img_lib_containers import seccomp_rules
 
-sys.path[0] = str(Path(__file__).parents[1])  # we are a program
-from harness import prepared  # noqa: E402
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).parents[1])  # we are a program
+from harness import prepared
 
 _STAGE = Path("/mnt")
 _USER_RANGE = {"containerID": 0, "hostID": 200_000, "size": 65_536}

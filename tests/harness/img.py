@@ -8,12 +8,12 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from harness.host import AS_ROOT, tool_path
 from harness.situations import Surrounding
 from harness.started import Started
-from harness.warm_commands import warm_for
+from harness.warm_commands import run
 
 __all__ = [
     "COMMAND",
@@ -131,17 +131,7 @@ class Img:
     ) -> Finished:
         """Run a command to its end."""
         shown = tuple(map(str, arguments))
-        surroundings = self.environment()
-        words = self.command(*arguments)[len(COMMAND) :]
-        warm = None if self.situation else warm_for(words, surroundings)
-        if warm is not None:
-            done = warm.run(words, stdin, surroundings, cwd, timeout)
-        else:
-            given: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
-            done = subprocess.run(
-                self.command(*arguments), capture_output=True, env=surroundings, cwd=cwd, timeout=timeout, check=False,
-                **given,
-            )  # fmt: skip
+        done = run(self.command(*arguments), self.environment(), stdin=stdin, cwd=cwd, timeout=timeout)
         return Finished(shown, done.returncode, done.stdout, done.stderr.decode(errors="backslashreplace"))
 
     def build(self, context: Path, *arguments: str | Path, tag: str = "built", timeout: float = _TIMEOUT) -> Finished:

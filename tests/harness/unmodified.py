@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from harness import prepared
 from harness.host import AS_ROOT, need
 from harness.img import COMMAND, Finished, Img, environment, remove_as_mapped_root
 from harness.situations import UNMODIFIED, Unmodified
+from harness.warm_commands import run
 
 __all__ = ["Box"]
 
@@ -83,13 +83,11 @@ class Box:
 
     def shell(self, script: str, *, timeout: float = 120) -> Finished:
         """Run *script* in one container, in which ``img`` is the command with this box's state directory."""
-        command = prepared.command_in([*COMMAND]) if self.home else COMMAND
+        program = prepared.command_in([*COMMAND]) if self.home else COMMAND
         state = self.img().state if self.writes_state else "/tmp/state"
-        defined = f'img() {{ {" ".join(command)} -s {state} "$@"; }}\n{script}'
-        done = subprocess.run(
-            self.img().situation.wrap("sh", "-ec", defined),  # type: ignore[union-attr]  # it has one
-            capture_output=True, env=self.environment(), timeout=timeout, check=False,
-        )  # fmt: skip
+        defined = f'img() {{ {" ".join(program)} -s {state} "$@"; }}\n{script}'
+        command = self.img().situation.wrap("sh", "-ec", defined)  # type: ignore[union-attr]  # it has one
+        done = run(command, self.environment(), timeout=timeout)
         return Finished(("…",), done.returncode, done.stdout, done.stderr.decode(errors="backslashreplace"))
 
     @property

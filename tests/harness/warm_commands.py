@@ -3,12 +3,15 @@
 A fork is a process of its own with the arguments, environment, directory, descriptors and umask of its request, and ends as the command
 does, unless it closes a descriptor twice (`closed_twice`). What Python decides when it starts it shares with its siblings, so a request
 that changes such a thing is none for this: see `WarmCommands.takes`. Tests of the start itself run the real program.
+
+What sets the stage for a command (`harness.engine`, `harness.outer`) is such a fork, too; the command itself is a process there.
 """
 
 from __future__ import annotations
 
 import array
 import contextlib
+import importlib
 import json
 import os
 import signal
@@ -23,7 +26,7 @@ from typing import IO, Any
 
 from harness import closed_twice
 
-__all__ = ["WarmCommands", "commands_in_forks", "import_all", "warm_for"]
+__all__ = ["WarmCommands", "commands_in_forks", "import_all", "run"]
 
 #: Beginnings of the names of variables that are read when an interpreter, the C library or a module of img starts.
 _AT_START = (
@@ -43,6 +46,14 @@ _AT_START = (
 #: Ends of the names of modules that run a program when they are imported, or note what the process that starts steps may do.
 _LATER = (".__main__", "._init", "._step")
 _LARGEST = 1 << 20  #: bytes of a request
+_IMG = "img_core.cli"
+_HERE = Path(__file__).parent
+#: Which commands are the ``main`` of which module.
+_MODULES = {
+    (sys.executable, "-m", "img_core"): _IMG,
+    (sys.executable, str(_HERE / "engine.py")): "harness.engine",
+    (sys.executable, str(_HERE / "outer.py")): "harness.outer",
+}
 
 
 def _at_start(environment: Mapping[str, str]) -> dict[str, str]:
@@ -85,8 +96,10 @@ class WarmCommands:
         environment: Mapping[str, str],
         cwd: Path | None,
         timeout: float,
+        *,
+        module: str = _IMG,
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run ``img`` with *arguments* to its end.
+        """Run the ``main`` of *module*, which is ``img``'s, with *arguments* to its end.
 
         Raises:
             subprocess.TimeoutExpired: It did not end within *timeout* seconds; it was killed.
@@ -97,6 +110,7 @@ class WarmCommands:
         feeder = _Feeder(stdin)
         with answers:
             request = {"arguments": list(arguments), "environment": dict(environment), "cwd": str(cwd or Path.cwd())}
+            request["module"] = module
             descriptors = [theirs.fileno(), feeder.theirs, out.theirs, err.theirs]
             socket.send_fds(self._requests, [json.dumps({**request, "umask": _umask()}).encode()], descriptors)
             theirs.close()
@@ -123,16 +137,32 @@ _warm: list[WarmCommands] = []
 
 @contextlib.contextmanager
 def commands_in_forks(environment: Mapping[str, str]) -> Iterator[None]:
-    """Meanwhile let there be a process that has imported commands, with what *environment* says at its start; see `warm_for`."""
+    """Meanwhile let there be a process that has imported commands, with what *environment* says at its start; see `run`."""
     with WarmCommands(environment) as warm:
         _warm.append(warm)
         yield
         _warm.remove(warm)
 
 
-def warm_for(arguments: Sequence[str], environment: Mapping[str, str]) -> WarmCommands | None:
-    """Return what can run such a command in a fork, if that makes no difference."""
-    return _warm[-1] if _warm and _warm[-1].takes(arguments, environment) else None
+def run(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    stdin: bytes | IO[bytes] = b"",
+    cwd: Path | None = None,
+    timeout: float,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run *command* to its end: in a fork, if there is what forks and it makes no difference, else as a process.
+
+    Raises:
+        subprocess.TimeoutExpired: It did not end within *timeout* seconds; it was killed.
+    """
+    for start, module in _MODULES.items():
+        arguments = command[len(start) :]
+        if _warm and tuple(command[: len(start)]) == start and _warm[-1].takes(arguments, environment):
+            return _warm[-1].run(arguments, stdin, environment, cwd, timeout, module=module)
+    given: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
+    return subprocess.run(command, capture_output=True, env=environment, cwd=cwd, timeout=timeout, check=False, **given)
 
 
 def _umask() -> int:
@@ -193,6 +223,8 @@ def serve() -> None:
     import selectors
 
     import_all()
+    for module in _MODULES.values():
+        importlib.import_module(module)
     requests = socket.socket(fileno=int(sys.argv[1]))
     watched = selectors.DefaultSelector()
     watched.register(requests, selectors.EVENT_READ)
@@ -225,7 +257,6 @@ def serve() -> None:
 def import_all() -> None:
     """Import what commands import: the core and the plugins of its distribution; their dataclasses are complete then."""
     import dataclasses
-    import importlib
     import pkgutil
     from importlib import metadata
 
@@ -256,11 +287,15 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> None:
     sys.argv = [sys.argv[0], *request["arguments"]]
     closed_twice.watch()
     sys.path[:2] = [request["cwd"]]  # as for ``python -m``, and without the directory of the tests
-    from img_core.cli import main
-
     try:
-        main(isolated=False)
+        if request["module"] == _IMG:
+            from img_core.cli import main
+
+            main(isolated=False)
+        sys.exit(importlib.import_module(request["module"]).main())
     except SystemExit as end:
+        if isinstance(end.code, str):
+            os.write(2, f"{end.code}\n".encode())
         os._exit(end.code if isinstance(end.code, int) else 1)
     except BaseException:
         import traceback

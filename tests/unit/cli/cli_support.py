@@ -12,7 +12,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-from harness.warm_commands import warm_for
+from harness.warm_commands import run
 
 ROOT = Path(__file__).parents[3]
 
@@ -32,15 +32,8 @@ def environment(home: Path, **changes: str) -> dict[str, str]:
 
 def img(home: Path, *words: str, stdin: bytes = b"", **changes: str) -> subprocess.CompletedProcess[str]:
     """Run ``img`` with *words*; *changes* are environment variables."""
-    surroundings = environment(home, **changes)
-    warm = warm_for(words, surroundings)
-    if warm is not None:
-        done = warm.run(words, stdin, surroundings, home, 60)
-    else:
-        done = subprocess.run(
-            [sys.executable, "-m", "img_core", *words], input=stdin, capture_output=True, env=surroundings, cwd=home,
-            check=False, timeout=60,
-        )  # fmt: skip
+    command = [sys.executable, "-m", "img_core", *words]
+    done = run(command, environment(home, **changes), stdin=stdin, cwd=home, timeout=60)
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
