@@ -138,7 +138,7 @@ class Builders:
         name = "docker.io/library/debian:latest"
         path = {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]}
         root = fixture_file("debian.tar").read_bytes()
-        archive = write_oci_archive(self.directory / "debian.tar", [root], name=name, config=path)
+        archive = write_oci_archive(self.directory / "debian.tar", [root], name=name, config=path, compressed=False)
         self.buildah.take(archive, name)
         load(self.img.state, archive, self.directory)
         archive.unlink()

@@ -97,8 +97,10 @@ def _member(
     return member
 
 
-def write_oci_archive(path: Path, layers: list[bytes], *, name: str, config: Mapping[str, Any] | None = None) -> Path:
-    """Write the uncompressed tar *layers* as an OCI archive of an image called *name*."""
+def write_oci_archive(
+    path: Path, layers: list[bytes], *, name: str, config: Mapping[str, Any] | None = None, compressed: bool = True
+) -> Path:
+    """Write the uncompressed tar *layers* as an OCI archive of an image called *name*: *compressed* by gzip, or as they are."""
     blobs: dict[str, bytes] = {}
 
     def add(content: bytes, media_type: str) -> dict[str, Any]:
@@ -121,7 +123,10 @@ def write_oci_archive(path: Path, layers: list[bytes], *, name: str, config: Map
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": add(json.dumps(document).encode(), "config.v1+json"),
-        "layers": [add(gzip.compress(layer, 1, mtime=0), "layer.v1.tar+gzip") for layer in layers],
+        "layers": [
+            add(gzip.compress(layer, 1, mtime=0), "layer.v1.tar+gzip") if compressed else add(layer, "layer.v1.tar")
+            for layer in layers
+        ],
     }
     entry = add(json.dumps(manifest).encode(), "manifest.v1+json")
     entry["annotations"] = {

@@ -78,12 +78,12 @@ class Containers:
         return self.attempt("buildah", "unshare", "sh", "-c", script)
 
     def build(self, context: Path, dest: Path, *arguments: str) -> Path:
-        """Build *context* with buildah and write the result as an OCI archive to *dest*."""
+        """Build *context* with buildah and write the result to the directory *dest*, its layers as plain tars."""
         self.run(
             "buildah", "bud", "--isolation", "chroot", "--pull-never", "--layers=false", "--format", "oci",
             *arguments, "-t", "compared", context,
         )  # fmt: skip
-        self.run("buildah", "push", "-q", "compared", f"oci-archive:{dest}:compared")
+        self.run(*self.save_command("compared", dest))
         return dest
 
     def close(self) -> None:
