@@ -34,12 +34,18 @@ def methods(kind: type) -> set[str]:
     return {name for name in dir(kind) if not name.startswith("_")}
 
 
-def mypy(program: str, directory: Path) -> list[str]:
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a directory in which mypy keeps what it has read of img."""
+    return tmp_path_factory.mktemp("mypy")
+
+
+def mypy(program: str, directory: Path, cache: Path) -> list[str]:
     """Return the lines with errors that ``mypy --strict`` finds in *program*, as numbers, and its whole output if there is a failure."""
     path = directory / "program.py"
     path.write_text(program)
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(directory / "cache"), str(path)],
+        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(cache), str(path)],
         capture_output=True, text=True, cwd=directory, env={"MYPYPATH": f"{ROOT}:{ROOT / 'plugins'}"}, check=False,
     )  # fmt: skip
     assert done.returncode in (0, 1), done.stdout + done.stderr
@@ -90,14 +96,14 @@ def test_every_long_call_can_be_stopped_and_every_method_is_annotated() -> None:
     assert {"pull", "push", "login", "save", "load", "import_rootfs", "unpack", "usage", "fsck", "prune"} <= long
 
 
-def test_the_programs_of_the_pages_are_right(tmp_path: Path) -> None:
+def test_the_programs_of_the_pages_are_right(tmp_path: Path, cache: Path) -> None:
     programs = [text for page in PAGES for text in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)]
     assert len(programs) >= 4
     for number, program in enumerate(programs):
         typed = re.sub(r"async def main\(\):", "async def main() -> None:", program)
         directory = tmp_path / str(number)
         directory.mkdir()
-        assert mypy(typed, directory) == [], program
+        assert mypy(typed, directory, cache) == [], program
 
 
 WRONG = [
@@ -137,8 +143,8 @@ async def main() -> None:
 """
 
 
-def test_a_strict_type_checker_finds_wrong_arguments(tmp_path: Path) -> None:
+def test_a_strict_type_checker_finds_wrong_arguments(tmp_path: Path, cache: Path) -> None:
     first = RIGHT.count("\n") + 1
     program = RIGHT + "".join(f"    {line}\n" for line in WRONG)
-    found = [int(error.partition(":")[0]) for error in mypy(program, tmp_path)]
+    found = [int(error.partition(":")[0]) for error in mypy(program, tmp_path, cache)]
     assert sorted(set(found)) == list(range(first, first + len(WRONG))), found
