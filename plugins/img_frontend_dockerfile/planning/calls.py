@@ -61,10 +61,7 @@ def outline(
     used = _used_globals(program, [program.stages[index] for index in states])
     arguments = {item["name"]: item for item in _global_arguments(program, scope) if item["name"] in used}
     for index in sorted(states):
-        arguments |= {
-            item["name"]: item
-            for item in _stage_arguments(program.stages[index], states[index], used & arguments.keys())
-        }
+        arguments |= {item["name"]: item for item in _stage_arguments(program.stages[index], states[index], scope)}
     mounts = [
         (mount, vertex) for vertex in _vertices(root) if isinstance(vertex.op, RunOp) for mount in vertex.op.mounts
     ]
@@ -121,13 +118,13 @@ def _global_arguments(program: Program, scope: GlobalScope) -> Iterator[dict[str
             yield _argument(instruction, name, scope.values.get(name))
 
 
-def _stage_arguments(stage: Stage, state: StageState, inherited: set[str]) -> Iterator[dict[str, Any]]:
-    """Yield what *stage* declares; a bare ARG says nothing new about the *inherited* ones."""
+def _stage_arguments(stage: Stage, state: StageState, scope: GlobalScope) -> Iterator[dict[str, Any]]:
+    """Yield what *stage* declares; a bare ARG says nothing new about what has its value from the global *scope*."""
     for instruction in stage.instructions:
         if not isinstance(instruction, Arg):
             continue
         for name, default in instruction.pairs:
-            if default is not None or name not in inherited:
+            if default is not None or name not in scope.values:
                 yield _argument(instruction, name, state.arguments.get(name))
 
 

@@ -39,7 +39,8 @@ def build_instruction(node: Node, escape: str) -> ins.Instruction:
     """Turn *node* into its instruction. Raises `Fault` when its form is wrong."""
     builder = _BUILDERS.get(node.name)
     if builder is None:
-        raise Fault(f"unknown instruction: {node.keyword}{did_you_mean(node.keyword, KEYWORDS)}", at_parse=True)
+        known = KEYWORDS if node.keyword.isupper() else map(str.lower, KEYWORDS)
+        raise Fault(f"unknown instruction: {node.keyword}{did_you_mean(node.keyword, known)}", at_parse=True)
     return builder(node, escape)
 
 

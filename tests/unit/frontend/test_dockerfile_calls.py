@@ -72,6 +72,24 @@ FROM one AS target
     assert found["description"] == "does it"
 
 
+def test_outline_has_arguments_where_their_values_are_from() -> None:
+    text = """\
+ARG kept=global
+ARG open
+FROM b
+ARG TARGETARCH kept open
+ARG given
+ARG BUILDARCH=own
+"""
+    found = DockerfileFrontend().outline(request(text, build_args={"given": "yes"}), DictResolver())
+    assert {item["name"]: (item.get("value"), item["line"]) for item in found["args"]} == {
+        "given": ("yes", 5),
+        "kept": ("global", 1),
+        "open": (None, 4),
+        "BUILDARCH": ("own", 6),
+    }
+
+
 def test_targets_are_listed_with_the_default_marked() -> None:
     found = DockerfileFrontend().targets(request())
     assert found == {

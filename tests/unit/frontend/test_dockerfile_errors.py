@@ -86,3 +86,12 @@ def test_other_frontends_are_refused_with_a_hint(text: str) -> None:
 def test_excerpt_of_a_step_is_found_by_location() -> None:
     request = PlanRequest(b"FROM b\nRUN x\n", "D", (AMD64,), AMD64)
     assert "   2 | >>> RUN x" in DockerfileFrontend().excerpt(request, Location("D", 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("keyword", "suggested"),
+    [("RUNN", "RUN"), ("runn", "run"), ("Runn", "run"), ("cpoy", "copy"), ("EXPOES", "EXPOSE")],
+)
+def test_suggested_instruction_is_in_the_case_of_what_was_written(keyword: str, suggested: str) -> None:
+    text = f"dockerfile parse error on line 2: unknown instruction: {keyword} (did you mean {suggested}?)"
+    assert failure(f"FROM b\n{keyword} x").message == text
