@@ -46,9 +46,9 @@ def epoch_of(shared: Shared, lower: Callable[[int], Vertex | None]) -> int | Non
 
 
 def settle_epoch(values: dict[str, str], epoch: int | None) -> dict[str, str]:
-    """Return *values* with the number where they have the name of something; without a number the name goes."""
+    """Return *values* with the number where they have the name of something; without an epoch the name, or number, goes."""
     text = values.get(EPOCH)
-    if not text or text.isdigit():
+    if not text or (text.isdigit() and epoch is not None):
         return values
     rest = {name: value for name, value in values.items() if name != EPOCH}
     return rest if epoch is None else {**rest, EPOCH: str(epoch)}

@@ -10,7 +10,7 @@ from img_core.spec.errors import DockerfileError
 from img_core.spec.text import show
 from img_frontend_dockerfile.lint.file_rules import lint_base_defaults, lint_program
 from img_frontend_dockerfile.lint.findings import WarningList
-from img_frontend_dockerfile.planning.epoch import epoch_of, settle_epoch
+from img_frontend_dockerfile.planning.epoch import EPOCH, epoch_of, settle_epoch
 from img_frontend_dockerfile.planning.lowering import Lowering
 from img_frontend_dockerfile.planning.names import StageNames
 from img_frontend_dockerfile.planning.stage import Shared
@@ -54,7 +54,10 @@ class Planning:
         """Ask what `SOURCE_DATE_EPOCH` names, and let everything after this see the number."""
         shared = self._shared(self.request.platforms[0])
         self.epoch = epoch_of(shared, lambda stage: Lowering(shared).image(stage).root)
-        self.request = replace(self.request, build_args=settle_epoch(dict(self.request.build_args), self.epoch))
+        given = dict(self.request.build_args)
+        if not given.get(EPOCH):  # an empty one asks for no epoch, whatever ARG says
+            given.pop(EPOCH, None)
+        self.request = replace(self.request, build_args=settle_epoch(given, self.epoch))
 
     def lowerings(self, targets: Iterable[int]) -> list[Lowering]:
         """Return one for each platform, in the order of the request; tell the resolver which images *targets* will need."""

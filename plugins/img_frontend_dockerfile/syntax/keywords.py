@@ -144,7 +144,7 @@ def _copy_or_add(node: Node, _escape: str) -> ins.CopyOrAdd:
         sources=tuple(sources),
         destination=destination,
         add=node.name == "ADD",
-        source_stage=flags.text("from"),
+        source_stage=flags.text("from") or None,  # an empty one is none, as of a mount
         owner=flags.text("chown") or "",
         mode=flags.text("chmod") or "",
         link=bool(flags.boolean("link")),

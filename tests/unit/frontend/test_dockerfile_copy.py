@@ -220,3 +220,13 @@ class TestAdd:
         digest = "sha256:" + "0" * 64
         ops = [vertex.op for vertex in vertices(image(f"FROM b\nADD --checksum={digest} https://h/f /f").root)]
         assert SourceOp("https", "https://h/f", (("filename", "f"), ("checksum", digest))) in ops
+
+
+def test_an_empty_from_is_the_context() -> None:
+    assert copied("COPY --from= a /b") == copied("COPY a /b")
+    context = next(vertices(image("FROM scratch\nCOPY --from= a /b").root))
+    assert context.name.endswith("build context")
+
+
+def test_letters_of_flags_stay_what_they_are() -> None:
+    assert copied("COPY --exclude=é* --exclude='ö' a /b").exclude == ("é*", "ö")

@@ -1,7 +1,7 @@
 """``SOURCE_DATE_EPOCH``: numbers, and names of what has a time."""
 
 import pytest
-from frontend_support import DictResolver, env, failure, plan
+from frontend_support import DictResolver, env, failure, history, plan, run
 
 from img_core.spec.graph import SourceOp
 
@@ -61,3 +61,11 @@ def test_a_default_in_a_stage_is_only_text() -> None:
     text = "FROM b\nARG SOURCE_DATE_EPOCH=context\nENV E=$SOURCE_DATE_EPOCH"
     assert plan(text, resolver=resolver()).source_date_epoch is None
     assert env(text, resolver=resolver())["E"] == "context"
+
+
+@pytest.mark.parametrize("head", ["", "ARG SOURCE_DATE_EPOCH=5\n", "ARG SOURCE_DATE_EPOCH\n"])
+def test_an_empty_argument_is_no_epoch_and_no_variable(head: str) -> None:
+    text, args = f"{head}FROM b\nARG SOURCE_DATE_EPOCH\nRUN x", {"SOURCE_DATE_EPOCH": ""}
+    assert plan(text, args=args).source_date_epoch is None
+    assert "SOURCE_DATE_EPOCH" not in dict(run(text, args=args).env)
+    assert history(text, args=args)[0] == "ARG SOURCE_DATE_EPOCH"
