@@ -123,18 +123,18 @@ class FakeRoot(Answering):
         if self._view is not None and root and os.stat("/").st_uid != self._uid:
             self._view.stand_in = root
         self._elsewhere = _devices_of_descriptors()
+        self._channel = seccomp.Channel(listener)
         self._shortcuts: Shortcuts | None = None
         if self._view is not None:
             self._shortcuts = Shortcuts(
-                listener, self._view, records, self._identities, elsewhere=self._elsewhere, standing=standing
+                self._channel, self._view, records, self._identities, elsewhere=self._elsewhere, standing=standing
             )
 
     def run_until(self, pidfd: int) -> None:
         """Answer calls until the process behind *pidfd* has ended."""
-        shortcuts = self._shortcuts
-        for raw in seccomp.raw_calls(self._listener, pidfd):
-            if shortcuts is None or not shortcuts.take(raw):
-                self.serve(seccomp.Notification.of(raw))
+        shortcut = [] if self._shortcuts is None else [self._shortcuts.take]
+        for raw in self._channel.calls(pidfd, *shortcut):
+            self.serve(seccomp.Notification.of(raw))
 
     def _about_file(self, asked: Asked, notification: seccomp.Notification) -> bool:
         kind = asked.call.kind

@@ -25,15 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 __all__ = [
-    "RAW_ARCHITECTURE",
-    "RAW_ARGUMENTS",
-    "RAW_NUMBER",
     "RAW_PID",
     "Channel",
     "Notification",
     "RawCall",
     "answer",
-    "answer_raw",
     "answer_with_descriptor",
     "fake_root_program",
     "install",
@@ -41,15 +37,12 @@ __all__ = [
     "notifications",
     "owners_program",
     "proceed",
-    "proceeding",
-    "raw_calls",
     "receive",
     "refusing",
     "sandbox_program",
     "sockets_program",
     "stay_on_one_processor",
     "still_waiting",
-    "waits_raw",
 ]
 
 #: what the kernel tells of a call: `struct seccomp_notif` as numbers. For a supervisor that answers thousands; others get a `Notification`
@@ -72,6 +65,8 @@ _SYNC_WAKE_UP: Final = 1
 _IOCTL_ID_VALID: Final = 0x40082102
 _ID: Final = struct.Struct("=Q")
 _FLAG_CONTINUE: Final = 1
+#: value, error and flags of a response for each of `Channel.LEFT` and the following
+_RESPONSES: Final = ((0, 0, 0), (0, 0, _FLAG_CONTINUE), (0, 0, 0), (0, -errno.EFAULT, 0))
 _WAKING: Final = (signal.SIGCHLD, signal.SIGALRM)
 _SECONDS_MISSED: Final = 0.2  # of an end, in a case that hardly ever happens
 # struct seccomp_notif_addfd: id, flags, srcfd, newfd, newfd_flags
@@ -184,14 +179,9 @@ def _receive_raw(listener: int) -> RawCall | None:
     return _NOTIFICATION.unpack(buffer)
 
 
-def notifications(listener: int, pidfd: int = -1) -> Iterator[Notification]:
-    """Give the calls that wait for an answer until the filter has no user left; *pidfd* as `raw_calls` has it."""
-    return map(Notification.of, raw_calls(listener, pidfd))
-
-
-def raw_calls(listener: int, pidfd: int = -1) -> Iterator[RawCall]:
-    """Give the same as the kernel tells them. With *pidfd*, until that child of ours has ended: see `Channel.calls`."""
-    return _until_unused(listener) if pidfd < 0 else Channel(listener).calls(pidfd)
+def notifications(listener: int) -> Iterator[Notification]:
+    """Give the calls that wait for an answer until the filter has no user left."""
+    return map(Notification.of, _until_unused(listener))
 
 
 def _until_unused(listener: int) -> Iterator[RawCall]:
@@ -207,13 +197,15 @@ def _until_unused(listener: int) -> Iterator[RawCall]:
 
 
 class Channel:
-    """Receives calls one by one, and may let them go on from the buffer that they come in: for tens of thousands.
+    """Receives calls one by one, and may answer them from the buffer that they come in: for tens of thousands.
 
     `words` shows the call that was received last, as numbers of 64 bits: which it is at `CALL` (see `call_of`), and each argument from
     `ARGUMENTS` on. `pid` is its process.
     """
 
     CALL, ARGUMENTS = 2, 4
+    #: what may become of a call: it is given to whoever asked for calls, or goes on (as False and True), or ends without or with EFAULT
+    LEFT, GOES_ON, DONE, FAULT = 0, 1, 2, 3
 
     def __init__(self, listener: int) -> None:
         self._listener = listener
@@ -230,8 +222,12 @@ class Channel:
         first, second = (number, architecture) if sys.byteorder == "little" else (architecture, number)
         return second << 32 | first
 
-    def calls(self, pidfd: int, passes: Callable[[], bool] = lambda: False) -> Iterator[RawCall]:
-        """Give all but those that *passes* says may go on, until the child of ours behind *pidfd* has ended. In the main thread only.
+    def waits(self) -> bool:
+        """Do what `still_waiting` does, for the call that was received last."""
+        return _is_valid(self._listener, self._buffer)  # which begins with its number
+
+    def calls(self, pidfd: int, passes: Callable[[], int] = lambda: 0) -> Iterator[RawCall]:
+        """Give all for which *passes* says `LEFT`, until the child of ours behind *pidfd* has ended. In the main thread only.
 
         No poll(2) is done for each: the signal of the child's end interrupts us. It may come just before we wait, where nothing is
         interrupted. So a timer does that now and then.
@@ -257,8 +253,8 @@ class Channel:
                             raise OSError(number, os.strerror(number))
                         break
                     take = receive
-                    if passes():  # then do what `proceed` does: the response begins with the same number
-                        answer(buffer, _ID.size, 0, 0, _FLAG_CONTINUE)
+                    if outcome := passes():  # the response begins with the same number
+                        answer(buffer, _ID.size, *_RESPONSES[outcome])
                         if send() < 0:
                             self._send_again()
                     else:
@@ -276,20 +272,7 @@ class Channel:
 
 def still_waiting(listener: int, notification: Notification) -> bool:
     """Tell whether the process still waits; if not, its pid may already name another one."""
-    return _waits(listener, notification.id)
-
-
-def waits_raw(listener: int, raw: RawCall) -> bool:
-    """Do what `still_waiting` does."""
-    return _waits(listener, raw[0])
-
-
-def _waits(listener: int, identity: int) -> bool:
-    try:
-        _tell(listener, _IOCTL_ID_VALID, _ID.pack(identity))
-    except OSError:
-        return False
-    return True
+    return _is_valid(listener, bytearray(_ID.pack(notification.id)))
 
 
 def proceed(listener: int, notification: Notification) -> None:
@@ -300,22 +283,6 @@ def proceed(listener: int, notification: Notification) -> None:
 def answer(listener: int, notification: Notification, *, value: int = 0, error: int = 0) -> None:
     """Let the call return *value*, or fail with *error*, without the kernel doing anything."""
     _respond(listener, _RESPONSE.pack(notification.id, value, -error, 0))
-
-
-def proceeding(listener: int) -> Callable[[RawCall], bool]:
-    """Return what does what `proceed` does, and returns True."""
-    respond, pack = _respond, _RESPONSE.pack
-
-    def proceed_raw(raw: RawCall) -> bool:
-        respond(listener, pack(raw[0], 0, 0, _FLAG_CONTINUE))
-        return True
-
-    return proceed_raw
-
-
-def answer_raw(listener: int, raw: RawCall, *, error: int = 0) -> None:
-    """Do what `answer` does, without a value."""
-    _respond(listener, _RESPONSE.pack(raw[0], 0, -error, 0))
 
 
 def answer_with_descriptor(listener: int, notification: Notification, fd: int, *, close_on_exec: bool) -> None:
@@ -341,19 +308,27 @@ def answer_with_descriptor(listener: int, notification: Notification, fd: int, *
         _respond(listener, _RESPONSE.pack(notification.id, add(0), 0, 0))  # before Linux 5.14
 
 
+def _is_valid(listener: int, content: bytearray | ctypes.Array[ctypes.c_char]) -> bool:
+    try:
+        _tell(listener, _IOCTL_ID_VALID, content)
+    except OSError:
+        return False
+    return True
+
+
 def _respond(listener: int, response: bytes) -> None:
     try:
-        _tell(listener, _IOCTL_SEND, response)
+        _tell(listener, _IOCTL_SEND, bytearray(response))
     except OSError as err:
         if err.errno != errno.ENOENT:  # its process was killed meanwhile
             raise
 
 
-def _tell(listener: int, request: int, content: bytes) -> None:
-    changeable = bytearray(content)  # which takes half the time: the interpreter tries for that first
+def _tell(listener: int, request: int, content: bytearray | ctypes.Array[ctypes.c_char]) -> None:
+    """Do an ioctl(2); what can be changed takes half the time, since the interpreter tries for that first."""
     while True:
         try:
-            fcntl.ioctl(listener, request, changeable, True)
+            fcntl.ioctl(listener, request, content, True)
         except InterruptedError:  # before anything was done
             continue
         return

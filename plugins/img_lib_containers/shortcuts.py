@@ -23,11 +23,10 @@ from typing import TYPE_CHECKING, Final
 from img_core.files.ownership import OWNER_ATTRIBUTE
 from img_core.files.xattrs import MODE
 from img_core.linux import syscalls
-from img_lib_containers import call_numbers, seccomp
+from img_lib_containers import call_numbers
 from img_lib_containers.owner_calls import Refusal
 from img_lib_containers.permissions import DEFAULT_LIST, hands_down_a_list
-from img_lib_containers.seccomp import RAW_ARCHITECTURE, RAW_NUMBER, RAW_PID, RawCall
-from img_lib_containers.seccomp import RAW_ARGUMENTS as _FIRST
+from img_lib_containers.seccomp import Channel
 from img_lib_containers.statuses import Status
 from img_lib_containers.supervised_calls import CALLS, SupervisedCall
 
@@ -41,6 +40,7 @@ __all__ = ["Shortcuts"]
 
 _SYSTEM: Final = (b"/proc/", b"/sys/", b"/dev/")
 _SHORT: Final = 3  # paths that may mean the root directory
+_SHORT_PATH: Final = 256  # what is read at first, since hardly any path is longer
 #: notes, and what has a directory hand down permissions
 _MARKS: Final = frozenset((OWNER_ATTRIBUTE, os.fsdecode(MODE), DEFAULT_LIST))
 _AT_FDCWD: Final = syscalls.AT_FDCWD & 0xFFFFFFFF
@@ -54,6 +54,9 @@ _SLASH: Final = 0x2F
 _MOST_NAMES: Final = 1 << 12
 _MOST: Final = 1 << 16  # files that are remembered
 
+_FIRST: Final = Channel.ARGUMENTS
+_LEFT, _GOES_ON, _DONE, _FAULT = Channel.LEFT, Channel.GOES_ON, Channel.DONE, Channel.FAULT
+
 _OWN: Final = b"/proc/self/fd/"
 _ROOT: Final = (0, 0)
 
@@ -61,7 +64,7 @@ _NATIVE: Final = {"x86_64": call_numbers.X86_64, "aarch64": call_numbers.AARCH64
 Named = tuple[
     bytes, bool
 ]  #: a name as in `permissions`, and whether it is a descriptor's, so that no link is at its end
-Way = Callable[[RawCall], bool]
+Way = Callable[[], int]
 
 
 class Shortcuts:
@@ -69,7 +72,7 @@ class Shortcuts:
 
     def __init__(
         self,
-        listener: int,
+        channel: Channel,
         view: Viewpoint,
         records: FakeRecords,
         identities: Identities,
@@ -77,8 +80,8 @@ class Shortcuts:
         elsewhere: frozenset[int],
         standing: StandingDirectories | None,
     ) -> None:
-        self._listener = listener
-        self._proceed = seccomp.proceeding(listener)
+        self._channel = channel
+        self._words, self._pid = channel.words, channel.pid
         self._view = view
         self._records = records
         self._permissions = records.permissions
@@ -87,6 +90,7 @@ class Shortcuts:
         self._standing = standing
         self._uid, self._gid = os.getuid(), os.getgid()
         self._status = Status()
+        self._read_path = self._reading()
         self._remembers = True
         self._descriptors: dict[tuple[int, int], bytes] = {}
         makers: dict[str, Callable[[SupervisedCall], Way]] = {
@@ -100,15 +104,22 @@ class Shortcuts:
             "program": self._executing,
             "access": self._accessing,
         }
-        #: number of a call -> what answers it if it is ordinary, and returns False for one that has to go the long way
-        self._ways = {
-            number: makers[call.kind](call) for number, call in CALLS.get(_NATIVE, {}).items() if call.kind in makers
+        if standing is not None:
+            makers |= {"entry": self._entering, "enter": self._entering}
+        #: what answers a call if it is ordinary, and returns `LEFT` for one that has to go the long way
+        ways = {
+            channel.call_of(_NATIVE, number): makers[call.kind](call)
+            for number, call in CALLS.get(_NATIVE, {}).items()
+            if call.kind in makers
         }
+        way_of, words, which = ways.get, channel.words, channel.CALL
 
-    def take(self, raw: RawCall) -> bool:
-        """Answer an ordinary call; return False for one that has to go the long way."""
-        way = self._ways.get(raw[RAW_NUMBER])
-        return way is not None and raw[RAW_ARCHITECTURE] == _NATIVE and way(raw)
+        def take() -> int:
+            way = way_of(words[which])
+            return way() if way is not None else _LEFT
+
+        #: does with the call in the channel what is ordinary, or leaves it for the long way, as `Channel.calls` asks for
+        self.take = take
 
     def forget(self) -> None:
         """Remember nothing any more: the step itself sets what may be a note."""
@@ -117,23 +128,38 @@ class Shortcuts:
 
     # --- what they are about ------------------------------------------------------------------------------------------
 
-    def _naming(self, call: SupervisedCall, *, descriptors: bool = False) -> Callable[[RawCall, int], Named | None]:
+    def _reading(self) -> Callable[[int], bytes]:
+        """Return what reads a path at an address of the caller, and raises `Refusal`; nearly all are short."""
+        view, process = self._view, self._pid
+        read, buffer = syscalls.MemoryReader(view.buffer, process).reading(_SHORT_PATH), view.buffer
+
+        def read_path(pointer: int) -> bytes:
+            count = read(pointer)
+            path: bytes = buffer.value
+            return path if len(path) < count else view.read_path(process.value, pointer)
+
+        return read_path
+
+    def _naming(self, call: SupervisedCall, *, descriptors: bool = False) -> Callable[[int], Named | None]:
         """Return what names the file of a call with such flags, and returns None if there is more to it.
 
         *descriptors*: also by a path that names a descriptor, as C libraries do to change the mode of what is no link.
         """
         path_at = _FIRST + call.path if call.path >= 0 else 0
         directory_at = _FIRST + call.directory if call.directory >= 0 else 0
-        read_path, may_mean = self._view.read_path, self._standing.may_mean if self._standing is not None else None
+        read_path, may_mean = self._read_path, self._standing.may_mean if self._standing is not None else None
         shortest = _SHORT if self._view.stand_in else 1
-        known, name_descriptor = self._descriptors, self._name_descriptor
+        known, name_descriptor, words, process = self._descriptors, self._name_descriptor, self._words, self._pid
 
-        def name_of(raw: RawCall, flags: int) -> Named | None:
-            pid = raw[RAW_PID]
-            try:
-                path = read_path(pid, raw[path_at]) if path_at and raw[path_at] else b""
-            except Refusal:
-                return None
+        def name_of(flags: int) -> Named | None:
+            pid = process.value
+            if path_at and (pointer := words[path_at]):
+                try:
+                    path = read_path(pointer)
+                except Refusal:
+                    return None
+            else:
+                path = b""
             if path:
                 if path.startswith(_SYSTEM):
                     number = path[len(_OWN) :]
@@ -145,7 +171,7 @@ class Shortcuts:
                     return path, False
             elif path_at and not flags & syscalls.AT_EMPTY_PATH:
                 return None
-            number_of_directory = raw[directory_at] & 0xFFFFFFFF if directory_at else _AT_FDCWD
+            number_of_directory = words[directory_at] & 0xFFFFFFFF if directory_at else _AT_FDCWD
             found = known.get((pid, number_of_directory))
             if found is None:
                 found = name_descriptor(pid, number_of_directory)
@@ -163,7 +189,7 @@ class Shortcuts:
 
     def _looking(
         self, call: SupervisedCall, *, descriptors: bool = False, links: bool = False
-    ) -> Callable[[RawCall, int], tuple[bytes, os.stat_result] | None]:
+    ) -> Callable[[int], tuple[bytes, os.stat_result] | None]:
         """Return what gives name and looks of a file or directory of ours of which nothing is noted, or None; with *links*, of one, too.
 
         It raises OSError if there is none.
@@ -171,8 +197,8 @@ class Shortcuts:
         name_of, look, plain = self._naming(call, descriptors=descriptors), os.stat, self._records.plain
         follows, uid, is_plain = call.follow, self._uid, self._is_plain
 
-        def found(raw: RawCall, flags: int) -> tuple[bytes, os.stat_result] | None:
-            named = name_of(raw, flags)
+        def found(flags: int) -> tuple[bytes, os.stat_result] | None:
+            named = name_of(flags)
             if named is None:
                 return None
             name, is_open = named
@@ -192,9 +218,9 @@ class Shortcuts:
         """Tell whether a path may have led to a process or a descriptor of ours instead of the caller's."""
         return device in self._elsewhere or stat.S_ISCHR(mode)  # no step can make one
 
-    def _is_roots(self, raw: RawCall) -> bool:
+    def _is_roots(self) -> bool:
         try:
-            return self._identities.is_root(raw[RAW_PID])
+            return self._identities.is_root(self._pid.value)
         except OSError:
             return False
 
@@ -219,72 +245,69 @@ class Shortcuts:
 
     def _showing_ours(self, call: SupervisedCall) -> Way:
         """Show a file, also one with notes, where the files of root are ours: nearly always the kernel does that."""
-        name_of, look, plain, proceed = self._naming(call), os.stat, self._records.plain, self._proceed
+        name_of, look, plain, words = self._naming(call), os.stat, self._records.plain, self._words
         flags_at, follows = _flags_of(call), call.follow
 
-        def show(raw: RawCall) -> bool:
-            flags = raw[flags_at] if flags_at else 0
-            named = name_of(raw, flags)
+        def show() -> int:
+            flags = words[flags_at] if flags_at else 0
+            named = name_of(flags)
             if named is None:
-                return False
+                return _LEFT
             name, is_open = named
             follow = is_open or (follows and not flags & syscalls.AT_SYMLINK_NOFOLLOW)
             try:
                 info = look(name, follow_symlinks=follow)
             except OSError as err:
-                return err.errno != errno.EACCES and proceed(raw)  # the kernel will find it, too
+                return _LEFT if err.errno == errno.EACCES else _GOES_ON  # the kernel will find it, too
             key, mode = (info.st_dev, info.st_ino), info.st_mode
             if key in plain:
-                return proceed(raw)
+                return _GOES_ON
             if not is_open and self._is_elsewhere(info.st_dev, mode):
-                return False
+                return _LEFT
             if info.st_uid or self._is_plain(name, key, mode):
-                return proceed(raw)
-            return self._show_noted(raw, call, name, follow=follow)
+                return _GOES_ON
+            return self._show_noted(call, name, follow=follow)
 
         return show
 
     def _showing(self, call: SupervisedCall) -> Way:
         """Show a file, also one with notes, where those of root are another user's."""
-        name_of, read, plain, proceed = self._naming(call), self._status.read, self._records.plain, self._proceed
+        name_of, read, plain, words = self._naming(call), self._status.read, self._records.plain, self._words
         flags_at, follows, value_at, wide = _flags_of(call), call.follow, _FIRST + call.value, call.kind == "statx"
-        give, waits, answer, listener = self._status.give, seccomp.waits_raw, seccomp.answer_raw, self._listener
-        uid, gid = self._uid, self._gid
+        give, waits, uid, gid, process = self._status.give, self._channel.waits, self._uid, self._gid, self._pid
 
-        def show(raw: RawCall) -> bool:
-            flags = raw[flags_at] if flags_at else 0
-            named = name_of(raw, flags)
+        def show() -> int:
+            flags = words[flags_at] if flags_at else 0
+            named = name_of(flags)
             if named is None:
-                return False
+                return _LEFT
             name, is_open = named
             follow = is_open or (follows and not flags & syscalls.AT_SYMLINK_NOFOLLOW)
-            found = read(name, follow=follow, mask=raw[_FIRST + 3] & 0xFFFFFFFF if wide else None)
+            found = read(name, follow=follow, mask=words[_FIRST + 3] & 0xFFFFFFFF if wide else None)
             if found is None:
-                return ctypes.get_errno() != errno.EACCES and proceed(raw)  # the kernel will find it, too
+                return _LEFT if ctypes.get_errno() == errno.EACCES else _GOES_ON  # the kernel will find it, too
             device, inode, mode, owner, group = found
             key = device, inode
             if key not in plain:
                 if not is_open and self._is_elsewhere(device, mode):
-                    return False
+                    return _LEFT
                 if owner != uid:
-                    return proceed(raw)
+                    return _GOES_ON
                 if not self._is_plain(name, key, mode):
-                    return self._show_noted(raw, call, name, follow=follow)
-            error = 0
-            if waits(listener, raw):
-                error = give(raw[RAW_PID], raw[value_at], 0, 0 if group == gid else group)
-            answer(listener, raw, error=error)
-            return True
+                    return self._show_noted(call, name, follow=follow)
+            if waits() and not give(process.value, words[value_at], 0, 0 if group == gid else group):
+                return _FAULT
+            return _DONE
 
         return show
 
-    def _show_noted(self, raw: RawCall, call: SupervisedCall, name: bytes, *, follow: bool) -> bool:
+    def _show_noted(self, call: SupervisedCall, name: bytes, *, follow: bool) -> int:
         """Show a file of ours that has notes."""
-        status = self._status
-        mask = raw[_FIRST + 3] & 0xFFFFFFFF if call.kind == "statx" else None
+        status, words = self._status, self._words
+        mask = words[_FIRST + 3] & 0xFFFFFFFF if call.kind == "statx" else None
         found = status.read(name, follow=follow, mask=mask)
         if found is None:
-            return False
+            return _LEFT
         device, inode, mode, _, group = found
         permissions = -1
         if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
@@ -298,36 +321,33 @@ class Shortcuts:
             permissions = self._permissions.special.get((device, inode), -1)
         if owner is None:
             owner = (0, 0 if group == self._gid else group)
-        if seccomp.waits_raw(self._listener, raw):
-            error = status.give(raw[RAW_PID], raw[_FIRST + call.value], *owner, permissions)
-            seccomp.answer_raw(self._listener, raw, error=error)
-        return True
+        if self._channel.waits() and not status.give(self._pid.value, words[_FIRST + call.value], *owner, permissions):
+            return _FAULT
+        return _DONE
 
     def _giving(self, call: SupervisedCall) -> Way:
         """Give a file to root, whose it is, or a link, which may have another owner in the layers below: so that is noted."""
         found_of, at, flags_at = self._looking(call, links=True), _FIRST + call.value, _flags_of(call)
+        words = self._words
 
-        def give(raw: RawCall) -> bool:
-            if raw[at] & 0xFFFFFFFF not in _TO_ROOT or raw[at + 1] & 0xFFFFFFFF not in _TO_ROOT:
-                return False
-            if not self._is_roots(raw):
-                return False
+        def give() -> int:
+            if words[at] & 0xFFFFFFFF not in _TO_ROOT or words[at + 1] & 0xFFFFFFFF not in _TO_ROOT:
+                return _LEFT
+            if not self._is_roots():
+                return _LEFT
             try:
-                found = found_of(raw, raw[flags_at] if flags_at else 0)
+                found = found_of(words[flags_at] if flags_at else 0)
                 if found is None or found[1].st_gid != self._gid:
-                    return False
+                    return _LEFT
                 name, info = found
                 link = stat.S_ISLNK(info.st_mode)
                 if self._uid:
                     os.chown(name, -1, -1, follow_symlinks=not link)  # a new time of change
             except OSError:
-                return False
+                return _LEFT
             if link:
                 self._records.inodes[info.st_dev, info.st_ino] = _ROOT
-            if not self._uid:
-                return self._proceed(raw)
-            seccomp.answer_raw(self._listener, raw)
-            return True
+            return _DONE if self._uid else _GOES_ON
 
         return give
 
@@ -338,41 +358,43 @@ class Shortcuts:
             _FIRST + call.value,
             self._permissions.is_closed,
         )
+        words = self._words
 
-        def change(raw: RawCall) -> bool:
+        def change() -> int:
             try:
-                found = found_of(raw, 0)
+                found = found_of(0)
             except OSError:
-                return False
-            if found is None or is_closed(raw[at], directory=stat.S_ISDIR(found[1].st_mode)):
-                return False
-            return self._proceed(raw)
+                return _LEFT
+            if found is None or is_closed(words[at], directory=stat.S_ISDIR(found[1].st_mode)):
+                return _LEFT
+            return _GOES_ON
 
         return change
 
     def _opening(self, call: SupervisedCall) -> Way:
         """Open a file that is there and may be written, or make one."""
         name_of, flags_at, mode_at = self._naming(call), _flags_of(call), _FIRST + call.value
+        words = self._words
 
-        def open_or_make(raw: RawCall) -> bool:
-            flags = raw[flags_at] & 0xFFFFFFFF if flags_at else _CREAT
-            named = None if flags & _LONG_WAY else name_of(raw, 0)
+        def open_or_make() -> int:
+            flags = words[flags_at] & 0xFFFFFFFF if flags_at else _CREAT
+            named = None if flags & _LONG_WAY else name_of(0)
             if named is None:
-                return False
+                return _LEFT
             name = named[0]
             if flags & _NEW == _NEW:
-                return self._make_at(name, raw[mode_at], raw)
+                return self._make_at(name, words[mode_at])
             try:
                 info = os.stat(name, follow_symlinks=not flags & os.O_NOFOLLOW)
             except FileNotFoundError:
-                return bool(flags & os.O_CREAT) and self._make_at(name, raw[mode_at], raw)
+                return self._make_at(name, words[mode_at]) if flags & os.O_CREAT else _LEFT
             except OSError:
-                return False
+                return _LEFT
             wanted = _OF_ACCESS.get(flags & os.O_ACCMODE, 0o600) | (0o200 if flags & os.O_TRUNC else 0)
             mode = info.st_mode
             if info.st_uid != self._uid or self._is_elsewhere(info.st_dev, mode):
-                return False
-            return mode & wanted == wanted and not mode & _SET_ID and self._proceed(raw)
+                return _LEFT
+            return _GOES_ON if mode & wanted == wanted and not mode & _SET_ID else _LEFT
 
         return open_or_make
 
@@ -380,47 +402,49 @@ class Shortcuts:
         """Make a directory or a link."""
         name_of, mode_at, link, records = self._naming(call), _FIRST + call.value, call.kind == "link", self._records
 
-        def make(raw: RawCall) -> bool:
+        words = self._words
+
+        def make() -> int:
             if link and records.others:  # the new one may have the number of one that is gone
-                return False
-            named = name_of(raw, 0)
+                return _LEFT
+            named = name_of(0)
             if named is None:
-                return False
-            return self._make_at(named[0], 0o777 if link else raw[mode_at], raw, directory=not link)
+                return _LEFT
+            return self._make_at(named[0], 0o777 if link else words[mode_at], directory=not link)
 
         return make
 
-    def _make_at(self, name: bytes, mode: int, raw: RawCall, *, directory: bool = False) -> bool:
+    def _make_at(self, name: bytes, mode: int, *, directory: bool = False) -> int:
         permissions = self._permissions
-        if permissions.masked or permissions.is_closed(mode, directory=directory) or not self._is_roots(raw):
-            return False
+        if permissions.masked or permissions.is_closed(mode, directory=directory) or not self._is_roots():
+            return _LEFT
         parent = name.rstrip(b"/").rpartition(b"/")[0] or b"/"
         try:
             above = os.stat(parent)
         except OSError:
-            return False
+            return _LEFT
         if above.st_mode & stat.S_ISGID:
-            return False
+            return _LEFT
         key = above.st_dev, above.st_ino
         if key not in self._records.plain:
             plain = above.st_uid == self._uid and self._is_plain(parent, key, above.st_mode)
             if not plain and hands_down_a_list(parent):
-                return False
-        return self._proceed(raw)
+                return _LEFT
+        return _GOES_ON
 
     def _executing(self, call: SupervisedCall) -> Way:
         """Execute a program that gives no other rights."""
         found_of, simple = self._looking(call), call.flags < 0
 
-        def execute(raw: RawCall) -> bool:
-            if not simple or not self._is_roots(raw):
-                return False
+        def execute() -> int:
+            if not simple or not self._is_roots():
+                return _LEFT
             try:
-                return found_of(raw, 0) is not None and self._proceed(raw)
+                return _LEFT if found_of(0) is None else _GOES_ON
             except FileNotFoundError:
-                return self._proceed(raw)
+                return _GOES_ON
             except OSError:
-                return False
+                return _LEFT
 
         return execute
 
@@ -428,19 +452,37 @@ class Shortcuts:
         """Ask for what the owner may do, and so may root."""
         found_of, simple, at = self._looking(call), call.flags < 0, _FIRST + call.value
 
-        def access(raw: RawCall) -> bool:
+        words, enter = self._words, self._entering(call) if self._standing is not None else None
+
+        def access() -> int:
+            if enter is not None and not words[at] & (os.W_OK | os.X_OK):  # else the filter lets it go on
+                return enter()
             if not simple:
-                return False
-            wanted = (raw[at] & 0o7) << 6
+                return _LEFT
+            wanted = (words[at] & 0o7) << 6
             try:
-                found = found_of(raw, 0)
+                found = found_of(0)
             except FileNotFoundError:
-                return self._proceed(raw)
+                return _GOES_ON
             except OSError:
-                return False
-            return found is not None and found[1].st_mode & wanted == wanted and self._proceed(raw)
+                return _LEFT
+            return _GOES_ON if found is not None and found[1].st_mode & wanted == wanted else _LEFT
 
         return access
+
+    def _entering(self, call: SupervisedCall) -> Way:
+        """Enter, remove, rename or ask for what is no directory that stands in ``/``: the end of a path tells."""
+        read_path, words, path_at = self._read_path, self._words, _FIRST + call.path
+        standing = self._standing
+        assert standing is not None
+
+        def enter() -> int:
+            try:
+                return _LEFT if standing.may_mean(read_path(words[path_at])) else _GOES_ON
+            except Refusal:
+                return _LEFT
+
+        return enter
 
 
 def _flags_of(call: SupervisedCall) -> int:

@@ -6,7 +6,6 @@ A step that lists files makes thousands of these calls, and each waits for its a
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import stat
 import struct
@@ -55,10 +54,10 @@ class Status:
         uid, gid, mode, inode, major, minor = _STATX.unpack_from(self._buffer)
         return os.makedev(major, minor), inode, mode, uid, gid
 
-    def give(self, pid: int, pointer: int, uid: int, gid: int, permissions: int = -1) -> int:
+    def give(self, pid: int, pointer: int, uid: int, gid: int, permissions: int = -1) -> bool:
         """Write it to the memory of a process, with another owner, and other *permissions* unless these are negative.
 
-        Return the number of the error, 0 for none.
+        Return False if that is not possible (EFAULT).
         """
         wide = self._is_wide
         _IDS.pack_into(self._buffer, _IDS_IN_STATX if wide else _IDS_IN_STAT, uid, gid)
@@ -66,4 +65,4 @@ class Status:
             at = _MODE_IN_STATX if wide else _MODE_IN_STAT
             (mode,) = _MODE.unpack_from(self._buffer, at)
             _MODE.pack_into(self._buffer, at, stat.S_IFMT(mode) | permissions)
-        return 0 if (self._wide if wide else self._narrow).write(pid, pointer) else errno.EFAULT
+        return (self._wide if wide else self._narrow).write(pid, pointer)

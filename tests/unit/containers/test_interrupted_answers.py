@@ -14,11 +14,9 @@ _CALL = seccomp.Notification.of(_RAW)
 
 ROWS: dict[str, Callable[[], object]] = {
     "proceed": lambda: seccomp.proceed(3, _CALL),
-    "proceeding": lambda: seccomp.proceeding(3)(_RAW),
     "answer": lambda: seccomp.answer(3, _CALL),
-    "answer_raw": lambda: seccomp.answer_raw(3, _RAW),
     "still_waiting": lambda: seccomp.still_waiting(3, _CALL),
-    "waits_raw": lambda: seccomp.waits_raw(3, _RAW),
+    "waits": lambda: seccomp.Channel(3).waits(),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -14,7 +15,8 @@ import pytest
 from img_core.linux import syscalls
 from img_lib_containers import call_numbers, seccomp
 
-_NUMBER = call_numbers.NUMBERS["openat"][2 * (syscalls.MACHINE in ("aarch64", "arm64"))]
+_PLACE = 2 * (syscalls.MACHINE in ("aarch64", "arm64"))
+_NUMBER, _ARCHITECTURE = call_numbers.NUMBERS["openat"][_PLACE], call_numbers.ARCHITECTURES[_PLACE]
 _CODE = ((0x20, 0, 0, 0), (0x15, 0, 1, _NUMBER), (0x06, 0, 0, 0x7FC00000), (0x06, 0, 0, 0x7FFF0000))
 FILTER = b"".join(struct.pack("=HBBI", *each) for each in _CODE)
 DEADLINE = 60
@@ -101,6 +103,48 @@ def test_it_ends_with_its_child_though_others_go_on(busy: bool) -> None:
 
             left = [*seccomp.Channel(listener).calls(os.pidfd_open(pid), passes)]
             return os.waitpid(pid, 0)[1] == 0 and not left and passed > 0
+
+    assert in_child(work) == 0
+
+
+@pytest.mark.parametrize("opens", [True, False])
+def test_a_call_that_waits_for_no_answer_any_more_is_known(opens: bool) -> None:
+    def work() -> bool:
+        with supervised(lambda: not _opens_nothing()) as (listener, pid):
+            channel, waits = seccomp.Channel(listener), []
+
+            def answer() -> int:
+                if not opens:
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+                waits.append(channel.waits())
+                return channel.GOES_ON
+
+            left = [*channel.calls(os.pidfd_open(pid), answer)]
+            os.waitpid(pid, 0)
+            return waits == [opens] and not left
+
+    assert in_child(work) == 0
+
+
+@pytest.mark.parametrize(("outcome", "error"), [("GOES_ON", errno.ENOENT), ("DONE", 0), ("FAULT", errno.EFAULT)])
+def test_a_call_ends_as_its_answer_says(outcome: str, error: int) -> None:
+    def step() -> bool:
+        try:
+            return os.open("/no/such/file", os.O_RDONLY) == error  # DONE is no descriptor, but a 0
+        except OSError as err:
+            return err.errno == error
+
+    def work() -> bool:
+        with supervised(step) as (listener, pid):
+            channel, seen = seccomp.Channel(listener), []
+
+            def answer() -> int:
+                seen.append(channel.words[channel.CALL] == channel.call_of(_ARCHITECTURE, _NUMBER))
+                return int(getattr(channel, outcome))
+
+            left = [*channel.calls(os.pidfd_open(pid), answer)]
+            return os.waitpid(pid, 0)[1] == 0 and seen == [True] and not left
 
     assert in_child(work) == 0
 
