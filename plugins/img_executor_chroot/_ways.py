@@ -59,8 +59,8 @@ class Ways:
 
     def makes_name(self, tid: int) -> None:
         """Note that *tid* is about to do one of what follows: who looks at the tree meanwhile might see it before or after that."""
-        self._naming.add(tid)
         if not self.known:
+            self._naming.add(tid)
             self.harmless.clear()
 
     def makes_link(self, name: bytes, text: bytes) -> None:
