@@ -22,7 +22,7 @@ def _error(call: Callable[[], object]) -> int:
     try:
         return 0 if call() is not False else errno.ENOENT
     except OSError as err:
-        return err.errno
+        return err.errno or errno.EIO
 
 
 #: what a step does in a directory with the file `f` -> the error that it gets, and whether the long way is taken
