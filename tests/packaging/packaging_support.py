@@ -68,9 +68,9 @@ class Environment:
 
     def pip(self, *words: str) -> None:
         """Run pip without network and dependencies."""
-        # The pip of the tests works on the environment: giving it one of its own takes ten seconds.
-        target = ["--python", str(self.path / "bin" / "python"), "--quiet", "--disable-pip-version-check"]
-        self._run([sys.executable, "-m", "pip", *target, *words], check=True)
+        # That of the tests, which the environment sees: giving it one of its own takes ten seconds, and `--python` starts it twice.
+        command = [str(self.path / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check", *words]
+        self._run(command, check=True)
 
     def install(self, wheel: Path) -> None:
         """Install one wheel."""
