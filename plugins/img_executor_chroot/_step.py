@@ -102,8 +102,13 @@ def _become_step(
 
 
 def _run(request: Mapping[str, Any], limits: Sequence[tuple[int, tuple[int, int]]], filters: bytes) -> NoReturn:
-    uid, gid = request["uid"], request["gid"]
-    program.enter_directory(request["cwd"], uid, gid)
+    uid, gid, cwd = request["uid"], request["gid"], request["cwd"]
+    if _is_of_the_system(cwd):
+        program.fail(
+            f"cannot enter the working directory `{cwd}`: here a step cannot begin in /proc or /sys, but its command can `cd`",
+            program.CANNOT_EXECUTE,
+        )
+    program.enter_directory(cwd, uid, gid)
     os.umask(request["umask"])
     for number, values in limits:
         resource.setrlimit(number, values)
@@ -126,3 +131,9 @@ def _run(request: Mapping[str, Any], limits: Sequence[tuple[int, tuple[int, int]
         socket.send_fds(connection, [b"listener"], [listener])
     os.close(listener)
     program.execute(request)
+
+
+def _is_of_the_system(path: str) -> bool:
+    """Tell whether *path*, in the step's root, leads to a file of /proc or /sys: in the tree these are empty, and nobody answers yet."""
+    found = os.path.realpath(path)
+    return found.startswith(("/proc/", "/sys/")) and not os.path.isdir(found)

@@ -304,6 +304,24 @@ def test_what_cannot_be_is_refused_in_one_line(
     box.img().build(Path("/refused"), "--no-cache", *flags).refused(status, words)
 
 
+@pytest.mark.parametrize(
+    "path", ["/proc/self", "/proc/self/cwd", "/proc/1", "/proc/x/y", "/dev/fd", "/sys/kernel", "/p/self"]
+)
+def test_a_step_cannot_begin_in_what_it_has_to_ask_for(box: Box, path: str) -> None:
+    box.put("/begin/Dockerfile", f"FROM busybox\nRUN ln -s /proc /p\nWORKDIR {path}\nRUN true\n")
+    done = box.img().build(Path("/begin"), "--progress", "plain").refused(4, "exit code: 126")
+    told = f"cannot enter the working directory `{path}`: here a step cannot begin in /proc or /sys, but its command can `cd`"
+    assert f" {told}\n" in done.stderr
+
+
+def test_a_step_can_begin_in_what_is_its_own_there(box: Box) -> None:
+    text = "FROM busybox\nWORKDIR /proc\nRUN test -e self/stat\nWORKDIR /sys\nRUN test -d kernel\nWORKDIR /dev/x\nRUN test `pwd` = /dev/x\n"
+    box.put(
+        "/begin/Dockerfile", text + "WORKDIR /dev/shm\nRUN touch a && cd /proc/self && test -e stat && cd /sys/kernel\n"
+    )
+    box.img().build(Path("/begin"), "--no-cache", tag="").ok()
+
+
 def test_an_agent_is_there_for_its_step_and_its_key_is_not(box: Box, tmp_path: Path) -> None:
     need("ssh-add", "ssh-keygen", "ldd")
     key = tmp_path / "key"
