@@ -47,6 +47,7 @@ __all__ = [
     "make_directories",
     "make_private",
     "mkdir",
+    "mkdir_open",
     "mutation",
     "of_source",
     "open_as_named",
@@ -234,6 +235,7 @@ def mkdir(path: Path, mode: int = 0o777, *, dir_fd: int | None = None, uid: int 
     os.mkdir(path, mode, dir_fd=dir_fd)
     if dir_fd is None:
         return
+    _open_to_owner(path, dir_fd)
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=dir_fd)
     try:
         if uid != -1 or gid != -1:
@@ -241,6 +243,28 @@ def mkdir(path: Path, mode: int = 0o777, *, dir_fd: int | None = None, uid: int 
         os.fchmod(fd, mode)
     finally:
         os.close(fd)
+
+
+def mkdir_open(name: Path, mode: int, *, dir_fd: int) -> int:
+    """Make the directory *name* in *dir_fd* with *mode*, less the umask, and give its owner all rights; return the mode that it had.
+
+    An access control list that *dir_fd* hands down, see acl(5), may take what *mode* gives, and in such a directory who has no capability
+    could do nothing. Who calls this numbers the change, see `mutation`.
+    """
+    os.mkdir(name, mode, dir_fd=dir_fd)
+    return _open_to_owner(name, dir_fd)
+
+
+def _open_to_owner(directory: Path, dir_fd: int) -> int:
+    """Give the owner of a new *directory* all rights; return its mode before."""
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        mode = stat.S_IMODE(os.fstat(fd).st_mode)
+        if mode & 0o700 != 0o700:
+            os.chmod(f"/proc/self/fd/{fd}", mode | 0o700)
+    finally:
+        os.close(fd)
+    return mode
 
 
 def make_private(path: str) -> None:

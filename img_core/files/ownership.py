@@ -58,6 +58,11 @@ class Owners:
         """Return the mode that the open file *fd* gets; of the *needed* bits none may be missing where we have no right beyond them."""
         return xattrs.opened(fd, mode, needed) if self.opens else mode
 
+    def open_file(self, fd: int) -> None:
+        """Give us the permissions for notes on the new file *fd*, which an access control list of its directory may have taken."""
+        if self.records:
+            os.fchmod(fd, 0o600)
+
     def set_fd(self, fd: int, uid: int, gid: int, *, fresh: bool = False) -> None:
         """Give the open regular file or directory *fd* its owner; *fresh* promises that it has no record yet."""
         if not self.records:

@@ -9,10 +9,12 @@ from typing import NamedTuple
 
 __all__ = [
     "CAPABILITY",
+    "DEFAULT_LIST",
     "MODE",
     "OWNER",
     "RECORDED_CAPABILITY",
     "Marks",
+    "hands_down_a_list",
     "is_portable",
     "opened",
     "parse_mode",
@@ -28,6 +30,7 @@ CAPABILITY = b"security.capability"
 MODE = b"user.img.mode"  #: permissions, octal, of a file that would be closed to us with them
 RECORDED_CAPABILITY = b"user.img.capability"  #: what stands for `CAPABILITY` where nobody may set it
 OPAQUE = b"user.overlay.opaque"
+DEFAULT_LIST = "system.posix_acl_default"  #: of a directory that hands down an access control list
 
 # Control data of overlay file systems would be obeyed by the mount, and our own records would be believed.
 _PRIVATE = (b"user.overlay.", b"user.fuseoverlayfs.", b"user.img.")
@@ -48,6 +51,15 @@ def is_portable(name: bytes) -> bool:
     if name.startswith(b"user."):
         return not name.startswith(_PRIVATE)
     return name.startswith(b"security.") and name not in _HOST
+
+
+def hands_down_a_list(directory: int | bytes | str) -> bool:
+    """Tell whether what is made in *directory* gets its permissions from an access control list there instead of the umask, see acl(5)."""
+    try:
+        os.getxattr(directory, DEFAULT_LIST)
+    except OSError:
+        return False
+    return True
 
 
 def portable_capability(value: bytes) -> bytes:

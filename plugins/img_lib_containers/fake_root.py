@@ -17,7 +17,7 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from img_core.files.xattrs import CAPABILITY, RECORDED_CAPABILITY, portable_capability
+from img_core.files.xattrs import CAPABILITY, DEFAULT_LIST, RECORDED_CAPABILITY, hands_down_a_list, portable_capability
 from img_core.linux import sandbox, syscalls
 from img_lib_containers import seccomp
 from img_lib_containers.answering import Answering
@@ -25,7 +25,7 @@ from img_lib_containers.identities import ROOT
 from img_lib_containers.owner_answers import STAT_KINDS, Asked, Shown, flags_of_opening, may_make
 from img_lib_containers.owner_calls import Refusal, open_proc
 from img_lib_containers.owner_records import KEEP, OwnerRecords
-from img_lib_containers.permissions import DEFAULT_LIST, Permissions, hands_down_a_list
+from img_lib_containers.permissions import Permissions
 from img_lib_containers.shortcuts import Shortcuts
 from img_lib_containers.standing import StandingDirectories
 

@@ -124,7 +124,7 @@ class MountPoints:
             before = os.fstat(parent)
             mutation("mkdir" if directory else "create", name)
             if directory:
-                os.mkdir(name, 0o755, dir_fd=parent)
+                fs.mkdir_open(name, 0o755, dir_fd=parent)
             else:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
                 os.close(os.open(name, flags, 0o644, dir_fd=parent))

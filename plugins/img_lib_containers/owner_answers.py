@@ -14,12 +14,12 @@ import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from img_core.files.ownership import OWNER_ATTRIBUTE
+from img_core.files.xattrs import hands_down_a_list
 from img_core.linux import syscalls
 from img_lib_containers import seccomp
 from img_lib_containers.identities import after_program
 from img_lib_containers.owner_calls import Caller, Refusal
 from img_lib_containers.owner_records import KEEP, OwnerRecords
-from img_lib_containers.permissions import hands_down_a_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,23 +17,12 @@ from typing import Final
 
 from img_core.files.xattrs import MODE, parse_mode
 
-__all__ = ["DEFAULT_LIST", "Permissions", "hands_down_a_list"]
+__all__ = ["Permissions"]
 
 _ALL_OF_A_DIRECTORY: Final = 0o700
 _ALL_OF_A_FILE: Final = 0o600
 _LEAST_OF_A_FILE: Final = 0o400
 _SET_ID: Final = stat.S_ISUID | stat.S_ISGID
-#: the attribute of a directory that hands down an access control list
-DEFAULT_LIST: Final = "system.posix_acl_default"
-
-
-def hands_down_a_list(directory: bytes | str) -> bool:
-    """Tell whether what is made in *directory* gets its permissions from an access control list there instead of the umask, see acl(5)."""
-    try:
-        os.getxattr(directory, DEFAULT_LIST)
-    except OSError:
-        return False
-    return True
 
 
 class Permissions:

@@ -21,11 +21,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from img_core.files.ownership import OWNER_ATTRIBUTE
-from img_core.files.xattrs import MODE
+from img_core.files.xattrs import DEFAULT_LIST, MODE, hands_down_a_list
 from img_core.linux import syscalls
 from img_lib_containers import call_numbers
 from img_lib_containers.owner_calls import Refusal
-from img_lib_containers.permissions import DEFAULT_LIST, hands_down_a_list
 from img_lib_containers.seccomp import Channel
 from img_lib_containers.statuses import Status
 from img_lib_containers.supervised_calls import CALLS, SupervisedCall

@@ -8,7 +8,7 @@ import stat
 from functools import partial
 from typing import TYPE_CHECKING
 
-from img_core.files import fs
+from img_core.files import fs, xattrs
 from img_core.linux.parallel import run_together
 from img_core.spec.errors import ImgError
 from img_lib_layers.changes import scan
@@ -58,7 +58,7 @@ class _Cloner:
 
     def run(self, check: Callable[[], None]) -> None:
         todo = [b""]
-        made: list[tuple[bytes, os.stat_result]] = []
+        made: list[tuple[bytes, os.stat_result, bytes]] = []
         while todo:
             check()
             path = todo.pop()
@@ -66,12 +66,22 @@ class _Cloner:
             below = self._directory(path, made)
             todo.extend(reversed(below))
         run_together(self._large, workers=_WORKERS, stop=lambda: None)
-        for path, info in reversed(made):  # content disturbs the time, and a mode may forbid content
+        # Content disturbs the time, a mode may forbid content, and a list that is handed down is one of new files only.
+        for path, info, handed_down in reversed(made):
             self.here = path
+            if handed_down:
+                self._hand_down(path, handed_down)
             os.chmod(path or b".", stat.S_IMODE(info.st_mode), dir_fd=self.target_fd)
             self._set_time(path or b".", info, self.target_fd)
 
-    def _directory(self, path: bytes, made: list[tuple[bytes, os.stat_result]]) -> list[bytes]:
+    def _hand_down(self, path: bytes, access_list: bytes) -> None:
+        directory = fs.open_beneath(self.target_fd, path or b".", _DIRECTORY)
+        try:
+            _set_attributes(directory, {xattrs.DEFAULT_LIST: access_list})
+        finally:
+            os.close(directory)
+
+    def _directory(self, path: bytes, made: list[tuple[bytes, os.stat_result, bytes]]) -> list[bytes]:
         """Copy directory *path* and the files in it; return its directories."""
         source = fs.open_beneath(self.source_fd, path or b".", _DIRECTORY)
         try:
@@ -82,9 +92,11 @@ class _Cloner:
             try:
                 info = os.fstat(source)
                 self._own(target, info, inherits=True)
-                copy_attributes(source, target)
+                attributes = _attributes(source)
+                handed_down = attributes.pop(xattrs.DEFAULT_LIST, b"")
+                _set_attributes(target, attributes)
                 self.inodes[path] = os.fstat(target).st_ino
-                made.append((path, info))
+                made.append((path, info, handed_down))
                 return self._files(path, source, target, _inherits(target))
             finally:
                 os.close(target)
@@ -170,17 +182,36 @@ def _inherits(fd: int) -> bool:
 
 def copy_attributes(source: int, target: int) -> None:
     """Give the open file or directory *target* the attributes of *source*, among them what is noted of owner and mode."""
+    _set_attributes(target, _attributes(source))
+
+
+def _attributes(source: int) -> dict[str, bytes]:
     try:
         names = os.listxattr(source)
     except OSError as err:
         if err.errno in _UNSUPPORTED:
-            return
+            return {}
         raise
+    found = {}
     for name in names:
         if name.startswith(_COPIED_XATTRS):
             try:
-                os.setxattr(target, name, os.getxattr(source, name))
+                found[name] = os.getxattr(source, name)
             except OSError as err:
-                # An access list that the file system does not keep; our own records and capabilities may not get lost.
-                if err.errno not in _UNSUPPORTED or not name.startswith("system."):
+                if not _is_no_loss(err, name):
                     raise
+    return found
+
+
+def _set_attributes(target: int, attributes: dict[str, bytes]) -> None:
+    for name, value in attributes.items():
+        try:
+            os.setxattr(target, name, value)
+        except OSError as err:
+            if not _is_no_loss(err, name):
+                raise
+
+
+def _is_no_loss(err: OSError, name: str) -> bool:
+    """Tell of an access list that the file system does not keep; our own records and capabilities may not get lost."""
+    return err.errno in _UNSUPPORTED and name.startswith("system.")

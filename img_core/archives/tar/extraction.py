@@ -188,6 +188,7 @@ class _Extractor:
             self._clear(directory, name)
             fd = os.open(name, _CREATE, 0o600, dir_fd=directory.fd)
         try:
+            self.owners.open_file(fd)
             if member.size:
                 mutation("write", path)
                 self._write(fd, member)
@@ -226,13 +227,13 @@ class _Extractor:
         mutation("mkdir", path)
         fresh = True
         try:
-            os.mkdir(name, 0o700, dir_fd=directory.fd)
+            fs.mkdir_open(name, 0o700, dir_fd=directory.fd)
         except FileExistsError:
             info = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
             fresh = not stat.S_ISDIR(info.st_mode)
             if fresh:
                 self._clear(directory, name)
-                os.mkdir(name, 0o700, dir_fd=directory.fd)
+                fs.mkdir_open(name, 0o700, dir_fd=directory.fd)
         if fresh:
             self.whiteouts.made_directory(directory, name)
         fd = os.open(name, _OPEN_DIRECTORY, dir_fd=directory.fd)

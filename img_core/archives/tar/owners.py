@@ -52,6 +52,11 @@ class MemberOwners:
     def _wanted(self, member: Member) -> tuple[int, int]:
         return self._force or (member.uid, member.gid)
 
+    def open_file(self, fd: int) -> None:
+        """Give us the permissions for notes on the new file *fd*, which an access control list of its directory may have taken."""
+        if self._opens:
+            os.fchmod(fd, 0o600)
+
     def own_file(self, fd: int, member: Member, directory: Directory, path: bytes) -> None:
         """Give the new, open file *fd* its owner."""
         wanted = self._wanted(member)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from img_core.files import fs
+from img_core.files import fs, xattrs
 from img_core.files.ownership import Owners
 from img_core.files.walker import Walk
 from img_core.spec.errors import ImgError
@@ -99,7 +99,7 @@ class TargetRoot:
     def make_directory(self, parent_fd: int, name: bytes, path: bytes, new: NewDirectory) -> None:
         """Make directory *name* in *parent_fd*, where it will be *path*."""
         fs.mutation("mkdir", name)
-        os.mkdir(name, 0o700, dir_fd=parent_fd)
+        made = fs.mkdir_open(name, new.mode, dir_fd=parent_fd)
         fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
         try:
             info = os.fstat(fd)
@@ -107,7 +107,8 @@ class TargetRoot:
                 self.owners.set_fd(fd, new.uid, new.gid, fresh=True)
         finally:
             os.close(fd)
-        self._made.append((path, new.mode))
+        listed = xattrs.hands_down_a_list(f"/proc/self/fd/{parent_fd}")  # else the umask took something
+        self._made.append((path, new.mode & (made | ~0o777) if listed else new.mode))
         self.note_change(path.rpartition(b"/")[0])
 
     def finish(self) -> None:

@@ -128,7 +128,7 @@ class CopyWriter:
         """Make directory *name* below *target_fd*; False if there is one already."""
         fs.mutation("mkdir", name)
         try:
-            os.mkdir(name, 0o700, dir_fd=target_fd)  # its parents were opened without following links before
+            fs.mkdir_open(name, 0o700, dir_fd=target_fd)  # its parents were opened without following links before
         except FileExistsError:
             self._require_directory(target_fd, target_path, name)
             return False
@@ -258,7 +258,9 @@ class CopyWriter:
 
     def _create(self, target: _Target, name: bytes) -> int:
         fs.mutation("create", name)
-        return self._replacing(target, name, lambda: os.open(name, _CREATE, 0o600, dir_fd=target.fd))
+        fd = self._replacing(target, name, lambda: os.open(name, _CREATE, 0o600, dir_fd=target.fd))
+        self.root.owners.open_file(fd)
+        return fd
 
     def _replacing(self, target: _Target, name: bytes, make: Callable[[], Made]) -> Made:
         """Make something called *name*; if the name is taken, clear it and make it again."""
