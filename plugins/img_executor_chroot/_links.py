@@ -1,7 +1,8 @@
 """Paths that lead out of the step's tree by a link in it: an image's ``/var/log/error.log`` to ``/dev/stderr``, say.
 
 The kernel does not know what they mean. But the names in the tree's own /proc and /sys (`_stubs`), and the devices that it lacks, are links
-to themselves: every lookup that comes by one of them ends with ELOOP, so one call tells whether there is anything to find out.
+to themselves: every lookup that comes by one of them ends with ELOOP, so one call tells whether there is anything to find out. Processes
+have no such links: a number in a path that leads nowhere may be one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from img_core.linux import syscalls
+from img_executor_chroot._outside import normal
 
 if TYPE_CHECKING:
     from img_executor_chroot._outside import StepTree
@@ -32,13 +34,18 @@ def leads_to(tree: StepTree, path: bytes, *, follow: bool, inode: bool = False) 
     try:
         fd = syscalls.openat2(tree.root, path, os.O_PATH | kind | (0 if follow else os.O_NOFOLLOW))
     except OSError as err:
-        return _walk(tree, path, follow=follow) if err.errno == errno.ELOOP else None
+        return _walk(tree, path, follow=follow) if err.errno == errno.ELOOP or _names_process(path, err) else None
     try:
         info = os.fstat(fd)
     finally:
         os.close(fd)
     place = info.st_dev, info.st_ino
     return tree.places.get(place) or (place if inode else None)
+
+
+def _names_process(path: bytes, err: OSError) -> bool:
+    """Tell whether *path* may lead to a process: the tree's /proc has no names of those, which come and go."""
+    return err.errno == errno.ENOENT and any(map(bytes.isdigit, path.split(b"/")))
 
 
 def _walk(tree: StepTree, path: bytes, *, follow: bool) -> bytes | None:
@@ -56,7 +63,12 @@ def _walk(tree: StepTree, path: bytes, *, follow: bool) -> bytes | None:
         place = done + b"/" + name
         meant = tree.system_path(place)
         if meant is not None:
-            return tree.system_path(b"/".join([meant, *parts[::-1]])) if parts else meant
+            whole = normal(b"/".join([meant, *parts[::-1]]))
+            found = tree.system_path(whole)
+            if found is not None:
+                return found
+            done, parts = b"", whole.split(b"/")[::-1]  # it leads out again by ``..``
+            continue
         text = text_of(tree.root, place) if any(parts) or follow else None
         if text is None:
             done = place
