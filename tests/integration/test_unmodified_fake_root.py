@@ -8,6 +8,8 @@ and the tree of a step takes the place of the root directory, or of those direct
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import sys
 import tarfile
 import textwrap
@@ -82,6 +84,21 @@ CASES = {
         RUN find /srv /home /tmp -type f -user 33 | sort >> /seen
     """,
 }
+#: what the builder makes in a directory that hands down an access control list
+HANDED_DOWN = """
+    FROM busybox
+    COPY --chmod=755 hand-down /usr/hand-down
+    RUN mkdir /srv/d && /usr/hand-down /srv/d
+    WORKDIR /srv/d/w/v
+    COPY file /srv/d/f
+    COPY --chown=3:4 file /srv/d/n/m/f
+    COPY --chown=5:6 tree /srv/d/
+    COPY <<EOF /srv/d/h/
+    text
+    EOF
+    ADD files.tar /srv/d/a/
+    RUN cd /srv/d && find . ! -type l | sort | xargs stat -c '%a %u:%g %n' > /srv/seen && echo x >> f && echo y > w/y && rm -r n/m && mkdir h/i
+"""
 #: what directories are that the container has under the names that a step makes
 STANDING = """
     FROM busybox
@@ -136,6 +153,41 @@ def test_package_managers_and_programs_for_users_work(tmp_path: Path) -> None:
         owners = {member.name: (member.uid, member.gid) for member in result}
     box.remove()
     assert {path: owners.get(path) for path in EXPECTED} == EXPECTED
+
+
+@pytest.fixture(scope="module")
+def hand_down(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the compiled program."""
+    need("cc")
+    program = tmp_path_factory.mktemp("program") / "hand-down"
+    source = Path(__file__).parents[1] / "harness/hand_down.c"
+    subprocess.run(["cc", "-static", "-Wall", "-Werror", "-o", program, source], check=True)
+    return program
+
+
+def test_what_is_made_where_a_list_is_handed_down_is_the_same_as_elsewhere(
+    reference: NewState, busybox_archive: Path, tmp_path: Path, hand_down: Path
+) -> None:
+    need("runc")
+    box = Box.make(tmp_path / "layer", KINDS[0], busybox_archive)
+    context = write_context(
+        tmp_path / "context", textwrap.dedent(HANDED_DOWN), {"file": "content\n", "tree/sub/b": "b\n"}
+    )
+    (context / "files.tar").write_bytes(archive())
+    shutil.copy(hand_down, context)
+    for path in context.rglob("*"):
+        if path.is_file():
+            box.put(f"/.img/in/{path.relative_to(context)}", path.read_bytes())
+    for place in (context, box.inside("/.img/in")):
+        for name, mode in {"tree": 0o755, "tree/sub": 0o750, "tree/sub/b": 0o604, "file": 0o640}.items():
+            (place / name).chmod(mode)
+    reference("handed-down").build(context, "--no-cache", "-o", f"type=oci,dest={tmp_path}/expected.tar", tag="").ok()
+    box.img().build(Path("/.img/in"), "--no-cache", "-o", "type=oci,dest=/.img/in/out.tar", tag="").ok()
+    ours, theirs = ImageArchive(box.inside("/.img/in/out.tar")), ImageArchive(tmp_path / "expected.tar")
+    differences = tree_differences(ours.tree(), theirs.tree(), volatile=VOLATILE)
+    box.remove()
+    assert not differences
+    assert oct(theirs.tree()["srv/d/w/v"].mode & 0o7777) == "0o44"
 
 
 @pytest.mark.parametrize("name", [*CASES, "standing"])
