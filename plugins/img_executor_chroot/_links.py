@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from img_core.linux import syscalls
-from img_executor_chroot._outside import normal
+from img_executor_chroot._outside import is_below, normal
 
 if TYPE_CHECKING:
     from img_executor_chroot._outside import StepTree
@@ -65,7 +65,7 @@ def _walk(tree: StepTree, path: bytes, *, follow: bool) -> bytes | None:
         if meant is not None:
             whole = normal(b"/".join([meant, *parts[::-1]]))
             found = tree.system_path(whole)
-            if found is not None:
+            if found is not None or is_below(whole, meant):
                 return found
             done, parts = b"", whole.split(b"/")[::-1]  # it leads out again by ``..``
             continue

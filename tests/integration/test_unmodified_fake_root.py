@@ -97,7 +97,8 @@ HANDED_DOWN = """
     text
     EOF
     ADD files.tar /srv/d/a/
-    RUN cd /srv/d && find . ! -type l | sort | xargs stat -c '%a %u:%g %n' > /srv/seen && echo x >> f && echo y > w/y && rm -r n/m && mkdir h/i
+    RUN cd /srv/d && find . ! -type l | sort | xargs stat -c '%a %u:%g %n' > /srv/seen
+    RUN cd /srv/d && echo x >> f && echo y > w/y && rm -r n/m && mkdir h/i
 """
 #: what directories are that the container has under the names that a step makes
 STANDING = """

@@ -162,6 +162,7 @@ LEADS = {
     "/stdin": b"/proc/self/fd/0", "/null": b"/dev/null", "/k/x": b"/sys/kernel/x", "/a/../process/../uptime": b"/proc/uptime",
     "/loop/x": None, "/a/./up": b"/proc/uptime", "/p/12/stat": b"/proc/12/stat", "/p/12": b"/proc/12", "/p/12/../self": b"/proc/self",
     "/proc/../p/12/stat": b"/proc/12/stat", "/sys/kernel/../../p/uptime": b"/proc/uptime", "/p/../a/7": None,
+    "/null/x": None, "/dev/null/x/..": b"/dev/null",
     "/proc/../a/up": b"/proc/uptime", "/a/7": None, "/a/7/x": None, "/a/8": None, "/in/../p/12/": b"/proc/12", "/p/x": None,
 }  # fmt: skip
 
