@@ -73,7 +73,7 @@ ROWS = {
     "what is open is looked at itself": (f"ln -s gone l; python3 -c '{OPENED}'", "True 0 True 0"),
     "its own processes": ("[ /./proc/self/exe -ef $(command -v stat) ]; ln -s /proc/self me; [ $(stat -Lc %i me) != $(stat -Lc %i me) ] "
                           "&& echo each; cd /proc; stat -Lc %F self/fd/0 < /dev/null", "each character special file"),
-    "a link to an open file": ("ln -s /dev/stdin l; echo | stat -Lc %F l; stat -c %F l", "fifo symbolic link"),
+    "a link to an open file": ("ln -s /dev/stdin l; : | stat -Lc %F l; stat -c %F l", "fifo symbolic link"),
     "descriptors and directories": ("mkdir d; echo > d/f; chown 3:4 d/f; cd d; stat -c %u:%g f ../d/f $PWD/f; stat -c %u - < f; "
                                     "find .. -name f -uid 3", "3:4 3:4 3:4 3 ../d/f"),
     "read by anybody": ("umask 777; echo x > f; mkdir d; : > d/g; cat f; ls d; rm -r d; stat -c %a f; ls", "x g 0 f"),
