@@ -3,7 +3,7 @@
 A step sees of /proc the machine's own files and those of its own processes: of whom has the same root. A descriptor of a directory
 outside of the root is never given to anybody, for ``openat(fd, "..")`` would lead on from there; see `_stubs`.
 
-Everything is looked up with the ids of the caller (`_supervisor`), so the kernel decides what it may see of other processes.
+Everything is looked up with the ids of the caller (`_callers`), so the kernel decides what it may see of other processes.
 """
 
 from __future__ import annotations
