@@ -50,10 +50,14 @@ class TargetRoot:
         self._changed.add(directory)
         self._times.pop(directory, None)
 
+    def forget_change(self, directory: bytes) -> None:
+        """Let *directory*, a path without links, keep the time that it was given after all its entries."""
+        self._changed.discard(directory)
+
     def note_time(self, directory: bytes, mtime_ns: int) -> None:
         """Let `finish` set the time of *directory*, a path without links, if nothing changes it until then."""
         self._times[directory] = mtime_ns
-        self._changed.discard(directory)
+        self.forget_change(directory)
 
     def is_directory(self, path: bytes) -> bool:
         """Tell whether *path*, links followed, is a directory."""

@@ -101,6 +101,8 @@ class CopyWriter:
             mtime_ns = None if folder.passage else folder.info.st_mtime_ns
             if folder.name:
                 self._finish_directory(target_fd, folder.name, mode, mtime_ns)
+                if mtime_ns is not None:
+                    self.root.forget_change(_join(target_path, folder.name))
             elif folder.path:  # the destination keeps its own mode and owner
                 self.root.note_time(target_path, folder.info.st_mtime_ns)
             else:  # the root of a context says when somebody worked there, and no builder takes that over

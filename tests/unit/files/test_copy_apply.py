@@ -123,6 +123,27 @@ class TestDestinations:
         names = ("n", "n/m", "n/m/sub", "n/m/sub/f")
         assert [bench.time(name) for name in names] == [NOW // 10**9, 1111111111, 1111111111, 1111111111]
 
+    @pytest.mark.parametrize("there", [(), ("n/dir/sub/",), ("n/dir/sub/below/", "n/dir/sub/other")])
+    def test_directories_that_hold_directories_have_the_time_of_the_source(
+        self, bench: Bench, there: tuple[str, ...]
+    ) -> None:
+        path = bench.source("top/dir/sub/below/f")
+        for item in path.parents[:4]:
+            os.utime(item, (1111111111, 1111111111))
+        for name in there:
+            (bench.root / name.rpartition("/")[0]).mkdir(parents=True, exist_ok=True)
+        bench.copy("top", to="/n")
+        names = ("n", "n/dir", "n/dir/sub", "n/dir/sub/below")
+        assert [bench.time(name) for name in names] == [1111111111] * 4
+
+    def test_a_copied_directory_that_changes_afterwards_has_the_given_time(self, bench: Bench) -> None:
+        path = bench.source("top/dir/sub/f")
+        bench.source("a")
+        for item in path.parents[:3]:
+            os.utime(item, (1111111111, 1111111111))
+        bench.run(Copy(0, ("top",), "/n"), Copy(0, ("a",), "/n/dir/"))
+        assert [bench.time(name) for name in ("n", "n/dir", "n/dir/sub")] == [1111111111, NOW // 10**9, 1111111111]
+
     @pytest.mark.parametrize(("order", "time"), [(("dir", "a"), NOW // 10**9), (("a", "dir"), 1111111111)])
     def test_the_destination_has_the_time_of_what_came_last(
         self, bench: Bench, order: tuple[str, ...], time: int
