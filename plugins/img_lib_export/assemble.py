@@ -6,12 +6,14 @@ Formats: OCI image-spec 1.1 (manifest.md, image-index.md, config.md) and Docker 
 
 from __future__ import annotations
 
+import re
 from dataclasses import field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from img_core.images import oci
 from img_core.images.layer_types import layer_codec, layer_type
 from img_core.images.names import all_names
+from img_core.images.platforms import parse
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import IntegrityError, UsageError
 from img_core.spec.exporter import LayerForm
@@ -56,8 +58,9 @@ PACKING_PROPERTIES: Mapping[str, Any] = {
     "source-date-epoch": {"type": "integer", "minimum": 0, "description": "seconds since 1970 for rewrite-timestamp"},
 }
 _ANNOTATED = ("manifest", "index", "manifest-descriptor", "index-descriptor")
-#: ``annotation.KEY=VALUE`` and ``annotation-PLACE.KEY=VALUE``. Any: JSON
-PACKING_PATTERNS: Mapping[str, Any] = {rf"^annotation(-({'|'.join(_ANNOTATED)}))?\..+$": {"type": "string"}}
+_ANNOTATION: Final = rf"^annotation(?:-({'|'.join(_ANNOTATED)}))?(?:\[([A-Za-z0-9_./-]+)\])?\.(.+)$"
+#: ``annotation.KEY=VALUE`` and ``annotation-PLACE.KEY=VALUE``, of one platform with ``[PLATFORM]`` before the dot. Any: JSON
+PACKING_PATTERNS: Mapping[str, Any] = {_ANNOTATION: {"type": "string"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,8 @@ class Packing:
     """How documents and layers shall look; the fields are the options of `PACKING_PROPERTIES`.
 
     *codec* None keeps every layer as it is stored. *annotations* are by place: ``manifest``, ``index``,
-    ``manifest-descriptor``, ``index-descriptor``. *names* are what the option ``name`` adds to those of the result.
+    ``manifest-descriptor``, ``index-descriptor``, or ``manifest[linux/arm64]`` for one platform. *names* are what the option ``name`` adds
+    to those of the result.
     """
 
     codec: str | None = None
@@ -138,8 +142,7 @@ def assemble(result: Result, packing: Packing, progress: ExportProgress) -> Asse
     packer = _Packer(result, packing, progress)
     images = tuple(map(packer.image, result.images))
     if not as_index:
-        top = replace(images[0].manifest, annotations=packing.annotations.get("manifest-descriptor", {}))
-        return Assembled(top, images)
+        return Assembled(packer.described(images[0]), images)
     return Assembled(packer.index(images), images)
 
 
@@ -186,7 +189,7 @@ class _Packer:
                 "mediaType": oci.DOCKER_MANIFEST if self._packing.docker_types else oci.OCI_MANIFEST,
                 "config": oci.descriptor_document(config),
                 "layers": [oci.descriptor_document(layer) for layer in layers],
-                **self._annotations("manifest"),
+                **_field(self._annotations("manifest", image.platform)),
             }
         )
         self._progress.status(f"exporting manifest {manifest.digest}")
@@ -196,19 +199,22 @@ class _Packer:
 
     def index(self, images: Sequence[AssembledImage]) -> Descriptor:
         """Write the index of *images*, and what is stated about them."""
-        described = self._packing.annotations.get("manifest-descriptor", {})
-        manifests = [replace(image.manifest, annotations=described) for image in images]
+        manifests = list(map(self.described, images))
         manifests += self._attestations(images)
         descriptor = self._put(
             {
                 "schemaVersion": 2,
                 "mediaType": oci.DOCKER_INDEX if self._packing.docker_types else oci.OCI_INDEX,
                 "manifests": [oci.descriptor_document(manifest) for manifest in manifests],
-                **self._annotations("index"),
+                **_field(self._annotations("index")),
             }
         )
         self._progress.status(f"exporting manifest list {descriptor.digest}")
-        return replace(descriptor, annotations=self._packing.annotations.get("index-descriptor", {}))
+        return replace(descriptor, annotations=self._annotations("index-descriptor"))
+
+    def described(self, image: AssembledImage) -> Descriptor:
+        """Return the descriptor of the manifest of *image*, with the annotations that it gets."""
+        return replace(image.manifest, annotations=self._annotations("manifest-descriptor", image.platform))
 
     def _attestations(self, images: Sequence[AssembledImage]) -> Iterator[Descriptor]:
         for built, image in zip(self._built, images, strict=True):
@@ -219,9 +225,10 @@ class _Packer:
                 self._progress.status(f"exporting attestation manifest {descriptor.digest}")
                 yield descriptor
 
-    def _annotations(self, place: str) -> dict[str, Mapping[str, str]]:
-        wanted = self._packing.annotations.get(place)
-        return {"annotations": wanted} if wanted else {}
+    def _annotations(self, place: str, platform: Platform | None = None) -> dict[str, str]:
+        """Return those of *place*, with those of *platform* over those of all."""
+        places = (place, f"{place}[{platform}]")
+        return {key: value for each in places for key, value in self._packing.annotations.get(each, {}).items()}
 
     def _put(self, document: Mapping[str, Any], media_type: str = "") -> Descriptor:  # Any: JSON
         return self._store.put(oci.canonical_json(document), media_type or document["mediaType"])
@@ -284,12 +291,19 @@ def _clamped(epoch: int) -> Transform:
     return transform
 
 
+def _field(annotations: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
+    return {"annotations": annotations} if annotations else {}
+
+
 def _annotations(options: Mapping[str, Any]) -> dict[str, dict[str, str]]:  # Any: JSON
-    """Sort the ``annotation…`` options by place; without one they belong to the manifest."""
+    """Sort the ``annotation…`` options by place; without one they belong to the manifest. An index is that of all platforms.
+
+    Raises UsageError for what is no platform.
+    """
     found: dict[str, dict[str, str]] = {}
     for option, value in options.items():
-        if not option.startswith("annotation"):
-            continue
-        place, _, key = option.partition(".")
-        found.setdefault(place.removeprefix("annotation").removeprefix("-") or "manifest", {})[key] = value
+        if parts := re.match(_ANNOTATION, option):
+            place, platform, key = parts.groups("")
+            of_one = f"[{parse(platform, prefix=f'`{option}`: ')}]" if platform else ""
+            found.setdefault(place if place.startswith("index") else (place or "manifest") + of_one, {})[key] = value
     return found

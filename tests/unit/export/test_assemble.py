@@ -205,6 +205,27 @@ def test_annotations_go_where_they_belong(tmp_path: Path) -> None:
     assert document(result, assembled.images[0].manifest)["annotations"] == {"a": "1"}
 
 
+def test_annotations_of_one_platform_win_there_over_those_of_all(tmp_path: Path) -> None:
+    result = make_result(tmp_path, platforms=[AMD64, ARM64])
+    options = {
+        "annotation[linux/arm64].a": "arm", "annotation.a": "all", "annotation-manifest[linux/amd64/v1].b": "amd",
+        "annotation-manifest-descriptor[linux/aarch64].c.d": "1", "annotation-manifest[linux/s390x].e": "nowhere",
+        "annotation-index[linux/arm64].f": "2", "annotation-index-descriptor[linux/amd64].g[h].i": "3",
+    }  # fmt: skip
+    assembled = packed(result, **options)
+    index = document(result, assembled.top)
+    assert index["annotations"] == {"f": "2"}
+    assert assembled.top.annotations == {"g[h].i": "3"}
+    assert [manifest.get("annotations") for manifest in index["manifests"]] == [None, {"c.d": "1"}]
+    told = [document(result, image.manifest)["annotations"] for image in assembled.images]
+    assert told == [{"a": "all", "b": "amd"}, {"a": "arm"}]
+
+
+def test_an_annotation_of_what_is_no_platform_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"`annotation\[linux/arm64/x/y/z\]\.a`"):
+        Packing.from_options({"annotation[linux/arm64/x/y/z].a": "1"})
+
+
 def test_index_annotations_need_an_index(result: ReadyResult) -> None:
     with pytest.raises(UsageError, match=r"^index annotations not supported for single platform export$"):
         packed(result, **{"annotation-index.b": "2"})
@@ -221,6 +242,9 @@ def test_gzip_level_is_bounded() -> None:
         ({"compression": "lz9"}, False),
         ({"compression": "zstd", "compression-level": 22}, True),
         ({"annotation-index.a.b": "x"}, True),
+        ({"annotation[linux/arm64].a.b": "x"}, True),
+        ({"annotation-manifest-descriptor[linux/arm/v7].a": "x"}, True),
+        ({"annotation[].a": "x"}, False),
         ({"annotation-nowhere.a": "x"}, False),
         ({"annotations": "x"}, False),
     ],
