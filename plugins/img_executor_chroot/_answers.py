@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from img_executor_chroot._calls import Call
     from img_executor_chroot._stubs import Stubs
 
-__all__ = ["Answers", "Question"]
+__all__ = ["Answers", "StoppedCall"]
 
 _TREES: Final = (b"/proc", b"/sys")
 
 
-class Question(NamedTuple):
+class StoppedCall(NamedTuple):
     """A call that waits, and the system file that it is about; *is_directory*: its path can only mean one."""
 
     call: Call
@@ -44,14 +44,14 @@ class Question(NamedTuple):
 
 
 class Answers:
-    """Answers the questions of one step, whose root is *tree*."""
+    """Answers the calls of one step, whose root is *tree*."""
 
     def __init__(self, listener: int, tree: outside.StepTree, stubs: Stubs, callers: Callers) -> None:
         self._listener = listener
         self._tree = tree
         self._stubs = stubs
         self._callers = callers
-        self._kinds: Mapping[str, Callable[[Question], None]] = {
+        self._kinds: Mapping[str, Callable[[StoppedCall], None]] = {
             "open": self._open,
             "openat2": self._open,
             "readlink": self._read_link,
@@ -70,13 +70,13 @@ class Answers:
             "times32": self._times,
         }
 
-    def answer(self, asked: Question) -> None:
-        """Answer a question. Raises OSError for what the call is to fail with."""
+    def answer(self, asked: StoppedCall) -> None:
+        """Answer a call. Raises OSError for what the call is to fail with."""
         self._kinds[asked.call.kind](asked)
 
     # --- opening ------------------------------------------------------------------------------------------------------
 
-    def _open(self, asked: Question) -> None:
+    def _open(self, asked: StoppedCall) -> None:
         target, flags = asked.target, self._callers.flags(asked.call, asked.notification)
         if isinstance(target, outside.Magic | outside.Own) and not flags & os.O_PATH and _may_wait(target):
             if os.fork() == 0:  # reaped with whatever the step leaves behind
@@ -90,7 +90,7 @@ class Answers:
         finally:
             os.close(fd)
 
-    def _open_in_child(self, asked: Question, flags: int) -> NoReturn:
+    def _open_in_child(self, asked: StoppedCall, flags: int) -> NoReturn:
         try:
             self._give(asked.notification, asked.target.open(flags & ~os.O_CLOEXEC), flags)
         except OSError as err:
@@ -149,15 +149,15 @@ class Answers:
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
-    def _look(self, asked: Question) -> int:
+    def _look(self, asked: StoppedCall) -> int:
         return asked.target.look(follow=self._callers.follows(asked.call, asked.notification) or asked.is_directory)
 
-    def _read_link(self, asked: Question) -> None:
+    def _read_link(self, asked: StoppedCall) -> None:
         text = asked.target.read_link()[: asked.argument(asked.call.buffer + 1) & 0xFFFFFFFF]
         self._callers.write(asked.notification, asked.argument(asked.call.buffer), text)
         seccomp.answer(self._listener, asked.notification, value=len(text))
 
-    def _tell(self, asked: Question, read: Callable[[int], bytes]) -> None:
+    def _tell(self, asked: StoppedCall, read: Callable[[int], bytes]) -> None:
         fd = self._look(asked)
         try:
             data = read(fd)
@@ -166,23 +166,23 @@ class Answers:
         self._callers.write(asked.notification, asked.argument(asked.call.buffer), data)
         seccomp.answer(self._listener, asked.notification)
 
-    def _stat(self, asked: Question) -> None:
+    def _stat(self, asked: StoppedCall) -> None:
         self._tell(asked, syscalls.raw_stat)
 
-    def _stat64(self, asked: Question) -> None:
+    def _stat64(self, asked: StoppedCall) -> None:
         self._tell(asked, forms.stat64)
 
-    def _statx(self, asked: Question) -> None:
+    def _statx(self, asked: StoppedCall) -> None:
         mask = asked.argument(asked.call.buffer - 1) & 0xFFFFFFFF
         self._tell(asked, lambda fd: syscalls.raw_statx(fd, mask))
 
-    def _statfs(self, asked: Question) -> None:
+    def _statfs(self, asked: StoppedCall) -> None:
         self._tell(asked, syscalls.raw_statfs)
 
-    def _statfs64(self, asked: Question) -> None:
+    def _statfs64(self, asked: StoppedCall) -> None:
         self._tell(asked, lambda fd: forms.statfs64(syscalls.raw_statfs(fd)))
 
-    def _access(self, asked: Question) -> None:
+    def _access(self, asked: StoppedCall) -> None:
         fd = self._look(asked)
         try:
             wanted = asked.argument(asked.call.path + 1) & (os.R_OK | os.W_OK | os.X_OK)
@@ -191,20 +191,20 @@ class Answers:
             os.close(fd)
         seccomp.answer(self._listener, asked.notification, error=0 if allowed else errno.EACCES)
 
-    def _attribute(self, asked: Question) -> None:
+    def _attribute(self, asked: StoppedCall) -> None:
         os.close(self._look(asked))
         seccomp.answer(self._listener, asked.notification, error=errno.ENOTSUP)
 
     # --- going there --------------------------------------------------------------------------------------------------
 
-    def _execute(self, asked: Question) -> None:
+    def _execute(self, asked: StoppedCall) -> None:
         """Let the kernel execute what a link of /proc points to: its path in the tree takes the place of the link's."""
         target = asked.target
         text = target.path if isinstance(target, outside.Own) else target.read_link()
         self._callers.become_root()
         self._go_on(asked, self._stubs.link(text))
 
-    def _enter(self, asked: Question) -> None:
+    def _enter(self, asked: StoppedCall) -> None:
         """Let the kernel enter what a link of /proc points to, or the stand-in of a directory."""
         if isinstance(asked.target, outside.Own | outside.Magic):
             self._execute(asked)
@@ -219,14 +219,14 @@ class Answers:
         os.close(self._safe_directory(fd, asked.target, os.O_RDONLY))
         self._go_on(asked, self._stubs.path(meant))
 
-    def _go_on(self, asked: Question, path: bytes) -> None:
+    def _go_on(self, asked: StoppedCall, path: bytes) -> None:
         """Let the kernel do the call, with *path* in place of its own."""
         self._callers.overwrite_path(asked.call, asked.notification, path)
         seccomp.proceed(self._listener, asked.notification)
 
     # --- changes ------------------------------------------------------------------------------------------------------
 
-    def _change(self, asked: Question, change: Callable[[str], None]) -> None:
+    def _change(self, asked: StoppedCall, change: Callable[[str], None]) -> None:
         """Change what is the step's own: a file that it has open, or one of its tree. Nothing else may be."""
         if not asked.target.changeable or not self._callers.follows(asked.call, asked.notification):
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))
@@ -237,15 +237,15 @@ class Answers:
             os.close(fd)
         seccomp.answer(self._listener, asked.notification)
 
-    def _mode(self, asked: Question) -> None:
+    def _mode(self, asked: StoppedCall) -> None:
         mode = asked.argument(asked.call.path + 1) & 0o7777
         self._change(asked, lambda path: os.chmod(path, mode))
 
-    def _owner(self, asked: Question) -> None:
+    def _owner(self, asked: StoppedCall) -> None:
         uid, gid = (_id(asked.argument(asked.call.path + number)) for number in (1, 2))
         self._change(asked, lambda path: os.chown(path, uid, gid))
 
-    def _times(self, asked: Question) -> None:
+    def _times(self, asked: StoppedCall) -> None:
         times = self._callers.times(asked.call, asked.notification)
         self._change(asked, lambda path: _set_times(path, times))
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from img_core.linux import syscalls
 from img_executor_chroot import _outside as outside
-from img_executor_chroot._answers import Answers, Question
+from img_executor_chroot._answers import Answers, StoppedCall
 from img_executor_chroot._callers import Callers
 from img_executor_chroot._calls import CALLS, NAMINGS, Call, Naming
 from img_executor_chroot._links import Inode, leads_to
@@ -156,7 +156,7 @@ class Supervisor:
             return False
         is_directory = path.endswith((b"/", b"/.", b"/.."))  # it can only mean one
         target = outside.target(meant, notification.pid, self._tree)
-        self._answers.answer(Question(call, notification, target, is_directory))
+        self._answers.answer(StoppedCall(call, notification, target, is_directory))
         return True
 
     def _name(self, naming: Naming, notification: seccomp.Notification) -> None:
