@@ -268,10 +268,9 @@ class _Extractor:
             try:
                 self.tree.link(target, directory, name)
             except FileExistsError:
-                if self._is_same_file(target, directory, name):
-                    return
-                self._clear(directory, name)
-                self.tree.link(target, directory, name)
+                if not self._is_same_file(target, directory, name):
+                    self._clear(directory, name)
+                    self.tree.link(target, directory, name)
             if self.whiteouts.is_mark(directory, name):  # the layer deletes the target
                 fs.unlink(name, dir_fd=directory.fd)
                 raise FileNotFoundError
@@ -284,6 +283,22 @@ class _Extractor:
                 f"bad tar archive: hard link `{fs.show(path)}` to something that is not a file: "
                 f"`{fs.show(member.linkname)}`"
             ) from err
+        self._describe_again(member, directory, name, path)
+
+    def _describe_again(self, member: Member, directory: Directory, name: bytes, path: bytes) -> None:
+        """Give a file what the header of its new name says: the last one counts, as when containerd or docker unpack the archive."""
+        info = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+        if not stat.S_ISREG(info.st_mode):
+            return
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory.fd)
+        try:
+            self.owners.own_again(fd, member, info, path)
+            if member.xattrs is not None:
+                self._set_xattrs(fd, member.xattrs, path)
+            os.fchmod(fd, self.owners.mode_of(fd, member, 0o400))
+            os.utime(fd, ns=(member.mtime_ns, member.mtime_ns))
+        finally:
+            os.close(fd)
 
     def _is_same_file(self, target: bytes, directory: Directory, name: bytes) -> bool:
         head, _, last = target.rpartition(b"/")

@@ -67,6 +67,11 @@ class MemberOwners:
         elif wanted != self._self:
             self._note(fd, wanted, path)
 
+    def own_again(self, fd: int, member: Member, info: os.stat_result, path: bytes) -> None:
+        """Give the open file *fd*, which has *info*, another owner; capabilities go with a change of owner only."""
+        if self._record or self._wanted(member) != (info.st_uid, info.st_gid):
+            self.own_directory(fd, member, path)
+
     def own_directory(self, fd: int, member: Member, path: bytes) -> None:
         """Give the open directory *fd*, new or not, its owner."""
         wanted = self._wanted(member)

@@ -155,6 +155,48 @@ def test_hard_link_to_a_missing_file_has_its_own_error(tmp_path: Path) -> None:
         unpack(hard_link(b"l", b"gone") + END, tmp_path)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_the_header_of_the_last_name_describes_a_file(mode: str, tmp_path: Path) -> None:
+    of_link = header(b"l", kind=b"1", linkname=b"f", mode=0o4711, mtime=1_200_000_000)
+    note = pax({b"SCHILY.xattr.user.note": b"of the link"})
+    unpack(entry(b"f", b"x", mode=0o640) + note + of_link + END, tmp_path / "root", mode)
+    info = (tmp_path / "root/f").stat()
+    assert (stat.S_IMODE(info.st_mode), info.st_mtime, info.st_nlink) == (0o4711, 1_200_000_000, 2)
+    assert os.getxattr(tmp_path / "root/f", b"user.note") == b"of the link"
+    again = header(b"l", kind=b"1", linkname=b"f", mode=0o600)
+    unpack(again + END, tmp_path / "root", mode)  # which is there already
+    assert stat.S_IMODE((tmp_path / "root/l").stat().st_mode) == 0o600
+
+
+def test_a_hard_link_takes_no_attributes_and_gives_its_owner(tmp_path: Path) -> None:
+    note = pax({b"SCHILY.xattr.user.note": b"kept"})
+    archive = note + entry(b"f", b"x", uid=5, gid=6) + header(b"l", kind=b"1", linkname=b"f") + END
+    record = OwnerPolicy(mode="record")
+    unpack(archive, tmp_path / "recorded", owners=record)
+    attributes = sorted(os.listxattr(tmp_path / "recorded/f"))
+    assert attributes == ["user.note"], "root's, which needs no record"
+    unpack(
+        note + entry(b"f", b"x") + header(b"l", kind=b"1", linkname=b"f", uid=5, gid=6) + END,
+        tmp_path / "b",
+        owners=record,
+    )
+    assert os.getxattr(tmp_path / "b/f", b"user.img.owner") == b"5:6"
+    if can_give_files_away():
+        unpack(archive, tmp_path / "given", owners=OwnerPolicy())
+        info = (tmp_path / "given/f").stat()
+        assert (info.st_uid, info.st_gid) == (0, 0)
+        assert os.getxattr(tmp_path / "given/f", b"user.note") == b"kept"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_hard_link_to_what_is_no_file_changes_nothing(mode: str, tmp_path: Path) -> None:
+    pipe = header(b"p", kind=b"6", mode=0o600)
+    links = b"".join(header(name, kind=b"1", linkname=target) for name, target in ((b"ll", b"l"), (b"pp", b"p")))
+    unpack(symlink(b"l", b"nowhere") + pipe + links + END, tmp_path / "root", mode)
+    assert os.readlink(tmp_path / "root/ll") == "nowhere"
+    assert stat.S_IMODE((tmp_path / "root/pp").stat().st_mode) == 0o600
+
+
 def test_terminal_escapes_of_a_name_are_not_printed(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match=r"\\x1b") as caught:
         unpack(entry(b"a\x1b[31m/../b", b"") + END, tmp_path, "layer-apply")
