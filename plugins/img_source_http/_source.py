@@ -70,7 +70,7 @@ class WebSource(TreeSource):
         self._web = Web(environment=environment)
         trust = [environment.get(name, "") for name in _TRUST]
         self._memos = Memos(os.path.join(context.host.state_directory, "sources", "https"), trust)
-        self._files: dict[str, str] = {}  # downloads of this build, by digest
+        self._files: dict[str, tuple[str, str]] = {}  # downloads of this build and their ``Last-Modified``, by digest
         self._pinned: dict[tuple[str, str], Memo] = {}  # what URLs mean in this build, by URL and algorithm
         self._locks: dict[str, threading.Lock] = {}  # by URL or digest: nothing is asked or fetched twice
         self._guard = threading.Lock()  # of these locks
@@ -124,15 +124,14 @@ class WebSource(TreeSource):
         """Return the path of the downloaded file, and its ``Last-Modified``."""
         url, digest, modified = (str(pinned.details[key]) for key in ("url", "digest", "last-modified"))
         with self._alone(digest):
-            path = self._files.get(digest)
-            if path is None:
+            if digest not in self._files:
                 path, memo = self._download(url, _ALGORITHM)
-                got, modified = memo.digests[_ALGORITHM], modified or memo.last_modified
-                if got != digest:
+                if memo.digests[_ALGORITHM] != digest:
                     fs.unlink(path)
-                    raise _mismatch(url, got, digest)
-                self._files[digest] = path
-        return path, modified
+                    raise _mismatch(url, memo.digests[_ALGORITHM], digest)
+                self._files[digest] = path, memo.last_modified
+        path, told = self._files[digest]
+        return path, modified or told
 
     def close(self) -> None:
         """Close all connections and end all waiting."""
@@ -165,7 +164,7 @@ class WebSource(TreeSource):
             return known
         path, memo = self._download(url, algorithm, known)
         if path:
-            self._files[memo.digests[_ALGORITHM]] = path
+            self._files[memo.digests[_ALGORITHM]] = path, memo.last_modified
             self._memos.put(address, authorization, memo)
         return memo
 

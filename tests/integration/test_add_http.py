@@ -151,6 +151,14 @@ def test_with_a_checksum_a_cached_build_asks_nobody(img: Img, tmp_path: Path, we
     assert len(web.requests) == 1
 
 
+def test_with_a_checksum_each_copy_has_the_time_that_the_server_tells(img: Img, tmp_path: Path, web: WebServer) -> None:
+    web.pages["/f"] = web.pages["/g"] = Page(b"text", modified=MODIFIED)
+    add = f"ADD --checksum=sha256:{hashlib.sha256(b'text').hexdigest()}"
+    lines = (f"ADD {web.url}/f /a", f"{add} {web.url}/f /b", f"{add} {web.url}/g /c/")
+    files = tree(img, tmp_path, "\n".join(("FROM scratch", *lines, "")))
+    assert {files[name].mtime for name in ("a", "b", "c/g")} == {MODIFIED_SECONDS}
+
+
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 def test_a_wrong_checksum_is_refused_with_both(img: Img, tmp_path: Path, web: WebServer, algorithm: str) -> None:
     web.pages["/f"] = Page(b"text")
