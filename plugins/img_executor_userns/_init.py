@@ -37,7 +37,8 @@ _TTY_GROUP: Final = "5"
 _FILTER: Final = seccomp.sandbox_program()
 _OWNERS_FILTER: Final = seccomp.owners_program()
 _SOCKETS_FILTER: Final = seccomp.sockets_program()
-_CAPABILITIES: Final = sandbox.DEFAULT_CAPABILITY_MASK & sandbox.held_capabilities()
+_HELD: Final = sandbox.held_capabilities()
+_CAPABILITIES: Final = sandbox.DEFAULT_CAPABILITY_MASK & _HELD
 
 
 class _StepFailure(Exception):
@@ -260,9 +261,11 @@ def _drop_privileges(request: Mapping[str, Any]) -> None:
         _hand_over_owners()
         program.become(request)
         return
-    if not request["insecure"]:
-        _hand_over_sockets()
-        syscalls.capset(mask, mask, 0)
+    if request["insecure"]:
+        program.become_privileged(uid, _HELD)
+        return
+    _hand_over_sockets()
+    syscalls.capset(mask, mask, 0)
     os.setresuid(uid, uid, uid)  # for another user this empties the sets
 
 

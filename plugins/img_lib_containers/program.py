@@ -29,6 +29,7 @@ __all__ = [
     "NOT_FOUND",
     "SETUP_FAILED",
     "become",
+    "become_privileged",
     "enter_directory",
     "execute",
     "fail",
@@ -123,6 +124,16 @@ def limit_capabilities(mask: int) -> None:
             if err.errno == errno.EINVAL:  # beyond the last capability of this kernel
                 return
             raise
+
+
+def become_privileged(uid: int, capabilities: int) -> None:
+    """Become *uid* and give *capabilities*, a mask of what we have, to the program that is executed and to those that it executes."""
+    syscalls.prctl(syscalls.PR_SET_KEEPCAPS, 1)
+    os.setresuid(uid, uid, uid)
+    syscalls.capset(capabilities, capabilities, capabilities)
+    for number in range(capabilities.bit_length()):
+        if capabilities >> number & 1:
+            syscalls.prctl(syscalls.PR_CAP_AMBIENT, syscalls.PR_CAP_AMBIENT_RAISE, number)
 
 
 def become(request: Mapping[str, Any]) -> None:  # Any: JSON

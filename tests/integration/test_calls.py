@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.host import need
 from harness.img import Img, write_context
 
 pytestmark = pytest.mark.rootless
@@ -106,6 +107,19 @@ def test_insecure_steps_need_leave(img: Img, context: Path) -> None:
     result = img.build(context).refused(2, "security.insecure is not allowed")
     assert "hint: use `--allow security.insecure`" in result.stderr
     img.build(context, "--allow", "security.insecure").ok()
+
+
+@pytest.mark.parametrize("executor", ["userns", "runc"])
+def test_an_insecure_step_has_all_capabilities_whoever_the_user_is(img: Img, context: Path, executor: str) -> None:
+    if executor == "runc":
+        need("runc")
+    step = "RUN --security=insecure"
+    lines = (f"{step} grep ^CapEff /proc/self/status | sort -u > /caps", "USER 33:34", f"{step} touch /by-user")
+    check = 'RUN [ "$(stat -c %u:%g /by-user)" = 33:34 ] && id -u | grep -x 33'
+    sandboxed = "RUN ! touch /by-user-again && grep -x 'CapEff:.0000000000000000' /proc/self/status"
+    same = f"{step} grep ^CapEff /proc/self/status | cmp - /caps"
+    write_context(context, "\n".join(("FROM busybox", *lines, check, sandboxed, same, "")))
+    img.build(context, "--allow", "security.insecure", "--executor", executor).ok()
 
 
 def test_an_unknown_entitlement_is_refused(img: Img, context: Path) -> None:

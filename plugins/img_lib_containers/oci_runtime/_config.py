@@ -62,7 +62,8 @@ def _process(process: Process, around: Surroundings, *, insecure: bool) -> Json:
     names = sandbox.ALL_CAPABILITIES if insecure else sandbox.DEFAULT_CAPABILITIES
     ours = sandbox.held_capabilities()
     capabilities = [f"CAP_{name}" for name in names if ours >> sandbox.ALL_CAPABILITIES.index(name) & 1]
-    held = capabilities if around.single or process.uid == 0 else []
+    held = capabilities if insecure or around.single or process.uid == 0 else []
+    handed_down = capabilities if insecure else []
     # The runtime resolves programs by this PATH; without one it finds nothing.
     environment = dict(process.env)
     if around.apt_config:
@@ -84,8 +85,8 @@ def _process(process: Process, around: Surroundings, *, insecure: bool) -> Json:
             "bounding": capabilities,
             "effective": held,
             "permitted": held,
-            "inheritable": [],
-            "ambient": [],
+            "inheritable": handed_down,
+            "ambient": handed_down,
         },
         "rlimits": [
             {"type": f"RLIMIT_{name.upper()}", "soft": soft, "hard": hard} for name, soft, hard in process.ulimits
