@@ -42,7 +42,7 @@ def add_tree(
     """Add all of *tree*, sorted by name, below the directory *top*; return the number of entries.
 
     Owners (those on record where only one id is mapped), modes with setuid bits, hard links, extended attributes and
-    device numbers are kept; sockets, which tar cannot hold, are left out. No time is later than *epoch* (seconds since 1970).
+    device numbers are kept; sockets, which tar cannot hold, are left out. All times are *epoch* (seconds since 1970), if it is given.
     *admit* may leave out single entries (not what is below them) or raise. *tick* gets the size of the archive so
     far and may raise to stop. Raises ImgError for what cannot be read.
     """
@@ -52,7 +52,8 @@ def add_tree(
 
     if top:
         writer.add(top, kind=DIRECTORY, mode=0o755, mtime_ns=(epoch or 0) * 10**9)
-    packer = Packer(writer, tree.fd, owner_of, epoch, prefix=top + b"/" if top else b"")
+    packer = Packer(writer, tree.fd, owner_of, None, prefix=top + b"/" if top else b"")
+    packer.epoch = epoch
     for entry in walk(tree.fd):
         if not entry.leaving and (admit is None or admit(entry)):
             packer.add(entry.path, entry.info)

@@ -35,7 +35,7 @@ _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID
 class CopyPolicy:
     """*owners*: give files their owners (needs the ids) and setuid bits, else all belong to the caller.
 
-    *epoch* is the newest time a file may have, in seconds since 1970, or None.
+    *epoch* is the time of all files, in seconds since 1970; None: their own.
     """
 
     owners: bool = False
@@ -216,9 +216,8 @@ class _Copier:
             ) from err
 
     def _times(self, entry: Entry) -> tuple[int, int]:
-        nanoseconds = entry.info.st_mtime_ns
-        if self._policy.epoch is not None:
-            nanoseconds = min(nanoseconds, self._policy.epoch * 10**9)
+        epoch = self._policy.epoch
+        nanoseconds = entry.info.st_mtime_ns if epoch is None else epoch * 10**9
         return nanoseconds, nanoseconds
 
     def _skip(self, path: bytes) -> None:

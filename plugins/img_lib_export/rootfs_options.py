@@ -25,7 +25,7 @@ SPLIT: Mapping[str, Any] = {
 EPOCH: Mapping[str, Any] = {
     "type": "integer",
     "minimum": 0,
-    "description": "no file is newer than this many seconds since 1970; default: SOURCE_DATE_EPOCH of the build",
+    "description": "the time of all files, in seconds since 1970; default: SOURCE_DATE_EPOCH of the build, or that of each file",
 }
 
 
@@ -50,7 +50,7 @@ class Overlaps:
 
 
 def effective_epoch(options: Mapping[str, Any], result: Result) -> int | None:
-    """Return the latest time that a file may have, in seconds since 1970, or None."""
+    """Return the time of all files, in seconds since 1970; None: their own."""
     epoch: int | None = options.get("source-date-epoch")
     return result.source_date_epoch if epoch is None else epoch
 

@@ -106,14 +106,13 @@ def _last_of_links(tree: Tree) -> dict[tuple[int, int], bytes]:
 def _member(tree: Tree, entry: Entry, writer: CpioWriter, number: int, epoch: int | None, *, whole: bool) -> bool:
     """Write one member, with its content if it is to be the *whole* file; tell whether attributes are lost."""
     info = entry.info
-    mtime = int(info.st_mtime)
     is_device = stat.S_ISCHR(info.st_mode) or stat.S_ISBLK(info.st_mode)
     # Where one user owns all files, lstat(2) tells neither whose they should be nor always their mode.
     look = look_of(entry, tree.owner(entry.path))
     owner = look.uid, look.gid
     links = 2 if stat.S_ISDIR(info.st_mode) else info.st_nlink
     common = {
-        "inode": number, "mode": look.mode, "links": links, "mtime": mtime if epoch is None else min(mtime, epoch),
+        "inode": number, "mode": look.mode, "links": links, "mtime": int(info.st_mtime) if epoch is None else epoch,
         "device": info.st_rdev if is_device else 0,
     }  # fmt: skip
     if stat.S_ISLNK(info.st_mode):

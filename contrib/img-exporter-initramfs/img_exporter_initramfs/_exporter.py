@@ -35,7 +35,7 @@ class InitramfsExporter(Exporter):
             "source-date-epoch": {
                 "type": "integer",
                 "minimum": 0,
-                "description": "no file is newer than this many seconds since 1970; default: SOURCE_DATE_EPOCH of the build",
+                "description": "the time of all files, in seconds since 1970; default: SOURCE_DATE_EPOCH of the build, or that of each file",
             },
         },
         "additionalProperties": False,

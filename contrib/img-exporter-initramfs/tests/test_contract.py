@@ -93,7 +93,7 @@ def test_init_is_what_was_asked_for(tmp_path: Path) -> None:
     assert dict(members(exported(tmp_path, init="/bin/tool")))[b"init"].data == b"/bin/tool"
 
 
-def test_no_time_is_later_than_the_epoch(tmp_path: Path) -> None:
+def test_all_times_are_the_epoch(tmp_path: Path) -> None:
     found = members(exported(tmp_path, source_date_epoch=1_000_000_000))
     assert {member.mtime for _, member in found} == {1_000_000_000}
 

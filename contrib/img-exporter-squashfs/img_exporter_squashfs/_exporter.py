@@ -45,7 +45,7 @@ class SquashfsExporter(Exporter):
             "source-date-epoch": {
                 "type": "integer",
                 "minimum": 0,
-                "description": "no file is newer than this many seconds since 1970; default: SOURCE_DATE_EPOCH of the build",
+                "description": "the time of all files, in seconds since 1970; default: SOURCE_DATE_EPOCH of the build, or that of each file",
             },
         },
         "required": ["dest"],
@@ -85,8 +85,7 @@ class SquashfsExporter(Exporter):
         command = [*self._command(path), *_root(tree)]
         # The file system's own time, and the latest that anything in it has: without it no two exports are equal. mksquashfs 4.5 gives
         # the root of an archive the time of day whatever -root-time says, and this is what ends that, too.
-        newest = _newest(tree)
-        latest = newest if epoch is None else min(newest, epoch)
+        latest = _newest(tree) if epoch is None else min(epoch, _LATEST)
         environment = {"PATH": _path(self.host), "LC_ALL": "C", "SOURCE_DATE_EPOCH": str(latest)}
         said = 0
 

@@ -204,6 +204,7 @@ class Packer:
         self._parent: Directory | None = None
         self.entries = 0
         self.sockets = 0
+        self.epoch: int | None = None  #: the time of all entries, in seconds since 1970; None: their own
 
     def add(self, path: bytes, info: os.stat_result | None) -> None:
         """Add one change."""
@@ -277,7 +278,7 @@ class Packer:
     ) -> None:
         chosen = self._owner_of(path, info) if self._owner_of is not None else None
         uid, gid = chosen or marks.owner_of(info.st_uid, info.st_gid)
-        mtime = info.st_mtime_ns
+        mtime = info.st_mtime_ns if self.epoch is None else self.epoch * _DECIMAL
         is_device = kind in (CHARACTER, BLOCK_DEVICE)
         self._writer.add(
             self._prefix + path,

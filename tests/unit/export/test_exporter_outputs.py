@@ -255,11 +255,21 @@ def test_gnu_tar_agrees_with_us(tmp_path: Path, result: ReadyResult) -> None:
         assert len(listed.stdout.splitlines()) == len(list(TarReader(file)))
 
 
-def test_tar_clamps_times_to_the_epoch(tmp_path: Path) -> None:
-    result = make_result(tmp_path / "result", source_date_epoch=1_000_000_000)
-    export(TarExporter, result, tmp_path, dest=str(tmp_path / "out"))
-    with (tmp_path / "out").open("rb") as file:
-        assert {member.mtime_ns for member in TarReader(file)} == {1_000_000_000 * 10**9}
+@pytest.mark.parametrize("options", [{}, {"source_date_epoch": 1_000_000_000}], ids=["of the build", "an option"])
+@pytest.mark.parametrize("kind", [TarExporter, LocalExporter])
+def test_all_files_have_the_time_of_the_epoch(kind: type[Exporter], tmp_path: Path, options: dict[str, int]) -> None:
+    """The older ones, too, as with BuildKit."""
+    epoch = 1_000_000_000
+    result = make_result(tmp_path / "result", source_date_epoch=epoch if not options else 5)
+    os.utime(result.images[0].directory / "etc/motd", (epoch - 7, epoch - 7))
+    out = tmp_path / "out"
+    export(kind, result, tmp_path, dest=str(out), **options)
+    if kind is LocalExporter:
+        found = {int(path.lstat().st_mtime) for path in out.rglob("*")}
+    else:
+        with out.open("rb") as file:
+            found = {member.mtime_ns // 10**9 for member in TarReader(file)}
+    assert found == {epoch}
 
 
 @pytest.mark.parametrize("kind", [TarExporter, LocalExporter])
