@@ -94,7 +94,7 @@ def write_directory(
     Images with other names that its ``index.json`` lists stay listed. The new ``index.json`` appears last and at once: until then the old
     one counts. A failure leaves the old layout, or no directory.
     """
-    plan = _plan(images, store, docker=docker, platform=platform)
+    plan = _plan(images, store, docker=docker, platform=platform, nameless="latest")
     made: list[str] = []
     try:
         for path in (directory, *(os.path.join(directory, name) for name in plan.directories)):
@@ -115,11 +115,14 @@ def write_directory(
 # ---------------------------------------------------------------------------------------------------------- planning
 
 
-def _plan(images: Sequence[NamedImage], store: ImageStore, *, docker: bool, platform: Platform | None) -> _Plan:
+def _plan(
+    images: Sequence[NamedImage], store: ImageStore, *, docker: bool, platform: Platform | None, nameless: str = ""
+) -> _Plan:
+    """Return what is to be written; images without a name get the tag *nameless*, if it is given."""
     plan = _Plan()
     for image in images:
         manifests = _collect(image.descriptor, store, plan.blobs)
-        plan.entries += _entries(image)
+        plan.entries += _entries(image, nameless)
         if docker and (chosen := _choose(manifests, platform or platforms.host_platform())):
             plan.saved.append(_saved(image, chosen))
     return plan
@@ -168,15 +171,15 @@ def _choose(manifests: Sequence[tuple[Platform | None, oci.Manifest]], platform:
     return None if choice is None else images[choice][1]
 
 
-def _entries(image: NamedImage) -> Iterator[Descriptor]:
-    """Give the entries of index.json for *image*, one per name."""
+def _entries(image: NamedImage, nameless: str) -> Iterator[Descriptor]:
+    """Give the entries of index.json for *image*, one per name; see `_plan`."""
     created = {_CREATED: image.created} if image.created else {}
     for name in image.names:
         reference = Reference.parse(name)
         annotations = {_NAME: name, _REF_NAME: reference.tag or reference.digest or "latest", **created}
         yield replace(image.descriptor, annotations={**image.descriptor.annotations, **annotations})
     if not image.names:
-        annotations = {_REF_NAME: "latest", **created}
+        annotations = {**({_REF_NAME: nameless} if nameless else {}), **created}
         yield replace(image.descriptor, annotations={**image.descriptor.annotations, **annotations})
 
 

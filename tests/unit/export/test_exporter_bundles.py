@@ -59,6 +59,15 @@ def test_oci_bundle_carries_names_tags_and_time(tmp_path: Path, result: ReadyRes
     assert entries[0]["org.opencontainers.image.created"] == "2024-05-06T07:08:09Z"
 
 
+@pytest.mark.parametrize(("tar", "tags"), [(True, [None]), (False, ["latest"])])
+def test_an_image_without_a_name_has_a_tag_in_a_layout_alone(tmp_path: Path, tar: bool, tags: list[str | None]) -> None:
+    """As with BuildKit: who loads the archive would take it for a name."""
+    export(OciExporter, make_result(tmp_path / "result", names=[]), tmp_path, dest=str(tmp_path / "out"), tar=tar)
+    index = members(tmp_path / "out")[b"index.json"][3] if tar else (tmp_path / "out/index.json").read_bytes()
+    entries = [entry.get("annotations", {}) for entry in json.loads(index)["manifests"]]
+    assert [entry.get("org.opencontainers.image.ref.name") for entry in entries] == tags
+
+
 def test_oci_directory_keeps_other_images(tmp_path: Path) -> None:
     dest = tmp_path / "layout"
     first = make_result(tmp_path / "first", names=["docker.io/library/a:1"])
