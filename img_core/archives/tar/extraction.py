@@ -195,12 +195,16 @@ class _Extractor:
                 self.stats.size += member.size
             # Owner before mode and capabilities: chown(2) clears set-id bits and capabilities, and so does a write.
             self.owners.own_file(fd, member, directory, path)
-            if member.xattrs is not None:
-                self._set_xattrs(fd, member.xattrs, path)
-            os.fchmod(fd, self.owners.mode_of(fd, member, 0o400))
-            os.utime(fd, ns=(member.mtime_ns, member.mtime_ns))
+            self._describe(fd, member, path)
         finally:
             os.close(fd)
+
+    def _describe(self, fd: int, member: Member, path: bytes) -> None:
+        """Give an open file attributes, mode and time."""
+        if member.xattrs is not None:
+            self._set_xattrs(fd, member.xattrs, path)
+        os.fchmod(fd, self.owners.mode_of(fd, member, 0o400))
+        os.utime(fd, ns=(member.mtime_ns, member.mtime_ns))
 
     def _write(self, fd: int, member: Member) -> None:
         if member.sparse is not None:
@@ -293,10 +297,7 @@ class _Extractor:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory.fd)
         try:
             self.owners.own_again(fd, member, info, path)
-            if member.xattrs is not None:
-                self._set_xattrs(fd, member.xattrs, path)
-            os.fchmod(fd, self.owners.mode_of(fd, member, 0o400))
-            os.utime(fd, ns=(member.mtime_ns, member.mtime_ns))
+            self._describe(fd, member, path)
         finally:
             os.close(fd)
 
