@@ -15,6 +15,7 @@ import pytest
 from harness.git import Repository, git_daemon, git_web_server
 from harness.host import need
 from harness.img import Finished, Img, write_context
+from harness.oci import ImageArchive
 
 pytestmark = pytest.mark.rootless
 
@@ -200,7 +201,10 @@ def test_a_commit_that_leaves_the_copied_files_alone_is_a_hit(
 def test_times_of_the_commit(img: Img, tmp_path: Path, url: str, repository: Repository, way: str) -> None:
     arguments = ["--build-arg", "SOURCE_DATE_EPOCH=1700000000"] if way == "epoch" else []
     suffix = "?mtime=commit" if way == "query" else ""
-    files = tree(img, tmp_path, f"ADD {url}/r.git{suffix} /g/", *arguments)
+    image = tmp_path / "image.tar"
+    # Of the layer, for in an archive of the files all have the time of SOURCE_DATE_EPOCH.
+    build(img, tmp_path, f"ADD {url}/r.git{suffix} /g/", "-o", f"type=oci,dest={image}", *arguments).ok()
+    files = ImageArchive(image).tree()
     assert files["g/sub/file"].mtime == COMMITTED
     assert files["g/sub"].mtime == COMMITTED
 

@@ -291,12 +291,11 @@ class _Extractor:
 
     def _describe_again(self, member: Member, directory: Directory, name: bytes, path: bytes) -> None:
         """Give a file what the header of its new name says: the last one counts, as when containerd or docker unpack the archive."""
-        info = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
-        if not stat.S_ISREG(info.st_mode):
+        fd = _open_file(directory, name)
+        if fd is None:
             return
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory.fd)
         try:
-            self.owners.own_again(fd, member, info, path)
+            self.owners.own_again(fd, member, os.fstat(fd), path)
             self._describe(fd, member, path)
         finally:
             os.close(fd)
@@ -395,3 +394,19 @@ def _explain(err: OSError, path: bytes) -> ImgError:
     reason = err.strerror or str(err)
     kind = ImgError if err.errno in _HOST_ERRORS else ArchiveError
     return kind(f"cannot unpack `{fs.show(path)}`: {reason[:1].lower()}{reason[1:]}")
+
+
+def _open_file(directory: Directory, name: bytes) -> int | None:
+    """Open the regular file *name* of ours, whatever its mode, which may be another then; None for anything else."""
+    place = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory.fd)
+    try:
+        if not stat.S_ISREG(os.fstat(place).st_mode):
+            return None
+        itself = f"/proc/self/fd/{place}"
+        try:
+            return os.open(itself, os.O_RDONLY | os.O_CLOEXEC)
+        except PermissionError:
+            os.chmod(itself, 0o600)
+            return os.open(itself, os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(place)

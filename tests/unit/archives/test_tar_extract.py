@@ -6,6 +6,7 @@ import shutil
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -186,6 +187,16 @@ def test_a_hard_link_takes_no_attributes_and_gives_its_owner(tmp_path: Path) -> 
         info = (tmp_path / "given/f").stat()
         assert (info.st_uid, info.st_gid) == (0, 0)
         assert os.getxattr(tmp_path / "given/f", b"user.note") == b"kept"
+
+
+@pytest.mark.parametrize("policy", ["caller", "record"])
+def test_a_hard_link_to_a_file_that_nobody_may_read_describes_it(
+    policy: Literal["caller", "record"], tmp_path: Path
+) -> None:
+    of_link = header(b"l", kind=b"1", linkname=b"f", mode=0o240, mtime=1_200_000_000)
+    unpack(entry(b"f", b"x", mode=0) + of_link + END, tmp_path / "root", owners=OwnerPolicy(mode=policy))
+    info = (tmp_path / "root/f").stat()
+    assert (stat.S_IMODE(info.st_mode), info.st_mtime, info.st_nlink) == (0o240, 1_200_000_000, 2)
 
 
 @pytest.mark.parametrize("mode", MODES)
