@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from harness.img import Img
 
-__all__ = ["AT_ONCE", "Orphans", "descendants", "peak_memory", "run_and_watch", "running", "wait_until"]
+__all__ = ["AT_ONCE", "Orphans", "descendants", "executing", "peak_memory", "run_and_watch", "running", "wait_until"]
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -39,6 +39,15 @@ def running(words: str) -> list[int]:
         if entry.name.isdigit() and words in _command_line(int(entry.name)) and _state(int(entry.name)) != "Z":
             found.append(int(entry.name))
     return found
+
+
+def executing(*command: str) -> list[int]:
+    """Return the ids of all living processes that are *command*, word by word, and thus stay until it ends.
+
+    Not the shell that is to start it, nor what that forks before, which may be gone when somebody looks at it again.
+    """
+    words = " ".join([*command, ""])
+    return [pid for pid in running(words) if _command_line(pid) == words]
 
 
 def _command_line(pid: int) -> str:

@@ -14,7 +14,7 @@ import pytest
 from harness.build_server import Workshop
 from harness.host import AS_ROOT, need
 from harness.img import Img, write_context
-from harness.processes import AT_ONCE, running, wait_until
+from harness.processes import AT_ONCE, executing, running, wait_until
 from img_core.linux import sandbox
 from img_core.linux.cgroups import Limits, groups
 from img_core.linux.cgroups.groups import Hierarchy, hierarchies
@@ -36,12 +36,12 @@ def own_group(controller: str) -> Hierarchy:
 
 
 def groups_left(hierarchy: Hierarchy) -> list[str]:
+    """Return the groups of builders that are gone; others may be at work."""
     parents = (
         {hierarchy.directory, os.path.dirname(hierarchy.directory)} if hierarchy.version == 2 else {hierarchy.directory}
     )
-    return [
-        name for parent in parents for name in os.listdir(parent) if name.startswith("img-") and name[4:5].isdigit()
-    ]
+    builders = {name: re.match(r"img-(\d+)", name) for parent in parents for name in os.listdir(parent)}
+    return [name for name, builder in builders.items() if builder and not os.path.exists(f"/proc/{builder[1]}")]
 
 
 @pytest.mark.parametrize("executor", ["userns", "runc"])
@@ -65,13 +65,15 @@ def test_processor_limits_are_set(img: Img, tmp_path: Path, executor: str) -> No
     need(*([executor] if executor == "runc" else []))
     hierarchy = own_group("cpu")
     marker = f"3{os.getpid()}"
-    write_context(tmp_path, f"FROM busybox\nRUN {SEE} && sleep {marker}\n")
+    write_context(tmp_path, f"FROM busybox\nRUN {SEE} && exec sleep {marker}\n")
     flags = ("--executor", executor, "--cpus", "0.5", "--cpu-shares", "512")
     builder = img.start("build", "-t", "x", *flags, tmp_path, log=tmp_path / "log")
     try:
-        wait_until(lambda: bool(running(f"sleep {marker}")) or builder.poll() is not None, "the step runs")
+        wait_until(lambda: bool(executing("sleep", marker)) or builder.poll() is not None, "the step sleeps")
         assert builder.poll() is None, (tmp_path / "log").read_text()
-        (directory,) = {group_of(pid, hierarchy) for pid in running(f"sleep {marker}") if group_of(pid, hierarchy)}
+        (sleeper,) = executing("sleep", marker)
+        directory = group_of(sleeper, hierarchy)
+        assert directory, f"it is in no group below {hierarchy.directory}"
         values = {name: Path(directory, name).read_text().strip() for name in os.listdir(directory) if "cpu." in name}
         if hierarchy.version == 2:
             assert (values["cpu.max"], values["cpu.weight"]) == ("50000 100000", "20")
