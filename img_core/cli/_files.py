@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from img_core.cli._input import standard_input
 from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,10 +28,9 @@ def open_input(path: str) -> Iterator[BinaryIO]:
 
 
 def _standard_input() -> BinaryIO:
-    if sys.stdin is None:
-        raise UsageError("standard input is closed")
-    if sys.stdin.isatty():
+    stream = standard_input()
+    if stream.isatty():
         raise UsageError(
             "cowardly refusing to read an archive from a terminal", hint="name a file, or redirect standard input"
         )
-    return sys.stdin.buffer
+    return stream

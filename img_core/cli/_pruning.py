@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -114,12 +114,13 @@ def confirm(warning: str) -> None:
     """Ask on standard error whether to go on after *warning*, if there is one. Raises ImgError unless the answer is yes."""
     if not warning:
         return
-    from img_core.files.rootlock import given_up
+    from img_core.cli._input import typed_line
 
     warn(warning)
     say("Are you sure you want to continue? [y/N] ")
-    with given_up():
-        answer = sys.stdin.readline() if sys.stdin is not None else ""
+    answer = ""
+    with suppress(UsageError):  # nobody can answer
+        answer = typed_line()
     if answer.strip().lower() not in ("y", "yes"):
         raise ImgError(
             "nothing was removed: this was not confirmed", hint="answer `y`, or use `-f`, which does not ask"

@@ -10,6 +10,7 @@ import click
 
 from img_core.cli._base import Command, refuse_more, settings_of
 from img_core.cli._format import table
+from img_core.cli._input import standard_input, typed_line
 from img_core.cli._output import echo, flush, say
 from img_core.cli._registry_flags import podman_registry_flags
 from img_core.files.rootlock import given_up
@@ -98,10 +99,9 @@ def _list(client: Client, form: str) -> None:
 
 def _read_secret() -> str:
     """Read the password from standard input; one line end is not part of it. Raises UsageError."""
-    if sys.stdin is None:
-        raise UsageError("standard input is closed")
+    stream = standard_input()
     with given_up():
-        data = sys.stdin.buffer.read(_SECRET_LIMIT)
+        data = stream.read(_SECRET_LIMIT)
     try:
         text = data.decode()
     except UnicodeDecodeError as err:
@@ -139,8 +139,7 @@ def _ask_username(client: Client, server: str) -> str:
     default = known.username if known else ""
     echo(f"Username ({default}): " if default else "Username: ", end="")
     flush()
-    with given_up():
-        return sys.stdin.readline().strip() or default
+    return typed_line().strip() or default
 
 
 def _ask_secret() -> str:
@@ -155,8 +154,7 @@ def _ask_secret() -> str:
         termios.tcsetattr(descriptor, termios.TCSAFLUSH, silent)  # before the prompt: it drops what was typed so far
         echo("Password: ", end="")
         flush()
-        with given_up():
-            return sys.stdin.readline().rstrip("\r\n")
+        return typed_line()
     finally:
         termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)
         echo("")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import click
 
 from img_core.cli._base import Command, settings_of
 from img_core.cli._exit import signals_to
+from img_core.cli._input import standard_input
 from img_core.files.rootlock import given_up
 from img_core.spec.errors import ImgError, UsageError
 from img_core.spec.text import why
@@ -40,7 +40,7 @@ def _read(path: str) -> str:
     try:
         if path == "-":
             with given_up():
-                return sys.stdin.buffer.read().decode()
+                return standard_input().read().decode()
         with open(path, "rb") as file:
             return file.read().decode()
     except UnicodeDecodeError:

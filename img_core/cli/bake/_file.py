@@ -5,11 +5,11 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from img_core.cli._input import standard_input
 from img_core.cli.bake._definitions import KINDS, Definitions
 from img_core.cli.bake.hcl import HclError, as_text, read_hcl, read_json
 from img_core.files.rootlock import given_up
@@ -193,7 +193,7 @@ def _read(path: str) -> Block:
     try:
         if path == "-":
             with given_up():
-                text = sys.stdin.buffer.read().decode()
+                text = standard_input().read().decode()
         else:
             with open(path, "rb") as file:
                 text = file.read().decode()

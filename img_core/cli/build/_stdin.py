@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from img_core.archives.contexts import BLOCK, Chained, is_archive, read_fully, unpack
+from img_core.cli._input import standard_input
 from img_core.files import fs
 from img_core.files.rootlock import given_up
 from img_core.spec.errors import DockerfileError, UsageError
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Context", "read_definition", "unpack_context"]
 
+_HINT = "`-` reads the context or the Dockerfile from it"
 _LIMIT = 16 * 1024 * 1024  # bytes of a Dockerfile; more is something else
 
 
@@ -30,7 +31,7 @@ class Context:
 
 def read_definition() -> bytes:
     """Read a Dockerfile from standard input. Raises DockerfileError if it is empty, UsageError if it is something else."""
-    return _complete(_stdin(), b"")
+    return _complete(standard_input(hint=_HINT), b"")
 
 
 def unpack_context(run_directory: str, file: str | None, usual: str) -> Context:
@@ -39,7 +40,7 @@ def unpack_context(run_directory: str, file: str | None, usual: str) -> Context:
     It is called *usual* there: ``COPY Dockerfile`` works.
     *run_directory* is private and removed when we end. *file* is the value of ``-f``, looked up inside the archive.
     """
-    stream = _stdin()
+    stream = standard_input(hint=_HINT)
     directory = os.path.join(run_directory, "context")
     fs.mkdir(directory, 0o700)
     with given_up():
@@ -76,9 +77,3 @@ def _complete(stream: BinaryIO, first: bytes) -> bytes:
     if not data.strip():
         raise DockerfileError("the Dockerfile cannot be empty", hint="it was read from standard input")
     return data
-
-
-def _stdin() -> BinaryIO:
-    if sys.stdin is None:
-        raise UsageError("standard input is closed", hint="`-` reads the context or the Dockerfile from it")
-    return sys.stdin.buffer
