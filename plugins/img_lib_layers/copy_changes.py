@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from img_core.files import fs
 from img_core.spec.errors import StateError
 from img_lib_layers.changes import TreeChanges, same_entry, scan
+from img_lib_layers.linked import LinkedFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -42,6 +43,7 @@ class CopyChanges(TreeChanges[Directory]):
         self._times_tell = times_tell
         self._base_fd = base_fd
         self._inodes, self._copied_at = read_index(index)
+        self._linked = LinkedFiles(root_fd, lambda: self._base_fd)
 
     def close(self) -> None:
         """Release both trees."""
@@ -78,8 +80,9 @@ class CopyChanges(TreeChanges[Directory]):
         except FileNotFoundError:
             return True, Directory.NEW
         if not directory:
-            relinked = info.st_nlink != before.st_nlink
-            return relinked or not same_entry(path, self.root_fd, info, self._base_fd, before), below
+            if info.st_nlink > 1:
+                return self._linked.changed(info.st_ino), below
+            return not same_entry(path, self.root_fd, info, self._base_fd, before), below
         if not stat.S_ISDIR(before.st_mode):
             return True, Directory.NEW
         return not same_entry(path, self.root_fd, info, self._base_fd, before), below

@@ -85,13 +85,14 @@ def find_equal(root_fd: int, before: TreeIndex, found: Look, layers: Sequence[st
     """Return the paths of entries that were touched and are what they were: renamed there and back, or given the mode that they had.
 
     What a file held before is read from the topmost of the kept *layers* (lowest first) that has it, if nothing else tells. Its digest is
-    noted in the index of *found*, so that this is done once. A file that shares its inode with something changed counts as changed: the
-    layer has to say that they are one.
+    noted in the index of *found*, so that this is done once. A file that shares its inode with something changed, or with what was
+    another file, counts as changed: the layer has to say that they are one.
     """
     equal: set[bytes] = set()
     unknown: dict[bytes, Facts] = {}
     changed: set[int] = set()
     shared: dict[bytes, int] = {}
+    former: dict[int, int] = {}
     for path, info in found.stats.items():
         if stat.S_ISDIR(info.st_mode):
             continue
@@ -101,7 +102,7 @@ def find_equal(root_fd: int, before: TreeIndex, found: Look, layers: Sequence[st
         now = parse(found.index.directories[head][name])
         if info.st_nlink > 1:
             shared[path] = info.st_ino
-        if was is None or not was.alike(now):
+        if was is None or not was.alike(now) or former.setdefault(info.st_ino, was.inode) != was.inode:
             changed.add(info.st_ino)
         elif not stat.S_ISREG(info.st_mode) or not info.st_size:
             equal.add(path)

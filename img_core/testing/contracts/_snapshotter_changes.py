@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,24 @@ from img_core.testing.shelves import OLD, Inside, Shelf, Tree, Work, everything,
 from img_core.testing.trees import fingerprint
 
 __all__ = ["ChangePromises"]
+
+
+def again(tree: Tree, *files: list[str], text: str = "s") -> None:
+    """Write each of *files*, of one or several names, anew, with the same content and time."""
+    for names in files:
+        for name in names:
+            tree.mkdir(os.path.dirname(name))
+            Path(tree.at(name)).unlink(missing_ok=True)
+        tree.write(names[0], text)
+        os.utime(tree.at(names[0]), (OLD, OLD))
+        for name in names[1:]:
+            os.link(tree.at(names[0]), tree.at(name))
+
+
+def behind_a_link(tree: Tree) -> None:
+    """Give a file the directory of whose other name became a link a new name."""
+    tree.relink("one", "two")
+    again(tree, ["two/y", "new"])
 
 
 class ChangePromises(DriverContract):
@@ -101,6 +120,29 @@ class ChangePromises(DriverContract):
     def test_kinds_of_changes(self, inside: Inside, work: Work, expected: list[str]) -> None:
         def body(shelf: Shelf) -> None:
             first = shelf.step([], example)
+            second = shelf.step([first], work)
+            assert shelf.changes(second, [first]) == expected
+
+        inside(body)
+
+    @pytest.mark.parametrize(
+        ("work", "expected"),
+        [
+            (lambda tree: again(tree, ["one/x", "two/y"]), []),
+            (lambda tree: again(tree, ["one/x"]), []),
+            (lambda tree: again(tree, ["one/x"], ["two/y"]), []),
+            (lambda tree: again(tree, ["one/x", "two/y", "new"]), ["new", "one/", "one/x", "two/", "two/y"]),
+            (lambda tree: again(tree, ["one/x", "two/like"], ["two/y"]), ["one/", "one/x", "two/", "two/like"]),
+            (lambda tree: again(tree, ["one/x", "two/y"], text="k"), ["one/", "one/x", "two/", "two/y"]),
+            (behind_a_link, ["new", "one", "two/", "two/y"]),
+            (lambda tree: tree.remove("two/y"), ["two/", "-two/y"]),
+        ],
+    )  # fmt: skip
+    def test_files_of_several_names_change_when_one_of_them_does(
+        self, inside: Inside, work: Work, expected: list[str]
+    ) -> None:
+        def body(shelf: Shelf) -> None:
+            first = shelf.step([], lambda tree: again(tree, ["one/x", "two/y"], ["two/like"]))
             second = shelf.step([first], work)
             assert shelf.changes(second, [first]) == expected
 

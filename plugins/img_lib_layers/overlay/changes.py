@@ -9,6 +9,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from img_lib_layers.changes import TreeChanges, same_entry, scan
+from img_lib_layers.linked import LinkedFiles
 from img_lib_layers.overlay.layout import MOUNT_POINTS
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class OverlayChanges(TreeChanges[Directory]):
         super().__init__(root_fd, records)
         self._make_view = view
         self._view: Rootfs | None = None
+        self._linked = LinkedFiles(root_fd, self._parents_fd)
 
     def close(self) -> None:
         """Release both trees."""
@@ -68,7 +70,7 @@ class OverlayChanges(TreeChanges[Directory]):
         if before is None:
             return not (directory and self._comes_from_stub(path)), Directory.NEW
         if not directory and info.st_nlink > 1:
-            return True, state  # maybe a new name of an old file: both names belong in the layer, to be linked again
+            return self._linked.changed(info.st_ino), state
         below = self._below(path, before, state) if directory else state
         return not same_entry(path, self.root_fd, info, self._parents_fd(), before), below
 
