@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from img_core.api._client import *  # noqa: F403
     from img_core.api._credentials import LoggedOut as LoggedOut
     from img_core.api._given import BuildOptions, StrPath, Words
-    from img_core.api._lock import Lock as Lock
     from img_core.api._registry_calls import refuse_id as refuse_id
     from img_core.api._request import *  # noqa: F403
     from img_core.api._request import BuildResult, Output
     from img_core.api._values import *  # noqa: F403
+    from img_core.forms.lock import Lock as Lock
     from img_core.images.reference import server_name as server_name
     from img_core.linux.cancellation import CancelHandle as CancelHandle
     from img_core.solver.failure import StepFailure as StepFailure
@@ -48,7 +48,7 @@ _HOMES = {
     "_cache_places": "cache_places",
     "_client": "Client CommandLine",
     "_credentials": "LoggedOut",
-    "_lock": "Lock",
+    "img_core.forms.lock": "Lock",
     "_registry_calls": "refuse_id",
     "_request": "BuildRequest BuildResult CachePlace Limits Output SecretSource SshAgent",
     "_values": (

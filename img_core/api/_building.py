@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
     from img_core.api._build import Build
     from img_core.api._given import BuildOptions, QuestionOptions, StrPath, Words
-    from img_core.api._lock import Lock
     from img_core.api._request import BuildRequest, BuildResult, Output
     from img_core.api._secrets import SecretPlaces
     from img_core.api._values import RecordedBuild
     from img_core.api._workplace import Listener
     from img_core.api.session import Session
+    from img_core.forms.lock import Lock
     from img_core.linux.cancellation import CancelHandle, Cancellation
     from img_core.solver.failure import StepFailure
     from img_core.spec.engine import Engine, EngineWorker

@@ -54,7 +54,7 @@ def planned(builds: Sequence[Preparation]) -> Planned:
         plan = amended(first, plan)
         steps = frozenset(vertex.digest for vertex in plan.vertices())
         return Planned(plan, sources, resolver, excerpt, (0,), (plan,), (steps,), {})
-    from img_core.solver.together import PlannedBuild, together
+    from img_core.forms.together import PlannedBuild, together
 
     numbers, found, named, like = list[int](), list[PlannedBuild](), list[str](), None
     excerpts: dict[str, Callable[[Location], str]] = {}

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from img_core.api._definition import Definition
     from img_core.api._request import BuildRequest
     from img_core.api.session import Session
+    from img_core.forms.together import Trees
     from img_core.linux.cancellation import Cancellation
     from img_core.solver.events import Events
     from img_core.solver.failure import StepFailure
     from img_core.solver.images import BuildResolver
     from img_core.solver.scope import BuildScope, Drivers
-    from img_core.solver.together import Trees
     from img_core.spec.engine import Engine
     from img_core.spec.exporter import ExportProgress
     from img_core.spec.frontend import Frontend, Plan, PlanRequest
@@ -100,7 +100,7 @@ class Preparation:
         if hook.get_hookimpls():
             rules.append(lambda op: hook(source=op))
         if self.request.locked is not None:
-            from img_core.api._lock import LockRule, lock_path, read_lock
+            from img_core.forms.lock import LockRule, lock_path, read_lock
 
             path = self.request.locked or lock_path(definition.path)
             if not path:
@@ -321,7 +321,7 @@ class Preparation:
     def step(self, name: str) -> Iterator[str]:
         """Show a step that is not a vertex."""
         if self._among:
-            from img_core.solver.together import named_among
+            from img_core.forms.together import named_among
 
             name = named_among(self._among, name)
         try:

@@ -12,8 +12,8 @@ from img_core.spec.graph import SourceOp
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from img_core.api._lock import Lock
     from img_core.api._preparation import Preparation
+    from img_core.forms.lock import Lock
     from img_core.spec.frontend import BuildWarning, Frontend, PlanRequest, Resolver
     from img_core.spec.source import TreeSource
 
@@ -48,7 +48,7 @@ def targets(prepared: Preparation) -> Mapping[str, Any]:  # Any: JSON
 
 def lock(prepared: Preparation) -> Lock:
     """Return which exact images, files and repositories the target takes from outside. Raises ImgError."""
-    from img_core.api._lock import Lock, identifier, lock_path
+    from img_core.forms.lock import Lock, identifier, lock_path
     from img_core.images.reference import full_id
 
     context, sources, resolver = prepared.prepare()

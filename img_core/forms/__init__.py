@@ -1,4 +1,17 @@
-"""Values in other forms, checked on the way back: words of people, TOML, plans and events as JSON, options by a schema, arguments."""
+"""Values in other forms, checked on the way back: words of people, TOML, plans, events and locks as JSON, options by a schema."""
 
-__all__ = ["arguments", "event_lines", "options", "plan_json", "rewriting", "tasks", "toml", "typed_json", "words"]
-__version__ = "1.0"
+__all__ = [
+    "arguments",
+    "event_lines",
+    "lock",
+    "options",
+    "plan_json",
+    "rewriting",
+    "strict_json",
+    "tasks",
+    "together",
+    "toml",
+    "typed_json",
+    "words",
+]
+__version__ = "1.1"

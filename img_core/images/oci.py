@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import field
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from img_core.forms.strict_json import DOCUMENT_LIMIT, InvalidDocument, load_json
 from img_core.images.compressions import COMPRESSIONS
 from img_core.images.digests import ALGORITHMS, UNSUPPORTED, Hasher, is_digest
 from img_core.spec.dataclass import dataclass
-from img_core.spec.errors import IntegrityError
 from img_core.spec.text import show
 from img_core.spec.values import Descriptor, DiffId, Digest, Platform
 
@@ -85,13 +85,10 @@ CONFIG_TYPES = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 #: What we ask a registry for, best first.
 ACCEPT = (OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST)
 
-#: Largest manifest, index or config in bytes; the distribution spec asks registries for no more than this.
-DOCUMENT_LIMIT = 4 * 1024 * 1024
 #: Most layers of a manifest, manifests of an index, diff ids of a config.
 ENTRY_LIMIT = 1000
 #: How many indexes may lie in each other; nobody needs more than two.
 INDEX_DEPTH = 3
-_DEPTH_LIMIT = 32
 _SIZE_LIMIT = 2**63 - 1
 
 #: How layers may be compressed, with the lowest and the highest level of each.
@@ -107,10 +104,6 @@ _COMPRESSIONS = {
 _ALGORITHM = re.compile(rf"(?!(?:{'|'.join(ALGORITHMS)}):)([a-z0-9]+(?:[+._-][a-z0-9]+)*):[a-zA-Z0-9=_-]+$")
 
 Parsed = TypeVar("Parsed")
-
-
-class InvalidDocument(IntegrityError):
-    """A manifest, index or config is not what the specification says, or two readers could disagree about it."""
 
 
 class _Malformed(Exception):
@@ -187,26 +180,6 @@ def is_foreign_layer(media_type: str) -> bool:
     return media_type.startswith((_OCI_FOREIGN_LAYER, _DOCKER_FOREIGN_LAYER))
 
 
-def load_json(content: bytes, *, name: str, limit: int = DOCUMENT_LIMIT) -> Any:  # Any: JSON
-    """Read JSON that every reader understands in the same way; *name* says in messages what it is.
-
-    Raises `InvalidDocument` for more than *limit* bytes, anything but UTF-8, repeated keys, numbers outside of
-    JSON, lone surrogates and nesting deeper than 32.
-    """
-    if len(content) > limit:
-        raise InvalidDocument(f"{name} has more than {limit} bytes")
-    try:
-        value = json.loads(
-            content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_number, parse_float=_finite
-        )
-        _check_depth_and_text(value)
-    except RecursionError:
-        raise InvalidDocument(f"{name} is nested too deeply") from None
-    except ValueError as error:  # includes JSONDecodeError, UnicodeDecodeError and integers of absurd length
-        raise InvalidDocument(f"{name} is not valid JSON: {show(str(error))}") from None
-    return value
-
-
 def parse_manifest_or_index(content: bytes, *, name: str, media_type: str = "") -> Manifest | Index:
     """Read what a reference names. *media_type* is the registry's Content-Type or the descriptor's; empty: not known.
 
@@ -253,50 +226,6 @@ def check_layers(manifest: Manifest, config: ImageConfig, *, name: str) -> None:
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:  # Any: JSON
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        seen: set[str] = set()
-        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"key {show(repeated)!r} appears twice")
-    return value
-
-
-def _refuse_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not a JSON number")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if number in (float("inf"), float("-inf")):
-        _refuse_number(show(text, limit=40))
-    return number
-
-
-def _check_depth_and_text(value: Any) -> None:  # Any: JSON
-    """Raise ValueError for lone surrogates, RecursionError for nesting beyond the limit."""
-    pending = [(value, 0)]
-    while pending:
-        item, depth = pending.pop()
-        if isinstance(item, str):
-            _check_text(item)
-        elif isinstance(item, dict | list):
-            if depth >= _DEPTH_LIMIT:
-                raise RecursionError
-            if isinstance(item, dict):
-                for key in item:
-                    _check_text(key)
-            pending.extend((child, depth + 1) for child in (item.values() if isinstance(item, dict) else item))
-
-
-def _check_text(text: str) -> None:
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise ValueError("a text contains half of a surrogate pair") from None
 
 
 def _load_object(content: bytes, name: str) -> dict[str, Any]:  # Any: JSON

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from img_core.solver.together import PlannedBuild, Together, together
+from img_core.forms.together import PlannedBuild, Together, together
 from img_core.spec.frontend import BuildWarning, HistoryEntry, Plan, PlannedImage
 from img_core.spec.graph import Copy, FileOp, RunOp, SourceOp, Vertex
 from img_core.testing.plans import AMD64

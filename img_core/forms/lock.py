@@ -10,11 +10,10 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from img_core.files import fs
-from img_core.images import oci
+from img_core.forms.strict_json import DOCUMENT_LIMIT, load_json
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import NotFoundError, UsageError
-from img_core.spec.text import redacted, show, why
+from img_core.spec.text import redacted, show, show_path, why
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -57,15 +56,15 @@ def identifier(op: SourceOp) -> str:
 
 def read_lock(path: str) -> Lock:
     """Read a lock file. Raises NotFoundError, and UsageError for what is none."""
-    shown = fs.show(path)
+    shown = show_path(path)
     try:
         with open(path, "rb") as file:
-            content = file.read(oci.DOCUMENT_LIMIT + 1)
+            content = file.read(DOCUMENT_LIMIT + 1)
     except FileNotFoundError:
         raise NotFoundError(f"lock file `{shown}`: no such file", hint="`img lock` writes it") from None
     except OSError as err:
         raise UsageError(f"lock file `{shown}`: {why(err)}") from err
-    document = oci.load_json(content, name=f"lock file `{shown}`")
+    document = load_json(content, name=f"lock file `{shown}`")
     sources = document.get("sources") if isinstance(document, dict) else None
     if not isinstance(sources, dict) or not all(isinstance(value, str) for value in sources.values()):
         raise UsageError(f"`{shown}` is not a lock file", hint="`img lock` writes one")
@@ -92,7 +91,7 @@ class LockRule:
         pin = self._lock.sources.get(name)
         if pin is None:
             raise NotFoundError(
-                f"`{show(name)}` is not in the lock file `{fs.show(self._lock.path)}`",
+                f"`{show(name)}` is not in the lock file `{show_path(self._lock.path)}`",
                 hint="`img lock` writes what the build definition means now",
             )
         exact = driver.pinned_to(op, pin)
