@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from img_core.images.contents import ImageContent
+    from img_core.images.kept import Image
     from img_core.plugins import Plugins
     from img_core.spec.exporter import Exporter
     from img_core.spec.importer import Importer, ImportStream, LoadedImage
     from img_core.spec.values import Digest, Platform
     from img_core.store import Store
-    from img_core.store.images import Image
 
 __all__ = ["details", "get_image", "load", "parsed_platform", "save", "shown"]
 
@@ -30,7 +30,7 @@ _START = 512  #: bytes that importers look at; as many as a tar header
 
 def get_image(store: Store, text: str) -> Image:
     """Return the stored image that *text*, a name or an id, means. Raises NotFoundError, UsageError."""
-    from img_core.store.lookup import find_image
+    from img_core.images.kept import find_image
 
     image = find_image(store.images, text)
     if image is None:

@@ -10,8 +10,8 @@ from img_core.spec.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from img_core.api._values import HistoryEntry, ImageDetails, StoredImage
+    from img_core.images.kept import Image
     from img_core.store import Store
-    from img_core.store.images import Image
 
 __all__ = ["KeptImages"]
 

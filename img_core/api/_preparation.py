@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from img_core.api._request import BuildRequest
     from img_core.api.session import Session
     from img_core.forms.together import Trees
+    from img_core.images.resolving import ImageResolver
     from img_core.linux.cancellation import Cancellation
     from img_core.solver.events import Events
     from img_core.solver.failure import StepFailure
@@ -56,7 +57,8 @@ class Preparation:
     def prepare(
         self, like: BuildResolver | None = None
     ) -> tuple[MainContext, Callable[[str], Any], BuildResolver]:  # Any: an image or a tree source
-        """Read the definition and make what answers questions about images and contexts; *like* is as in `BuildResolver`."""
+        """Read the definition and make what answers questions about images and contexts. *like* is that of a build beside this one, whose
+        images are not looked for again."""
         from img_core.solver.images import BuildResolver
         from img_core.solver.wanted import WantedSources
 
@@ -66,19 +68,24 @@ class Preparation:
         context = self.context()
         sources = self.sources(self.trees(context), self.ignore_names(context))
         resolver = BuildResolver(
-            self.session.store,
+            self._images(
+                _image_source(sources),
+                pull=request.pull,
+                trust_seconds=self.session.config.trust_tags,
+                like=like and like.images,
+            ),
             _image_source(sources),
-            self.events,
-            pull=request.pull,
-            trust_seconds=self.session.config.trust_tags,
-            offline=request.offline,
-            verified=not request.insecure_registries,
             contexts={name: (named.kind, named.reference) for name, named in self._contexts.items()},
             facts=KnownContexts(context, sources),
             wanted=WantedSources(self._source_rules(context.definition)),
-            like=like,
         )
         return context, sources, resolver
+
+    def _images(self, source: Callable[[str], ImageSource], **more: Any) -> ImageResolver:  # Any: its other arguments
+        from img_core.images.resolving import ImageResolver
+
+        offline, verified = self.request.offline, not self.request.insecure_registries
+        return ImageResolver(self.session.store, source, self.events, offline=offline, verified=verified, **more)
 
     @cached_property
     def _contexts(self) -> Mapping[str, NamedContext]:
@@ -120,16 +127,9 @@ class Preparation:
         from img_core.api._definition import Definition
         from img_core.solver.images import BuildResolver
 
-        request, sources = self.request, self.sources({name: (path, "") for name, path in (contexts or {}).items()})
+        sources = self.sources({name: (path, "") for name, path in (contexts or {}).items()})
         facts = KnownContexts(MainContext("", Definition(b"", "", None)), sources)
-        return sources, BuildResolver(
-            self.session.store,
-            _image_source(sources),
-            self.events,
-            offline=request.offline,
-            verified=not request.insecure_registries,
-            facts=facts,
-        )
+        return sources, BuildResolver(self._images(_image_source(sources)), _image_source(sources), facts=facts)
 
     def context(self) -> MainContext:
         """Return the main context, with the definition in it. Raises ImgError."""

@@ -97,8 +97,8 @@ class RegistryCalls(Workplace):
         from img_core.api._images import get_image, parsed_platform
         from img_core.api._transfers import reporting
         from img_core.api._values import PushResult
+        from img_core.images.kept import check_pin
         from img_core.images.push import push_image
-        from img_core.store.images import check_pin
         from img_core.store.leases import BLOB
 
         wanted = parsed_platform(platform)

@@ -5,6 +5,7 @@ __all__ = [
     "contents",
     "digests",
     "history",
+    "kept",
     "layer_types",
     "lookup",
     "names",
@@ -15,6 +16,7 @@ __all__ = [
     "pull",
     "push",
     "reference",
+    "resolving",
     "schemas",
 ]
 __version__ = "1.3"

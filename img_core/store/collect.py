@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from img_core.store.images import Image
+    from img_core.images.kept import Image
     from img_core.store.store import Store
 
 __all__ = ["Policy", "policies", "prune", "survey"]

@@ -18,9 +18,10 @@ from img_core.spec.values import Descriptor, Digest
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Set
 
+    from img_core.images.kept import Image
     from img_core.store.blobs import Blobs
     from img_core.store.database import StateDatabase
-    from img_core.store.images import Image, Images
+    from img_core.store.images import Images
 
 __all__ = ["recover", "settle"]
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
-    from img_core.store.images import Image, Note
+    from img_core.images.kept import Image
+    from img_core.store.images import Note
     from img_core.store.store import Store
 
 __all__ = ["Problem", "Report", "check", "request_check"]

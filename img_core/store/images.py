@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from img_core.files import fs
@@ -13,9 +12,10 @@ from img_core.files.locks import ensure_directory
 from img_core.files.places import names_in
 from img_core.images import oci
 from img_core.images.contents import ImageContent, chosen_content, content_size, images_behind
+from img_core.images.kept import Image, check_pin
 from img_core.images.reference import Reference
 from img_core.spec.dataclass import dataclass
-from img_core.spec.errors import ImgError, NotFoundError, UsageError
+from img_core.spec.errors import ImgError, NotFoundError
 from img_core.spec.values import Descriptor, Digest
 
 if TYPE_CHECKING:
@@ -26,32 +26,7 @@ if TYPE_CHECKING:
     from img_core.spec.values import Platform
     from img_core.store.blobs import Blobs
 
-__all__ = ["Image", "Images", "Note", "check_pin"]
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """A name and what it means; times in seconds since 1970 UTC. An image without a name has its digest as its name.
-
-    *content_size* is the stored bytes of its manifest, config and layers for this host (else of the first platform), if that was noted.
-    *replaced*: it has no name because another image got it.
-    """
-
-    name: str
-    descriptor: Descriptor
-    created: float
-    updated: float
-    content_size: int | None = None
-    replaced: bool = False
-
-    @property
-    def is_untagged(self) -> bool:
-        """Whether it is known by its id only, which docker calls dangling."""
-        return self.name == self.descriptor.digest
-
-    def as_id(self) -> Image:
-        """Return the same image, called by its id."""
-        return replace(self, name=self.descriptor.digest)
+__all__ = ["Images", "Note"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +153,7 @@ class Images:
             cursor.execute("UPDATE image SET replaced = 0 WHERE name = ?", (descriptor.digest,))
 
     def restore(self, note: Note) -> None:
-        """Take what was noted beside the database into it. Raises NotFoundError, UsageError as `tag` does."""
+        """Take what was noted beside the database into it. Raises NotFoundError as `tag` does."""
         if note.name == note.descriptor.digest:
             self.keep(note.descriptor)
         else:
@@ -283,16 +258,6 @@ class Images:
             else:
                 found.append(note)
         return found, damaged
-
-
-def check_pin(name: str, descriptor: Descriptor) -> None:
-    """Raise UsageError if *name* has a digest, and *descriptor* another."""
-    pin = name.partition("@")[2]
-    if pin and pin != descriptor.digest:
-        raise UsageError(
-            f"`{fs.show(name)}` cannot be the name of {descriptor.digest}",
-            hint="a name with a digest means the image of that digest and no other",
-        )
 
 
 def _image(row: sqlite3.Row) -> Image:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from img_core.files.copy import FileDigests
     from img_core.files.sqlite import Database
+    from img_core.images.resolving import Pin
 
-__all__ = ["KnownStep", "Pin", "RecordedLayer", "Records", "StepRecord", "forget_lost", "place"]
+__all__ = ["KnownStep", "RecordedLayer", "Records", "StepRecord", "forget_lost", "place"]
 
 _MANY = 500  # records to compare a step with
 
@@ -75,15 +76,6 @@ def _is_stack(cursor: sqlite3.Cursor, name: str) -> bool:
 def place(below: str, layer: str) -> str:
     """Return the name of the stack that has *layer* (see `RecordedLayer`) on the stack *below*, or on the base image with that chain id."""
     return hashlib.sha256(f"{below} {layer}".encode()).hexdigest()[:32]
-
-
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """What a reference meant when it was *checked* (seconds since 1970 UTC)."""
-
-    top: Digest
-    manifest: Digest
-    checked: float
 
 
 class _Kept(NamedTuple):
@@ -220,6 +212,8 @@ class Records:
         row = self._database.one(
             "SELECT top, manifest, checked FROM pin WHERE reference = ? AND platform = ?", (reference, platform)
         )
+        from img_core.images.resolving import Pin  # who asks for one has it
+
         return Pin(Digest(row["top"]), Digest(row["manifest"]), row["checked"]) if row else None
 
     def has_pin(self, reference: str) -> bool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from img_core.store.images import Image
+    from img_core.images.kept import Image
     from img_core.store.store import Store
 
 __all__ = ["ABANDONED", "LOG", "SOURCE", "DocumentGraph", "Piece", "Survey", "measured"]

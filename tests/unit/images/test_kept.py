@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from img_core.images import oci
+from img_core.images.kept import AmbiguousId, find_image
 from img_core.spec.errors import UsageError
 from img_core.spec.values import Descriptor
 from img_core.store import Store
-from img_core.store.lookup import AmbiguousId, find_image
 
 
 def put_image(store: Store, number: int = 0, algorithm: str = "sha256") -> Descriptor:
