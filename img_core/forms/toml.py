@@ -33,7 +33,11 @@ def read_toml(path: str, *, skip_unreadable: bool = False) -> dict[str, Any]:  #
         if skip_unreadable and isinstance(err, PermissionError):
             return {}
         raise UsageError(f"cannot read configuration file {path}: {err.strerror}") from err
-    except ValueError as err:  # TOMLDecodeError and UnicodeDecodeError
+    except UnicodeDecodeError as err:
+        raise UsageError(f"configuration file {path} is not valid TOML: it is no text in UTF-8") from err
+    except RecursionError as err:
+        raise UsageError(f"configuration file {path} is nested too deeply") from err
+    except ValueError as err:  # TOMLDecodeError, and numbers that are too long for Python
         raise UsageError(f"configuration file {path} is not valid TOML: {err}") from err
 
 

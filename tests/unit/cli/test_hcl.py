@@ -75,7 +75,8 @@ def test_an_expression(text: str, expected: Any) -> None:
     ("text", "expected"),
     [
         ('add(1, "2")', 3), ("subtract(1, 2)", -1), ("multiply(2, 3)", 6), ("divide(6, 3)", 2), ("modulo(7, 4)", 3.0),
-        ("absolute(-1)", 1), ("negate(1)", -1), ("ceil(1.2)", 2), ("floor(1.8)", 1), ("int(1.8)", 1), ("max(1, 3, 2)", 3),
+        ("absolute(-1)", 1), ("negate(1)", -1), ("ceil(1.2)", 2), ("floor(1.8)", 1), ("int(1.8)", 1),
+        ("pow(2, 62)", 2**62), ("pow(2, -1)", 0.5), ("max(1, 3, 2)", 3),
         ("min([3, 1]...)", 1), ("pow(2, 3)", 8), ("signum(-4)", -1), ('parseint("ff", 16)', 255), ("log(8, 2)", 3.0),
         ("greaterthan(2, 1)", True), ("lessthanorequalto(2, 1)", False),
         ('and(true, "false")', False), ("or(false, yes)", True), ("not(yes)", False), ("equal(a, 1)", True),
@@ -155,6 +156,14 @@ def test_functions_of_time_and_chance() -> None:
         (f"value = {'(' * 500}", "nested more than 40 times"),
         ("a {" * 5000, "f.hcl:1: this is nested more than 40 times"),
         (f"value = {'!' * 5000}true", "nested more than 40 times"),
+        (f"\nvalue = {'9' * 5000}", "f.hcl:2: this number has more than 300 characters"),
+        (f"value = {'9' * 300}.{'9' * 300}", "this number has more than 300 characters"),
+        ("value = list.1e999", "f.hcl:1: cannot convert float infinity to integer"),
+        (f"value = {'1 + ' * 20_000}1", "f.hcl:1: too many calls within each other"),
+        ('value = format("%999999999d", 1)', "f.hcl:1: function `format`: `%999999999d` is too wide"),
+        ('value = format("%.999999999f", 1)', "`%.999999999f` is too wide"),
+        ("value = pow(10, 1000000000)", "f.hcl:1: function `pow`: math range error"),
+        ("value = pow(-8, 0.5)", "f.hcl:1: function `pow`: math domain error"),
     ],
 )  # fmt: skip
 def test_what_is_refused_names_its_line(text: str, message: str) -> None:

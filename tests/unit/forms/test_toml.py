@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -72,6 +73,22 @@ def test_everything_else_is_for_the_library(text: str, tmp_path: Path) -> None:
     else:
         assert plain in (None, expected)
         assert read_toml(str(path)) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a = " + b"[" * 100_000, "is nested too deeply"),
+        (b"a = " + b"{b = " * 100_000, "is nested too deeply"),
+        (b'a = "\xe9"', "is not valid TOML: it is no text in UTF-8"),
+        (b"a = 1" + b"0" * 5000, "is not valid TOML: "),
+    ],
+)
+def test_what_no_parser_takes_is_named(content: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=re.escape(f"configuration file {path} {said}")):
+        read_toml(str(path))
 
 
 def test_lists_of_aliases_need_no_parser(tmp_path: Path) -> None:

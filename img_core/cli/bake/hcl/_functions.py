@@ -19,6 +19,8 @@ __all__ = ["FUNCTIONS"]
 
 # Any, below: values.
 
+_WIDEST = 4  #: characters of a width in `format`
+_EXACT = 4096  #: bits of a power that is no approximation
 _VERB = re.compile(r"%([-+#0 ]*)(\d*)(\.\d+)?([a-zA-Z%])")
 
 
@@ -151,6 +153,8 @@ def _formatted(pattern: Any, *values: Any) -> str:
             return "%"
         if not left:
             raise ValueError(f"there is no value for `{match.group()}`")
+        if any(len(number or "") > _WIDEST for number in (width, digits)):
+            raise ValueError(f"`{match.group()}` is too wide")
         value = left.pop(0)
         spec = "%" + flags + width + (digits or "")
         if verb == "v":
@@ -258,6 +262,12 @@ def _divided(left: Any, right: Any) -> int | float:
     return int(found) if found.is_integer() else found
 
 
+def _power(base: Any, exponent: Any) -> int | float:
+    low, high = as_number(base), as_number(exponent)
+    is_exact = isinstance(low, int) and isinstance(high, int) and high >= 0 and low.bit_length() * high <= _EXACT
+    return low**high if is_exact else math.pow(low, high)
+
+
 def _parsed(text: Any, base: Any) -> int:
     return int(as_text(text), _whole(base))
 
@@ -331,7 +341,7 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "multiply": lambda left, right: as_number(left) * as_number(right),
     "negate": lambda value: -as_number(value),
     "parseint": _parsed,
-    "pow": lambda left, right: as_number(left) ** as_number(right),
+    "pow": _power,
     "signum": lambda value: (as_number(value) > 0) - (as_number(value) < 0),
     "subtract": lambda left, right: as_number(left) - as_number(right),
     # of truth

@@ -31,6 +31,7 @@ _BLANK = re.compile(r"(?:\s|(?:#|//)[^\n]*|/\*.*?\*/)+", re.DOTALL)
 _HEREDOC = re.compile(r"<<(-?)([^\W\d][\w-]*)\n")
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}
 _LITERALS = {"true": True, "false": False, "null": None}
+_LONGEST = 300  #: characters of a number
 _DEEPEST = 40  #: expressions, or blocks, within each other
 
 
@@ -54,6 +55,7 @@ class _Parser:
         self._file = file
         self._at = 0
         self._first = line
+        self._counted = (0, line)  #: a character, and the line that it is in
         self._depth = 0
 
     # ------------------------------------------------------------------------------------------------------ characters
@@ -61,7 +63,10 @@ class _Parser:
     def _place(self, at: int | None = None) -> SourceLine:
         if not self._first:
             return SourceLine(self._file)
-        return SourceLine(self._file, self._first + self._text.count("\n", 0, self._at if at is None else at))
+        end = self._at if at is None else at
+        begin, line = self._counted if self._counted[0] <= end else (0, self._first)
+        self._counted = (end, line + self._text.count("\n", begin, end))
+        return SourceLine(self._file, self._counted[1])
 
     def _fail(self, message: str) -> NoReturn:
         raise HclError(self._place(), message)
@@ -201,10 +206,8 @@ class _Parser:
                 value = splat(place, value, names)
             elif self._text.startswith(".", self._at):
                 self._at += 1
-                number = _NUMBER.match(self._text, self._at)
-                if number:
-                    self._at = number.end()
-                    value = element(place, value, _constant(place, int(float(number.group()))))
+                if _NUMBER.match(self._text, self._at):
+                    value = element(place, value, _constant(place, self._number()))
                 else:
                     value = attribute(place, value, self._word())
             elif self._text.startswith("[", self._at):
@@ -230,10 +233,8 @@ class _Parser:
             return self._list(place)
         if self._found("{"):
             return self._object(place)
-        if number := _NUMBER.match(self._text, self._at):
-            self._at = number.end()
-            written = number.group()
-            return _constant(place, int(written) if written.isdigit() else float(written))
+        if _NUMBER.match(self._text, self._at):
+            return _constant(place, self._number())
         if not _WORD.match(self._text, self._at):
             self._fail(f"expected a value, not {self._next()}")
         word = self._word()
@@ -358,6 +359,15 @@ class _Parser:
             else:
                 plain.append(character)
                 self._at += 1
+
+    def _number(self) -> int | float:
+        found = _NUMBER.match(self._text, self._at)
+        assert found is not None, "who calls this has seen that there is one"
+        written = found.group()
+        if len(written) > _LONGEST:
+            self._fail(f"this number has more than {_LONGEST} characters")
+        self._at = found.end()
+        return int(written) if written.isdigit() else float(written)
 
     def _escape(self) -> str:
         kind = self._text[self._at + 1 : self._at + 2]
