@@ -65,8 +65,10 @@ _SYNC_WAKE_UP: Final = 1
 _IOCTL_ID_VALID: Final = 0x40082102
 _ID: Final = struct.Struct("=Q")
 _FLAG_CONTINUE: Final = 1
-#: value, error and flags of a response for each of `Channel.LEFT` and the following
-_RESPONSES: Final = ((0, 0, 0), (0, 0, _FLAG_CONTINUE), (0, 0, 0), (0, -errno.EFAULT, 0))
+#: what follows the id in a response for each of `Channel.LEFT` and the following
+_RESPONSES: Final = tuple(
+    _AFTER_ID.pack(*values) for values in ((0, 0, 0), (0, 0, _FLAG_CONTINUE), (0, 0, 0), (0, -errno.EFAULT, 0))
+)
 _WAKING: Final = (signal.SIGCHLD, signal.SIGALRM)
 _SECONDS_MISSED: Final = 0.2  # of an end, in a case that hardly ever happens
 # struct seccomp_notif_addfd: id, flags, srcfd, newfd, newfd_flags
@@ -214,7 +216,7 @@ class Channel:
         self.pid = ctypes.c_int.from_buffer(self._buffer, 8)
         self._receive = syscalls.repeated_ioctl(listener, _IOCTL_RECEIVE, self._buffer, reason=False)
         self._receive_first = syscalls.repeated_ioctl(listener, _IOCTL_RECEIVE, self._buffer)
-        self._send = syscalls.repeated_ioctl(listener, _IOCTL_SEND, self._buffer, reason=False)
+        self._response = memoryview(self._buffer).cast("B")[: _RESPONSE.size]
 
     @staticmethod
     def call_of(architecture: int, number: int) -> int:
@@ -238,8 +240,9 @@ class Channel:
             nonlocal woken
             woken = True
 
-        receive, send, buffer = self._receive, self._send, self._buffer
-        unpack, answer, clear = _NOTIFICATION.unpack, _AFTER_ID.pack_into, _NOTHING.pack_into
+        receive, send, buffer = self._receive, fcntl.ioctl, self._buffer
+        listener, response, after_id = self._listener, self._response, self._response[_ID.size :]
+        unpack, clear = _NOTIFICATION.unpack, _NOTHING.pack_into
         before = [(number, signal.signal(number, wake)) for number in _WAKING]
         signal.setitimer(signal.ITIMER_REAL, _SECONDS_MISSED, _SECONDS_MISSED)
         try:
@@ -254,8 +257,10 @@ class Channel:
                         break
                     take = receive
                     if outcome := passes():  # the response begins with the same number
-                        answer(buffer, _ID.size, *_RESPONSES[outcome])
-                        if send() < 0:
+                        after_id[:] = _RESPONSES[outcome]
+                        try:
+                            send(listener, _IOCTL_SEND, response, True)
+                        except OSError:
                             self._send_again()
                     else:
                         yield unpack(buffer)
@@ -267,7 +272,7 @@ class Channel:
 
     def _send_again(self) -> None:
         """Send a response that was interrupted, unless its process was killed meanwhile."""
-        _respond(self._listener, self._buffer.raw[: _RESPONSE.size])
+        _respond(self._listener, bytes(self._response))
 
 
 def still_waiting(listener: int, notification: Notification) -> bool:
