@@ -9,6 +9,7 @@ import ctypes
 import errno
 import os
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from img_core.linux import syscalls
@@ -21,11 +22,16 @@ if TYPE_CHECKING:
 
     from img_executor_chroot._calls import Call
 
-__all__ = ["Callers"]
+__all__ = ["Callers", "PathReader"]
 
 _Result = TypeVar("_Result")
 
+_SHORT_PATH: Final = 256  # as nearly all are
 _LONGEST_PATH: Final = 4096
+#: calls of one thread after the other, until opening its memory pays
+_CALLS_TO_OPEN: Final = 6
+_NO_CALLER: Final = -1
+_LINKS_ALONE: Final = 3  # of /proc/PID/task, for a single thread
 _PAGE: Final = 4096
 _AT_FDCWD: Final = syscalls.AT_FDCWD & 0xFFFFFFFF
 # struct open_how: flags, mode, resolve; see openat2(2)
@@ -109,6 +115,15 @@ class Callers:
         finally:
             os.close(memory)
 
+    def opened_memory(self, pid: int) -> int:
+        """Return a descriptor that reads the memory of a process which has one thread. Raises OSError."""
+        try:
+            if os.stat(f"/proc/{pid}/task").st_nlink != _LINKS_ALONE:
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+            return self.as_caller(pid, os.open, f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            self.become_root()
+
     # --- what a call says ---------------------------------------------------------------------------------------------
 
     def working_directory(self, pid: int) -> bytes:
@@ -147,3 +162,57 @@ class Callers:
             return None
         form = forms.TIMES_32 if call.kind == "times32" else forms.TIMES
         return self._values(notification.pid, address, form)
+
+
+class PathReader:
+    """Reads the paths of calls, most of which come from one thread after the other, as the number in *pid* says.
+
+    Of a thread that calls again and again /proc/PID/mem stays open, until another one calls: reading that takes half the time, and does not
+    ask again who we are. It is the memory that the process had when it was opened. Another one it gets by execve(2) and execveat(2) alone,
+    which we see before (`read_last`); and since there is one thread no other does that for it. Its number becomes somebody else's only
+    after it has ended, when all other numbers have been used; then there is nothing to be read any more.
+    """
+
+    def __init__(self, callers: Callers, pid: ctypes.c_int) -> None:
+        self._callers = callers
+        self._pid = pid
+        self._read = syscalls.MemoryReader(callers.buffer, pid).reading(_SHORT_PATH)
+        self._caller = _NO_CALLER
+        self._calls = 0
+        self._memory = -1
+
+    def read(self, address: int) -> bytes | None:
+        """Return the path at *address*, or None if it cannot be read, or not soon."""
+        if self._pid.value == self._caller:
+            if self._memory >= 0:
+                try:
+                    text, end, _ = os.pread(self._memory, _SHORT_PATH, address).partition(b"\0")
+                except OSError:
+                    return None
+                return text if end else None
+            self._calls += 1
+        else:
+            self._forget()
+            self._caller, self._calls = self._pid.value, 1
+        count = self._read(address)
+        if self._calls == _CALLS_TO_OPEN or (count < 0 and self._calls < _CALLS_TO_OPEN):
+            self._open()
+        text = self._callers.buffer.value
+        return text if len(text) < count else None
+
+    def read_last(self, address: int) -> bytes | None:
+        """Do the same for a call that gives its process another memory."""
+        text = self.read(address)
+        self._forget()
+        return text
+
+    def _open(self) -> None:
+        self._calls = _CALLS_TO_OPEN
+        with suppress(OSError):
+            self._memory = self._callers.opened_memory(self._caller)
+
+    def _forget(self) -> None:
+        self._caller = _NO_CALLER
+        if self._memory >= 0:
+            os.close(self._memory)
+            self._memory = -1

@@ -40,6 +40,7 @@ _AT: Final = {
     "faccessat": Call("access", 1, 0),
     "faccessat2": Call("access", 1, 0, 3),
     "execve": Call("execute", 0),
+    "execveat": Call("execute", 1, 0, 4),
     "chdir": Call("enter", 0),
     "statfs": Call("statfs", 0, buffer=1),
     "statfs64": Call("statfs64", 0, buffer=2),

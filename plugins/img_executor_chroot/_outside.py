@@ -49,7 +49,8 @@ _DEVICES: Final = frozenset(f"/dev/{name}".encode() for name in sandbox.DEVICES)
 #: where the ways from the tree to system files end, see `StepTree.system_path`, and the last parts of these
 _ENDS: Final = (b"/proc", b"/sys", _TERMINALS, b"/dev/fd", b"/dev/ptmx", b"/etc/mtab", *_STREAMS, *_DEVICES)
 NAMES: Final = frozenset(os.path.basename(path) for path in _ENDS)
-_HIDDEN: Final = tuple(path.encode() for path in sandbox.MASKED_PATHS)
+_HIDDEN: Final = frozenset(path.encode() for path in sandbox.MASKED_PATHS)
+_IN_HIDDEN: Final = tuple(path + b"/" for path in _HIDDEN)
 #: what a process may write of itself; everything else is read-only, as in other containers
 _WRITABLE: Final = frozenset(
     (b"comm", b"oom_score_adj", b"oom_adj", b"coredump_filter", b"mem", b"clear_refs", b"timerslack_ns")
@@ -98,6 +99,7 @@ class StepTree:
         self._covered = [os.fsencode(target) for target in targets if target.startswith("/dev")]
         self.terminals: set[bytes] = set()  #: names in /dev/pts of those that the step made
         self.systems = [top for top in (b"/proc", b"/sys") if os.fsdecode(top) not in targets]
+        self.held: list[int] = []  #: open, so that nothing else gets their inodes
         #: device and inode of directories in the tree -> the system's that they stand for
         self.places = dict(self._places())
 
@@ -105,8 +107,13 @@ class StepTree:
         for path in (b"/proc", b"/sys", _TERMINALS):
             if self.system_path(path) == path:
                 with suppress(FileNotFoundError):
-                    info = os.stat(path[1:], dir_fd=self.root, follow_symlinks=False)
-                    yield (info.st_dev, info.st_ino), path
+                    yield self.hold(os.open(path[1:], os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.root)), path
+
+    def hold(self, fd: int) -> tuple[int, int]:
+        """Keep *fd* open as long as the step lasts, and return device and inode of it."""
+        self.held.append(fd)
+        info = os.fstat(fd)
+        return info.st_dev, info.st_ino
 
     def system_path(self, path: bytes) -> bytes | None:
         """Return the name below /proc, /sys or /dev that an absolute *path* stands for, or None when it is a file of the tree."""
@@ -409,7 +416,7 @@ def is_visible(process: bytes, root: int) -> bool:
 
 def is_hidden(path: bytes) -> bool:
     """Tell whether *path* is one of those that containers hide."""
-    return path.endswith(b"/map_files") or any(is_below(path, hidden) for hidden in _HIDDEN)
+    return path in _HIDDEN or path.startswith(_IN_HIDDEN) or path.endswith(b"/map_files")
 
 
 def _require_visible(process: bytes, root: int) -> None:

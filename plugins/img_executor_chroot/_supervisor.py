@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from img_core.linux import syscalls
 from img_executor_chroot import _outside as outside
 from img_executor_chroot._answers import Answers, StoppedCall
-from img_executor_chroot._callers import Callers
+from img_executor_chroot._callers import Callers, PathReader
 from img_executor_chroot._calls import CALLS, NAMINGS, Call, Naming
 from img_executor_chroot._links import Inode, leads_to
 from img_executor_chroot._stubs import Stubs
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Supervisor"]
 
-_SHORT_PATH: Final = 256  # as nearly all are
 _TREES: Final = frozenset((b"proc", b"sys"))
 _RENAME_EXCHANGE: Final = 2  # linux/fs.h
+_LOOKUPS_OF_LINKS: Final = 4  # that take as long as finding out where links lead
 
 
 class Supervisor:
@@ -44,16 +44,14 @@ class Supervisor:
         self._top = tree.top
         self._memory = dict(self._places(memory))
         self._stubs = Stubs(self._root, self._top, tree.systems)
-        self._ways = Ways(self._root, (*outside.NAMES, *(os.fsencode(os.path.basename(target)) for target in memory)))
+        names = (*outside.NAMES, *(os.fsencode(os.path.basename(target)) for target in memory))
+        self._ways = Ways(self._root, names, {*tree.places, *self._memory})
         self._callers = Callers(listener)
         self._answers = Answers(listener, tree, self._stubs, self._callers)
 
     def _places(self, memory: Mapping[str, int]) -> Iterator[tuple[tuple[int, int], int]]:
         for target, fd in memory.items():
-            place = syscalls.openat2(self._root, target, os.O_PATH)
-            info = os.fstat(place)
-            os.close(place)
-            yield (info.st_dev, info.st_ino), fd
+            yield self._tree.hold(syscalls.openat2(self._root, target, os.O_PATH)), fd
 
     def run(self, pidfd: int) -> None:
         """Answer calls until the process behind *pidfd* has ended."""
@@ -81,12 +79,13 @@ class Supervisor:
 
     def _passing(self, channel: seccomp.Channel) -> Callable[[], bool]:
         """Return what tells of the call in *channel* whether it is seen at once not to be about a system file."""
-        ways, stubs, buffer = self._ways, self._stubs, self._callers.buffer
-        leads, harmless = ways.names, ways.harmless
-        read = syscalls.MemoryReader(buffer, channel.pid).reading(_SHORT_PATH)
+        ways, stubs = self._ways, self._stubs
+        leads, harmless, plain = ways.names, ways.harmless, ways.plain
+        reader = PathReader(self._callers, channel.pid)
         words, which, arguments = channel.words, channel.CALL, channel.ARGUMENTS
         shapes = {
             channel.call_of(architecture, number): (
+                reader.read_last if call.kind == "execute" else reader.read,
                 arguments + call.path,
                 arguments + call.flags if call.flags >= 0 else which,
                 _not_following(call),
@@ -99,9 +98,9 @@ class Supervisor:
             shape = shapes.get(words[which])
             if shape is None:
                 return False
-            count = read(words[shape[0]])
-            path: bytes = buffer.value
-            if len(path) >= count or (stubs.used and path[:1] != b"/"):
+            read, path_at, flags_at, not_following = shape
+            path = read(words[path_at])
+            if path is None or (stubs.used and path[:1] != b"/"):
                 return False
             if path in harmless:
                 return True
@@ -109,9 +108,9 @@ class Supervisor:
                 if leads.isdisjoint(path.split(b"/")):
                     ways.remember(path)
                     return True
-                return False
+                return path in plain
             # A name alone that is not followed has no way but itself.
-            return words[shape[1]] & shape[2] != 0 and b"/" not in path and path not in leads
+            return path in plain or (words[flags_at] & not_following != 0 and b"/" not in path and path not in leads)
 
         return passes
 
@@ -198,7 +197,7 @@ class Supervisor:
             if whole is None:
                 return None
             path = whole
-        self._ways.looked_up(2)
+        self._ways.looked_up(_LOOKUPS_OF_LINKS)
         return leads_to(self._tree, path, follow=follow, inode=bool(self._memory) and call.kind in ("open", "openat2"))
 
     def _whole(self, call: Call, notification: seccomp.Notification, path: bytes, *, tidy: bool = True) -> bytes | None:

@@ -11,6 +11,8 @@ makes is noted from its beginning, also by other names for what may be a link: a
 Before that, a path is remembered that was looked up without meeting a link: only a link or another name for something can lead it
 elsewhere, so it is forgotten when anybody is about to make one. What else may take the place of a directory on its way is a new, empty one.
 So it is with links from behind which nothing leads up again.
+
+A path that does hold such a name, as ``/usr/include/sys/types.h`` does, is remembered in the same way, but always only until then.
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ from itertools import dropwhile
 from typing import TYPE_CHECKING, Final
 
 from img_core.linux import syscalls
-from img_executor_chroot._links import MOST_LINKS, text_of
+from img_executor_chroot._links import MOST_LINKS, Inode, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 __all__ = ["FIRST_LOOK", "Ways"]
 
@@ -43,10 +45,14 @@ _NEVER: Final = -1
 
 
 class Ways:
-    """The names that lead out of the tree *root*, the *first* of which do so by themselves."""
+    """The names that lead out of the tree *root*, the *first* of which do so by themselves.
 
-    def __init__(self, root: int, first: Iterable[bytes]) -> None:
+    *places* are files of it that stand for others.
+    """
+
+    def __init__(self, root: int, first: Iterable[bytes], places: Collection[Inode] = ()) -> None:
         self._root = root
+        self._places = places
         self._by_part: dict[bytes, set[bytes]] = {}  # component of a text -> names of links with it
         self._notes = 0
         self._asked = 0
@@ -56,11 +62,14 @@ class Ways:
         self.known = False  #: whether `names` are all
         #: paths that hold none of `names`; as long as these are not known, those of them in whose way there is no link
         self.harmless: set[bytes] = set()
+        #: absolute paths that hold one of `names`, but are those of files of the tree, without a link on the way
+        self.plain: set[bytes] = set()
 
     def makes_name(self, tid: int) -> None:
         """Note that *tid* is about to do one of what follows: who looks at the tree meanwhile might see it before or after that."""
+        self._naming.add(tid)
+        self.plain.clear()
         if not self.known:
-            self._naming.add(tid)
             self.harmless.clear()
 
     def makes_link(self, name: bytes, text: bytes) -> None:
@@ -99,7 +108,12 @@ class Ways:
         return not self._naming
 
     def is_plain(self, path: bytes) -> bool:
-        """Tell whether the absolute *path* is seen to come to no system file, by no link or by plain ones; remember it then."""
+        """Tell whether the absolute *path*, which is none of a system file, comes to none by links either; remember it then.
+
+        False if it may come to one: that is found out by nothing but following it.
+        """
+        if not self.names.isdisjoint(path.split(b"/")):
+            return self._is_of_the_tree(path)
         whole = path
         for count in range(1, MOST_LINKS):
             if not self.names.isdisjoint(path.split(b"/")):
@@ -119,6 +133,26 @@ class Ways:
             self.looked_up(count)
             return True
         return False
+
+    def _is_of_the_tree(self, path: bytes) -> bool:
+        """Tell whether *path* is that of a file of the tree, or of nothing, without a link; remember it then."""
+        try:
+            fd = syscalls.openat2(self._root, path, os.O_PATH, resolve=_WITHOUT_LINKS)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError:
+            return False
+        else:
+            info = os.fstat(fd)
+            os.close(fd)
+            if (info.st_dev, info.st_ino) in self._places:
+                return False
+        if self._next_look != _NEVER and self._is_quiet():
+            if len(self.plain) == _MOST_REMEMBERED:
+                self.plain.clear()
+            self.plain.add(path)
+        self.looked_up(1)
+        return True
 
     def _may_remember(self) -> bool:
         return not self.known and self._next_look != _NEVER and self._is_quiet()
@@ -190,6 +224,8 @@ class Ways:
             with os.scandir(fd) as entries:
                 for entry in entries:
                     count += 1
+                    if entry.is_file(follow_symlinks=False):  # as nearly all are
+                        continue
                     if entry.is_symlink():
                         with suppress(FileNotFoundError):
                             self._note(os.fsencode(entry.name), os.fsencode(os.readlink(entry.name, dir_fd=fd)))

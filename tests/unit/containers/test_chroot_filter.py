@@ -182,4 +182,5 @@ def test_links_lead_out_of_the_tree(tree: StepTree, path: str) -> None:
     assert leads_to(tree, path.encode(), follow=True) == LEADS[path]
     if path in ("/a/up", "/process", "/out", "/stdin"):
         assert leads_to(tree, path.encode(), follow=False) is None  # the link itself is meant
-    os.close(tree.root)
+    for fd in (tree.root, *tree.held):
+        os.close(fd)

@@ -30,7 +30,7 @@ class Step:
             (top / name).symlink_to(name.rpartition("/")[2])
         self.top = top
         self.tree = StepTree(os.open(top, os.O_PATH | os.O_DIRECTORY), [], devices=True)
-        self.ways = Ways(self.tree.root, NAMES)
+        self.ways = Ways(self.tree.root, NAMES, self.tree.places)
         self.before = Ways(self.tree.root, ())  # which is told what others do before the step
 
     def look(self) -> None:
@@ -70,6 +70,11 @@ class Step:
     def is_harmless(self, path: str) -> bool:
         return self.ways.known and self.ways.names.isdisjoint(path.encode().split(b"/"))
 
+    def is_plain(self, path: str) -> bool:
+        """Ask as the supervisor does, which looks at the path itself before."""
+        whole = b"/" + path.encode()
+        return self.tree.system_path(whole) is None and self.ways.is_plain(whole)
+
     def leads(self, path: str) -> bool:
         whole = b"/" + path.encode()
         return self.tree.system_path(whole) is not None or leads_to(self.tree, whole, follow=True) is not None
@@ -79,7 +84,8 @@ class Step:
 def step(tmp_path: Path) -> Iterator[Step]:
     step = Step(tmp_path)
     yield step
-    os.close(step.tree.root)
+    for fd in (step.tree.root, *step.tree.held):
+        os.close(fd)
 
 
 Change = Callable[[Step], None]
@@ -188,12 +194,76 @@ def test_a_path_without_links_is_remembered_until_somebody_makes_a_name(step: St
         for asked in (path(texts) for _ in range(5)):
             leads = step.leads(asked)
             led += leads
-            plain = step.ways.is_plain(b"/" + asked.encode())
+            plain = step.is_plain(asked)
             assert not (plain and leads)
             remembered += plain
     assert remembered
     assert kept
     assert led
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("known", [False, True])
+def test_so_is_one_that_only_holds_such_a_name(step: Step, seed: int, known: bool) -> None:
+    chance = random.Random(seed)
+    names = ["a", "b", "c", "proc", "sys", "null", "dev", "pts", "a/proc", "a/sys", "b/null", "dev/null"]
+    texts = [*names, "..", "/", "uptime", "self", "/proc", "/sys", "/dev/pts"]
+    remembered, kept, led = 0, 0, 0
+
+    def path(parts: list[str]) -> str:
+        return "/".join(chance.choices(parts, k=chance.randint(1, 3)))
+
+    if known:
+        step.look()
+    for _ in range(400):
+        with suppress(OSError):
+            if chance.random() < 0.7:
+                kept += len(step.ways.plain)
+                chance.choice((step.mkdir, step.mkdir, step.remove))(path(names))
+            else:
+                change = chance.choice((step.symlink, step.link, step.rename))
+                change(path(texts if change == step.symlink else names), path(names))
+        for remembered_path in step.ways.plain:
+            assert not step.leads(remembered_path[1:].decode()), remembered_path
+        for asked in (path(texts) for _ in range(5)):
+            leads = step.leads(asked)
+            led += leads
+            assert not (step.is_plain(asked) and leads), asked
+            remembered += b"/" + asked.encode() in step.ways.plain
+    assert step.ways.known == known
+    assert remembered
+    assert kept
+    assert led
+
+
+#: what a step does, and a path with one of the first names; whether that is remembered then
+NAMED: dict[str, tuple[Change, str, bool]] = {
+    "a directory": (lambda s: s.mkdir("a/proc"), "a/proc", True),
+    "a file in it": (lambda s: s.mkdir("a/sys"), "a/sys/x", True),
+    "nothing": (lambda s: None, "a/b/null", True),
+    "nothing below a file": (lambda s: (s.top / "a/null").touch(), "a/null/x", True),
+    "a link": (lambda s: s.symlink("/proc", "a/proc"), "a/proc", False),
+    "below a link": (lambda s: s.symlink("b", "a/proc"), "a/proc/x", False),
+    "the directory of proc with another name": (lambda s: s.rename("proc", "a/sys"), "a/sys", False),
+    "that of terminals": (lambda s: s.rename("dev", "a/proc"), "a/proc/pts", False),
+    "proc itself": (lambda s: None, "proc", False),
+    "in proc": (lambda s: None, "a/../proc/uptime", False),
+}
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("name", NAMED)
+def test_a_path_with_a_name_of_a_system_file_is_looked_up_once(step: Step, name: str, known: bool) -> None:
+    change, path, remembered = NAMED[name]
+    change(step)
+    if known:
+        step.look()
+    assert step.is_plain(path) == remembered
+    assert (b"/" + path.encode() in step.ways.plain) == remembered
+    step.ways.makes_name(STEP)
+    assert not step.ways.plain
+    assert step.is_plain(path) == remembered
+    assert not step.ways.plain  # we might be in the middle of it
 
 
 @pytest.mark.parametrize("path", ["up", "x/../q"])
