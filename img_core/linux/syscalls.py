@@ -385,15 +385,22 @@ _newfstatat = _syscall(_NR_NEWFSTATAT, c_int, c_char_p, c_char_p, c_int)
 _statx = _syscall(_NR_STATX, c_int, c_char_p, c_int, c_uint, c_char_p)
 _fstatfs = _syscall(_NR_FSTATFS, c_int, c_char_p)
 _IOVEC: Final = struct.Struct("@PN")  # struct iovec: base, length
-# The same without types that would be checked each time.
-_stat_untyped: Callable[..., int] = functools.partial(_libc["syscall"], c_long(_NR_NEWFSTATAT), c_int(AT_FDCWD))
-_statx_untyped: Callable[..., int] = functools.partial(_libc["syscall"], c_long(_NR_STATX), c_int(AT_FDCWD))
 
 
 def process_vm_read(pid: int, address: int, buffer: ctypes.Array[ctypes.c_char], size: int) -> int:
     """Read up to *size* bytes at *address* of a process (or thread) into *buffer*; return how many there were. Needs ptrace(2) rights."""
     local, remote = _IOVEC.pack(ctypes.addressof(buffer), size), _IOVEC.pack(address, size)
     return _check(_process_vm_readv(pid, local, 1, remote, 1, 0), "process_vm_readv")
+
+
+def _transfer(buffer: ctypes.Array[ctypes.c_char], size: int) -> tuple[memoryview, tuple[object, ...]]:
+    """Return address and length (of *size*) at the other end, to be set, and the arguments of process_vm_readv(2) after the process.
+
+    They are ready, without types that would be checked each time.
+    """
+    local = ctypes.create_string_buffer(_IOVEC.pack(ctypes.addressof(buffer), size), _IOVEC.size)
+    remote = ctypes.create_string_buffer(_IOVEC.pack(0, size), _IOVEC.size)
+    return memoryview(remote).cast("B").cast("L"), (byref(local), 1, byref(remote), 1, 0)
 
 
 class MemoryReader:
@@ -403,46 +410,51 @@ class MemoryReader:
     """
 
     def __init__(self, buffer: ctypes.Array[ctypes.c_char], pid: c_int | None = None) -> None:
-        local = _IOVEC.pack(ctypes.addressof(buffer), len(buffer))
-        self._remote = ctypes.create_string_buffer(_IOVEC.size)
         self._pid = c_int() if pid is None else pid
-        self._kept = buffer, local  # which have to stay where they are
-        # Arguments that are ready, without types that would be checked each time.
-        pointers = ctypes.c_char_p(local), c_ulong(1), c_void_p(ctypes.addressof(self._remote)), c_ulong(1), c_ulong(0)
-        self._read: Callable[[], int] = functools.partial(_libc_quick["process_vm_readv"], self._pid, *pointers)
+        self._buffer = buffer  # which has to stay where it is
+        self._remote, arguments = _transfer(buffer, len(buffer))
+        self._read: Callable[[], int] = functools.partial(_libc_quick["process_vm_readv"], self._pid, *arguments)
 
     def read(self, pid: int, address: int, size: int) -> int:
         """Fill the buffer with up to *size* bytes, no more than it has; return how many there were, -1 if none."""
         self._pid.value = pid
-        _IOVEC.pack_into(self._remote, 0, address, size)
+        self._remote[0], self._remote[1] = address, size
         return self._read()
 
     def reading(self, size: int) -> Callable[[int], int]:
         """Return what reads from an address as `read` does, of the process that is there already."""
-        read, pack, remote = self._read, _IOVEC.pack_into, self._remote
+        read, remote = self._read, self._remote
 
         def read_at(address: int) -> int:
-            pack(remote, 0, address, size)
+            remote[0], remote[1] = address, size
             return read()
 
         return read_at
 
+    def texts(self, size: int) -> Callable[[int], bytes | None]:
+        """Return what reads the text that ends with a zero at an address; None if it has *size* bytes or more, or cannot be read."""
+        read, remote, buffer = self._read, self._remote, self._buffer
+
+        def text_at(address: int) -> bytes | None:
+            remote[0], remote[1] = address, size
+            count = read()
+            text: bytes = buffer.value
+            return text if len(text) < count else None
+
+        return text_at
+
 
 class MemoryWriter:
-    """Writes the first *size* bytes of *buffer* to the memory of processes, for who does it thousands of times."""
+    """Writes the first *size* bytes of *buffer* to the memory of the process whose number *pid* has, for who does it thousands of times."""
 
-    def __init__(self, buffer: ctypes.Array[ctypes.c_char], size: int) -> None:
-        local = _IOVEC.pack(ctypes.addressof(buffer), size)
-        self._remote = ctypes.create_string_buffer(_IOVEC.pack(0, size), _IOVEC.size)
-        self._size, self._pid = size, c_int()
-        self._kept = buffer, local  # as those of a `MemoryReader`
-        pointers = ctypes.c_char_p(local), c_ulong(1), c_void_p(ctypes.addressof(self._remote)), c_ulong(1), c_ulong(0)
-        self._write: Callable[[], int] = functools.partial(_libc["process_vm_writev"], self._pid, *pointers)
+    def __init__(self, buffer: ctypes.Array[ctypes.c_char], size: int, pid: c_int) -> None:
+        self._size, self._buffer = size, buffer  # as that of a `MemoryReader`
+        self._remote, arguments = _transfer(buffer, size)
+        self._write: Callable[[], int] = functools.partial(_libc_quick["process_vm_writev"], pid, *arguments)
 
-    def write(self, pid: int, address: int) -> bool:
+    def write(self, address: int) -> bool:
         """Write all of it to *address*; return False if that is not possible."""
-        self._pid.value = pid
-        _IOVEC.pack_into(self._remote, 0, address, self._size)
+        self._remote[0] = address
         return self._write() == self._size
 
 
@@ -457,14 +469,20 @@ def process_vm_write_from(pid: int, address: int, buffer: ctypes.Array[ctypes.c_
     return _check(_process_vm_writev(pid, local, 1, remote, 1, 0), "process_vm_writev")
 
 
-def stat_into(buffer: ctypes.Array[ctypes.c_char], name: bytes, flags: int) -> bool:
-    """Fill *buffer* (of 256 bytes) with the ``struct stat`` of the file *name*; return False if that fails."""
-    return _stat_untyped(name, buffer, flags) == 0
+def stat_into(buffer: ctypes.Array[ctypes.c_char]) -> Callable[[bytes, int], int]:
+    """Return what fills *buffer* (of 256 bytes) with the ``struct stat`` of a name, with flags; it returns -1 if that fails."""
+    call, number, content = (
+        _libc_locked["syscall"],
+        _NR_NEWFSTATAT,
+        byref(buffer),
+    )  # no types that would be checked each time
+    return lambda name, flags: call(number, AT_FDCWD, name, content, flags)
 
 
-def statx_into(buffer: ctypes.Array[ctypes.c_char], name: bytes, flags: int, mask: int) -> bool:
-    """Fill *buffer* (of 256 bytes) with the ``struct statx`` of the file *name*; return False if that fails."""
-    return _statx_untyped(name, flags, mask, buffer) == 0
+def statx_into(buffer: ctypes.Array[ctypes.c_char]) -> Callable[[bytes, int, int], int]:
+    """Return the same for the ``struct statx``, with flags and a mask."""
+    call, number, content = _libc_locked["syscall"], _NR_STATX, byref(buffer)
+    return lambda name, flags, mask: call(number, AT_FDCWD, name, flags, mask, content)
 
 
 def raw_stat(fd: int) -> bytes:
@@ -547,7 +565,7 @@ def repeated_ioctl(
     With *reason* `ctypes.get_errno` tells why. Unlike what `fcntl` has it comes back when a signal has arrived.
     """
     function = (_libc if reason else _libc_quick)["ioctl"]  # without types that would be checked each time
-    return functools.partial(function, c_int(fd), c_ulong(request), c_void_p(ctypes.addressof(buffer)))
+    return functools.partial(function, fd, c_ulong.from_param(request), byref(buffer))
 
 
 def ioctl_buffer(fd: int, request: int, buffer: ctypes.Array[ctypes.c_char]) -> int:

@@ -217,6 +217,7 @@ class Channel:
         self._receive = syscalls.repeated_ioctl(listener, _IOCTL_RECEIVE, self._buffer, reason=False)
         self._receive_first = syscalls.repeated_ioctl(listener, _IOCTL_RECEIVE, self._buffer)
         self._response = memoryview(self._buffer).cast("B")[: _RESPONSE.size]
+        self._ask = syscalls.repeated_ioctl(listener, _IOCTL_ID_VALID, self._buffer, reason=False)
 
     @staticmethod
     def call_of(architecture: int, number: int) -> int:
@@ -226,7 +227,8 @@ class Channel:
 
     def waits(self) -> bool:
         """Do what `still_waiting` does, for the call that was received last."""
-        return _is_valid(self._listener, self._buffer)  # which begins with its number
+        # A signal interrupts. The buffer begins with the number of the call.
+        return not self._ask() or _is_valid(self._listener, self._buffer)
 
     def calls(self, pidfd: int, passes: Callable[[], int] = lambda: 0) -> Iterator[RawCall]:
         """Give all for which *passes* says `LEFT`, until the child of ours behind *pidfd* has ended. In the main thread only.

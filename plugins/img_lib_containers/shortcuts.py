@@ -26,7 +26,7 @@ from img_core.linux import syscalls
 from img_lib_containers import call_numbers
 from img_lib_containers.owner_calls import Refusal
 from img_lib_containers.seccomp import Channel
-from img_lib_containers.statuses import Status
+from img_lib_containers.statuses import Status, WideStatus
 from img_lib_containers.supervised_calls import CALLS, SupervisedCall
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ _SHORT: Final = 3  # paths that may mean the root directory
 _SHORT_PATH: Final = 256  # what is read at first, since hardly any path is longer
 #: notes, and what has a directory hand down permissions
 _MARKS: Final = frozenset((OWNER_ATTRIBUTE, os.fsdecode(MODE), DEFAULT_LIST))
+_EMPTY_PATH: Final = syscalls.AT_EMPTY_PATH
+_NO_FOLLOW: Final = syscalls.AT_SYMLINK_NOFOLLOW
+_MASK: Final = 3  # the argument of statx(2)
 _AT_FDCWD: Final = syscalls.AT_FDCWD & 0xFFFFFFFF
 _SET_ID: Final = stat.S_ISUID | stat.S_ISGID
 _TO_ROOT: Final = (0, 0xFFFFFFFF)  # 0xFFFFFFFF: stays as it is
@@ -88,10 +91,11 @@ class Shortcuts:
         self._elsewhere = elsewhere
         self._standing = standing
         self._uid, self._gid = os.getuid(), os.getgid()
-        self._status = Status()
-        self._read_path = self._reading()
+        self._narrow, self._wide = Status(channel.pid), WideStatus(channel.pid)
+        self._short_path = syscalls.MemoryReader(view.buffer, channel.pid).texts(_SHORT_PATH)
+        self._may_mean = self._meaning()
         self._remembers = True
-        self._descriptors: dict[tuple[int, int], bytes] = {}
+        self._descriptors: dict[tuple[int, int], tuple[bytes, Named]] = {}
         makers: dict[str, Callable[[SupervisedCall], Way]] = {
             "stat": self._showing if self._uid else self._showing_ours,
             "statx": self._showing if self._uid else self._showing_ours,
@@ -127,17 +131,20 @@ class Shortcuts:
 
     # --- what they are about ------------------------------------------------------------------------------------------
 
-    def _reading(self) -> Callable[[int], bytes]:
-        """Return what reads a path at an address of the caller, and raises `Refusal`; nearly all are short."""
-        view, process = self._view, self._pid
-        read, buffer = syscalls.MemoryReader(view.buffer, process).reading(_SHORT_PATH), view.buffer
+    def _meaning(self) -> Callable[[bytes], bool]:
+        """Return what tells whether a path may mean a directory that stands in ``/``, or a root that is elsewhere."""
+        standing, shortest = self._standing, _SHORT if self._view.stand_in else 1
+        if standing is None:
+            return lambda path: len(path) < shortest
+        may_mean = standing.may_mean
+        return lambda path: len(path) < shortest or may_mean(path)
 
-        def read_path(pointer: int) -> bytes:
-            count = read(pointer)
-            path: bytes = buffer.value
-            return path if len(path) < count else view.read_path(process.value, pointer)
-
-        return read_path
+    def _read_long_path(self, pointer: int) -> bytes | None:
+        """Read what `_short_path` could not; None if there is nothing to be read."""
+        try:
+            return self._view.read_path(self._pid.value, pointer)
+        except Refusal:
+            return None
 
     def _naming(self, call: SupervisedCall, *, descriptors: bool = False) -> Callable[[int], Named | None]:
         """Return what names the file of a call with such flags, and returns None if there is more to it.
@@ -146,45 +153,43 @@ class Shortcuts:
         """
         path_at = _FIRST + call.path if call.path >= 0 else 0
         directory_at = _FIRST + call.directory if call.directory >= 0 else 0
-        read_path, may_mean = self._read_path, self._standing.may_mean if self._standing is not None else None
-        shortest = _SHORT if self._view.stand_in else 1
-        known, name_descriptor, words, process = self._descriptors, self._name_descriptor, self._words, self._pid
+        short_path, long_path, may_mean = self._short_path, self._read_long_path, self._may_mean
+        known, describe, words, process = self._descriptors.get, self._name_descriptor, self._words, self._pid
 
         def name_of(flags: int) -> Named | None:
-            pid = process.value
+            pid, path = process.value, b""
             if path_at and (pointer := words[path_at]):
-                try:
-                    path = read_path(pointer)
-                except Refusal:
+                found = short_path(pointer)
+                if found is None and (found := long_path(pointer)) is None:
                     return None
-            else:
-                path = b""
+                path = found
             if path:
-                if path.startswith(_SYSTEM):
+                if path[0] == _SLASH:
+                    if not path.startswith(_SYSTEM):
+                        return None if may_mean(path) else (path, False)
                     number = path[len(_OWN) :]
                     own = descriptors and path.startswith(_OWN) and number.isdigit()
                     return (b"%d/fd/%b" % (pid, number), True) if own else None
-                if len(path) < shortest or (may_mean is not None and may_mean(path)):
+                if may_mean(path):
                     return None
-                if path[0] == _SLASH:
-                    return path, False
-            elif path_at and not flags & syscalls.AT_EMPTY_PATH:
+            elif path_at and not flags & _EMPTY_PATH:
                 return None
             number_of_directory = words[directory_at] & 0xFFFFFFFF if directory_at else _AT_FDCWD
-            found = known.get((pid, number_of_directory))
-            if found is None:
-                found = name_descriptor(pid, number_of_directory)
-            return (found + path, False) if path else (found[:-1], True)
+            directory = known((pid, number_of_directory)) or describe(pid, number_of_directory)
+            return (directory[0] + path, False) if path else directory[1]
 
         return name_of
 
-    def _name_descriptor(self, pid: int, number: int) -> bytes:
-        """Return how names begin that start at a descriptor, or at the working directory (AT_FDCWD); making that takes a while."""
+    def _name_descriptor(self, pid: int, number: int) -> tuple[bytes, Named]:
+        """Return how names begin that start at a descriptor, or at the working directory (AT_FDCWD), and its own name.
+
+        Making these takes a while.
+        """
         if len(self._descriptors) == _MOST_NAMES:
             self._descriptors.clear()
-        name = b"%d/cwd/" % pid if number == _AT_FDCWD else b"%d/fd/%d/" % (pid, number)
-        self._descriptors[pid, number] = name
-        return name
+        name = b"%d/cwd" % pid if number == _AT_FDCWD else b"%d/fd/%d" % (pid, number)
+        named = self._descriptors[pid, number] = name + b"/", (name, True)
+        return named
 
     def _looking(
         self, call: SupervisedCall, *, descriptors: bool = False, links: bool = False
@@ -194,14 +199,14 @@ class Shortcuts:
         It raises OSError if there is none.
         """
         name_of, look, plain = self._naming(call, descriptors=descriptors), os.stat, self._records.plain
-        follows, uid, is_plain = call.follow, self._uid, self._is_plain
+        itself, uid, is_plain = _itself(call), self._uid, self._is_plain
 
         def found(flags: int) -> tuple[bytes, os.stat_result] | None:
             named = name_of(flags)
             if named is None:
                 return None
             name, is_open = named
-            info = look(name, follow_symlinks=is_open or (follows and not flags & syscalls.AT_SYMLINK_NOFOLLOW))
+            info = look(name, follow_symlinks=is_open or not itself | flags & _NO_FOLLOW)
             mode = info.st_mode
             if info.st_uid != uid or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or (links and stat.S_ISLNK(mode))):
                 return None
@@ -245,7 +250,7 @@ class Shortcuts:
     def _showing_ours(self, call: SupervisedCall) -> Way:
         """Show a file, also one with notes, where the files of root are ours: nearly always the kernel does that."""
         name_of, look, plain, words = self._naming(call), os.stat, self._records.plain, self._words
-        flags_at, follows = _flags_of(call), call.follow
+        flags_at, itself = _flags_of(call), _itself(call)
 
         def show() -> int:
             flags = words[flags_at] if flags_at else 0
@@ -253,9 +258,9 @@ class Shortcuts:
             if named is None:
                 return _LEFT
             name, is_open = named
-            follow = is_open or (follows and not flags & syscalls.AT_SYMLINK_NOFOLLOW)
+            how = 0 if is_open else itself | flags & _NO_FOLLOW
             try:
-                info = look(name, follow_symlinks=follow)
+                info = look(name, follow_symlinks=not how)
             except OSError as err:
                 return _LEFT if err.errno == errno.EACCES else _GOES_ON  # the kernel will find it, too
             key, mode = (info.st_dev, info.st_ino), info.st_mode
@@ -265,15 +270,18 @@ class Shortcuts:
                 return _LEFT
             if info.st_uid or self._is_plain(name, key, mode):
                 return _GOES_ON
-            return self._show_noted(call, name, follow=follow)
+            return self._show_noted(call, name, how)
 
         return show
 
+    def _status_of(self, call: SupervisedCall) -> Status:
+        return self._wide if call.kind == "statx" else self._narrow
+
     def _showing(self, call: SupervisedCall) -> Way:
         """Show a file, also one with notes, where those of root are another user's."""
-        name_of, read, plain, words = self._naming(call), self._status.read, self._records.plain, self._words
-        flags_at, follows, value_at, wide = _flags_of(call), call.follow, _FIRST + call.value, call.kind == "statx"
-        give, waits, uid, gid, process = self._status.give, self._channel.waits, self._uid, self._gid, self._pid
+        name_of, plain, words, status = self._naming(call), self._records.plain, self._words, self._status_of(call)
+        flags_at, itself, value_at, mask_at = _flags_of(call), _itself(call), _FIRST + call.value, _FIRST + _MASK
+        read, give, waits, uid, gid = status.read, status.give, self._channel.waits, self._uid, self._gid
 
         def show() -> int:
             flags = words[flags_at] if flags_at else 0
@@ -281,8 +289,8 @@ class Shortcuts:
             if named is None:
                 return _LEFT
             name, is_open = named
-            follow = is_open or (follows and not flags & syscalls.AT_SYMLINK_NOFOLLOW)
-            found = read(name, follow=follow, mask=words[_FIRST + 3] & 0xFFFFFFFF if wide else None)
+            how = 0 if is_open else itself | flags & _NO_FOLLOW
+            found = read(name, how, words[mask_at])
             if found is None:
                 return _LEFT if ctypes.get_errno() == errno.EACCES else _GOES_ON  # the kernel will find it, too
             device, inode, mode, owner, group = found
@@ -293,18 +301,17 @@ class Shortcuts:
                 if owner != uid:
                     return _GOES_ON
                 if not self._is_plain(name, key, mode):
-                    return self._show_noted(call, name, follow=follow)
-            if waits() and not give(process.value, words[value_at], 0, 0 if group == gid else group):
+                    return self._show_noted(call, name, how)
+            if waits() and not give(words[value_at], 0, 0 if group == gid else group):
                 return _FAULT
             return _DONE
 
         return show
 
-    def _show_noted(self, call: SupervisedCall, name: bytes, *, follow: bool) -> int:
-        """Show a file of ours that has notes."""
-        status, words = self._status, self._words
-        mask = words[_FIRST + 3] & 0xFFFFFFFF if call.kind == "statx" else None
-        found = status.read(name, follow=follow, mask=mask)
+    def _show_noted(self, call: SupervisedCall, name: bytes, how: int) -> int:
+        """Show a file of ours that has notes; *how*: flags of newfstatat(2)."""
+        status, words = self._status_of(call), self._words
+        found = status.read(name, how, words[_FIRST + _MASK])
         if found is None:
             return _LEFT
         device, inode, mode, _, group = found
@@ -320,7 +327,7 @@ class Shortcuts:
             permissions = self._permissions.special.get((device, inode), -1)
         if owner is None:
             owner = (0, 0 if group == self._gid else group)
-        if self._channel.waits() and not status.give(self._pid.value, words[_FIRST + call.value], *owner, permissions):
+        if self._channel.waits() and not status.give(words[_FIRST + call.value], *owner, permissions):
             return _FAULT
         return _DONE
 
@@ -471,15 +478,13 @@ class Shortcuts:
 
     def _entering(self, call: SupervisedCall) -> Way:
         """Enter, remove, rename or ask for what is no directory that stands in ``/``: the end of a path tells."""
-        read_path, words, path_at = self._read_path, self._words, _FIRST + call.path
-        standing = self._standing
-        assert standing is not None
+        short_path, words, path_at = self._short_path, self._words, _FIRST + call.path
+        assert self._standing is not None
+        may_mean = self._standing.may_mean
 
         def enter() -> int:
-            try:
-                return _LEFT if standing.may_mean(read_path(words[path_at])) else _GOES_ON
-            except Refusal:
-                return _LEFT
+            path = short_path(words[path_at])
+            return _LEFT if path is None or may_mean(path) else _GOES_ON
 
         return enter
 
@@ -487,3 +492,8 @@ class Shortcuts:
 def _flags_of(call: SupervisedCall) -> int:
     """Return where the flags of a call are in what the kernel tells; 0 if it has none."""
     return _FIRST + call.flags if call.flags >= 0 else 0
+
+
+def _itself(call: SupervisedCall) -> int:
+    """Return the flag of newfstatat(2) with which a link is not followed if the call never does."""
+    return 0 if call.follow else _NO_FOLLOW

@@ -13,7 +13,7 @@ from typing import Final
 
 from img_core.linux import syscalls
 
-__all__ = ["Status"]
+__all__ = ["Status", "WideStatus"]
 
 #: both begin with device and inode; then x86_64 has the links (64 bits) before the mode, others after it (32 bits), and then the ids.
 #: See stat(2).
@@ -34,35 +34,44 @@ Looks = tuple[int, int, int, int, int]  #: device, inode, mode, user and group
 
 
 class Status:
-    """What is known of one file at a time."""
+    """The ``struct stat`` of one file at a time, for the process whose number *pid* has."""
 
-    def __init__(self) -> None:
+    _size, _ids_at, _mode_at = syscalls.STAT_SIZE, _IDS_IN_STAT, _MODE_IN_STAT
+
+    def __init__(self, pid: ctypes.c_int) -> None:
         self._buffer = ctypes.create_string_buffer(_STATX_SIZE)
-        self._narrow = syscalls.MemoryWriter(self._buffer, syscalls.STAT_SIZE)
-        self._wide = syscalls.MemoryWriter(self._buffer, _STATX_SIZE)
-        self._is_wide = False
+        self._look = syscalls.stat_into(self._buffer)
+        self._write = syscalls.MemoryWriter(self._buffer, self._size, pid).write
 
-    def read(self, name: bytes, *, follow: bool, mask: int | None) -> Looks | None:
-        """Look at the file *name*: as statx(2) with *mask*, or as stat(2). Return None for an error (`ctypes.get_errno`)."""
-        flags = 0 if follow else syscalls.AT_SYMLINK_NOFOLLOW
-        if mask is None:
-            self._is_wide = False
-            return _STAT.unpack_from(self._buffer) if syscalls.stat_into(self._buffer, name, flags) else None
-        self._is_wide = True
-        if not syscalls.statx_into(self._buffer, name, flags, mask | _BASIC):
-            return None
-        uid, gid, mode, inode, major, minor = _STATX.unpack_from(self._buffer)
-        return os.makedev(major, minor), inode, mode, uid, gid
+    def read(self, name: bytes, flags: int, mask: int) -> Looks | None:
+        """Look at the file *name* as newfstatat(2) with *flags*. Return None for an error (`ctypes.get_errno`)."""
+        del mask  # of statx(2)
+        return None if self._look(name, flags) else _STAT.unpack_from(self._buffer)
 
-    def give(self, pid: int, pointer: int, uid: int, gid: int, permissions: int = -1) -> bool:
-        """Write it to the memory of a process, with another owner, and other *permissions* unless these are negative.
+    def give(self, pointer: int, uid: int, gid: int, permissions: int = -1) -> bool:
+        """Write it to the memory of the process, with another owner, and other *permissions* unless these are negative.
 
         Return False if that is not possible (EFAULT).
         """
-        wide = self._is_wide
-        _IDS.pack_into(self._buffer, _IDS_IN_STATX if wide else _IDS_IN_STAT, uid, gid)
+        _IDS.pack_into(self._buffer, self._ids_at, uid, gid)
         if permissions >= 0:
-            at = _MODE_IN_STATX if wide else _MODE_IN_STAT
-            (mode,) = _MODE.unpack_from(self._buffer, at)
-            _MODE.pack_into(self._buffer, at, stat.S_IFMT(mode) | permissions)
-        return (self._wide if wide else self._narrow).write(pid, pointer)
+            (mode,) = _MODE.unpack_from(self._buffer, self._mode_at)
+            _MODE.pack_into(self._buffer, self._mode_at, stat.S_IFMT(mode) | permissions)
+        return self._write(pointer)
+
+
+class WideStatus(Status):
+    """The ``struct statx``."""
+
+    _size, _ids_at, _mode_at = _STATX_SIZE, _IDS_IN_STATX, _MODE_IN_STATX
+
+    def __init__(self, pid: ctypes.c_int) -> None:
+        super().__init__(pid)
+        self._look_widely = syscalls.statx_into(self._buffer)
+
+    def read(self, name: bytes, flags: int, mask: int) -> Looks | None:
+        """Look at the file *name* as statx(2) with *flags* and *mask*. Return None for an error (`ctypes.get_errno`)."""
+        if self._look_widely(name, flags, mask | _BASIC):
+            return None
+        uid, gid, mode, inode, major, minor = _STATX.unpack_from(self._buffer)
+        return os.makedev(major, minor), inode, mode, uid, gid
