@@ -54,8 +54,8 @@ class RunUser:
 def read_users(root_fd: int | None) -> tuple[UserLine, ...]:
     """Return the users of the image below *root_fd*; none when it has no ``/etc/passwd`` (or *root_fd* is None)."""
     return tuple(
-        UserLine(fields[0], uid, gid, fields[5])
-        for fields in _lines(root_fd, b"etc/passwd", 6)
+        UserLine(fields[0], uid, gid, (*fields, "", "")[5])
+        for fields in _lines(root_fd, b"etc/passwd", 4)
         if (uid := _number(fields[2])) is not None and (gid := _number(fields[3])) is not None
     )
 

@@ -26,9 +26,10 @@ _LONGEST_OPTION: Final = 255
 
 
 def create(kind: str, options: Iterable[tuple[str, str]] = (), *, attributes: int = 0) -> int:
-    """Create a new file system of *kind*; an option with an empty value is a flag."""
+    """Create a new file system of *kind*, which lists of mounts show as its source; an option with an empty value is a flag."""
     context = syscalls.fsopen(kind)
     try:
+        syscalls.fsconfig_string(context, "source", kind)
         for key, value in options:
             if value:
                 syscalls.fsconfig_string(context, key, value)

@@ -254,7 +254,7 @@ def _failure(op: RunOp, status: ExitStatus, *, killed: bool) -> StepError | None
 
 def _environment(op: RunOp, home: str, secrets: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     values = {**dict(op.env), **dict(op.proxy_env), **secrets}
-    return tuple({**values, "HOME": values.get("HOME", home)}.items())
+    return tuple({**values, "HOME": values.get("HOME") or home}.items())
 
 
 def last_of_each(*mounts: Mount) -> tuple[Mount, ...]:

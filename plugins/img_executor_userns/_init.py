@@ -135,7 +135,7 @@ def _sys(request: Mapping[str, Any]) -> int:
 
 
 def _dev() -> int:
-    fd = mounts.tmpfs(size=65536 * 1024, mode=0o755, attributes=_NOSUID_NOEXEC)
+    fd = mounts.tmpfs(size=65536 * 1024, mode=0o755, attributes=syscalls.MOUNT_ATTR_NOSUID)
     for name in ("pts", "shm", "mqueue"):
         os.mkdir(name, 0o755, dir_fd=fd)
     for name in sandbox.DEVICES:

@@ -182,6 +182,7 @@ ROWS: dict[str, tuple[str, list[str], list[str]]] = {
     "WU11": ("USER www\nUSER $UNSET\nRUN id -u", ["0\n"], []),
     "WU12": ("USER :5\nRUN id -u; id -g", ["0\n5\n"], []),
     "WU13": ("ENV HOME=/foo\nUSER www\nRUN echo $HOME", ["/foo\n"], []),
+    "WU13-empty": ("ENV HOME=\nUSER www\nRUN echo $HOME", ["/srv/www\n"], []),
     # -- stages
     "ST1": (
         "FROM busybox AS Build\nRUN echo built > /f\nFROM busybox\nCOPY --from=bUILD /f /f\n"

@@ -165,6 +165,10 @@ class ProcessPromises(DriverContract):
         )
         assert lab.shell(script).text.split() == ["4", "4"]
 
+    def test_programs_in_dev_may_be_started(self, lab: Laboratory) -> None:
+        script = "cp /bin/busybox /dev/echo && /dev/echo started; rm -f /dev/echo"
+        assert lab.shell(script).text == "started"
+
     def test_there_are_no_further_host_devices(self, lab: Laboratory) -> None:
         expected = "console core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero".split()  # noqa: SIM905
         assert set(lab.run("ls", "/dev").text.split()) <= set(expected)

@@ -69,7 +69,7 @@ def _expand(builder: StageBuilder, instruction: ins.CopyOrAdd) -> _Expanded:
         if isinstance(source, Heredoc):
             content = builder.expand_body(source.body) if source.expand else source.body
             data = content.encode("utf-8", "surrogateescape")
-            heredocs.append(WriteFile(source.name, data, absolute, owner=owner, mode=mode))
+            heredocs.append(WriteFile(_file_of(source), data, absolute, owner=owner, mode=mode))
         else:
             paths.append(builder.expand(source))
     return _Expanded(
@@ -202,6 +202,11 @@ def _source_path(text: str, *, parents: bool) -> str:
     return clean_path(text)
 
 
+def _file_of(heredoc: Heredoc) -> str:
+    """Return the name of the file that *heredoc* becomes in a directory: what is above the root is the root, also in a here-document."""
+    return clean_path(heredoc.name)[1:] or heredoc.name
+
+
 def _created_by(expanded: _Expanded) -> str:
     instruction = expanded.instruction
     words = [instruction.node.name]
@@ -212,5 +217,5 @@ def _created_by(expanded: _Expanded) -> str:
     if expanded.mode:
         words.append(f"--chmod={expanded.mode}")
     words += map(redacted, expanded.paths) if instruction.add else expanded.paths
-    words += [f"<<{heredoc.name}" for heredoc in expanded.heredocs]
+    words += [f"<<{source.name}" for source in instruction.sources if isinstance(source, Heredoc)]
     return f"{' '.join(words)} {expanded.written_destination} # buildkit"

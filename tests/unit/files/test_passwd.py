@@ -23,6 +23,8 @@ nolast:x:4294967295:5::/:
 app:x:1000:1001:App:/home/app:/bin/sh
 twin:x:1000:1:second name:/other:/bin/sh
 short:x:7:8:::
+ids:x:9:10
+noids:x:9
 """
 GROUP = """root:x:0:
 g2:x:99:
@@ -51,7 +53,7 @@ def empty(tmp_path: Path) -> Iterator[int]:
 
 
 def test_lines_that_make_no_sense_are_passed_over(image: int) -> None:
-    assert [user.name for user in passwd.read_users(image)] == ["root", "app", "twin", "short"]
+    assert [user.name for user in passwd.read_users(image)] == ["root", "app", "twin", "short", "ids"]
     assert [group.gid for group in passwd.read_groups(image)] == [0, 99, 1001, 50, 40, 60]
 
 

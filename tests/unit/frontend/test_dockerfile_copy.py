@@ -140,6 +140,20 @@ def test_heredocs_become_files() -> None:  # HD5, HD6, HD7, HD8
     assert second == WriteFile("EOF2", b"$V\n EOF2\n", "/dd/")
 
 
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [("e.sh", "e.sh"), ("./e", "e"), ("../e", "e"), ("/e", "e"), ("d/../e", "e"), ("e/", "e"), ("d/e", "d/e")],
+)
+def test_heredoc_is_a_file_of_the_root_of_an_empty_tree(written: str, name: str) -> None:
+    (action,) = actions(f"FROM b\nCOPY <<{written} /x/\n1\n{written}\n")
+    assert isinstance(action, WriteFile)
+    assert action.name == name
+    assert (
+        image(f"FROM b\nCOPY <<{written} /x/\n1\n{written}\n").history[-1].created_by
+        == f"COPY <<{written} /x/ # buildkit"
+    )
+
+
 def test_heredoc_takes_owner_and_mode() -> None:
     (action,) = actions("FROM b\nADD --chown=1 --chmod=600 <<E /h\n\nE\n")
     assert action == WriteFile("E", b"\n", "/h", owner="1", mode="600")
