@@ -20,7 +20,7 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import CodeType
 
 from img_core.cli._compiled import Compiled
-from img_core.files.places import base_directory
+from img_core.files.places import cache_directory, open_ours
 
 TYPE_CHECKING = False  # see `img_core.linux.stdout`
 if TYPE_CHECKING:
@@ -37,13 +37,12 @@ if TYPE_CHECKING:
     #: What the interpreter is and looks through, status of each directory and of `COMPILERS`, modules by name, what was compiled from text.
     Index = tuple[str, dict[str, Status], dict[str, Row], Known]
 
-__all__ = ["HEAD", "SIZES", "SWITCH", "Bundle", "BundledLoader", "identity", "is_ours", "place", "status", "use"]
+__all__ = ["HEAD", "SIZES", "SWITCH", "Bundle", "BundledLoader", "identity", "place", "status", "use"]
 
 SWITCH = "IMG_NO_BUNDLE"  #: the variable that leaves everything to Python
 #: Of the file. Then the code of one module after the other, and an index.
 HEAD = b"img modules 2\n"
 SIZES = 8  #: bytes of each of three numbers after `HEAD`: the size of all code, that of the index, and its CRC-32
-_OTHERS = 0o022  #: bits of the mode by which others could choose what we run
 _FEW = 8  #: modules that are not worth writing the file again
 
 
@@ -64,7 +63,7 @@ def use() -> Compiled | None:
 def place() -> str:
     """Return the path of the bundle: one for each interpreter and search path, virtual environments must not take turns in making it."""
     name = f"{zlib.crc32(identity().encode('utf-8', 'surrogateescape')):08x}.bin"
-    return os.path.join(base_directory(os.environ, "XDG_CACHE_HOME", ".cache"), "img", "modules", name)
+    return os.path.join(cache_directory(os.environ), "modules", name)
 
 
 def identity() -> str:
@@ -81,11 +80,6 @@ def status(path: str) -> Status:
     except OSError:
         return None
     return found.st_dev, found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def is_ours(found: os.stat_result) -> bool:
-    """Tell whether nobody else can have made or moved this, as where ``sudo`` keeps HOME, or that is in a shared directory."""
-    return found.st_uid == os.geteuid() and not found.st_mode & _OTHERS
 
 
 class Bundle:
@@ -105,15 +99,13 @@ class Bundle:
     def load(self) -> None:
         """Open the file, if it can be believed and nothing changed since it was made."""
         try:
-            self._file = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._file = open_ours(self.path)
             self._read_index()
         except (OSError, ValueError, EOFError, TypeError):
             pass  # there is none, or it is damaged
 
     def _read_index(self) -> None:
         found = os.fstat(self._file)
-        if not (is_ours(found) and is_ours(os.stat(os.path.dirname(self.path)))):
-            return
         head = os.pread(self._file, len(HEAD) + 3 * SIZES, 0)
         code_size, index_size, check = (
             int.from_bytes(head[begin : begin + SIZES], "little") for begin in range(len(HEAD), len(head), SIZES)

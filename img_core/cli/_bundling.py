@@ -10,10 +10,10 @@ from functools import cache
 from importlib.machinery import PathFinder, SourceFileLoader
 from typing import TYPE_CHECKING
 
-from img_core.cli._bundle import HEAD, SIZES, identity, is_ours, status
+from img_core.cli._bundle import HEAD, SIZES, identity, status
 from img_core.cli._compiled import COMPILERS
 from img_core.files.fingerprint import SETTLED_NS
-from img_core.files.places import forget_old_notes, leave_note
+from img_core.files.places import forget_old_notes, is_ours, leave_note
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -18,7 +18,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from img_core.files.fingerprint import SETTLED_NS, digest, fingerprint
-from img_core.files.places import base_directory, forget_old_notes, leave_note, own_note
+from img_core.files.places import cache_directory, forget_old_notes, leave_note, own_note
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -201,7 +201,7 @@ def watched() -> Overhearing | None:
 
 
 def _directory() -> str:
-    return os.path.join(base_directory(os.environ, "XDG_CACHE_HOME", ".cache"), "img", "repeated")
+    return os.path.join(cache_directory(os.environ), "repeated")
 
 
 def _read(name: str) -> Repetition | None:

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 
 TYPE_CHECKING = False  # see `img_core.linux.stdout`
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["base_directory", "forget_old_notes", "leave_note", "names_in", "own_note"]
+__all__ = [
+    "base_directory",
+    "cache_directory",
+    "forget_old_notes",
+    "is_ours",
+    "leave_note",
+    "names_in",
+    "open_ours",
+    "own_note",
+]
+
+_NAME = "img"
+_OTHERS = 0o022  #: bits of the mode by which others could choose what we believe
 
 
 def base_directory(environment: Mapping[str, str], variable: str, otherwise: str) -> str:
@@ -30,16 +43,52 @@ def names_in(directory: str) -> list[str]:
         return []
 
 
-def own_note(path: str, seconds: float | None = None) -> bytes:
-    """Return what was left as the note *path*, if that was less than *seconds* ago.
+def cache_directory(environment: Mapping[str, str]) -> str:
+    """Return the directory of what only saves time: ``$XDG_CACHE_HOME/img``, normally ``~/.cache/img``."""
+    return os.path.join(base_directory(environment, "XDG_CACHE_HOME", ".cache"), _NAME)
 
-    It is nothing if there is none, or if somebody else left it (``sudo`` with a kept HOME), who would decide what we do.
+
+def is_ours(found: os.stat_result) -> bool:
+    """Tell whether nobody else can have made or moved this, as where ``sudo`` keeps HOME, or that is in a shared directory."""
+    return found.st_uid == os.geteuid() and not found.st_mode & _OTHERS
+
+
+def open_ours(path: str) -> int:
+    """Return a descriptor for reading the file *path* below `cache_directory`. Raises OSError if there is none that only we can have left.
+
+    Whoever else left it there, or a link on the way to something of ours, would decide what we do.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if not (stat.S_ISREG(found.st_mode) and is_ours(found) and _leads_through_ours(os.path.dirname(path))):
+            raise PermissionError(f"{path} may be of somebody else")
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _leads_through_ours(directory: str) -> bool:
+    """Tell whether *directory* is ours, and what it is in up to the place of `cache_directory`, links themselves, ours or the system's."""
+    above = os.path.dirname(directory)
+    ways = [directory, above]
+    if os.path.basename(directory) != _NAME:  # it was made for us alone
+        if not is_ours(os.stat(directory)):
+            return False
+        ways.append(os.path.dirname(above))
+    return all(os.lstat(way).st_uid in (0, os.geteuid()) for way in ways)
+
+
+def own_note(path: str, seconds: float | None = None) -> bytes:
+    """Return what was left as the note *path* below `cache_directory`, if that was less than *seconds* ago.
+
+    It is nothing if there is none, or if somebody else may have left it (``sudo`` with a kept HOME).
     """
     try:
-        with open(path, "rb") as file:
+        with open(open_ours(path), "rb") as file:
             found = os.fstat(file.fileno())
-            counts = seconds is None or 0 <= time.time() - found.st_mtime < seconds
-            return file.read() if counts and found.st_uid == os.geteuid() else b""
+            return file.read() if seconds is None or 0 <= time.time() - found.st_mtime < seconds else b""
     except OSError:
         return b""
 

@@ -13,7 +13,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from img_core.files.places import base_directory, leave_note, own_note
+from img_core.files.places import cache_directory, leave_note, own_note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -70,7 +70,6 @@ def save(environment: Mapping[str, str], current: str, rows: Sequence[Row]) -> N
 
 
 def _path(environment: Mapping[str, str]) -> str:
-    base = base_directory(environment, "XDG_CACHE_HOME", ".cache")
     # One per interpreter: virtual environments must not take turns in making it.
     place = hashlib.sha256(f"{sys.executable}\0{sys.prefix}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    return os.path.join(base, "img", f"plugins-{place}.json")
+    return os.path.join(cache_directory(environment), f"plugins-{place}.json")

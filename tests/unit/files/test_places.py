@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from img_core.files.places import base_directory, leave_note, own_note
+from img_core.files.places import base_directory, cache_directory, leave_note, own_note
 
 
 @contextmanager
@@ -47,6 +47,61 @@ def test_what_a_killed_process_of_the_same_number_left_is_in_nobodys_way(
     (tmp_path / "note.00000000").symlink_to(victim)
     assert not leave_note(str(note), b"other"), "a link is not followed"
     assert (note.read_bytes(), victim.read_text()) == (b"mine", "kept")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache directory below a link, with a note; what is called ``theirs`` is of another user."""
+    usual = os.lstat
+
+    def lstat(path: str) -> os.stat_result:
+        found = usual(path)
+        values = [*found[:4], found.st_uid + ("theirs" in os.path.basename(path)), *found[5:]]
+        return os.stat_result(values)
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    (tmp_path / "large").mkdir()
+    return Path(cache_directory({"XDG_CACHE_HOME": str(tmp_path / ".cache")}))
+
+
+def note_in(directory: Path) -> str:
+    note = str(directory / "note")
+    assert leave_note(note, b"text")
+    return note
+
+
+@pytest.mark.parametrize("link", ["ours", "theirs"])
+@pytest.mark.parametrize("below", ["", "kind"])
+def test_a_note_counts_below_links_of_our_own_alone(link: str, below: str, cache: Path) -> None:
+    place = cache.parent.parent
+    (place / link).symlink_to(place / "large")
+    own = Path(cache_directory({"XDG_CACHE_HOME": str(place / link)}))
+    assert own_note(note_in(own / below)) == (b"text" if link == "ours" else b"")
+
+
+def test_a_note_where_others_may_put_it_is_none(cache: Path) -> None:
+    note = note_in(cache / "kind")
+    assert own_note(note) == b"text"
+    (cache / "kind").chmod(0o770)
+    assert own_note(note) == b""
+    (cache / "kind").chmod(0o700)
+    cache.chmod(0o775)  # as it is made with the umask of many: a link in there would be theirs
+    assert own_note(note) == b"text"
+    os.chmod(note, 0o620)
+    assert own_note(note) == b""
+
+
+@pytest.mark.parametrize("kind", ["a link", "a pipe", "a directory"])
+def test_what_is_no_file_is_no_note(kind: str, cache: Path) -> None:
+    other, note = note_in(cache / "other"), str(cache / "kind" / "note")
+    os.mkdir(cache / "kind", 0o700)
+    if kind == "a link":
+        os.symlink(other, note)
+    elif kind == "a pipe":
+        os.mkfifo(note, 0o600)  # which nobody writes to
+    else:
+        os.mkdir(note, 0o700)
+    assert own_note(note) == b""
 
 
 @pytest.mark.parametrize(
