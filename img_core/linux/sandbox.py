@@ -60,7 +60,7 @@ DEVICE_LINKS: Final = (
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
     ("ptmx", "pts/ptmx"),
-    ("core", "/proc/kcore"),
+    *[("core", "/proc/kcore")] * os.path.exists("/proc/kcore"),  # which not every kernel has
 )
 
 #: hidden: an empty directory or /dev/null is mounted over them, where they exist

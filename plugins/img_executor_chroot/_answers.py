@@ -31,10 +31,11 @@ _TREES: Final = (b"/proc", b"/sys")
 
 
 class StoppedCall(NamedTuple):
-    """A call that waits, and the system file that it is about; *is_directory*: its path can only mean one."""
+    """A call that waits, and the system file *meant* that it is about; *is_directory*: its path can only mean one."""
 
     call: Call
     notification: seccomp.Notification
+    meant: bytes
     target: outside.Target
     is_directory: bool
 
@@ -199,15 +200,16 @@ class Answers:
 
     def _execute(self, asked: StoppedCall) -> None:
         """Let the kernel execute what a link of /proc points to: its path in the tree takes the place of the link's."""
-        target = asked.target
-        text = target.path if isinstance(target, outside.Own) else target.read_link()
+        text = _in_the_tree(asked.target)
         self._callers.become_root()
         self._go_on(asked, self._stubs.link(text))
 
     def _enter(self, asked: StoppedCall) -> None:
         """Let the kernel enter what a link of /proc points to, or the stand-in of a directory."""
         if isinstance(asked.target, outside.Own | outside.Magic):
-            self._execute(asked)
+            text = _in_the_tree(asked.target)
+            self._callers.become_root()
+            self._go_to(asked, text, self._stubs.link(text))
             return
         fd = asked.target.open(os.O_RDONLY | os.O_DIRECTORY)
         meant = outside.normal(_place(fd))
@@ -217,7 +219,26 @@ class Answers:
             seccomp.proceed(self._listener, asked.notification)
             return
         os.close(self._safe_directory(fd, asked.target, os.O_RDONLY))
-        self._go_on(asked, self._stubs.path(meant))
+        path = self._stubs.path(meant)
+        self._go_to(asked, path, path)
+
+    def _go_to(self, asked: StoppedCall, directory: bytes, path: bytes) -> None:
+        """Let the kernel enter *directory* of the tree, where *path* ends: by that, or by the caller's own way if that is shorter."""
+        if self._callers.has_room(asked.call, asked.notification, path):
+            self._go_on(asked, path)
+            return
+        pid = asked.notification.pid
+        fd = syscalls.openat2(self._tree.root, directory, os.O_PATH | os.O_DIRECTORY)
+        place = os.fstat(fd)
+        os.close(fd)
+        if self._callers.is_in(pid, place):  # then nothing would tell when it has come
+            seccomp.answer(self._listener, asked.notification)
+            return
+        self._callers.become_root()
+        with self._stubs.leading(asked.meant, directory):
+            seccomp.proceed(self._listener, asked.notification)
+            self._callers.wait_until_in(pid, place)
+            self._callers.become_root()
 
     def _go_on(self, asked: StoppedCall, path: bytes) -> None:
         """Let the kernel do the call, with *path* in place of its own."""
@@ -248,6 +269,11 @@ class Answers:
     def _times(self, asked: StoppedCall) -> None:
         times = self._callers.times(asked.call, asked.notification)
         self._change(asked, lambda path: _set_times(path, times))
+
+
+def _in_the_tree(target: outside.Target) -> bytes:
+    """Return the path of the step's that *target* is."""
+    return target.path if isinstance(target, outside.Own) else target.read_link()
 
 
 def _may_wait(target: outside.Magic | outside.Own) -> bool:

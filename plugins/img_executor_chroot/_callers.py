@@ -9,6 +9,7 @@ import ctypes
 import errno
 import os
 import struct
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -31,6 +32,8 @@ _LONGEST_PATH: Final = 4096
 #: calls of one thread after the other, until opening its memory pays
 _CALLS_TO_OPEN: Final = 6
 _NO_CALLER: Final = -1
+_SECONDS_TO_ENTER: Final = 0.2
+_SECONDS_BETWEEN: Final = 0.0001
 _LINKS_ALONE: Final = 3  # of /proc/PID/task, for a single thread
 _PAGE: Final = 4096
 _AT_FDCWD: Final = syscalls.AT_FDCWD & 0xFFFFFFFF
@@ -123,6 +126,24 @@ class Callers:
             return self.as_caller(pid, os.open, f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
         finally:
             self.become_root()
+
+    def has_room(self, call: Call, notification: seccomp.Notification, path: bytes) -> bool:
+        """Tell whether *path* is no longer than that of the call. Raises OSError."""
+        known = self.path(notification.pid, notification.arguments[call.path])
+        return known is not None and len(known) >= len(path)
+
+    # --- where they are -----------------------------------------------------------------------------------------------
+
+    def is_in(self, pid: int, place: os.stat_result) -> bool:
+        """Tell whether *place* is the working directory of the process. Raises OSError."""
+        return os.path.samestat(self.as_caller(pid, os.stat, f"/proc/{pid}/cwd"), place)
+
+    def wait_until_in(self, pid: int, place: os.stat_result) -> None:
+        """Wait until the process is there; not long, if it does not come or has ended."""
+        end = time.monotonic() + _SECONDS_TO_ENTER
+        with suppress(OSError):
+            while not self.is_in(pid, place) and time.monotonic() < end:
+                time.sleep(_SECONDS_BETWEEN)
 
     # --- what a call says ---------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 The kernel does not know what they mean. But the names in the tree's own /proc and /sys (`_stubs`), and the devices that it lacks, are links
 to themselves: every lookup that comes by one of them ends with ELOOP, so one call tells whether there is anything to find out. Processes
-have no such links: a number in a path that leads nowhere may be one.
+have no such links: what leads nowhere by a link may be one, if there is a number in it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,12 @@ def leads_to(tree: StepTree, path: bytes, *, follow: bool, inode: bool = False) 
     try:
         fd = syscalls.openat2(tree.root, path, os.O_PATH | kind | (0 if follow else os.O_NOFOLLOW))
     except OSError as err:
-        return _walk(tree, path, follow=follow) if err.errno == errno.ELOOP or _names_process(path, err) else None
+        if err.errno == errno.ELOOP:
+            return _walk(tree, path, follow=follow)
+        # The tree's /proc has no names of processes, which come and go.
+        missed = err.errno == errno.ENOENT and _meets_link(tree, path)
+        found = _walk(tree, path, follow=follow) if missed else None
+        return found if found is not None and any(map(bytes.isdigit, (path + found).split(b"/"))) else None
     try:
         info = os.fstat(fd)
     finally:
@@ -43,9 +48,14 @@ def leads_to(tree: StepTree, path: bytes, *, follow: bool, inode: bool = False) 
     return tree.places.get(place) or (place if inode else None)
 
 
-def _names_process(path: bytes, err: OSError) -> bool:
-    """Tell whether *path* may lead to a process: the tree's /proc has no names of those, which come and go."""
-    return err.errno == errno.ENOENT and any(map(bytes.isdigit, path.split(b"/")))
+def _meets_link(tree: StepTree, path: bytes) -> bool:
+    """Tell whether *path*, which leads nowhere, comes by a link."""
+    resolve = syscalls.RESOLVE_IN_ROOT | syscalls.RESOLVE_NO_SYMLINKS
+    try:
+        os.close(syscalls.openat2(tree.root, path, os.O_PATH, resolve=resolve))
+    except OSError as err:
+        return err.errno == errno.ELOOP
+    return False
 
 
 def _walk(tree: StepTree, path: bytes, *, follow: bool) -> bytes | None:

@@ -7,6 +7,7 @@ the working directory is entered, keep nothing that the step may not have, and s
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -108,6 +109,10 @@ def _run(request: Mapping[str, Any], limits: Sequence[tuple[int, tuple[int, int]
             f"cannot enter the working directory `{cwd}`: here a step cannot begin in /proc or /sys, but its command can `cd`",
             program.CANNOT_EXECUTE,
         )
+    if request["devices"] and _is_device(cwd):
+        program.fail(
+            f"cannot enter the working directory `{cwd}`: {os.strerror(errno.ENOTDIR)}", program.CANNOT_EXECUTE
+        )
     program.enter_directory(cwd, uid, gid)
     os.umask(request["umask"])
     for number, values in limits:
@@ -137,3 +142,9 @@ def _is_of_the_system(path: str) -> bool:
     """Tell whether *path*, in the step's root, leads to a file of /proc or /sys: in the tree these are empty, and nobody answers yet."""
     found = os.path.realpath(path)
     return found.startswith(("/proc/", "/sys/")) and not os.path.isdir(found)
+
+
+def _is_device(path: str) -> bool:
+    """Tell whether *path*, in the step's root, leads to a device or beyond one: in the tree it is a link to itself."""
+    root, directory, name, *_ = (*os.path.realpath(path).split("/"), "", "")
+    return (root, directory) == ("", "dev") and name in sandbox.DEVICES and os.path.islink(f"/dev/{name}")

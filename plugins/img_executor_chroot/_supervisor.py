@@ -155,7 +155,7 @@ class Supervisor:
             return False
         is_directory = path.endswith((b"/", b"/.", b"/.."))  # it can only mean one
         target = outside.target(meant, notification.pid, self._tree)
-        self._answers.answer(StoppedCall(call, notification, target, is_directory))
+        self._answers.answer(StoppedCall(call, notification, meant, target, is_directory))
         return True
 
     def _name(self, naming: Naming, notification: seccomp.Notification) -> None:

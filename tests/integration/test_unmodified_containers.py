@@ -314,6 +314,18 @@ def test_a_step_cannot_begin_in_what_it_has_to_ask_for(box: Box, path: str) -> N
     assert f" {told}\n" in done.stderr
 
 
+@pytest.mark.parametrize("path", ["/dev/null", "/dev/zero/x", "/n"])
+def test_a_device_is_no_directory_to_begin_in(box: Box, reference: NewState, tmp_path: Path, path: str) -> None:
+    text = f"FROM busybox\nRUN ln -s /dev/null /n\nWORKDIR {path}\nRUN true\n"
+    box.put("/device/Dockerfile", text)
+    there = reference(f"{box.kind}-device-{path.replace('/', '-')}").build(
+        write_context(tmp_path, text), "--progress", "plain"
+    )
+    here = box.img().build(Path("/device"), "--progress", "plain").refused(4, "exit code: 126")
+    told = f"cannot enter the working directory `{path}`: Not a directory\n"
+    assert [told in done.stderr for done in (here, there)] == [True, True]
+
+
 def test_a_step_can_begin_in_what_is_its_own_there(box: Box) -> None:
     text = "FROM busybox\nWORKDIR /proc\nRUN test -e self/stat\nWORKDIR /sys\nRUN test -d kernel\nWORKDIR /dev/x\nRUN test `pwd` = /dev/x\n"
     box.put(
@@ -370,6 +382,13 @@ FOUND = {
     "&& tar -C /srv -xf /t.tar && cat /srv/t2",
     "from a directory of proc": "cd /proc/self && cat status ../uptime && cd .. && cat uptime self/status && cd / && cat proc/uptime",
     "a directory of dev": "cd /dev && ls pts/ptmx && ls fd/ && cd pts && ls ptmx",
+    "a process by a short link": "ln -s /proc /q && cd /q/$$ && grep ^Name status && cd /q/self && cat stat && cat /q/$$/comm /q/self/comm",
+    "a link to one process": "ln -s proc/$$ /one && grep ^Name /one/status && test -d /one && cd /one && cat stat ../uptime && ls /one/fd "
+    "&& cd / && cat one/comm && ln -s one /two && cat two/comm",
+    "short links to directories": "ln -s /proc/self/fd /e && cd /e && test -e 0 && ln -s /sys/kernel /kk && cd /kk && ls ../kernel "
+    "&& cd /e && test -e 0 && ls /e/ && cat /kk/../../proc/uptime && ln -s /sys /s && cd /s/fs && ls ../kernel",
+    "a short link to where it is": "ln -s /proc/self/cwd /w && cd /srv && cd /w && touch here && test -e /srv/here && cd /w && rm here",
+    "in dev a link to what only some kernels have": f"{'' if os.path.exists('/proc/kcore') else '! '}test -L /dev/core",
     "a program of 32 bits": "ln -s /proc/self/status /to-status && /program 0 > /told && grep -c open /told "
     "&& ! grep -vE ' 0|refused' /told",
 }

@@ -154,7 +154,7 @@ TREE = {
     "proc": None, "proc/self": "self", "proc/uptime": "uptime", "sys": None, "sys/kernel": "kernel", "dev": None, "dev/null": "null",
     "dev/stdin": "/proc/self/fd/0", "a": None, "a/up": "../proc/uptime", "process": "/proc/self", "again": "process", "loop": "loop",
     "out": "../../../../../proc/uptime", "chain": "a/../a/up", "in": "a", "stdin": "/dev/stdin", "null": "/dev/null", "k": "sys/kernel",
-    "p": "/proc", "a/7": None,
+    "p": "/proc", "a/7": None, "one": "proc/12", "a/two": "../one", "three": "nothing",
 }  # fmt: skip
 LEADS = {
     "/a": None, "/a/up": b"/proc/uptime", "/in/up": b"/proc/uptime", "/process": b"/proc/self", "/process/status": b"/proc/self/status",
@@ -162,7 +162,7 @@ LEADS = {
     "/stdin": b"/proc/self/fd/0", "/null": b"/dev/null", "/k/x": b"/sys/kernel/x", "/a/../process/../uptime": b"/proc/uptime",
     "/loop/x": None, "/a/./up": b"/proc/uptime", "/p/12/stat": b"/proc/12/stat", "/p/12": b"/proc/12", "/p/12/../self": b"/proc/self",
     "/proc/../p/12/stat": b"/proc/12/stat", "/sys/kernel/../../p/uptime": b"/proc/uptime", "/p/../a/7": None,
-    "/null/x": None, "/dev/null/x/..": b"/dev/null",
+    "/null/x": None, "/dev/null/x/..": b"/dev/null", "/one": b"/proc/12", "/a/two/stat": b"/proc/12/stat", "/three": None, "/in/8": None,
     "/proc/../a/up": b"/proc/uptime", "/a/7": None, "/a/7/x": None, "/a/8": None, "/in/../p/12/": b"/proc/12", "/p/x": None,
 }  # fmt: skip
 
