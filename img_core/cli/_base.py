@@ -136,6 +136,19 @@ class GoFlags(click.Command):
         """Parse *args*."""
         return super().parse_args(ctx, without_go_spellings(self.get_params(ctx), args))
 
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """Return the flag ``--help``; a page that cannot be written is an error in our words."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.callback = _show_help
+        return option
+
+
+def _show_help(context: click.Context, _parameter: click.Parameter, is_asked: bool) -> None:
+    if is_asked and not context.resilient_parsing:
+        echo(context.get_help())
+        context.exit()
+
 
 def without_go_spellings(parameters: Sequence[click.Parameter], words: Sequence[str]) -> list[str]:
     """Return *words* in click's spelling. Values of options are left alone, whatever they look like."""

@@ -34,7 +34,9 @@ def load_json(content: bytes, *, name: str, limit: int = DOCUMENT_LIMIT) -> Any:
         _check_depth_and_text(value)
     except RecursionError:
         raise InvalidDocument(f"{name} is nested too deeply") from None
-    except ValueError as error:  # includes JSONDecodeError, UnicodeDecodeError and integers of absurd length
+    except UnicodeDecodeError:
+        raise InvalidDocument(f"{name} is not valid JSON: it is no text in UTF-8") from None
+    except ValueError as error:  # includes JSONDecodeError and integers of absurd length
         raise InvalidDocument(f"{name} is not valid JSON: {show(str(error))}") from None
     return value
 

@@ -187,6 +187,19 @@ def test_a_full_disk_behind_stdout_is_an_error(tmp_path: Path) -> None:
         assert done.stderr == b"Error: cannot write to standard output: no space left on device\n"
 
 
+@pytest.mark.parametrize("words", [["-v"], ["--help"], ["ls"], ["ls", "--help"], ["plugins"], ["plugins", "--help"]])
+def test_a_stdout_that_cannot_be_written_is_an_error(words: list[str], tmp_path: Path) -> None:
+    with open(os.devnull) as readable:
+        done = subprocess.run(
+            [sys.executable, "-m", "img_core", *words],
+            stdout=readable.fileno(),
+            stderr=subprocess.PIPE,
+            env=environment(tmp_path),
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"Error: cannot write to standard output: bad file descriptor\n"
+
+
 def test_a_closed_stdout_is_an_error(tmp_path: Path) -> None:
     command = f"exec {sys.executable} -m img_core ls >&-"
     done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, env=environment(tmp_path))

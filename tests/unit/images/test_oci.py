@@ -99,6 +99,7 @@ def test_old_config_without_platform_is_linux_on_amd64() -> None:
     [
         (b"", "is not valid JSON: Expecting value: line 1 column 1 (char 0)"),
         (b"[]", "is not a JSON object"),
+        (b'{"a":"\xe4"}', "is not valid JSON: it is no text in UTF-8"),
         (b'{"a":1,"a":1}', "is not valid JSON: key 'a' appears twice"),
         (b'{"x":{"a":1,"b":2,"a":1}}', "is not valid JSON: key 'a' appears twice"),
         (b'{"a":NaN}', "is not valid JSON: NaN is not a JSON number"),
