@@ -103,6 +103,24 @@ def group_of(pid: int, hierarchy: Hierarchy) -> str:
     return ""
 
 
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+def test_runtime_makes_no_group_that_would_stay_when_it_is_killed(img: Img, tmp_path: Path, runtime: str) -> None:
+    need(runtime)
+    if not any(each.version == 2 and os.access(f"{each.directory}/cgroup.procs", os.W_OK) for each in hierarchies()):
+        pytest.skip("this host has not delegated a cgroup of version 2 to this user")
+    marker = f"4{os.getpid()}"
+    write_context(tmp_path, f"FROM busybox\nRUN exec sleep {marker}\n")
+    builder = img.start("build", "--executor", f"runc,runtime={runtime}", tmp_path, log=tmp_path / "log")
+    try:
+        wait_until(lambda: bool(executing("sleep", marker)) or builder.poll() is not None, "the step sleeps")
+        assert builder.poll() is None, (tmp_path / "log").read_text()
+        (sleeper,) = executing("sleep", marker)
+        assert Path(f"/proc/{sleeper}/cgroup").read_text() == Path("/proc/self/cgroup").read_text()
+    finally:
+        builder.kill()
+        builder.wait(10)
+
+
 def test_processors_can_be_chosen(img: Img, tmp_path: Path) -> None:
     own_group("cpuset")
     write_context(tmp_path, "FROM busybox\nRUN grep Cpus_allowed_list /proc/self/status\n")

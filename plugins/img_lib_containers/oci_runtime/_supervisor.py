@@ -42,7 +42,7 @@ def main(request: Mapping[str, Any], fds: Sequence[int]) -> int:  # Any: JSON
     syscalls.move_mount(mounts.create("proc", attributes=mounts.SAFE), "/proc")
     _attach(request, root, attached)
     _make_working_directory(request)
-    _attach_cgroups()
+    _attach_cgroups(0 if request["makes_groups"] else syscalls.MOUNT_ATTR_RDONLY)
     for number, fd in enumerate((stdin, stdout, stderr)):
         os.dup2(fd, number)
     if request["terminal"]:
@@ -77,14 +77,16 @@ def _attach(request: Mapping[str, Any], root: int, attached: Sequence[int]) -> N
         syscalls.move_mount(fd, source)
 
 
-def _attach_cgroups() -> None:
+def _attach_cgroups(attributes: int) -> None:
     """Show the runtime the unified hierarchy from our own cgroup down, whatever the host has at that place.
 
     crun refuses a hybrid layout even when it is told to leave cgroups alone; runc fails where the mount table names hierarchies
-    that are not there (any more). With this one both see that they may not change it, and that they need not.
+    that are not there (any more). With this one both see that they may not change it, and that they need not. Where its user may,
+    runc makes a group, which stays when it is killed, so it gets a hierarchy that is read-only; but for real root, where the group
+    says which devices may be opened.
     """
     try:
-        hierarchy = mounts.create("cgroup2", attributes=mounts.SAFE)
+        hierarchy = mounts.create("cgroup2", attributes=mounts.SAFE | attributes)
     except OSError:  # a kernel without it, or a host that forbids it
         hierarchy = mounts.tmpfs(attributes=mounts.SAFE)
     if os.path.isdir("/sys/fs/cgroup"):

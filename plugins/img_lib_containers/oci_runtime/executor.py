@@ -119,6 +119,7 @@ class OciRuntimeExecutor(SpawningExecutor):
         supervisor = owners or sockets
         request = {
             "command": bundle.command(runtime),
+            "makes_groups": self.host.mapping == "root" or not _does_without_groups(runtime),
             "stage": bundle.stage,
             "root": bundle.root,
             "system": bundle.system,
@@ -218,7 +219,16 @@ def _code_of(message: str) -> int:
 
 
 def _is_crun(runtime: str) -> bool:
-    return os.path.basename(os.path.realpath(runtime)).startswith("crun")
+    return _name(runtime).startswith("crun")
+
+
+def _does_without_groups(runtime: str) -> bool:
+    """Tell whether *runtime* is known to go on in a user namespace where it cannot make a control group."""
+    return _name(runtime).startswith(("crun", "runc"))
+
+
+def _name(runtime: str) -> str:
+    return os.path.basename(os.path.realpath(runtime))
 
 
 def _wants_apt_config(process: Process, rootfs: Rootfs) -> bool:
