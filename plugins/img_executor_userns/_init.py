@@ -104,7 +104,7 @@ def _system_mounts(request: Mapping[str, Any]) -> list[tuple[int, str]]:
     return [
         (_proc(), "/proc"),
         (_sys(request), "/sys"),
-        (_dev(), "/dev"),
+        (_dev(request), "/dev"),
         *((mounts.bind(f"/dev/{name}"), f"/dev/{name}") for name in sandbox.DEVICES if os.path.exists(f"/dev/{name}")),
         (_devpts(), "/dev/pts"),
         (mounts.tmpfs(size=request["shm_size"], mode=0o1777, attributes=_SAFE), "/dev/shm"),  # noqa: S108
@@ -134,8 +134,10 @@ def _sys(request: Mapping[str, Any]) -> int:
     return mounts.bind("/sys", attributes=attributes)
 
 
-def _dev() -> int:
-    fd = mounts.tmpfs(size=65536 * 1024, mode=0o755, attributes=syscalls.MOUNT_ATTR_NOSUID)
+def _dev(request: Mapping[str, Any]) -> int:
+    # The devices are mounts of their own; real root could make others, those of the host's disks.
+    attributes = syscalls.MOUNT_ATTR_NOSUID | (0 if request["insecure"] else syscalls.MOUNT_ATTR_NODEV)
+    fd = mounts.tmpfs(size=65536 * 1024, mode=0o755, attributes=attributes)
     for name in ("pts", "shm", "mqueue"):
         os.mkdir(name, 0o755, dir_fd=fd)
     for name in sandbox.DEVICES:

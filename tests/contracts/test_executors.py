@@ -29,6 +29,14 @@ pytestmark = pytest.mark.rootless
 class TestUserns(ExecutorContract):
     executor = UsernsExecutor
 
+    def test_a_device_that_a_step_makes_opens_nothing(self, lab: Laboratory) -> None:
+        """Real root can make those of the host's disks."""
+        made = lab.shell(
+            "for place in / /dev/; do mknod ${place}made c 1 5 && head -c 4 ${place}made; done 2>/dev/null"
+        )
+        assert made.output == b""
+        assert "nodev" in lab.shell("grep ' /dev ' /proc/self/mountinfo").text.split()[5].split(",")
+
 
 class TestRunc(ExecutorContract):
     executor = RuncExecutor
