@@ -452,10 +452,15 @@ class MemoryWriter:
         self._remote, arguments = _transfer(buffer, size)
         self._write: Callable[[], int] = functools.partial(_libc_quick["process_vm_writev"], pid, *arguments)
 
-    def write(self, address: int) -> bool:
-        """Write all of it to *address*; return False if that is not possible."""
-        self._remote[0] = address
-        return self._write() == self._size
+    def writing(self) -> Callable[[int], bool]:
+        """Return what writes all of it to an address, and returns False if that is not possible."""
+        write, remote, size = self._write, self._remote, self._size
+
+        def write_at(address: int) -> bool:
+            remote[0] = address
+            return write() == size
+
+        return write_at
 
 
 def process_vm_write(pid: int, address: int, data: bytes) -> int:

@@ -47,6 +47,8 @@ _NO_FOLLOW: Final = syscalls.AT_SYMLINK_NOFOLLOW
 _MASK: Final = 3  # the argument of statx(2)
 _AT_FDCWD: Final = syscalls.AT_FDCWD & 0xFFFFFFFF
 _SET_ID: Final = stat.S_ISUID | stat.S_ISGID
+_KIND: Final = 0o170000  # S_IFMT, of the kinds
+_FILE: Final = stat.S_IFREG
 _TO_ROOT: Final = (0, 0xFFFFFFFF)  # 0xFFFFFFFF: stays as it is
 _NEW: Final = os.O_CREAT | os.O_EXCL
 _LONG_WAY: Final = os.O_PATH | (os.O_TMPFILE & ~os.O_DIRECTORY)
@@ -97,8 +99,8 @@ class Shortcuts:
         self._remembers = True
         self._descriptors: dict[tuple[int, int], tuple[bytes, Named]] = {}
         makers: dict[str, Callable[[SupervisedCall], Way]] = {
-            "stat": self._showing if self._uid else self._showing_ours,
-            "statx": self._showing if self._uid else self._showing_ours,
+            "stat": self._showing,
+            "statx": self._showing,
             "owner": self._giving,
             "mode": self._changing_mode,
             "open": self._opening,
@@ -200,6 +202,7 @@ class Shortcuts:
         """
         name_of, look, plain = self._naming(call, descriptors=descriptors), os.stat, self._records.plain
         itself, uid, is_plain = _itself(call), self._uid, self._is_plain
+        kinds = (_FILE, stat.S_IFDIR, stat.S_IFLNK) if links else (_FILE, stat.S_IFDIR)
 
         def found(flags: int) -> tuple[bytes, os.stat_result] | None:
             named = name_of(flags)
@@ -208,9 +211,10 @@ class Shortcuts:
             name, is_open = named
             info = look(name, follow_symlinks=is_open or not itself | flags & _NO_FOLLOW)
             mode = info.st_mode
-            if info.st_uid != uid or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or (links and stat.S_ISLNK(mode))):
+            kind = mode & _KIND
+            if info.st_uid != uid or kind not in kinds:
                 return None
-            if mode & _SET_ID and stat.S_ISREG(mode):
+            if mode & _SET_ID and kind == _FILE:
                 return None
             key = info.st_dev, info.st_ino
             ordinary = key in plain or (info.st_dev not in self._elsewhere and is_plain(name, key, mode))
@@ -247,38 +251,11 @@ class Shortcuts:
 
     # --- calls --------------------------------------------------------------------------------------------------------
 
-    def _showing_ours(self, call: SupervisedCall) -> Way:
-        """Show a file, also one with notes, where the files of root are ours: nearly always the kernel does that."""
-        name_of, look, plain, words = self._naming(call), os.stat, self._records.plain, self._words
-        flags_at, itself = _flags_of(call), _itself(call)
-
-        def show() -> int:
-            flags = words[flags_at] if flags_at else 0
-            named = name_of(flags)
-            if named is None:
-                return _LEFT
-            name, is_open = named
-            how = 0 if is_open else itself | flags & _NO_FOLLOW
-            try:
-                info = look(name, follow_symlinks=not how)
-            except OSError as err:
-                return _LEFT if err.errno == errno.EACCES else _GOES_ON  # the kernel will find it, too
-            key, mode = (info.st_dev, info.st_ino), info.st_mode
-            if key in plain:
-                return _GOES_ON
-            if not is_open and self._is_elsewhere(info.st_dev, mode):
-                return _LEFT
-            if info.st_uid or self._is_plain(name, key, mode):
-                return _GOES_ON
-            return self._show_noted(call, name, how)
-
-        return show
-
     def _status_of(self, call: SupervisedCall) -> Status:
         return self._wide if call.kind == "statx" else self._narrow
 
     def _showing(self, call: SupervisedCall) -> Way:
-        """Show a file, also one with notes, where those of root are another user's."""
+        """Show a file, also one with notes. Where the files of root are ours the kernel does nearly always."""
         name_of, plain, words, status = self._naming(call), self._records.plain, self._words, self._status_of(call)
         flags_at, itself, value_at, mask_at = _flags_of(call), _itself(call), _FIRST + call.value, _FIRST + _MASK
         read, give, waits, uid, gid = status.read, status.give, self._channel.waits, self._uid, self._gid
@@ -302,6 +279,8 @@ class Shortcuts:
                     return _GOES_ON
                 if not self._is_plain(name, key, mode):
                     return self._show_noted(call, name, how)
+            if not uid:
+                return _GOES_ON
             if waits() and not give(words[value_at], 0, 0 if group == gid else group):
                 return _FAULT
             return _DONE

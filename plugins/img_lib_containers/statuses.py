@@ -41,7 +41,7 @@ class Status:
     def __init__(self, pid: ctypes.c_int) -> None:
         self._buffer = ctypes.create_string_buffer(_STATX_SIZE)
         self._look = syscalls.stat_into(self._buffer)
-        self._write = syscalls.MemoryWriter(self._buffer, self._size, pid).write
+        self._write = syscalls.MemoryWriter(self._buffer, self._size, pid).writing()
 
     def read(self, name: bytes, flags: int, mask: int) -> Looks | None:
         """Look at the file *name* as newfstatat(2) with *flags*. Return None for an error (`ctypes.get_errno`)."""

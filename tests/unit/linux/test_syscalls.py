@@ -1,3 +1,4 @@
+import ctypes
 import errno
 import os
 import select
@@ -75,3 +76,16 @@ def test_capability_numbers_match_their_names() -> None:
     assert sandbox.ALL_CAPABILITIES[syscalls.CAP_SYS_ADMIN] == "SYS_ADMIN"
     assert sandbox.ALL_CAPABILITIES[syscalls.CAP_SETUID] == "SETUID"
     assert sandbox.DEFAULT_CAPABILITY_MASK == 0xA80425FB
+
+
+def test_a_text_in_memory_is_read_up_to_its_end_and_not_where_it_has_none() -> None:
+    read = syscalls.MemoryReader(ctypes.create_string_buffer(4096), ctypes.c_int(os.getpid())).texts(8)
+    texts = [ctypes.create_string_buffer(content) for content in (b"short", b"", b"eight???", b"one\0two")]
+    assert [read(ctypes.addressof(each)) for each in texts] == [b"short", b"", None, b"one"]
+    assert read(1) is None
+
+
+def test_what_cannot_be_written_to_memory_is_said() -> None:
+    content, place = ctypes.create_string_buffer(b"content"), ctypes.create_string_buffer(8)
+    write = syscalls.MemoryWriter(content, 4, ctypes.c_int(os.getpid())).writing()
+    assert (write(ctypes.addressof(place)), place.value, write(1)) == (True, b"cont", False)
