@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -30,6 +32,14 @@ class Repository:
         self.git("init", "-q", "--bare", "-b", "main", str(self.bare))
         self.git("init", "-q", "-b", "main", ".")
         (self.bare / "git-daemon-export-ok").touch()
+
+    def copy(self, root: Path, work: Path) -> Repository:
+        """Make the same repository below *root*, with a work tree of its own: neither names the other."""
+        made = copy(self)
+        made.bare, made.work = root / self.bare.name, work
+        shutil.copytree(self.bare, made.bare, symlinks=True)
+        shutil.copytree(self.work, made.work, symlinks=True)
+        return made
 
     def git(self, *arguments: str) -> str:
         """Run git in the work tree, as nobody in particular."""

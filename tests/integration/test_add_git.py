@@ -30,9 +30,13 @@ def url(tmp_path: Path) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture
-def repository(tmp_path: Path, url: str) -> Repository:
-    made = Repository(tmp_path / "served", "r.git", tmp_path / "work")
+@pytest.fixture(scope="module")
+def pattern(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A repository to copy: git takes longer to make it than many a test."""
+    need("git")
+    directory = tmp_path_factory.mktemp("pattern")
+    (directory / "served").mkdir()
+    made = Repository(directory / "served", "r.git", directory / "work")
     made.write({"top": "top", "sub/file": "v1", "link@": "top"})
     made.write({"sub/run.sh": "#!/bin/sh\n"}, mode=0o700)
     made.write({"sub/private": "p"}, mode=0o600)
@@ -41,6 +45,11 @@ def repository(tmp_path: Path, url: str) -> Repository:
     made.git("tag", "-a", "-m", "annotated", "v1a")
     made.write({"sub/file": "v2"}).commit()
     return made
+
+
+@pytest.fixture
+def repository(tmp_path: Path, url: str, pattern: Repository) -> Repository:
+    return pattern.copy(tmp_path / "served", tmp_path / "work")
 
 
 @pytest.fixture
