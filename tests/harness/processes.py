@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -33,12 +34,13 @@ def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 60.
 
 
 def running(words: str) -> list[int]:
-    """Return the ids of all living processes whose command line has *words*."""
+    """Return the ids of all living processes whose command line has *words*, and not as the beginning of a longer word or number."""
+    wanted = re.compile(re.escape(words) + r"(?![\w.])" if words[-1:].isalnum() else re.escape(words))
     found = []
     for entry in os.scandir("/proc"):
-        if entry.name.isdigit() and words in _command_line(int(entry.name)) and _state(int(entry.name)) != "Z":
+        if entry.name.isdigit() and wanted.search(_command_line(int(entry.name))):
             found.append(int(entry.name))
-    return found
+    return [pid for pid in found if _state(pid) not in ("Z", "")]
 
 
 def executing(*command: str) -> list[int]:

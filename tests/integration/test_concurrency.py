@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from harness.img import Img, write_context
-from harness.processes import running, wait_until
+from harness.processes import executing, running, wait_until
 
 pytestmark = pytest.mark.rootless
 
@@ -86,11 +86,15 @@ def test_image_removed_while_another_build_uses_it_does_not_break_that_build(img
 
 def test_waiting_build_goes_on_when_the_working_one_is_killed(img: Img, tmp_path: Path) -> None:
     """Its lock dies with it; the half-made step is made again."""
-    dockerfile = "FROM busybox\nRUN sleep 2.97531; echo ok > /ok\n"
-    first = start(img, tmp_path / "first", dockerfile, "first")
-    wait_until(lambda: bool(running("sleep 2.97531")), "the first build works")
-    second = start(img, tmp_path / "second", dockerfile, "second")
-    time.sleep(0.6)
+    marker = f"297{os.getpid()}"
+    # Whoever comes first does not come to an end by itself, however long the other one takes to start.
+    step = f"--mount=type=cache,target=/tries if mkdir /tries/first; then exec sleep {marker}; fi; echo ok > /ok"
+    first = start(img, tmp_path / "first", f"FROM busybox\nRUN {step}\n", "first")
+    wait_until(lambda: bool(executing("sleep", marker)), "the first build works")
+    second = start(img, tmp_path / "second", f"FROM busybox\nRUN {step}\n", "second")
+    wait_until(lambda: "2/2" in (tmp_path / "second.log").read_text(), "the second build waits")
+    assert executing("sleep", marker)
+    assert second.poll() is None
     first.kill()
     first.wait()
     finish(second, tmp_path / "second")

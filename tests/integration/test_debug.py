@@ -12,7 +12,7 @@ import pytest
 
 from harness.disks import small_disk
 from harness.img import Img, write_context
-from harness.processes import descendants, running, wait_until
+from harness.processes import descendants, executing, wait_until
 from harness.pseudo_terminal import TerminalSession
 from harness.terminal import Terminal
 from img_core.api import Client, ImgError
@@ -351,16 +351,12 @@ def test_a_library_call_says_that_it_needs_this_process(img: Img) -> None:
         Client(state=img.state).debug(lambda _failure: None)
 
 
-def _words(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
-
-
 def test_the_terminal_outside_is_not_open_inside(img: Img, tmp_path: Path) -> None:
     """Who has it open could type on it, which the shell outside would execute."""
     fails(img, tmp_path, DOCKERFILE)
     with TerminalSession(img, "debug", "last") as session:
         session.wait_for(shows("inside>"))
-        (pid,) = {pid for pid in running("/bin/sh") if _words(pid) == ["/bin/sh"]} & descendants(session.process.pid)
+        (pid,) = descendants(session.process.pid).intersection(executing("/bin/sh"))
         inside = {os.path.realpath(f"/proc/{pid}/fd/{number}") for number in range(3)}
         outside = os.path.realpath(f"/proc/{session.process.pid}/fd/0")
         assert outside not in inside

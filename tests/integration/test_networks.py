@@ -12,7 +12,7 @@ import pytest
 from harness.build_server import Workshop
 from harness.host import need
 from harness.img import Img, write_context
-from harness.processes import AT_ONCE, Orphans, running, wait_until
+from harness.processes import AT_ONCE, Orphans, executing, running, wait_until
 from harness.web import Page, WebServer, web_server
 
 pytestmark = pytest.mark.rootless
@@ -123,10 +123,10 @@ def test_private_network_works_with_a_single_id(img: Img, tmp_path: Path) -> Non
 def test_helper_ends_with_the_step_and_with_the_builder(img: Img, tmp_path: Path, tool: str) -> None:
     need_tool(tool)
     marker = f"6{os.getpid()}"
-    write_context(tmp_path, f"FROM busybox\nRUN true\nRUN ! pgrep {tool} && sleep {marker}\n")
+    write_context(tmp_path, f"FROM busybox\nRUN true\nRUN ! pgrep {tool} && exec sleep {marker}\n")
     with Orphans() as orphans:
         builder = img.start("build", "-t", "x", "--network", tool, tmp_path, log=tmp_path / "log")
-        wait_until(lambda: bool(running(f"sleep {marker}")) or builder.poll() is not None, "the second step runs")
+        wait_until(lambda: bool(executing("sleep", marker)) or builder.poll() is not None, "the second step sleeps")
         assert builder.poll() is None, (tmp_path / "log").read_text()
         builder.send_signal(signal.SIGKILL)
         builder.wait(10)

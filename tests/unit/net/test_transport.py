@@ -8,7 +8,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
@@ -35,6 +34,7 @@ class Server:
         self._answers = iter(answers)
         self._context = context
         self._closes = closes
+        self.closed = threading.Event()  #: a connection was closed
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -49,7 +49,7 @@ class Server:
             connection = self._context.wrap_socket(line, server_side=True) if self._context else line
             heads: list[bytes] = []
             self.heads.append(heads)
-            with connection:
+            with self._told_when_closed(), connection:
                 while head := _head(connection):
                     heads.append(head)
                     if head.startswith(b"CONNECT "):
@@ -61,6 +61,13 @@ class Server:
                     connection.sendall(answer)
                     if self._closes:
                         return
+
+    @contextmanager
+    def _told_when_closed(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self.closed.set()
 
     def _tunnel(self, connection: socket.socket, head: bytes) -> None:
         host, _, port = head.split()[1].decode().partition(":")
@@ -191,7 +198,7 @@ def test_a_short_body_that_nobody_reads_does_not_cost_the_connection() -> None:
 def test_a_connection_that_the_server_closed_is_not_used_again() -> None:
     with serving(OK + b"Content-Length: 2\r\n\r\nhi", LAST, closes=True) as server, client() as http:
         assert body(http, f"http://{server.address}/") == b"hi"
-        time.sleep(0.3)
+        assert server.closed.wait(60)
         assert body(http, f"http://{server.address}/") == b"last"
 
 
