@@ -99,7 +99,7 @@ class RegistryCalls(Workplace):
         from img_core.api._values import PushResult
         from img_core.images.kept import check_pin
         from img_core.images.push import push_image
-        from img_core.store.leases import BLOB
+        from img_core.store.database import BLOB
 
         wanted = parsed_platform(platform)
         if not destination:

@@ -9,6 +9,7 @@ __all__ = [
     "fingerprint",
     "fs",
     "ignore",
+    "leases",
     "locks",
     "logs",
     "modes",

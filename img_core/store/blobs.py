@@ -15,14 +15,14 @@ from img_core.images.digests import Hasher, blob_path
 from img_core.linux.spans import span
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError
 from img_core.spec.values import Descriptor, DiffId, Digest
-from img_core.store.leases import BLOB
+from img_core.store.database import BLOB
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from img_core.files.leases import Leases
     from img_core.files.locks import RunDirectory
     from img_core.store.database import StateDatabase
-    from img_core.store.leases import Leases
 
 __all__ = ["BlobWriter", "Blobs"]
 

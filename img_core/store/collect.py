@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from img_core.files import fs, partial
+from img_core.files.leases import forget_dead
 from img_core.spec.errors import UsageError
-from img_core.store.leases import BLOB, CACHE_MOUNT, SNAPSHOT
+from img_core.store.database import BLOB, CACHE_MOUNT, SNAPSHOT
 from img_core.store.records import forget_lost
 from img_core.store.usage import ABANDONED, LOG, SOURCE, DocumentGraph, Piece, Survey, measured
 
@@ -277,11 +278,7 @@ def _delete(cursor: sqlite3.Cursor, statement: str, identifiers: Iterable[str]) 
 
 def _forget(cursor: sqlite3.Cursor, store: Store, seen: Survey, policy: Policy) -> None:
     """Drop rows that mean nothing any more, and with ``records`` those that only save time."""
-    from img_core.files.locks import live_runs
-
-    live = live_runs(store.state)
-    dead = {row["run"] for row in cursor.execute("SELECT DISTINCT run FROM lease").fetchall()} - live
-    _delete(cursor, "DELETE FROM lease WHERE run = ?", dead)
+    forget_dead(cursor, store.state)
     cursor.execute("DELETE FROM pin WHERE manifest NOT IN (SELECT digest FROM blob)")
     stored = {row["digest"] for row in cursor.execute("SELECT digest FROM blob").fetchall()}
     origins = {row["digest"] for row in cursor.execute("SELECT DISTINCT digest FROM blob_origin").fetchall()}

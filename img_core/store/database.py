@@ -6,19 +6,12 @@ after `synced` was set (the page cache survives a killed process, not a cut of p
 
 from __future__ import annotations
 
-import os
-import sqlite3
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import Any
 
-from img_core.files import fs, locks
-from img_core.files.sqlite import DamagedError, Database, Purpose, Schema, Way, is_damage, set_aside
-from img_core.store import leases
+from img_core.files.leases import LeasingDatabase
+from img_core.files.sqlite import Schema
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["StateDatabase"]
+__all__ = ["BLOB", "CACHE_MOUNT", "LEASED", "SNAPSHOT", "StateDatabase"]
 
 _TABLES = """
 CREATE TABLE blob (
@@ -77,88 +70,16 @@ CREATE TABLE file_digest (
 ) WITHOUT ROWID
 """
 
-_LEASES = "CREATE TABLE leases.lease (run TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (run, kind, id)) WITHOUT ROWID"
+#: The kinds of things that can be leased, and where each is.
+BLOB, SNAPSHOT, CACHE_MOUNT = "blob", "snapshot", "cache-mount"
+LEASED = {BLOB: ("blob", "digest"), SNAPSHOT: ("snapshot", "id"), CACHE_MOUNT: ("cache_mount", "name")}
 
 #: That of release 0.1.0; earlier versions were in no release.
 _SCHEMA = Schema(_TABLES, {}, first=8)
 
 
-class StateDatabase(Database):
-    """The database of one state directory; the leases are a second file of the same connection.
+class StateDatabase(LeasingDatabase):
+    """The database of one state directory; arguments as `LeasingDatabase`."""
 
-    *boot* names this boot of the machine, see `img_core.files.boots`. *private*: nobody else knows of it yet. *notice* gets one-line
-    messages.
-    """
-
-    def __init__(
-        self,
-        path: str,
-        boot: str,
-        *,
-        purpose: Purpose = Purpose.WRITE,
-        private: bool = False,
-        notice: Callable[[str], None] = lambda _text: None,
-    ) -> None:
-        self.boot = boot
-        self._private = private
-        self._notice = notice
-        super().__init__(path, _SCHEMA, purpose=purpose)
-
-    def _prepare(self, purpose: Purpose) -> bool:
-        writable = super()._prepare(purpose)
-        if not writable or self._private or self._way is not Way.SHARED or self.path == ":memory:":
-            self._attach(":memory:")
-        else:
-            self._attach_leases(f"{self.path}-leases-{self.boot[:8]}")
-        return writable
-
-    def _attach(self, path: str) -> None:
-        """Open the leases, which mean nothing after the next boot: a file that is never synced, so that a cached build waits for no disk.
-
-        They are a database of the same connection, because whether a thing exists and who uses it must be one transaction.
-        """
-        self._connection.execute("ATTACH ? AS leases", (path,))
-        if path != ":memory:":
-            self._connection.execute("PRAGMA leases.synchronous = OFF")
-            self._connection.execute("PRAGMA leases.journal_mode = PERSIST")
-        if not self._connection.execute("SELECT 1 FROM leases.sqlite_master").fetchone():
-            with self.transaction() as cursor:
-                if not cursor.execute("SELECT 1 FROM leases.sqlite_master").fetchone():
-                    cursor.execute(_LEASES)
-        self._connection.execute("SELECT run, kind, id FROM leases.lease LIMIT 1").fetchone()
-
-    def _attach_leases(self, path: str) -> None:
-        is_new = not os.path.exists(path)
-        try:
-            self._attach(path)
-        except (sqlite3.Error, DamagedError) as err:
-            if isinstance(err, sqlite3.Error) and not is_damage(err):
-                raise
-            with locks.lock(os.path.dirname(self.path), "leases"):
-                self._replace_leases(path)
-        if is_new:
-            self._remove_old_leases(path)
-
-    def _replace_leases(self, path: str) -> None:
-        """Set the damaged file *path* aside; until then it is not known what running commands use, so they use everything."""
-        try:
-            self._detach()
-            self._attach(path)  # another process was first
-        except (sqlite3.Error, DamagedError):
-            self._detach()
-            aside = set_aside(path, ("-journal", ""))
-            self._notice(f"the notes of what running commands use were damaged; they are kept as `{fs.show(aside)}`")
-            self._attach(path)
-            with self.transaction() as cursor:
-                leases.hold_everything(cursor, os.path.dirname(self.path))
-
-    def _detach(self) -> None:
-        with suppress(sqlite3.Error):
-            self._connection.execute("DETACH leases")
-
-    def _remove_old_leases(self, current: str) -> None:
-        directory, name = os.path.split(self.path)
-        for entry in os.listdir(directory) if directory else []:
-            if entry.startswith(f"{name}-leases-") and not entry.startswith(os.path.basename(current)):
-                with suppress(OSError):
-                    fs.unlink(os.path.join(directory, entry))
+    def __init__(self, path: str, boot: str, **more: Any) -> None:  # Any: see there
+        super().__init__(path, _SCHEMA, boot, **more)

@@ -13,15 +13,15 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from img_core.files import fs, locks
+from img_core.files.leases import Leases
 from img_core.files.places import names_in
 from img_core.files.sqlite import SUSPECT, DamagedError, immutable_uri, set_aside
 from img_core.images.digests import ALGORITHMS, of_file
 from img_core.spec.errors import ImgError
 from img_core.spec.values import Descriptor, Digest
 from img_core.store.blobs import Blobs
-from img_core.store.database import StateDatabase
+from img_core.store.database import LEASED, StateDatabase
 from img_core.store.images import Images, Note
-from img_core.store.leases import Leases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -77,7 +77,7 @@ def _rebuild(state: str, boot: str, aside: str, notice: Callable[[str], None]) -
         with suppress(FileNotFoundError):
             fs.unlink(new + suffix)
     with closing(StateDatabase(new, boot, private=True)) as database:
-        blobs = Blobs(state, database, None, Leases(database, None))
+        blobs = Blobs(state, database, None, Leases(database, None, LEASED))
         images = Images(state, database, blobs)
         notes, damaged = images.notes()
         for path in damaged:

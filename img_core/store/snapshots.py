@@ -8,17 +8,18 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from img_core.files import fs
+from img_core.files.leases import leased
 from img_core.files.locks import ensure_directory
 from img_core.images.digests import chain_id
 from img_core.spec.dataclass import dataclass
 from img_core.spec.values import ChainId, DiffId
-from img_core.store.leases import SNAPSHOT, leased
+from img_core.store.database import SNAPSHOT
 
 if TYPE_CHECKING:
     import sqlite3
 
+    from img_core.files.leases import Leases
     from img_core.store.database import StateDatabase
-    from img_core.store.leases import Leases
 
 __all__ = ["Snapshot", "Snapshots"]
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from img_core.files import fs, locks, space
 from img_core.files.boots import name_of_boot
+from img_core.files.leases import EVERYTHING, Leases, leased
 from img_core.files.shape import check_shape
 from img_core.files.sqlite import SUSPECT, DamagedError, Purpose
 from img_core.images.digests import ALGORITHMS
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError, StateError
 from img_core.store import durability, repair
 from img_core.store.blobs import Blobs
-from img_core.store.database import StateDatabase
+from img_core.store.database import CACHE_MOUNT, LEASED, StateDatabase
 from img_core.store.images import Images
-from img_core.store.leases import CACHE_MOUNT, EVERYTHING, Leases, leased
 from img_core.store.records import Records
 from img_core.store.repair import DATABASE
 from img_core.store.snapshots import Snapshots
@@ -67,7 +67,7 @@ class Store:
         else:
             self._boot = name_of_boot(self.state)
         self.database = self._open_database(Purpose.CLEAN if cleaning else Purpose.WRITE if writable else Purpose.READ)
-        self.leases = Leases(self.database, self.run)
+        self.leases = Leases(self.database, self.run, LEASED)
         self.blobs = Blobs(self.state, self.database, self.run, self.leases)
         self.images = Images(self.state, self.database, self.blobs)
         with nullcontext() if writable else suppress(ImgError):  # who only reads goes on where nobody can write

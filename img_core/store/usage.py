@@ -10,13 +10,14 @@ from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
 from img_core.files import logs, partial
+from img_core.files.leases import EVERYTHING, leased
 from img_core.files.places import names_in
 from img_core.files.treewalk import tree_size
 from img_core.images import oci
 from img_core.images.digests import ALGORITHMS, blob_path, chain_id, is_digest
 from img_core.spec.errors import ImgError, StateError
 from img_core.spec.values import ChainId, Digest
-from img_core.store.leases import BLOB, CACHE_MOUNT, EVERYTHING, SNAPSHOT, leased
+from img_core.store.database import BLOB, CACHE_MOUNT, SNAPSHOT
 
 if TYPE_CHECKING:
     import sqlite3

@@ -12,7 +12,7 @@ from img_core.forms.words import budget_bytes
 from img_core.store import Store, automatic
 from img_core.store.automatic import collect_excess
 from img_core.store.collect import survey
-from img_core.store.leases import SNAPSHOT
+from img_core.store.database import SNAPSHOT
 
 EACH = 100_000  # bytes of a snapshot
 

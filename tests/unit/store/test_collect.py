@@ -17,7 +17,7 @@ from img_core.spec.errors import ImgError
 from img_core.spec.values import Descriptor
 from img_core.store import Store
 from img_core.store.collect import Policy, prune, survey
-from img_core.store.leases import BLOB, SNAPSHOT
+from img_core.store.database import BLOB, SNAPSHOT
 from img_core.store.records import RecordedLayer, StepRecord
 from img_core.store.snapshots import Snapshot
 from img_core.store.usage import ABANDONED, Piece

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from img_core.files.leases import EVERYTHING, leased
 from img_core.images import oci
 from img_core.spec.values import Descriptor, DiffId
 from img_core.store import Store
 from img_core.store.collect import Policy, prune
+from img_core.store.database import BLOB
 from img_core.store.fsck import Report, check, request_check
-from img_core.store.leases import BLOB, EVERYTHING, leased
 from img_core.store.records import RecordedLayer, StepRecord
 from img_core.store.snapshots import Snapshot
 
