@@ -31,7 +31,11 @@ if TYPE_CHECKING:
     from img_core.api._request import *  # noqa: F403
     from img_core.api._request import BuildResult, Output
     from img_core.api._values import *  # noqa: F403
+    from img_core.files.build_log import RecordedBuild as RecordedBuild
     from img_core.forms.lock import Lock as Lock
+    from img_core.images.details import HistoryEntry as HistoryEntry
+    from img_core.images.details import ImageDetails as ImageDetails
+    from img_core.images.details import StoredImage as StoredImage
     from img_core.images.reference import server_name as server_name
     from img_core.linux.cancellation import CancelHandle as CancelHandle
     from img_core.solver.failure import StepFailure as StepFailure
@@ -51,10 +55,9 @@ _HOMES = {
     "img_core.forms.lock": "Lock",
     "_registry_calls": "refuse_id",
     "_request": "BuildRequest BuildResult CachePlace Limits Output SecretSource SshAgent",
-    "_values": (
-        "CacheContents CachedStep HistoryEntry ImageDetails LoadResult PushResult RecordedBuild StateReport StoredImage "
-        "Unpacked"
-    ),
+    "_values": "CacheContents CachedStep LoadResult PushResult StateReport Unpacked",
+    "img_core.files.build_log": "RecordedBuild",
+    "img_core.images.details": "HistoryEntry ImageDetails StoredImage",
     "img_core.images.reference": "server_name",
     "img_core.linux.cancellation": "CancelHandle",
     "img_core.solver.failure": "StepFailure",

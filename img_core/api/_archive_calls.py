@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from img_core.api._given import StrPath, Words
-    from img_core.api._values import LoadResult, StoredImage, Unpacked
+    from img_core.api._values import LoadResult, Unpacked
     from img_core.api._workplace import Listener
+    from img_core.images.details import StoredImage
     from img_core.linux.cancellation import CancelHandle
     from img_core.spec.exporter import Exporter
     from img_core.spec.importer import LoadedImage

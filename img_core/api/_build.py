@@ -9,13 +9,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from img_core.api._entitlements import check_entitlements
-from img_core.api._journal import Journal
+from img_core.api._journal import described
 from img_core.api._listening import announced, attested, committed
 from img_core.api._planned import planned
 from img_core.api._preparation import Preparation
 from img_core.api._request import BuildResult, CachePlace, Output
 from img_core.config import DEFAULT_EXPORTER
 from img_core.files import fs
+from img_core.files.build_log import BuildLog
 from img_core.images.names import new_name
 from img_core.linux.network.choice import NetworkChoice
 from img_core.plugins import Choice
@@ -82,7 +83,8 @@ class Build:
         """
         started = time.monotonic()
         tags = tuple(dict.fromkeys(tag for build in self._builds for tag in build.request.tags))
-        journal = Journal(self._session.host, replace(self._request, tags=tags), self._session.notice)
+        host, notice = self._session.host, self._session.notice
+        journal = BuildLog(host.state_directory, described(replace(self._request, tags=tags), host), notice)
         self._build_id = journal.id
         self._events.listen(journal.take)
         try:
@@ -94,13 +96,14 @@ class Build:
                 if isinstance(err, StepError):
                     err.hint = err.hint or "`img debug last` opens a shell in what the step left"
             raise
-        journal.end(next(iter(results.values())))
+        first = next(iter(results.values()))
+        journal.end(first.digest or first.config_digest)
         self._forget_failed()
         if cache_grew:
             self._collect(time.monotonic() - started)
         return results
 
-    def _run(self, journal: Journal) -> tuple[dict[int, BuildResult], bool]:
+    def _run(self, journal: BuildLog) -> tuple[dict[int, BuildResult], bool]:
         from img_core.solver.solver import Solver
 
         session, request, prepared = self._session, self._request, self._prepared

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from img_core.api._given import BuildOptions, QuestionOptions, StrPath, Words
     from img_core.api._request import BuildRequest, BuildResult, Output
     from img_core.api._secrets import SecretPlaces
-    from img_core.api._values import RecordedBuild
     from img_core.api._workplace import Listener
     from img_core.api.session import Session
+    from img_core.files.build_log import RecordedBuild
     from img_core.forms.lock import Lock
     from img_core.linux.cancellation import CancelHandle, Cancellation
     from img_core.solver.failure import StepFailure
@@ -193,7 +193,7 @@ class Building(Workplace):
 
     def builds(self, *, limit: int = 0) -> tuple[RecordedBuild, ...]:
         """Return the builds of this state directory that have a log, newest first; at most *limit*, unless that is 0."""
-        from img_core.api._journal import recorded_builds
+        from img_core.files.build_log import recorded_builds
 
         return tuple(recorded_builds(self._trusted(), limit=limit))
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from img_core.api._values import HistoryEntry, ImageDetails, StoredImage
 from img_core.images import platforms
+from img_core.images.details import StoredImage
 from img_core.spec.errors import ImgError, NotFoundError
 from img_core.spec.text import show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from img_core.images.contents import ImageContent
     from img_core.images.kept import Image
     from img_core.plugins import Plugins
     from img_core.spec.exporter import Exporter
@@ -23,7 +20,7 @@ if TYPE_CHECKING:
     from img_core.spec.values import Digest, Platform
     from img_core.store import Store
 
-__all__ = ["details", "get_image", "load", "parsed_platform", "save", "shown"]
+__all__ = ["get_image", "load", "parsed_platform", "save", "shown"]
 
 _START = 512  #: bytes that importers look at; as many as a tar header
 
@@ -117,26 +114,3 @@ def _labels(store: Store, image: Image) -> Mapping[str, str]:
     except ImgError:
         return {}
     return (content.config.document.get("config") or {}).get("Labels") or {}
-
-
-def details(store: Store, image: StoredImage, content: ImageContent) -> ImageDetails:
-    """Return all about the platform *content* of *image*."""
-    return ImageDetails(
-        image=image,
-        platform=str(content.config.platform),
-        manifest_digest=content.manifest.digest,
-        config_digest=content.config_descriptor.digest,
-        config=json.loads(store.read(content.config_descriptor.digest)),
-        layers=tuple(layer.digest for layer in content.layers),
-        history=tuple(_history(content)),
-    )
-
-
-def _history(content: ImageContent) -> Iterator[HistoryEntry]:
-    """Give one entry per step, oldest first; layers that no step speaks of come last."""
-    from img_core.images.history import layered_history
-
-    for step, layer in layered_history(content.config.document.get("history") or (), content.layers):
-        made, words, comment = (str(step.get(key) or "") for key in ("created", "created_by", "comment"))
-        entry = HistoryEntry(made, words, comment)
-        yield replace(entry, layer=layer.digest, size=layer.size) if layer else entry

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from img_core.api._images import details, get_image, parsed_platform, shown
+from img_core.api._images import get_image, parsed_platform, shown
 from img_core.api._workplace import Workplace
+from img_core.images.details import details
 from img_core.spec.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
-    from img_core.api._values import HistoryEntry, ImageDetails, StoredImage
+    from img_core.images.details import HistoryEntry, ImageDetails, StoredImage
     from img_core.images.kept import Image
     from img_core.store import Store
 

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
     from img_core.api._credentials import Accounts, LoggedOut
     from img_core.api._given import Words
-    from img_core.api._values import PushResult, StoredImage
+    from img_core.api._values import PushResult
     from img_core.api._workplace import Listener
+    from img_core.images.details import StoredImage
     from img_core.linux.cancellation import CancelHandle
     from img_core.spec.values import Credentials, Descriptor, Digest
     from img_core.store import Store

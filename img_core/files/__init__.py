@@ -3,6 +3,7 @@
 __all__ = [
     "appearing",
     "boots",
+    "build_log",
     "copy",
     "event_log",
     "faults",

@@ -3,6 +3,7 @@
 __all__ = [
     "compressions",
     "contents",
+    "details",
     "digests",
     "history",
     "kept",

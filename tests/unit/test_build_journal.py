@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from img_core.api._journal import Journal, recorded_builds
-from img_core.api._request import BuildRequest, BuildResult
+from img_core.api._journal import described
+from img_core.api._request import BuildRequest
 from img_core.files import event_log
+from img_core.files.build_log import BuildLog, recorded_builds
 from img_core.files.event_log import events_of
 from img_core.files.logs import LogFile, find_log
 from img_core.spec.errors import Canceled, NotFoundError, StepError
@@ -55,9 +56,10 @@ class Place:
     run_directory: str
 
 
-def journal(tmp_path: Path, request: BuildRequest | None = None, **more: Any) -> Journal:
+def journal(tmp_path: Path, request: BuildRequest | None = None, **more: Any) -> BuildLog:
     notice = more.get("notice", pytest.fail)
-    return Journal(Place(str(tmp_path), f"{tmp_path}/run"), request or BuildRequest(), notice)  # type: ignore[arg-type]
+    host = Place(str(tmp_path), f"{tmp_path}/run")
+    return BuildLog(str(tmp_path), described(request or BuildRequest(), host), notice)  # type: ignore[arg-type]
 
 
 def written(tmp_path: Path, **more: Any) -> list[Event]:
@@ -69,7 +71,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     log.counted = {ONE, TWO}
     for event in EVENTS:
         log.take(event)
-    log.end(BuildResult(digest="sha256:d"))
+    log.end("sha256:d")
     assert tuple(written(tmp_path)) == LASTING
     assert written(tmp_path, step=2) == [EVENTS[8], EVENTS[9]]
     (build,) = recorded_builds(str(tmp_path))
@@ -170,6 +172,6 @@ def test_the_log_of_a_cached_build_takes_less_than_two_milliseconds(tmp_path: Pa
         for step in steps:
             log.take(StepStarted(step, "[stage 12/50] RUN apt-get update && apt-get install -y things", 1.0, (ONE,)))
             log.take(StepFinished(step, 1.0, cached=True))
-        log.end(BuildResult())
+        log.end("")
         taken.append(time.process_time() - began)
     assert statistics.median(taken) < 0.002 * 3
