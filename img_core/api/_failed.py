@@ -19,11 +19,12 @@ from img_core.files import fs
 from img_core.files.locks import ensure_directory
 from img_core.files.places import names_in
 from img_core.forms.plan_json import plan_from_json, plan_to_json, value_from_json, value_to_json
+from img_core.forms.rewriting import alone
 from img_core.images.platforms import host_platform
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ImgError, NotFoundError, StateError, UsageError
 from img_core.spec.frontend import Plan, PlannedImage
-from img_core.spec.graph import RunOp, Vertex
+from img_core.spec.graph import Vertex
 from img_core.spec.text import show
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def kind_of(request: BuildRequest) -> str:
 
 def remember(state: str, build: str, request: BuildRequest, vertex: Vertex, snapshot: str, message: str) -> str:
     """Write a note of a step that failed; return its name. Raises OSError."""
-    kept = FailedStep(build, kind_of(request), snapshot, message, _needed(request), _alone(vertex))
+    kept = FailedStep(build, kind_of(request), snapshot, message, _needed(request), alone(vertex))
     directory = os.path.join(state, DIRECTORY)
     ensure_directory(directory)
     name = f"{time.time_ns() // 1_000_000:013d}-{snapshot}.json"
@@ -145,20 +146,6 @@ def _needed(request: BuildRequest) -> BuildRequest:
     """Return *request* without what a step does not need: values of build arguments and contents of secrets stay with the build."""
     secrets = {name: source for name, source in request.secrets.items() if source.value is None}
     return BuildRequest(secrets=secrets, **{name: getattr(request, name) for name in _NEEDED.split()})
-
-
-def _alone(vertex: Vertex) -> Vertex:
-    """Return *vertex* with no inputs but those that its mounts read; what it requires may be missing, and its caches stay as they are."""
-    assert isinstance(vertex.op, RunOp)
-    read = sorted({mount.input for mount in vertex.op.mounts if mount.input is not None})
-    numbers = {old: new for new, old in enumerate(read)}
-    mounts = tuple(
-        replace(mount, input=None if mount.input is None else numbers[mount.input], required=False)
-        for mount in vertex.op.mounts
-    )
-    proxies = tuple((name, value) for name, value in vertex.op.proxy_env if "@" not in value)  # no passwords
-    op = replace(vertex.op, mounts=mounts, has_base=False, proxy_env=proxies)
-    return replace(vertex, op=op, inputs=tuple(vertex.inputs[number] for number in read), use_cache=True)
 
 
 # ------------------------------------------------------------------------------------------------------------------- JSON

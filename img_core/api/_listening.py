@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from img_core.spec.errors import PluginError
-from img_core.spec.graph import RunAddition, RunOp, Vertex
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from img_core.api._preparation import Preparation
     from img_core.plugins import ListenerFailure, Telling
@@ -28,45 +25,11 @@ def amended(prepared: Preparation, plan: Plan) -> Plan:
     A step that nothing is added to, on a base to which nothing was, is the same vertex as before.
     """
     hook = prepared.session.plugins.listeners().img_run_planned
-    return _rewritten(plan, lambda vertex: hook(vertex=vertex)) if hook.get_hookimpls() else plan
+    if not hook.get_hookimpls():
+        return plan
+    from img_core.forms.additions import with_additions  # for who has listeners that add something
 
-
-def _rewritten(plan: Plan, ask: Callable[[Vertex], Iterable[RunAddition | None]]) -> Plan:
-    from img_core.forms.rewriting import moved, rewritten  # for who has listeners that add something
-
-    def added(vertex: Vertex, inputs: tuple[Vertex, ...]) -> Vertex:
-        op = vertex.op
-        if isinstance(op, RunOp):
-            op = _with_additions(op, [item for item in ask(vertex) if item is not None], vertex.name)
-        same = op is vertex.op and all(new is old for new, old in zip(inputs, vertex.inputs, strict=True))
-        return vertex if same else replace(vertex, op=op, inputs=inputs)
-
-    now = rewritten(plan.vertices(), added)
-    return replace(plan, images=tuple(moved(image, now) for image in plan.images))
-
-
-def _with_additions(op: RunOp, additions: list[RunAddition], step: str) -> RunOp:
-    if not any(item.env or item.mounts for item in additions):
-        return op
-    env: dict[str, str] = {}
-    mounts = list(op.mounts)
-    for item in additions:
-        for name, value in item.env:
-            if not name or "=" in name or "\0" in name + value:
-                raise PluginError(f"a listener adds the variable `{name!r}` to `{step}`, which cannot be one")
-            if env.setdefault(name, value) != value:
-                raise PluginError(f"two listeners add other values of `{name}` to `{step}`")
-        for mount in item.mounts:
-            if mount.input is not None or mount.type == "bind" or not mount.target.startswith("/"):
-                raise PluginError(
-                    f"a listener adds a mount at `{mount.target}` to `{step}`, which reads an input, or has no place"
-                )
-            if any(mount.target == other.target for other in mounts):
-                raise PluginError(f"a listener adds a second mount at `{mount.target}` to `{step}`")
-            mounts.append(mount)
-    own = {name for name, _ in op.env}
-    added = tuple((name, value) for name, value in env.items() if name not in own)
-    return replace(op, env=(*added, *op.env), mounts=tuple(mounts))
+    return with_additions(plan, lambda vertex: hook(vertex=vertex))
 
 
 def announced(prepared: Preparation, plan: Plan) -> Telling:

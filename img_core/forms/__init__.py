@@ -1,7 +1,9 @@
 """Values in other forms, checked on the way back: words of people, TOML, plans, events and locks as JSON, options by a schema."""
 
 __all__ = [
+    "additions",
     "arguments",
+    "comparison",
     "event_lines",
     "lock",
     "options",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from img_core.spec.graph import inputs_first
+from img_core.spec.graph import RunOp, inputs_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from img_core.spec.frontend import Plan, PlannedImage
     from img_core.spec.graph import Vertex
 
-__all__ = ["every_vertex", "moved", "rewritten"]
+__all__ = ["alone", "every_vertex", "moved", "rewritten"]
 
 
 def every_vertex(plan: Plan) -> Iterator[Vertex]:
@@ -37,3 +37,17 @@ def moved(image: PlannedImage, now: Mapping[str, Vertex]) -> PlannedImage:
         for entry in image.history
     )
     return replace(image, root=image.root and now[image.root.digest], history=history)
+
+
+def alone(vertex: Vertex) -> Vertex:
+    """Return a RUN step with no inputs but those that its mounts read; what it requires may be missing, and its caches stay as they are."""
+    assert isinstance(vertex.op, RunOp)
+    read = sorted({mount.input for mount in vertex.op.mounts if mount.input is not None})
+    numbers = {old: new for new, old in enumerate(read)}
+    mounts = tuple(
+        replace(mount, input=None if mount.input is None else numbers[mount.input], required=False)
+        for mount in vertex.op.mounts
+    )
+    proxies = tuple((name, value) for name, value in vertex.op.proxy_env if "@" not in value)  # no passwords
+    op = replace(vertex.op, mounts=mounts, has_base=False, proxy_env=proxies)
+    return replace(vertex, op=op, inputs=tuple(vertex.inputs[number] for number in read), use_cache=True)

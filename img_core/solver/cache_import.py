@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
+    from img_core.forms.comparison import KnownStep
     from img_core.solver.layers import Layers
     from img_core.spec.cache import CacheBackend, CacheLoad, CacheRecord
     from img_core.spec.graph import Vertex
     from img_core.spec.source import PinnedTree
     from img_core.spec.values import Descriptor
     from img_core.store import Store
-    from img_core.store.records import KnownStep
 
 __all__ = ["CacheSource", "Imports", "load_all", "step_record"]
 
@@ -92,7 +92,7 @@ class Imports:
         return (found.record for records in self._steps.values() for found in records)
 
     def known_steps(self) -> Iterator[KnownStep]:
-        """Give what all records say of their steps, see `img_core.solver.explain`."""
+        """Give what all records say of their steps, see `img_core.forms.comparison`."""
         for records in self._steps.values():
             for found in records:
                 yield found.record.key, found.record.description, found.record.inputs

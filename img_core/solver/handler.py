@@ -118,7 +118,8 @@ class StepHandler(Handler[S]):
 
     def _explained(self, work: StepWork[S]) -> StepRecord:
         """Tell why the step has to run; return the record that it will have, with what went into its key, and without a result."""
-        from img_core.solver.explain import first_difference, hashed, named_inputs
+        from img_core.forms.comparison import first_difference, hashed
+        from img_core.solver.explain import named_inputs
 
         scope, vertex, named = self.scope, work.task.vertex, named_inputs(work)
         reason = (

@@ -16,6 +16,7 @@ from img_core.spec.graph import MergeOp, SourceOp
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from img_core.forms.comparison import KnownStep
     from img_core.linux.cancellation import Cancellation
     from img_core.solver.cache_import import Imports
     from img_core.solver.events import Events
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from img_core.spec.source import TreeSource
     from img_core.spec.values import Descriptor, Platform
     from img_core.store import Store
-    from img_core.store.records import KnownStep
 
 __all__ = ["BuildScope", "Drivers", "in_images"]
 

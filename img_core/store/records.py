@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 from img_core.spec.dataclass import dataclass
 from img_core.spec.values import DiffId, Digest
@@ -16,14 +16,12 @@ if TYPE_CHECKING:
 
     from img_core.files.copy import FileDigests
     from img_core.files.sqlite import Database
+    from img_core.forms.comparison import KnownStep
     from img_core.images.resolving import Pin
 
-__all__ = ["KnownStep", "RecordedLayer", "Records", "StepRecord", "forget_lost", "place"]
+__all__ = ["RecordedLayer", "Records", "StepRecord", "forget_lost", "place"]
 
 _MANY = 500  # records to compare a step with
-
-#: a recorded step: key, description, and its inputs by name, as hashes
-KnownStep: TypeAlias = "tuple[str, str, Sequence[tuple[str, str]]]"
 
 #: Steps whose result is not here any more, neither unpacked nor as a blob, and stacks that are part of no step's.
 _LOST = (

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from img_core.solver.explain import first_difference, hashed
-from img_core.store.records import KnownStep
+from img_core.forms.comparison import KnownStep, first_difference, hashed
 
 STEP = [("the command", "make"), ("variable A", "1"), ("variable B", "2"), ("step `[1/2] COPY . /`", "identity")]
 
