@@ -14,6 +14,7 @@ __all__ = [
     "line_process",
     "mounts",
     "network",
+    "outbox",
     "parallel",
     "pipes",
     "private_files",

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from img_core.linux import outbox
 from img_core.plugins import Telling, notify
 from img_core.plugins import _telling as module
 from img_core.plugins._discovery import Found
@@ -231,7 +232,7 @@ def test_a_listener_that_hangs_delays_nobody_and_is_named_once(
 
 
 def test_output_does_not_pile_up_before_a_slow_listener(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MOST_BYTES", 100)
+    monkeypatch.setattr(outbox, "MOST_BYTES", 100)
     listener, reached, release = stuck()
     queue, told = telling(slow=listener)
     with queue:
@@ -240,7 +241,7 @@ def test_output_does_not_pile_up_before_a_slow_listener(monkeypatch: pytest.Monk
         for _ in range(25):
             queue.tell("img_event", event=StepLog("a", 1, b"ten bytes.", 0.0))
         queue.tell("img_event", event=event(2))  # what is no output is never left out
-        assert len(queue._waiting) == 11
+        assert len(queue._outbox._waiting) == 11
         release.set()
     assert told.warnings == ["plugin listener:slow of their-slow 1.5 is too slow: 15 events were left out"]
 
