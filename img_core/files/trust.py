@@ -1,4 +1,4 @@
-"""Whose the state directory is: what lies in there is believed, mounted and executed, so nobody else may have written it."""
+"""Whose the state directory is: what lies in there is believed, mounted and executed, so nobody else may have written it; so with code."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import stat
 from typing import TYPE_CHECKING
 
 from img_core.files import fs
-from img_core.spec.errors import StateError
-from img_core.spec.text import why
+from img_core.spec.errors import PluginError, StateError
+from img_core.spec.text import show, why
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["check_trusted"]
+__all__ = ["check_trusted", "read_code"]
 
 _UNMAPPED = 65534  # what the kernel shows for ids that a user namespace does not have
 _ACL = "system.posix_acl_access"
@@ -97,3 +97,26 @@ def _has_access_list(path: str) -> bool:
         return _ACL in os.listxattr(path)
     except OSError:
         return False
+
+
+def read_code(path: str) -> bytes:
+    """Return the content of the file *path*, which will be run. Raises PluginError if it is none, or somebody else may have written it."""
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            _check_code(path, os.fstat(file.fileno()))  # of what is read, whatever the name means by then
+            return file.read()
+    except OSError as err:
+        raise PluginError(f"`{show(path)}` cannot be read: {why(err)}") from err
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # it may be a FIFO
+
+
+def _check_code(path: str, info: os.stat_result) -> None:
+    if not stat.S_ISREG(info.st_mode):
+        raise PluginError(f"`{show(path)}` is not a file")
+    if info.st_uid not in (0, os.geteuid(), os.getuid()):
+        raise PluginError(f"`{show(path)}` belongs to somebody else", hint="plugins run with all your rights")
+    if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PluginError(f"`{show(path)}` can be written by others", hint=f"`chmod go-w {show(path)}`")

@@ -3,6 +3,7 @@
 __all__ = [
     "additions",
     "arguments",
+    "checkout",
     "comparison",
     "event_lines",
     "lock",

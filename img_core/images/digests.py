@@ -25,6 +25,7 @@ __all__ = [
     "Hasher",
     "blob_path",
     "chain_id",
+    "chain_ids",
     "digest_at",
     "is_digest",
     "of_file",
@@ -71,6 +72,14 @@ def chain_id(below: Iterable[ChainId], diff_id: DiffId) -> ChainId:
     for chain in below:
         return ChainId(f"{CANONICAL}:{hashlib.sha256(f'{chain} {diff_id}'.encode()).hexdigest()}")
     return ChainId(diff_id)
+
+
+def chain_ids(diff_ids: Iterable[DiffId]) -> list[ChainId]:
+    """Return the chain id of each layer on those before it."""
+    chains: list[ChainId] = []
+    for diff_id in diff_ids:
+        chains.append(chain_id(chains[-1:], diff_id))
+    return chains
 
 
 def is_digest(text: str) -> bool:

@@ -22,7 +22,7 @@ from img_core.spec.kinds import GROUPS, KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from importlib.metadata import Distribution, EntryPoint, EntryPoints
+    from importlib.metadata import EntryPoint, EntryPoints
     from types import TracebackType
 
     from img_core.plugins._files import Row
@@ -189,40 +189,12 @@ def _modules(trace: TracebackType | None) -> Iterator[str]:
 
 def _checkout_entry_points() -> EntryPoints:
     """Return the entry points of the source tree we run from, so that an uninstalled checkout works (e.g. in a distribution's build)."""
-    from importlib.metadata import EntryPoints
-
-    from img_core.forms.toml import read_toml
+    import img_core
+    from img_core.forms.checkout import entry_points_of
 
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    project = read_toml(os.path.join(root, "pyproject.toml")).get("project", {})
-    if project.get("name") != OWN_DISTRIBUTION:
-        return EntryPoints()
+    found = entry_points_of(root, OWN_DISTRIBUTION, img_core.__version__)
     directory = os.path.join(root, "plugins")
-    if directory not in sys.path and os.path.isdir(directory):
+    if found and directory not in sys.path and os.path.isdir(directory):
         sys.path.append(directory)
-    return _checkout_distribution(root, project.get("entry-points", {})).entry_points
-
-
-def _checkout_distribution(root: str, groups: Mapping[str, Mapping[str, str]]) -> Distribution:
-    """Return a distribution object for the source tree at *root*, with the metadata that an installation would have."""
-    from importlib.metadata import Distribution
-
-    import img_core
-
-    sections = (
-        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in points.items())
-        for group, points in groups.items()
-    )
-    documents = {
-        "METADATA": f"Metadata-Version: 2.1\nName: {OWN_DISTRIBUTION}\nVersion: {img_core.__version__}\n",
-        "entry_points.txt": "".join(sections),
-    }
-
-    class Checkout(Distribution):
-        def read_text(self, filename: str) -> str | None:
-            return documents.get(filename)
-
-        def locate_file(self, path: Any) -> Any:  # Any: the signature differs between Python versions
-            return os.path.join(root, path)
-
-    return Checkout()
+    return found

@@ -9,10 +9,9 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from img_core.files import fs, treewalk
-from img_core.files.ownership import Owners
-from img_core.forms.words import binary_size
-from img_core.images.layer_types import layer_codec, layer_type
+from img_core.archives.directories import TooLargeError, pack_directory, unpack_directory
+from img_core.files import fs
+from img_core.images.layer_types import layer_type
 from img_core.solver.keys import digest_of
 from img_core.solver.stacks import Rejection, RestartError
 from img_core.spec.cache import CACHE_MOUNT, CacheLayer, CacheRecord
@@ -55,7 +54,7 @@ class MountRecords:
         if layer is None:
             return None
         if isinstance(layer, CacheLayer) and layer.descriptor.size > limit:
-            layer = _too_large(limit)
+            layer = TooLargeError(limit)
         if isinstance(layer, ImgError):
             warn(f"the cache mount `{fs.show(mount_id)}` is not saved: {layer.message}")
             return None
@@ -72,7 +71,7 @@ class MountRecords:
     def _layer(self, name: str, limit: int) -> CacheLayer | ImgError | None:
         """Return the packed mount, or None if there is nothing in it, or why it cannot be had."""
         known = self._packed.get(name)
-        if name not in self._packed or (isinstance(known, _TooLargeError) and known.limit < limit):
+        if name not in self._packed or (isinstance(known, TooLargeError) and known.limit < limit):
             try:
                 # Steps of other builds that lock the mount are waited for; whoever shares it may change it while it is read.
                 with self._scope.store.lock(f"cache-mount:{name}", self._scope.cancellation.check):
@@ -85,22 +84,12 @@ class MountRecords:
         return known
 
     def _pack(self, name: str, limit: int) -> CacheLayer | None:
-        from img_core.archives.tar import write_layer
-
         blobs = self._scope.store.blobs
         directory = os.path.join(self._scope.store.state, "cache-mounts", name)
         file = blobs.new_file()
         try:
-
-            def write(data: bytes) -> None:
-                self._scope.cancellation.check()
-                if file.size + len(data) > limit:
-                    raise _too_large(limit)
-                file.write(data)
-
-            with fs.opened_directory(directory) as root_fd, fs.disk_errors(file.path):
-                entries = ((entry.path, entry.info) for entry in treewalk.walk(root_fd) if not entry.leaving)
-                info = write_layer(entries, root_fd, write, compression=_COMPRESSION)
+            check = self._scope.cancellation.check
+            info = pack_directory(directory, file, compression=_COMPRESSION, limit=limit, check=check)
             if not info.entries:
                 return None
             descriptor = Descriptor(layer_type(_COMPRESSION, docker=False), Digest(info.digest), info.size)
@@ -110,22 +99,18 @@ class MountRecords:
             file.abort()
 
 
-class _TooLargeError(ImgError):
-    limit = 0
-
-
-def _too_large(limit: int) -> _TooLargeError:
-    error = _TooLargeError(f"it has more than {binary_size(limit)}")
-    error.limit = limit
-    return error
-
-
 def restore(directory: str, found: Imported, imports: Imports, scope: BuildScope) -> bool:
     """Unpack what was *found* into the empty *directory*; if it is missing, damaged or not what it says, tell why and return False."""
     assert found.record.layers is not None
     (layer,) = found.record.layers
+
+    def chunks() -> Iterator[bytes]:
+        for chunk in found.backend.fetch(layer.descriptor):
+            scope.cancellation.check()
+            yield chunk
+
     try:
-        _unpack(directory, layer, found, scope)
+        unpack_directory(directory, chunks(), layer.descriptor, layer.diff_id, scope.host.mapping)
     except Canceled:
         raise
     except Exception as err:  # whatever a cache does, it fails no build
@@ -133,26 +118,3 @@ def restore(directory: str, found: Imported, imports: Imports, scope: BuildScope
         imports.reject(RestartError([Rejection(found, reason)]))
         return False
     return True
-
-
-def _unpack(directory: str, layer: CacheLayer, found: Imported, scope: BuildScope) -> None:
-    from img_core.archives.tar import OwnerPolicy, unpack_stream
-
-    def chunks() -> Iterator[bytes]:
-        for chunk in found.backend.fetch(layer.descriptor):
-            scope.cancellation.check()
-            yield chunk
-
-    codec = layer_codec(layer.descriptor)
-    owners = Owners(scope.host.mapping)
-    with fs.opened_directory(directory) as root_fd:
-        unpack_stream(
-            chunks(),
-            root_fd,
-            "plain",
-            OwnerPolicy("record" if owners.records else "set", devices=False, open_to_owner=owners.opens),
-            compression=None if codec == "uncompressed" else codec,
-            expected_digest=layer.descriptor.digest,
-            expected_size=layer.descriptor.size,
-            expected_diff_id=layer.diff_id,
-        )

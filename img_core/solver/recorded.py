@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from img_core.images.digests import chain_id
+from img_core.images.digests import chain_ids
 from img_core.solver.keys import digest_of
 from img_core.solver.stacks import Layer
 from img_core.store.records import RecordedLayer
@@ -77,12 +77,8 @@ def equal_layers(below: Sequence[RecordedLayer], layers: Sequence[Layer]) -> boo
 
 def _chain(layers: Sequence[Layer], top: DiffId) -> ChainId | None:
     """Return the chain id of *top* on *layers*, if all their diff ids are known."""
-    chain: list[ChainId] = []
-    for diff_id in (*map(_diff_id, layers), top):
-        if diff_id is None:
-            return None
-        chain = [chain_id(chain, diff_id)]
-    return chain[0]
+    known = [diff_id for diff_id in (*map(_diff_id, layers), top) if diff_id is not None]
+    return chain_ids(known)[-1] if len(known) > len(layers) else None
 
 
 def made_again(

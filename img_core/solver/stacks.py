@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from img_core.images.digests import chain_id
+from img_core.images.digests import chain_ids
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import ArchiveError, Canceled, IntegrityError, NotFoundError, RegistryError
 from img_core.spec.source import PinnedTree
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from img_core.images.contents import ImageContent
     from img_core.spec.cache import CacheBackend, CacheRecord
     from img_core.spec.exporter import LayerForm
-    from img_core.spec.values import ChainId, Descriptor, DiffId
+    from img_core.spec.values import Descriptor, DiffId
     from img_core.store.records import RecordedLayer
     from img_core.store.snapshots import Snapshot
 
@@ -138,11 +138,8 @@ class Stack:
     @property
     def base(self) -> str:
         """The chain id of the base image; empty if there is none."""
-        chain: list[ChainId] = []
-        for layer in self.layers:
-            if layer.base and layer.diff_id is not None:
-                chain = [chain_id(chain, layer.diff_id)]
-        return chain[0] if chain else ""
+        chains = chain_ids(layer.diff_id for layer in self.layers if layer.base and layer.diff_id is not None)
+        return chains[-1] if chains else ""
 
     def with_layer(self, layer: Layer, identity: str) -> Stack:
         """Return the stack with one more layer on top."""
@@ -166,12 +163,10 @@ def image_stack(
 ) -> Stack:
     """Return the layers of an image as a stack; *fetch* gives the bytes of those that the store lacks, from one on (see `Layer`)."""
     layers = []
-    chain: list[ChainId] = []
     for descriptor, diff_id in zip(content.layers, content.diff_ids, strict=True):
         get = partial(fetch, descriptor)
         layers.append(Layer(descriptor=descriptor, diff_id=diff_id, fetch=get, step=step, base=True, remote=remote))
-        chain = [chain_id(chain, diff_id)]
-    return Stack(tuple(layers), chain[0] if chain else EMPTY.identity)
+    return Stack(tuple(layers), chain_ids(content.diff_ids)[-1] if layers else EMPTY.identity)
 
 
 def require_layers(stack: Stack) -> None:

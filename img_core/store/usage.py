@@ -14,9 +14,9 @@ from img_core.files.leases import EVERYTHING, leased
 from img_core.files.places import names_in
 from img_core.files.treewalk import tree_size
 from img_core.images import oci
-from img_core.images.digests import ALGORITHMS, blob_path, chain_id, is_digest
+from img_core.images.digests import ALGORITHMS, blob_path, chain_ids, is_digest
 from img_core.spec.errors import ImgError, StateError
-from img_core.spec.values import ChainId, Digest
+from img_core.spec.values import Digest
 from img_core.store.database import BLOB, CACHE_MOUNT, SNAPSHOT
 
 if TYPE_CHECKING:
@@ -137,10 +137,7 @@ class DocumentGraph:
             if row is None or row["media_type"] not in oci.CONFIG_TYPES:
                 continue
             with suppress(OSError, ImgError), open(self._store.blobs.path(Digest(digest)), "rb") as file:
-                chain: list[ChainId] = []
-                for diff_id in oci.parse_config(file.read(oci.DOCUMENT_LIMIT), name=digest).diff_ids:
-                    chain = [chain_id(chain, diff_id)]
-                    found.update(chain)
+                found.update(chain_ids(oci.parse_config(file.read(oci.DOCUMENT_LIMIT), name=digest).diff_ids))
         return found
 
     def _named_by(self, digest: str) -> tuple[str, ...]:

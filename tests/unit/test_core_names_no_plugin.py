@@ -28,7 +28,7 @@ OTHER_MEANINGS = {
     "images/platforms.py": {"local"},  # `--platform local`
     "archives/tar/extraction.py": {"plain"},  # how an archive is unpacked
     "archives/contexts.py": {"plain"},
-    "solver/mount_content.py": {"plain"},
+    "archives/directories.py": {"plain"},
     "archives/unpacking.py": {"plain"},
     "cli/_commands.py": {"image"},  # the command `img image`
     "store/fsck.py": {"image"},  # what a finding is about
