@@ -124,8 +124,8 @@ def _parse(path: Path) -> ast.Module:
 def problems(recorded: Mapping[str, str], now: Mapping[str, str], version: str, before: str) -> list[str]:
     """Say why *version* is not enough for the change from *recorded*, of version *before*, to *now*.
 
-    The first number is raised when something went or means something else, the second when something came. An abstract method that came
-    to a class that was there means that who wrote the class before has not what it takes now.
+    The first number is raised when something went or means something else, the second when something came, or may be given. An abstract
+    method that came to a class that was there means that who wrote the class before has not what it takes now.
     """
     major, minor = (int(part) for part in version.split("."))
     old_major, old_minor = (int(part) for part in before.split("."))
@@ -133,16 +133,64 @@ def problems(recorded: Mapping[str, str], now: Mapping[str, str], version: str, 
         [name for name in recorded if _form(now.get(name)) != _form(recorded[name])]
         + [name for name in now.keys() - recorded.keys() if now[name].startswith(ABSTRACT) and _class(name) in recorded]
     )
-    if changed:
-        return [] if major > old_major else [f"{', '.join(changed[:5])} changed: it needs version {old_major + 1}.0"]
-    if now.keys() - recorded.keys() and (major, minor) <= (old_major, old_minor):
-        return [f"{', '.join(sorted(now.keys() - recorded.keys())[:5])} came: it needs version {major}.{old_minor + 1}"]
+    more = [name for name in changed if name in now and not _is_written_by_others(_class(name), now)]
+    more = [name for name in more if _takes_more(recorded.get(name, ""), now[name])]
+    if len(more) < len(changed):
+        names = ", ".join([name for name in changed if name not in more][:5])
+        return [] if major > old_major else [f"{names} changed: it needs version {old_major + 1}.0"]
+    came = sorted(now.keys() - recorded.keys())
+    told = [f"{', '.join(names[:5])} {what}" for names, what in ((came, "came"), (more, "takes more")) if names]
+    if told and (major, minor) <= (old_major, old_minor):
+        return [f"{', '.join(told)}: it needs version {major}.{old_minor + 1}"]
     return []
 
 
 def _form(signature: str | None) -> str | None:
     """Return what callers see of a signature: who writes the method is no matter of theirs."""
     return signature and signature.removeprefix(ABSTRACT)
+
+
+def _is_written_by_others(name: str, known: Mapping[str, str]) -> bool:
+    """Tell whether plugins may derive from the class *name*: whoever wrote one of its methods before takes no more than it took then."""
+    bases = known.get(name, "").removeprefix("class(").removesuffix(")").replace("[", ", ").split(", ")
+    if {"ABC", "Protocol"} & {base.rpartition(".")[2] for base in bases}:
+        return True
+    if any(_class(item) == name and signature.startswith(ABSTRACT) for item, signature in known.items()):
+        return True
+    return any(
+        _is_written_by_others(f"{_class(name)}.{base}".lstrip("."), known)
+        for base in bases
+        if base not in ("", name.rpartition(".")[2])
+    )
+
+
+def _takes_more(old: str, new: str) -> bool:
+    """Tell whether a function with the signature *new* can be called like one with the signature *old*, and has more that may be given."""
+    if not (old.startswith("(") and new.startswith("(")):
+        return False
+    before, after = (_parameters(signature) for signature in (old, new))
+    places = [place for place, parameter in before.items() if after.get(place) != parameter]
+    added = [parameter for place, parameter in after.items() if place not in before]
+    return not places and "**" not in before and all(parameter.endswith("=...") for parameter in added)
+
+
+def _parameters(signature: str) -> dict[int | str, str]:
+    """Return the parts of a signature by what callers know them by: a number, a name, ``*``, ``**`` or ``->``."""
+    function = ast.parse(f"def f{signature.replace('…', '...')}: ...").body[0]
+    assert isinstance(function, ast.FunctionDef)
+    given = function.args
+    positional = [*given.posonlyargs, *given.args]
+    defaults = [False] * (len(positional) - len(given.defaults)) + [True] * len(given.defaults)
+    found: dict[int | str, str] = {"->": ast.unparse(function.returns) if function.returns else ""}
+    placed = zip(positional, defaults, strict=True)
+    found |= {number: _shown(item, default=default) for number, (item, default) in enumerate(placed)}
+    named = zip(given.kwonlyargs, given.kw_defaults, strict=True)
+    found |= {item.arg: _shown(item, default=value is not None) for item, value in named}
+    return found | {mark: _shown(item) for mark, item in (("*", given.vararg), ("**", given.kwarg)) if item}
+
+
+def _shown(parameter: ast.arg, *, default: bool = False) -> str:
+    return ast.unparse(parameter) + ("=..." if default else "")
 
 
 def _class(name: str) -> str:

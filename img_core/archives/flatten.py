@@ -52,8 +52,7 @@ def add_tree(
 
     if top:
         writer.add(top, kind=DIRECTORY, mode=0o755, mtime_ns=(epoch or 0) * 10**9)
-    packer = Packer(writer, tree.fd, owner_of, None, prefix=top + b"/" if top else b"")
-    packer.epoch = epoch
+    packer = Packer(writer, tree.fd, owner_of, None, prefix=top + b"/" if top else b"", epoch=epoch)
     for entry in walk(tree.fd):
         if not entry.leaving and (admit is None or admit(entry)):
             packer.add(entry.path, entry.info)

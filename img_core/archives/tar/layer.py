@@ -179,7 +179,8 @@ def content_digest(
 class Packer:
     """Turns (path, stat) into tar entries, opening everything beneath the root without following links.
 
-    *prefix* goes before each name; the other arguments are those of `write_layer`.
+    *prefix* goes before each name; *epoch* is the time of all entries, in seconds since 1970 UTC (None: their own); the other arguments
+    are those of `write_layer`.
     """
 
     def __init__(
@@ -190,6 +191,7 @@ class Packer:
         clamp_mtime: int | None,
         *,
         prefix: bytes = b"",
+        epoch: int | None = None,
     ) -> None:
         self._prefix = prefix
         self._writer = writer
@@ -204,7 +206,7 @@ class Packer:
         self._parent: Directory | None = None
         self.entries = 0
         self.sockets = 0
-        self.epoch: int | None = None  #: the time of all entries, in seconds since 1970; None: their own
+        self._epoch = epoch
 
     def add(self, path: bytes, info: os.stat_result | None) -> None:
         """Add one change."""
@@ -278,7 +280,7 @@ class Packer:
     ) -> None:
         chosen = self._owner_of(path, info) if self._owner_of is not None else None
         uid, gid = chosen or marks.owner_of(info.st_uid, info.st_gid)
-        mtime = info.st_mtime_ns if self.epoch is None else self.epoch * _DECIMAL
+        mtime = info.st_mtime_ns if self._epoch is None else self._epoch * _DECIMAL
         is_device = kind in (CHARACTER, BLOCK_DEVICE)
         self._writer.add(
             self._prefix + path,

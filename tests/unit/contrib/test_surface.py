@@ -65,6 +65,42 @@ def test_the_smaller_number_is_for_what_came_and_the_first_for_what_went(
     assert surface.problems({"a": "()"}, now, version, "1.2") == ([said] if said else [])
 
 
+FUNCTION = "(self, a: int, *, b: str=…) -> int"
+
+
+@pytest.mark.parametrize(
+    ("now", "takes_more"),
+    [
+        pytest.param("(self, a: int, *, b: str=…, c: int | None=…) -> int", True, id="by-name"),
+        pytest.param("(self, a: int, *, aa: dict[str, int]=…, b: str=…) -> int", True, id="another-order-of-names"),
+        pytest.param("(self, a: int, c: int=…, *, b: str=…) -> int", True, id="by-place"),
+        pytest.param("(self, a: int, *, b: str=…, c: int | None) -> int", False, id="demanded"),
+        pytest.param("(self, c: int=…, a: int=…, *, b: str=…) -> int", False, id="before-the-others"),
+        pytest.param("(self, a: int, *more: int, b: str=…) -> int", False, id="any-number"),
+        pytest.param("(self, a: int, *, c: str=…) -> int", False, id="another-name"),
+        pytest.param("(self, a: int, *, b: bytes=…, c: str=…) -> int", False, id="another-type"),
+        pytest.param("(self, a: int, *, b: str=…, c: str=…) -> str", False, id="another-result"),
+        pytest.param("(self, a: int) -> int", False, id="less"),
+        pytest.param("class()", False, id="no-function"),
+    ],
+)
+@pytest.mark.parametrize("written", ["class()", "class(ABC)", "class(Generic[T], Protocol)", "class(Base)"])
+def test_what_may_be_given_came_unless_others_write_the_method(
+    surface: ModuleType, now: str, takes_more: bool, written: str
+) -> None:
+    known = {"m.K": written, "m.Base": "class()", "m.Base.do": "abstract (self)"}
+    came = takes_more and written == "class()"
+    said = "m.K.f takes more: it needs version 1.3" if came else "m.K.f changed: it needs version 2.0"
+    before, after = {"m.K.f": FUNCTION, **known}, {"m.K.f": now, **known}
+    assert surface.problems(before, after, "1.2", "1.2") == [said]
+    assert surface.problems(before, after, "1.3", "1.2") == ([] if came else [said])
+
+
+def test_a_function_that_took_anything_means_something_else_when_it_takes_more(surface: ModuleType) -> None:
+    said = ["f changed: it needs version 2.0"]
+    assert surface.problems({"f": "(**more: int)"}, {"f": "(*, a: int=…, **more: int)"}, "1.3", "1.2") == said
+
+
 CODE = """__all__ = ["A", "b"]
 class A:
     size: int = 1
