@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
-__all__ = ["main"]
+__all__ = ["COMPLETION_VARIABLE", "main"]
 
+COMPLETION_VARIABLE = "_IMG_COMPLETE"  #: set by a shell that asks what a command line could go on with
 
 #: Variables by which the user's environment (modules of a cluster, a virtual environment) changes what an interpreter imports.
 _FOREIGN = ("PYTHONPATH", "PYTHONHOME")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from img_core.cli import COMPLETION_VARIABLE
 from img_core.cli._base import (
     CONTEXT,
     Command,
@@ -25,7 +26,6 @@ from img_core.cli._base import (
 from img_core.cli._commands import ALIASES, COMMANDS, GROUP_COMMANDS, GROUPS, HELP
 from img_core.cli._help import help_page, usage_block
 from img_core.cli._output import echo, warn
-from img_core.cli._plain import COMPLETION_VARIABLE
 from img_core.cli._settings import Settings
 from img_core.spec.errors import UsageError
 

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import os
 
+from img_core.cli import COMPLETION_VARIABLE
+
 TYPE_CHECKING = False  # see `img_core.linux.stdout`
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from img_core.cli._settings import Settings
 
-__all__ = ["COMPLETION_VARIABLE", "understood"]
+__all__ = ["understood"]
 
-COMPLETION_VARIABLE = "_IMG_COMPLETE"  #: set by a shell that asks what a command line could go on with
 _STATE = ("-s", "--state")
 _MOST = {"push": 2, "pull": 1}  #: names behind these commands
 

@@ -17,6 +17,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from img_core.cli import COMPLETION_VARIABLE
 from img_core.files.fingerprint import SETTLED_NS, digest, fingerprint
 from img_core.files.places import cache_directory, forget_old_notes, leave_note, own_note
 
@@ -35,7 +36,7 @@ _TEXT_LIMIT = 256 << 10  #: characters of what is said
 #: Variables that change between two commands of one shell, and that nothing reads unless the command line names them.
 _FLEETING = ("_", "SHLVL", "OLDPWD")
 #: Variables with which a command does something else, or shows what it does.
-_REVEALING = ("IMG_TRACE", "IMG_TRACE_PLUGINS", "_IMG_COMPLETE")
+_REVEALING = ("IMG_TRACE", "IMG_TRACE_PLUGINS", COMPLETION_VARIABLE)
 
 
 class Repetition(NamedTuple):

@@ -7,6 +7,7 @@ ourselves. Others, such as ``sha384`` and ``blake3``, are refused by name: what 
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import TYPE_CHECKING, Final, Protocol
 
 from img_core.spec.errors import IntegrityError
@@ -14,7 +15,7 @@ from img_core.spec.text import show
 from img_core.spec.values import ChainId, Digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from img_core.spec.values import DiffId
 
@@ -23,12 +24,14 @@ __all__ = [
     "CANONICAL",
     "UNSUPPORTED",
     "Hasher",
+    "blob_chunks",
     "blob_path",
     "chain_id",
     "chain_ids",
     "digest_at",
     "is_digest",
     "of_file",
+    "verified",
 ]
 
 #: Algorithms, the one that we use first, and how many hexadecimal digits they give.
@@ -65,6 +68,22 @@ def of_file(file: _Readable, like: str = "") -> Digest:
     while data := file.read(1 << 20):
         hasher.update(data)
     return hasher.digest
+
+
+def verified(file: _Readable, digest: Digest) -> Iterator[bytes]:
+    """Give the rest of *file*, in pieces of at most 1 MiB. Raises IntegrityError at the end if it is not what *digest* says."""
+    hasher = Hasher(digest)
+    while data := file.read(1 << 20):
+        hasher.update(data)
+        yield data
+    if hasher.digest != digest:
+        raise IntegrityError(f"blob {digest} is damaged on disk")
+
+
+def blob_chunks(directory: str, digest: Digest) -> Iterator[bytes]:
+    """Give the blob *digest* of *directory*, a state directory or an image layout, as `verified` does. Raises OSError, too."""
+    with open(os.path.join(directory, blob_path(digest)), "rb", buffering=0) as file:
+        yield from verified(file, digest)
 
 
 def chain_id(below: Iterable[ChainId], diff_id: DiffId) -> ChainId:

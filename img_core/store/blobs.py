@@ -11,7 +11,7 @@ from img_core.files import fs
 from img_core.files.locks import ensure_directory
 from img_core.files.partial import DIRECTORY, PartialBlob
 from img_core.images import oci
-from img_core.images.digests import Hasher, blob_path
+from img_core.images.digests import Hasher, blob_path, verified
 from img_core.linux.spans import span
 from img_core.spec.errors import ImgError, IntegrityError, NotFoundError
 from img_core.spec.values import Descriptor, DiffId, Digest
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from img_core.store.database import StateDatabase
 
 __all__ = ["BlobWriter", "Blobs"]
-
-CHUNK = 1024 * 1024
 
 
 class Blobs:
@@ -174,13 +172,11 @@ class Blobs:
 
     def chunks(self, descriptor: Descriptor) -> Iterator[bytes]:
         """Give a blob's bytes; raises IntegrityError at the end if they are not what the digest says."""
-        hasher = Hasher(descriptor.digest)
         with self.open(descriptor.digest) as file:
-            while chunk := file.read(CHUNK):
-                hasher.update(chunk)
-                yield chunk
-        if hasher.digest != descriptor.digest:
-            raise self._discarded(descriptor.digest)
+            try:
+                yield from verified(file, descriptor.digest)
+            except IntegrityError:
+                raise self._discarded(descriptor.digest) from None
 
     def verify(self, descriptor: Descriptor) -> None:
         """Read a whole blob. Raises IntegrityError if it is not what the digest says."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from click.shell_completion import CompletionItem, ShellComplete, split_arg_string
 
+from img_core.cli import COMPLETION_VARIABLE
 from img_core.cli.completion.answers import answers
 
 if TYPE_CHECKING:
@@ -17,9 +18,7 @@ if TYPE_CHECKING:
 
     import click
 
-__all__ = ["VARIABLE", "answer", "script"]
-
-VARIABLE = "_IMG_COMPLETE"
+__all__ = ["answer", "script"]
 
 # bash breaks words at = and : as well (COMP_WORDBREAKS) and replaces only what follows the last of them, so it gives the line as it is
 # and gets of each answer only that part.
@@ -157,10 +156,10 @@ _ASKING: Mapping[str, type[_Asking]] = {"bash": _Bash, "zsh": _Zsh, "fish": _Fis
 
 def answer(root: click.Command) -> str:
     """Return what the shell that asks is told; nothing if it asks in words that we do not know."""
-    shell, _, instruction = os.environ.get(VARIABLE, "").partition("_")
+    shell, _, instruction = os.environ.get(COMPLETION_VARIABLE, "").partition("_")
     if shell not in _ASKING:
         return ""
     if instruction == "source":  # how click's own documentation lets people get a script
         return script(shell)
-    text = _ASKING[shell](root, {}, "img", VARIABLE).complete()
+    text = _ASKING[shell](root, {}, "img", COMPLETION_VARIABLE).complete()
     return f"{text}\n" if text else ""

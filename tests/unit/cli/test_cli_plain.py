@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from img_core.cli import _frame, _plain, _push_pull, pull, push
+from img_core.cli import COMPLETION_VARIABLE, _frame, _plain, _push_pull, pull, push
 from img_core.linux import stdout
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def test_what_is_not_plain_is_left_to_click(words: list[str]) -> None:
 
 
 def test_a_shell_that_asks_for_completions_is_answered_by_click(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(_plain.COMPLETION_VARIABLE, "bash_complete")
+    monkeypatch.setenv(COMPLETION_VARIABLE, "bash_complete")
     assert _plain.understood(["push", "app"]) is None
 
 
