@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from img_core.api._request import CachePlace
 from img_core.config import DEFAULT_CACHE, DEFAULT_CACHE_OPTION, DIRECTORY_CACHE, DIRECTORY_CACHE_OPTIONS
-from img_core.forms.words import RecordError, key_values
+from img_core.forms.options import parse_typed
 from img_core.spec.errors import UsageError
-from img_core.spec.text import show
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,24 +26,8 @@ def parse_places(text: str, name: str) -> list[CachePlace]:
 
     ``type=local,dest=cache`` is one place; without any ``=`` each field is an image name of the default cache. Nothing is no place.
     """
-    if not text:
-        return []
-    try:
-        pairs = key_values(text)
-    except RecordError as err:
-        raise UsageError(f"invalid value of `{name}`: `{show(text)}`: {err.message}", hint=err.hint) from None
-    if all(value is None for _, value in pairs):
-        return [CachePlace(DEFAULT_CACHE, {DEFAULT_CACHE_OPTION: field}) for field, _ in pairs if field]
-    options: dict[str, str] = {}
-    for key, value in pairs:
-        if value is None:
-            raise UsageError(f"invalid value of `{name}`: `{show(key)}`", hint="expected `key=value`")
-        options[key] = value
-    kind = options.pop("type", "")
-    if not kind:
-        hint = f"e.g. `type={DEFAULT_CACHE},{DEFAULT_CACHE_OPTION}=user/app:cache`, or the image name alone"
-        raise UsageError(f"`{name}` requires type=<type>: `{show(text)}`", hint=hint)
-    return [CachePlace(kind, options)]
+    found = parse_typed(text, name, bare=(DEFAULT_CACHE, DEFAULT_CACHE_OPTION))
+    return [CachePlace(choice.name, choice.options) for choice in found]
 
 
 def directory_or_place(text: str, *, export: bool) -> CachePlace:

@@ -10,6 +10,7 @@ __all__ = [
     "fingerprint",
     "fs",
     "ignore",
+    "installed",
     "leases",
     "locks",
     "logs",

@@ -2,6 +2,7 @@
 
 __all__ = [
     "additions",
+    "answers",
     "arguments",
     "checkout",
     "comparison",

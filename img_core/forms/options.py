@@ -1,18 +1,22 @@
-"""Options as typed values, by a JSON Schema: texts of the command line and of variables, values of configuration files and of Python."""
+"""Drivers as people choose them, and their options as typed values by a JSON Schema: from the command line, variables, files, Python."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
 
-from img_core.forms.words import truth
+from img_core.forms.words import RecordError, key_values, truth
+from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import UsageError
-from img_core.spec.text import suggestion
+from img_core.spec.text import show, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["merged_options", "typed_options"]
+__all__ = ["AUTO", "Choice", "merged_options", "parse_choice", "parse_typed", "typed_options"]
+
+#: Stands for the configured order of a kind of drivers.
+AUTO = "auto"
 
 #: Keywords that the simple checks below cover, or that only describe.
 _SIMPLE_PROPERTY = {
@@ -32,6 +36,54 @@ _TYPES: Mapping[str, tuple[type | tuple[type, ...], str]] = {
     "object": (dict, "a table"),
     "null": (type(None), "nothing"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A driver by name, or ``auto``, with the *options* that go with the name."""
+
+    name: str
+    options: Mapping[str, Any]  # Any: text, or typed values of callers in Python
+
+
+def parse_choice(kind: str, text: str) -> Choice:
+    """Parse ``runc,runtime=crun``, as typed to choose a driver of *kind*. Raises UsageError."""
+    (name, value), *fields = key_values(text) if text else [("", None)]
+    if not name or value is not None:
+        raise UsageError(f"`{text}` names no {kind}", hint="expected `NAME` or `NAME,key=value`")
+    options = {}
+    for key, value in fields:
+        if value is None:
+            raise UsageError(f"invalid option `{key}` of {kind} `{name}`", hint="expected `key=value`")
+        options[key] = value
+    if options and name == AUTO:
+        raise UsageError(f"`{text}`: options need the name of the {kind}", hint=f"`img plugins ls --kind {kind}`")
+    return Choice(name, options)
+
+
+def parse_typed(text: str, name: str, *, bare: tuple[str, str]) -> list[Choice]:
+    """Parse what stands after the flag or argument *name*, by the rules of docker's buildx. Raises UsageError.
+
+    ``type=local,dest=cache`` is one choice. Without any ``=`` each field is one: of the driver and the option *bare*. Nothing is none.
+    """
+    if not text:
+        return []
+    try:
+        pairs = key_values(text)
+    except RecordError as err:
+        raise UsageError(f"invalid value of `{name}`: `{show(text)}`: {err.message}", hint=err.hint) from None
+    if all(value is None for _, value in pairs):
+        return [Choice(bare[0], {bare[1]: field}) for field, _ in pairs if field]
+    options: dict[str, str] = {}
+    for key, value in pairs:
+        if value is None:
+            raise UsageError(f"invalid value of `{name}`: `{show(key)}`", hint="expected `key=value`")
+        options[key] = value
+    kind = options.pop("type", "")
+    if not kind:
+        hint = f"e.g. `type={bare[0]},{bare[1]}=user/app:cache`, or the image name alone"
+        raise UsageError(f"`{name}` requires type=<type>: `{show(text)}`", hint=hint)
+    return [Choice(kind, options)]
 
 
 def typed_options(schema: Mapping[str, Any] | None, given: Mapping[str, Any], what: str) -> dict[str, Any]:

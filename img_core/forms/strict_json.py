@@ -1,4 +1,4 @@
-"""JSON of strangers, read so that two programs could not read it differently."""
+"""JSON of strangers, read so that two programs could not read it differently, and JSON of ours, in one form."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from img_core.spec.errors import IntegrityError
 from img_core.spec.text import show
 
-__all__ = ["DOCUMENT_LIMIT", "InvalidDocument", "load_json"]
+__all__ = ["DOCUMENT_LIMIT", "InvalidDocument", "canonical_json", "load_json"]
 
 #: Largest document in bytes: the distribution spec asks registries for no larger manifest, index or config than this.
 DOCUMENT_LIMIT = 4 * 1024 * 1024
@@ -17,6 +17,12 @@ _DEPTH_LIMIT = 32
 
 class InvalidDocument(IntegrityError):
     """A manifest, index or config is not what the specification says, or two readers could disagree about it."""
+
+
+def canonical_json(value: Any) -> bytes:  # Any: JSON
+    """Return *value* as JSON with sorted keys and no spaces, in UTF-8: equal values give equal bytes."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()
 
 
 def load_json(content: bytes, *, name: str, limit: int = DOCUMENT_LIMIT) -> Any:  # Any: JSON

@@ -8,12 +8,11 @@ document and are loaded only then. Formats: OCI image-spec 1.1 and Docker image 
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from img_core.forms.strict_json import DOCUMENT_LIMIT, InvalidDocument, load_json
+from img_core.forms.strict_json import DOCUMENT_LIMIT, InvalidDocument, canonical_json, load_json
 from img_core.images.compressions import COMPRESSIONS
 from img_core.images.digests import ALGORITHMS, UNSUPPORTED, Hasher, is_digest
 from img_core.spec.dataclass import dataclass
@@ -141,12 +140,6 @@ class ImageConfig:
     platform: Platform
     diff_ids: tuple[DiffId, ...]
     document: Mapping[str, Any]  # Any: JSON
-
-
-def canonical_json(value: Any) -> bytes:  # Any: JSON
-    """Return *value* as JSON with sorted keys and no spaces, in UTF-8: equal values give equal bytes."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.encode()
 
 
 def digest(content: bytes, like: str = "") -> Digest:

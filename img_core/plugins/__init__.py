@@ -10,19 +10,13 @@ from contextlib import nullcontext, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from img_core.forms.options import merged_options
+from img_core.forms.options import AUTO, Choice, merged_options, parse_choice
 from img_core.forms.words import truth
 from img_core.plugins._discovery import Found, blamed, discover, is_own, load_module
 from img_core.plugins._files import is_file, named_files, plugins_in, strays
 from img_core.plugins._kinds import ALWAYS_WITH_OPTIONS, CONTRACT_VERSIONS, parse_plugin_id
 from img_core.plugins._making import construct, probe, probe_once
-from img_core.plugins._options import (
-    AUTO,
-    Choice,
-    environment_name,
-    option_places,
-    parse_choice,
-)
+from img_core.plugins._options import environment_name, option_places
 from img_core.plugins._programs import PROGRAM_KINDS, find_program, is_program, programs
 from img_core.plugins._toggles import DISABLED_VARIABLE, Toggle, Toggles
 from img_core.spec._lazy import names_from

@@ -1,8 +1,7 @@
 """Remembers which plugins are installed, so that a command need not read the metadata of every distribution (30 ms).
 
-The index is trusted only while nothing changed that could add, remove or rename a plugin: it is kept with the names of all installed
-distributions and, of each ``entry_points.txt``, change time in nanoseconds and size. A new one is made whenever they differ. It lies in
-the user's cache directory and may be deleted at any time.
+The index is trusted only while nothing changed that could add, remove or rename a plugin: see `img_core.files.installed`. A new one is made
+whenever it did. It lies in the user's cache directory and may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -13,44 +12,16 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from img_core.files.installed import fingerprint
 from img_core.files.places import cache_directory, leave_note, own_note
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["Row", "fingerprint", "load", "save"]
 
 #: kind, name, module, distribution, version
 Row = tuple[str, str, str, str, str]
-
-_VERSION = 1
-
-
-def fingerprint() -> str:
-    """Return what changes whenever the installed entry points may have changed."""
-    digest = hashlib.sha256(f"{_VERSION} {sys.version}".encode())
-    for line in _signs():
-        digest.update(line.encode("utf-8", "surrogateescape") + b"\n")
-    return digest.hexdigest()
-
-
-def _signs() -> Iterator[str]:
-    for path in sys.path:
-        try:
-            names = os.listdir(path or ".")
-        except OSError:
-            continue
-        for name in sorted(names):
-            if name.endswith((".dist-info", ".egg-info")):
-                yield _sign_of(os.path.join(path, name, "entry_points.txt"))
-
-
-def _sign_of(path: str) -> str:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return f"{path} -"
-    return f"{path} {status.st_mtime_ns} {status.st_size}"
 
 
 def load(environment: Mapping[str, str], current: str) -> list[Row] | None:

@@ -74,7 +74,7 @@ def shielded(listener: str, hook: str, function: Callable[..., Any], *, wrapper:
     def call(*args: Any, **more: Any) -> Any:
         notice = _current()
         if notice is None:
-            from img_core.plugins._answers import checked_answer  # not for who has no listeners
+            from img_core.forms.answers import checked_answer  # not for who has no listeners
 
             return checked_answer(listener, hook, function(*args, **more))
         notice.listener = listener

@@ -1,12 +1,10 @@
-"""Where options of drivers come from: words behind a name on the command line, tables of configuration files, and variables."""
+"""Where options of drivers come from, beside the command line: tables of configuration files, and variables."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
 
-from img_core.forms.words import key_values
-from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import UsageError
 from img_core.spec.text import suggestion
 
@@ -15,41 +13,9 @@ if TYPE_CHECKING:
 
     from img_core.config import Config
 
-__all__ = [
-    "AUTO",
-    "Choice",
-    "environment_name",
-    "option_places",
-    "parse_choice",
-]
-
-#: Stands for the configured order of a kind.
-AUTO = "auto"
+__all__ = ["environment_name", "option_places"]
 
 _SEPARATORS = re.compile(r"[^A-Z0-9]+")
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A driver by name, or ``auto``, with the *options* that go with the name."""
-
-    name: str
-    options: Mapping[str, Any]  # Any: text, or typed values of callers in Python
-
-
-def parse_choice(kind: str, text: str) -> Choice:
-    """Parse ``runc,runtime=crun``, as typed to choose a driver of *kind*. Raises UsageError."""
-    (name, value), *fields = key_values(text) if text else [("", None)]
-    if not name or value is not None:
-        raise UsageError(f"`{text}` names no {kind}", hint="expected `NAME` or `NAME,key=value`")
-    options = {}
-    for key, value in fields:
-        if value is None:
-            raise UsageError(f"invalid option `{key}` of {kind} `{name}`", hint="expected `key=value`")
-        options[key] = value
-    if options and name == AUTO:
-        raise UsageError(f"`{text}`: options need the name of the {kind}", hint=f"`img plugins ls --kind {kind}`")
-    return Choice(name, options)
 
 
 def environment_name(kind: str, *words: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING, BinaryIO, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from img_core.files import fs, locks, space
 from img_core.files.boots import name_of_boot
@@ -40,6 +40,8 @@ class Store:
     *writable* stores may keep things and own a run directory; others only read. *cleaning* ones, which are writable, must be able to
     remove things from a full disk: see `img_core.files.space`. *backend* and *mapping* name the snapshotter and the id
     mapping whose snapshots are used; `use` changes the former. *notice* gets one-line messages for people.
+
+    What exporters, importers and those who move images use of it is in part that of `Blobs`.
     """
 
     def __init__(
@@ -68,7 +70,10 @@ class Store:
             self._boot = name_of_boot(self.state)
         self.database = self._open_database(Purpose.CLEAN if cleaning else Purpose.WRITE if writable else Purpose.READ)
         self.leases = Leases(self.database, self.run, LEASED)
-        self.blobs = Blobs(self.state, self.database, self.run, self.leases)
+        self.blobs = blobs = Blobs(self.state, self.database, self.run, self.leases)
+        self.put, self.open, self.read, self.chunks = blobs.put, blobs.open, blobs.read, blobs.chunks
+        self.has, self.resume, self.origins = blobs.has, blobs.resume, blobs.origins
+        self.remember_origins = blobs.remember_origins
         self.images = Images(self.state, self.database, self.blobs)
         with nullcontext() if writable else suppress(ImgError):  # who only reads goes on where nobody can write
             durability.recover(self.database, self.blobs, self.images, notice)
@@ -121,12 +126,6 @@ class Store:
 
     # ------------------------------------------------------------------ what exporters and commands use (spec.ImageStore)
 
-    def put(
-        self, data: bytes, media_type: str, *, digest: Digest | None = None, references: Iterable[Digest] = ()
-    ) -> Descriptor:
-        """Keep a small document. Raises IntegrityError if *digest* is given and differs."""
-        return self.blobs.put(data, media_type, digest=digest, references=references)
-
     def ingest(
         self, chunks: Iterable[bytes], media_type: str, *, digest: Digest | None = None, size: int | None = None
     ) -> Descriptor:
@@ -138,14 +137,6 @@ class Store:
                     break
             return writer.commit(digest=digest, size=size)
 
-    def open(self, digest: Digest) -> BinaryIO:
-        """Open a blob for reading. Raises NotFoundError."""
-        return self.blobs.open(digest)
-
-    def read(self, digest: Digest) -> bytes:
-        """Return a small document, verified."""
-        return self.blobs.read(digest)
-
     def document(self, digest: Digest) -> bytes | None:
         """Return a small document, verified, or None if it is not kept here or damaged."""
         try:
@@ -156,26 +147,6 @@ class Store:
     def seen(self, reference: str) -> bool:
         """Tell whether something is known that the image *reference* meant at some time."""
         return self.images.find(reference) is not None or self.records.has_pin(reference)
-
-    def chunks(self, descriptor: Descriptor) -> Iterator[bytes]:
-        """Give a blob's bytes, verified while they pass."""
-        return self.blobs.chunks(descriptor)
-
-    def has(self, digest: Digest) -> bool:
-        """Tell whether a blob is kept; if so, it stays as long as this process lives."""
-        return self.blobs.has(digest)
-
-    def resume(self, descriptor: Descriptor, fetch: Callable[[int], Iterable[bytes]]) -> Iterator[bytes]:
-        """Keep a blob as it arrives, going on where an earlier transfer was cut; give its bytes."""
-        return self.blobs.resume(descriptor, fetch)
-
-    def remember_origins(self, digests: Iterable[Digest], repository: str) -> None:
-        """Record that *repository* (``domain/path``) has the blobs *digests*, kept here or not."""
-        self.blobs.remember_origins(digests, repository)
-
-    def origins(self, digest: Digest) -> list[str]:
-        """Return the repositories (``domain/path``) that are known to have a blob."""
-        return self.blobs.origins(digest)
 
     def tag(self, name: str, descriptor: Descriptor) -> None:
         """Let *name* mean *descriptor*."""

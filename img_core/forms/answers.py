@@ -33,7 +33,7 @@ def _no_addition(answer: object) -> str:
 
 
 def _no_attestations(answer: object) -> str:
-    from img_core.images.oci import canonical_json
+    from img_core.forms.strict_json import canonical_json
     from img_core.spec.exporter import Attestation
 
     if not isinstance(answer, list | tuple):
