@@ -5,6 +5,7 @@ __all__ = [
     "contents",
     "details",
     "digests",
+    "document_graph",
     "history",
     "kept",
     "layer_types",

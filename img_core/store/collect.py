@@ -19,12 +19,13 @@ from img_core.files.leases import forget_dead
 from img_core.spec.errors import UsageError
 from img_core.store.database import BLOB, CACHE_MOUNT, SNAPSHOT
 from img_core.store.records import forget_lost
-from img_core.store.usage import ABANDONED, LOG, SOURCE, DocumentGraph, Piece, Survey, measured
+from img_core.store.usage import ABANDONED, LOG, SOURCE, Piece, Survey, document_graph, measured
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from img_core.images.document_graph import DocumentGraph
     from img_core.images.kept import Image
     from img_core.store.store import Store
 
@@ -110,7 +111,7 @@ def survey(store: Store, *, until: float = float("inf")) -> list[Piece]:
 
     Images without names count as not in use. What would have to be measured after *until* (by time.monotonic) is left out.
     """
-    documents = DocumentGraph(store)
+    documents = document_graph(store)
     with store.database.transaction() as cursor:
         pieces = Survey.take(store, cursor, documents, expendable=_untagged, without_run=_own_run(store)).pieces
     return measured(pieces, store, until=until)
@@ -123,7 +124,7 @@ def prune(store: Store, policy: Policy, *, dry_run: bool = False, measure_until:
     is done with its store. Images that the policy does not choose, what they name, and whatever other running processes use survive. What
     could not be measured until *measure_until* (by time.monotonic) stays.
     """
-    documents = DocumentGraph(store)
+    documents = document_graph(store)
     sizes = {(piece.kind, piece.id): piece.size for piece in survey(store, until=measure_until)}
     with store.database.transaction() as cursor:
         own = "" if policy.spare_own else _own_run(store)

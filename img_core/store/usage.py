@@ -14,9 +14,9 @@ from img_core.files.leases import EVERYTHING, leased
 from img_core.files.places import names_in
 from img_core.files.treewalk import tree_size
 from img_core.images import oci
-from img_core.images.digests import ALGORITHMS, blob_path, chain_ids, is_digest
-from img_core.spec.errors import ImgError, StateError
-from img_core.spec.values import Digest
+from img_core.images.digests import ALGORITHMS, blob_path, is_digest
+from img_core.images.document_graph import DocumentGraph
+from img_core.spec.errors import StateError
 from img_core.store.database import BLOB, CACHE_MOUNT, SNAPSHOT
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from img_core.images.kept import Image
     from img_core.store.store import Store
 
-__all__ = ["ABANDONED", "LOG", "SOURCE", "DocumentGraph", "Piece", "Survey", "measured"]
+__all__ = ["ABANDONED", "LOG", "SOURCE", "Piece", "Survey", "document_graph", "measured"]
 
 #: A directory or file that nothing knows: left by a crash, or dropped after a power loss.
 ABANDONED = "abandoned"
@@ -34,7 +34,6 @@ ABANDONED = "abandoned"
 SOURCE = "source"
 #: The log of a build.
 LOG = "log"
-_DOCUMENTS = oci.MANIFEST_TYPES | oci.INDEX_TYPES
 #: where files of other users are ours to remove
 _ROOTS = ("root", "full", "container")
 _SNAPSHOT_LENGTH = 24  # of the names that we give to directories
@@ -111,54 +110,18 @@ class Survey:
         return cls(tuple(pieces), frozenset(named), tuple(filter(expendable, images)))
 
 
-class DocumentGraph:
-    """Which digests a manifest or an index names. Documents never change, so each is read once."""
+def document_graph(store: Store) -> DocumentGraph:
+    """Return which digests the documents in *store* name."""
+    database = store.database
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._children: dict[str, tuple[str, ...]] = {}
+    def kept(digest: str) -> tuple[str, int] | None:
+        row = database.one("SELECT media_type, size FROM blob WHERE digest = ?", (digest,))
+        return (row["media_type"], row["size"]) if row else None
 
-    def closure(self, roots: Iterable[str]) -> set[str]:
-        """Return *roots* and everything that they name, directly or not."""
-        found: set[str] = set()
-        pending = list(roots)
-        while pending:
-            digest = pending.pop()
-            if digest not in found:
-                found.add(digest)
-                pending.extend(self._named_by(digest))
-        return found
+    def named(digest: str) -> list[str]:
+        return [row["child"] for row in database.query("SELECT child FROM blob_reference WHERE parent = ?", (digest,))]
 
-    def chains(self, digests: Iterable[str]) -> set[str]:
-        """Return the chain ids of the layers, each on those below it, of the images whose configs are among *digests*."""
-        found: set[str] = set()
-        for digest in digests:
-            row = self._store.database.one("SELECT media_type FROM blob WHERE digest = ?", (digest,))
-            if row is None or row["media_type"] not in oci.CONFIG_TYPES:
-                continue
-            with suppress(OSError, ImgError), open(self._store.blobs.path(Digest(digest)), "rb") as file:
-                found.update(chain_ids(oci.parse_config(file.read(oci.DOCUMENT_LIMIT), name=digest).diff_ids))
-        return found
-
-    def _named_by(self, digest: str) -> tuple[str, ...]:
-        if digest not in self._children:
-            rows = self._store.database.query("SELECT child FROM blob_reference WHERE parent = ?", (digest,))
-            self._children[digest] = (*self._read(digest), *(row["child"] for row in rows))
-        return self._children[digest]
-
-    def _read(self, digest: str) -> tuple[str, ...]:
-        row = self._store.database.one("SELECT media_type, size FROM blob WHERE digest = ?", (digest,))
-        if row is None or row["size"] > oci.DOCUMENT_LIMIT or row["media_type"] not in (*_DOCUMENTS, ""):
-            return ()
-        try:
-            with open(self._store.blobs.path(Digest(digest)), "rb") as file:  # not through the store: reading is no use
-                content = file.read(oci.DOCUMENT_LIMIT)
-            parsed = oci.parse_manifest_or_index(content, name=digest, media_type=row["media_type"])
-        except (OSError, ImgError):
-            return ()
-        if isinstance(parsed, oci.Index):
-            return tuple(item.digest for item in parsed.manifests)
-        return (parsed.config.digest, *(layer.digest for layer in parsed.layers))
+    return DocumentGraph(kept, named, store.blobs.path)
 
 
 def _removable(mapping: str) -> frozenset[str]:
