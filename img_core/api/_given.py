@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from img_core.api._cache_places import parse_places, unique_places
 from img_core.api._request import BuildRequest, CachePlace, Limits, Output, SecretSource, SshAgent
 from img_core.forms.arguments import Arguments
-from img_core.spec.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,42 +101,12 @@ def _secret(name: str, value: object) -> SecretSource:
     return value
 
 
-def _outputs(name: str, value: object) -> tuple[Output, ...]:
-    if isinstance(value, Output | Mapping):
-        value = [value]
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise _ARGUMENTS.refused(name, value, f"a mapping such as `{_OUTPUT}`, or several")
-    return tuple(_choice(Output, name, item, _OUTPUT) for item in value)
-
-
-_OUTPUT = "{'type': 'oci', 'dest': 'app.tar'}"
-_CACHE = "{'type': 'local', 'dest': 'cache'}"
-Chosen = TypeVar("Chosen", Output, CachePlace)
+_outputs = _ARGUMENTS.choices(Output, "{'type': 'oci', 'dest': 'app.tar'}")
+_caches = _ARGUMENTS.choices(CachePlace, "{'type': 'local', 'dest': 'cache'}", words=parse_places)
 
 
 def _places(name: str, value: object) -> tuple[CachePlace, ...]:
-    if isinstance(value, str | CachePlace | Mapping):
-        value = [value]
-    if isinstance(value, bytes) or not isinstance(value, Iterable):
-        raise _ARGUMENTS.refused(name, value, f"text, a mapping such as `{_CACHE}`, or several")
-    found: list[CachePlace] = []
-    for item in value:
-        found += parse_places(item, name) if isinstance(item, str) else [_choice(CachePlace, name, item, _CACHE)]
-    return unique_places(found)
-
-
-def _choice(kind: type[Chosen], name: str, item: object, example: str) -> Chosen:
-    """Return a driver's type and options, given as an object of *kind* or as a mapping. Raises UsageError."""
-    if isinstance(item, Mapping):
-        options = dict(item)
-        if "type" not in options:
-            raise UsageError(f"an item of `{name}` has no `type`", hint=f"e.g. `{example}`")
-        item = kind(_ARGUMENTS.text(f"{name}['type']", options.pop("type")), options)
-    if not isinstance(item, kind):
-        article = "an" if kind.__name__[0] in "AEIOU" else "a"
-        raise _ARGUMENTS.refused(f"an item of {name}", item, f"{article} `{kind.__name__}` or a mapping")
-    options = {key: os.fspath(each) if isinstance(each, os.PathLike) else each for key, each in item.options.items()}
-    return kind(item.type, options)
+    return unique_places(_caches(name, value))
 
 
 #: The forms in which fields may be given, by their types as `BuildRequest` writes them.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from img_core.spec.errors import UsageError
 
@@ -12,6 +12,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["Arguments"]
+
+
+class _Choice(Protocol):
+    """A driver by its *type*, with *options*; made of these two."""
+
+    @property
+    def type(self) -> str: ...
+
+    @property
+    def options(self) -> Mapping[str, Any]: ...  # Any: text, or JSON
+
+    def __init__(self, type: str, options: Mapping[str, Any]) -> None: ...  # noqa: A002  # what people call it
+
+
+Chosen = TypeVar("Chosen", bound=_Choice)
 
 
 class Arguments:
@@ -101,3 +116,39 @@ class Arguments:
             return value
 
         return read
+
+    def choices(
+        self, kind: type[Chosen], example: str, *, words: Callable[[str, str], Iterable[Chosen]] | None = None
+    ) -> Callable[[str, object], tuple[Chosen, ...]]:
+        """Return what reads one or several choices of drivers: objects of *kind*, or mappings such as *example*, with the key ``type``.
+
+        Text is for *words*, if there are any, which get the name of the argument, too.
+        """
+
+        def read(name: str, value: object) -> tuple[Chosen, ...]:
+            if isinstance(value, kind | Mapping) or (words is not None and isinstance(value, str)):
+                value = [value]
+            if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+                text = "text, " if words is not None else ""
+                raise self.refused(name, value, f"{text}a mapping such as `{example}`, or several")
+            found: list[Chosen] = []
+            for item in value:
+                if words is not None and isinstance(item, str):
+                    found += words(item, name)
+                else:
+                    found.append(self._choice(kind, name, item, example))
+            return tuple(found)
+
+        return read
+
+    def _choice(self, kind: type[Chosen], name: str, item: object, example: str) -> Chosen:
+        if isinstance(item, Mapping):
+            options = dict(item)
+            if "type" not in options:
+                raise UsageError(f"an item of `{name}` has no `type`", hint=f"e.g. `{example}`")
+            item = kind(self.text(f"{name}['type']", options.pop("type")), options)
+        if not isinstance(item, kind):
+            article = "an" if kind.__name__[0] in "AEIOU" else "a"
+            raise self.refused(f"an item of {name}", item, f"{article} `{kind.__name__}` or a mapping")
+        given = item.options.items()
+        return kind(item.type, {key: os.fspath(each) if isinstance(each, os.PathLike) else each for key, each in given})
