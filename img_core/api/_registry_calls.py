@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from img_core.api._workplace import Listener
     from img_core.images.details import StoredImage
     from img_core.linux.cancellation import CancelHandle
-    from img_core.spec.values import Credentials, Descriptor, Digest
-    from img_core.store import Store
+    from img_core.spec.values import Credentials
 
 __all__ = ["RegistryCalls", "refuse_id"]
 
@@ -98,6 +97,7 @@ class RegistryCalls(Workplace):
         from img_core.api._images import get_image, parsed_platform
         from img_core.api._transfers import reporting
         from img_core.api._values import PushResult
+        from img_core.images.contents import blobs_of
         from img_core.images.kept import check_pin
         from img_core.images.push import push_image
         from img_core.store.database import BLOB
@@ -114,7 +114,7 @@ class RegistryCalls(Workplace):
             if wanted is not None:
                 top = store.images.content(top, wanted, name).manifest
             check_pin(str(reference), top)
-            blobs = _blobs(store, top)
+            blobs = blobs_of(top, store.images.contents(top))
             store.leases.take_all(BLOB, blobs)  # rather than one by one, each with a transaction while an upload waits
             with session.registry(insecure=_hosts(insecure)) as registry:
                 done = push_image(reference, top, store, registry, status=status)
@@ -173,11 +173,3 @@ def refuse_id(name: str) -> None:
 
     if full_id(name):
         raise UsageError(f"`{name}` is an id, which names no repository", hint=f"say where to: `img push {name} NAME`")
-
-
-def _blobs(store: Store, top: Descriptor) -> list[Digest]:
-    """Return what *top* is and names, as far as that is known here."""
-    blobs = [top.digest]
-    for content in store.images.contents(top):
-        blobs += [content.manifest.digest, content.config_descriptor.digest, *(item.digest for item in content.layers)]
-    return list(dict.fromkeys(blobs))

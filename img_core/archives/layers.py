@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from img_core.images.digests import Hasher
 from img_core.spec.errors import ArchiveError, NotFoundError
+from img_core.spec.values import DiffId
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from img_core.archives.tar import Directories, OwnerPolicy
-    from img_core.spec.values import Descriptor, DiffId
+    from img_core.spec.values import Descriptor
 
-__all__ = ["unpack_layers"]
+__all__ = ["diff_id_of", "unpack_layers"]
 
 _REMEMBERED = 100  # how many left-out entries are named
 
@@ -58,3 +60,14 @@ def unpack_layers(
         count += stats.skipped_count
     finish_directories(root_fd, directories)
     return tuple(skipped), count
+
+
+def diff_id_of(chunks: Iterable[bytes], layer: Descriptor, like: str) -> DiffId:
+    """Return the digest, by the algorithm of *like*, of what the blob *layer* in *chunks* unpacks to. Raises ArchiveError."""
+    from img_core.archives.codecs import decompressed
+    from img_core.images.layer_types import layer_codec
+
+    hasher = Hasher(like)
+    for piece in decompressed(chunks, layer_codec(layer)):
+        hasher.update(piece)
+    return DiffId(hasher.digest)

@@ -11,11 +11,11 @@ from img_core.spec.text import show
 from img_core.spec.values import Descriptor, DiffId
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from img_core.spec.values import Digest, Platform
 
-__all__ = ["Documents", "ImageContent", "chosen_content", "content_size", "images_behind"]
+__all__ = ["Documents", "ImageContent", "blobs_of", "chosen_content", "content_size", "images_behind"]
 
 
 class Documents(Protocol):
@@ -57,6 +57,14 @@ def images_behind(descriptor: Descriptor, documents: Documents, *, depth: int = 
         oci.check_layers(document, config, name=descriptor.digest)
         layers, diff_ids = tuple(document.layers), tuple(config.diff_ids)
         yield ImageContent(descriptor, layers, config, document.config, diff_ids)
+
+
+def blobs_of(top: Descriptor, contents: Iterable[ImageContent]) -> list[Digest]:
+    """Return the digests of *top* and of all blobs of its images, each once; *contents* are those that are known."""
+    blobs = [top.digest]
+    for content in contents:
+        blobs += [content.manifest.digest, content.config_descriptor.digest, *(item.digest for item in content.layers)]
+    return list(dict.fromkeys(blobs))
 
 
 def chosen_content(contents: Sequence[ImageContent], platform: Platform | None, shown: str) -> ImageContent:

@@ -10,15 +10,12 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from img_core.images.digests import Hasher
-from img_core.images.layer_types import layer_codec
 from img_core.images.oci import layer_compression
 from img_core.linux.parallel import run_together
 from img_core.solver.recorded import equal_layers, recorded
 from img_core.solver.stacks import Imported, Layer, Rejection, RestartError, Stack, rejecting
 from img_core.spec.dataclass import dataclass
 from img_core.spec.errors import Canceled, ImgError, IntegrityError, NotFoundError
-from img_core.spec.values import DiffId
 from img_core.store.records import RecordedLayer, StepRecord
 
 if TYPE_CHECKING:
@@ -242,8 +239,10 @@ def _fetch_checked(layer: Layer, layers: Layers, store: Store) -> None:
         descriptor = layers.blobs.write(layer)
     if layer.snapshot is not None or store.blobs.layer_diff_id(descriptor.digest) == layer.diff_id:
         return
+    from img_core.archives.layers import diff_id_of
+
     with rejecting(layer):
-        found = _diff_id(descriptor, store, layer.diff_id or "")
+        found = diff_id_of(store.blobs.chunks(descriptor), descriptor, layer.diff_id or "")
         if found != layer.diff_id:
             raise IntegrityError(f"layer {descriptor.digest} holds {found} instead of {layer.diff_id}")
         store.blobs.remember_layer(descriptor.digest, found)
@@ -258,16 +257,6 @@ def _leave(layer: Layer, store: Store) -> None:
         pass
     store.blobs.remember_origins([layer.descriptor.digest], layer.imported.backend.repository)
     layer.remote = True
-
-
-def _diff_id(descriptor: Descriptor, store: Store, like: str) -> DiffId:
-    """Return the digest, by the algorithm of *like*, of what a stored layer unpacks to."""
-    from img_core.archives.codecs import decompressed
-
-    hashed = Hasher(like)
-    for piece in decompressed(store.blobs.chunks(descriptor), layer_codec(descriptor)):
-        hashed.update(piece)
-    return DiffId(hashed.digest)
 
 
 def load_all(
