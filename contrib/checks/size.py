@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: Lines of code that the core may have. It is to be read in an afternoon: what is concrete belongs into a plugin, what is general into
 #: a library. Lower it when the core became smaller.
-LIMIT = 11_208
+LIMIT = 10_562
 #: What stands beside the core in its package: the libraries, the command line and the test kit.
 BESIDE = {"linux", "forms", "files", "archives", "images", "net", "cli", "testing"}
 
