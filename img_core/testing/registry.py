@@ -12,9 +12,11 @@ system's store. See `img_core.testing.faulty_registry` for one that misbehaves o
 from __future__ import annotations
 
 import base64
+import errno
 import http.client
 import json
 import os
+import random
 import shutil
 import socket
 import ssl
@@ -41,15 +43,23 @@ USER = "joe"
 PASSWORD = "correct horse"  # noqa: S105 - of a registry that lives for one test
 _PASSWORD_FILE = "joe:$2b$05$abcdefghijklmnopqrstuuHNbAKRhpaujgo33bRWs.NLUTJO3lOy2\n"  # noqa: S105 - bcrypt of the above
 _START_SECONDS = 20.0
+#: below those that the kernel gives to who asks for any (ip(7), ``ip_local_port_range``)
+_PORTS = range(15_000, 32_000)
 _TRIES = 3  # another program may take the port between our look and the registry's
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    """Return a TCP port that is free at this moment."""
-    with socket.socket() as listener:
-        listener.bind((address, 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a TCP port that is free at this moment, and that nobody gets by chance."""
+    while True:
+        port = random.choice(_PORTS)  # noqa: S311
+        with socket.socket() as listener:
+            try:
+                listener.bind((address, port))
+            except OSError as err:
+                if err.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                return port
 
 
 class Authority:

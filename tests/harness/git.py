@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from harness.web import speak_tls
+from img_core.testing.registry import free_port
 
 __all__ = ["Repository", "git_daemon", "git_web_server"]
 
@@ -82,9 +83,7 @@ class Repository:
 @contextmanager
 def git_daemon(root: Path) -> Iterator[str]:
     """Serve the repositories below *root*; give the URL of *root*, without a slash at the end."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     daemon = subprocess.Popen(
         ["git", "daemon", "--reuseaddr", "--listen=127.0.0.1", f"--port={port}", f"--base-path={root}", str(root)],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.host import need, tool_path
+from img_core.testing.registry import free_port
 
 __all__ = ["SshServer", "ssh_server"]
 
@@ -68,9 +69,7 @@ def ssh_server(directory: Path) -> Iterator[SshServer]:
     directory.mkdir()
     for name in ("host", "accepted", "other"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / name)], check=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     options = {
         "Port": port, "ListenAddress": "127.0.0.1", "HostKey": directory / "host", "PidFile": "none", "UsePAM": "no",
         "AuthorizedKeysFile": directory / "accepted.pub", "StrictModes": "no", "PasswordAuthentication": "no",
