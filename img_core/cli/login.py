@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -14,7 +15,7 @@ from img_core.cli._input import standard_input, typed_line
 from img_core.cli._output import echo, flush, say
 from img_core.cli._registry_flags import podman_registry_flags
 from img_core.files.rootlock import given_up
-from img_core.spec.errors import CredentialsError, UsageError
+from img_core.spec.errors import CredentialsError, ImgError, UsageError
 
 if TYPE_CHECKING:
     from img_core.api import Client
@@ -147,7 +148,10 @@ def _ask_secret() -> str:
     import termios
 
     descriptor = sys.stdin.fileno()
-    before = termios.tcgetattr(descriptor)
+    try:
+        before = termios.tcgetattr(descriptor)
+    except termios.error as err:
+        raise UsageError("the terminal went away") from err
     silent = list(before)
     silent[3] &= ~termios.ECHO
     try:
@@ -155,6 +159,10 @@ def _ask_secret() -> str:
         echo("Password: ", end="")
         flush()
         return typed_line()
+    except termios.error as err:  # it is no error of the system's for Python
+        raise UsageError("the terminal went away") from err
     finally:
-        termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)
-        echo("")
+        with suppress(termios.error, ImgError):  # what ended the wait is told
+            termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)
+            echo("")
+            flush()

@@ -64,3 +64,20 @@ def test_a_line_that_was_typed_is_returned_without_its_end(monkeypatch: pytest.M
     close = given(monkeypatch, tmp_path / "typed", "Zoë \r\nmore\n".encode())
     assert _input.typed_line() == "Zoë "
     close()
+
+
+def test_a_terminal_that_goes_away_while_a_password_is_typed_is_named(tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": str(tmp_path), "LANG": "C.UTF-8"}
+    main, terminal = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "img_core", "-s", "state", "login", "-u", "joe", "127.0.0.1:1"],
+        stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, env=environment,
+    )  # fmt: skip
+    os.close(terminal)
+    assert process.stdout is not None
+    assert process.stdout.read(len("Password: ")) == b"Password: "
+    os.close(main)
+    _, said = process.communicate(timeout=30)
+    told = {b"cannot read standard input: input/output error", b"password is required"}  # it waited already, or not yet
+    assert (process.returncode, said.removeprefix(b"Error: ").rstrip()) in [(2, each) for each in told]
+    assert list(tmp_path.glob("img-report-*")) == []
