@@ -7,7 +7,6 @@ ourselves. Others, such as ``sha384`` and ``blake3``, are refused by name: what 
 from __future__ import annotations
 
 import hashlib
-import os
 from typing import TYPE_CHECKING, Final, Protocol
 
 from img_core.spec.errors import IntegrityError
@@ -24,7 +23,6 @@ __all__ = [
     "CANONICAL",
     "UNSUPPORTED",
     "Hasher",
-    "blob_chunks",
     "blob_path",
     "chain_id",
     "chain_ids",
@@ -78,12 +76,6 @@ def verified(file: _Readable, digest: Digest) -> Iterator[bytes]:
         yield data
     if hasher.digest != digest:
         raise IntegrityError(f"blob {digest} is damaged on disk")
-
-
-def blob_chunks(directory: str, digest: Digest) -> Iterator[bytes]:
-    """Give the blob *digest* of *directory*, a state directory or an image layout, as `verified` does. Raises OSError, too."""
-    with open(os.path.join(directory, blob_path(digest)), "rb", buffering=0) as file:
-        yield from verified(file, digest)
 
 
 def chain_id(below: Iterable[ChainId], diff_id: DiffId) -> ChainId:
