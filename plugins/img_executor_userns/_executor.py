@@ -113,6 +113,7 @@ class UsernsExecutor(SpawningExecutor):
             "targets": [os.path.normpath(mount.target) for mount in ordered],
             "single": self.host.mapping == "single",
             "staging": self.host.run_directory,
+            "makes_devices": self.host.mapping == "root",
         }
 
 

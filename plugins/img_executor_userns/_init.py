@@ -33,6 +33,7 @@ _NOSUID_NOEXEC: Final = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC
 _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP_RUNNING: Final = 0x41
 _TTY_GROUP: Final = "5"
+_NODES_SIZE: Final = 65536  # bytes; nodes have none
 # Read here, in the zygote: later there is only the image.
 _FILTER: Final = seccomp.sandbox_program()
 _OWNERS_FILTER: Final = seccomp.owners_program()
@@ -105,7 +106,7 @@ def _system_mounts(request: Mapping[str, Any]) -> list[tuple[int, str]]:
         (_proc(), "/proc"),
         (_sys(request), "/sys"),
         (_dev(request), "/dev"),
-        *((mounts.bind(f"/dev/{name}"), f"/dev/{name}") for name in sandbox.DEVICES if os.path.exists(f"/dev/{name}")),
+        *((fd, f"/dev/{name}") for name, fd in _devices(request).items()),
         (_devpts(), "/dev/pts"),
         (mounts.tmpfs(size=request["shm_size"], mode=0o1777, attributes=_SAFE), "/dev/shm"),  # noqa: S108
         (mounts.create("mqueue", attributes=_SAFE), "/dev/mqueue"),
@@ -145,6 +146,38 @@ def _dev(request: Mapping[str, Any]) -> int:
     for name, target in sandbox.DEVICE_LINKS:
         os.symlink(target, name, dir_fd=fd)
     return fd
+
+
+def _devices(request: Mapping[str, Any]) -> dict[str, int]:
+    """Return a mount of each device. Real root's are nodes of the step's own, for it could change mode and owner of the host's."""
+    present = {name: f"/dev/{name}" for name in sandbox.DEVICES if os.path.exists(f"/dev/{name}")}
+    if request["makes_devices"]:
+        try:
+            return _made_devices(list(present), request["staging"])
+        except PermissionError:
+            pass  # in a container without CAP_MKNOD, or within somebody's user namespace, where nobody makes any
+    return {name: mounts.bind(path, attributes=_kept(path)) for name, path in present.items()}
+
+
+def _kept(path: str) -> int:
+    # A device on a read-only mount can be written to all the same.
+    return syscalls.MOUNT_ATTR_RDONLY if os.stat(path).st_uid == os.geteuid() else 0
+
+
+def _made_devices(names: Sequence[str], staging: str) -> dict[str, int]:
+    nodes = mounts.tmpfs(size=_NODES_SIZE, attributes=syscalls.MOUNT_ATTR_NOSUID)
+    try:
+        for name in names:
+            os.mknod(name, stat.S_IFCHR, os.stat(f"/dev/{name}").st_rdev, dir_fd=nodes)
+            os.chmod(name, 0o666, dir_fd=nodes)  # noqa: S103  # as everybody has them
+        # Before Linux 6.15 only what is attached can be bound elsewhere.
+        syscalls.move_mount(nodes, staging)
+        try:
+            return {name: mounts.bind(f"{staging}/{name}") for name in names}
+        finally:
+            syscalls.umount2(staging, syscalls.MNT_DETACH)
+    finally:
+        os.close(nodes)
 
 
 def _devpts() -> int:

@@ -14,6 +14,7 @@ from img_core.testing.executor_lab import Laboratory
 __all__ = ["IsolationPromises"]
 
 _FOURTEEN_CAPABILITIES = "00000000a80425fb"
+_A_DEVICE = "/dev/full"
 
 
 class IsolationPromises(DriverContract):
@@ -42,6 +43,20 @@ class IsolationPromises(DriverContract):
         text = lab.run("grep", "^Cap[EP]", "/proc/self/status", uid=1000, gid=1000).text
         expected = _FOURTEEN_CAPABILITIES if lab.mapping == "single" else "0000000000000000"
         assert {line.split()[1] for line in text.splitlines()} == {expected}
+
+    def test_devices_of_the_host_stay_as_they_are(self, lab: Laboratory) -> None:
+        """Root of the host, or of a container, could change the nodes themselves."""
+        before = os.stat(_A_DEVICE)
+        try:
+            lab.shell(f"chmod 640 {_A_DEVICE}; chown 12:34 {_A_DEVICE}; true")
+            after = os.stat(_A_DEVICE)
+            assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+        finally:
+            if os.stat(_A_DEVICE).st_mode != before.st_mode:
+                os.chown(_A_DEVICE, before.st_uid, before.st_gid)
+                os.chmod(_A_DEVICE, before.st_mode & 0o7777)
+        used = lab.shell("echo word > /dev/null && ! echo word 2>/dev/null > /dev/full && head -c 4 /dev/zero | wc -c")
+        assert used.text.split() == ["4"]
 
     def test_set_user_id_programs_keep_working(self, lab: Laboratory) -> None:
         assert lab.run("grep", "NoNewPrivs", "/proc/self/status").text.split()[1] == "0"

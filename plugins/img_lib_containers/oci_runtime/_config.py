@@ -40,6 +40,7 @@ class Surroundings:
     system: str  #: where it attaches a recursively read-only copy of /sys
     mounts: Sequence[BoundMount]
     single: bool  #: only one id is mapped
+    devices_open: bool = False  #: nothing keeps the step from opening the devices that it makes
     with_32_bits: bool = False  #: the step's program is one of the processor's 32-bit mode
     apt_config: str = ""  #: a file to be named by APT_CONFIG, or empty
     terminal: os.terminal_size | None = None  #: the runtime has a terminal of this size, and makes one that follows it
@@ -59,9 +60,7 @@ def runtime_config(process: Process, around: Surroundings) -> Json:
 
 
 def _process(process: Process, around: Surroundings, *, insecure: bool) -> Json:
-    names = sandbox.ALL_CAPABILITIES if insecure else sandbox.DEFAULT_CAPABILITIES
-    ours = sandbox.held_capabilities()
-    capabilities = [f"CAP_{name}" for name in names if ours >> sandbox.ALL_CAPABILITIES.index(name) & 1]
+    capabilities = _capabilities(around, insecure=insecure)
     held = capabilities if insecure or around.single or process.uid == 0 else []
     handed_down = capabilities if insecure else []
     # The runtime resolves programs by this PATH; without one it finds nothing.
@@ -93,6 +92,13 @@ def _process(process: Process, around: Surroundings, *, insecure: bool) -> Json:
         ],
         "noNewPrivileges": False,
     }
+
+
+def _capabilities(around: Surroundings, *, insecure: bool) -> list[str]:
+    names = sandbox.ALL_CAPABILITIES if insecure else sandbox.DEFAULT_CAPABILITIES
+    held = sandbox.held_capabilities()
+    refused = {"MKNOD"} if around.devices_open and not insecure else set()
+    return [f"CAP_{name}" for name in names if held >> sandbox.ALL_CAPABILITIES.index(name) & 1 and name not in refused]
 
 
 def _console_size(size: os.terminal_size) -> Json:

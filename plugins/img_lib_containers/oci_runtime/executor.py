@@ -90,6 +90,8 @@ class OciRuntimeExecutor(SpawningExecutor):
             system=bundle.system,
             mounts=[BoundMount(*place) for place in zip(sources, targets, readonly, strict=True)],
             single=self.host.mapping == "single",
+            # Without control groups, and crun takes nodev from the root file system; in a user namespace the kernel keeps it.
+            devices_open=self.host.mapping == "root" and _is_crun(runtime),
             with_32_bits=is_native_32_bits(rootfs.fd, process),
             apt_config=apt_config,
             terminal=os.get_terminal_size(io.stdin) if io.terminal else None,
