@@ -26,11 +26,16 @@ _LONGEST_OPTION: Final = 255
 
 
 def create(kind: str, options: Iterable[tuple[str, str]] = (), *, attributes: int = 0) -> int:
-    """Create a new file system of *kind*, which lists of mounts show as its source; an option with an empty value is a flag."""
+    """Create a new file system of *kind*, which lists of mounts show as its source unless *options* have another.
+
+    An option with an empty value is a flag; one that is there twice is given twice.
+    """
+    settings = list(options)
+    if all(key != "source" for key, _ in settings):
+        settings.insert(0, ("source", kind))
     context = syscalls.fsopen(kind)
     try:
-        syscalls.fsconfig_string(context, "source", kind)
-        for key, value in options:
+        for key, value in settings:
             if value:
                 syscalls.fsconfig_string(context, key, value)
             else:
