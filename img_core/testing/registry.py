@@ -179,9 +179,8 @@ class DockerRegistry:
     def _start(self, program: str) -> bool:
         config = self._directory / "config.yml"
         config.write_text(json.dumps(self._config()))  # JSON is YAML
-        # Memory of a small process is cheaper than a third of its time, which collecting it takes; threads for all processors take a tenth.
-        path = os.environ.get("PATH", os.defpath)
-        environment = {"PATH": path, "HOME": str(self._directory), "GOGC": "800", "GOMAXPROCS": "1"}
+        # Memory of a small process is cheaper than a third of its time, which collecting it takes.
+        environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self._directory), "GOGC": "800"}
         with (self._directory / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [program, "serve", config], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
